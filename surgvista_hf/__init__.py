@@ -1,0 +1,53 @@
+"""Surgical video foundation models as first-class citizens of the Hugging Face ecosystem.
+
+Importing the package registers its models with the Auto classes of transformers; it loads neither torch nor transformers
+before they are used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .modeling import auto as _auto
+
+if TYPE_CHECKING:
+    from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
+    from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
+    from .modeling.conversion import convert_checkpoint as convert_checkpoint
+    from .modeling.errors_surgvista import InputError as InputError
+    from .modeling.errors_surgvista import SurgVistaError as SurgVistaError
+    from .modeling.errors_surgvista import VideoReadError as VideoReadError
+    from .modeling.errors_surgvista import WeightsNotPublishedError as WeightsNotPublishedError
+    from .modeling.modeling_surgvista import SurgVistaForPreTraining as SurgVistaForPreTraining
+    from .modeling.modeling_surgvista import SurgVistaForVideoClassification as SurgVistaForVideoClassification
+    from .modeling.modeling_surgvista import SurgVistaModel as SurgVistaModel
+    from .modeling.video_processing_surgvista import SurgVistaVideoProcessor as SurgVistaVideoProcessor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "modeling.errors_surgvista",
+    "SurgVistaConfig": "modeling.configuration_surgvista",
+    "SurgVistaError": "modeling.errors_surgvista",
+    "SurgVistaForPreTraining": "modeling.modeling_surgvista",
+    "SurgVistaForVideoClassification": "modeling.modeling_surgvista",
+    "SurgVistaModel": "modeling.modeling_surgvista",
+    "SurgVistaVideoProcessor": "modeling.video_processing_surgvista",
+    "SurgicalVideoPredictor": "inference",
+    "VideoReadError": "modeling.errors_surgvista",
+    "WeightsNotPublishedError": "modeling.errors_surgvista",
+    "convert_checkpoint": "modeling.conversion",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+_auto.register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

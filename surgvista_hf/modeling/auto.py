@@ -1,0 +1,68 @@
+"""Makes the Auto classes of transformers know our models, without importing torch before somebody needs it.
+
+Each of transformers' registries lives in a module of its own. When one is imported, the file of ours that belongs in it is
+imported too; when that is done, in whichever order it came about, its classes are registered.
+"""
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from .errors_surgvista import explain_missing_weights
+
+_AUTO = "transformers.models.auto"
+_OURS = __package__
+
+
+def _register_configuration(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    auto.AutoConfig.register(ours.SurgVistaConfig.model_type, ours.SurgVistaConfig, exist_ok=True)
+    wrapt.wrap_function_wrapper(auto, "AutoConfig.from_pretrained", _with_explanation)
+
+
+def _register_models(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
+    for registry, model in (
+        (auto.AutoModel, ours.SurgVistaModel),
+        (auto.AutoModelForPreTraining, ours.SurgVistaForPreTraining),
+        (auto.AutoModelForVideoClassification, ours.SurgVistaForVideoClassification),
+    ):
+        registry.register(ours.SurgVistaConfig, model, exist_ok=True)
+
+
+def _register_processor(ours: ModuleType) -> None:
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():  # without it AutoVideoProcessor is a dummy that raises on any use
+        return
+    auto = importlib.import_module(f"{_AUTO}.video_processing_auto")
+    configuration = importlib.import_module(f"{_OURS}.configuration_surgvista")
+    auto.AutoVideoProcessor.register(configuration.SurgVistaConfig, ours.SurgVistaVideoProcessor, exist_ok=True)
+    wrapt.wrap_function_wrapper(auto, "AutoVideoProcessor.from_pretrained", _with_explanation)
+
+
+def _with_explanation(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+    with explain_missing_weights(name):
+        return wrapped(*args, **kwargs)
+
+
+_REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
+    ("configuration_auto", "configuration_surgvista", _register_configuration),
+    ("modeling_auto", "modeling_surgvista", _register_models),
+    ("video_processing_auto", "video_processing_surgvista", _register_processor),
+)
+
+
+def register() -> None:
+    """Registers our classes with `AutoConfig`, `AutoModel*` and `AutoVideoProcessor` as soon as those are imported."""
+
+    def import_ours(name: str) -> Callable[[ModuleType], None]:
+        return lambda _: importlib.import_module(f"{_OURS}.{name}") and None
+
+    for theirs, ours, register_classes in _REGISTRIES:
+        wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
+        wrapt.register_post_import_hook(import_ours(ours), f"{_AUTO}.{theirs}")

@@ -1,0 +1,813 @@
+"""SurgVISTA: a video vision transformer with a pixel decoder and a teacher decoder.
+
+Written from the paper (arXiv 2506.02692, npj Digital Medicine 2026: "SurgVISTA") and its published numbers. This file
+travels with a checkpoint, so that `trust_remote_code=True` works without the package.
+
+Tokens are numbered (slice, row, column), a slice being `tubelet_size` frames. Shapes in comments use B clips, N tokens,
+V visible and M masked tokens, D the width of the encoder, d that of a decoder, P = channels · tubelet · patch².
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_surgvista import SurgVistaConfig
+from .errors_surgvista import InputError, explain_missing_weights
+
+Grid = tuple[int, int, int]  # slices, rows, columns
+
+
+@dataclass
+class SurgVistaDecoderOutput(ModelOutput):
+    """Output of a decoder.
+
+    Args:
+        logits: (B, M, output size), one row a masked token, in ascending token order.
+        hidden_states: per block (and before the first), (B, N, d): visible tokens first, then the masked ones.
+        attentions: per block, (B, heads, N, N).
+    """
+
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class SurgVistaForPreTrainingOutput(ModelOutput):
+    """Output of `SurgVistaForPreTraining`.
+
+    Args:
+        loss: scalar, `video_loss_weight · video_loss + image_loss_weight · image_loss`.
+        video_loss: scalar, mean squared error of the reconstructed tubelets.
+        image_loss: scalar, distance to the teacher's features; `None` without teacher features.
+        video_logits: (B, M, P), predicted tubelets, each in (frame, row, column, channel) order.
+        image_logits: (B, M, image_target_size), predicted teacher features; `None` without teacher features.
+        hidden_states, attentions: of the encoder, visible tokens only.
+        video_decoder_hidden_states, video_decoder_attentions: of the pixel decoder.
+        image_decoder_hidden_states, image_decoder_attentions: of the teacher decoder.
+    """
+
+    loss: torch.Tensor | None = None
+    video_loss: torch.Tensor | None = None
+    image_loss: torch.Tensor | None = None
+    video_logits: torch.Tensor | None = None
+    image_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    video_decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    video_decoder_attentions: tuple[torch.Tensor, ...] | None = None
+    image_decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    image_decoder_attentions: tuple[torch.Tensor, ...] | None = None
+
+
+# ---------------------------------------------------------------------------------------------- position tables
+
+
+def _concatenated_sinusoid(num_positions: int, width: int, device: torch.device | None) -> torch.Tensor:
+    """(positions, width): all sines, then all cosines; frequencies 10000^(-k / (width / 2)).
+
+    In NumPy's fp32, which repeats the table of the published program bit for bit; PyTorch's differs in the last place.
+    """
+    frequencies = np.float32(1) / np.float32(10000) ** (np.arange(width // 2, dtype=np.float32) / np.float32(width / 2))
+    angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)
+    return torch.from_numpy(np.concatenate([np.sin(angles), np.cos(angles)], axis=1)).to(device)
+
+
+def sincos_3d_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
+    """Fixed 3-D position table: a quarter of the columns encode the slice, then 3/8 the column, 3/8 the row.
+
+    Args:
+        grid: slices, rows and columns of tokens.
+        width: columns of the table, a multiple of 16.
+        device: where the table is wanted.
+
+    Returns:
+        (slices · rows · columns, width), fp32.
+
+    Example:
+        >>> table = sincos_3d_table((8, 14, 14), 768)
+        >>> float(table[1, 192]), float(table[14, 480])  # sin(1) of column 1 and of row 1
+        (0.8414709568023682, 0.8414709568023682)
+    """
+    time, rows, columns = grid
+    of_slice = _concatenated_sinusoid(time, width // 4, device)[:, None, None].expand(-1, rows, columns, -1)
+    of_column = _concatenated_sinusoid(columns, width * 3 // 8, device)[None, None].expand(time, rows, -1, -1)
+    of_row = _concatenated_sinusoid(rows, width * 3 // 8, device)[None, :, None].expand(time, -1, columns, -1)
+    return torch.cat([of_slice, of_column, of_row], dim=-1).reshape(-1, width)
+
+
+def sincos_1d_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
+    """One sinusoid over the flat token index, sine in even and cosine in odd columns (VideoMAE, NeurIPS 2022).
+
+    Args:
+        grid: slices, rows and columns of tokens.
+        width: columns of the table.
+        device: where the table is wanted.
+
+    Returns:
+        (slices · rows · columns, width), fp32, computed in fp64.
+    """
+    time, rows, columns = grid
+    angles = np.arange(time * rows * columns)[:, None] / 10000 ** (np.arange(width) // 2 * 2 / width)
+    table = np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
+    return torch.from_numpy(table.astype(np.float32)).to(device)
+
+
+_POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Tensor]] = {
+    "sincos_3d": sincos_3d_table,
+    "sincos_1d": sincos_1d_table,
+}
+
+
+class SurgVistaPositions(nn.Module):
+    """Fixed position table: kept for the configured grid, computed for any other. `grid -> (N, width)`."""
+
+    def __init__(self, config: SurgVistaConfig, width: int) -> None:
+        super().__init__()
+        self.kind, self.width = config.position_embedding_type, width
+        self.grid = config.token_grid(config.num_frames, *config.frame_size)
+        # Not persistent, hence empty after from_pretrained until _init_weights fills it again.
+        self.register_buffer("table", self.compute(self.grid), persistent=False)
+
+    def compute(self, grid: Grid, device: torch.device | None = None) -> torch.Tensor:
+        return _POSITION_TABLES[self.kind](grid, self.width, device)
+
+    def forward(self, grid: Grid) -> torch.Tensor:
+        return self.table if grid == self.grid else self.compute(grid, self.table.device)
+
+
+# ---------------------------------------------------------------------------------------------- masks and tokens
+
+
+def split_tokens(bool_masked_pos: torch.Tensor, num_masked: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the visible (B, V) and of the masked (B, M) tokens, both ascending, without a host synchronisation."""
+    order = bool_masked_pos.to(torch.uint8).argsort(dim=1, stable=True)
+    num_visible = bool_masked_pos.shape[1] - num_masked
+    return order[:, :num_visible], order[:, num_visible:]
+
+
+def pick_tokens(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Rows `indices` (B, K) of `tokens` (B, N, width): (B, K, width)."""
+    return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def count_masked(bool_masked_pos: torch.Tensor, expected: int) -> int:
+    """Masked tokens of each clip, a Python number.
+
+    A mask in host memory is counted. Elsewhere, and in a traced graph, counting would stop the device, so the number is
+    the configured one and the device checks it by itself.
+
+    Raises:
+        InputError: the clips of a batch have different numbers of masked tokens.
+    """
+    counts = bool_masked_pos.sum(dim=1)
+    if torch.compiler.is_compiling() or bool_masked_pos.device.type != "cpu":
+        torch._assert_async(
+            (counts == expected).all(),
+            f"the mask does not hide {expected} tokens in every clip, as mask_ratio and mask_type of the config say",
+        )
+        return expected
+    fewest, most = counts.min().item(), counts.max().item()
+    if fewest != most:
+        raise InputError(f"every clip needs the same number of masked tokens; found {fewest} to {most} in one batch")
+    return int(most)
+
+
+def _check_mask(bool_masked_pos: torch.Tensor, batch: int, grid: Grid) -> torch.Tensor:
+    expected = (batch, grid[0] * grid[1] * grid[2])
+    if tuple(bool_masked_pos.shape) != expected:
+        raise InputError(
+            f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; {expected} is needed: "
+            f"{grid[0]} slices of {grid[1]}×{grid[2]} tokens for each of {batch} clips"
+        )
+    return bool_masked_pos.bool()
+
+
+# ---------------------------------------------------------------------------------------------- transformer blocks
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, (B, heads, N, head width) each -> (B, N, heads, head width) and the weights (B, heads, N, N)."""
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class SurgVistaAttention(nn.Module):
+    """Multi-head self-attention. `(B, N, width) -> (B, N, width), weights or None`."""
+
+    def __init__(self, config: SurgVistaConfig, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.head_width = width // num_heads
+        self.scaling = self.head_width**-0.5
+        self.dropout = config.attention_probs_dropout_prob
+        self.is_causal = False
+        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(width, width, bias=config.key_bias)
+        self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(width, width)
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        shape = (*hidden_states.shape[:-1], -1, self.head_width)
+        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
+        key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        context, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            None,
+            is_causal=False,
+            scaling=self.scaling,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return self.o_proj(context.reshape(*hidden_states.shape[:-1], -1)), weights
+
+
+class SurgVistaMLP(nn.Module):
+    """Two linear layers with an activation between. `(B, N, width) -> (B, N, width)`."""
+
+    def __init__(self, config: SurgVistaConfig, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, int(width * config.mlp_ratio))
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(int(width * config.mlp_ratio), width)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+class SurgVistaDropPath(nn.Module):
+    """Stochastic depth: drops a residual branch for whole clips (Huang et al., ECCV 2016). Keeps shapes."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if self.rate == 0.0 or not self.training:
+            return branch
+        keep = 1.0 - self.rate
+        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        return branch * (kept.to(branch.dtype) / keep)
+
+
+class SurgVistaLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer block. `(B, N, width) -> (B, N, width)`."""
+
+    def __init__(self, config: SurgVistaConfig, width: int, num_heads: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = SurgVistaAttention(config, width, num_heads)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = SurgVistaMLP(config, width)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.drop_path = SurgVistaDropPath(drop_path_rate)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        attended, _ = self.attention(self.norm1(hidden_states))
+        hidden_states = hidden_states + self.drop_path(self.dropout(attended))
+        return hidden_states + self.drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
+
+
+class SurgVistaEncoder(nn.Module):
+    """A stack of blocks. `(B, N, width) -> (B, N, width)`."""
+
+    def __init__(self, config: SurgVistaConfig, width: int, num_layers: int, num_heads: int) -> None:
+        super().__init__()
+        rates = [config.drop_path_rate * i / max(num_layers - 1, 1) for i in range(num_layers)]
+        self.layers = nn.ModuleList(SurgVistaLayer(config, width, num_heads, rate) for rate in rates)
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        return hidden_states
+
+
+class SurgVistaPatchEmbeddings(nn.Module):
+    """Cuts a clip into tubelets and projects them: a convolution with kernel = stride, as the matrix product it is.
+
+    The weight is the convolution's, flattened: (D, P) with P in (channel, frame, row, column) order.
+    """
+
+    def __init__(self, config: SurgVistaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projection = nn.Linear(
+            config.num_channels * config.tubelet_size * config.patch_size**2, config.hidden_size
+        )
+
+    def cut(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(B, frames, channels, height, width) -> (B, N, channels, tubelet · patch²)."""
+        tubelet, patch = self.config.tubelet_size, self.config.patch_size
+        time, rows, columns = self.config.token_grid(pixel_values.shape[1], *pixel_values.shape[3:])
+        blocks = pixel_values.unflatten(4, (columns, patch)).unflatten(3, (rows, patch)).unflatten(1, (time, tubelet))
+        # (B, time, tubelet, channels, rows, patch, columns, patch)
+        return blocks.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(5).flatten(1, 3)
+
+    def forward(self, pixel_values: torch.Tensor, visible_indices: torch.Tensor | None = None) -> torch.Tensor:
+        patches = self.cut(pixel_values.to(self.projection.weight.dtype)).flatten(2)  # (B, N, P)
+        if visible_indices is not None:
+            patches = pick_tokens(patches, visible_indices)
+        return self.projection(patches)
+
+
+class SurgVistaEmbeddings(nn.Module):
+    """Patches plus positions. `(B, frames, channels, height, width) -> (B, V, D)`."""
+
+    def __init__(self, config: SurgVistaConfig) -> None:
+        super().__init__()
+        self.patch_embeddings = SurgVistaPatchEmbeddings(config)
+        self.positions = SurgVistaPositions(config, config.hidden_size)
+
+    def forward(self, pixel_values: torch.Tensor, grid: Grid, visible_indices: torch.Tensor | None) -> torch.Tensor:
+        embeddings = self.patch_embeddings(pixel_values, visible_indices)
+        positions = self.positions(grid).to(embeddings.dtype)
+        return embeddings + (positions if visible_indices is None else positions[visible_indices])
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+
+class SurgVistaPreTrainedModel(PreTrainedModel):
+    """Weights, loading and initialisation shared by all SurgVISTA models."""
+
+    config: SurgVistaConfig
+    base_model_prefix = "surgvista"
+    main_input_name = "pixel_values"
+    input_modalities = "video"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SurgVistaEmbeddings", "SurgVistaLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": SurgVistaLayer, "attentions": SurgVistaAttention}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
+        with explain_missing_weights(pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As published: Xavier-uniform with q, k and v as one matrix; patches as PyTorch's convolution."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, SurgVistaAttention):
+            width = module.q_proj.in_features
+            bound = (6 / (width + 3 * width)) ** 0.5
+            for projection in (module.q_proj, module.k_proj, module.v_proj):
+                init.uniform_(projection.weight, -bound, bound)
+        elif isinstance(module, SurgVistaPatchEmbeddings):
+            bound = module.projection.in_features**-0.5
+            init.uniform_(module.projection.weight, -bound, bound)
+            init.uniform_(module.projection.bias, -bound, bound)
+        elif isinstance(module, SurgVistaPositions):
+            init.copy_(module.table, module.compute(module.grid, module.table.device))
+        elif isinstance(module, SurgVistaDecoder):
+            std = self.config.initializer_range
+            init.trunc_normal_(module.mask_token, std=std, a=-std, b=std)
+        elif isinstance(module, SurgVistaForPreTraining):
+            init.copy_(module.pixel_mean, torch.tensor(self.config.image_mean)[:, None])
+            init.copy_(module.pixel_std, torch.tensor(self.config.image_std)[:, None])
+        elif isinstance(module, SurgVistaForVideoClassification):
+            scale = self.config.classifier_init_scale * self.config.initializer_range
+            init.trunc_normal_(module.classifier.weight, std=scale) if scale else init.zeros_(module.classifier.weight)
+
+
+def _slice_means(tokens: torch.Tensor, grid: Grid, per_slice: bool) -> torch.Tensor:
+    """Mean over the tokens of a clip, (B, D), or of each slice, (B, slices, D)."""
+    return tokens.unflatten(1, (grid[0], -1)).mean(dim=2) if per_slice else tokens.mean(dim=1)
+
+
+class SurgVistaModel(SurgVistaPreTrainedModel):
+    r"""The video encoder.
+
+    Args:
+        config: the configuration.
+        add_final_norm: apply the final layer normalisation. The classification model goes without: it normalises after
+            pooling.
+
+    Example:
+        >>> import torch
+        >>> from surgvista_hf import SurgVistaConfig, SurgVistaModel
+        >>> model = SurgVistaModel(SurgVistaConfig(image_size=32, num_frames=4, num_hidden_layers=1)).eval()
+        >>> model(torch.zeros(1, 4, 3, 32, 32)).last_hidden_state.shape
+        torch.Size([1, 8, 768])
+    """
+
+    def __init__(self, config: SurgVistaConfig, add_final_norm: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = SurgVistaEmbeddings(config)
+        self.encoder = SurgVistaEncoder(
+            config, config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+        )
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if add_final_norm else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embeddings
+
+    def token_grid(self, pixel_values: torch.Tensor) -> Grid:
+        """Slices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
+
+        Raises:
+            InputError: a wrong shape.
+        """
+        if pixel_values.ndim != 5 or pixel_values.shape[2] != self.config.num_channels:
+            raise InputError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; "
+                f"(batch, frames, {self.config.num_channels} channels, height, width) is needed"
+            )
+        return self.config.token_grid(pixel_values.shape[1], *pixel_values.shape[3:])
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        visible_indices: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        """Encodes clips.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width). Any frame count that is a multiple of the
+                tubelet, any frame size that is a multiple of the patch.
+            bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip. On an accelerator and in
+                a compiled graph that number must be the configured one.
+            visible_indices: (B, V), the visible tokens in ascending order, instead of `bool_masked_pos`: any number.
+
+        Returns:
+            `last_hidden_state` (B, V, D), after the final norm. `hidden_states` are taken before it.
+
+        Raises:
+            InputError: shapes that do not fit.
+        """
+        grid = self.token_grid(pixel_values)
+        if bool_masked_pos is not None:
+            mask = _check_mask(bool_masked_pos, pixel_values.shape[0], grid)
+            num_masked = count_masked(mask, self.config.num_masked_tokens(grid))
+            visible_indices, _ = split_tokens(mask.to(pixel_values.device), num_masked)
+        hidden_states = self.encoder(self.embeddings(pixel_values, grid, visible_indices))
+        if self.layernorm is not None:
+            hidden_states = self.layernorm(hidden_states)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def get_video_features(
+        self, pixel_values: torch.Tensor, *, per_slice: bool = False, normalize: bool = True
+    ) -> torch.Tensor:
+        """One feature vector for each clip, or for each slice of `tubelet_size` frames.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            per_slice: keep time: one vector a slice, for temporal models.
+            normalize: average tokens after the final norm; otherwise before it.
+
+        Returns:
+            (B, D), or (B, slices, D) with `per_slice`.
+        """
+        if normalize:
+            tokens = self(pixel_values).last_hidden_state
+        else:
+            tokens = self.encoder(self.embeddings(pixel_values, self.token_grid(pixel_values), None))
+        return _slice_means(tokens, self.token_grid(pixel_values), per_slice)
+
+
+class SurgVistaDecoder(SurgVistaPreTrainedModel):
+    """Predicts something of every masked token from the visible ones.
+
+    Args:
+        config: the configuration.
+        width, num_layers, num_heads: size of the decoder.
+        output_size: what it predicts of a token.
+    """
+
+    def __init__(
+        self, config: SurgVistaConfig, *, width: int, num_layers: int, num_heads: int, output_size: int
+    ) -> None:
+        super().__init__(config)
+        self.projection = nn.Linear(config.hidden_size, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = SurgVistaPositions(config, width)
+        self.encoder = SurgVistaEncoder(config, width, num_layers, num_heads)
+        self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head = nn.Linear(width, output_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.projection
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        visible_tokens: torch.Tensor,
+        visible_indices: torch.Tensor,
+        masked_indices: torch.Tensor,
+        grid: Grid,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SurgVistaDecoderOutput:
+        """Decodes.
+
+        Args:
+            visible_tokens: the encoder's output (B, V, D).
+            visible_indices, masked_indices: places of the tokens, (B, V) and (B, M), ascending.
+            grid: slices, rows and columns of tokens.
+
+        Returns:
+            `logits` (B, M, output size); of all tokens when none is masked.
+        """
+        visible = self.projection(visible_tokens)
+        positions = self.positions(grid).to(visible.dtype)
+        masked = self.mask_token + positions[masked_indices]
+        hidden_states = self.encoder(torch.cat([visible + positions[visible_indices], masked], dim=1))
+        num_masked = masked_indices.shape[1]
+        # The reference predicts every token when nothing is masked; -0 keeps all of them.
+        return SurgVistaDecoderOutput(logits=self.head(self.layernorm(hidden_states[:, -num_masked:])))
+
+
+_IMAGE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "smooth_l1": F.smooth_l1_loss,
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+}
+
+
+class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
+    r"""The encoder with its two decoders: masked video reconstruction and distillation of an image teacher.
+
+    Example:
+        >>> import torch
+        >>> from surgvista_hf import SurgVistaConfig, SurgVistaForPreTraining
+        >>> config = SurgVistaConfig(image_size=32, num_frames=4, num_hidden_layers=1, mask_ratio=0.5)
+        >>> mask = torch.tensor([[True, False, True, False] * 2])
+        >>> SurgVistaForPreTraining(config)(torch.zeros(1, 4, 3, 32, 32), mask).video_logits.shape
+        torch.Size([1, 4, 1536])
+    """
+
+    def __init__(self, config: SurgVistaConfig) -> None:
+        super().__init__(config)
+        self.surgvista = SurgVistaModel(config)
+        self.video_decoder = SurgVistaDecoder(
+            config,
+            width=config.video_decoder_hidden_size,
+            num_layers=config.video_decoder_num_hidden_layers,
+            num_heads=config.video_decoder_num_attention_heads,
+            output_size=config.num_channels * config.tubelet_size * config.patch_size**2,
+        )
+        self.image_decoder = None
+        if config.image_decoder_num_hidden_layers:
+            self.image_decoder = SurgVistaDecoder(
+                config,
+                width=config.image_decoder_hidden_size,
+                num_layers=config.image_decoder_num_hidden_layers,
+                num_heads=config.image_decoder_num_attention_heads,
+                output_size=config.image_target_size,
+            )
+        self.register_buffer("pixel_mean", torch.tensor(config.image_mean)[:, None], persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.image_std)[:, None], persistent=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.surgvista.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        bool_masked_pos: torch.Tensor,
+        teacher_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SurgVistaForPreTrainingOutput:
+        """Reconstructs masked tubelets and, given teacher features, predicts those of the masked tokens.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip.
+            teacher_features: (B, N, image_target_size), of all tokens; the masked ones are picked here. Without them the
+                image decoder does not run: a plain masked autoencoder.
+
+        Raises:
+            InputError: shapes that do not fit, or teacher features for a model without an image decoder.
+        """
+        grid = self.surgvista.token_grid(pixel_values)
+        mask = _check_mask(bool_masked_pos, pixel_values.shape[0], grid)
+        num_masked = count_masked(mask, self.config.num_masked_tokens(grid))
+        visible, masked = split_tokens(mask.to(pixel_values.device), num_masked)
+
+        encoded = self.surgvista(pixel_values, visible_indices=visible, **kwargs)
+        video = self.video_decoder(encoded.last_hidden_state, visible, masked, grid, **kwargs)
+        # The decoders speak of all tokens when nothing is masked, so the targets do too.
+        predicted = masked if num_masked else visible
+        video_loss = F.mse_loss(video.logits.float(), self.video_targets(pixel_values, predicted))
+        loss = self.config.video_loss_weight * video_loss
+
+        image, image_loss = SurgVistaDecoderOutput(), None
+        if teacher_features is not None:
+            decoder = self._image_decoder_for(teacher_features, mask)
+            image = decoder(encoded.last_hidden_state, visible, masked, grid, **kwargs)
+            image_loss = _IMAGE_LOSSES[self.config.image_loss_type](
+                image.logits.float(), self.image_targets(teacher_features, predicted)
+            )
+            loss = loss + self.config.image_loss_weight * image_loss
+
+        return SurgVistaForPreTrainingOutput(
+            loss=loss,
+            video_loss=video_loss,
+            image_loss=image_loss,
+            video_logits=video.logits,
+            image_logits=image.logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+            video_decoder_hidden_states=video.hidden_states,
+            video_decoder_attentions=video.attentions,
+            image_decoder_hidden_states=image.hidden_states,
+            image_decoder_attentions=image.attentions,
+        )
+
+    def _image_decoder_for(self, teacher_features: torch.Tensor, mask: torch.Tensor) -> SurgVistaDecoder:
+        if self.image_decoder is None:
+            raise InputError("teacher_features were given, but image_decoder_num_hidden_layers is 0: no image decoder")
+        expected = (*mask.shape, self.config.image_target_size)
+        if tuple(teacher_features.shape) != expected:
+            raise InputError(
+                f"teacher_features has shape {tuple(teacher_features.shape)}; {expected} is needed: "
+                "(batch, all tokens, image_target_size)"
+            )
+        return self.image_decoder
+
+    def _pixels(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """Pixels in [0, 1] of the tokens `indices` (B, K): (B, K, channels, tubelet · patch²), fp32."""
+        patches = self.surgvista.embeddings.patch_embeddings.cut(pixel_values)
+        picked = pick_tokens(patches.flatten(2), indices).unflatten(2, patches.shape[2:])
+        return picked.float() * self.pixel_std + self.pixel_mean
+
+    @torch.no_grad()
+    def video_targets(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """Targets of the pixel decoder for the tokens `indices`.
+
+        With `norm_pix_loss` every token is normalised per colour channel: minus its mean, over its standard deviation
+        (unbiased) plus 1e-6.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            indices: (B, K) tokens.
+
+        Returns:
+            (B, K, P), fp32, each row in (frame, row, column, channel) order.
+        """
+        pixels = self._pixels(pixel_values, indices)
+        if self.config.norm_pix_loss:
+            std, mean = torch.std_mean(pixels, dim=3, keepdim=True)
+            pixels = (pixels - mean) / (std + 1e-6)
+        return pixels.transpose(2, 3).flatten(2)
+
+    @torch.no_grad()
+    def image_targets(self, teacher_features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """Targets of the image decoder: the teacher's features (B, N, width) at the tokens `indices` (B, K), fp32."""
+        features = pick_tokens(teacher_features, indices).float()
+        if self.config.norm_teacher_features:
+            features = F.layer_norm(features, features.shape[-1:], eps=1e-6)
+        return features
+
+    @torch.no_grad()
+    def reconstruct(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
+        """Paints the predicted pixels over the masked places of a clip.
+
+        With `norm_pix_loss` the decoder predicts normalised tubelets; they get the true mean and deviation back, as is
+        usual in reconstruction figures (He et al., CVPR 2022).
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            bool_masked_pos: (B, N), True where a token is hidden.
+
+        Returns:
+            Normalised frames of the same shape; visible places are those of `pixel_values`, unchanged.
+
+        Example:
+            >>> clip = model.reconstruct(inputs["pixel_values"], mask)  # doctest: +SKIP
+        """
+        logits = self(pixel_values, bool_masked_pos).video_logits.float()  # (B, M, P)
+        grid = self.surgvista.token_grid(pixel_values)
+        mask = bool_masked_pos.bool()
+        _, masked = split_tokens(mask.to(pixel_values.device), count_masked(mask, self.config.num_masked_tokens(grid)))
+        if not masked.shape[1]:
+            return pixel_values.clone()
+        predicted = logits.unflatten(2, (-1, self.config.num_channels)).transpose(2, 3)
+        if self.config.norm_pix_loss:
+            std, mean = torch.std_mean(self._pixels(pixel_values, masked), dim=3, keepdim=True)
+            predicted = predicted * (std + 1e-6) + mean
+        predicted = ((predicted - self.pixel_mean) / self.pixel_std).to(pixel_values.dtype)
+        patches = self.surgvista.embeddings.patch_embeddings.cut(pixel_values).flatten(2)
+        places = masked[:, :, None].expand(-1, -1, patches.shape[2])
+        return self._join(patches.scatter(1, places, predicted.flatten(2)), grid)
+
+    def _join(self, patches: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Undoes the cut: (B, N, P) -> (B, frames, channels, height, width)."""
+        patch, (time, rows, columns) = self.config.patch_size, grid
+        channels, tubelet = self.config.num_channels, self.config.tubelet_size
+        blocks = patches.reshape(-1, time, rows, columns, channels, tubelet, patch, patch)
+        frames = blocks.permute(0, 1, 5, 4, 2, 6, 3, 7)  # (B, time, tubelet, channels, rows, patch, columns, patch)
+        return frames.reshape(-1, time * tubelet, channels, rows * patch, columns * patch)
+
+
+class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
+    r"""The encoder with a classifier: mean over all tokens, layer normalisation, dropout, one linear layer.
+
+    `config.problem_type` chooses the loss: `"single_label_classification"` (labels (B,), integers) or
+    `"multi_label_classification"` (labels (B, classes), floats).
+
+    Example:
+        >>> import torch
+        >>> from surgvista_hf import SurgVistaConfig, SurgVistaForVideoClassification
+        >>> config = SurgVistaConfig(image_size=32, num_frames=4, num_hidden_layers=1, num_labels=7)
+        >>> SurgVistaForVideoClassification(config)(torch.zeros(1, 4, 3, 32, 32)).logits.shape
+        torch.Size([1, 7])
+    """
+
+    # The final norm of a pre-trained encoder has no place here: the recipe normalises after pooling.
+    _keys_to_ignore_on_load_unexpected = [r"^(surgvista\.)?layernorm\.", r"^(video|image)_decoder\."]
+
+    def __init__(self, config: SurgVistaConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.surgvista = SurgVistaModel(config, add_final_norm=False)
+        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.surgvista.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageClassifierOutput:
+        """Classifies clips.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
+
+        Returns:
+            `logits` (B, classes) and, with labels, `loss`.
+        """
+        outputs = self.surgvista(pixel_values, **kwargs)
+        logits = self.classifier(self.dropout(self.fc_norm(outputs.last_hidden_state.mean(dim=1))))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def get_video_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
+        """What the classifier sees: tokens averaged, then normalised.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            per_slice: keep time: one vector for each slice of `tubelet_size` frames, for temporal models.
+
+        Returns:
+            (B, D), or (B, slices, D) with `per_slice`.
+        """
+        tokens = self.surgvista(pixel_values).last_hidden_state
+        return self.fc_norm(_slice_means(tokens, self.surgvista.token_grid(pixel_values), per_slice))

@@ -44,7 +44,9 @@ def _register_processor(ours: ModuleType) -> None:
     wrapt.wrap_function_wrapper(auto, "AutoVideoProcessor.from_pretrained", _with_explanation)
 
 
-def _with_explanation(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with_explanation(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
     with explain_missing_weights(name):
         return wrapped(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Typed errors. This file travels with a checkpoint (flat sibling of the modeling files), so it imports only the standard library.
+"""Typed errors. This file travels with a checkpoint, so it imports only the standard library.
 
 Every error the package raises on bad input is a `SurgVistaError`. Rooms that need a kind of their own define it beside
 their code as a subclass.

@@ -82,7 +82,9 @@ def _concatenated_sinusoid(num_positions: int, width: int, device: torch.device 
 
     In NumPy's fp32, which repeats the table of the published program bit for bit; PyTorch's differs in the last place.
     """
-    frequencies = np.float32(1) / np.float32(10000) ** (np.arange(width // 2, dtype=np.float32) / np.float32(width / 2))
+    frequencies = np.float32(1) / np.float32(10000) ** (
+        np.arange(width // 2, dtype=np.float32) / np.float32(width / 2)
+    )
     angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)
     return torch.from_numpy(np.concatenate([np.sin(angles), np.cos(angles)], axis=1)).to(device)
 
@@ -127,7 +129,7 @@ def sincos_1d_table(grid: Grid, width: int, device: torch.device | None = None) 
     return torch.from_numpy(table.astype(np.float32)).to(device)
 
 
-_POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Tensor]] = {
+POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Tensor]] = {
     "sincos_3d": sincos_3d_table,
     "sincos_1d": sincos_1d_table,
 }
@@ -135,6 +137,8 @@ _POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Ten
 
 class SurgVistaPositions(nn.Module):
     """Fixed position table: kept for the configured grid, computed for any other. `grid -> (N, width)`."""
+
+    table: torch.Tensor
 
     def __init__(self, config: SurgVistaConfig, width: int) -> None:
         super().__init__()
@@ -144,7 +148,7 @@ class SurgVistaPositions(nn.Module):
         self.register_buffer("table", self.compute(self.grid), persistent=False)
 
     def compute(self, grid: Grid, device: torch.device | None = None) -> torch.Tensor:
-        return _POSITION_TABLES[self.kind](grid, self.width, device)
+        return POSITION_TABLES[self.kind](grid, self.width, device)
 
     def forward(self, grid: Grid) -> torch.Tensor:
         return self.table if grid == self.grid else self.compute(grid, self.table.device)
@@ -232,6 +236,8 @@ class SurgVistaAttention(nn.Module):
         self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(width, width, bias=config.key_bias)
         self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            projection.init_scheme = "fused"  # type: ignore[assignment]
         self.o_proj = nn.Linear(width, width)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -326,6 +332,7 @@ class SurgVistaPatchEmbeddings(nn.Module):
         self.projection = nn.Linear(
             config.num_channels * config.tubelet_size * config.patch_size**2, config.hidden_size
         )
+        self.projection.init_scheme = "convolution"  # type: ignore[assignment]
 
     def cut(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(B, frames, channels, height, width) -> (B, N, channels, tubelet · patch²)."""
@@ -386,16 +393,7 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
         """As published: Xavier-uniform with q, k and v as one matrix; patches as PyTorch's convolution."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
-        elif isinstance(module, SurgVistaAttention):
-            width = module.q_proj.in_features
-            bound = (6 / (width + 3 * width)) ** 0.5
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                init.uniform_(projection.weight, -bound, bound)
-        elif isinstance(module, SurgVistaPatchEmbeddings):
-            bound = module.projection.in_features**-0.5
-            init.uniform_(module.projection.weight, -bound, bound)
-            init.uniform_(module.projection.bias, -bound, bound)
+            self._init_linear(module)
         elif isinstance(module, SurgVistaPositions):
             init.copy_(module.table, module.compute(module.grid, module.table.device))
         elif isinstance(module, SurgVistaDecoder):
@@ -404,9 +402,22 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
         elif isinstance(module, SurgVistaForPreTraining):
             init.copy_(module.pixel_mean, torch.tensor(self.config.image_mean)[:, None])
             init.copy_(module.pixel_std, torch.tensor(self.config.image_std)[:, None])
-        elif isinstance(module, SurgVistaForVideoClassification):
-            scale = self.config.classifier_init_scale * self.config.initializer_range
-            init.trunc_normal_(module.classifier.weight, std=scale) if scale else init.zeros_(module.classifier.weight)
+
+    def _init_linear(self, linear: nn.Linear) -> None:
+        # transformers does not visit modules of foreign packages that own no tensors, so the layer itself says what it is.
+        scheme = getattr(linear, "init_scheme", None)
+        if scheme == "fused":
+            bound = (6 / (linear.in_features + 3 * linear.out_features)) ** 0.5
+            init.uniform_(linear.weight, -bound, bound)
+        elif scheme == "convolution":
+            bound = linear.in_features**-0.5
+            init.uniform_(linear.weight, -bound, bound)
+            init.uniform_(linear.bias, -bound, bound)
+        elif scheme == "classifier":
+            std = self.config.classifier_init_scale * self.config.initializer_range
+            init.trunc_normal_(linear.weight, std=std) if std else init.zeros_(linear.weight)
+        else:
+            init.xavier_uniform_(linear.weight)
 
 
 def _slice_means(tokens: torch.Tensor, grid: Grid, per_slice: bool) -> torch.Tensor:
@@ -580,6 +591,9 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         >>> SurgVistaForPreTraining(config)(torch.zeros(1, 4, 3, 32, 32), mask).video_logits.shape
         torch.Size([1, 4, 1536])
     """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
 
     def __init__(self, config: SurgVistaConfig) -> None:
         super().__init__(config)
@@ -766,11 +780,12 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
 
     def __init__(self, config: SurgVistaConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = int(config.num_labels or 0)
         self.surgvista = SurgVistaModel(config, add_final_norm=False)
         self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.classifier.init_scheme = "classifier"  # type: ignore[assignment]
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -1,0 +1,59 @@
+"""`surgvista convert`: original checkpoints to Hugging Face folders."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista convert --list\n"
+        "  surgvista convert SurgVISTA.pth --family surgvista --output surgvista-base\n"
+        "  surgvista convert finetuned.pth --family surgvista --output phases --config '{\"num_frames\": 8}'"
+    )
+    parser.add_argument("checkpoint", type=Path, nargs="?", help=".pth, .bin, .safetensors, or a folder with shards")
+    parser.add_argument("--family", help="layout of the checkpoint, see --list")
+    parser.add_argument("--output", type=Path, help="folder to write; it must not exist or be empty")
+    parser.add_argument("--config", default="{}", help="JSON: what the tensors do not tell, e.g. number of heads")
+    parser.add_argument(
+        "--with-code", action="store_true", help="also write the code files for trust_remote_code=True"
+    )
+    parser.add_argument("--list", action="store_true", help="list the families and exit")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.conversion import FAMILIES, convert_checkpoint
+    from ..modeling.errors_surgvista import InputError
+
+    if arguments.list:
+        if arguments.json:
+            print(
+                json.dumps(
+                    {name: {"paper": family.paper, "licence": family.licence} for name, family in FAMILIES.items()}
+                )
+            )
+        else:
+            for name, family in FAMILIES.items():
+                print(
+                    f"{name:16} {family.title}\n{'':16} {family.paper}\n{'':16} weights: {family.source} ({family.licence})"
+                )
+        return
+    for name in ("checkpoint", "family", "output"):
+        if getattr(arguments, name) is None:
+            raise InputError(f"{'a checkpoint' if name == 'checkpoint' else '--' + name} is needed")
+    try:
+        config = json.loads(arguments.config)
+    except ValueError as error:
+        raise InputError(f"--config is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"--config must be a JSON object, not {arguments.config}")
+    report = convert_checkpoint(
+        arguments.checkpoint,
+        arguments.output,
+        family=arguments.family,
+        config=config,
+        include_code=arguments.with_code,
+    )
+    print(json.dumps(vars(report)) if arguments.json else report)

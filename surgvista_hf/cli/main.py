@@ -1,0 +1,65 @@
+"""`surgvista <verb>`: finds the verb, runs it, and turns errors into one line and a non-zero exit."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..modeling.errors_surgvista import SurgVistaError
+
+VERBS = {
+    "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
+    "convert": "turn an original checkpoint into a Hugging Face folder",
+    "predict": "predict every second of a video",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every verb; a verb's module is imported only when its own arguments are needed."""
+    parser = Parser(
+        prog="surgvista", description="Surgical video foundation models. For research, not a medical device."
+    )
+    parser.add_argument("--version", action="version", version=f"surgvista {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for verb, purpose in VERBS.items():
+        subparser = verbs.add_parser(
+            verb, help=purpose, description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module = importlib.import_module(f".{verb}", __package__)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb.
+
+    Args:
+        arguments: words of the command line without the program's name.
+
+    Returns:
+        Exit status: 0, 1 for an error that the input explains, 2 for wrong arguments, 130 when interrupted.
+    """
+    parsed = build_parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except SurgVistaError as error:
+        print(f"surgvista {parsed.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"surgvista {parsed.verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The picture of a predicted operation: who would rather look than read a table, looks here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ..modeling.errors_surgvista import InputError
+from ..util.files import atomic_file
+
+if TYPE_CHECKING:
+    from .prediction import VideoPrediction
+
+# Paul Tol's "muted" and "light" schemes, made to be told apart by colour-blind people; further classes repeat them hatched.
+_COLOURS = (
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"),
+    *("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#BBCC33", "#AAAA00", "#DDDDDD"),
+)
+_HATCHES = ("", "///", "...", "xxx")
+NOTICE = "research use only, not a medical device"
+
+
+def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.ndarray | None = None) -> None:
+    """Draws ribbons of the predicted and, if known, the true phases, with the confidence below.
+
+    A multi-label prediction becomes one row of probabilities a class.
+
+    Args:
+        prediction: what to draw.
+        path: `.png`, `.svg` or `.pdf`; its suffix decides.
+        truth: (steps,) true class numbers.
+
+    Raises:
+        InputError: `truth` has another length than the prediction.
+    """
+    if truth is not None and len(truth) != len(prediction.seconds):
+        raise InputError(f"truth has {len(truth)} steps, the prediction {len(prediction.seconds)}")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    if prediction.multi_label:
+        _draw_rows(figure.subplots(), prediction)
+    else:
+        _draw_ribbons(figure, prediction, truth)
+    figure.suptitle(f"{prediction.video}: predicted every second from past frames", x=0.01, ha="left", fontsize=12)
+    figure.supxlabel(f"time (min:s)      {NOTICE}", fontsize=9, color="#555555")
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata={"Title": f"Timeline of {prediction.video}"})
+
+
+def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarray | None) -> None:
+    ribbons = [("predicted", prediction.labels)] + ([("true", truth)] if truth is not None else [])
+    heights = [1.0] * len(ribbons) + [1.0]
+    rows = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    for axes, (name, labels) in zip(rows, ribbons, strict=False):
+        _draw_ribbon(axes, prediction.seconds, labels)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    confidence = rows[-1]
+    confidence.fill_between(prediction.seconds, prediction.probabilities.max(axis=1), step="post", color="#777777")
+    confidence.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    confidence.set_ylabel("confidence", rotation=0, ha="right", va="center")
+    _time_axis(confidence, prediction.seconds)
+    shown = sorted({int(label) for _, labels in ribbons for label in labels})
+    legend = [
+        Patch(facecolor=_colour(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i]) for i in shown
+    ]
+    figure.legend(handles=legend, loc="outside right upper", frameon=False, fontsize=9)
+
+
+def _draw_ribbon(axes: Axes, seconds: np.ndarray, labels: np.ndarray) -> None:
+    starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
+    edges = np.r_[seconds[starts], _end(seconds)]
+    for i, start in enumerate(starts):
+        label = int(labels[start])
+        axes.axvspan(
+            edges[i], edges[i + 1], facecolor=_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0
+        )
+    axes.set(yticks=(), ylim=(0, 1))
+
+
+def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
+    extent = (float(prediction.seconds[0]), _end(prediction.seconds), len(prediction.class_names) - 0.5, -0.5)
+    image = axes.imshow(prediction.probabilities.T, aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=extent)
+    if len(prediction.class_names) <= 30:
+        axes.set_yticks(range(len(prediction.class_names)), prediction.class_names, fontsize=8)
+    else:
+        axes.set_ylabel("class")
+    axes.figure.colorbar(image, ax=axes, label="probability")
+    _time_axis(axes, prediction.seconds)
+
+
+def _time_axis(axes: Axes, seconds: np.ndarray) -> None:
+    axes.set_xlim(float(seconds[0]), _end(seconds))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10], integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}"))
+
+
+def _end(seconds: np.ndarray) -> float:
+    step = seconds[1] - seconds[0] if len(seconds) > 1 else 1.0
+    return float(seconds[-1] + step)
+
+
+def _colour(label: int) -> str:
+    return _COLOURS[label % len(_COLOURS)]
+
+
+def _hatch(label: int) -> str:
+    return _HATCHES[label // len(_COLOURS) % len(_HATCHES)]

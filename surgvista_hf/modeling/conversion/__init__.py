@@ -1,0 +1,230 @@
+"""Original checkpoints to Hugging Face folders, and back."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTImageProcessor, ViTModel
+
+from ...util.files import atomic_folder, check_free
+from ..configuration_surgvista import SurgVistaConfig
+from ..errors_surgvista import InputError
+from ..modeling_surgvista import sincos_3d_table
+from ..remote_code import add_remote_code
+from ..video_processing_surgvista import SurgVistaVideoProcessor
+from .card import model_card
+from .families import FAMILIES, Blueprint, Family
+from .mapping import Mapped, map_tensors, unmap_tensors
+from .reading import CheckpointError, read_checkpoint
+
+__all__ = ["FAMILIES", "CheckpointError", "ConversionReport", "convert_checkpoint", "restore_checkpoint"]
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of every tensor.
+
+    Args:
+        family: name of the family.
+        class_name: class of the model that was written.
+        output_dir: where.
+        mapped: name in our model -> name in the checkpoint.
+        ignored: name in the checkpoint -> why it was left out.
+        initialised: names in our model that the checkpoint did not have and that start fresh.
+    """
+
+    family: str
+    class_name: str
+    output_dir: str
+    mapped: dict[str, str]
+    ignored: dict[str, str]
+    initialised: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"mapped": len(self.mapped), "ignored": len(self.ignored), "initialised": len(self.initialised)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.class_name} from a {self.family} checkpoint -> {self.output_dir}"]
+        lines.append(f"  mapped       {len(self.mapped)} tensors")
+        lines.append(f"  ignored      {len(self.ignored)} tensors")
+        lines += [f"    {name}: {reason}" for name, reason in _shortened(self.ignored).items()]
+        lines.append(f"  initialised  {', '.join(self.initialised) or 'none'}")
+        return "\n".join(lines)
+
+
+def _shortened(ignored: Mapping[str, str]) -> dict[str, str]:
+    """Numbered blocks told once."""
+    return {re.sub(r"\.\d+\.", ".*.", name): reason for name, reason in ignored.items()}
+
+
+def convert_checkpoint(
+    path: str | Path,
+    output_dir: str | Path,
+    *,
+    family: str,
+    config: Mapping[str, Any] | PreTrainedConfig | None = None,
+    include_code: bool = False,
+) -> ConversionReport:
+    """Converts an original checkpoint to a folder that `from_pretrained` loads.
+
+    Nothing is written unless every needed tensor was found in the right shape; the folder appears complete or not at all.
+
+    Args:
+        path: `.pth`, `.pt`, `.bin`, `.safetensors`, or a folder with shards. Only tensors are read, no code is run.
+        output_dir: a folder that does not exist yet, or an empty one.
+        family: one of `FAMILIES`.
+        config: what cannot be read from the tensors, by names of the configuration: heads of an unusual width, frame size,
+            frame count, labels. The published base configuration otherwise.
+        include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
+
+    Returns:
+        What was mapped, left out and initialised.
+
+    Raises:
+        InputError: an unknown family or option.
+        CheckpointError: unreadable or unsafe file, wrong family, missing or misshapen tensors.
+        OutputError: the output folder is taken.
+
+    Example:
+        >>> convert_checkpoint("SurgVISTA.pth", "surgvista-base", family="surgvista")  # doctest: +SKIP
+        >>> AutoModel.from_pretrained("surgvista-base")  # doctest: +SKIP
+    """
+    layout = _family(family)
+    check_free(output_dir)
+    checkpoint = read_checkpoint(path)
+    blueprint = layout.plan(checkpoint.tensors, _said(config))
+    mapped = map_tensors(blueprint.targets, blueprint.naming, blueprint.tensors, blueprint.may_be_absent)
+    report = ConversionReport(
+        family,
+        blueprint.model_class.__name__,
+        str(output_dir),
+        mapped.sources,
+        _left_over(checkpoint.tensors, mapped, blueprint),
+        mapped.absent,
+    )
+    _write(blueprint, mapped, layout, checkpoint.sha256, report, include_code)
+    return report
+
+
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise InputError(f"there is no family {name!r}; the families are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def _said(config: Mapping[str, Any] | PreTrainedConfig | None) -> Mapping[str, Any]:
+    if isinstance(config, PreTrainedConfig):
+        return {name: value for name, value in config.to_diff_dict().items() if hasattr(type(config), name)}
+    return config or {}
+
+
+def _left_over(tensors: Mapping[str, torch.Tensor], mapped: Mapped, blueprint: Blueprint) -> dict[str, str]:
+    used = set(mapped.sources.values())
+    return {
+        name: next((why for pattern, why in blueprint.ignored if re.match(pattern, name)), "not part of the model")
+        for name in tensors
+        if name not in used
+    }
+
+
+def _write(
+    blueprint: Blueprint,
+    mapped: Mapped,
+    family: Family,
+    sha256: Mapping[str, str],
+    report: ConversionReport,
+    include_code: bool,
+) -> None:
+    model = _build(blueprint, mapped.tensors)
+    processor = _processor(blueprint.config)
+    with atomic_folder(report.output_dir) as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        if include_code:
+            add_remote_code(folder)
+        card = model_card(family, report.class_name, sha256, report.counts, type(processor).__name__)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """The model with these tensors, in the checkpoint's precision."""
+    dtype = next(iter(tensors.values())).dtype
+    options = {"add_pooling_layer": False} if blueprint.model_class is ViTModel else {}
+    model_class: Any = blueprint.model_class
+    model, info = model_class.from_pretrained(
+        None,
+        config=blueprint.config,
+        state_dict=dict(tensors),
+        dtype=dtype,
+        output_loading_info=True,
+        **options,
+    )
+    if set(info["missing_keys"]) != set(blueprint.targets) - set(tensors) or info["unexpected_keys"]:
+        raise CheckpointError(f"transformers did not load the converted tensors as expected: {info}")
+    return cast(PreTrainedModel, model)
+
+
+def _processor(config: PreTrainedConfig) -> Any:
+    if isinstance(config, SurgVistaConfig):
+        height, width = config.frame_size
+        return SurgVistaVideoProcessor(
+            size={"height": height, "width": width},
+            num_frames=config.num_frames,
+            image_mean=list(config.image_mean),
+            image_std=list(config.image_std),
+        )
+    side, imagenet = cast(int, config.image_size), SurgVistaConfig()
+    return ViTImageProcessor(
+        size={"height": side, "width": side},
+        image_mean=list(imagenet.image_mean),
+        image_std=list(imagenet.image_std),
+    )
+
+
+def restore_checkpoint(folder: str | Path, *, family: str) -> dict[str, torch.Tensor]:
+    """The way back: the tensors of a converted folder under their original names and shapes.
+
+    Args:
+        folder: written by `convert_checkpoint`, or saved from such a model.
+        family: the family whose names are wanted.
+
+    Returns:
+        Original name -> tensor, the position tables of a pre-training checkpoint included. A patch weight that was inflated
+        in time stays inflated.
+
+    Raises:
+        InputError: an unknown family.
+        CheckpointError: the folder does not hold a model of that family.
+
+    Example:
+        >>> torch.save({"model": restore_checkpoint("surgvista-base", family="surgvista")}, "a.pth")  # doctest: +SKIP
+    """
+    layout = _family(family)
+    tensors = read_checkpoint(folder).tensors
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type != layout.model_type:
+        raise CheckpointError(f"{folder} holds a {config.model_type} model, which is not of the family {family}")
+    naming = layout.naming(config)
+    if isinstance(config, ViTConfig):
+        original = unmap_tensors(tensors, naming)
+        return {**original, "pos_embed": original["pos_embed"][:, 1:].clone()}
+    patch = (config.patch_size, config.patch_size)
+    tubelet = (config.num_channels, config.tubelet_size) if config.tubelet_size > 1 else (config.num_channels,)
+    original = unmap_tensors(tensors, naming, (*tubelet, *patch))
+    if "mask_token_vid" in original:
+        original |= _stored_tables(config)
+    return original
+
+
+def _stored_tables(config: SurgVistaConfig) -> dict[str, torch.Tensor]:
+    grid = config.token_grid(config.num_frames, *config.frame_size)
+    widths = {
+        "pos_embed": config.hidden_size,
+        "pos_embed_vid": config.video_decoder_hidden_size,
+        "pos_embed_img": config.image_decoder_hidden_size,
+    }
+    return {name: sincos_3d_table(grid, width)[None] for name, width in widths.items()}

@@ -1,0 +1,76 @@
+"""The model card of a converted checkpoint."""
+
+from collections.abc import Mapping
+
+from huggingface_hub import ModelCardData
+
+from .families import Family
+
+
+def model_card(
+    family: Family, class_name: str, sha256: Mapping[str, str], counts: Mapping[str, int], processor_name: str
+) -> str:
+    """README.md of a converted model: licence, source, digests, how to load it, what it is not.
+
+    Args:
+        family: where the weights come from.
+        class_name: class of the converted model.
+        sha256: file name -> digest of the original files.
+        counts: how many tensors were mapped, ignored and initialised.
+        processor_name: class of the processor saved beside it.
+
+    Returns:
+        Markdown with the Hub's front matter.
+    """
+    data = ModelCardData(
+        license=family.licence,
+        library_name="transformers",
+        pipeline_tag="video-classification" if class_name.endswith("Classification") else None,
+        tags=["surgery", "surgical-video", family.name],
+    )
+    digests = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in sha256.items())
+    loader = "AutoImageProcessor" if "Image" in processor_name else "AutoVideoProcessor"
+    return f"""---
+{data.to_yaml()}
+---
+
+# {family.title}
+
+Converted to transformers (`{class_name}`) by surgvista_hf. The numbers of the weights are those of the original files:
+{counts["mapped"]} tensors mapped, {counts["ignored"]} left out, {counts["initialised"]} newly initialised.
+
+- Paper: {family.paper}
+- Weights from: {family.source}
+- Licence of the weights: {_licence(family)}
+
+| original file | SHA-256 |
+|---|---|
+{digests}
+
+## Use
+
+```python
+import surgvista_hf
+from transformers import {loader}, {_auto_class(class_name)}
+
+processor = {loader}.from_pretrained("path/of/this/folder")
+model = {_auto_class(class_name)}.from_pretrained("path/of/this/folder")
+```
+
+{family.usage}
+## Limits
+
+For research. Not a medical device; not for decisions about patients.
+"""
+
+
+def _licence(family: Family) -> str:
+    if family.licence == "other":
+        return "see the source; it was not stated in a form that could be checked when this converter was written"
+    return f"{family.licence}; the conversion does not change it"
+
+
+def _auto_class(class_name: str) -> str:
+    if class_name.endswith("ForVideoClassification"):
+        return "AutoModelForVideoClassification"
+    return "AutoModelForPreTraining" if class_name.endswith("ForPreTraining") else "AutoModel"

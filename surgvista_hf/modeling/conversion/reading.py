@@ -1,0 +1,125 @@
+"""Reads the tensors of a checkpoint file or folder without running anything that it may contain."""
+
+import argparse
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors_surgvista import SurgVistaError
+
+_CONTAINERS = ("model", "module", "state_dict")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class CheckpointError(SurgVistaError):
+    """A checkpoint cannot be read, or is not what it was said to be."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a checkpoint under their original names, and what identifies the files they came from.
+
+    Args:
+        tensors: name -> tensor, on the CPU.
+        sha256: file name -> digest.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    sha256: dict[str, str]
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
+
+    Training checkpoints are dictionaries that hold the weights under `model`, `module` or `state_dict`, beside an
+    optimiser and an `argparse.Namespace`; a flat dictionary of tensors is one too.
+
+    Args:
+        path: file or folder.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        CheckpointError: nothing there, a damaged file, a pickle that holds more than data, or no tensors inside.
+    """
+    files = _checkpoint_files(Path(path))
+    tensors: dict[str, torch.Tensor] = {}
+    for file in files:
+        tensors.update(_state_dict(_load(file), file))
+    return Checkpoint(tensors, {file.name: _sha256(file) for file in files})
+
+
+def _checkpoint_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    for name in _INDEXES:
+        if (path / name).is_file():
+            return _shards(path / name)
+    for name in _SINGLE_FILES:
+        if (path / name).is_file():
+            return [path / name]
+    raise CheckpointError(f"the folder {path} holds none of {', '.join((*_INDEXES, *_SINGLE_FILES))}")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index} is not an index of shards: {error!r}") from error
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names the shard {name!r}, which lies outside its folder")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index} names the shard {name}, which is missing")
+    return [index.parent / name for name in names]
+
+
+def _load(file: Path) -> Any:
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} was not read: it is not a checkpoint, or it holds objects other than tensors and plain values, which "
+            f"could run code when loaded. Ask for a safetensors file. ({_first_line(error)})"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read; it is damaged or no checkpoint ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
+    if isinstance(content, Mapping):
+        for name in _CONTAINERS:
+            if isinstance(content.get(name), Mapping):
+                content = content[name]
+                break
+        tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+        if tensors:
+            return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(_CONTAINERS)}")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

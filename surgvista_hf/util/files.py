@@ -1,0 +1,93 @@
+"""Writing files so that a crash leaves either the old content or the new, never a part."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..modeling.errors_surgvista import SurgVistaError
+
+
+class OutputError(SurgVistaError):
+    """A result cannot be written where it was asked for."""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary sibling to write to; it becomes `path` when the block ends without an error.
+
+    The sibling keeps the suffix, from which writers guess the format.
+
+    Example:
+        >>> with atomic_file("result.json") as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("{}")
+    """
+    target = Path(path)
+    _make_parent(target)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
+
+    Raises:
+        OutputError: `path` exists and is not an empty folder.
+    """
+    target = Path(path)
+    check_free(target)
+    _make_parent(target)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            _sync(file)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Checks that a folder can be written at `path`.
+
+    Raises:
+        OutputError: something is there already.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise OutputError(f"{target} exists already; choose another output or remove it first")
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path.parent}: {error}") from error
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

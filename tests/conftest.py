@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips and annotations; they may not be copied into the project, so tests skip where they are absent."""
+    path = REPOSITORY.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the folder ../shared/data with real clips and annotations is not on this machine")
+    return path

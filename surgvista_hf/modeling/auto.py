@@ -4,6 +4,7 @@ Each of transformers' registries lives in a module of its own. When one is impor
 imported too; when that is done, in whichever order it came about, its classes are registered.
 """
 
+import functools
 import importlib
 from collections.abc import Callable
 from types import ModuleType
@@ -61,10 +62,10 @@ _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
 
 def register() -> None:
     """Registers our classes with `AutoConfig`, `AutoModel*` and `AutoVideoProcessor` as soon as those are imported."""
-
-    def import_ours(name: str) -> Callable[[ModuleType], None]:
-        return lambda _: importlib.import_module(f"{_OURS}.{name}") and None
-
     for theirs, ours, register_classes in _REGISTRIES:
         wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
-        wrapt.register_post_import_hook(import_ours(ours), f"{_AUTO}.{theirs}")
+        wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{theirs}")
+
+
+def _import_ours(name: str, _: ModuleType) -> None:
+    importlib.import_module(f"{_OURS}.{name}")

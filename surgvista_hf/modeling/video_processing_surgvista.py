@@ -1,0 +1,266 @@
+"""Videos to model input: decoding, choice of frames, resizing, normalisation. This file travels with a checkpoint.
+
+The defaults are the validation transform of the published fine-tuning recipe: frames squeezed to 224 × 224 by bilinear
+interpolation without antialiasing, divided by 255, ImageNet mean and deviation.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import ChannelDimension, PILImageResampling
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from .errors_surgvista import InputError, VideoReadError
+from .video_reading_surgvista import VideoReader
+
+VideoDecoder: Any
+try:
+    from torchcodec.decoders import VideoDecoder
+except (ImportError, OSError, RuntimeError):  # absent, or FFmpeg's libraries are
+    VideoDecoder = None
+
+_FRAME_CHANNELS = (1, 3, 4)
+
+
+def online_clip_indices(last: int, num_frames: int, frame_stride: int) -> list[int]:
+    """Frames of the clip that ends with frame `last`: only the past is used (published rule of SurgVISTA).
+
+    Going back from `last` in steps of `frame_stride`, a step that would leave the video is not taken, so near the start the
+    earliest frame that was reached repeats.
+
+    Args:
+        last: index of the labelled frame, in frames (one a second in the recipe).
+        num_frames: frames of a clip.
+        frame_stride: frames between two frames of a clip.
+
+    Returns:
+        `num_frames` indices, ascending.
+
+    Raises:
+        InputError: a negative index, or a count or stride below 1.
+
+    Example:
+        >>> online_clip_indices(10, 4, 4)
+        [2, 2, 6, 10]
+        >>> online_clip_indices(60, 16, 4)
+        [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60]
+    """
+    if last < 0 or num_frames < 1 or frame_stride < 1:
+        raise InputError(f"no clip of {num_frames} frames with stride {frame_stride} ends at frame {last}")
+    return [last - min(step, last // frame_stride) * frame_stride for step in reversed(range(num_frames))]
+
+
+def uniform_clip_seconds(duration: float, num_frames: int) -> list[float]:
+    """The middles of `num_frames` equal parts of a video of `duration` seconds."""
+    return [(part + 0.5) * duration / num_frames for part in range(num_frames)]
+
+
+class SurgVistaVideosKwargs(VideosKwargs, total=False):
+    """Options of `SurgVistaVideoProcessor` beside those of every video processor."""
+
+    frame_sampling: Literal["online", "uniform"] | None
+    frame_stride: int | None
+    end_second: float | None
+    antialias: bool | None
+    video_backend: Literal["pyav", "torchcodec"] | None
+
+
+class SurgVistaVideoProcessor(BaseVideoProcessor):
+    r"""Prepares videos for the SurgVISTA models.
+
+    A video is a path, the bytes of a file, a list of PIL images, or an array or tensor of frames, (frames, height, width,
+    channels) or (frames, channels, height, width); a batch is a list of videos. Grey, CMYK and RGBA become RGB.
+
+    Args:
+        num_frames: frames of a clip.
+        frame_sampling: `"online"`: at one frame a second, the clip ends with `end_second` and reaches back in steps of
+            `frame_stride`, as in training for workflow recognition; `"uniform"`: spread over the whole video.
+        frame_stride: seconds between two frames of an online clip.
+        end_second: the labelled second of an online clip, given per call; the last whole second by default.
+        do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
+            unless this is said in the call, and then count as one a second.
+        antialias: smooth while shrinking, unlike the recipe.
+        video_backend: `"pyav"` or `"torchcodec"`.
+
+    Returns:
+        `pixel_values`, (batch, frames, channels, height, width), fp32.
+
+    Raises:
+        InputError: something that is no video, or a wrong option.
+        VideoReadError: a file that cannot be decoded.
+
+    Example:
+        >>> processor = SurgVistaVideoProcessor()
+        >>> processor("operation.mp4", return_tensors="pt")["pixel_values"].shape  # doctest: +SKIP
+        torch.Size([1, 16, 3, 224, 224])
+    """
+
+    resample = PILImageResampling.BILINEAR
+    image_mean = [0.485, 0.456, 0.406]
+    image_std = [0.229, 0.224, 0.225]
+    size = {"height": 224, "width": 224}
+    default_to_square = True
+    do_resize = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    do_convert_rgb = False  # done before, see _as_frames
+    do_sample_frames = True
+    num_frames = 16
+    frame_sampling = "online"
+    frame_stride = 4
+    end_second = None
+    antialias = False
+    video_backend = "pyav"
+    model_input_names = ["pixel_values"]
+    valid_kwargs = SurgVistaVideosKwargs
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        sampling = {
+            name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self, name)
+            for name in ("num_frames", "frame_sampling", "frame_stride", "end_second", "video_backend")
+        }
+        _check_sampling(sampling)
+        asked = kwargs.pop("do_sample_frames", None)
+        layout = kwargs.pop("input_data_format", None)
+        clips = []
+        for video in _split_batch(videos):
+            if _is_file(video):
+                sample = self.do_sample_frames if asked is None else asked
+                clips.append(_read_clip(video, sampling if sample else None))
+            else:
+                frames = _as_frames(video, layout)
+                clips.append(frames[_frame_indices(len(frames), sampling)] if asked else frames)
+        batch = super().preprocess(
+            clips, do_sample_frames=False, input_data_format=ChannelDimension.FIRST, do_convert_rgb=False, **kwargs
+        )
+        batch["pixel_values"] = batch.pop("pixel_values_videos")
+        return batch
+
+    def _preprocess(self, videos: list[torch.Tensor], antialias: bool = False, **kwargs: Any) -> BatchFeature:
+        """Resizes, crops, rescales and normalises; `antialias` is handed to the resizing."""
+        if not kwargs.pop("do_resize"):
+            return super()._preprocess(videos, do_resize=False, **kwargs)
+        size, resample = kwargs["size"], kwargs["resample"]
+        resized = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
+        return super()._preprocess(resized, do_resize=False, **kwargs)
+
+
+# ------------------------------------------------------------------------------------------- choosing frames
+
+
+def _check_sampling(sampling: dict[str, Any]) -> None:
+    if sampling["frame_sampling"] not in ("online", "uniform"):
+        raise InputError(f"frame_sampling is {sampling['frame_sampling']!r}; it must be 'online' or 'uniform'")
+    if sampling["video_backend"] not in ("pyav", "torchcodec"):
+        raise InputError(f"video_backend is {sampling['video_backend']!r}; it must be 'pyav' or 'torchcodec'")
+    for name in ("num_frames", "frame_stride"):
+        if sampling[name] < 1:
+            raise InputError(f"{name} is {sampling[name]}; it must be at least 1")
+
+
+def _clip_seconds(last_second: float, duration: float, sampling: dict[str, Any]) -> list[float]:
+    """Times of the frames of a clip."""
+    if sampling["frame_sampling"] == "uniform":
+        return uniform_clip_seconds(duration, sampling["num_frames"])
+    end = last_second if sampling["end_second"] is None else sampling["end_second"]
+    return [float(i) for i in online_clip_indices(int(end), sampling["num_frames"], sampling["frame_stride"])]
+
+
+def _frame_indices(count: int, sampling: dict[str, Any]) -> list[int]:
+    """Which of `count` frames, one a second, make the clip."""
+    return [min(int(second), count - 1) for second in _clip_seconds(count - 1, count, sampling)]
+
+
+def _read_clip(video: Any, sampling: dict[str, Any] | None) -> torch.Tensor:
+    """(frames, channels, height, width), uint8, of a file."""
+    with VideoReader(video) as reader:
+        if sampling is None:
+            frames = np.stack([frame for _, frame in reader.iterate(None)])
+        else:
+            last = reader.last_second
+            frame_duration = 1 / reader.info.frames_per_second if reader.info.frames_per_second else 0.0
+            seconds = _clip_seconds(last, last + frame_duration, sampling)
+            if sampling["video_backend"] == "torchcodec":
+                return _read_with_torchcodec(video, seconds)
+            frames = reader.frames_at(seconds)
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+def _read_with_torchcodec(video: Any, seconds: Sequence[float]) -> torch.Tensor:
+    if VideoDecoder is None:
+        raise InputError("video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither")
+    try:
+        decoder = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
+        start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
+        shown = [min(max(start + second, start), np.nextafter(end, 0)) for second in seconds]
+        return decoder.get_frames_played_at(shown).data
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise VideoReadError(
+            f"torchcodec cannot decode {video if not isinstance(video, bytes) else 'the video'}: {error}"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------- kinds of input
+
+
+def _is_file(video: Any) -> bool:
+    return isinstance(video, str | os.PathLike | bytes) or hasattr(video, "read")
+
+
+def _is_frame(item: Any) -> bool:
+    return isinstance(item, Image.Image) or (isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (2, 3))
+
+
+def _split_batch(videos: Any) -> list[Any]:
+    """A list of videos, each a file, an array of frames, or a list of frames."""
+    if _is_file(videos):
+        return [videos]
+    if isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim in (4, 5):
+        return [videos] if videos.ndim == 4 else list(videos)
+    if isinstance(videos, list | tuple) and videos:
+        if all(_is_frame(item) for item in videos):
+            return [list(videos)]
+        if not any(_is_frame(item) for item in videos):
+            return [video for item in videos for video in _split_batch(item)]
+    found = type(videos).__name__
+    if isinstance(videos, np.ndarray | torch.Tensor):
+        found += f" of shape {tuple(videos.shape)}"
+    raise InputError(
+        f"{found} is no video: give a path, bytes, a list of images, an array (frames, height, width, channels), "
+        "or a list of these"
+    )
+
+
+def _as_frames(video: Any, layout: Any) -> torch.Tensor:
+    """(frames, 3, height, width) of an array or of a list of images or arrays."""
+    images = video if isinstance(video, list) else []
+    prefers_first = isinstance(images[0] if images else video, torch.Tensor)
+    frames = _stack(images) if images else torch.as_tensor(video)
+    if not len(frames):
+        raise InputError("the video has no frames")
+    if layout is None:
+        first, last = frames.shape[1] in _FRAME_CHANNELS, frames.shape[3] in _FRAME_CHANNELS
+        if not first and not last:
+            raise InputError(f"frames of shape {tuple(frames.shape)} have no axis of 1, 3 or 4 channels")
+        channels_first = first and (prefers_first or not last)
+    else:
+        channels_first = ChannelDimension(layout) == ChannelDimension.FIRST
+    frames = frames if channels_first else frames.permute(0, 3, 1, 2)
+    return frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
+
+
+def _stack(images: list[Any]) -> torch.Tensor:
+    """(frames, …) of images of one size; grey ones get a channel axis."""
+    frames = [torch.as_tensor(np.array(i.convert("RGB")) if isinstance(i, Image.Image) else i) for i in images]
+    sizes = {tuple(frame.shape) for frame in frames}
+    if len(sizes) > 1:
+        raise InputError(f"the frames of a video differ in size: {sorted(sizes)}")
+    stacked = torch.stack(frames)
+    return stacked[..., None] if stacked.ndim == 3 else stacked

@@ -19,12 +19,6 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from .errors_surgvista import InputError, VideoReadError
 from .video_reading_surgvista import VideoReader
 
-VideoDecoder: Any
-try:
-    from torchcodec.decoders import VideoDecoder
-except (ImportError, OSError, RuntimeError):  # absent, or FFmpeg's libraries are
-    VideoDecoder = None
-
 _FRAME_CHANNELS = (1, 3, 4)
 
 
@@ -66,7 +60,7 @@ class SurgVistaVideosKwargs(VideosKwargs, total=False):
 
     frame_sampling: Literal["online", "uniform"] | None
     frame_stride: int | None
-    end_second: float | None
+    end_second: float | int | None
     antialias: bool | None
     video_backend: Literal["pyav", "torchcodec"] | None
 
@@ -119,7 +113,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     antialias = False
     video_backend = "pyav"
     model_input_names = ["pixel_values"]
-    valid_kwargs = SurgVistaVideosKwargs
+    valid_kwargs = SurgVistaVideosKwargs  # type: ignore[assignment]
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         sampling = {
@@ -143,7 +137,9 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         batch["pixel_values"] = batch.pop("pixel_values_videos")
         return batch
 
-    def _preprocess(self, videos: list[torch.Tensor], antialias: bool = False, **kwargs: Any) -> BatchFeature:
+    def _preprocess(  # type: ignore[override]
+        self, videos: list[torch.Tensor], antialias: bool = False, **kwargs: Any
+    ) -> BatchFeature:
         """Resizes, crops, rescales and normalises; `antialias` is handed to the resizing."""
         if not kwargs.pop("do_resize"):
             return super()._preprocess(videos, do_resize=False, **kwargs)
@@ -194,8 +190,12 @@ def _read_clip(video: Any, sampling: dict[str, Any] | None) -> torch.Tensor:
 
 
 def _read_with_torchcodec(video: Any, seconds: Sequence[float]) -> torch.Tensor:
-    if VideoDecoder is None:
-        raise InputError("video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither")
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:  # absent, or FFmpeg's libraries are
+        raise InputError(
+            "video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither"
+        ) from error
     try:
         decoder = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
         start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds

@@ -1,0 +1,197 @@
+"""Our models behind the Auto classes: with the package, without it, and before any weights are published.
+
+Each case runs in a process of its own, offline, with a hand-made Hub cache.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from surgvista_hf import SurgVistaForPreTraining, SurgVistaForVideoClassification, SurgVistaVideoProcessor
+from surgvista_hf.modeling.remote_code import add_remote_code
+
+from . import golden
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def run_python(
+    program: str, home: Path, *, with_package: bool = True, cwd: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Runs a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
+    environment = {
+        **os.environ,
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "HF_MODULES_CACHE": str(home / "modules"),
+    }
+    repository = str(Path(__file__).resolve().parents[2])
+    hide = "" if with_package else "import sys; sys.modules['surgvista_hf'] = None; "
+    if with_package:
+        environment["PYTHONPATH"] = repository
+    return subprocess.run(
+        [sys.executable, "-c", hide + program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=cwd or home,
+        check=False,
+    )
+
+
+def put_into_cache(home: Path, model, *, with_code: bool = False) -> None:
+    """The layout of a downloaded repository syangcw/SurgVISTA."""
+    repository = home / "hub" / "models--syangcw--SurgVISTA"
+    snapshot = repository / "snapshots" / REVISION
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(REVISION)
+    model.save_pretrained(snapshot)
+    SurgVistaVideoProcessor(size={"height": 32, "width": 32}, num_frames=4).save_pretrained(snapshot)
+    if with_code:
+        add_remote_code(snapshot)
+
+
+def test_importing_the_package_imports_neither_torch_nor_transformers(tmp_path):
+    done = run_python(
+        "import sys, surgvista_hf; print(sorted({'torch', 'transformers'} & set(sys.modules)))", tmp_path
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_line_of_the_readme_works_verbatim(tmp_path):
+    put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
+    done = run_python(
+        "import surgvista_hf\n"
+        "from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor\n"
+        'model = AutoModel.from_pretrained("syangcw/SurgVISTA")\n'
+        "print(type(model).__module__, type(model).__name__)\n"
+        'print(type(AutoModelForPreTraining.from_pretrained("syangcw/SurgVISTA")).__name__)\n'
+        'print(type(AutoModelForVideoClassification.from_pretrained("syangcw/SurgVISTA")).__name__)\n'
+        'print(type(AutoVideoProcessor.from_pretrained("syangcw/SurgVISTA")).__name__)\n',
+        tmp_path,
+    )
+    assert done.stdout.split() == [
+        "surgvista_hf.modeling.modeling_surgvista",
+        "SurgVistaModel",
+        "SurgVistaForPreTraining",
+        "SurgVistaForVideoClassification",
+        "SurgVistaVideoProcessor",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import surgvista_hf\nfrom transformers import AutoModel",
+        "from transformers import AutoModel\nimport surgvista_hf",
+        "from surgvista_hf.modeling.modeling_surgvista import SurgVistaModel\nfrom transformers import AutoModel",
+        "from surgvista_hf import SurgVistaVideoProcessor, SurgVistaConfig\nfrom transformers import AutoModel",
+    ],
+)
+def test_registration_does_not_depend_on_the_order_of_imports(imports, tmp_path):
+    put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
+    done = run_python(f"{imports}\nprint(type(AutoModel.from_pretrained('syangcw/SurgVISTA')).__name__)", tmp_path)
+    assert done.stdout.strip() == "SurgVistaModel", done.stderr
+
+
+def test_an_exported_folder_works_without_the_package(tmp_path):
+    put_into_cache(tmp_path, SurgVistaForVideoClassification(golden.pretraining_config(num_labels=3)), with_code=True)
+    done = run_python(
+        "import numpy, torch\n"
+        "from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification\n"
+        "from transformers import AutoVideoProcessor\n"
+        "name, remote = 'syangcw/SurgVISTA', {'trust_remote_code': True}\n"
+        "processor = AutoVideoProcessor.from_pretrained(name, **remote)\n"
+        "inputs = processor(numpy.zeros((4, 40, 50, 3), numpy.uint8), return_tensors='pt')\n"
+        "print(type(AutoConfig.from_pretrained(name, **remote)).__name__)\n"
+        "for auto in (AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification):\n"
+        "    model = auto.from_pretrained(name, **remote)\n"
+        "    print(type(model).__name__, model.config._attn_implementation)\n"
+        "print(tuple(model(**inputs).logits.shape))\n"
+        "print('surgvista_hf.modeling' in __import__('sys').modules)\n",
+        tmp_path,
+        with_package=False,
+    )
+    assert done.stdout.splitlines() == [
+        "SurgVistaConfig",
+        "SurgVistaModel sdpa",
+        "SurgVistaForPreTraining sdpa",
+        "SurgVistaForVideoClassification sdpa",
+        "(1, 3)",
+        "False",
+    ], done.stderr
+
+
+def test_remote_code_gives_the_same_numbers_as_the_package(tmp_path):
+    put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()), with_code=True)
+    program = (
+        "import torch\n"
+        "from transformers import AutoModel\n"
+        "model = AutoModel.from_pretrained('syangcw/SurgVISTA', trust_remote_code=True)\n"
+        "clip = torch.linspace(-1, 1, 4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32)\n"
+        "print(model(clip).last_hidden_state.double().sum().item())\n"
+    )
+    remote = run_python(program, tmp_path, with_package=False)
+    local = run_python("import surgvista_hf\n" + program, tmp_path)
+    assert float(remote.stdout) == float(local.stdout), remote.stderr + local.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "AutoModel.from_pretrained('syangcw/SurgVISTA')",
+        "AutoModelForVideoClassification.from_pretrained('syangcw/SurgVISTA')",
+        "AutoVideoProcessor.from_pretrained('syangcw/SurgVISTA')",
+        "AutoConfig.from_pretrained('syangcw/SurgVISTA')",
+        "surgvista_hf.SurgVistaModel.from_pretrained('syangcw/SurgVISTA')",
+    ],
+)
+def test_without_published_weights_one_error_names_the_three_roads(line, tmp_path):
+    done = run_python(
+        "import surgvista_hf\n"
+        "from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor\n"
+        f"try:\n    {line}\nexcept surgvista_hf.SurgVistaError as error:\n    print(type(error).__name__, error)\n",
+        tmp_path,
+    )
+    assert done.stdout.startswith("WeightsNotPublishedError"), done.stderr
+    for road in ("1. convert", "2. pre-train", "3. another family"):
+        assert road in done.stdout
+
+
+def test_a_repository_with_a_config_but_no_weights_gets_the_same_error(tmp_path):
+    put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
+    next(tmp_path.rglob("model.safetensors")).unlink()
+    done = run_python(
+        "import surgvista_hf\nfrom transformers import AutoModel\nAutoModel.from_pretrained('syangcw/SurgVISTA')",
+        tmp_path,
+    )
+    assert "WeightsNotPublishedError" in done.stderr
+
+
+def test_other_missing_repositories_keep_the_error_of_transformers(tmp_path):
+    done = run_python(
+        "import surgvista_hf\nfrom transformers import AutoModel\nAutoModel.from_pretrained('nobody/nothing')",
+        tmp_path,
+    )
+    assert "OSError" in done.stderr
+    assert "WeightsNotPublishedError" not in done.stderr
+
+
+def test_models_work_without_torchvision_and_without_av(tmp_path):
+    done = run_python(
+        "import sys\n"
+        "sys.modules['av'] = sys.modules['torchvision'] = None\n"
+        "import importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name in ('torchvision', 'av') else find(name, *rest)\n"
+        "import surgvista_hf, torch\n"
+        "from transformers import AutoModel\n"
+        "config = surgvista_hf.SurgVistaConfig(image_size=32, num_frames=2, num_hidden_layers=1)\n"
+        "print(AutoModel.from_config(config)(torch.zeros(1, 2, 3, 32, 32)).last_hidden_state.shape)\n"
+        "try:\n    surgvista_hf.SurgVistaVideoProcessor()\nexcept ImportError as error:\n    print('ImportError')\n",
+        tmp_path,
+    )
+    assert done.stdout.splitlines() == ["torch.Size([1, 4, 768])", "ImportError"], done.stderr

@@ -1,0 +1,43 @@
+"""Small videos for tests, encoded here; every frame carries its number as a pattern that survives compression."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 10
+
+
+def numbered_frame(number: int, height: int = 64, width: int = 160) -> np.ndarray:
+    """(height, width, 3): `BITS` black or white columns spell the number."""
+    bits = [(number >> bit) & 1 for bit in range(BITS)]
+    columns = np.repeat(np.array(bits, np.uint8) * 255, width // BITS)
+    return np.broadcast_to(columns[None, :, None], (height, width, 3)).copy()
+
+
+def read_number(frame: np.ndarray) -> int:
+    """The number that `numbered_frame` painted."""
+    columns = frame.mean(axis=(0, 2)).reshape(BITS, -1).mean(axis=1)
+    return sum(1 << bit for bit, value in enumerate(columns) if value > 127)
+
+
+def write_numbered_video(
+    path: Path,
+    count: int = 60,
+    rate: int = 10,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    start: int = 0,
+) -> Path:
+    """Frames 0 … count - 1 at `rate` frames a second, the first at `start` frame durations."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, rate)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            frame.pts, frame.time_base = start + number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -1,41 +1,51 @@
-# Every target makes the environment it needs; `make` alone lists the targets.
+# Every target first makes the environment it needs, once; `make` alone lists the targets.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 UV := $(shell command -v uv)
 PYTEST_ARGS ?= -n auto --maxprocesses=4
 
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest lint format types constraints clean
+.PHONY: help demo test test-lowest lint types constraints clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/ready-demo ## train on synthetic surgery and predict an unseen operation, or VIDEO=your.mp4
-	.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"}
+demo: .venv/ready-data ## train on synthetic surgery, predict an unseen operation; VIDEO=file.mp4 predicts that
+	@.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"}
 
-test: .venv/ready-dev ## run the tests; PYTEST_ARGS="-k word" chooses
-	OMP_NUM_THREADS=1 .venv/bin/pytest $(PYTEST_ARGS)
+test: .venv/ready-dev ## run the tests; PYTEST_ARGS='-k word' chooses
+	@OMP_NUM_THREADS=1 .venv/bin/pytest $(PYTEST_ARGS)
 
-test-lowest: .venv-lowest/ready-dev ## run the tests with the oldest supported libraries
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest $(PYTEST_ARGS)
+test-lowest: .venv-lowest/ready-test ## run the tests with the oldest supported libraries
+	@OMP_NUM_THREADS=1 .venv-lowest/bin/pytest $(PYTEST_ARGS)
 
-lint: .venv/ready-dev ## check style and formatting
+lint: .venv/ready-dev ## check style and format
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-
-format: .venv/ready-dev ## repair style and formatting
-	.venv/bin/ruff check --fix
-	.venv/bin/ruff format
 
 types: .venv/ready-dev ## check types
 	.venv/bin/mypy
 
-constraints: ## resolve the newest versions and write constraints.txt
-	@$(call make_environment,.venv-newest,dev,)
-	{ grep '^#' constraints.txt; $(call freeze,.venv-newest); } > constraints.new
-	mv constraints.new constraints.txt
-	rm -rf .venv-newest
+constraints: .venv/ready-dev ## write the installed versions into constraints.txt
+	.venv/bin/pip list --format=freeze --exclude-editable --exclude=pip | sed 's/+.*//' > constraints.txt
+	touch .venv/ready-*
 
-clean: ## remove environments, caches and build products
-	rm -rf .venv .venv-lowest .venv-newest build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove environments, caches and built files
+	rm -rf .venv .venv-lowest .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist demo *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# ready-EXTRA is written last. An environment without one was interrupted and is made anew; one with a stale one is
+# brought up to date in place. Every extra used here contains `data`.
+.venv/ready-%: pyproject.toml constraints.txt
+	$(call install,.venv,constraints.txt)
+
+.venv-lowest/ready-%: pyproject.toml constraints-lowest.txt
+	$(call install,.venv-lowest,constraints-lowest.txt)
+
+# Arguments: environment, constraints.
+define install
+	@test -n "$(wildcard $(1)/ready-*)" || rm -rf $(1)
+	@rm -f $(1)/ready-*
+	$(if $(UV),test -d $(1) || $(UV) venv --seed --python $(PYTHON) $(1),$(PYTHON) -m venv $(1))
+	$(if $(UV),$(UV) pip install --python $(1)/bin/python,$(1)/bin/python -m pip install) -c $(2) -e '.[$*]'
+	@touch $(1)/ready-data $@
+endef

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, PILImageResampling
 from transformers.processing_utils import VideosKwargs
+from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from .errors_surgvista import InputError, VideoReadError
@@ -114,6 +115,11 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     video_backend = "pyav"
     model_input_names = ["pixel_values"]
     valid_kwargs = SurgVistaVideosKwargs  # type: ignore[assignment]
+
+    def __init__(self, **kwargs: Any) -> None:
+        if not is_torchvision_available():
+            raise ImportError("SurgVistaVideoProcessor resizes with torchvision: pip install torchvision")
+        super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         sampling = {

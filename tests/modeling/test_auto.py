@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from surgvista_hf import SurgVistaForPreTraining, SurgVistaForVideoClassification, SurgVistaVideoProcessor
 from surgvista_hf.modeling.remote_code import add_remote_code
@@ -181,17 +182,31 @@ def test_other_missing_repositories_keep_the_error_of_transformers(tmp_path):
 
 
 def test_models_work_without_torchvision_and_without_av(tmp_path):
-    done = run_python(
-        "import sys\n"
-        "sys.modules['av'] = sys.modules['torchvision'] = None\n"
-        "import importlib.util as u\n"
-        "find = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name in ('torchvision', 'av') else find(name, *rest)\n"
+    packages = tmp_path / "packages"  # all that is installed, except these two
+    packages.mkdir()
+    for entry in Path(torch.__file__).parents[1].iterdir():
+        if not entry.name.lower().startswith(("torchvision", "av-", "av.")) and entry.name != "av":
+            (packages / entry.name).symlink_to(entry)
+    program = (
         "import surgvista_hf, torch\n"
         "from transformers import AutoModel\n"
         "config = surgvista_hf.SurgVistaConfig(image_size=32, num_frames=2, num_hidden_layers=1)\n"
         "print(AutoModel.from_config(config)(torch.zeros(1, 2, 3, 32, 32)).last_hidden_state.shape)\n"
-        "try:\n    surgvista_hf.SurgVistaVideoProcessor()\nexcept ImportError as error:\n    print('ImportError')\n",
-        tmp_path,
+        "try:\n    surgvista_hf.SurgVistaVideoProcessor()\nexcept ImportError as error:\n    print('torchvision' in str(error))\n"
+        "from surgvista_hf.modeling.video_reading_surgvista import VideoReader\n"
+        "try:\n    VideoReader(b'x')\nexcept surgvista_hf.VideoReadError as error:\n    print(error)\n"
     )
-    assert done.stdout.splitlines() == ["torch.Size([1, 4, 768])", "ImportError"], done.stderr
+    environment = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{Path(__file__).resolve().parents[2]}"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "torch.Size([1, 4, 768])",
+        "True",
+        "reading videos needs PyAV: pip install av",
+    ], done.stderr

@@ -53,8 +53,12 @@ class SurgicalVideoPredictor:
             model, processor = _load(os.fspath(model), processor)
         if processor is None:
             raise InputError("a model given as an object needs its processor too")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model: Any = model.to(self.device).eval()  # type: ignore[arg-type]
+        self.model: Any = model.eval()
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
         self.processor = processor
         self.batch_size = batch_size
         self.num_frames = int(self.model.config.num_frames)

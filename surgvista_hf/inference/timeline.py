@@ -60,13 +60,16 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
         _draw_ribbon(axes, prediction.seconds, labels)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     confidence = rows[-1]
-    confidence.fill_between(prediction.seconds, prediction.probabilities.max(axis=1), step="post", color="#777777")
+    highest = prediction.probabilities.max(axis=1)
+    edges = np.r_[prediction.seconds, _end(prediction.seconds)]
+    confidence.fill_between(edges, np.r_[highest, highest[-1]], step="post", color="#777777")
     confidence.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     confidence.set_ylabel("confidence", rotation=0, ha="right", va="center")
     _time_axis(confidence, prediction.seconds)
     shown = sorted({int(label) for _, labels in ribbons for label in labels})
     legend = [
-        Patch(facecolor=_colour(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i]) for i in shown
+        Patch(facecolor=class_colour(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i])
+        for i in shown
     ]
     figure.legend(handles=legend, loc="outside right upper", frameon=False, fontsize=9)
 
@@ -77,7 +80,7 @@ def _draw_ribbon(axes: Axes, seconds: np.ndarray, labels: np.ndarray) -> None:
     for i, start in enumerate(starts):
         label = int(labels[start])
         axes.axvspan(
-            edges[i], edges[i + 1], facecolor=_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0
+            edges[i], edges[i + 1], facecolor=class_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0
         )
     axes.set(yticks=(), ylim=(0, 1))
 
@@ -104,7 +107,8 @@ def _end(seconds: np.ndarray) -> float:
     return float(seconds[-1] + step)
 
 
-def _colour(label: int) -> str:
+def class_colour(label: int) -> str:
+    """Colour of a class, the same in every picture."""
     return _COLOURS[label % len(_COLOURS)]
 
 

@@ -192,7 +192,8 @@ def test_models_work_without_torchvision_and_without_av(tmp_path):
         "from transformers import AutoModel\n"
         "config = surgvista_hf.SurgVistaConfig(image_size=32, num_frames=2, num_hidden_layers=1)\n"
         "print(AutoModel.from_config(config)(torch.zeros(1, 2, 3, 32, 32)).last_hidden_state.shape)\n"
-        "try:\n    surgvista_hf.SurgVistaVideoProcessor()\nexcept ImportError as error:\n    print('torchvision' in str(error))\n"
+        "try:\n    surgvista_hf.SurgVistaVideoProcessor()\n"
+        "except ImportError as error:\n    print('torchvision' in str(error))\n"
         "from surgvista_hf.modeling.video_reading_surgvista import VideoReader\n"
         "try:\n    VideoReader(b'x')\nexcept surgvista_hf.VideoReadError as error:\n    print(error)\n"
     )

@@ -1,0 +1,40 @@
+"""`surgvista demo`: the main job on synthetic surgery."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: surgvista demo --video my-operation.mp4"
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
+    parser.add_argument("--video", type=Path, help="also predict this video")
+    parser.add_argument("--operations", type=int, default=12, help="synthetic operations to train on (default: 12)")
+    parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over them (default: 6)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+
+    if arguments.video is not None and not arguments.video.is_file():
+        raise InputError(f"there is no video at {arguments.video}")
+    for name in ("operations", "seconds", "epochs"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} must be at least 1")
+    from ..demo import DemoSettings, run_demo
+
+    settings = DemoSettings(arguments.operations, arguments.seconds, arguments.epochs, arguments.seed)
+    result = run_demo(arguments.output, video=arguments.video, settings=settings)
+    if arguments.json:
+        print(json.dumps(vars(result)))
+        return
+    print(
+        f"\nunseen operation: {result.accuracy:.1%} of the seconds right "
+        f"(always saying its most frequent phase: {result.most_frequent:.1%})"
+    )
+    if arguments.video:
+        print("Your video was predicted by a model that has only seen rendered pictures: do not believe the phases.")
+    print("look at", *(file for file in result.files if file.endswith(".png")))

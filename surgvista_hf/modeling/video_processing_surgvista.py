@@ -4,6 +4,7 @@ The defaults are the validation transform of the published fine-tuning recipe: f
 interpolation without antialiasing, divided by 255, ImageNet mean and deviation.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,13 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import ChannelDimension, PILImageResampling
+from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import VideosKwargs
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from .errors_surgvista import InputError, VideoReadError
-from .video_reading_surgvista import VideoReader
+from .video_reading_surgvista import VideoReader, rgb_pixels
 
 _FRAME_CHANNELS = (1, 3, 4)
 
@@ -77,7 +78,8 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         frame_sampling: `"online"`: at one frame a second, the clip ends with `end_second` and reaches back in steps of
             `frame_stride`, as in training for workflow recognition; `"uniform"`: spread over the whole video.
         frame_stride: seconds between two frames of an online clip.
-        end_second: the labelled second of an online clip, given per call; the last whole second by default.
+        end_second: the labelled second of an online clip, given per call, may have a fraction; the last whole second by
+            default.
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
             unless this is said in the call, and then count as one a second.
         antialias: smooth while shrinking, unlike the recipe.
@@ -122,21 +124,24 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        sampling = {
-            name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self, name)
-            for name in ("num_frames", "frame_sampling", "frame_stride", "end_second", "video_backend")
-        }
-        _check_sampling(sampling)
         asked = kwargs.pop("do_sample_frames", None)
         layout = kwargs.pop("input_data_format", None)
-        clips = []
+        sampling: dict[str, Any] = {
+            name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self, name, None)
+            for name in ("num_frames", "frame_sampling", "frame_stride", "end_second", "video_backend", "fps")
+        }
+        _check_sampling(sampling)
+        clips, metadata = [], []
         for video in _split_batch(videos):
             if _is_file(video):
                 sample = self.do_sample_frames if asked is None else asked
-                clips.append(_read_clip(video, sampling if sample else None))
+                clip, about = _read_clip(video, sampling if sample else None, sampling["video_backend"])
             else:
-                frames = _as_frames(video, layout)
-                clips.append(frames[_frame_indices(len(frames), sampling)] if asked else frames)
+                clip, about = _take_clip(_as_frames(video, layout), sampling if asked else None)
+            clips.append(clip)
+            metadata.append(about)
+        if kwargs.get("video_metadata") is None:
+            kwargs["video_metadata"] = metadata
         batch = super().preprocess(
             clips, do_sample_frames=False, input_data_format=ChannelDimension.FIRST, do_convert_rgb=False, **kwargs
         )
@@ -144,58 +149,115 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         return batch
 
     def _preprocess(  # type: ignore[override]
-        self, videos: list[torch.Tensor], antialias: bool = False, **kwargs: Any
+        self,
+        videos: list[torch.Tensor],
+        do_resize: bool,
+        size: SizeDict,
+        resample: Any,
+        antialias: bool,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | Sequence[float],
+        image_std: float | Sequence[float],
+        return_tensors: str | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
-        """Resizes, crops, rescales and normalises; `antialias` is handed to the resizing."""
-        if not kwargs.pop("do_resize"):
-            return super()._preprocess(videos, do_resize=False, **kwargs)
-        size, resample = kwargs["size"], kwargs["resample"]
-        resized = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
-        return super()._preprocess(resized, do_resize=False, **kwargs)
+        """Resizes and crops as uint8, then rescales and normalises while copying into the batch."""
+        if do_resize:
+            videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
+        if do_center_crop:
+            videos = [self.center_crop(video, crop_size) for video in videos]
+        mean, deviation = (_per_channel(v) for v in ((image_mean, image_std) if do_normalize else (0.0, 1.0)))
+        factor, shift = (rescale_factor if do_rescale else 1.0) / deviation, -mean / deviation
+        clips: Any
+        if len({video.shape for video in videos}) == 1:
+            clips = torch.empty(len(videos), *videos[0].shape, device=videos[0].device)
+        else:
+            clips = [torch.empty(video.shape, device=video.device) for video in videos]
+        for clip, video in zip(clips, videos, strict=True):
+            torch.addcmul(shift.to(clip), clip.copy_(video), factor.to(clip), out=clip)
+        return BatchFeature(data={"pixel_values_videos": clips}, tensor_type=return_tensors)
+
+
+def _per_channel(values: float | Sequence[float]) -> torch.Tensor:
+    return torch.as_tensor(values, dtype=torch.float64).view(-1, 1, 1)
 
 
 # ------------------------------------------------------------------------------------------- choosing frames
 
 
 def _check_sampling(sampling: dict[str, Any]) -> None:
-    if sampling["frame_sampling"] not in ("online", "uniform"):
-        raise InputError(f"frame_sampling is {sampling['frame_sampling']!r}; it must be 'online' or 'uniform'")
-    if sampling["video_backend"] not in ("pyav", "torchcodec"):
-        raise InputError(f"video_backend is {sampling['video_backend']!r}; it must be 'pyav' or 'torchcodec'")
+    for name, choices in (("frame_sampling", ("online", "uniform")), ("video_backend", ("pyav", "torchcodec"))):
+        if sampling[name] not in choices:
+            raise InputError(f"{name} is {sampling[name]!r}; it must be one of {choices}")
     for name in ("num_frames", "frame_stride"):
-        if sampling[name] < 1:
-            raise InputError(f"{name} is {sampling[name]}; it must be at least 1")
+        if not isinstance(sampling[name], int) or sampling[name] < 1:
+            raise InputError(f"{name} is {sampling[name]!r}; it must be an integer of at least 1")
+    if sampling["fps"] is not None:
+        raise InputError("fps has no meaning here: online clips have frame_stride seconds between two frames")
 
 
-def _clip_seconds(last_second: float, duration: float, sampling: dict[str, Any]) -> list[float]:
-    """Times of the frames of a clip."""
+def _clip_seconds(duration: float, last_second: float, sampling: dict[str, Any]) -> list[float]:
+    """Times of the frames of a clip from a video whose last frame begins at `last_second`."""
     if sampling["frame_sampling"] == "uniform":
         return uniform_clip_seconds(duration, sampling["num_frames"])
-    end = last_second if sampling["end_second"] is None else sampling["end_second"]
-    return [float(i) for i in online_clip_indices(int(end), sampling["num_frames"], sampling["frame_stride"])]
+    end = float(math.floor(last_second + 1e-3)) if sampling["end_second"] is None else float(sampling["end_second"])
+    if not 0 <= end < duration:
+        raise InputError(f"no clip ends at second {end:g}: the video lasts {duration:g} s")
+    whole = math.floor(end)
+    return [end - whole + i for i in online_clip_indices(whole, sampling["num_frames"], sampling["frame_stride"])]
 
 
-def _frame_indices(count: int, sampling: dict[str, Any]) -> list[int]:
-    """Which of `count` frames, one a second, make the clip."""
-    return [min(int(second), count - 1) for second in _clip_seconds(count - 1, count, sampling)]
+def _take_clip(frames: torch.Tensor, sampling: dict[str, Any] | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The clip from frames given as such, one a second, and what to say of the video."""
+    count, _, height, width = frames.shape
+    places = list(range(count))
+    if sampling is not None:
+        places = [min(math.floor(second), count - 1) for second in _clip_seconds(count, count - 1, sampling)]
+        frames = frames[places]
+    return frames, {"total_num_frames": count, "height": height, "width": width, "frames_indices": places}
 
 
-def _read_clip(video: Any, sampling: dict[str, Any] | None) -> torch.Tensor:
-    """(frames, channels, height, width), uint8, of a file."""
+def _read_clip(video: Any, sampling: dict[str, Any] | None, backend: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The clip from a file, (frames, channels, height, width), uint8, and what to say of the video."""
     with VideoReader(video) as reader:
-        if sampling is None:
-            frames = np.stack([frame for _, frame in reader.iterate(None)])
+        info = reader.info
+        seconds = None
+        if sampling is not None:
+            frame_duration = 1 / info.frames_per_second if info.frames_per_second else 1.0
+            last = info.duration_seconds - frame_duration
+            if sampling["frame_sampling"] == "uniform" or sampling["end_second"] is None or last <= 0:
+                last = reader.last_second  # the promised duration is not exact
+            seconds = _clip_seconds(last + frame_duration, last, sampling)
+        if backend == "torchcodec":
+            frames = _read_with_torchcodec(video, seconds)
+        elif seconds is None:
+            frames = _channels_first(np.stack([frame for _, frame in reader.iterate(None)]))
         else:
-            last = reader.last_second
-            frame_duration = 1 / reader.info.frames_per_second if reader.info.frames_per_second else 0.0
-            seconds = _clip_seconds(last, last + frame_duration, sampling)
-            if sampling["video_backend"] == "torchcodec":
-                return _read_with_torchcodec(video, seconds)
-            frames = reader.frames_at(seconds)
+            frames = _channels_first(reader.frames_at(seconds))
+    rate, most = info.frames_per_second, max(info.num_frames - 1, 0)
+    shown = range(len(frames)) if seconds is None else (min(math.floor(s * rate + 1e-6), most) for s in seconds)
+    about = {
+        "total_num_frames": info.num_frames,
+        "fps": rate or None,
+        "width": info.width,
+        "height": info.height,
+        "duration": info.duration_seconds,
+        "video_backend": backend,
+        "frames_indices": list(shown),
+    }
+    return frames, about
+
+
+def _channels_first(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def _read_with_torchcodec(video: Any, seconds: Sequence[float]) -> torch.Tensor:
+def _read_with_torchcodec(video: Any, seconds: Sequence[float] | None) -> torch.Tensor:
+    """Frames at these times, or all."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:  # absent, or FFmpeg's libraries are
@@ -204,6 +266,8 @@ def _read_with_torchcodec(video: Any, seconds: Sequence[float]) -> torch.Tensor:
         ) from error
     try:
         decoder = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
+        if seconds is None:
+            return decoder[:]
         start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
         shown = [min(max(start + second, start), np.nextafter(end, 0)) for second in seconds]
         return decoder.get_frames_played_at(shown).data
@@ -248,7 +312,7 @@ def _as_frames(video: Any, layout: Any) -> torch.Tensor:
     """(frames, 3, height, width) of an array or of a list of images or arrays."""
     images = video if isinstance(video, list) else []
     prefers_first = isinstance(images[0] if images else video, torch.Tensor)
-    frames = _stack(images) if images else torch.as_tensor(video)
+    frames = _stack(images) if images else _as_tensor(video)
     if not len(frames):
         raise InputError("the video has no frames")
     if layout is None:
@@ -264,9 +328,23 @@ def _as_frames(video: Any, layout: Any) -> torch.Tensor:
 
 def _stack(images: list[Any]) -> torch.Tensor:
     """(frames, …) of images of one size; grey ones get a channel axis."""
-    frames = [torch.as_tensor(np.array(i.convert("RGB")) if isinstance(i, Image.Image) else i) for i in images]
+    frames = [_as_tensor(rgb_pixels(i) if isinstance(i, Image.Image) else i) for i in images]
     sizes = {tuple(frame.shape) for frame in frames}
     if len(sizes) > 1:
         raise InputError(f"the frames of a video differ in size: {sorted(sizes)}")
     stacked = torch.stack(frames)
     return stacked[..., None] if stacked.ndim == 3 else stacked
+
+
+def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Of bytes or floating-point numbers."""
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind not in "uif":
+            raise InputError(f"an array of {array.dtype} is no video; pixels are numbers, best uint8")
+        array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if array.dtype == torch.uint8 or array.is_floating_point():
+        return array
+    array = array.long()
+    if array.numel() and (array.min() < 0 or array.max() > 255):
+        raise InputError(f"pixels range from {array.min()} to {array.max()}; integers must be in 0 … 255")
+    return array.byte()

@@ -6,17 +6,18 @@ larger than `max_pixels` are refused before they are allocated; what cannot be d
 """
 
 import io
+import itertools
+import math
 import os
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors_surgvista import VideoReadError
+from .errors_surgvista import InputError, VideoReadError
 
 av: Any
 try:
@@ -26,9 +27,12 @@ except ImportError:  # the models work without it
 
 # None of these formats can name other files, as playlists (hls, concat, dash, image2 patterns) do.
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif,asf,flv,ogg,mxf,ivf,dv"
+_SEEKABLE_FORMATS = ("mov", "matroska")  # these store presentation times; elsewhere seeking is not exact
 _STILL_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-_TOLERANCE = 1e-4  # seconds by which a wanted time may lie before a frame and still mean it: time stamps are rounded
-_EXCUSED_SECONDS = 2.0  # a container may promise this much more than its pictures last
+_TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant: Matroska rounds to milliseconds
+_EXCUSED_SECONDS, _EXCUSED_FRAMES = 1.0, 5  # a container may promise this much more than it holds
+_LONGEST_FRAME = 3600.0  # seconds; a longer pause is a damaged time stamp
+_SEEKS = 16  # attempts to find a key frame before decoding from the start
 _READ_AT_ONCE = 1 << 20
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -42,7 +46,8 @@ class VideoInfo:
         width, height: of a frame as shown, in pixels, after rotation.
         duration_seconds: as promised by the container; 0 if it does not say.
         frames_per_second: average rate as promised; 0 if it does not say.
-        codec: name of the decoder.
+        num_frames: as promised, or estimated from duration and rate.
+        codec: name of the coding.
         rotation_degrees: how far frames are turned, counter-clockwise, before they are shown.
     """
 
@@ -50,14 +55,35 @@ class VideoInfo:
     height: int
     duration_seconds: float
     frames_per_second: float
+    num_frames: int
     codec: str
     rotation_degrees: int = 0
+
+
+class _Picture(NamedTuple):
+    """A decoded frame; shown from second `time` to, by its own account, `end`."""
+
+    time: float
+    end: float
+    frame: Any
+    damaged: bool
+
+
+class _Key(NamedTuple):
+    """Presentation time stamp of a key frame, and the stamp to seek to for it. `None`: the start of the file."""
+
+    stamp: int | None
+    target: int
 
 
 class VideoReader:
     r"""Reads frames of one video; a context manager.
 
-    A JPEG or PNG image is a video of one frame. Frames that the decoder knows to be damaged are never given out.
+    A JPEG or PNG image is a video of one frame, shown at second 0; an animated GIF is a video. Colours are converted with
+    the stream's own matrix and range, BT.601 limited where it names none; high dynamic range is not tone-mapped.
+
+    A frame is never given out when the decoder marks it as damaged, or any frame between it and the key frame before.
+    (Damage that keeps to the rules of the coding cannot be noticed, nor that of a frame which refers to a later one.)
 
     Args:
         source: path, content, or binary file object that can seek.
@@ -77,15 +103,14 @@ class VideoReader:
         self.name, self._file, self._owned = _open(source)
         self.max_pixels = max_pixels
         self._still: np.ndarray | None = None
+        self._origin = 0.0  # presentation time of the first shown frame
+        self._can_seek = False
+        self._promised = 0.0  # seconds that the container promises of the stream, or else of all its streams
+        self._reached = 0.0  # last second for which packets of any stream were read
         try:
             head = self._file.read(8)
             self._file.seek(0)
-            if head.startswith(_STILL_IMAGES):
-                self._still = self._read_still()
-                height, width = self._still.shape[:2]
-                self.info = VideoInfo(width, height, 0.0, 0.0, "image")
-            else:
-                self.info = self._read_info()
+            self.info = self._read_still() if head.startswith(_STILL_IMAGES) else self._read_info()
         except BaseException:
             self.close()
             raise
@@ -103,44 +128,50 @@ class VideoReader:
 
     # --------------------------------------------------------------------------------------------- public reading
 
-    def iterate(self, interval: float | None = 1.0) -> Iterator[tuple[float, np.ndarray]]:
+    def iterate(
+        self, interval_seconds: float | None = 1.0, *, start: float = 0.0, stop: float | None = None
+    ) -> Iterator[tuple[float, np.ndarray]]:
         """Frames in order, decoding each once, in constant memory.
 
         Args:
-            interval: seconds between two frames: those shown at 0, `interval`, 2 · `interval`, … `None`: every frame.
+            interval_seconds: time between two frames: those shown at `start`, `start` + interval, … until the last frame
+                is over. `None`: every frame.
+            start: first second.
+            stop: second before which to stop; the end of the video by default.
 
         Yields:
-            The wanted time (or with `None` the frame's own), and the frame (height, width, 3), uint8, RGB.
+            The wanted time (with `None` the frame's own), and the frame (height, width, 3), uint8, RGB.
 
         Raises:
-            VideoReadError: a frame cannot be decoded, or the video ends long before the promised time.
+            InputError: an interval that is not positive, or a negative start.
+            VideoReadError: a wanted frame cannot be decoded, or the video ends before the promised time.
         """
+        if start < 0 or (interval_seconds is not None and not interval_seconds > 0):
+            raise InputError(
+                f"cannot read every {interval_seconds} seconds from second {start}; give positive numbers"
+            )
+        limit = math.inf if stop is None else stop
         if self._still is not None:
-            yield 0.0, self._still
+            if start <= 0 < limit:
+                yield 0.0, self._still.copy()
             return
-        shown: Any = None  # frame that is on the screen; converted only when it is wanted
-        step, time = 0, 0.0
-        for time, frame in self._decode_all():
-            if interval is None:
-                yield time, self._pixels(frame)
-            else:
-                while shown is not None and step * interval < time - _TOLERANCE:
-                    yield step * interval, self._pixels(shown)
-                    step += 1
-            shown = frame
-        if shown is None:
-            raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-        self._check_promise(time)
-        # The last frame is still meant by times up to half its duration after it began.
-        slack = 0.5 / self.info.frames_per_second if self.info.frames_per_second else _TOLERANCE
-        while interval is not None and step * interval <= time + slack:
-            yield step * interval, self._pixels(shown)
-            step += 1
+        with self._opened() as (container, stream):
+            pictures = self._pictures_from(container, stream, start)
+            if interval_seconds is None:
+                yield from self._every(pictures, start, limit)
+                return
+            endless = (start + step * interval_seconds for step in itertools.count())
+            times = itertools.takewhile(lambda time: time < limit, endless)
+            for wanted, picture, is_last in self._shown(pictures, times):
+                if is_last and wanted > picture.end - _TOLERANCE:
+                    return
+                yield wanted, self._pixels(picture)
 
     def frames_at(self, seconds: Sequence[float]) -> np.ndarray:
         """The frames shown at the given times.
 
-        The file is read once for its time stamps; then only the groups of pictures that are needed are decoded.
+        In MP4, QuickTime, Matroska and WebM files only the groups of pictures that hold a wanted frame are decoded, each
+        once; other formats are decoded from the start.
 
         Args:
             seconds: any order, repeats allowed. Before the start means the first frame, after the end the last one.
@@ -149,231 +180,262 @@ class VideoReader:
             (times, height, width, 3), uint8, RGB.
 
         Raises:
-            VideoReadError: a wanted frame cannot be decoded.
+            InputError: a time that is not a number.
+            VideoReadError: a wanted frame cannot be decoded, or lies in the missing part of a truncated file.
         """
-        if not len(seconds):
-            return np.empty((0, self.info.height, self.info.width, 3), np.uint8)
+        wanted = np.maximum(np.asarray(seconds, np.float64), 0.0)
+        if wanted.ndim != 1 or np.isnan(wanted).any():
+            raise InputError(f"times are a sequence of numbers of seconds, not {seconds!r}")
+        frames = np.empty((len(wanted), self.info.height, self.info.width, 3), np.uint8)
         if self._still is not None:
-            return np.stack([self._still] * len(seconds))
-        index = self._index()
-        if index is None:
-            return self._frames_from_full_decode(seconds)
-        if max(seconds) > index.seconds[-1] + _EXCUSED_SECONDS:
-            self._check_promise(index.seconds[-1])
-        wanted = [index.at(second) for second in seconds]
-        frames = self._decode_indexed(index, sorted(set(wanted)))
-        if frames is None:
-            return self._frames_from_full_decode(seconds)
-        return np.stack([frames[position] for position in wanted])
+            frames[:] = self._still
+        elif len(wanted):
+            times, places = np.unique(wanted, return_inverse=True)
+            for place, pixels in enumerate(self._decode_at(times.tolist())):
+                frames[places == place] = pixels
+        return frames
 
     @property
     def last_second(self) -> float:
-        """Time of the last frame, from the time stamps of the whole file."""
+        """Time of the last frame, found by decoding the end of the file, or all of it where it cannot seek.
+
+        Raises:
+            VideoReadError: the video ends before the promised time.
+        """
         if self._still is not None:
             return 0.0
-        index = self._index()
-        if index is not None:
-            return index.seconds[-1]
-        return max((time for time, _ in self._decode_all()), default=0.0)
+        with self._opened() as (container, stream):
+            *_, (_, last, _) = self._shown(self._pictures_from(container, stream, math.inf), [math.inf])
+        return last.time
+
+    # --------------------------------------------------------------------------------------------- choosing frames
+
+    def _decode_at(self, times: list[float]) -> Iterator[np.ndarray]:
+        """Pixels shown at ascending times."""
+        with self._opened() as (container, stream):
+            keys = [self._key_before(container, stream, time) for time in times]
+            while times:
+                size = next(
+                    (i for i, key in enumerate(keys) if key.stamp != keys[0].stamp and self._can_seek), len(times)
+                )
+                pictures = self._pictures_from(container, stream, times[0])
+                for _, picture, _ in self._shown(pictures, times[:size]):
+                    yield self._pixels(picture)
+                times, keys = times[size:], keys[size:]
+
+    def _shown(self, pictures: Iterator[_Picture], times: Iterable[float]) -> Iterator[tuple[float, _Picture, bool]]:
+        """Each of the ascending times with the picture shown then, and whether this is the last picture of all."""
+        remaining = iter(times)
+        wanted = next(remaining, None)
+        shown: _Picture | None = None
+        for picture in pictures:
+            while shown is not None and wanted is not None and wanted < picture.time - _TOLERANCE:
+                yield wanted, shown, False
+                wanted = next(remaining, None)
+            if wanted is None:
+                return
+            shown = picture
+        if shown is None:
+            raise VideoReadError(f"{self.name} holds no frame that can be decoded")
+        while wanted is not None:
+            if wanted > shown.end - _TOLERANCE:
+                self._check_promise(shown)
+            yield wanted, shown, True
+            wanted = next(remaining, None)
+
+    def _every(self, pictures: Iterator[_Picture], start: float, stop: float) -> Iterator[tuple[float, np.ndarray]]:
+        picture: _Picture | None = None
+        for picture in pictures:
+            if picture.time >= stop:
+                return
+            if picture.time >= start - _TOLERANCE:
+                yield picture.time, self._pixels(picture)
+        if picture is None:
+            raise VideoReadError(f"{self.name} holds no frame that can be decoded")
+        self._check_promise(picture)
+
+    def _check_promise(self, last: _Picture) -> None:
+        excused = max(_EXCUSED_SECONDS, _EXCUSED_FRAMES * (last.end - last.time))
+        if max(last.end, self._reached) + excused < self._promised:
+            raise VideoReadError(
+                f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, "
+                f"{last.end:.1f} s can be decoded"
+            )
 
     # --------------------------------------------------------------------------------------------- decoding
 
     @contextmanager
-    def _stream(self) -> Iterator[tuple[Any, Any]]:
-        """The opened container and its best picture stream; FFmpeg's errors become ours."""
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        """The container, at its start, and its best picture stream; FFmpeg's errors become ours."""
         if av is None:
             raise VideoReadError("reading videos needs PyAV: pip install av")
-        self._file.seek(0)
+        options = {
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": "none",  # a file object, not a path: FFmpeg has no file system to look around in
+        }
         try:
-            # A file object, not a path: FFmpeg then has no file system to look around in.
-            with av.open(
-                _Nameless(self._file),
-                options={"format_whitelist": _FORMATS},
-                buffer_size=_READ_AT_ONCE,
-                metadata_errors="ignore",
-            ) as container:
+            container = av.open(
+                _View(self._file), container_options=options, buffer_size=_READ_AT_ONCE, metadata_errors="ignore"
+            )
+        except _errors() as error:
+            raise VideoReadError(
+                f"{self.name} cannot be decoded: {_reason(error)}. Known formats: {_FORMATS}"
+            ) from error
+        try:
+            with container:
                 stream = container.streams.best("video")
-                if stream is None:
-                    raise VideoReadError(f"{self.name} holds no picture stream")
+                if stream is None or stream.codec_context is None:
+                    raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
+                self._check_size(stream.codec_context.width, stream.codec_context.height)
+                stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
                 stream.thread_type = "AUTO"
-                context = stream.codec_context
-                if context.width * context.height > self.max_pixels:
-                    raise VideoReadError(
-                        f"{self.name} has frames of {context.width}×{context.height} pixels; at most {self.max_pixels} "
-                        "pixels are decoded"
-                    )
                 yield container, stream
-        except (av.FFmpegError, ValueError, OverflowError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            raise VideoReadError(f"{self.name} cannot be decoded: {reason}") from error
+        except _errors() as error:
+            raise VideoReadError(f"{self.name} cannot be decoded: {_reason(error)}") from error
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise VideoReadError(
+                f"{self.name} has frames of {width}×{height} pixels; at most {self.max_pixels} pixels are decoded"
+            )
 
     def _read_info(self) -> VideoInfo:
-        with self._stream() as (container, stream):
-            first = next(container.decode(stream), None)
-            if first is None:
+        with self._opened() as (container, stream):
+            frame = next((frame for frame, _ in self._decode(container, stream)), None)
+            if frame is None:
                 raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-            height, width = self._pixels(first).shape[:2]
-            duration = (
-                stream.duration * stream.time_base if stream.duration else (container.duration or 0) / av.time_base
-            )
+            self._origin = frame.time or 0.0
+            self._can_seek = container.format.name.startswith(_SEEKABLE_FORMATS)
+            duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
+            duration = duration or (container.duration or 0) / av.time_base
+            self._promised = duration
+            rate = float(stream.average_rate or 0)
+            sideways = _quarter_turns(frame) % 2 == 1
             return VideoInfo(
-                width,
-                height,
-                float(duration),
-                float(stream.average_rate or 0),
-                stream.codec_context.name,
-                first.rotation % 360,
+                width=frame.height if sideways else frame.width,
+                height=frame.width if sideways else frame.height,
+                duration_seconds=duration,
+                frames_per_second=rate,
+                num_frames=stream.frames or round(duration * rate),
+                codec=stream.codec_context.codec.canonical_name,
+                rotation_degrees=90 * _quarter_turns(frame),
             )
 
-    def _decode_all(self) -> Iterator[tuple[float, Any]]:
-        """Every frame with its time, in order of presentation."""
-        with self._stream() as (container, stream):
-            origin: float | None = None
-            for number, frame in enumerate(container.decode(stream)):
-                # Streams without time stamps (raw or AVI) are counted.
-                time = number / (self.info.frames_per_second or 25.0) if frame.time is None else frame.time
-                origin = time if origin is None else origin
-                yield time - origin, frame
-
-    def _pixels(self, frame: Any) -> np.ndarray:
-        """RGB as shown, (height, width, 3)."""
-        if frame.is_corrupt:
-            raise VideoReadError(f"{self.name} is damaged at second {frame.time}")
-        if frame.width * frame.height > self.max_pixels:
-            raise VideoReadError(f"{self.name} has a frame of {frame.width}×{frame.height} pixels; that is too large")
-        pixels = frame.to_ndarray(format="rgb24")
-        quarter_turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
-
-    def _check_promise(self, last: float) -> None:
-        promised = self.info.duration_seconds
-        if last + max(_EXCUSED_SECONDS, 0.02 * promised) < promised:
-            raise VideoReadError(
-                f"{self.name} is truncated or damaged: {promised:.1f} s are promised, the last frame is at {last:.1f} s"
-            )
-
-    def _frames_from_full_decode(self, seconds: Sequence[float]) -> np.ndarray:
-        order = np.argsort(seconds, kind="stable")
-        chosen: list[np.ndarray | None] = [None] * len(seconds)
-        place, shown = 0, None
-        for time, frame in self._decode_all():
-            while shown is not None and place < len(order) and seconds[order[place]] < time - _TOLERANCE:
-                chosen[order[place]] = self._pixels(shown)
-                place += 1
-            shown = frame
-        if shown is None:
-            raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-        for position in order[place:]:
-            chosen[position] = self._pixels(shown)
-        return np.stack([pixels for pixels in chosen if pixels is not None])
-
-    # --------------------------------------------------------------------------------------------- random access
-
-    def _index(self) -> "_Index | None":
-        """Time stamps and key frames of all packets, without decoding; None when packets carry no time stamps."""
-        if not hasattr(self, "_cached_index"):
-            self._cached_index = self._build_index()
-        return self._cached_index
-
-    def _build_index(self) -> "_Index | None":
-        stamps: list[int] = []
-        keys: list[int] = []
-        with self._stream() as (container, stream):
-            for packet in container.demux(stream):
-                if not packet.size or packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    return None
-                stamps.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
-            return _Index(sorted(set(stamps)), sorted(keys), float(stream.time_base)) if stamps else None
-
-    def _decode_indexed(self, index: "_Index", wanted: list[int]) -> dict[int, np.ndarray] | None:
-        """Pixels of the frames with these time stamps (ascending): each run from a key frame is decoded once.
-
-        None where frames come out under other time stamps than their packets had, as from MPEG program streams.
-        """
-        found: dict[int, np.ndarray] = {}
-        with self._stream() as (container, stream):
-            while len(found) < len(wanted):
-                target = wanted[len(found)]
-                for key in index.keys_before(target):
-                    self._decode_run(container, stream, key, index, wanted, found)
-                    if target in found:
-                        break
-                else:
-                    return None
-        return found
-
-    def _decode_run(
-        self,
-        container: Any,
-        stream: Any,
-        key: int | None,
-        index: "_Index",
-        wanted: list[int],
-        found: dict[int, np.ndarray],
-    ) -> None:
-        """Decodes from the key frame at `key` (None: from the start) while that is cheaper than to seek again."""
-        start = index.stamps[0] if key is None else key
-        container.seek(start, stream=stream, backward=True)
-        started = key is None
-        for frame in container.decode(stream):
-            started = started or (frame.key_frame and frame.pts is not None and frame.pts <= wanted[len(found)])
-            if not started or frame.pts is None:  # pictures before the key frame may lack what they refer to
-                continue
-            if frame.pts == wanted[len(found)]:
-                found[frame.pts] = self._pixels(frame)
-                if len(found) == len(wanted) or index.key_of(wanted[len(found)]) > frame.pts:
-                    return
-            elif frame.pts > wanted[len(found)]:
+    def _pictures_from(self, container: Any, stream: Any, second: float) -> Iterator[_Picture]:
+        """Pictures in order of presentation, the first one not after `second`."""
+        key = self._key_before(container, stream, second)
+        if key.stamp is not None:
+            container.seek(key.target, stream=stream)
+            pictures = self._timed(self._decode(container, stream), math.inf)
+            # Pictures before the key frame may lack what they refer to. The decoder, not the container, says what is one.
+            latest = second + _TOLERANCE
+            pictures = itertools.dropwhile(lambda it: it.time <= latest and not it.frame.key_frame, pictures)
+            first = next(pictures, None)
+            if first is not None and first.time <= latest:
+                yield first
+                yield from pictures
                 return
+            self._can_seek = False
+        with self._opened() as (container, stream):
+            yield from self._timed(self._decode(container, stream), 0.0)
 
-    def _read_still(self) -> np.ndarray:
+    def _key_before(self, container: Any, stream: Any, second: float) -> "_Key":
+        """The last key frame not after a time, by the container's account."""
+        start = _Key(None, 0)
+        if not self._can_seek or not self.info.duration_seconds:
+            return start
+        unit = float(stream.time_base)
+        latest = math.floor((min(second, self.info.duration_seconds) + self._origin + _TOLERANCE) / unit)
+        target = latest
+        for _ in range(_SEEKS):
+            if target * unit <= self._origin:
+                break
+            container.seek(target, stream=stream)
+            packet = next(container.demux(stream))
+            if packet.pts is None:  # at the end of a truncated file
+                return start
+            if packet.is_keyframe and packet.pts <= latest:
+                return _Key(packet.pts, target) if packet.pts * unit > self._origin else start
+            # Some formats seek by decoding time, which comes before presentation.
+            target = min(target, packet.pts, packet.pts if packet.dts is None else packet.dts) - 1
+        return start
+
+    def _timed(self, frames: Iterator[tuple[Any, bool]], due: float) -> Iterator[_Picture]:
+        """Adds times; a frame without a time stamp is shown when the one before is over."""
+        shift, previous = -self._origin, -math.inf
+        nominal = 1 / (self.info.frames_per_second or 25.0)
+        for frame, damaged in frames:
+            time = due if frame.time is None else frame.time + shift
+            if time < previous - 1.0:  # time stamps start anew, as where recordings were joined
+                shift += due - time
+                time = due
+            if time > previous + _LONGEST_FRAME > -math.inf:
+                raise VideoReadError(f"{self.name} is damaged: after second {previous:.1f} comes second {time:.1f}")
+            previous = max(time, previous)
+            duration = float(frame.duration * frame.time_base) if frame.duration else nominal
+            due = previous + min(duration, _LONGEST_FRAME)
+            yield _Picture(previous, due, frame, damaged)
+
+    def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
+        """Every frame, from the first whole one, and whether it may show damage."""
+        started = damaged = False
+        last = 0.0
+        for packet in container.demux():
+            if packet.stream.index != stream.index:
+                if packet.pts is not None and not stream.duration:
+                    self._reached = max(self._reached, float(packet.pts * packet.time_base) - self._origin)
+                continue
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if not started:  # recordings may begin in the middle of a group of pictures
+                    continue
+                raise VideoReadError(
+                    f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, what follows second "
+                    f"{last:.1f} cannot be decoded: {_reason(error)}"
+                ) from error
+            for frame in frames:
+                damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+                started = started or not damaged
+                last = last if frame.time is None else frame.time - self._origin
+                if started:
+                    yield frame, damaged
+
+    def _pixels(self, picture: _Picture) -> np.ndarray:
+        """RGB as shown, (height, width, 3)."""
+        if picture.damaged:
+            raise VideoReadError(f"{self.name} is damaged at second {picture.time:.2f}")
+        pixels = np.rot90(picture.frame.to_ndarray(format="rgb24"), _quarter_turns(picture.frame))
+        if pixels.shape[:2] != (self.info.height, self.info.width):
+            raise VideoReadError(
+                f"{self.name} changes from {self.info.width}×{self.info.height} to {pixels.shape[1]}×{pixels.shape[0]} "
+                f"pixels at second {picture.time:.2f}; a video must keep its size"
+            )
+        return np.ascontiguousarray(pixels)
+
+    # --------------------------------------------------------------------------------------------- images
+
+    def _read_still(self) -> VideoInfo:
         content = self._file.read()
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                if image.width * image.height > self.max_pixels:
-                    raise VideoReadError(f"{self.name} has {image.width}×{image.height} pixels; that is too large")
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-                damaged = image.format == "JPEG" and _is_damaged_jpeg(content)
-            if damaged:
-                raise VideoReadError(f"{self.name} is a damaged JPEG")
-            return pixels
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                self._check_size(image.width, image.height)
+                codec = str(image.format).lower()
+                if codec == "jpeg" and _is_damaged_jpeg(content):
+                    raise VideoReadError(f"{self.name} is a damaged JPEG image")
+                self._still = rgb_pixels(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoReadError(f"{self.name} cannot be decoded: {error}") from error
+        height, width = self._still.shape[:2]
+        return VideoInfo(width, height, duration_seconds=0.0, frames_per_second=0.0, num_frames=1, codec=codec)
 
 
-@dataclass(frozen=True)
-class _Index:
-    """Presentation time stamps of a stream, in its own unit, ascending; `keys` are those of key frames."""
-
-    stamps: list[int]
-    keys: list[int]
-    unit: float
-
-    @property
-    def seconds(self) -> list[float]:
-        return [self.second_of(stamp) for stamp in self.stamps]
-
-    def second_of(self, stamp: int) -> float:
-        return (stamp - self.stamps[0]) * self.unit
-
-    def at(self, second: float) -> int:
-        """Time stamp of the frame that is shown at a time."""
-        stamp = self.stamps[0] + (second + _TOLERANCE) / self.unit
-        return self.stamps[max(bisect_right(self.stamps, stamp) - 1, 0)]
-
-    def key_of(self, stamp: int) -> int:
-        """The last key frame not after a frame."""
-        return self.keys[max(bisect_right(self.keys, stamp) - 1, 0)] if self.keys else self.stamps[0]
-
-    def keys_before(self, stamp: int) -> Iterator[int | None]:
-        """Where to start decoding for a frame: the last key frames before it, then the start of the file."""
-        place = bisect_right(self.keys, stamp)
-        yield from reversed(self.keys[max(place - 3, 0) : place])
-        yield None
+def rgb_pixels(image: Image.Image) -> np.ndarray:
+    """(height, width, 3), uint8, of an image of any colour mode; transparency is left out."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
+        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    return np.asarray(image.convert("RGB"))
 
 
 def _is_damaged_jpeg(content: bytes) -> bool:
@@ -384,15 +446,47 @@ def _is_damaged_jpeg(content: bytes) -> bool:
     decoder.options = {"err_detect": "explode"}
     try:
         return not decoder.decode(av.Packet(content))
-    except av.FFmpegError:
+    except av.InvalidDataError:
         return True
+    except av.FFmpegError:  # a kind of JPEG that FFmpeg does not know
+        return False
 
 
-class _Nameless:
-    """A file object without a name, from which FFmpeg would otherwise guess formats and neighbours."""
+def _errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises for bad files, and Python for unreadable ones."""
+    return (av.FFmpegError, OSError, OverflowError)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Counter-clockwise, to show the frame."""
+    return round(frame.rotation / 90) % 4
+
+
+class _View:
+    """A file as FFmpeg sees it: without a name to guess formats from, and with a position of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self._file = file
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self._position)
+        data = self._file.read(size)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset, whence = self._position + offset, os.SEEK_SET
+        self._position = self._file.seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
 
 def _open(source: Source) -> tuple[str, BinaryIO, bool]:

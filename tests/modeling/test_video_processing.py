@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import AutoVideoProcessor, pipeline
+from transformers import AutoVideoProcessor, VideoMAEVideoProcessor, pipeline
 
 from surgvista_hf import (
     InputError,
@@ -68,6 +68,7 @@ def test_uniform_clips_take_the_middles_of_equal_parts():
         ({"num_frames": 4}, [10, 10, 50, 90]),  # ten seconds: the last whole one is 9
         ({"num_frames": 4, "frame_stride": 2}, [30, 50, 70, 90]),
         ({"num_frames": 4, "end_second": 6, "frame_stride": 1}, [30, 40, 50, 60]),
+        ({"num_frames": 4, "end_second": 6.5}, [25, 25, 25, 65]),  # a step to -1.5 is not taken
         ({"num_frames": 4, "frame_sampling": "uniform"}, [12, 37, 62, 87]),
     ],
 )
@@ -82,6 +83,16 @@ def test_frames_given_as_arrays_are_taken_as_they_are_unless_sampling_is_asked_f
     assert numbers(processor(video, **RAW)) == list(range(20))
     assert numbers(processor(video, do_sample_frames=True, **RAW)) == [11, 15, 19]
     assert numbers(processor(video, do_sample_frames=True, frame_sampling="uniform", **RAW)) == [3, 10, 16]
+
+
+def test_metadata_tell_which_frames_were_taken(tmp_path):
+    path = write_numbered_video(tmp_path / "a.mp4", count=100, rate=10)
+    processor = SurgVistaVideoProcessor(num_frames=4, return_metadata=True)
+    [about] = processor(path, **RAW)["video_metadata"]
+    assert (about.total_num_frames, about.fps, about.duration, about.height, about.width) == (100, 10, 10, 64, 160)
+    assert about.timestamps == [1, 1, 5, 9]
+    [about] = processor(frames(20), do_sample_frames=True, **RAW)["video_metadata"]
+    assert about.frames_indices == [7, 11, 15, 19]
 
 
 def test_every_frame_of_a_file_is_read_when_sampling_is_off(tmp_path):
@@ -124,6 +135,25 @@ def test_normalisation_is_that_of_imagenet():
     assert values.tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
 
 
+def test_the_options_of_every_video_processor_work_as_upstream():
+    options = {
+        "size": {"shortest_edge": 40},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 48},
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.5, 0.6, 0.7],
+        "return_tensors": "np",
+    }
+    upstream, ours = VideoMAEVideoProcessor(), SurgVistaVideoProcessor(antialias=True)
+    video = torch.from_numpy(frames(3, 61, 83)).permute(0, 3, 1, 2)
+    for changed in ({}, {"do_normalize": False}, {"do_rescale": False}, {"rescale_factor": 1 / 127.5}):
+        expected = upstream(video, **options, **changed)["pixel_values"]
+        values = ours(video, **options, **changed)["pixel_values"]
+        assert isinstance(values, np.ndarray)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    assert SurgVistaVideoProcessor(do_resize=False)(video, device="cpu")["pixel_values"][0].shape == (3, 3, 61, 83)
+
+
 # ------------------------------------------------------------------------------------------------- kinds of input
 
 
@@ -157,6 +187,19 @@ def test_images_of_any_colour_mode_become_rgb(mode):
     assert np.array_equal(values.permute(0, 2, 3, 1).numpy(), expected)
 
 
+def test_arrays_as_they_come_from_other_programs_are_understood():
+    processor = SurgVistaVideoProcessor()
+    expected = processor(frames(), **RAW)["pixel_values"]
+    bgr = np.ascontiguousarray(frames()[..., ::-1])
+    locked = frames()
+    locked.flags.writeable = False
+    for given_as in (bgr[..., ::-1], locked, frames().astype(np.int64), frames().astype(np.uint16)):
+        assert torch.equal(processor(given_as, **RAW)["pixel_values"], expected)
+    reals = processor(frames().astype(np.float64) / 255, do_rescale=False, return_tensors="pt")["pixel_values"]
+    assert reals.dtype == torch.float32
+    assert float((reals - processor(frames(), return_tensors="pt")["pixel_values"]).abs().max()) < 0.02
+
+
 def test_grey_and_rgba_arrays_become_rgb():
     grey, rgba = frames()[..., :1], np.concatenate([frames(), frames()[..., :1]], axis=-1)
     processor = SurgVistaVideoProcessor()
@@ -181,6 +224,11 @@ def test_grey_and_rgba_arrays_become_rgb():
         (frames(), {"frame_sampling": "randomly"}, "frame_sampling"),
         (frames(), {"video_backend": "decord"}, "video_backend"),
         (frames(), {"do_sample_frames": True, "end_second": -3}, "no clip"),
+        (frames(4), {"do_sample_frames": True, "end_second": 4}, "no clip ends at second 4: the video lasts 4 s"),
+        (frames(), {"fps": 1.0}, "fps has no meaning"),
+        (frames(), {"num_frames": "16"}, "must be an integer"),
+        (frames().astype(np.int64) + 1, {}, "integers must be in 0"),
+        (frames().astype(object), {}, "object is no video"),
     ],
 )
 def test_what_is_no_video_or_no_option_is_refused(video, options, reason):
@@ -191,6 +239,9 @@ def test_what_is_no_video_or_no_option_is_refused(video, options, reason):
 def test_an_unreadable_file_is_refused(tmp_path):
     with pytest.raises(VideoReadError, match="No such file"):
         SurgVistaVideoProcessor()(tmp_path / "missing.mp4")
+    path = write_numbered_video(tmp_path / "a.mp4", rate=10)
+    with pytest.raises(InputError, match="no clip ends at second 8: the video lasts 6 s"):
+        SurgVistaVideoProcessor()(path, end_second=8)
 
 
 def test_torchcodec_shows_the_same_frames(tmp_path):

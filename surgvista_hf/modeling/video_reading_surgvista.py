@@ -29,6 +29,7 @@ except ImportError:  # the models work without it
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif,asf,flv,ogg,mxf,ivf,dv"
 _SEEKABLE_FORMATS = ("mov", "matroska")  # these store presentation times; elsewhere seeking is not exact
 _STILL_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_NOT_FRAME_THREADED = ("hevc", "vvc")  # FFmpeg 8 hangs for ever when it closes such a decoder after damaged parameters
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant: Matroska rounds to milliseconds
 _EXCUSED_SECONDS, _EXCUSED_FRAMES = 1.0, 5  # a container may promise this much more than it holds
 _LONGEST_FRAME = 3600.0  # seconds; a longer pause is a damaged time stamp
@@ -80,7 +81,8 @@ class VideoReader:
     r"""Reads frames of one video; a context manager.
 
     A JPEG or PNG image is a video of one frame, shown at second 0; an animated GIF is a video. Colours are converted with
-    the stream's own matrix and range, BT.601 limited where it names none; high dynamic range is not tone-mapped.
+    the stream's own matrix and range (PyAV before 17: always BT.601, which is also meant where none is named); high dynamic
+    range is not tone-mapped.
 
     A frame is never given out when the decoder marks it as damaged, or any frame between it and the key frame before.
     (Damage that keeps to the rules of the coding cannot be noticed, nor that of a frame which refers to a later one.)
@@ -288,7 +290,7 @@ class VideoReader:
                     raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
                 stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
-                stream.thread_type = "AUTO"
+                stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
                 yield container, stream
         except _errors() as error:
             raise VideoReadError(f"{self.name} cannot be decoded: {_reason(error)}") from error

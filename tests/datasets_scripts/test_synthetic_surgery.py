@@ -142,6 +142,7 @@ def test_a_video_shows_the_frames_that_the_operation_renders(tmp_path):
         rendered = operation.frame(number / 5)[:120, :160].astype(float)
         assert np.abs(frames[number] - rendered).mean() < 8
     assert [path.name for path in tmp_path.iterdir()] == ["operation.mp4"]
+    assert write_video(operation, tmp_path / "again.mp4").read_bytes() == path.read_bytes()
 
 
 def test_a_corpus_keeps_its_operations_when_it_grows_and_seeds_share_none():

@@ -422,6 +422,22 @@ def test_mutilated_files_give_frames_or_the_typed_error(path):
             video.frames_at([0, 0.3, 100])
 
 
+def test_damaged_hevc_parameters_do_not_hang_the_program(tmp_path):
+    content = bytearray((ODD / "h265_video.mp4").read_bytes())
+    content[14992], content[15001] = 221, 59  # within the picture parameter set
+    (tmp_path / "a.mp4").write_bytes(content)
+    program = (
+        "import sys\n"
+        "from surgvista_hf import VideoReadError\n"
+        "from surgvista_hf.modeling.video_reading_surgvista import VideoReader\n"
+        "try:\n"
+        "    VideoReader(sys.argv[1]).frames_at([0, 0.5])\n"
+        "except VideoReadError as error:\n"
+        "    print(error)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.mp4")], check=True, timeout=120)
+
+
 def test_times_that_are_no_times_are_refused(tmp_path):
     with VideoReader(write_numbered_video(tmp_path / "a.mp4")) as video:
         assert video.frames_at([]).shape == (0, 64, 160, 3)

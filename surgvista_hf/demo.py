@@ -36,9 +36,9 @@ class DemoSettings:
         seed: of everything.
     """
 
-    operations: int = 12
+    operations: int = 16
     seconds: int = 120
-    epochs: int = 6
+    epochs: int = 8
     seed: int = 0
 
 
@@ -91,9 +91,9 @@ def tiny_model() -> SurgVistaForVideoClassification:
         image_size=64,
         patch_size=16,
         num_frames=8,
-        hidden_size=192,
+        hidden_size=128,
         num_hidden_layers=4,
-        num_attention_heads=3,
+        num_attention_heads=2,
         image_decoder_num_hidden_layers=0,
         id2label=labels,
         label2id={name: number for number, name in labels.items()},
@@ -122,7 +122,7 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
     *seen, unseen = synthetic_corpus(
         settings.operations + 1, seed=settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
     )
-    processor = SurgVistaVideoProcessor(size={"height": 64, "width": 64}, num_frames=8, frame_stride=4)
+    processor = SurgVistaVideoProcessor(size={"height": 64, "width": 64}, num_frames=8, frame_stride=2)
     _train(PhaseClips(seen, processor), output / "model", settings)
 
     write_video(unseen, output / "unseen_operation.mp4")

@@ -528,8 +528,8 @@ def write_video(operation: SyntheticOperation, path: str | os.PathLike[str]) -> 
     """
     rate = Fraction(operation.frames_per_second).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(str(temporary), "w") as container:
-        # At a constant bit rate, or with several threads, the encoder's decisions can differ from run to run.
-        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "20"})
+        # x264's macroblock tree, and the number of threads, make its output differ from run to run.
+        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "20", "x264-params": "mbtree=0"})
         stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = operation.width // 2 * 2, operation.height // 2 * 2, "yuv420p"
         stream.gop_size = max(round(5 * operation.frames_per_second), 1)

@@ -451,7 +451,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.patch_embeddings
+        return self.embeddings.patch_embeddings.projection
 
     def token_grid(self, pixel_values: torch.Tensor) -> Grid:
         """Slices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
@@ -500,7 +500,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
             hidden_states = self.layernorm(hidden_states)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
-    def get_video_features(
+    def extract_features(
         self, pixel_values: torch.Tensor, *, per_slice: bool = False, normalize: bool = True
     ) -> torch.Tensor:
         """One feature vector for each clip, or for each slice of `tubelet_size` frames.
@@ -814,7 +814,7 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def get_video_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
+    def extract_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
         """What the classifier sees: tokens averaged, then normalised.
 
         Args:

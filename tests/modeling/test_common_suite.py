@@ -31,7 +31,6 @@ ACCEPTED_REASONS = (
     r".* has no _keep_in_fp32_modules n?or _keep_in_fp32_modules_strict attribute defined",
     r"Model does not have a TP plan",
     r"No model with a differentiable loss .*",  # looks for a weight on the embedding module itself
-    r"get_video_features returns pooled vectors; .*",
     # of the processor
     r"No validation found for `preprocess` method",
     r"Skipping test as the image processor does not have dict size or list image_mean attributes",

@@ -109,7 +109,7 @@ def test_classifier_features_logits_and_positions_equal_the_original(name, atten
     model = AutoModelForVideoClassification.from_pretrained(tmp_path / "converted", attn_implementation=attention)
     clip = clip_of(numbers)
     assert golden.differences(model(clip).logits, numbers["io.logits"]) <= TOLERANCE
-    assert golden.differences(model.get_video_features(clip), numbers["io.pooled_features"]) <= TOLERANCE
+    assert golden.differences(model.extract_features(clip), numbers["io.pooled_features"]) <= TOLERANCE
     assert torch.equal(model.surgvista.embeddings.positions.table[None], numbers["io.position_table"])
 
 

@@ -257,18 +257,18 @@ def test_multi_label_loss_is_binary_cross_entropy_with_logits():
 
 def test_features_are_what_the_classifier_sees_and_slices_keep_time():
     model = SurgVistaForVideoClassification(tiny()).eval()
-    pooled = model.get_video_features(clips())
+    pooled = model.extract_features(clips())
     assert torch.allclose(model.classifier(pooled), model(clips()).logits, atol=1e-6)
-    assert model.get_video_features(clips(frames=8), per_slice=True).shape == (2, 4, 64)
+    assert model.extract_features(clips(frames=8), per_slice=True).shape == (2, 4, 64)
     encoder = model.surgvista
-    slices = encoder.get_video_features(clips(), per_slice=True)
-    assert torch.allclose(slices.mean(dim=1), encoder.get_video_features(clips()), atol=1e-6)
+    slices = encoder.extract_features(clips(), per_slice=True)
+    assert torch.allclose(slices.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
 
 
 def test_encoder_features_come_before_or_after_the_final_norm():
     encoder = SurgVistaModel(tiny()).eval()
     tokens = encoder(clips(), output_hidden_states=True)
-    normed, raw = encoder.get_video_features(clips()), encoder.get_video_features(clips(), normalize=False)
+    normed, raw = encoder.extract_features(clips()), encoder.extract_features(clips(), normalize=False)
     assert torch.allclose(normed, tokens.last_hidden_state.mean(dim=1), atol=1e-6)
     assert torch.allclose(raw, tokens.hidden_states[-1].mean(dim=1), atol=1e-6)
 

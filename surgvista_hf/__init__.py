@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .modeling import auto as _auto
 
 if TYPE_CHECKING:
+    from .clips import ClipDataset as ClipDataset
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClipDataset": "clips",
     "InputError": "modeling.errors_surgvista",
     "SurgVistaConfig": "modeling.configuration_surgvista",
     "SurgVistaError": "modeling.errors_surgvista",

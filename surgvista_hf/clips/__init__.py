@@ -1,0 +1,26 @@
+"""Frame sets to clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
+
+from .augmentation import MultiScaleCrop, normalize_clips
+from .balance import ClusterBalancedSampler, SourceBalancedSampler, temperature_weights
+from .dataset import ClipDataset, collate_clips
+from .index import ClipIndex, FrameSetError
+from .masking import ClipMasking
+from .randomness import keyed_generator
+from .sampling import centred_indices, online_indices, uniform_indices
+
+__all__ = [
+    "ClipDataset",
+    "ClipIndex",
+    "ClipMasking",
+    "ClusterBalancedSampler",
+    "FrameSetError",
+    "MultiScaleCrop",
+    "SourceBalancedSampler",
+    "centred_indices",
+    "collate_clips",
+    "keyed_generator",
+    "normalize_clips",
+    "online_indices",
+    "temperature_weights",
+    "uniform_indices",
+]

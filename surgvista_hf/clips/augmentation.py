@@ -1,7 +1,7 @@
 """The crop family of the published pre-training recipe (SurgVISTA, arXiv 2506.02692), on uint8 clips where they lie.
 
-One crop a clip, shared by all its frames and by student and teacher: one of ten (width, height) pairs at one of thirteen places,
-resized bilinearly with antialiasing, aspect not kept. No flip, no colour.
+One crop a clip, shared by all its frames and by student and teacher: one of ten (width, height) pairs at one of thirteen
+places, resized bilinearly with antialiasing, aspect not kept. No flip, no colour.
 """
 
 import itertools

@@ -62,16 +62,16 @@ class ClipIndex:
         check_columns(frame_set, KEY_COLUMNS)
         if not len(frame_set):
             raise FrameSetError("the frame set has no rows")
-        starts, names, ids, last_indices = [], [], [], []
+        starts, names, ids, first_frames = [], [], [], []
         last: tuple[str, str, int] | None = None
         for offset, source, video, frame in _key_batches(frame_set):
             first = _first_rows(source, video, frame, last, offset)
             starts.append(first + offset)
             names += source.take(first).to_pylist()
             ids += video.take(first).to_pylist()
-            last_indices.append(frame[first])
+            first_frames.append(frame[first])
             last = (source[-1].as_py(), video[-1].as_py(), int(frame[-1]))
-        _check_starts(np.concatenate(last_indices), ids)
+        _check_starts(np.concatenate(first_frames), ids)
         _check_order(names, ids)
         source_names = tuple(dict.fromkeys(names))
         begin = np.concatenate(starts)
@@ -125,7 +125,6 @@ def _key_batches(frame_set: datasets.Dataset) -> Iterator[tuple[int, pa.Array, p
 
 
 def _as_strings(column: pa.Array) -> pa.Array:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 

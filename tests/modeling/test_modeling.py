@@ -278,6 +278,14 @@ def test_image_variant_embeds_every_frame_by_itself():
     assert model(clips(frames=3)).last_hidden_state.shape == (2, 48, 64)
 
 
+def test_inference_in_pieces_gives_the_same_as_training_code():
+    model = SurgVistaModel(tiny(num_frames=64)).eval()  # 512 tokens a clip, more than one piece together
+    clip = clips(3, 64)
+    with torch.no_grad():
+        pieces = model(clip).last_hidden_state
+    assert torch.allclose(pieces, model(clip).last_hidden_state, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------- initialisation
 
 

@@ -1,0 +1,247 @@
+"""A frame set as clips: the data set that training, evaluation and feature extraction load from."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, default_collate
+
+from ..modeling.errors_surgvista import InputError, VideoReadError
+from .index import ClipIndex, FrameSetError, check_columns, column_batches
+from .randomness import keyed_generator
+from .sampling import RANDOM_STRIDE, centred_indices, online_indices, uniform_indices
+
+try:  # deprecated since torchvision 0.29; half of Pillow's time for the same pixels, and Pillow will do without it
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:
+    decode_jpeg = None
+
+Sampling = Literal["online", "centred", "uniform", "uniform_legacy"]
+_SAMPLINGS = ("online", "centred", "uniform", "uniform_legacy")
+_JPEG = b"\xff\xd8\xff"
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+class ClipDataset(Dataset[dict[str, Any]]):
+    """Clips of a frame set.
+
+    With `"online"` and `"centred"` sampling every frame is a sample; with `"uniform"` every video is. With a `label`, only
+    frames (or videos) that have one are samples, though their clips may hold frames that have none. Missing is an empty cell
+    or, as usual for `ClassLabel`, -1.
+
+    What a sample holds depends on (seed, epoch, index) only: not on workers, processes or what was loaded before. The epoch
+    lies in shared memory, so `set_epoch` reaches persistent workers; call it before iterating over the loader.
+
+    Args:
+        frame_set: one or more frame sets of different sources, one after the other.
+        num_frames: frames of a clip.
+        frame_stride: frames between two frames of a clip; -1, 0 and -2 are the special rules of `online_indices`. Not used
+            by uniform sampling.
+        sampling: `"online"`: the clip ends with the sample's frame; `"centred"`: it stands in the middle; `"uniform"` and
+            `"uniform_legacy"`: spread over the video, see `uniform_indices`.
+        label: column with what to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and
+            ones, a list of numbers a float32 vector.
+        seed: of the run.
+
+    Raises:
+        FrameSetError: columns are missing, or the rows are not sorted and complete.
+        InputError: an option out of range, or a label column of another kind.
+
+    An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index` and `epoch`, the
+    keys of all further randomness; `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labelled frame,
+    which is the first with uniform sampling. Frames that cannot be decoded raise `VideoReadError`.
+
+    Example:
+        >>> clips = ClipDataset(frame_set, num_frames=16, frame_stride=4, label="phase")  # doctest: +SKIP
+        >>> loader = DataLoader(clips, batch_size=8, num_workers=2, collate_fn=collate_clips)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        frame_set: datasets.Dataset,
+        *,
+        num_frames: int = 16,
+        frame_stride: int = 4,
+        sampling: Sampling = "online",
+        label: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check_options(num_frames, frame_stride, sampling)
+        check_columns(frame_set, ("image", "timestamp", *([label] if label else [])))
+        self.num_frames, self.frame_stride, self.sampling, self.seed = num_frames, frame_stride, sampling, seed
+        self.label = label
+        self.clip_index = ClipIndex.from_frame_set(frame_set)
+        self._label_feature = _check_label(frame_set.features[label]) if label else None
+        self._images: Any = frame_set.select_columns(["image"]).with_format("arrow")
+        self._facts: Any = frame_set.select_columns(["timestamp", *([label] if label else [])]).with_format("arrow")
+        self._rows = self._sample_rows(frame_set)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        row = int(self._rows[index])
+        video, frame = self.clip_index.locate(row)
+        frames = self.clip_frames(index)
+        facts = self._facts[row]
+        item = {
+            "pixel_values": self._read(video, frames),
+            "index": int(index),
+            "epoch": self.epoch,
+            "source": self.clip_index.source_names[self.clip_index.sources[video]],
+            "video_id": str(self.clip_index.video_ids[video]),
+            "frame_index": frame,
+            "timestamp": facts["timestamp"][0].as_py(),
+        }
+        if self.label:
+            item["labels"] = _label_tensor(facts[self.label][0].as_py(), self._label_feature)
+        return item
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch the next iteration over a loader belongs to, in this process and its workers."""
+        self._epoch.fill_(int(epoch))
+
+    @property
+    def sources(self) -> np.ndarray:
+        """(samples,) int32: the source of each sample, an index into `clip_index.source_names`."""
+        videos = np.searchsorted(self.clip_index.starts, self._rows, side="right") - 1
+        return self.clip_index.sources[videos]
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Names of the classes, if the label has classes."""
+        feature = getattr(self._label_feature, "feature", self._label_feature)
+        return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+    def clip_frames(self, index: int) -> list[int]:
+        """The frame indices of a sample's clip in its video, in the current epoch."""
+        video, frame = self.clip_index.locate(int(self._rows[index]))
+        length = int(self.clip_index.lengths[video])
+        if self.sampling == "centred":
+            return centred_indices(frame, length, self.num_frames, self.frame_stride)
+        if self.sampling != "online":
+            return uniform_indices(length, self.num_frames, legacy=self.sampling == "uniform_legacy")
+        generator = None
+        if self.frame_stride == RANDOM_STRIDE:
+            generator = keyed_generator(self.seed, self.epoch, index, "stride")
+        return online_indices(frame, self.num_frames, self.frame_stride, generator)
+
+    def _sample_rows(self, frame_set: datasets.Dataset) -> np.ndarray:
+        """The row of each sample: the frame whose label it has."""
+        every_frame = self.sampling in ("online", "centred")
+        rows = np.arange(self.clip_index.num_rows, dtype=np.int64) if every_frame else self.clip_index.starts
+        if not self.label:
+            return rows
+        rows = rows[_is_labelled(frame_set, self.label)[rows]]
+        if not len(rows):
+            raise FrameSetError(f"no frame that would be a sample has a label in the column {self.label!r}")
+        return rows
+
+    def _read(self, video: int, frames: list[int]) -> torch.Tensor:
+        """(frames, 3, height, width) uint8; a frame that repeats is decoded once."""
+        distinct, place = np.unique(frames, return_inverse=True)
+        cells = self._images[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
+        name = self.clip_index.video_ids[video]
+        pictures = [
+            _decode(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
+        ]
+        sizes = {tuple(picture.shape[:2]) for picture in pictures}
+        if len(sizes) > 1:
+            raise FrameSetError(f"the frames of video {name} differ in (height, width): {sorted(sizes)}")
+        # Colours stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
+        return torch.stack([pictures[number] for number in place]).permute(0, 3, 1, 2)
+
+
+def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Makes a batch of items of `ClipDataset`.
+
+    Args:
+        items: of one data set.
+
+    Returns:
+        Tensors with a batch axis first and lists of strings. `pixel_values` is a list of clips if these differ in height or
+        width (videos of several sources do); `MultiScaleCrop` takes both.
+    """
+    clips: Any = [item["pixel_values"] for item in items]
+    rest = [{name: value for name, value in item.items() if name != "pixel_values"} for item in items]
+    if len({clip.shape for clip in clips}) == 1:
+        clips = default_collate([clip.permute(0, 2, 3, 1) for clip in clips]).permute(0, 1, 4, 2, 3)
+    return {"pixel_values": clips, **default_collate(rest)}
+
+
+def _check_options(num_frames: int, frame_stride: int, sampling: str) -> None:
+    if sampling not in _SAMPLINGS:
+        raise InputError(f"sampling is {sampling!r}; it must be one of {_SAMPLINGS}")
+    if num_frames < 1:
+        raise InputError(f"num_frames is {num_frames}; it must be at least 1")
+    if frame_stride < {"online": -2, "centred": 1}.get(sampling, frame_stride):
+        raise InputError(f"frame_stride is {frame_stride}, which {sampling} sampling does not know")
+
+
+# ------------------------------------------------------------------------------------------- labels
+
+
+def _check_label(feature: Any) -> Any:
+    kind = getattr(feature, "feature", feature)
+    if isinstance(kind, datasets.ClassLabel):
+        return feature
+    if isinstance(kind, datasets.Value) and kind.dtype.startswith(("int", "uint", "float", "bool")):
+        return feature
+    raise InputError(f"the label column holds {feature}; it must hold classes or numbers, or lists of them")
+
+
+def _is_labelled(frame_set: datasets.Dataset, label: str) -> np.ndarray:
+    """(rows,) bool."""
+    parts = []
+    for _, table in column_batches(frame_set, (label,)):
+        valid = pc.is_valid(table[label])
+        if isinstance(frame_set.features[label], datasets.ClassLabel):
+            valid = pc.and_(valid, pc.greater_equal(pc.fill_null(table[label], -1), 0))
+        parts.append(valid.to_numpy())
+    return np.concatenate(parts)
+
+
+def _label_tensor(value: Any, feature: Any) -> torch.Tensor:
+    if not isinstance(value, list):
+        return torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else torch.int64)
+    if not isinstance(feature.feature, datasets.ClassLabel):
+        return torch.tensor(value, dtype=torch.float32)
+    if value and min(value) < 0:
+        raise FrameSetError(
+            f"a list of classes holds {value}; leave out what is absent, and the list where it is unknown"
+        )
+    active = torch.zeros(feature.feature.num_classes)
+    active[value] = 1
+    return active
+
+
+# ------------------------------------------------------------------------------------------- pictures
+
+
+def _decode(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
+    """(height, width, 3) uint8 of a cell of an `Image` column: the bytes of a file, or its path."""
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        raise VideoReadError(f"{where} has no picture")
+    try:
+        data = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        if decode_jpeg is not None and data.startswith(_JPEG):
+            coded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            return decode_jpeg(coded, mode=ImageReadMode.RGB).permute(1, 2, 0)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB")))
+    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoReadError(f"{where} cannot be decoded: {error}. Prepare the video again") from error

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="also predict this video")
     parser.add_argument("--operations", type=int, default=16, help="synthetic operations to train on (default: 16)")
-    parser.add_argument("--seconds", type=int, default=160, help="length of an operation (default: 120)")
+    parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
     parser.add_argument("--epochs", type=int, default=8, help="passes over them (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

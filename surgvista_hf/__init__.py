@@ -11,6 +11,8 @@ from .modeling import auto as _auto
 
 if TYPE_CHECKING:
     from .clips import ClipDataset as ClipDataset
+    from .datasets_scripts.frame_set import load_frame_set as load_frame_set
+    from .datasets_scripts.registry import list_datasets as list_datasets
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
@@ -38,6 +40,8 @@ _HOMES = {
     "VideoReadError": "modeling.errors_surgvista",
     "WeightsNotPublishedError": "modeling.errors_surgvista",
     "convert_checkpoint": "modeling.conversion",
+    "list_datasets": "datasets_scripts.registry",
+    "load_frame_set": "datasets_scripts.frame_set",
 }
 
 __all__ = ["__version__", *_HOMES]

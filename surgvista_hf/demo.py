@@ -1,4 +1,4 @@
-"""The main job from end to end on synthetic surgery: render, fine-tune, predict an unseen operation, show the result.
+"""The main job from end to end on synthetic surgery: frame set, fine-tuning, prediction of an unseen operation, pictures.
 
 It may use every room, and no room uses it. Nothing is downloaded, nothing leaves the machine.
 """
@@ -9,19 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 from transformers import Trainer, TrainingArguments, set_seed
 
-from .datasets_scripts.synthetic_surgery import PHASES, SyntheticOperation, synthetic_corpus, write_video
+from .clips import ClipDataset, collate_clips
+from .datasets_scripts.frame_set import load_frame_set
+from .datasets_scripts.media import PreparationOptions
+from .datasets_scripts.prepare import prepare_frame_set
+from .datasets_scripts.synthetic_surgery import PHASES, synthetic_corpus, write_video
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
 from .inference.timeline import draw_timeline
 from .modeling.configuration_surgvista import SurgVistaConfig
 from .modeling.modeling_surgvista import SurgVistaForVideoClassification
-from .modeling.video_processing_surgvista import SurgVistaVideoProcessor, online_clip_indices
+from .modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from .util.files import atomic_file
 
 
@@ -57,31 +60,20 @@ class DemoResult:
     files: list[str]
 
 
-class PhaseClips(Dataset[dict[str, Any]]):
-    """Every second of every operation: the clip that ends there, and its phase.
+class PhaseClips:
+    """Makes a batch of clips ready for the model; a data collator.
 
     Args:
-        operations: rendered once a second and prepared by `processor`.
-        processor: says how many frames a clip has and how far apart they are.
+        processor: resizes and normalises.
     """
 
-    def __init__(self, operations: Sequence[SyntheticOperation], processor: SurgVistaVideoProcessor) -> None:
+    def __init__(self, processor: SurgVistaVideoProcessor) -> None:
         self.processor = processor
-        self.videos: list[torch.Tensor] = []
-        self.samples: list[tuple[int, int, int]] = []  # video, second, phase
-        for number, operation in enumerate(tqdm(operations, desc="rendering", unit="operation")):
-            seconds = range(int(operation.duration_seconds))
-            frames = np.stack([operation.frame(second) for second in seconds])
-            self.videos.append(processor(frames, return_tensors="pt")["pixel_values"][0])
-            self.samples += [(number, second, operation.labels(second).phase) for second in seconds]
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        video, second, phase = self.samples[index]
-        frames = online_clip_indices(second, self.processor.num_frames, self.processor.frame_stride)
-        return {"pixel_values": self.videos[video][frames], "labels": phase}
+    def __call__(self, clips: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = collate_clips(clips)
+        pixel_values = self.processor(list(batch["pixel_values"]), return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixel_values, "labels": batch["labels"]}
 
 
 def tiny_model() -> SurgVistaForVideoClassification:
@@ -119,11 +111,13 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
     """
     settings = settings or DemoSettings()
     set_seed(settings.seed)
-    *seen, unseen = synthetic_corpus(
-        settings.operations + 1, seed=settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
-    )
     processor = SurgVistaVideoProcessor(size={"height": 64, "width": 64}, num_frames=8, frame_stride=2)
-    _train(PhaseClips(seen, processor), output / "model", settings)
+    clips = ClipDataset(_frame_set(output / "frame_set", settings), num_frames=8, frame_stride=2, label="phase")
+    _train(clips, processor, output / "model", settings)
+
+    *_, unseen = synthetic_corpus(
+        settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
+    )
 
     write_video(unseen, output / "unseen_operation.mp4")
     predictor = SurgicalVideoPredictor(output / "model")
@@ -139,7 +133,16 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
     return _report(prediction, truth, files, settings, output)
 
 
-def _train(clips: PhaseClips, folder: Path, settings: DemoSettings) -> None:
+def _frame_set(folder: Path, settings: DemoSettings) -> datasets.Dataset:
+    """Operations to train on, as a frame set; left from an earlier run with the same settings, it is used again."""
+    asked = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
+    options = PreparationOptions(short_side=128, quality=95)
+    texts = {name: str(value) for name, value in asked.items()}
+    prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
+    return load_frame_set("synthetic", folder, "train", protocol="everything")
+
+
+def _train(clips: ClipDataset, processor: SurgVistaVideoProcessor, folder: Path, settings: DemoSettings) -> None:
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
@@ -153,8 +156,11 @@ def _train(clips: PhaseClips, folder: Path, settings: DemoSettings) -> None:
         seed=settings.seed,
         report_to="none",
         dataloader_pin_memory=False,
+        remove_unused_columns=False,
     )
-    trainer = Trainer(tiny_model(), arguments, train_dataset=clips, processing_class=clips.processor)
+    trainer = Trainer(
+        tiny_model(), arguments, train_dataset=clips, data_collator=PhaseClips(processor), processing_class=processor
+    )
     trainer.train()
     trainer.save_model()
 

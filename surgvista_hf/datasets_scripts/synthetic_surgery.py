@@ -19,16 +19,9 @@ from PIL import Image, ImageDraw
 
 from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_file
+from .workflow import CHOLECYSTECTOMY_PHASES
 
-PHASES = (
-    "Preparation",
-    "CalotTriangleDissection",
-    "ClippingCutting",
-    "GallbladderDissection",
-    "GallbladderPackaging",
-    "CleaningCoagulation",
-    "GallbladderRetraction",
-)
+PHASES = CHOLECYSTECTOMY_PHASES
 INSTRUMENTS = ("grasper", "bipolar", "hook", "scissors", "clipper", "irrigator")
 CVS_CRITERIA = ("two_structures", "hepatocystic_triangle_cleared", "cystic_plate_exposed")
 SKILL_LEVELS = ("novice", "intermediate", "expert")
@@ -494,14 +487,20 @@ def _rgb(colour: np.ndarray) -> _Colour:
 
 
 def synthetic_corpus(
-    num_operations: int, seed: int = 0, *, duration_seconds: float = 120.0, frames_per_second: float = 25.0
+    num_operations: int,
+    seed: int = 0,
+    *,
+    duration_seconds: float = 120.0,
+    height: int = 240,
+    width: int = 320,
+    frames_per_second: float = 25.0,
 ) -> list[SyntheticOperation]:
     """Operations with seeds of their own.
 
     Args:
         num_operations: how many.
         seed: of the corpus; different ones share no operation.
-        duration_seconds, frames_per_second: of each operation.
+        duration_seconds, height, width, frames_per_second: of each operation.
 
     Returns:
         The operations; the first n are the same however many are asked for.
@@ -510,6 +509,8 @@ def synthetic_corpus(
         SyntheticOperation(
             int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
             duration_seconds=duration_seconds,
+            height=height,
+            width=width,
             frames_per_second=frames_per_second,
         )
         for number in range(num_operations)

@@ -9,7 +9,7 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
@@ -157,17 +157,49 @@ class VideoReader:
             if start <= 0 < limit:
                 yield 0.0, self._still.copy()
             return
+        if interval_seconds is None:
+            yield from self.choose_frames(lambda number, second: True, start=start, stop=limit)
+            return
         with self._opened() as (container, stream):
             pictures = self._pictures_from(container, stream, start)
-            if interval_seconds is None:
-                yield from self._every(pictures, start, limit)
-                return
             endless = (start + step * interval_seconds for step in itertools.count())
             times = itertools.takewhile(lambda time: time < limit, endless)
             for wanted, picture, is_last in self._shown(pictures, times):
                 if is_last and wanted > picture.end - _TOLERANCE:
                     return
                 yield wanted, self._pixels(picture)
+
+    def choose_frames(
+        self, choose: Callable[[int, float], bool], *, start: float = 0.0, stop: float = math.inf
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Some of all frames, in order; only what is chosen is converted to pixels.
+
+        Args:
+            choose: asked once for each frame with its number, counted from the first one not before `start`, and its second.
+            start, stop: seconds; frames from `start` to before `stop` are asked for.
+
+        Yields:
+            The frame's second, and the frame (height, width, 3), uint8, RGB.
+
+        Raises:
+            VideoReadError: a chosen frame cannot be decoded, or the video ends before the promised time.
+        """
+        if self._still is not None:
+            if start <= 0 < stop and choose(0, 0.0):
+                yield 0.0, self._still.copy()
+            return
+        with self._opened() as (container, stream):
+            number, picture = 0, None
+            for picture in self._pictures_from(container, stream, start):
+                if picture.time >= stop:
+                    return
+                if picture.time >= start - _TOLERANCE:
+                    if choose(number, picture.time):
+                        yield picture.time, self._pixels(picture)
+                    number += 1
+            if picture is None:
+                raise VideoReadError(f"{self.name} holds no frame that can be decoded")
+            self._check_promise(picture)
 
     def frames_at(self, seconds: Sequence[float]) -> np.ndarray:
         """The frames shown at the given times.
@@ -244,17 +276,6 @@ class VideoReader:
                 self._check_promise(shown)
             yield wanted, shown, True
             wanted = next(remaining, None)
-
-    def _every(self, pictures: Iterator[_Picture], start: float, stop: float) -> Iterator[tuple[float, np.ndarray]]:
-        picture: _Picture | None = None
-        for picture in pictures:
-            if picture.time >= stop:
-                return
-            if picture.time >= start - _TOLERANCE:
-                yield picture.time, self._pixels(picture)
-        if picture is None:
-            raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-        self._check_promise(picture)
 
     def _check_promise(self, last: _Picture) -> None:
         excused = max(_EXCUSED_SECONDS, _EXCUSED_FRAMES * (last.end - last.time))

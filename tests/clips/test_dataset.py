@@ -288,3 +288,13 @@ def test_frames_of_one_video_must_have_one_size():
     table[1]["image"] = {"bytes": picture(0, 1, (40, 24)), "path": None}
     with pytest.raises(FrameSetError, match="video00 differ"):
         ClipDataset(from_rows(table), num_frames=2, frame_stride=1)[1]
+
+
+def test_frames_with_an_empty_list_can_be_left_out_as_samples_but_stay_context():
+    """Odd frames carry tools, even ones an empty list."""
+    frames = frame_set({"a": [6]})
+    kept = ClipDataset(frames, num_frames=2, frame_stride=1, label="tools")
+    dropped = ClipDataset(frames, num_frames=2, frame_stride=1, label="tools", drop_empty=True)
+    assert (len(kept), len(dropped)) == (6, 3)
+    assert [dropped[number]["frame_index"] for number in range(3)] == [1, 3, 5]
+    assert dropped.clip_frames(1) == [2, 3]

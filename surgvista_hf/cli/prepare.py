@@ -1,0 +1,193 @@
+"""`surgvista prepare`: raw videos and annotations of a data set to a frame set."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..datasets_scripts.media import PreparationOptions
+
+EPILOG = """examples:
+  surgvista prepare --list
+  surgvista prepare cholec80 --data-dir downloads/cholec80 --check
+  surgvista prepare cholec80 --data-dir downloads/cholec80 --output frame_sets/cholec80 --num-proc 8
+  surgvista prepare synthetic --output frame_sets/synthetic --set videos=20 --set seconds=60
+After an interruption the same command goes on where it stopped."""
+
+
+def _positive_or(word: str) -> type:
+    def parse(text: str) -> float | None:
+        return None if text == word else float(text)
+
+    return parse  # type: ignore[return-value]
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.add_argument("name", nargs="?", help="data set; --list names all")
+    parser.add_argument("--list", action="store_true", help="list all data sets with task, licence and protocols")
+    parser.add_argument("--data-dir", type=Path, help="folder with the raw data")
+    parser.add_argument("--output", type=Path, help="folder of the frame set")
+    parser.add_argument("--check", action="store_true", help="only say what of the raw data is missing")
+    parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+    parser.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="where they run (default: local)"
+    )
+    sampling = parser.add_mutually_exclusive_group()
+    sampling.add_argument(
+        "--frames-per-second",
+        type=_positive_or("all"),
+        metavar="RATE|all",
+        default=argparse.SUPPRESS,
+        help="pictures a second (default: what is usual for the data set, mostly 1)",
+    )
+    sampling.add_argument("--every", type=int, metavar="N", help="every n-th frame instead, as published programs do")
+    parser.add_argument(
+        "--short-side",
+        type=_positive_or("keep"),
+        metavar="PIXELS|keep",
+        default=256,
+        help="reduce pictures to this shorter side (default: 256)",
+    )
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG coding (default: 90)")
+    parser.add_argument(
+        "--crop-border", action="store_true", help="cut off the black border, as SurgVISTA does for Cholec80"
+    )
+    unlabelled = parser.add_mutually_exclusive_group()
+    unlabelled.add_argument(
+        "--keep-unlabelled", dest="unlabelled", action="store_const", const="keep", help="keep frames without a label"
+    )
+    unlabelled.add_argument(
+        "--drop-unlabelled", dest="unlabelled", action="store_const", const="drop", help="drop frames without a label"
+    )
+    parser.add_argument(
+        "--folder-frames-per-second",
+        type=float,
+        default=1.0,
+        metavar="RATE",
+        help="rate of already extracted frames (default: 1)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="by which labels and pictures may differ (default: 2)",
+    )
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be prepared")
+    parser.add_argument(
+        "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="further options of a data set"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+
+    if arguments.list:
+        _print_list(arguments.json)
+        return
+    if not arguments.name:
+        raise InputError("name a data set; `surgvista prepare --list` shows all")
+    if arguments.check:
+        _check(arguments)
+        return
+    if not arguments.output:
+        raise InputError("--output is needed: the folder of the frame set")
+    _prepare(arguments)
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from ..datasets_scripts.prepare import default_options, prepare_frame_set
+    from ..datasets_scripts.registry import get_builder
+
+    report = prepare_frame_set(
+        arguments.name,
+        arguments.data_dir,
+        arguments.output,
+        options=_options(arguments, default_options(get_builder(arguments.name).facts)),
+        settings=dict(arguments.set),
+        num_proc=arguments.num_proc,
+        executor=arguments.executor,
+        skip_unreadable=arguments.skip_unreadable,
+        progress=True,
+    )
+    summary = {**report.to_dict(), "resumed": report.resumed, "output": str(arguments.output)}
+    if arguments.json:
+        print(json.dumps(summary))
+        return
+    print(
+        f"{arguments.output}: {summary['videos']} videos, {summary['frames']} frames ({summary['labelled']} "
+        "labelled), "
+        f"{summary['hours']:.2f} h; {report.resumed} videos were finished before"
+    )
+    for video, remarks in summary["remarks"].items():
+        print(f"  {video}: {'; '.join(remarks)}")
+    for video, error in summary["failed"].items():
+        print(f"  left out {video}: {error}")
+
+
+def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "PreparationOptions":
+    options = replace(
+        usual,
+        short_side=None if arguments.short_side is None else int(arguments.short_side),
+        quality=arguments.quality,
+        crop_border=arguments.crop_border,
+        unlabelled=arguments.unlabelled or usual.unlabelled,
+        folder_frames_per_second=arguments.folder_frames_per_second,
+        tolerance_seconds=arguments.tolerance,
+    )
+    if arguments.every:
+        return replace(options, every=arguments.every)
+    if "frames_per_second" in arguments:
+        return replace(options, frames_per_second=arguments.frames_per_second, every=None)
+    return options
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from ..datasets_scripts.facts import MissingFilesError
+    from ..datasets_scripts.registry import get_builder
+
+    builder = get_builder(arguments.name).configured(arguments.data_dir, dict(arguments.set))
+    found = builder.videos(arguments.data_dir)
+    missing = [{"video": video, "missing": what} for video, what in builder.missing(found)]
+    if arguments.json:
+        print(json.dumps({"videos": len(found), "missing": missing, "source": builder.source}))
+    else:
+        print(
+            f"{builder.facts.title}: {len(found)} videos found"
+            + (f" of {len(builder.facts.video_ids)}" if builder.facts.video_ids else "")
+        )
+        for entry in missing:
+            print(f"  {entry['video']}: no {entry['missing']}")
+    if missing:
+        raise MissingFilesError(f"{len(missing)} files are missing. {builder.source}")
+
+
+def _print_list(as_json: bool) -> None:
+    from ..datasets_scripts.registry import list_datasets
+
+    everything = list_datasets()
+    if as_json:
+        keys = ("name", "title", "task", "procedure", "licence", "homepage", "access")
+        print(
+            json.dumps(
+                [
+                    {**{key: getattr(facts, key) for key in keys}, "protocols": list(facts.protocols)}
+                    for facts in everything
+                ]
+            )
+        )
+        return
+    for facts in everything:
+        print(f"{facts.name:22} {facts.task:13} {facts.title} - {facts.licence}")
+        print(f"{'':36} protocols: {', '.join(facts.protocols)}")

@@ -1,0 +1,78 @@
+"""Any folder of videos, or of folders with frames, without labels: for pre-training and for predictions."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
+from .facts import EVERYTHING, DatasetError, DatasetFacts, MissingFilesError, Protocol
+from .media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .tracks import Track
+
+FACTS = DatasetFacts(
+    name="folder",
+    title="A folder of videos",
+    task="pre-training",
+    procedure="any",
+    licence="yours",
+    homepage="your own disk",
+    access="yours",
+    citation="",
+    labels={},
+    protocols={
+        "everything": EVERYTHING,
+        "seeded_80_10_10": Protocol(
+            "drawn at random by video", shares={"train": 0.8, "validation": 0.1, "test": 0.1}, seed="folder"
+        ),
+    },
+    checked="real clips",
+    notes="The id of a video is its path below the folder, without the suffix.",
+)
+GENSURGERY = replace(
+    FACTS,
+    name="gensurgery",
+    title="GenSurgery",
+    procedure="general surgery, web videos",
+    licence="none; rights stay with the uploaders",
+    homepage="https://github.com/SamuelSchmidgall/GSViT",
+    access="link lists; many links are dead",
+    citation="Schmidgall et al., General surgery vision transformer: A video pre-trained foundation model for "
+    "general surgery, arXiv 2403.05949, 2024",
+    protocols={"surgvista": replace(EVERYTHING, origin="SurgVISTA: videos with at least 60 frames", min_frames=60)},
+    notes="A folder of what you collected; SurgVISTA's cleaned list is not published.",
+)
+
+
+def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
+    """Every video file, and every folder that holds pictures."""
+    if root is None or not root.is_dir():
+        raise MissingFilesError(f"there is no folder {root} with videos")
+    found: dict[str, RawVideo] = {}
+    for current, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        here = Path(current)
+        visible = sorted(name for name in files if not name.startswith("."))
+        videos = [here / name for name in visible if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        pictures = here != root and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in visible)
+        for path, role in [*((video, VIDEO) for video in videos), *([(here, FRAMES)] if pictures else [])]:
+            name = (path.with_suffix("") if role == VIDEO else path).relative_to(root).as_posix()
+            if name in found:
+                raise DatasetError(
+                    f"{path} and {next(iter(found[name].files.values()))} would both be called {name}; rename one"
+                )
+            found[name] = RawVideo(name, {role: path})
+    if not found:
+        raise MissingFilesError(f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures")
+    return list(found.values())
+
+
+def tracks(video: RawVideo) -> list[Track]:
+    """Pictures only."""
+    return []
+
+
+BUILDERS = (
+    FrameSetBuilder(FACTS, (), tracks, collect=collect),
+    FrameSetBuilder(GENSURGERY, (), tracks, collect=collect),
+)

@@ -1,0 +1,261 @@
+"""Pictures of one video, from a video file or from a folder of extracted frames, with the time each belongs to."""
+
+import io
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFilter, ImageOps
+
+from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from .facts import AlignmentError
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
+_CUT_HEIGHT, _CUT_LEVEL, _CUT_FILTER, _CUT_IGNORED = 300, 15, 19, 10
+_JPEG = b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """What to take from the videos and how to store it.
+
+    Args:
+        frames_per_second: how often a picture is taken: the first frame at or after each k / rate
+            seconds. `None`: every frame.
+        every: take every n-th source frame instead (n = ⌈rate of the video⌉ is what the published programs do).
+        short_side: pixels of the shorter side; larger ones are reduced, smaller kept. `None`: all kept.
+        quality: of the JPEG coding, 1-95.
+        crop_border: cut off the black border as published for Cholec80, see `crop_black_border`.
+        unlabelled: `"keep"` frames without a label, which may be context of others, or `"drop"` them, so that clips bridge
+            the gap as in most published programs.
+        folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
+        tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    frames_per_second: float | None = 1.0
+    every: int | None = None
+    short_side: int | None = 256
+    quality: int = 90
+    crop_border: bool = False
+    unlabelled: Literal["keep", "drop"] = "keep"
+    folder_frames_per_second: float = 1.0
+    tolerance_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        positive = (self.frames_per_second, self.every, self.short_side, self.folder_frames_per_second)
+        if any(value is not None and not 0 < value < math.inf for value in positive):
+            raise InputError(f"rates and sizes must be positive: {self}")
+        if not 1 <= self.quality <= 95 or self.tolerance_seconds < 0:
+            raise InputError(f"quality must lie in 1-95 and the tolerance must not be negative: {self}")
+        if self.unlabelled not in ("keep", "drop"):
+            raise InputError(f"unlabelled is {self.unlabelled!r}; it must be 'keep' or 'drop'")
+
+
+class Picture(NamedTuple):
+    """A picture ready to be stored: its time in seconds, and the bytes of its file."""
+
+    second: float
+    data: bytes
+    size: tuple[int, int]
+
+
+class Media:
+    """Pictures of a video in order of time.
+
+    Args:
+        rate: source frames a second.
+        seconds: length; exact for folders, promised by the container for videos.
+    """
+
+    rate: float
+    seconds: float
+
+    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+        """Those that the options ask for."""
+        raise NotImplementedError
+
+
+class VideoFile(Media):
+    """A video file, decoded once from start to end.
+
+    Args:
+        path: any format that `VideoReader` reads.
+        start, stop: seconds of the part to take; time still counts from the start of the file.
+
+    Raises:
+        VideoReadError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, start: float = 0.0, stop: float = math.inf) -> None:
+        self.path, self.start, self.stop = path, start, stop
+        with VideoReader(path) as video:
+            self.rate = video.info.frames_per_second or 25.0
+            self.seconds = min(video.info.duration_seconds, stop)
+
+    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+        with VideoReader(self.path) as video:
+            choose = frame_choice(options, self.start, self.stop)
+            last = self.start
+            for second, pixels in video.choose_frames(choose, start=self.start, stop=self.stop):
+                last = second
+                yield stored(Image.fromarray(pixels), None, second, options)
+            self.seconds = max(min(self.seconds, self.stop), last)
+
+
+class FrameFolder(Media):
+    """Extracted frames whose names end with a number, in any padding, from 0 or from 1.
+
+    If the numbers have a common step (0, 25, 50, …) they count source frames, else extracted ones.
+
+    Args:
+        files: numbers and paths, ascending.
+        rate: numbers a second where the data set is distributed as frames; `None`: found from the names.
+        folder_rate: extracted frames a second, if `rate` is `None`.
+    """
+
+    def __init__(self, files: Sequence[tuple[int, Path]], rate: float | None, folder_rate: float = 1.0) -> None:
+        numbers = [number for number, _ in files]
+        step = reduce(math.gcd, (b - a for a, b in itertools.pairwise(numbers)), 0) or 1
+        self.rate = rate or step * folder_rate
+        # Numbers that count from 1 (ffmpeg's) name the same moments as those that count from 0.
+        base = 1 if rate is None and numbers[0] == 1 and step == 1 else 0
+        self._files = [((number - base) / self.rate, file) for number, file in files]
+        self.seconds = self._files[-1][0] + (1 if rate else step) / self.rate
+
+    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+        choose = frame_choice(options, 0.0, math.inf)
+        for number, (second, file) in enumerate(self._files):
+            if choose(number, second):
+                yield _stored_file(file, second, options)
+
+
+def frame_choice(options: PreparationOptions, start: float, stop: float) -> Callable[[int, float], bool]:
+    """Says of the frames of a video, given in order as (number, second), which are taken."""
+    if options.every:
+        every = options.every
+        return lambda number, second: start - _TOLERANCE <= second < stop and number % every == 0
+    if options.frames_per_second is None:
+        return lambda number, second: start - _TOLERANCE <= second < stop
+    rate, due = options.frames_per_second, start
+
+    def is_due(number: int, second: float) -> bool:
+        nonlocal due
+        if second < due - _TOLERANCE or second >= stop:
+            return False
+        due = start + (math.floor((second - start + _TOLERANCE) * rate) + 1) / rate
+        return True
+
+    return is_due
+
+
+def numbered_files(folder: Path) -> list[tuple[int, Path]]:
+    """Pictures of a folder in the order of the numbers at the end of their names (as numbers, not as text).
+
+    Raises:
+        VideoReadError: there are none, or a name has no number, or two have the same.
+    """
+    files: dict[int, Path] = {}
+    for file in folder.iterdir():
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+            continue
+        match = re.search(r"(\d+)$", file.stem)
+        if not match:
+            raise VideoReadError(f"{file} has no number at the end of its name; frames are told apart by it")
+        if int(match[1]) in files:
+            raise VideoReadError(f"{file} and {files[int(match[1])].name} have the same number")
+        files[int(match[1])] = file
+    if not files:
+        raise VideoReadError(f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+    return sorted(files.items())
+
+
+def crop_black_border(image: Image.Image) -> Image.Image:
+    """Cuts off the black border of an endoscopic picture as in the published Cholec80 preparation.
+
+    The picture is reduced to a height of 300 pixels; grey values above 15 are seen as content after a 19×19 median; the box
+    around them is cut out (its last row and column are lost, as published). Without content the reduced picture is returned.
+
+    Args:
+        image: RGB.
+
+    Returns:
+        The part inside the border, at the reduced size.
+    """
+    width = int(image.width * _CUT_HEIGHT / image.height)
+    image = image.resize((width, _CUT_HEIGHT), Image.Resampling.BILINEAR)
+    seen = np.asarray(image.convert("L")) > _CUT_LEVEL
+    # The median of a binary picture is whether more than half of the box is set.
+    share = Image.fromarray(seen.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(_CUT_FILTER // 2))
+    content = np.asarray(share) > 127
+    content[:, :_CUT_IGNORED] = content[:, -_CUT_IGNORED:] = False
+    rows, columns = np.nonzero(content)
+    if not len(rows) or rows.min() == rows.max() or columns.min() == columns.max():
+        return image
+    return image.crop((int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())))
+
+
+def _stored_file(file: Path, second: float, options: PreparationOptions) -> Picture:
+    """A picture of a folder; the bytes of a JPEG that needs no change are kept."""
+    try:
+        data = file.read_bytes()
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
+            image.load()
+            upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            original = data if data.startswith(_JPEG) and upright and image.mode in ("RGB", "L") else None
+            return stored(Image.fromarray(rgb_pixels(ImageOps.exif_transpose(image))), original, second, options)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoReadError(f"{file} cannot be decoded: {error}") from error
+
+
+def stored(image: Image.Image, original: bytes | None, second: float, options: PreparationOptions) -> Picture:
+    if options.crop_border:
+        image, original = crop_black_border(image), None
+    short = min(image.size)
+    if options.short_side and short > options.short_side:
+        size = [max(round(side * options.short_side / short), 1) for side in image.size]
+        image, original = image.resize((size[0], size[1]), Image.Resampling.BICUBIC), None
+    if original is None:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=options.quality)
+        original = buffer.getvalue()
+    return Picture(second, original, image.size)
+
+
+def check_same_length(video_id: str, media: Media, end: float, tolerance: float) -> str | None:
+    """Compares how long pictures and labels last.
+
+    Args:
+        video_id: for messages.
+        media: pictures, already read.
+        end: seconds after which the labels are over.
+        tolerance: seconds that they may differ by.
+
+    Returns:
+        A remark if they differ by more than a frame.
+
+    Raises:
+        AlignmentError: they differ by more than the tolerance.
+    """
+    found, expected = round(media.seconds * media.rate), round(end * media.rate)
+    if abs(found - expected) <= 1:
+        return None
+    text = f"{video_id}: the labels cover {expected} source frames, the pictures {found}"
+    if abs(media.seconds - end) > tolerance:
+        raise AlignmentError(
+            f"{text}: {abs(media.seconds - end):.1f} s apart, at most {tolerance:g} s are allowed. Check that "
+            "labels and "
+            "video belong together; if the pictures are an extracted folder, check --folder-frames-per-second"
+        )
+    return f"{text}; the longer part was cut"

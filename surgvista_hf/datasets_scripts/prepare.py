@@ -1,0 +1,435 @@
+"""Raw videos to a frame set: one file per video, each whole or absent, so that a killed run goes on where it stopped.
+
+The result is a folder that `datasets.load_from_disk` reads: `videos/<id>.arrow` (memory-mapped, nothing is copied), each
+with a `videos/<id>.json` beside it as the mark of a finished video, and at the end `frame_set.json`, which says what it is.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import datasets
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
+from ..util.files import OutputError, atomic_file
+from .builder import FrameSetBuilder, RawVideo
+from .executors import Executor, run_over
+from .facts import DatasetError, DatasetFacts, Parts
+from .media import Media, Picture, PreparationOptions, check_same_length
+from .registry import get_builder
+from .tracks import Track
+
+FORMAT = 1
+MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
+_ROWS_AT_ONCE = 128
+
+
+class PreparationError(DatasetError):
+    """Some videos could not be prepared; the others are, and the report names every one."""
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What became of one video.
+
+    Args:
+        video_id: id.
+        frames: rows in the frame set.
+        labelled: of these, how many carry the main label.
+        seconds: length of the video.
+        parts: its splits by protocol, where the raw download says them.
+        labels: numbers of the classes that it carries throughout, by column; for clips.
+        remarks: mismatches that were tolerated.
+        error: why there is no frame set of it.
+    """
+
+    video_id: str
+    frames: int = 0
+    labelled: int = 0
+    seconds: float = 0.0
+    parts: Parts = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What became of all videos.
+
+    Args:
+        videos: one report each, sorted by id, including those that an earlier run had finished.
+        resumed: how many of them an earlier run had finished.
+    """
+
+    videos: tuple[VideoReport, ...]
+    resumed: int = 0
+
+    @property
+    def failed(self) -> tuple[VideoReport, ...]:
+        """Videos without a frame set."""
+        return tuple(video for video in self.videos if video.error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of `report.json`."""
+        done = [video for video in self.videos if not video.error]
+        return {
+            "videos": len(done),
+            "frames": sum(video.frames for video in done),
+            "labelled": sum(video.labelled for video in done),
+            "hours": round(sum(video.seconds for video in done) / 3600, 4),
+            "failed": {video.video_id: video.error for video in self.failed},
+            "remarks": {video.video_id: list(video.remarks) for video in done if video.remarks},
+        }
+
+
+@dataclass(frozen=True)
+class _Task:
+    builder: FrameSetBuilder
+    video: RawVideo
+    options: PreparationOptions
+    folder: Path
+
+
+def default_options(facts: DatasetFacts) -> PreparationOptions:
+    """What is usual for a data set."""
+    return PreparationOptions(
+        frames_per_second=facts.frames_per_second, every=facts.every, unlabelled=facts.unlabelled
+    )
+
+
+def prepare_frame_set(
+    name: str,
+    data_dir: Path | str | None,
+    output: Path | str,
+    *,
+    options: PreparationOptions | None = None,
+    settings: Mapping[str, str] | None = None,
+    videos: Iterable[str] | None = None,
+    num_proc: int = 1,
+    executor: Executor = "local",
+    skip_unreadable: bool = False,
+    progress: bool = False,
+) -> PreparationReport:
+    """Turns the raw videos of a data set into a frame set.
+
+    Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
+    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`.
+
+    Args:
+        name: of the data set, see `list_datasets`.
+        data_dir: the raw download.
+        output: folder of the frame set.
+        options: what to take and how to store it; by default what is usual for the data set.
+        settings: further options of this data set, such as `{"videos": "20"}` for synthetic surgery.
+        videos: only these ids; a later call may add others.
+        num_proc, executor: see `run_over`.
+        skip_unreadable: leave out videos that cannot be prepared, instead of failing at the end.
+        progress: show a bar.
+
+    Returns:
+        What became of each video; also written to `report.json`.
+
+    Raises:
+        MissingFilesError, DatasetError: the raw folder is not what it should be.
+        OutputError: `output` holds something else, or was made with other options.
+        PreparationError: some videos failed. The others are finished.
+
+    Example:
+        >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
+    """
+    root, folder = None if data_dir is None else Path(data_dir), Path(output)
+    builder = get_builder(name).configured(root, settings or {})
+    options = options or default_options(builder.facts)
+    found = _chosen(builder.find(root), videos)
+    with _locked(folder):
+        _check_plan(folder, builder, options)
+        finished = {report.video_id: report for report in _finished(folder)}
+        tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
+        reports = [finished[video.video_id] for video in found if video.video_id in finished]
+        resumed = len(reports)
+        results: Iterator[VideoReport] = run_over(
+            _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
+        )
+        with tqdm(total=len(found), initial=resumed, desc=name, unit="video", disable=not progress) as bar:
+            for report in results:
+                reports.append(report)
+                bar.update()
+                if report.error:
+                    bar.write(f"{report.video_id}: {report.error}")
+        report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
+        _write_json(folder / REPORT, report_all.to_dict())
+        if report_all.failed and not skip_unreadable:
+            raise PreparationError(
+                f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: "
+                f"{report_all.failed[0].error} All are in {folder / REPORT}. Replace them and run again, or "
+                "leave them "
+                "out with --skip-unreadable"
+            )
+        write_manifest(folder, builder.facts, options)
+    return report_all
+
+
+def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
+    if videos is None:
+        return found
+    wanted = set(videos)
+    missing = sorted(wanted - {video.video_id for video in found})
+    if missing:
+        raise DatasetError(f"{', '.join(missing[:5])}: no such videos in the raw data ({len(found)} found)")
+    return [video for video in found if video.video_id in wanted]
+
+
+# ------------------------------------------------------------------------------------------- one video
+
+
+def _prepare_video(task: _Task) -> VideoReport:
+    """Writes the frame set of one video, or says why not."""
+    try:
+        return _write_video(task, task.builder.tracks(task.video))
+    except OutputError:
+        raise
+    except SurgVistaError as error:
+        return VideoReport(task.video.video_id, error=" ".join(str(error).split()))
+    except OSError as error:
+        raise OutputError(f"{task.video.video_id}: {error}") from error
+
+
+def _crash_report(task: _Task, reason: str) -> VideoReport:
+    return VideoReport(task.video.video_id, error=reason)
+
+
+def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
+    video, options, facts = task.video, task.options, task.builder.facts
+    media = video.open(options)
+    rows = _Rows(facts, video.video_id)
+    shard = video_file(task.folder, video.video_id)
+    with atomic_file(shard) as temporary, pa.OSFile(str(temporary), "wb") as file:
+        with pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
+            for picture in media.pictures(options):
+                if (
+                    rows.add(picture, _labels(tracks, picture.second, media.rate), options)
+                    and len(rows) == _ROWS_AT_ONCE
+                ):
+                    writer.write_batch(rows.flush())
+            if len(rows):
+                writer.write_batch(rows.flush())
+        if not rows.frames:
+            raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
+        remarks = tuple(_check_alignment(video, media, options, tracks))
+    report = VideoReport(
+        video.video_id,
+        rows.frames,
+        rows.labelled,
+        round(media.seconds, 3),
+        video.parts,
+        rows.constant_labels,
+        remarks,
+    )
+    _write_json(shard.with_suffix(".json"), asdict(report))
+    return report
+
+
+def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, Any] | None:
+    """Labels of a moment; `None` where a track that must cover all pictures has ended."""
+    merged: dict[str, Any] = {}
+    for track in tracks:
+        row = track.at(second, rate)
+        if row is None and track.exact and second >= track.end(rate) - 0.5 / rate:
+            return None
+        merged.update(row or {})
+    return merged
+
+
+def _check_alignment(
+    video: RawVideo, media: Media, options: PreparationOptions, tracks: Sequence[Track]
+) -> Iterator[str]:
+    for track in tracks:
+        if track.exact:
+            remark = check_same_length(video.video_id, media, track.end(media.rate), options.tolerance_seconds)
+            if remark:
+                yield remark
+
+
+class _Rows:
+    """Rows of a video until they are written."""
+
+    def __init__(self, facts: DatasetFacts, video_id: str) -> None:
+        self.facts, self.video_id = facts, video_id
+        self.schema = facts.features.arrow_schema
+        self.main = next(iter(facts.labels), None)
+        self.frames = self.labelled = 0
+        self._size: tuple[int, int] | None = None
+        self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
+        self._rows: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> bool:
+        """Takes a picture, unless it is to be left out."""
+        main = labels.get(self.main) if labels and self.main else None
+        if labels is None or (main is None and self.main and options.unlabelled == "drop"):
+            return False
+        if self._size not in (None, picture.size):
+            raise VideoReadError(
+                f"{self.video_id}: the pictures change from {self._size} to {picture.size} pixels at second "
+                f"{picture.second}"
+            )
+        self._size = picture.size
+        for name, counter in self._classes.items():
+            counter[labels.get(name)] += 1
+        self._rows.append(
+            {
+                "source": self.facts.name,
+                "video_id": self.video_id,
+                "frame_index": self.frames,
+                "timestamp": picture.second,
+                "image": {"bytes": picture.data, "path": None},
+                **{name: labels.get(name) for name in self.facts.labels},
+            }
+        )
+        self.frames += 1
+        self.labelled += main is not None
+        return True
+
+    def flush(self) -> pa.RecordBatch:
+        batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
+        self._rows = []
+        return batch
+
+    @property
+    def constant_labels(self) -> dict[str, int]:
+        """Classes that every frame has."""
+        single = {name: next(iter(counter)) for name, counter in self._classes.items() if len(counter) == 1}
+        return {name: value for name, value in single.items() if value is not None}
+
+
+# ------------------------------------------------------------------------------------------- the folder
+
+
+def video_file(folder: Path, video_id: str) -> Path:
+    """Where the frames of a video are stored; any character may stand in an id."""
+    return folder / "videos" / f"{quote(video_id, safe=' ')}.arrow"
+
+
+def content_hash(content: Any) -> str:
+    """A short hash of anything JSON can say; the same everywhere."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The output folder, for this process alone; what a killed run left half-written is removed."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; choose a folder for the frame set")
+    try:
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error}") from error
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"another preparation is writing to {folder}; wait for it") from error
+    try:
+        for part in (folder, folder / "videos"):
+            for left in part.glob(".*-*"):
+                left.unlink()
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+
+
+def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
+    """Writes down what is being made here, or checks that it is the same as before."""
+    plan = {
+        "format": FORMAT,
+        "name": builder.facts.name,
+        "options": asdict(options),
+        "settings": dict(builder.settings),
+        "labels": {name: asdict(label) for name, label in builder.facts.labels.items()},
+    }
+    plan = json.loads(json.dumps(plan))
+    path = folder / PLAN
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != plan:
+            was, asked = (
+                {key: each.get(key) for key in plan if before.get(key) != plan[key]} for each in (before, plan)
+            )
+            raise OutputError(
+                f"{folder} was begun with {was}, now {asked} is asked for; choose another output or remove it"
+            )
+        return
+    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", ".lock"))
+    if others or any((folder / "videos").iterdir()):
+        raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
+    _write_json(path, plan)
+
+
+def _finished(folder: Path) -> Iterator[VideoReport]:
+    """Reports of the videos whose files are complete."""
+    for mark in sorted((folder / "videos").glob("*.json")):
+        if mark.with_suffix(".arrow").exists():
+            content = json.loads(mark.read_text(encoding="utf-8"))
+            yield VideoReport(**{**content, "remarks": tuple(content["remarks"])})
+
+
+def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
+    """Writes what makes the finished videos of a folder one data set."""
+    reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    info = datasets.DatasetInfo(
+        description=facts.notes,
+        citation=facts.citation,
+        homepage=facts.homepage,
+        license=facts.licence,
+        features=facts.features,
+        dataset_name=facts.name,
+    )
+    info.write_to_directory(str(folder), pretty_print=True)
+    files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
+    fingerprint = content_hash([asdict(report) for report in reports])
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": file} for file in files],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    _write_json(folder / "state.json", state)
+    manifest = {
+        "format": FORMAT,
+        "name": facts.name,
+        "licence": facts.licence,
+        "fingerprint": fingerprint,
+        "options": asdict(options),
+        "labels": {name: asdict(label) for name, label in facts.labels.items()},
+        "videos": [
+            {
+                "video_id": report.video_id,
+                "frames": report.frames,
+                "parts": dict(report.parts),
+                "labels": dict(report.labels),
+            }
+            for report in reports
+        ],
+    }
+    _write_json(folder / MANIFEST, manifest)

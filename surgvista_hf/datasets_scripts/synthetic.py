@@ -1,0 +1,114 @@
+"""Synthetic surgery as a data set: rendered operations with every kind of label, of any number and length."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .builder import FrameSetBuilder, RawVideo
+from .facts import EVERYTHING, DatasetError, DatasetFacts, Label, Protocol
+from .media import Media, Picture, PreparationOptions, frame_choice, stored
+from .synthetic_surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
+from .tracks import Row, Track
+from .triplets import triplet_table
+
+TABLE = triplet_table("cholect50")
+SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
+
+FACTS = DatasetFacts(
+    name="synthetic",
+    title="Synthetic surgery",
+    task="workflow",
+    procedure="rendered cholecystectomy",
+    licence="Apache-2.0",
+    homepage="rendered by this package",
+    access="surgvista prepare synthetic",
+    citation="",
+    labels={
+        "phase": Label("class", PHASES),
+        "triplets": Label("classes", TABLE.names),
+        "instruments": Label("classes", INSTRUMENTS),
+        "cvs": Label("numbers", CVS_CRITERIA),
+        "skill": Label("class", SKILL_LEVELS),
+    },
+    protocols={
+        "seeded_60_20_20": Protocol(
+            "drawn here by operation", shares={"train": 0.6, "validation": 0.2, "test": 0.2}, seed="synthetic"
+        ),
+        "everything": EVERYTHING,
+    },
+    redistributable=True,
+    checked="exact by construction",
+    notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+)
+
+
+class Rendered(Media):
+    """An operation, rendered only where a picture is wanted."""
+
+    def __init__(self, operation: SyntheticOperation) -> None:
+        self.operation = operation
+        self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
+
+    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+        choose = frame_choice(options, 0.0, np.inf)
+        for number in range(self.operation.num_frames):
+            second = number / self.rate
+            if choose(number, second):
+                yield stored(Image.fromarray(self.operation.frame(second)), None, second, options)
+
+
+class RenderedVideo(RawVideo):
+    """A video that is rendered when it is opened."""
+
+    def open(self, options: PreparationOptions) -> Media:
+        return Rendered(self.extra)
+
+
+@dataclass(frozen=True)
+class TruthTrack:
+    """Labels of an operation."""
+
+    operation: SyntheticOperation
+    exact: bool = True
+
+    def at(self, second: float, rate: float) -> Row | None:
+        labels = self.operation.labels(second)
+        return {
+            "phase": labels.phase,
+            "triplets": np.flatnonzero(labels.triplets).tolist(),
+            "instruments": np.flatnonzero(labels.instruments).tolist(),
+            "cvs": labels.cvs.astype(float).tolist(),
+            "skill": labels.skill,
+        }
+
+    def end(self, rate: float) -> float:
+        return self.operation.duration_seconds
+
+
+def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
+    """The operations that the settings ask for; the data folder is not used."""
+    try:
+        numbers = {name: int(value) for name, value in settings.items()}
+    except ValueError as error:
+        raise DatasetError(f"settings of synthetic surgery are whole numbers: {dict(settings)}") from error
+    if not 0 < numbers["videos"] < 10**6:
+        raise DatasetError(f"cannot render {numbers['videos']} operations")
+    corpus = synthetic_corpus(
+        numbers["videos"],
+        numbers["seed"],
+        duration_seconds=numbers["seconds"],
+        height=numbers["height"],
+        width=numbers["width"],
+    )
+    return [RenderedVideo(f"operation_{number:06d}", extra=operation) for number, operation in enumerate(corpus)]
+
+
+def tracks(video: RawVideo) -> list[Track]:
+    """The truth."""
+    return [TruthTrack(video.extra)]
+
+
+BUILDERS = (FrameSetBuilder(FACTS, (), tracks, collect=collect, settings=SETTINGS),)

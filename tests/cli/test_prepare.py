@@ -1,0 +1,85 @@
+"""`surgvista prepare` as a user calls it."""
+
+import json
+
+import pytest
+
+from surgvista_hf.cli.main import main
+from tests.datasets_scripts.raw_layouts import LAYOUTS
+
+
+def test_prepare_says_what_it_made_and_goes_on_where_it_stopped(tmp_path, capsys):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    words = ["prepare", "cholec80", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "3 videos, 12 frames (12 labelled)" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["videos"], summary["resumed"], summary["failed"]) == (3, 3, {})
+
+
+def test_options_reach_the_pictures(tmp_path, capsys):
+    LAYOUTS["psi_ava"](tmp_path / "raw")
+    words = ["prepare", "psi_ava", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
+    assert main([*words, "--frames-per-second", "0.5", "--short-side", "48", "--quality", "70", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 6
+    plan = json.loads((tmp_path / "out/preparation.json").read_text())["options"]
+    assert (plan["frames_per_second"], plan["short_side"], plan["quality"]) == (0.5, 48, 70)
+
+
+def test_check_lists_what_is_missing_with_the_page_and_the_licence(tmp_path, capsys):
+    LAYOUTS["cholec80"](tmp_path)
+    (tmp_path / "phase_annotations/video41-phase.txt").unlink()
+    assert main(["prepare", "cholec80", "--data-dir", str(tmp_path), "--check"]) == 1
+    printed = capsys.readouterr()
+    assert "3 videos found of 80" in printed.out
+    assert "video41: no phases" in printed.out
+    assert "video02: no pictures" in printed.out
+    assert "camma.u-strasbg.fr" in printed.err
+    assert "CC-BY-NC-SA-4.0" in printed.err
+
+
+def test_check_of_a_complete_download_succeeds(tmp_path, capsys):
+    LAYOUTS["lemon"](tmp_path)
+    assert main(["prepare", "lemon", "--data-dir", str(tmp_path), "--check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+def test_list_names_every_data_set_with_licence_and_protocols(capsys):
+    assert main(["prepare", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert "cholect50" in printed
+    assert "rendezvous" in printed
+    assert main(["prepare", "--list", "--json"]) == 0
+    assert {"name", "licence", "protocols"} <= set(json.loads(capsys.readouterr().out)[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a data set"),
+        (["cholec80"], "--output is needed"),
+        (["colec80", "--output", "x"], "did you mean cholec80"),
+        (["cholec80", "--output", "x"], "needs a folder with the raw data"),
+        (["cholec80", "--data-dir", "nowhere", "--output", "x"], "there is no folder nowhere"),
+        (["synthetic", "--output", "x", "--set", "video=1"], "did you mean videos"),
+        (["synthetic", "--output", "x", "--num-proc", "0"], "cannot run 0 at a time"),
+        (["synthetic", "--output", "x", "--quality", "200"], "quality must lie in 1-95"),
+    ],
+)
+def test_wrong_words_get_one_line_and_leave_nothing(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", *words]) == 1
+    printed = capsys.readouterr().err.strip()
+    assert message in printed
+    assert len([line for line in printed.splitlines() if "error" in line]) == 1
+    assert not (tmp_path / "x" / "frame_set.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["--set", "x"], ["--every", "2", "--frames-per-second", "1"], ["--executor", "slurm"]]
+)
+def test_words_that_cannot_be_parsed_exit_with_two(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["prepare", "synthetic", *words])
+    assert caught.value.code == 2

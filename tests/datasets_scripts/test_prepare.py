@@ -1,0 +1,292 @@
+"""Preparing: whole or not at all, the same however it was interrupted or spread."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import pytest
+
+from surgvista_hf.datasets_scripts.executors import run_over
+from surgvista_hf.datasets_scripts.facts import DatasetError, MissingFilesError
+from surgvista_hf.datasets_scripts.frame_set import load_frame_set
+from surgvista_hf.datasets_scripts.media import PreparationOptions
+from surgvista_hf.datasets_scripts.prepare import PreparationError, prepare_frame_set
+from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.util.files import OutputError
+from tests.datasets_scripts.raw_layouts import LAYOUTS, RATE, write_frames, write_video
+
+SMALL = {"videos": "6", "seconds": "14", "height": "64", "width": "80"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """The frame set of an uninterrupted run in one process."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    report = prepare_frame_set("synthetic", None, folder, settings=SMALL)
+    assert (len(report.videos), report.resumed, report.failed) == (6, 0, ())
+    return contents(folder)
+
+
+def test_two_processes_make_the_same_bytes_as_one(whole, tmp_path):
+    prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL, num_proc=2)
+    assert contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("finished", [1, 4])
+def test_killed_and_run_again_makes_the_same_bytes(whole, tmp_path, finished):
+    output = tmp_path / "out"
+    words = [f"--set={name}={value}" for name, value in SMALL.items()]
+    command = [sys.executable, "-m", "surgvista_hf.cli.main", "prepare", "synthetic", "--output", str(output), *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(output.glob("videos/operation*.json"))) < finished:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    marks = list(output.glob("videos/operation*.json"))
+    if len(marks) == 6:
+        pytest.skip("this machine finished before it could be killed")
+    with pytest.raises(DatasetError, match="unfinished frame set: run the same"):
+        load_frame_set("synthetic", output)
+    report = prepare_frame_set("synthetic", None, output, settings=SMALL)
+    assert report.resumed == len(marks)
+    assert contents(output) == whole
+
+
+def test_what_a_kill_left_half_written_is_removed(whole, tmp_path):
+    output = tmp_path / "out"
+    prepare_frame_set("synthetic", None, output, settings=SMALL)
+    (output / "videos/operation_000003.json").unlink()  # its pictures are there, the mark is not
+    (output / "videos/.operation_000005-abc.arrow").write_bytes(b"half")
+    (output / ".frame_set-abc.json").write_bytes(b"half")
+    assert prepare_frame_set("synthetic", None, output, settings=SMALL).resumed == 5
+    assert contents(output) == whole
+
+
+def test_finished_videos_are_not_done_again(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out", videos=["video01"])
+    before = (tmp_path / "out/videos/video01.arrow").stat().st_mtime_ns
+    report = prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    assert report.resumed == 1
+    assert (tmp_path / "out/videos/video01.arrow").stat().st_mtime_ns == before
+    assert len(load_frame_set("cholec80", tmp_path / "out", "all")) == 12
+
+
+def test_the_folder_is_an_ordinary_data_set_of_the_library(tmp_path):
+    prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL)
+    stock = datasets.load_from_disk(str(tmp_path / "out"))
+    ours = load_frame_set("synthetic", tmp_path / "out", "all")
+    assert stock.features == ours.features
+    assert stock[:5]["phase"] == ours[:5]["phase"]
+    assert stock[13]["image"].size == (80, 64)
+
+
+# ------------------------------------------------------------------------------------------- bad videos
+
+
+def test_an_unreadable_video_fails_the_run_but_not_the_others(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    (tmp_path / "raw/videos/video41.mp4").write_bytes(b"no video")
+    with pytest.raises(PreparationError, match=r"1 of 3 videos could not be prepared.*video41\.mp4"):
+        prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert list(report["failed"]) == ["video41"]
+    assert report["videos"] == 2
+    with pytest.raises(DatasetError, match="unfinished"):
+        load_frame_set("cholec80", tmp_path / "out", "all")
+    report = prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out", skip_unreadable=True)
+    assert (report.resumed, [video.video_id for video in report.failed]) == (2, ["video41"])
+    assert set(load_frame_set("cholec80", tmp_path / "out", "all")["video_id"]) == {"video01", "video80"}
+
+
+def test_a_truncated_video_leaves_nothing_behind(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    path = tmp_path / "raw/videos/video41.mp4"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out", skip_unreadable=True)
+    assert sorted(file.name for file in (tmp_path / "out/videos").iterdir()) == [
+        "video01.arrow",
+        "video01.json",
+        "video80.arrow",
+        "video80.json",
+    ]
+
+
+def test_labels_and_pictures_may_differ_by_a_frame(tmp_path):
+    """Decoders disagree by one: nothing is lost, nothing is said."""
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    write_video(tmp_path / "raw/videos/video41.mp4", frames=4 * RATE + 1)
+    write_video(tmp_path / "raw/videos/video80.mp4", frames=4 * RATE - 1)
+    report = prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    assert [video.frames for video in report.videos] == [4, 4, 4]
+    assert [video.remarks for video in report.videos] == [(), (), ()]
+
+
+def test_within_the_tolerance_the_longer_part_is_cut_and_reported(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    write_video(tmp_path / "raw/videos/video41.mp4", frames=5 * RATE + 10)
+    write_video(tmp_path / "raw/videos/video80.mp4", frames=3 * RATE)
+    report = prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    remarks = {video.video_id: (video.frames, *video.remarks) for video in report.videos}
+    assert remarks["video41"] == (
+        4,
+        "video41: the labels cover 100 source frames, the pictures 135; the longer part was cut",
+    )
+    assert remarks["video80"] == (
+        3,
+        "video80: the labels cover 100 source frames, the pictures 75; the longer part was cut",
+    )
+
+
+@pytest.mark.parametrize("frames", [7 * RATE, RATE])
+def test_beyond_the_tolerance_expected_and_found_counts_are_reported(tmp_path, frames):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    write_video(tmp_path / "raw/videos/video41.mp4", frames=frames)
+    with pytest.raises(
+        PreparationError, match=f"video41: the labels cover 100 source frames, the pictures {frames}: 3.0 s apart"
+    ):
+        prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    options = PreparationOptions(tolerance_seconds=5)
+    assert not prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out5", options=options).failed
+
+
+def test_frames_extracted_at_another_rate_than_said_are_noticed(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    (tmp_path / "raw/videos/video41.mp4").unlink()
+    write_frames(
+        tmp_path / "raw/frames/video41",
+        [f"{number:05d}.jpg" for number in range(20)],
+        [5 * number for number in range(20)],
+    )
+    with pytest.raises(PreparationError, match="check --folder-frames-per-second"):
+        prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    options = PreparationOptions(folder_frames_per_second=5.0)
+    report = prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out5", options=options)
+    assert [video.frames for video in report.videos] == [4, 4, 4]
+
+
+def test_extracted_frames_get_the_labels_that_the_video_would(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "video")
+    for number in (1, 41, 80):
+        (tmp_path / f"raw/videos/video{number:02d}.mp4").unlink()
+    write_frames(
+        tmp_path / "raw/frames/train/video01", [f"{second:05d}.png" for second in range(4)], range(0, 100, 25)
+    )
+    write_frames(
+        tmp_path / "raw/frames/video41", [f"video41_{second + 1:06d}.jpg" for second in range(4)], range(0, 100, 25)
+    )
+    write_frames(
+        tmp_path / "raw/frames/test/video80", [f"{second * 25}.jpg" for second in range(4)], range(0, 100, 25)
+    )
+    prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "frames")
+    ours, theirs = (
+        load_frame_set("cholec80", tmp_path / name, "all").remove_columns("image") for name in ("frames", "video")
+    )
+    assert ours.to_list() == theirs.to_list()
+
+
+def test_pictures_of_changing_size_are_refused(tmp_path):
+    from PIL import Image
+
+    write_frames(tmp_path / "raw/x", ["0.jpg", "1.jpg"], [0, 1])
+    Image.new("RGB", (50, 40)).save(tmp_path / "raw/x/1.jpg")
+    with pytest.raises(PreparationError, match="change from"):
+        prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------- outputs
+
+
+def test_other_options_are_refused_in_a_folder_that_was_begun(tmp_path):
+    LAYOUTS["psi_ava"](tmp_path / "raw")
+    prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out")
+    with pytest.raises(OutputError, match="was begun with"):
+        prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out", options=PreparationOptions(quality=70))
+    with pytest.raises(OutputError, match="was begun with"):
+        prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match=r"holds other files \(thesis\.tex\)"):
+        prepare_frame_set("synthetic", None, tmp_path, settings=SMALL)
+    with pytest.raises(OutputError, match="is a file"):
+        prepare_frame_set("synthetic", None, tmp_path / "thesis.tex", settings=SMALL)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_two_preparations_do_not_write_to_one_folder(tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(OutputError, match="another preparation"):
+        prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL)
+
+
+def test_unknown_videos_and_settings_are_named(tmp_path):
+    LAYOUTS["psi_ava"](tmp_path / "raw")
+    with pytest.raises(DatasetError, match="CASE999: no such videos"):
+        prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out", videos=["CASE999"])
+    with pytest.raises(DatasetError, match="has no setting 'video'; did you mean videos"):
+        prepare_frame_set("synthetic", None, tmp_path / "out", settings={"video": "3"})
+    with pytest.raises(DatasetError, match="whole numbers"):
+        prepare_frame_set("synthetic", None, tmp_path / "out", settings={"videos": "many"})
+    with pytest.raises(MissingFilesError, match="needs a folder with the raw data"):
+        prepare_frame_set("cholec80", None, tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------- executors
+
+
+def square(number: int) -> int:
+    if number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)  # as a decoder that crashes
+    return number * number
+
+
+def crashed(number: int, reason: str) -> int:
+    return -number
+
+
+def test_a_process_that_dies_costs_one_task_only():
+    results = list(run_over(square, [1, 2, 13, 3, 4, 5], crashed, num_proc=2))
+    assert sorted(results) == [-13, 1, 4, 9, 16, 25]
+
+
+def test_impossible_executors_are_refused():
+    with pytest.raises(InputError):
+        list(run_over(square, [1], crashed, num_proc=0))
+    with pytest.raises(InputError):
+        list(run_over(square, [1], crashed, executor="slurm"))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_nodes_makes_the_same_bytes(whole, tmp_path):
+    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster.wait_for_nodes()
+        assert len(ray.nodes()) == 2
+        report = prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL, executor="ray", num_proc=0)
+        assert len(report.videos) == 6
+        assert sorted(run_over(square, [1, 13, 2], crashed, executor="ray", num_proc=2)) == [-13, 1, 4]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert contents(tmp_path / "out") == whole

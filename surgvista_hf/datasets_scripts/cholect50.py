@@ -157,7 +157,7 @@ T50 = DatasetFacts(
         **_folds(_FOLDS),
     },
     video_ids=_ids(sorted(video for fold in _FOLDS for video in fold)),
-    totals={"videos": 50, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
+    totals={"videos": 50, "frames": 100863, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
     notes="Frames without any triplet are kept (an empty list); SurgVISTA drops them as samples, also in the test: "
     "ClipDataset(..., drop_empty=True).",
 )

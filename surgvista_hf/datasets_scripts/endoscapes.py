@@ -35,7 +35,7 @@ FACTS = DatasetFacts(
         )
     },
     video_ids=VIDEOS,
-    totals={"videos": 201, "criteria": 3},
+    totals={"videos": 201, "frames": 58813, "labelled": 11090, "criteria": 3},
     redistributable=True,
     unlabelled="drop",
     notes="cvs: means of three annotators. cvs_any counts criteria that any annotator saw (SurgVISTA's four "

@@ -45,14 +45,14 @@ ESD57 = replace(
     title="ESD57",
     procedure="endoscopic submucosal dissection",
     licence="private clinical data",
-    homepage="https://www.nature.com/npjdigitalmed (SurgVISTA, npj Digital Medicine 2026)",
+    homepage="https://doi.org/10.1038/s41746-026-02403-0",
     access="not available to the public",
     citation="SurgVISTA, npj Digital Medicine, 2026",
     labels={"phase": phase(tuple(f"phase_{number}" for number in range(8)))},
     protocols={
         "seeded_39_6_12": Protocol("random without a published seed; drawn here", shares=_SHARES, seed="esd57")
     },
-    totals={"phases": 8},
+    totals={"videos": 57, "phases": 8},
     notes="Names of the phases and the split are not published.",
 )
 

@@ -19,7 +19,7 @@ FACTS = DatasetFacts(
     "skill analysis with the HeiChole benchmark, Medical Image Analysis 86, 2023",
     labels={"phase": phase(CHOLECYSTECTOMY_PHASES)},
     protocols={"everything": EVERYTHING},
-    totals={"phases": 7},
+    totals={"videos": 24, "phases": 7},
     notes="24 public videos (of 33), some in parts such as _calot; phases are read where they are there.",
 )
 

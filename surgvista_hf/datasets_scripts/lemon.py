@@ -40,7 +40,7 @@ FACTS = DatasetFacts(
         ),
         "everything": EVERYTHING,
     },
-    totals={"procedures": 35},
+    totals={"videos": 4194, "procedures": 35},
     checked="the complete labels.json; pictures made in the published layout",
     notes="labels.json in the data folder beside the videos, named <title>-<id> or <id>.",
     aliases=("surg-3m", "surg3m"),

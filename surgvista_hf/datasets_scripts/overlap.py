@@ -14,6 +14,7 @@ import datasets
 from .builder import some
 from .facts import DatasetError, split_name
 from .registry import get_builder
+from .surgrec_splits import SURGREC
 
 Videos = Mapping[str, Collection[str]]  # video ids by data set
 _CHOLEC80 = 80  # operations of Cholec80; CholecT50 continues with numbers of Cholec120
@@ -86,6 +87,28 @@ def _prostate(video_id: str) -> str:
     return f"psi_ava/{int(video_id[4:])}" if video_id.startswith(("psiv", "CASE")) else f"prostatd/{video_id}"
 
 
+# The data set that clips of SurgRec were cut from, and how it calls the source video.
+_SURGREC = {
+    "surgrec_autolaparo": ("autolaparo", "{}"),
+    "surgrec_cataract21": ("cataract21", "case_{}"),
+    "surgrec_cataract101": ("cataract101", "{}"),
+    "surgrec_cholec80": ("cholec80", "video{}"),
+    "surgrec_multibypass140": ("multibypass140", "{}"),
+    "surgrec_pitvis": ("pitvis", "video_{}"),
+    "surgrec_surgicalactions160": ("surgicalactions160", "{}"),
+}
+
+
+def _original(dataset: str, video_id: str) -> tuple[str, str]:
+    """Data set and id of the video that a clip of SurgRec comes from."""
+    source = SURGREC[dataset].source_of(video_id)
+    if dataset == "surgrec_m2cai16_workflow":
+        part, number = source.split("/")
+        return "m2cai16_workflow", f"video_{int(number) + (27 if part == 'test' else 0):02d}"
+    name, form = _SURGREC.get(dataset, (dataset, "{}"))
+    return name, form.format(source)
+
+
 # How the operation of a video is called, where its data set shares operations with another one.
 _OPERATIONS: Mapping[str, Callable[[str], str]] = {
     **dict.fromkeys(("cholec80", "cholect50", "cholect45", "cholec80_cvs"), _cholec),
@@ -103,6 +126,8 @@ def operation_of(dataset: str, video_id: str) -> str:
         >>> operation_of("cholect50", "VID01") == operation_of("cholec80_cvs", "video01_3")
         True
     """
+    if dataset in SURGREC:
+        dataset, video_id = _original(dataset, video_id)
     return _OPERATIONS.get(dataset, f"{dataset}/{{}}".format)(video_id)
 
 

@@ -49,7 +49,7 @@ RELEASE_1 = DatasetFacts(
         **{name: _fold(name) for name in _FOLDS},
     },
     video_ids=VIDEOS,
-    totals={"videos": 21, "triplets": 89, "instruments": 7, "verbs": 10, "targets": 10},
+    totals={"videos": 21, "frames": 60529, "triplets": 89, "instruments": 7, "verbs": 10, "targets": 10},
     unlabelled="drop",
     notes="Contains the eight operations of PSI-AVA. Some frames were removed by the authors: clips bridge the gaps. "
     "Which videos release 1 tests on is not published; the folders say it.",

@@ -27,7 +27,7 @@ MODULES = (
     "multibypass140",
     "m2cai16_tool",
     "folder",
-    # "surgrec",
+    "surgrec",
     "lemon",
     "synthetic",
 )
@@ -69,12 +69,23 @@ def list_datasets() -> list[DatasetFacts]:
 
 def markdown_table() -> str:
     """The table of `docs/datasets.md`."""
-    columns = ("Name", "Data set", "Task", "Classes", "Videos", "Licence", "How to get it", "Tried on")
+    columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "Licence", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for facts in list_datasets():
-        classes = ", ".join(f"{len(label.names)} {name}" for name, label in facts.labels.items())
-        videos = str(len(facts.video_ids) or facts.totals.get("videos", "any"))
+        classes = ", ".join(f"{len(label.names) or 'own'} {name}" for name, label in facts.labels.items())
+        videos = str(len(facts.video_ids) or facts.totals.get("videos") or "any")
+        frames = f"{facts.totals['frames']:,}" if "frames" in facts.totals else ""
         title = f"[{facts.title}]({facts.homepage})" if facts.homepage.startswith("http") else facts.title
-        cells = (f"`{facts.name}`", title, facts.task, classes, videos, facts.licence, facts.access, facts.checked)
+        cells = (
+            f"`{facts.name}`",
+            title,
+            facts.task,
+            classes,
+            videos,
+            frames,
+            facts.licence,
+            facts.access,
+            facts.checked,
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

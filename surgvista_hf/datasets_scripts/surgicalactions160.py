@@ -66,7 +66,7 @@ FACTS = DatasetFacts(
         "stratified_7_2_1": Protocol("the sizes of SurgRec, drawn here", _stratified(7, 2), leaks=_LEAK),
     },
     video_ids=CLIPS,
-    totals={"videos": 160, "actions": 16},
+    totals={"videos": 160, "frames": 19181, "actions": 16},
     redistributable=True,
     frames_per_second=None,
     notes=_LEAK[0].upper() + _LEAK[1:] + ".",

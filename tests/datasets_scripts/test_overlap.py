@@ -102,3 +102,37 @@ def test_nothing_else_is_suspected(training, test):
 def test_protocols_without_lists_ask_for_the_frame_set():
     with pytest.raises(DatasetError, match="give the loaded frame set"):
         videos_of("lemon")
+
+
+@pytest.mark.parametrize(
+    ("clip", "video"),
+    [
+        (("surgrec_cholec80", "split_video/cholec80_06_3.mp4"), ("cholect50", "VID06")),
+        (("surgrec_autolaparo", "split_video/label_15_2.mp4"), ("autolaparo", "15")),
+        (
+            ("surgrec_cataract101", "split_clip/phase_01_incision/case_269_phase01_001_000068_001043.mp4"),
+            ("cataract101", "269"),
+        ),
+        (("surgrec_cataract21", "split_clip/Rhexis/case_18_validation_0003.mp4"), ("cataract21", "case_18")),
+        (
+            ("surgrec_m2cai16_workflow", "split_video/m2cai16w_test_dataset_test_workflow_video_03_Preparation.mp4"),
+            ("m2cai16_workflow", "video_30"),
+        ),
+        (
+            ("surgrec_multibypass140", "split_videos/bern/phase/BBP03/BBP03_phase_001_preparation_0-9.mp4"),
+            ("bernbypass70", "BBP03"),
+        ),
+        (("surgrec_pitvis", "split_clip/01_x/video_02_label01_x_seg000_00000-00174.mp4"), ("pitvis", "video_02")),
+        (("surgrec_surgicalactions160", "01_abdominal_access/01_08.mp4"), ("surgicalactions160", "01_08")),
+    ],
+)
+def test_clips_of_surgrec_are_the_operations_they_were_cut_from(clip, video):
+    assert operation_of(*clip) == operation_of(*video)
+    with pytest.raises(OverlapError):
+        check_overlap({video[0]: [video[1]]}, {clip[0]: [clip[1]]})
+
+
+def test_clips_of_one_source_overlap_where_there_is_no_other_data_set():
+    videos = [f"videos/pylorus/{'a' * 16}_{part}.mp4" for part in ("0-9", "20-29")]
+    with pytest.raises(OverlapError):
+        check_overlap({"surgrec_kvasir_capsule": videos[:1]}, {"surgrec_kvasir_capsule": videos[1:]})

@@ -7,6 +7,7 @@ from .index import ClipIndex, FrameSetError
 from .masking import ClipMasking
 from .randomness import keyed_generator
 from .sampling import centred_indices, online_indices, uniform_indices
+from .streaming import StreamingClipDataset, frames_from_webdataset
 
 __all__ = [
     "ClipDataset",
@@ -16,8 +17,10 @@ __all__ = [
     "FrameSetError",
     "MultiScaleCrop",
     "SourceBalancedSampler",
+    "StreamingClipDataset",
     "centred_indices",
     "collate_clips",
+    "frames_from_webdataset",
     "keyed_generator",
     "normalize_clips",
     "online_indices",

@@ -75,12 +75,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
         drop_empty: bool = False,
         seed: int = 0,
     ) -> None:
-        _check_options(num_frames, frame_stride, sampling)
+        check_options(num_frames, frame_stride, sampling)
         check_columns(frame_set, ("image", "timestamp", *([label] if label else [])))
         self.num_frames, self.frame_stride, self.sampling, self.seed = num_frames, frame_stride, sampling, seed
         self.label, self.drop_empty = label, drop_empty
         self.clip_index = ClipIndex.from_frame_set(frame_set)
-        self._label_feature = _check_label(frame_set.features[label]) if label else None
+        self._label_feature = check_label(frame_set.features[label]) if label else None
         self._images: Any = frame_set.select_columns(["image"]).with_format("arrow")
         self._facts: Any = frame_set.select_columns(["timestamp", *([label] if label else [])]).with_format("arrow")
         self._rows = self._sample_rows(frame_set)
@@ -106,7 +106,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "timestamp": facts["timestamp"][0].as_py(),
         }
         if self.label:
-            item["labels"] = _label_tensor(facts[self.label][0].as_py(), self._label_feature)
+            item["labels"] = label_tensor(facts[self.label][0].as_py(), self._label_feature)
         return item
 
     @property
@@ -160,7 +160,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         cells = self._images[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
         name = self.clip_index.video_ids[video]
         pictures = [
-            _decode(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
+            decode_picture(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
         ]
         sizes = {tuple(picture.shape[:2]) for picture in pictures}
         if len(sizes) > 1:
@@ -186,7 +186,8 @@ def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pixel_values": clips, **default_collate(rest)}
 
 
-def _check_options(num_frames: int, frame_stride: int, sampling: str) -> None:
+def check_options(num_frames: int, frame_stride: int, sampling: str) -> None:
+    """Raises `InputError` for options that no clip can have."""
     if sampling not in _SAMPLINGS:
         raise InputError(f"sampling is {sampling!r}; it must be one of {_SAMPLINGS}")
     if num_frames < 1:
@@ -198,7 +199,8 @@ def _check_options(num_frames: int, frame_stride: int, sampling: str) -> None:
 # ------------------------------------------------------------------------------------------- labels
 
 
-def _check_label(feature: Any) -> Any:
+def check_label(feature: Any) -> Any:
+    """The feature of a label column, if it can be a label."""
     kind = getattr(feature, "feature", feature)
     if isinstance(kind, datasets.ClassLabel):
         return feature
@@ -220,7 +222,8 @@ def _is_labelled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> n
     return np.concatenate(parts)
 
 
-def _label_tensor(value: Any, feature: Any) -> torch.Tensor:
+def label_tensor(value: Any, feature: Any) -> torch.Tensor:
+    """A label as `ClipDataset` gives it."""
     if not isinstance(value, list):
         return torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else torch.int64)
     if not isinstance(feature.feature, datasets.ClassLabel):
@@ -237,7 +240,7 @@ def _label_tensor(value: Any, feature: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------- pictures
 
 
-def _decode(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
+def decode_picture(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
     """(height, width, 3) uint8 of a cell of an `Image` column: the bytes of a file, or its path."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise VideoReadError(f"{where} has no picture")

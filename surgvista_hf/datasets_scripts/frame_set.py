@@ -2,12 +2,13 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 
 from .builder import some
@@ -172,8 +173,8 @@ def load_frame_set(
     videos = stored.split(split, chosen, allow_missing=allow_missing)
     if chosen.leaks and split != ALL:
         warnings.warn(f"{facts.title}, {chosen_name}: {chosen.leaks}", FrameSetWarning, stacklevel=2)
-    frames = open_videos(stored, videos, _info(stored, chosen_name, chosen, split, videos), split)
-    return frames.to_iterable_dataset(num_shards=len(videos)) if streaming else frames
+    info = _info(stored, chosen_name, chosen, split, videos)
+    return stream_videos(stored, videos, info) if streaming else open_videos(stored, videos, info, split)
 
 
 def open_videos(
@@ -184,6 +185,23 @@ def open_videos(
     digest = content_hash([stored.fingerprint, [video.video_id for video in videos], str(info.features)])
     name = datasets.NamedSplit(split)
     return datasets.Dataset(concat_tables(tables), info=info, split=name, fingerprint=digest)
+
+
+def stream_videos(
+    stored: StoredFrameSet, videos: Sequence[StoredVideo], info: datasets.DatasetInfo
+) -> datasets.IterableDataset:
+    """Reads the files of videos one after the other; each is a shard."""
+    files = [str(video_file(stored.folder, video.video_id)) for video in videos]
+    frames = datasets.IterableDataset.from_generator(_rows, features=info.features, gen_kwargs={"files": files})
+    frames.info.update(info)
+    return frames
+
+
+def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        with pa.memory_map(file) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                yield from batch.to_pylist()
 
 
 def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:

@@ -4,8 +4,10 @@ import warnings
 
 import datasets
 import pytest
+import torch
 
 from surgvista_hf import ClipDataset, load_frame_set
+from surgvista_hf.clips import StreamingClipDataset
 from surgvista_hf.datasets_scripts import cholec80
 from surgvista_hf.datasets_scripts.facts import DatasetError
 from surgvista_hf.datasets_scripts.frame_set import FrameSetWarning
@@ -143,12 +145,19 @@ def test_a_raw_download_is_prepared_once_on_the_way(tmp_path, capfd):
     assert (folder / "videos/CASE001.arrow").stat().st_mtime_ns == before
 
 
-def test_streaming_gives_the_same_rows(synthetic):
-    mapped = load_frame_set("synthetic", synthetic, "train")
-    streamed = load_frame_set("synthetic", synthetic, "train", streaming=True)
+def test_streaming_gives_the_same_clips_with_a_shard_for_each_video(tmp_path):
+    for name, frames in (("a", 60), ("b", 130), ("c", 100)):
+        write_video(tmp_path / f"raw/{name}.mp4", frames=frames)
+    prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+    mapped = load_frame_set("folder", tmp_path / "out", "train")
+    streamed = load_frame_set("folder", tmp_path / "out", "train", streaming=True)
     assert streamed.num_shards == 3
-    keys = ("video_id", "frame_index", "phase", "cvs")
-    assert [[row[key] for key in keys] for row in streamed] == [[row[key] for key in keys] for row in mapped]
+    assert streamed.info.description == mapped.info.description
+    assert streamed.features == mapped.features
+    options = {"num_frames": 3, "frame_stride": 2}
+    for one, other in zip(StreamingClipDataset(streamed, **options), ClipDataset(mapped, **options), strict=True):
+        assert (one["video_id"], one["frame_index"]) == (other["video_id"], other["frame_index"])
+        assert torch.equal(one["pixel_values"], other["pixel_values"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,284 @@
+"""Clips from a frame set that is read once, row by row: for corpora that stay on the Hub or a slow disk.
+
+Random access (`ClipDataset`) decodes every frame of every clip anew. Here neighbouring clips share decoded frames, and only a
+window of one video is held.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import datasets
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ..modeling.errors_surgvista import InputError
+from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor
+from .index import KEY_COLUMNS, FrameSetError
+from .randomness import keyed_generator
+from .sampling import DOUBLING_STRIDE, GROWING_STRIDE, RANDOM_STRIDE, online_indices, uniform_indices
+
+_ROWS_AT_ONCE = 16
+_DECODED = 256  # pictures of a window that are kept decoded
+_LONGEST_STEP = 5  # of stride -1
+
+
+class _Clip(NamedTuple):
+    """A clip that is not decoded yet: the row with its label, and the files of its frames by index."""
+
+    row: Mapping[str, Any]
+    frames: list[int]
+    pictures: Mapping[int, Any]
+
+
+class StreamingClipDataset(IterableDataset[dict[str, Any]]):
+    """Clips of a streamed frame set, each row of which is read once per epoch.
+
+    Items are those of `ClipDataset`, picture for picture, with one difference: `index`, the key of further randomness, is a
+    number made from source, video and frame (`sample_key`), since the position in the whole set is not known while streaming.
+
+    Shards are dealt out to processes and workers, so every sample comes once an epoch; how many there are changes the order
+    and nothing else. A video must lie within one shard, as in everything that `surgvista publish` writes. Processes may get
+    different numbers of clips: in distributed training bound the steps of an epoch.
+
+    Args:
+        frames: rows sorted by (video_id, frame_index); `load_frame_set(..., streaming=True)`, a stock
+            `load_dataset(..., streaming=True)`, or `frames_from_webdataset`.
+        num_frames, frame_stride, label, drop_empty, seed: as for `ClipDataset`.
+        sampling: `"online"`, `"uniform"` or `"uniform_legacy"`.
+        shuffle_buffer: clips that wait, undecoded, to be drawn at random; with it shards come in random order too.
+        rank, world_size: of this process.
+
+    Raises:
+        FrameSetError: columns are missing; when read, rows that are not sorted or a video cut by the end of a shard.
+        InputError: an option out of range.
+
+    Example:
+        >>> frames = load_frame_set("cholec80", "hf://datasets/me/cholec80", "train", streaming=True)  # doctest: +SKIP
+        >>> loader = DataLoader(
+        ...     StreamingClipDataset(frames, label="phase"), batch_size=8, collate_fn=collate_clips
+        ... )  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        frames: datasets.IterableDataset,
+        *,
+        num_frames: int = 16,
+        frame_stride: int = 4,
+        sampling: Sampling = "online",
+        label: str | None = None,
+        drop_empty: bool = False,
+        shuffle_buffer: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_options(num_frames, frame_stride, sampling)
+        if sampling == "centred" or shuffle_buffer < 0 or not 0 <= rank < world_size:
+            raise InputError(
+                f"cannot stream {sampling!r} sampling with a buffer of {shuffle_buffer} for process {rank} of {world_size}"
+            )
+        needed = (*KEY_COLUMNS, "timestamp", "image", *([label] if label else []))
+        missing = [name for name in needed if name not in (frames.features or {})]
+        if missing:
+            raise FrameSetError(
+                f"the stream has the columns {list(frames.features or {})}; a frame set needs also {missing}"
+            )
+        self.frames = frames.select_columns(list(needed)).cast_column("image", datasets.Image(decode=False))
+        self.num_frames, self.frame_stride, self.sampling, self.seed = num_frames, frame_stride, sampling, seed
+        self.label, self.drop_empty, self.shuffle_buffer = label, drop_empty, shuffle_buffer
+        self.rank, self.world_size = rank, world_size
+        self._label_feature = check_label(frames.features[label]) if label else None
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._given = self._skip = 0
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch the next iteration belongs to, in this process and its workers."""
+        self._epoch.fill_(int(epoch))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the iteration stands; for loading without workers."""
+        return {"epoch": self.epoch, "given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Lets the next iteration go on after the clips that were given; they are passed over without being decoded."""
+        self.set_epoch(state["epoch"])
+        self._skip = state["given"]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
+        consumers, consumer = self.world_size * workers, self.rank * workers + number
+        shards = self._shards(consumers, consumer)
+        clips: Iterator[_Clip] = (clip for shard in shards for clip in self._clips(shard))
+        if self.shuffle_buffer:
+            clips = self._shuffled(clips, consumer)
+        decoded: OrderedDict[tuple[str, str, int], torch.Tensor] = OrderedDict()
+        self._given, skip = self._skip, self._skip
+        self._skip = 0
+        for position, clip in enumerate(clips):
+            if position >= skip:
+                self._given += 1
+                yield self._item(clip, decoded)
+
+    # ------------------------------------------------------------------------------------------- rows to clips
+
+    def _shards(self, consumers: int, consumer: int) -> Iterator[Iterable[Mapping[str, Any]]]:
+        """The shards of one consumer, one after the other."""
+        count = self.frames.num_shards
+        order = range(count)
+        if self.shuffle_buffer:
+            order = keyed_generator(self.seed, self.epoch, 0, "shards").permutation(count).tolist()
+        for shard in order[consumer::consumers]:
+            # Row by row, the library would divide the shard among the workers once more.
+            batches = self.frames.shard(count, shard).iter(_ROWS_AT_ONCE)
+            yield (
+                dict(zip(batch, row, strict=True)) for batch in batches for row in zip(*batch.values(), strict=True)
+            )
+
+    def _clips(self, shard: Iterable[Mapping[str, Any]]) -> Iterator[_Clip]:
+        """Clips of one shard, in the order of their last frames."""
+        before: Mapping[str, Any] | None = None
+        pictures: dict[int, Any] = {}
+        first: Mapping[str, Any] = {}
+        window: deque[int] = deque()
+        for row in shard:
+            frame = row["frame_index"]
+            if before is None or _video(row) != _video(before):
+                if before is not None:
+                    yield from self._whole(first, pictures)
+                first, pictures, window = row, {}, deque()
+            _check_order(row, before)
+            before = row
+            pictures[frame] = row["image"]
+            window.append(frame)
+            if self.sampling == "online":
+                yield from self._ending_with(row, pictures)
+                while len(window) > self.window:
+                    del pictures[window.popleft()]
+        if before is not None:
+            yield from self._whole(first, pictures)
+
+    @property
+    def window(self) -> int:
+        """Frames of a video that an online clip can reach back over."""
+        steps = self.num_frames - 1
+        spans = {RANDOM_STRIDE: _LONGEST_STEP * steps, DOUBLING_STRIDE: 2**steps, GROWING_STRIDE: 1 + steps * steps}
+        return spans.get(self.frame_stride, self.frame_stride * steps) + 1
+
+    def _ending_with(self, row: Mapping[str, Any], pictures: Mapping[int, Any]) -> Iterator[_Clip]:
+        if not self._is_sample(row):
+            return
+        generator = None
+        if self.frame_stride == RANDOM_STRIDE:
+            generator = keyed_generator(self.seed, self.epoch, sample_key(*_video(row), row["frame_index"]), "stride")
+        frames = online_indices(row["frame_index"], self.num_frames, self.frame_stride, generator)
+        yield _Clip(row, frames, {frame: pictures[frame] for frame in set(frames)})
+
+    def _whole(self, first: Mapping[str, Any], pictures: Mapping[int, Any]) -> Iterator[_Clip]:
+        if self.sampling != "online" and self._is_sample(first):
+            frames = uniform_indices(len(pictures), self.num_frames, legacy=self.sampling == "uniform_legacy")
+            yield _Clip(first, frames, pictures)
+
+    def _is_sample(self, row: Mapping[str, Any]) -> bool:
+        if not self.label:
+            return True
+        value = row[self.label]
+        unknown = isinstance(self._label_feature, datasets.ClassLabel) and value == -1
+        return not (value is None or unknown or (self.drop_empty and value == []))
+
+    def _shuffled(self, clips: Iterator[_Clip], consumer: int) -> Iterator[_Clip]:
+        generator = keyed_generator(self.seed, self.epoch, consumer, "buffer")
+        waiting: list[_Clip] = []
+        for clip in clips:
+            waiting.append(clip)
+            if len(waiting) > self.shuffle_buffer:
+                yield waiting.pop(int(generator.integers(len(waiting))))
+        generator.shuffle(waiting)
+        yield from waiting
+
+    # ------------------------------------------------------------------------------------------- clips to items
+
+    def _item(self, clip: _Clip, decoded: OrderedDict[tuple[str, str, int], torch.Tensor]) -> dict[str, Any]:
+        source, video = _video(clip.row)
+        pictures = []
+        for frame in clip.frames:
+            key = (source, video, frame)
+            if key not in decoded:
+                decoded[key] = decode_picture(clip.pictures[frame], f"frame {frame} of video {video}")
+            decoded.move_to_end(key)
+            pictures.append(decoded[key])
+        while len(decoded) > max(_DECODED, self.num_frames):
+            decoded.popitem(last=False)
+        sizes = {tuple(picture.shape[:2]) for picture in pictures}
+        if len(sizes) > 1:
+            raise FrameSetError(f"the frames of video {video} differ in (height, width): {sorted(sizes)}")
+        item = {
+            "pixel_values": torch.stack(pictures).permute(0, 3, 1, 2),
+            "index": sample_key(source, video, clip.row["frame_index"]),
+            "epoch": self.epoch,
+            "source": source,
+            "video_id": video,
+            "frame_index": clip.row["frame_index"],
+            "timestamp": clip.row["timestamp"],
+        }
+        if self.label:
+            item["labels"] = label_tensor(clip.row[self.label], self._label_feature)
+        return item
+
+
+def sample_key(source: str, video_id: str, frame_index: int) -> int:
+    """A number below 2⁶³ for a sample, the same wherever and in whatever order it is read."""
+    text = f"{source}\0{video_id}\0{frame_index}".encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets.Features) -> datasets.IterableDataset:
+    """Turns a streamed WebDataset (`jpg` and `json` per frame) into the columns of a frame set.
+
+    Args:
+        samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON holds all columns but the picture.
+        features: of the frame set.
+
+    Returns:
+        The rows, undecoded, in their order.
+
+    Example:
+        >>> shards = load_dataset("webdataset", data_files="shards/*.tar", split="train", streaming=True)  # doctest: +SKIP
+        >>> frames = frames_from_webdataset(shards, features)  # doctest: +SKIP
+    """
+    missing = [name for name in ("jpg", "json") if name not in (samples.features or {})]
+    if missing:
+        raise FrameSetError(f"the WebDataset has the columns {list(samples.features or {})}; {missing} are missing")
+    raw = samples.cast_column("jpg", datasets.Image(decode=False))
+
+    def row(sample: Mapping[str, Any]) -> dict[str, Any]:
+        columns = {name: sample["json"].get(name) for name in features if name != "image"}
+        return {**columns, "image": sample["jpg"]}
+
+    undecoded = datasets.Features({**features, "image": datasets.Image(decode=False)})
+    return raw.map(row, remove_columns=list(samples.features), features=undecoded).cast(features)
+
+
+def _video(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["source"], row["video_id"]
+
+
+def _check_order(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    missing = [name for name in KEY_COLUMNS if row[name] is None]
+    if missing:
+        raise FrameSetError(f"a row has no {', '.join(missing)}: {[row[name] for name in KEY_COLUMNS]}")
+    goes_on = before is not None and _video(row) == _video(before)
+    expected = before["frame_index"] + 1 if before is not None and goes_on else 0
+    if row["frame_index"] != expected:
+        raise FrameSetError(
+            f"frame {row['frame_index']} of video {row['video_id']} came where {expected} is expected: rows must be sorted by "
+            "(video_id, frame_index), and a video must not be cut by the end of a shard (surgvista publish writes such shards)"
+        )

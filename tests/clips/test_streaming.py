@@ -1,0 +1,249 @@
+"""Streaming gives what random access gives: the same clips, each once, in a bounded window."""
+
+import io
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from surgvista_hf.clips import (
+    ClipDataset,
+    FrameSetError,
+    StreamingClipDataset,
+    collate_clips,
+    frames_from_webdataset,
+    online_indices,
+)
+from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
+
+from .frame_sets import FEATURES, frame_set, from_rows, rows
+
+LENGTHS = {"a": [7, 1, 12], "b": [9, 5]}
+
+
+def stream(frames: datasets.Dataset) -> datasets.IterableDataset:
+    """One shard for each video, as a prepared frame set has."""
+    index = ClipDataset(frames, num_frames=1).clip_index
+    parts = [
+        frames.select(range(start, start + length)).to_iterable_dataset()
+        for start, length in zip(index.starts, index.lengths, strict=True)
+    ]
+    return datasets.concatenate_datasets(parts)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory) -> list[str]:
+    """The frame set in files of two videos, as published."""
+    folder = tmp_path_factory.mktemp("parquet")
+    table = [row for source, lengths in LENGTHS.items() for row in rows(source, lengths)]
+    videos = list(dict.fromkeys((row["source"], row["video_id"]) for row in table))
+    files = []
+    for number in range(0, len(videos), 2):
+        path = folder / f"train-{number:05d}.parquet"
+        from_rows(
+            [row for row in table if (row["source"], row["video_id"]) in videos[number : number + 2]]
+        ).to_parquet(path)
+        files.append(str(path))
+    return files
+
+
+def read(files: list[str]) -> datasets.IterableDataset:
+    return datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+
+
+def key(item: dict[str, Any]) -> tuple[str, str, int]:
+    return item["source"], item["video_id"], int(item["frame_index"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"label": "phase"}, {"frame_stride": 0}, {"frame_stride": -2, "label": "tools"}, {"sampling": "uniform"}],
+)
+def test_clips_are_those_of_random_access(parquet, options):
+    expected = {
+        key(item): item for item in ClipDataset(frame_set(LENGTHS), num_frames=5, **{"frame_stride": 2, **options})
+    }
+    found = list(StreamingClipDataset(read(parquet), num_frames=5, **{"frame_stride": 2, **options}))
+    assert [key(item) for item in found] == list(expected)
+    for item in found:
+        other = expected[key(item)]
+        assert torch.equal(item["pixel_values"], other["pixel_values"])
+        assert item["timestamp"] == other["timestamp"]
+        if "label" in options:
+            assert torch.equal(item["labels"], other["labels"])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 14), min_size=1, max_size=4),
+    num_frames=st.integers(1, 6),
+    stride=st.sampled_from([-2, 0, 1, 2, 5]),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_video_with_any_stride_streams_as_it_is_read_at_random(lengths, num_frames, stride):
+    frames = frame_set({"a": lengths})
+    mapped = ClipDataset(frames, num_frames=num_frames, frame_stride=stride)
+    streamed = StreamingClipDataset(stream(frames), num_frames=num_frames, frame_stride=stride)
+    for item, other in zip(streamed, mapped, strict=True):
+        assert key(item) == key(other)
+        assert torch.equal(item["pixel_values"], other["pixel_values"])
+
+
+@given(num_frames=st.integers(1, 9), stride=st.sampled_from([-2, 0, 1, 3, 7]), last=st.integers(0, 700))
+@settings(max_examples=200, deadline=None)
+def test_no_clip_reaches_back_beyond_the_window(num_frames, stride, last):
+    streamed = StreamingClipDataset(stream(frame_set({"a": [1]})), num_frames=num_frames, frame_stride=stride)
+    assert last - min(online_indices(last, num_frames, stride)) < streamed.window
+
+
+def test_random_strides_depend_on_seed_epoch_and_sample_only(parquet):
+    def clips(epoch: int, seed: int = 3, workers: int = 0) -> dict[Any, torch.Tensor]:
+        data = StreamingClipDataset(read(parquet), num_frames=4, frame_stride=-1, seed=seed)
+        data.set_epoch(epoch)
+        return {key(item): item["pixel_values"] for item in DataLoader(data, batch_size=None, num_workers=workers)}
+
+    first, again, other = clips(0), clips(0, workers=2), clips(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("buffer", [0, 6])
+def test_every_sample_comes_once_whatever_the_workers_and_processes(parquet, workers, processes, buffer):
+    seen: Counter[Any] = Counter()
+    for rank in range(processes):
+        data = StreamingClipDataset(
+            read(parquet), num_frames=2, shuffle_buffer=buffer, rank=rank, world_size=processes
+        )
+        for batch in DataLoader(data, batch_size=4, num_workers=workers, collate_fn=collate_clips):
+            seen.update(zip(batch["source"], batch["video_id"], batch["frame_index"].tolist(), strict=True))
+    assert set(seen.values()) == {1}
+    assert len(seen) == sum(map(sum, LENGTHS.values()))
+
+
+def test_shuffling_changes_the_order_with_the_epoch_and_repeats_with_it(parquet):
+    data = StreamingClipDataset(read(parquet), num_frames=1, shuffle_buffer=10, seed=1)
+    first, again = ([key(item) for item in data] for _ in range(2))
+    data.set_epoch(1)
+    second = [key(item) for item in data]
+    assert first == again != second
+    assert sorted(first) == sorted(second)
+    assert first != sorted(first)
+
+
+@pytest.mark.parametrize("buffer", [0, 5])
+def test_a_resumed_stream_goes_on_exactly(parquet, buffer):
+    options = {"num_frames": 3, "frame_stride": 2, "shuffle_buffer": buffer}
+    whole = StreamingClipDataset(read(parquet), **options)
+    whole.set_epoch(2)
+    expected = [key(item) for item in whole]
+    stopped = StreamingClipDataset(read(parquet), **options)
+    stopped.set_epoch(2)
+    iterator = iter(stopped)
+    begun = [key(next(iterator)) for _ in range(11)]
+    resumed = StreamingClipDataset(read(parquet), **options)
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    assert begun + [key(item) for item in resumed] == expected
+    assert [key(item) for item in resumed] == expected  # the epoch after it is whole again
+
+
+def test_each_picture_of_a_window_is_decoded_once(parquet, monkeypatch):
+    from surgvista_hf.clips import streaming
+
+    decoded: Counter[str] = Counter()
+
+    def counting(cell: Any, where: str) -> torch.Tensor:
+        decoded[where] += 1
+        return original(cell, where)
+
+    original = streaming.decode_picture
+    monkeypatch.setattr(streaming, "decode_picture", counting)
+    assert len(list(StreamingClipDataset(read(parquet[:1]), num_frames=4, frame_stride=2))) == 8
+    assert set(decoded.values()) == {1}
+
+
+def test_keys_of_samples_fit_a_tensor_and_differ():
+    data = StreamingClipDataset(stream(frame_set(LENGTHS)), num_frames=1)
+    batch = collate_clips(list(data))
+    assert batch["index"].dtype == torch.int64
+    assert len(set(batch["index"].tolist())) == len(batch["index"])
+
+
+def test_frames_without_a_label_are_context_but_no_samples():
+    table = rows("a", [6])
+    table[2]["phase"], table[4]["phase"] = None, -1
+    data = StreamingClipDataset(stream(from_rows(table)), num_frames=2, frame_stride=1, label="phase")
+    assert [item["frame_index"] for item in data] == [0, 1, 3, 5]
+    dropped = StreamingClipDataset(stream(from_rows(rows("a", [6]))), num_frames=1, label="tools", drop_empty=True)
+    assert [item["frame_index"] for item in dropped] == [1, 3, 5]
+
+
+def test_webdataset_shards_become_the_same_clips(tmp_path):
+    table = rows("a", [5, 4])
+    for number in range(2):
+        with tarfile.open(tmp_path / f"shard-{number}.tar", "w") as tar:
+            for row in table:
+                if row["video_id"] == f"video{number:02d}":
+                    columns = {name: value for name, value in row.items() if name != "image"}
+                    name = f"{row['video_id']}_{row['frame_index']:06d}"
+                    _add(tar, f"{name}.jpg", row["image"]["bytes"])
+                    _add(tar, f"{name}.json", json.dumps(columns).encode())
+    samples = datasets.load_dataset("webdataset", data_files=str(tmp_path / "*.tar"), split="train", streaming=True)
+    streamed = StreamingClipDataset(
+        frames_from_webdataset(samples, FEATURES), num_frames=3, frame_stride=1, label="phase"
+    )
+    mapped = ClipDataset(from_rows(table), num_frames=3, frame_stride=1, label="phase")
+    for item, other in zip(streamed, mapped, strict=True):
+        assert key(item) == key(other)
+        assert torch.equal(item["pixel_values"], other["pixel_values"])
+        assert torch.equal(item["labels"], other["labels"])
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+# ------------------------------------------------------------------------------------------- bad streams
+
+
+def test_a_video_that_is_cut_by_the_end_of_a_shard_is_refused(tmp_path):
+    frames = frame_set({"a": [8]})
+    files = [str(tmp_path / f"{part}.parquet") for part in range(2)]
+    for part, file in enumerate(files):
+        frames.select(range(4 * part, 4 * part + 4)).to_parquet(file)
+    with pytest.raises(
+        FrameSetError, match=r"frame 4 of video video00 came where 0 is expected.*cut by the end of a shard"
+    ):
+        list(StreamingClipDataset(read(files), num_frames=2))
+
+
+def test_rows_out_of_order_and_bad_pictures_are_refused():
+    table = rows("a", [4])
+    table[1], table[2] = table[2], table[1]
+    with pytest.raises(FrameSetError, match="frame 2 of video video00 came where 1 is expected"):
+        list(StreamingClipDataset(from_rows(table).to_iterable_dataset(), num_frames=1))
+    table = rows("a", [3])
+    table[1]["image"] = {"bytes": b"no picture", "path": None}
+    with pytest.raises(VideoReadError, match="frame 1 of video video00 cannot be decoded"):
+        list(StreamingClipDataset(from_rows(table).to_iterable_dataset(), num_frames=1))
+
+
+def test_streams_without_the_columns_and_impossible_options_are_refused(tmp_path: Path):
+    frames = frame_set({"a": [3]})
+    with pytest.raises(FrameSetError, match=r"needs also \['timestamp'\]"):
+        StreamingClipDataset(frames.remove_columns("timestamp").to_iterable_dataset())
+    for wrong in ({"sampling": "centred"}, {"rank": 2, "world_size": 2}, {"shuffle_buffer": -1}, {"num_frames": 0}):
+        with pytest.raises(InputError):
+            StreamingClipDataset(frames.to_iterable_dataset(), **wrong)
+    with pytest.raises(FrameSetError, match="are missing"):
+        frames_from_webdataset(frames.to_iterable_dataset(), FEATURES)

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
+from huggingface_hub import HfFileSystem
 
 from .builder import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
@@ -17,6 +18,8 @@ from .prepare import FORMAT, MANIFEST, PLAN, content_hash, prepare_frame_set, vi
 from .registry import get_builder
 
 ALL = "all"
+PUBLISHED = "published.json"
+HUB = "hf://datasets/"
 
 
 class FrameSetWarning(UserWarning):
@@ -161,8 +164,8 @@ def load_frame_set(
     """
     split = split_name(split)
     facts = get_builder(name).facts
-    if str(data_dir).startswith("hf://") or (Path(data_dir) / "README.md").is_file():
-        return _published(str(data_dir), split, protocol, streaming)
+    if str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file():
+        return _published(facts, str(data_dir), split, protocol, streaming)
     chosen_name, chosen = facts.protocol(protocol)
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
@@ -214,14 +217,32 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
     return folder
 
 
-def _published(source: str, split: str, protocol: str | None, streaming: bool) -> Any:
+def _published(facts: DatasetFacts, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
+    """Loads what `surgvista publish` wrote, from the disk or the Hub."""
+    content = _published_marker(source)
+    if content["name"] != facts.name:
+        raise DatasetError(f"{source} holds {content['name']}, not {facts.name}")
+    name = protocol or next(iter(content["protocols"]))
+    if split not in content["protocols"].get(name, ()):
+        raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
+    frames = datasets.load_dataset(source.removeprefix(HUB), name, split=split, streaming=streaming)
+    for column in facts.protocols[name].exclude:
+        frames = frames.cast_column(column, _features(facts, facts.protocols[name])[column])
+    return frames
+
+
+def _published_marker(source: str) -> dict[str, Any]:
     try:
-        loaded = datasets.load_dataset(
-            source.removeprefix("hf://datasets/"), name=protocol, split=split, streaming=streaming
-        )
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{source} has no split {split!r} of a published frame set: {error}") from error
-    return loaded
+        if source.startswith(HUB):
+            text = HfFileSystem().read_text(f"{source.removeprefix('hf://')}/{PUBLISHED}")
+        else:
+            text = (Path(source) / PUBLISHED).read_text(encoding="utf-8")
+    except Exception as error:  # the Hub's client lets out errors of whichever HTTP library it is built on
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetError(
+            f"{source} is no frame set published by surgvista_hf, or cannot be reached: {reason}"
+        ) from error
+    return dict(json.loads(text))
 
 
 def _info(

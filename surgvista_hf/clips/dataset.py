@@ -81,8 +81,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.label, self.drop_empty = label, drop_empty
         self.clip_index = ClipIndex.from_frame_set(frame_set)
         self._label_feature = check_label(frame_set.features[label]) if label else None
-        self._images: Any = frame_set.select_columns(["image"]).with_format("arrow")
-        self._facts: Any = frame_set.select_columns(["timestamp", *([label] if label else [])]).with_format("arrow")
+        columns = ["image", "timestamp", *([label] if label else [])]
+        self._table: Any = frame_set.with_format("arrow", columns=columns)
         self._rows = self._sample_rows(frame_set)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -95,7 +95,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         row = int(self._rows[index])
         video, frame = self.clip_index.locate(row)
         frames = self.clip_frames(index)
-        facts = self._facts[row]
+        facts = self._table[row]
         item = {
             "pixel_values": self._read(video, frames),
             "index": int(index),
@@ -157,7 +157,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def _read(self, video: int, frames: list[int]) -> torch.Tensor:
         """(frames, 3, height, width) uint8; a frame that repeats is decoded once."""
         distinct, place = np.unique(frames, return_inverse=True)
-        cells = self._images[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
+        cells = self._table[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
         name = self.clip_index.video_ids[video]
         pictures = [
             decode_picture(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)

@@ -110,7 +110,13 @@ def check_columns(frame_set: datasets.Dataset, needed: tuple[str, ...]) -> None:
 
 def column_batches(frame_set: datasets.Dataset, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Table]]:
     """(first row, Arrow table) of consecutive parts of some columns; nothing else is read."""
-    selected: Any = frame_set.select_columns(list(columns)).with_format("arrow")
+    if frame_set._indices is None:
+        # The columns as they are stored: choosing them through the data set would copy the description of every file.
+        table = frame_set.data.table.select(list(columns))
+        for offset in range(0, len(frame_set), _ROWS_AT_ONCE):
+            yield offset, table.slice(offset, _ROWS_AT_ONCE)
+        return
+    selected: Any = frame_set.with_format("arrow", columns=list(columns))
     for offset in range(0, len(frame_set), _ROWS_AT_ONCE):
         yield offset, selected[offset : offset + _ROWS_AT_ONCE]
 

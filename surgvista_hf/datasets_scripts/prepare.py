@@ -30,7 +30,7 @@ from .tracks import Track
 
 FORMAT = 1
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
-_ROWS_AT_ONCE = 128
+ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 64_000_000  # of a record batch: few of them make a frame set quick to open
 
 
 class PreparationError(DatasetError):
@@ -216,10 +216,8 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
     with atomic_file(shard) as temporary, pa.OSFile(str(temporary), "wb") as file:
         with pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
             for picture in media.pictures(options):
-                if (
-                    rows.add(picture, _labels(tracks, picture.second, media.rate), options)
-                    and len(rows) == _ROWS_AT_ONCE
-                ):
+                rows.add(picture, _labels(tracks, picture.second, media.rate), options)
+                if rows.full:
                     writer.write_batch(rows.flush())
             if len(rows):
                 writer.write_batch(rows.flush())
@@ -271,15 +269,21 @@ class _Rows:
         self._size: tuple[int, int] | None = None
         self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> bool:
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write them."""
+        return len(self._rows) >= ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE
+
+    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
         """Takes a picture, unless it is to be left out."""
         main = labels.get(self.main) if labels and self.main else None
         if labels is None or (main is None and self.main and options.unlabelled == "drop"):
-            return False
+            return
         if self._size not in (None, picture.size):
             raise VideoReadError(
                 f"{self.video_id}: the pictures change from {self._size} to {picture.size} pixels at second "
@@ -300,11 +304,11 @@ class _Rows:
         )
         self.frames += 1
         self.labelled += main is not None
-        return True
+        self._bytes += len(picture.data)
 
     def flush(self) -> pa.RecordBatch:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
-        self._rows = []
+        self._rows, self._bytes = [], 0
         return batch
 
     @property

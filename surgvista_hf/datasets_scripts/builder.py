@@ -115,11 +115,8 @@ class FrameSetBuilder:
             DatasetError: an unknown setting.
         """
         chosen = self._chosen(settings)
-        return (
-            replace(self, settings=chosen, facts=self.configure(root, chosen))
-            if self.configure
-            else replace(self, settings=chosen)
-        )
+        facts = self.configure(root, chosen) if self.configure else self.facts
+        return replace(self, settings=chosen, facts=facts)
 
     def find(self, root: Path | None) -> list[RawVideo]:
         """The videos of a raw download, sorted by id.

@@ -64,13 +64,14 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
         names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
         if len(set(names)) < len(names) or not names:
             raise AnnotationError(f"{listed} must name each phase once, one a line")
-        return replace(OWN, labels={"phase": phase(names)})
+        return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
     files = sorted(root.glob("**/phases/*.txt")) if root else []
     highest = max(
         (as_integer(file, line.number, line.cells[1]) for file in files for line in read_table(file, 2, header=True)),
         default=0,
     )
-    return replace(OWN, labels={"phase": phase([f"phase_{number}" for number in range(highest + 1)])})
+    names = [f"phase_{number}" for number in range(highest + 1)]
+    return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
 
 
 def with_classes(names: Sequence[str], found: list[RawVideo]) -> list[RawVideo]:
@@ -99,5 +100,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(ESD57, _PLACES, tracks, needed=("phases",), expand=expand_esd57),
-    FrameSetBuilder(OWN, _PLACES, tracks, needed=("phases",), expand=expand_own, configure=configure),
+    FrameSetBuilder(
+        OWN, _PLACES, tracks, needed=("phases",), expand=expand_own, configure=configure, settings={"source": ""}
+    ),
 )

@@ -131,6 +131,7 @@ class DatasetFacts:
         checked: what was tried on real files and what only on files made in the real format.
         notes: what a user must know.
         aliases: other names of the set.
+        source: value of the column of that name; by default the name of the data set.
     """
 
     name: str
@@ -153,6 +154,7 @@ class DatasetFacts:
     checked: str = "files made in the published format"
     notes: str = ""
     aliases: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def features(self) -> "datasets.Features":

@@ -29,6 +29,7 @@ from .registry import get_builder
 from .tracks import Track
 
 FORMAT = 1
+_LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
 ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 64_000_000  # of a record batch: few of them make a frame set quick to open
 
@@ -171,8 +172,7 @@ def prepare_frame_set(
         if report_all.failed and not skip_unreadable:
             raise PreparationError(
                 f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: "
-                f"{report_all.failed[0].error} All are in {folder / REPORT}. Replace them and run again, or "
-                "leave them "
+                f"{report_all.failed[0].error} All are in {folder / REPORT}. Replace them and run again, or leave them "
                 "out with --skip-unreadable"
             )
         write_manifest(folder, builder.facts, options)
@@ -294,7 +294,7 @@ class _Rows:
             counter[labels.get(name)] += 1
         self._rows.append(
             {
-                "source": self.facts.name,
+                "source": self.facts.source or self.facts.name,
                 "video_id": self.video_id,
                 "frame_index": self.frames,
                 "timestamp": picture.second,
@@ -322,8 +322,11 @@ class _Rows:
 
 
 def video_file(folder: Path, video_id: str) -> Path:
-    """Where the frames of a video are stored; any character may stand in an id."""
-    return folder / "videos" / f"{quote(video_id, safe=' ')}.arrow"
+    """Where the frames of a video are stored; an id may have any characters and any length."""
+    name = quote(video_id, safe=" ")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{content_hash(video_id)}"
+    return folder / "videos" / f"{name}.arrow"
 
 
 def content_hash(content: Any) -> str:

@@ -247,6 +247,26 @@ def test_unknown_videos_and_settings_are_named(tmp_path):
         prepare_frame_set("cholec80", None, tmp_path / "out")
 
 
+def test_titles_of_any_length_and_script_can_be_ids(tmp_path):
+    title = "腹腔鏡下胆嚢摘出術 " * 7 + "/?"
+    write_frames(tmp_path / "raw" / title, ["0.jpg"], [0])
+    prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+    assert load_frame_set("folder", tmp_path / "out", "all")["video_id"][:] == [title]
+    assert prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out").resumed == 1
+
+
+def test_folders_of_several_places_can_be_one_corpus(tmp_path):
+    from surgvista_hf import ClipDataset
+
+    parts = []
+    for hospital in ("north", "south"):
+        write_video(tmp_path / hospital / "monday.mp4", frames=50)
+        prepare_frame_set("folder", tmp_path / hospital, tmp_path / f"{hospital}-set", settings={"source": hospital})
+        parts.append(load_frame_set("folder", tmp_path / f"{hospital}-set", "train"))
+    clips = ClipDataset(datasets.concatenate_datasets(parts), num_frames=2)
+    assert [clips[index]["source"] for index in (0, 2)] == ["north", "south"]
+
+
 # ------------------------------------------------------------------------------------------- executors
 
 

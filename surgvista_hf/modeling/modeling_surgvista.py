@@ -278,18 +278,54 @@ class SurgVistaMLP(nn.Module):
 
 
 class SurgVistaDropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole clips (Huang et al., ECCV 2016). Keeps shapes."""
+    """Stochastic depth: drops a residual branch for whole clips (Huang et al., ECCV 2016). Keeps shapes.
+
+    With `keys` (B,), int64, whether a clip's branch is dropped is a function of its key and of `place`, the number of this
+    module in the model, instead of PyTorch's global generator: the same in any batch, process or resumed run.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.place = 0
+        self.keys: torch.Tensor | None = None
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         if self.rate == 0.0 or not self.training:
             return branch
         keep = 1.0 - self.rate
-        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        if self.keys is None:
+            uniform = torch.rand(branch.shape[0], device=branch.device)
+        else:
+            uniform = keyed_uniform(self.keys, self.place)
+        kept = (uniform < keep)[:, None, None]
         return branch * (kept.to(branch.dtype) / keep)
+
+
+def keyed_uniform(keys: torch.Tensor, place: int) -> torch.Tensor:
+    """Numbers in [0, 1) that are a function of (key, place): splitmix64 (Steele et al., OOPSLA 2014).
+
+    Args:
+        keys: any shape, int64, on any device.
+        place: distinguishes numbers drawn with one key.
+
+    Returns:
+        The same shape, fp32.
+    """
+    state = keys + _wrapped((place + 1) * 0x9E3779B97F4A7C15)
+    state = (state ^ _shifted(state, 30)) * _wrapped(0xBF58476D1CE4E5B9)
+    state = (state ^ _shifted(state, 27)) * _wrapped(0x94D049BB133111EB)
+    return _shifted(state ^ _shifted(state, 31), 40).to(torch.float32) / 2**24
+
+
+def _wrapped(number: int) -> int:
+    """The signed 64-bit number with the same bits."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _shifted(state: torch.Tensor, bits: int) -> torch.Tensor:
+    """A right shift that fills with zeros."""
+    return (state >> bits) & (2 ** (64 - bits) - 1)
 
 
 class SurgVistaLayer(GradientCheckpointingLayer):
@@ -302,12 +338,13 @@ class SurgVistaLayer(GradientCheckpointingLayer):
         self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = SurgVistaMLP(config, width)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.drop_path = SurgVistaDropPath(drop_path_rate)
+        self.attention_drop_path = SurgVistaDropPath(drop_path_rate)
+        self.mlp_drop_path = SurgVistaDropPath(drop_path_rate)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         attended, _ = self.attention(self.norm1(hidden_states))
-        hidden_states = hidden_states + self.drop_path(self.dropout(attended))
-        return hidden_states + self.drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
+        hidden_states = hidden_states + self.attention_drop_path(self.dropout(attended))
+        return hidden_states + self.mlp_drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
 
 
 class SurgVistaEncoder(nn.Module):
@@ -392,6 +429,16 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
         """Loads a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
         with explain_missing_weights(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def set_drop_path_keys(self, keys: torch.Tensor | None) -> None:
+        """Lets stochastic depth depend on the clips of the next batch instead of PyTorch's global generator.
+
+        Args:
+            keys: (B,), int64, one number per clip; `None` goes back to the generator.
+        """
+        places = (module for module in self.modules() if isinstance(module, SurgVistaDropPath))
+        for place, module in enumerate(places):
+            module.place, module.keys = place, keys
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

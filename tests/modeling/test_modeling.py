@@ -13,7 +13,13 @@ from surgvista_hf import (
     SurgVistaForVideoClassification,
     SurgVistaModel,
 )
-from surgvista_hf.modeling.modeling_surgvista import SurgVistaDropPath, sincos_1d_table, sincos_3d_table, split_tokens
+from surgvista_hf.modeling.modeling_surgvista import (
+    SurgVistaDropPath,
+    keyed_uniform,
+    sincos_1d_table,
+    sincos_3d_table,
+    split_tokens,
+)
 
 from . import golden
 
@@ -351,9 +357,9 @@ def test_drop_path_drops_whole_clips_and_keeps_the_expectation():
 
 def test_drop_path_rates_grow_linearly_in_the_encoder_and_in_each_decoder():
     model = SurgVistaForPreTraining(golden.pretraining_config(drop_path_rate=0.1))
-    rates = [layer.drop_path.rate for layer in model.surgvista.encoder.layers]
+    rates = [layer.mlp_drop_path.rate for layer in model.surgvista.encoder.layers]
     assert rates == pytest.approx([0, 0.05, 0.1])
-    assert [layer.drop_path.rate for layer in model.video_decoder.encoder.layers] == pytest.approx([0, 0.1])
+    assert [layer.mlp_drop_path.rate for layer in model.video_decoder.encoder.layers] == pytest.approx([0, 0.1])
 
 
 # ------------------------------------------------------------------------------------------------- running anywhere
@@ -420,3 +426,35 @@ def test_lora_trains_only_its_adapters_and_reloads_exactly(tmp_path):
     base_again = SurgVistaForVideoClassification.from_pretrained(tmp_path / "base")
     reloaded = peft.PeftModel.from_pretrained(base_again, tmp_path / "adapter")
     assert torch.equal(reloaded.eval()(clips()).logits, adapted.eval()(clips()).logits)
+
+
+def test_with_keys_drop_path_depends_on_the_clip_and_the_place_only():
+    model = SurgVistaForPreTraining(golden.pretraining_config(drop_path_rate=0.5)).train()
+    numbers = golden.load("tiny_pretraining")
+    clips, mask = numbers["io.videos_bcthw"].transpose(1, 2).repeat(8, 1, 1, 1, 1), numbers["io.mask"].repeat(8, 1)
+    keys = torch.arange(len(clips)) * 7919
+
+    def logits(order: torch.Tensor) -> torch.Tensor:
+        model.set_drop_path_keys(keys[order])
+        return model(clips[order], mask[order]).video_logits.detach()[order.argsort()]
+
+    everything = torch.arange(len(clips))
+    first = logits(everything)
+    torch.manual_seed(123)
+    torch.testing.assert_close(logits(everything.flip(0)), first, rtol=1e-4, atol=1e-5)
+    model.set_drop_path_keys(keys + 1)
+    assert not torch.allclose(model(clips, mask).video_logits, first, atol=1e-3)
+    model.set_drop_path_keys(None)
+    assert not torch.equal(model(clips, mask).video_logits, model(clips, mask).video_logits)
+
+
+def test_keyed_numbers_are_uniform_and_independent_between_places():
+    keys = torch.arange(200_000)
+    one, other = keyed_uniform(keys, 0), keyed_uniform(keys, 1)
+    assert float(one.min()) >= 0
+    assert float(one.max()) < 1
+    counts = torch.histc(one, bins=20, min=0, max=1)
+    assert float((counts - 10_000).abs().max()) < 500
+    assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.01
+    negative = keyed_uniform(torch.tensor([-1, -(2**63), 2**63 - 1]), 5)
+    assert bool(((negative >= 0) & (negative < 1)).all())

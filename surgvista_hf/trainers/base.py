@@ -1,0 +1,218 @@
+"""What all trainers over clips share: keyed order, exact resume, complete checkpoints, logs, a stop at the first bad loss.
+
+transformers' `Trainer` does the rest. Every random choice is a function of (seed, epoch, sample), so a resumed run repeats an
+uninterrupted one; what PyTorch's global generator holds plays no part.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import TrainOutput
+
+from ..clips import ClipDataset
+from ..modeling.errors_surgvista import InputError, SurgVistaError
+from .arguments import PretrainingArguments
+from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
+from .order import EpochOrder
+from .schedule import parameter_groups, warmup_cosine
+
+_SHOWN = 8
+
+
+class NonFiniteLossError(SurgVistaError):
+    """The loss is not a number; the message names the clips of the first such batch."""
+
+
+class _Epochs(TrainerCallback):
+    """Tells the data which epoch begins."""
+
+    def __init__(self, *listeners: Any) -> None:
+        self.listeners = listeners
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for listener in self.listeners:
+            if hasattr(listener, "set_epoch"):
+                listener.set_epoch(int(state.epoch or 0))
+
+
+class ClipTrainer(Trainer):
+    """A `Trainer` whose samples are clips of a frame set. Subclasses say what the loss of a batch is (`clip_loss`).
+
+    Args:
+        model: what is trained.
+        args: arguments.
+        train_dataset: clips.
+        data_collator: makes a batch of items.
+        sampler: order of the samples; by default shuffled anew every epoch.
+
+    Raises:
+        InputError: fewer clips than one update of the weights needs.
+    """
+
+    args: PretrainingArguments
+    train_dataset: ClipDataset
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: PretrainingArguments,
+        train_dataset: ClipDataset,
+        *,
+        data_collator: Callable[[list[Any]], dict[str, Any]],
+        sampler: Sampler[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if len(train_dataset) < args.total_batch:
+            raise InputError(f"one update needs {args.total_batch} clips; the frame set gives {len(train_dataset)}")
+        self.sampler = sampler or EpochOrder(len(train_dataset), args.seed)
+        super().__init__(model, args, data_collator=data_collator, train_dataset=train_dataset, **kwargs)
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean: accumulated ones are divided (both versions need it)
+        )
+        self.add_callback(_Epochs(train_dataset, self.sampler))
+        self._sums: dict[str, torch.Tensor] = {}
+        self._batches = self._clips = 0
+        self._waited, self._since = 0.0, time.perf_counter()
+        self._bad: torch.Tensor | None = None
+
+    def clip_loss(
+        self, model: torch.nn.Module, batch: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a batch on the device, and its parts for the log."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------- data
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.sampler
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = super().get_batch_samples(*args, **kwargs)
+        self._waited += time.perf_counter() - start
+        return result
+
+    # ------------------------------------------------------------------------------------------- optimisation
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[arg-type]
+            options["lr"] = self.args.peak_learning_rate
+            groups = parameter_groups(
+                (model if model is not None else self.model).named_parameters(),  # type: ignore[union-attr]
+                self.args.weight_decay,
+                decay_mask_tokens=self.args.decay_mask_tokens,
+            )
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            steps_per_epoch = num_training_steps / self.args.num_train_epochs
+            factor = partial(
+                warmup_cosine,
+                warmup_steps=round(self.args.warmup_epochs * steps_per_epoch),
+                total_steps=num_training_steps,
+                floor=self.args.floor,
+            )
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), factor)
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        loss, parts = self.clip_loss(model, inputs)
+        self._tally({"loss": loss, **parts}, inputs["index"])
+        return loss
+
+    # ------------------------------------------------------------------------------------------- log
+
+    @torch.no_grad()
+    def _tally(self, parts: Mapping[str, torch.Tensor], index: torch.Tensor) -> None:
+        """Adds up on the device; nothing waits for it until the next line of the log."""
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        self._batches += 1
+        self._clips += len(index)
+        finite = torch.isfinite(parts["loss"].detach())
+        if self._bad is None:
+            self._bad = torch.full_like(index, -1)
+        self._bad = torch.where(finite | (self._bad >= 0).any(), self._bad, index)
+
+    def check_finite(self) -> None:
+        """Waits for the device and stops the run if a loss was not finite.
+
+        Raises:
+            NonFiniteLossError: with the clips of the first such batch of this process.
+        """
+        if self._bad is None or not bool((self._bad >= 0).any()):
+            return
+        clips = [self._name(int(index)) for index in self._bad.tolist()]
+        raise NonFiniteLossError(
+            f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
+            f"{', '.join(clips[:_SHOWN])}{' …' if len(clips) > _SHOWN else ''}. Look at these clips; if they are sound, lower "
+            "the learning rate or lengthen the warm-up. The last complete checkpoint is from before"
+        )
+
+    def _name(self, index: int) -> str:
+        item = self.train_dataset[index]
+        return f"{item['source']}/{item['video_id']} frame {item['frame_index']}"
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._batches:
+            self.check_finite()
+            logs = {**logs, **self._means()}
+        super().log(logs, start_time)
+
+    def _means(self) -> dict[str, float]:
+        """Means since the last line of the log, over all processes."""
+        names = sorted(self._sums)
+        values = torch.stack([self._sums[name] for name in names]) / self._batches
+        values = self.accelerator.gather(values[None]).mean(dim=0)
+        elapsed = max(time.perf_counter() - self._since, 1e-9)
+        figures = {
+            f"loss_{name}" if name != "loss" else name: float(value) for name, value in zip(names, values, strict=True)
+        }
+        figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
+        figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
+        self._sums, self._batches, self._clips = {}, 0, 0
+        self._waited, self._since = 0.0, time.perf_counter()
+        return figures
+
+    # ------------------------------------------------------------------------------------------- checkpoints
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trains, and goes on where an earlier run in the same folder stopped.
+
+        Args:
+            resume_from_checkpoint: `True`: the newest complete checkpoint, if there is one; a path; or `None`: start anew.
+            args, kwargs: see `Trainer.train`.
+        """
+        folder = Path(str(self.args.output_dir))
+        if resume_from_checkpoint is True:
+            if self.args.should_save:
+                remove_incomplete(folder)
+            self.accelerator.wait_for_everyone()
+            found = complete_checkpoints(folder)
+            resume_from_checkpoint = str(found[-1]) if found else None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.check_finite()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # older ones go when this one is complete
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(str(self.args.output_dir))
+            mark_complete(folder / f"checkpoint-{self.state.global_step}")
+            keep_newest(folder, limit)

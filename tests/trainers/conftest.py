@@ -1,0 +1,16 @@
+"""The frame set that the tiny runs train on."""
+
+from pathlib import Path
+
+import pytest
+
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+
+from . import tiny
+
+
+@pytest.fixture(scope="session")
+def frame_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "frame_set"
+    prepare_frame_set("synthetic", None, folder, settings=tiny.VIDEOS)
+    return folder

@@ -1,0 +1,47 @@
+"""The learning rate and the groups of parameters are the published ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from surgvista_hf import SurgVistaConfig, SurgVistaForPreTraining
+from surgvista_hf.trainers.schedule import parameter_groups, warmup_cosine
+
+
+def published(peak: float, floor: float, warmup: int, total: int) -> np.ndarray:
+    """The table of the published program, written from its description."""
+    rest = total - warmup
+    cosine = [floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * i / rest)) for i in range(rest)]
+    return np.concatenate([np.linspace(0, peak, warmup), cosine])
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(40, 201), (1, 10), (0, 10), (7, 7)])
+def test_the_learning_rate_follows_the_published_table(warmup, total):
+    table = published(1.2e-3, 8e-4, warmup, total)
+    ours = [1.2e-3 * warmup_cosine(step, warmup, total, 8e-4 / 1.2e-3) for step in range(total)]
+    if warmup == 1:
+        table[0] = 1.2e-3  # linspace of one value gives 0: a step without effect that is not repeated here
+    np.testing.assert_allclose(ours, table, rtol=1e-12)
+
+
+def test_after_the_end_the_floor_holds():
+    assert warmup_cosine(500, 10, 100, 0.25) == pytest.approx(0.25)
+
+
+def test_the_groups_of_the_base_model_have_the_published_sizes():
+    with torch.device("meta"):
+        model = SurgVistaForPreTraining(SurgVistaConfig())
+    decayed, spared = parameter_groups(model.named_parameters(), 0.05)
+    assert sum(parameter.numel() for parameter in decayed["params"]) == 98_304_768
+    assert sum(parameter.numel() for parameter in spared["params"]) == 145_408
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
+    without, _ = parameter_groups(model.named_parameters(), 0.05, decay_mask_tokens=False)
+    assert sum(parameter.numel() for parameter in without["params"]) == 98_304_768 - 2 * 384
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = torch.nn.Linear(3, 3)
+    model.bias.requires_grad_(False)
+    assert [len(group["params"]) for group in parameter_groups(model.named_parameters(), 0.1)] == [1, 0]

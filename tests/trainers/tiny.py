@@ -1,0 +1,95 @@
+"""A tiny pre-training run, as a function for tests and as a program for other processes.
+
+python -m tests.trainers.tiny FRAME_SET OUTPUT [name=number …]
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import ViTConfig, ViTModel
+from transformers.utils import logging
+
+from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
+from surgvista_hf.trainers.arguments import PretrainingArguments
+from surgvista_hf.trainers.pretraining import SurgVistaPretrainer
+from surgvista_hf.trainers.teachers import ImageTeacher
+
+VIDEOS = {"videos": "3", "seconds": "20", "height": "48", "width": "64"}
+TEACHER_WIDTH = 24
+
+
+def model(**changes: Any) -> SurgVistaForPreTraining:
+    torch.manual_seed(0)
+    sizes = {
+        "image_size": 32,
+        "patch_size": 8,
+        "num_frames": 4,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "video_decoder_hidden_size": 32,
+        "video_decoder_num_hidden_layers": 1,
+        "video_decoder_num_attention_heads": 2,
+        "image_decoder_hidden_size": 32,
+        "image_decoder_num_hidden_layers": 1,
+        "image_decoder_num_attention_heads": 2,
+        "image_target_size": TEACHER_WIDTH,
+        "drop_path_rate": 0.3,
+        "mask_ratio": 0.75,
+    }
+    return SurgVistaForPreTraining(SurgVistaConfig(**{**sizes, **changes}))
+
+
+def teacher() -> ImageTeacher:
+    torch.manual_seed(1)
+    config = ViTConfig(
+        hidden_size=TEACHER_WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    return ImageTeacher(ViTModel(config, add_pooling_layer=False))
+
+
+def arguments(output: Path, **changes: Any) -> PretrainingArguments:
+    usual = {
+        "num_train_epochs": 2,
+        "warmup_epochs": 0.5,
+        "per_device_train_batch_size": 6,
+        "gradient_accumulation_steps": 1,
+        "base_learning_rate": 2e-2,
+        "base_min_learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_steps": 4,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    return PretrainingArguments(str(output), **{**usual, **changes})
+
+
+def clips(frame_set: Path) -> ClipDataset:
+    return ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=4, frame_stride=2)
+
+
+def trainer(frame_set: Path, output: Path, **changes: Any) -> SurgVistaPretrainer:
+    return SurgVistaPretrainer(model(), arguments(output, **changes), clips(frame_set), teacher=teacher())
+
+
+def final_weights(output: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    newest = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return load_file(newest / "model.safetensors")
+
+
+if __name__ == "__main__":
+    logging.disable_progress_bar()
+    frame_set, output, *words = sys.argv[1:]
+    changes = {name: int(number) for name, number in (word.split("=") for word in words)}
+    trainer(Path(frame_set), Path(output), **changes).train(resume_from_checkpoint=True)

@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "surgvista_hf"
 # What a room may import, beside itself, `modeling` and `util`. The package's own files and `cli` may import everything.
 ROOMS = {
     "inference": {"clips", "evaluation"},
-    "trainers": {"clips", "evaluation"},
+    "trainers": {"clips", "datasets_scripts", "evaluation"},
     "evaluation": set(),
     "clips": set(),
     "datasets_scripts": set(),

@@ -12,6 +12,7 @@ from ..modeling.errors_surgvista import SurgVistaError
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
+    "pretrain": "pre-train a model by a recipe",
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video",

@@ -1,7 +1,7 @@
 """Frame sets to clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
 
 from .augmentation import MultiScaleCrop, normalize_clips
-from .balance import ClusterBalancedSampler, SourceBalancedSampler, temperature_weights
+from .balance import ClusterBalancedSampler, ShuffledSampler, SourceBalancedSampler, temperature_weights
 from .dataset import ClipDataset, collate_clips
 from .index import ClipIndex, FrameSetError
 from .masking import ClipMasking
@@ -16,6 +16,7 @@ __all__ = [
     "ClusterBalancedSampler",
     "FrameSetError",
     "MultiScaleCrop",
+    "ShuffledSampler",
     "SourceBalancedSampler",
     "StreamingClipDataset",
     "centred_indices",

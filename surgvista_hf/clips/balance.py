@@ -107,6 +107,18 @@ class EpochSampler(Sampler[int], ABC):
         """(num_samples,) indices of an epoch."""
 
 
+class ShuffledSampler(EpochSampler):
+    """Every sample once an epoch, in random order.
+
+    Example:
+        >>> sorted(ShuffledSampler(4))
+        [0, 1, 2, 3]
+    """
+
+    def _order(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.permutation(self.num_samples)
+
+
 class SourceBalancedSampler(EpochSampler):
     """Draws a source by its weight, then a sample of it uniformly, with replacement.
 

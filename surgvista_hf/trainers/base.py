@@ -15,11 +15,10 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
-from ..clips import ClipDataset
+from ..clips import ClipDataset, ShuffledSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from .arguments import PretrainingArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
-from .order import EpochOrder
 from .schedule import parameter_groups, warmup_cosine
 
 _SHOWN = 8
@@ -71,7 +70,7 @@ class ClipTrainer(Trainer):
     ) -> None:
         if len(train_dataset) < args.total_batch:
             raise InputError(f"one update needs {args.total_batch} clips; the frame set gives {len(train_dataset)}")
-        self.sampler = sampler or EpochOrder(len(train_dataset), args.seed)
+        self.sampler = sampler or ShuffledSampler(len(train_dataset), seed=args.seed)
         super().__init__(model, args, data_collator=data_collator, train_dataset=train_dataset, **kwargs)
         self.model_accepts_loss_kwargs = (
             False  # the loss is a mean: accumulated ones are divided (both versions need it)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.clips import ClusterBalancedSampler, SourceBalancedSampler, temperature_weights
+from surgvista_hf.clips import ClusterBalancedSampler, ShuffledSampler, SourceBalancedSampler, temperature_weights
 from surgvista_hf.clips.balance import balanced_quotas
 from surgvista_hf.modeling.errors_surgvista import InputError
 
@@ -134,3 +134,14 @@ def test_the_order_changes_with_seed_and_epoch_and_comes_back(kind):
 def test_impossible_balances_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_shuffled_samples_come_once_in_an_order_of_the_epoch():
+    sampler = ShuffledSampler(50, seed=3)
+    first, again = list(sampler), list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert first == again != second
+    assert sorted(first) == sorted(second) == list(range(50))
+    shares = [list(ShuffledSampler(50, seed=3, num_replicas=2, rank=rank)) for rank in range(2)]
+    assert [index for pair in zip(*shares, strict=True) for index in pair] == first

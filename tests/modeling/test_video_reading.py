@@ -245,7 +245,7 @@ def test_real_and_rotated_videos_look_as_opencv_shows_them(shared_data):
         with VideoReader(path) as video:
             for _, (_, frame) in zip(range(12), video.iterate(None), strict=False):
                 theirs = capture.read()[1][..., ::-1]
-                assert np.abs(frame.astype(int) - theirs).mean() < 2, path.name
+                assert np.abs(frame.astype(int) - theirs).mean() < 3, path.name  # versions of swscale differ
 
 
 def test_recordings_joined_end_to_end_are_one_video(tmp_path):

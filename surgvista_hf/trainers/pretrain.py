@@ -1,0 +1,143 @@
+"""Pre-training by recipe, on one device or many.
+
+    accelerate launch -m surgvista_hf.trainers.pretrain recipe.yaml [key=value …]
+
+A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from ..clips import ClipDataset, SourceBalancedSampler, temperature_weights
+from ..datasets_scripts.frame_set import load_frame_set
+from ..datasets_scripts.overlap import check_overlap, videos_of
+from ..modeling.configuration_surgvista import SurgVistaConfig
+from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.modeling_surgvista import SurgVistaForPreTraining
+from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
+from .arguments import PretrainingArguments
+from .pretraining import SurgVistaPretrainer
+from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe
+from .teachers import ImageTeacher
+
+_COLUMNS = ["source", "video_id", "frame_index", "timestamp", "image"]
+
+
+def pretrain(recipe: Recipe) -> Path:
+    """Trains a model by a recipe and saves it with its processor.
+
+    Args:
+        recipe: see `load_recipe`.
+
+    Returns:
+        Folder of the trained model.
+
+    Raises:
+        RecipeError: parts that do not fit together.
+        OverlapError: test videos are in the corpus.
+
+    Example:
+        >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
+    """
+    args = build_arguments(recipe)
+    torch.manual_seed(args.seed)
+    model = build_model(recipe)
+    clips = build_clips(recipe.data, model.config.num_frames, args.seed)
+    teacher = build_teacher(recipe.teacher) if recipe.teacher else None
+    processor = SurgVistaVideoProcessor(
+        size=dict(zip(("height", "width"), model.config.frame_size, strict=True)),
+        num_frames=model.config.num_frames,
+        frame_stride=max(recipe.data.frame_stride, 1),
+    )
+    trainer = SurgVistaPretrainer(
+        model,
+        args,
+        clips,
+        teacher=teacher,
+        sampler=build_sampler(recipe.data, clips, args.seed),
+        processing_class=processor,
+    )
+    trainer.train(resume_from_checkpoint=True)
+    folder = Path(str(args.output_dir)) / "model"
+    trainer.save_model(str(folder))
+    return folder
+
+
+def build_arguments(recipe: Recipe) -> PretrainingArguments:
+    """The trainer's arguments, or why this machine or the trainer refuses them."""
+    try:
+        return PretrainingArguments(**recipe.training)
+    except SurgVistaError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        raise RecipeError(f"training cannot be set up like this: {error}") from error
+
+
+def build_model(recipe: Recipe) -> SurgVistaForPreTraining:
+    """The student, fresh or from a checkpoint."""
+    changes = dict(recipe.model)
+    start = changes.pop("from_pretrained", None)
+    if start:
+        return SurgVistaForPreTraining.from_pretrained(start, **changes)
+    return SurgVistaForPreTraining(SurgVistaConfig(**changes))
+
+
+def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
+    """Clips of the whole corpus, after the overlap guard has seen it."""
+    parts: list[Any] = [
+        load_frame_set(
+            source.name,
+            Path(data.root) / source.data_dir,
+            source.split,
+            protocol=source.protocol,
+            allow_missing=source.allow_missing,
+        ).select_columns(_COLUMNS)
+        for source in data.sources
+    ]
+    corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    for test in data.tested_on:
+        check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
+    return ClipDataset(corpus, num_frames=num_frames, frame_stride=data.frame_stride, seed=seed)
+
+
+def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> Sampler[int] | None:
+    """Sources in proportion to a power of their sizes, if the recipe balances them."""
+    if data.balance is None:
+        return None
+    sizes = np.bincount(clips.sources, minlength=len(clips.clip_index.source_names))
+    return SourceBalancedSampler(clips.sources, temperature_weights(sizes, data.balance), seed=seed)
+
+
+def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
+    """The teacher in its precision."""
+    dtype = getattr(torch, teacher.dtype, None) if teacher.dtype else None
+    if teacher.dtype and not isinstance(dtype, torch.dtype):
+        raise RecipeError(f"teacher.dtype is {teacher.dtype!r}; float32, bfloat16 or float16 is expected")
+    return ImageTeacher.from_pretrained(
+        teacher.name, final_norm=teacher.final_norm, dtype=dtype, batch_size=teacher.batch_size
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a recipe given on the command line; returns the exit status."""
+    arguments = sys.argv[1:] if words is None else list(words)
+    if not arguments or arguments[0].startswith("-"):
+        print(__doc__)
+        return 0 if arguments else 2
+    try:
+        print(f"trained model: {pretrain(load_recipe(arguments[0], arguments[1:]))}")
+    except SurgVistaError as error:
+        print(f"pretrain: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

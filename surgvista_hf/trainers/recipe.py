@@ -1,0 +1,217 @@
+"""Recipes: a run as a YAML file, checked against what the model, the data and the trainer know.
+
+A misspelt key is an error with a suggestion, never a silent default. Any value can be changed on the command line:
+`training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..modeling.configuration_surgvista import SurgVistaConfig
+from ..modeling.errors_surgvista import InputError
+from .arguments import PretrainingArguments
+
+SECTIONS = ("model", "teacher", "data", "training")
+_ROOM = "recipes"
+
+
+class RecipeError(InputError):
+    """A recipe cannot be read, or holds a key or value that nothing knows."""
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """One frame set of the corpus; see `load_frame_set`."""
+
+    name: str
+    data_dir: str
+    split: str = "train"
+    protocol: str | None = None
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True)
+class TestRecipe:
+    """A benchmark that the model shall be tested on: none of its test videos may be in the corpus."""
+
+    name: str
+    protocol: str | None = None
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """The corpus.
+
+    Args:
+        sources: frame sets, in this order.
+        root: folder that relative `data_dir`s lie in.
+        frame_stride: frames between two frames of a clip.
+        balance: `None`: every clip once an epoch; a number from 0 to 1: sources drawn in proportion to their sizes to this
+            power.
+        tested_on: benchmarks whose test videos must not be in the corpus.
+        on_overlap: `"error"` or `"warn"`.
+    """
+
+    sources: tuple[SourceRecipe, ...]
+    root: str = "."
+    frame_stride: int = 4
+    balance: float | None = None
+    tested_on: tuple[TestRecipe, ...] = ()
+    on_overlap: Literal["error", "warn"] = "error"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """The image teacher; see `ImageTeacher`."""
+
+    name: str
+    final_norm: bool = True
+    dtype: str | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pre-training run.
+
+    Args:
+        data: corpus.
+        model: fields of `SurgVistaConfig` that differ from the base model, or `from_pretrained`.
+        teacher: image teacher; `None`: a masked autoencoder.
+        training: fields of `PretrainingArguments`.
+    """
+
+    data: DataRecipe
+    model: Mapping[str, Any] = field(default_factory=dict)
+    teacher: TeacherRecipe | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bundled_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files(__package__).joinpath(_ROOM)
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package.
+        overrides: `key.of.a.value=value`, the value in YAML.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: no such file, no YAML, an unknown key or a value of the wrong kind.
+
+    Example:
+        >>> load_recipe("surgvista_base", ["training.seed=3"]).training["seed"]
+        3
+    """
+    content = _read(source)
+    for override in overrides:
+        _apply(content, override)
+    _check_keys("the recipe", content, SECTIONS)
+    model, training = content.get("model") or {}, content.get("training") or {}
+    _check_keys("model", model, ("from_pretrained", *_fields(SurgVistaConfig)))
+    _check_keys("training", training, [entry.name for entry in fields(PretrainingArguments) if entry.init])
+    if "output_dir" not in training:
+        raise RecipeError("training.output_dir is missing: the folder of the run")
+    teacher = content.get("teacher")
+    return Recipe(
+        _data(content.get("data") or {}),
+        model,
+        _build(TeacherRecipe, "teacher", teacher) if teacher else None,
+        training,
+    )
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(source) in bundled_recipes():
+        text = resources.files(__package__).joinpath(_ROOM, f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        raise RecipeError(f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes())}")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{source} does not hold the sections {', '.join(SECTIONS)}")
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"{override!r} is not of the form key.of.a.value=value")
+    *parents, last = path.split(".")
+    place: Any = content
+    for name in parents:
+        if isinstance(place, dict) and place.get(name) is None:
+            place[name] = {}
+        place = _entry(place, name, path)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {override!r} is not YAML") from error
+    if isinstance(place, list):
+        _entry(place, last, path)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise RecipeError(f"{path} does not lead to a value of the recipe")
+
+
+def _entry(place: Any, name: str, path: str) -> Any:
+    try:
+        return place[int(name)] if isinstance(place, list) else place[name]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}") from error
+
+
+def _data(content: Any) -> DataRecipe:
+    if not isinstance(content, dict) or not content.get("sources"):
+        raise RecipeError("data.sources is missing: a list of frame sets, each with name and data_dir")
+    sources = tuple(_build(SourceRecipe, f"data.sources.{n}", entry) for n, entry in enumerate(content["sources"]))
+    tested = tuple(
+        _build(TestRecipe, f"data.tested_on.{n}", entry) for n, entry in enumerate(content.get("tested_on") or ())
+    )
+    built: DataRecipe = _build(DataRecipe, "data", {**content, "sources": sources, "tested_on": tested})
+    return built
+
+
+def _build(kind: Any, where: str, content: Any) -> Any:
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where} is {content!r}; a mapping with {', '.join(_fields(kind))} is expected")
+    _check_keys(where, content, _fields(kind))
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise RecipeError(f"{where}: {str(error).partition('__init__() ')[2] or error}") from error
+
+
+def _fields(kind: Any) -> list[str]:
+    return [entry.name for entry in fields(kind)]
+
+
+def _check_keys(where: str, content: Any, known: Sequence[str]) -> None:
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where} is {content!r}; a mapping is expected")
+    for key in content:
+        if key not in known:
+            near = get_close_matches(str(key), known)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known)[:12])} …"
+            raise RecipeError(f"{where} has no key {key!r}; {hint}")

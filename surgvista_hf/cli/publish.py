@@ -10,7 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  surgvista publish synthetic --data-dir frame_sets/synthetic --dry-run --output published\n"
         "  surgvista publish synthetic --data-dir frame_sets/synthetic --repo-id me/synthetic-surgery\n"
-        "Nothing is sent with --dry-run. A new repository is private unless --public is given."
+        "Nothing is sent with --dry-run; the same command with --repo-id instead sends the folder that was written.\n"
+        "Without --public nothing is sent to a public repository."
     )
     parser.add_argument("name", help="data set, as in `surgvista prepare`")
     parser.add_argument("--data-dir", type=Path, required=True, help="the frame set: what `surgvista prepare` wrote")
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", action="append", default=[], help="splits to offer, may be repeated (default: all)"
     )
     parser.add_argument("--allow-missing", action="store_true", help="accept that videos of the splits are missing")
-    parser.add_argument("--public", action="store_true", help="make a new repository public")
+    parser.add_argument("--public", action="store_true", help="allow a public repository")
     parser.add_argument(
         "--i-have-the-right", action="store_true", help="publish although licence or terms of access forbid it"
     )
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.frame_set import StoredFrameSet
-    from ..datasets_scripts.publish import is_published, publish_frame_set, upload
+    from ..datasets_scripts.publish import publish_frame_set, upload
     from ..datasets_scripts.registry import get_builder
     from ..modeling.errors_surgvista import InputError
 
@@ -39,15 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
     found, asked = StoredFrameSet.open(arguments.data_dir).facts.name, get_builder(arguments.name).facts.name
     if found != asked:
         raise InputError(f"{arguments.data_dir} holds {found}, not {asked}")
-    folder = arguments.output or arguments.data_dir.with_name(f"{arguments.data_dir.resolve().name}-published")
-    if not is_published(folder, arguments.data_dir):
-        publish_frame_set(
-            arguments.data_dir,
-            folder,
-            protocols=arguments.protocol,
-            allow_missing=arguments.allow_missing,
-            i_have_the_right=arguments.i_have_the_right,
-        )
+    data_dir = arguments.data_dir.resolve()
+    folder = publish_frame_set(
+        data_dir,
+        arguments.output or data_dir.with_name(f"{data_dir.name}-published"),
+        protocols=arguments.protocol,
+        allow_missing=arguments.allow_missing,
+        i_have_the_right=arguments.i_have_the_right,
+    )
     address = None if arguments.dry_run else upload(folder, arguments.repo_id, private=not arguments.public)
     if arguments.json:
         print(json.dumps({"folder": str(folder), "address": address}))

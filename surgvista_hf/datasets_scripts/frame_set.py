@@ -226,8 +226,14 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
     frames = datasets.load_dataset(source.removeprefix(HUB), name, split=split, streaming=streaming)
-    for column in facts.protocols[name].exclude:
-        frames = frames.cast_column(column, _features(facts, facts.protocols[name])[column])
+    chosen = facts.protocol(name)[1]
+    for column in chosen.exclude:
+        frames = frames.cast_column(column, _features(facts, chosen)[column])
+    if chosen.leaks:
+        warnings.warn(f"{facts.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
+    text = f"{facts.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {facts.notes}"
+    known = {"description": text, "citation": facts.citation, "homepage": facts.homepage, "license": facts.licence}
+    frames.info.update(datasets.DatasetInfo(**known))
     return frames
 
 
@@ -237,12 +243,15 @@ def _published_marker(source: str) -> dict[str, Any]:
             text = HfFileSystem().read_text(f"{source.removeprefix('hf://')}/{PUBLISHED}")
         else:
             text = (Path(source) / PUBLISHED).read_text(encoding="utf-8")
+        content = dict(json.loads(text))
+        if content.get("format") != FORMAT:
+            raise ValueError(f"the format is {content.get('format')}, {FORMAT} is expected")
     except Exception as error:  # the Hub's client lets out errors of whichever HTTP library it is built on
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(
             f"{source} is no frame set published by surgvista_hf, or cannot be reached: {reason}"
         ) from error
-    return dict(json.loads(text))
+    return content
 
 
 def _info(

@@ -1,14 +1,15 @@
 """A frame set as a native Hub data set: Parquet files with the pictures inside, and a card.
 
-Pictures are written once, whatever the number of protocols: a file holds a run of videos that are in the same splits of all
-protocols, and each protocol is a configuration that lists files. So rows keep their order,
-and no video is cut by the end of a file.
+Pictures are written once, whatever the number of protocols: the videos of a file are in the same splits of all protocols,
+and each protocol is a configuration that lists files. Rows of a split keep their order, and no video is cut by the end of a
+file.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from .prepare import FORMAT, MANIFEST, video_file
 SHARD_BYTES = 500_000_000
 _ROWS_IN_A_GROUP = 256
 _LICENCE_IDS = {"Apache-2.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"}
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
 class LicenceError(SurgVistaError):
@@ -31,16 +33,19 @@ class LicenceError(SurgVistaError):
 
 
 class PublishError(SurgVistaError):
-    """The Hub did not take the data set; it lies complete on the disk."""
+    """The data set was not sent to the Hub; it lies complete on the disk."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _File:
-    """A Parquet file: its name, its videos, and the (protocol, split) that it belongs to."""
+    """A Parquet file: its name, its videos and their size."""
 
     name: str
-    videos: tuple[StoredVideo, ...]
-    splits: frozenset[tuple[str, str]]
+    videos: list[StoredVideo] = field(default_factory=list)
+    size: int = 0
+
+
+_Layout = dict[str, dict[str, list[_File]]]  # files by protocol and split
 
 
 def publish_frame_set(
@@ -56,7 +61,8 @@ def publish_frame_set(
 
     Args:
         frame_set: folder made by `prepare_frame_set`.
-        output: folder to write; `upload` sends it.
+        output: folder to write; `upload` sends it. What an earlier call wrote from the same frame set and arguments is left
+            as it is.
         protocols: which splits to offer; by default all that the data set has. The first becomes the default configuration.
         allow_missing: accept that videos of the lists are not there.
         i_have_the_right: the caller vouches for the right to pass the data on.
@@ -68,7 +74,7 @@ def publish_frame_set(
     Raises:
         LicenceError: the data may not be passed on.
         DatasetError: no frame set, an unknown protocol, or missing videos.
-        OutputError: `output` exists.
+        OutputError: `output` holds something else.
 
     Example:
         >>> publish_frame_set("frame_sets/synthetic", "published")  # doctest: +SKIP
@@ -82,13 +88,16 @@ def publish_frame_set(
             "state that you vouch for it"
         )
     chosen = {name: facts.protocol(name)[1] for name in protocols or facts.protocols}
-    files = list(_plan(stored, chosen, allow_missing, shard_bytes))
+    files, layout = _plan(stored, chosen, allow_missing, shard_bytes)
+    marker = _marker(stored, layout, i_have_the_right)
+    if _is_there(Path(output), stored, marker):
+        return Path(output)
     with atomic_folder(output) as folder:
         (folder / "data").mkdir()
         for file in files:
             _write_parquet(folder / file.name, stored, file.videos)
-        (folder / PUBLISHED).write_text(_marker(stored, chosen), encoding="utf-8")
-        (folder / "README.md").write_text(_card(stored, chosen, files, i_have_the_right), encoding="utf-8")
+        (folder / "README.md").write_text(_card(stored, layout, files, i_have_the_right), encoding="utf-8")
+        (folder / PUBLISHED).write_text(marker, encoding="utf-8")
     return Path(output)
 
 
@@ -98,33 +107,32 @@ def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
     Args:
         folder: what `publish_frame_set` wrote; nothing in it is changed.
         repo_id: `organisation/name`; created if it does not exist.
-        private: of a new repository.
+        private: send nothing to a repository that everybody can read.
 
     Returns:
         Address of the data set.
 
     Raises:
-        PublishError: no token, no network, or refused by the Hub.
+        PublishError: no token, no network, refused by the Hub, or the repository is public.
     """
     api = HfApi()
     try:
-        address = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=str(folder), repo_type="dataset")
+        repository = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        exposed = private and not api.repo_info(repository.repo_id, repo_type="dataset").private
+        if not exposed:
+            api.upload_folder(repo_id=repository.repo_id, folder_path=str(folder), repo_type="dataset")
     except Exception as error:  # the Hub's client lets out errors of whichever HTTP library it is built on
         reason = " ".join(str(error).split())
         raise PublishError(
             f"{repo_id} was not published: {reason[:300]}. The data set lies complete in {folder}; after `hf auth login`, "
             "run the same command again"
         ) from error
-    return str(address)
-
-
-def is_published(folder: Path, frame_set: Path) -> bool:
-    """Whether a folder already holds this very frame set, from a run whose upload failed."""
-    marker = folder / PUBLISHED
-    if not marker.is_file():
-        return False
-    return bool(json.loads(marker.read_text())["fingerprint"] == StoredFrameSet.open(frame_set).fingerprint)
+    if exposed:
+        raise PublishError(
+            f"{repo_id} exists and is public; nothing was sent. Make it private, choose another, or say --public. "
+            f"The data set lies complete in {folder}"
+        )
+    return str(repository)
 
 
 # ------------------------------------------------------------------------------------------- files
@@ -132,33 +140,58 @@ def is_published(folder: Path, frame_set: Path) -> bool:
 
 def _plan(
     stored: StoredFrameSet, protocols: dict[str, Protocol], allow_missing: bool, shard_bytes: int
-) -> Iterator[_File]:
-    """Runs of videos that are in the same splits."""
-    member: dict[str, set[tuple[str, str]]] = {}
+) -> tuple[list[_File], _Layout]:
+    """Lays the videos out in as few files as keep the order of every split.
+
+    A video joins a file only if that is the last one of all its splits, and of no other split.
+    """
+    files: list[_File] = []
+    layout: dict[tuple[str, str], list[_File]] = {}
+    members: dict[str, frozenset[tuple[str, str]]] = {}
     for name, protocol in protocols.items():
         for split in protocol.names:
-            try:
-                videos = stored.split(split, protocol, allow_missing=allow_missing)
-            except DatasetError:
-                if not allow_missing:
-                    raise
-                continue
-            for video in videos:
-                member.setdefault(video.video_id, set()).add((name, split))
-    run: list[StoredVideo] = []
-    splits: frozenset[tuple[str, str]] = frozenset()
-    size = number = 0
+            for video in _videos(stored, split, protocol, allow_missing):
+                members[video.video_id] = members.get(video.video_id, frozenset()) | {(name, split)}
+                layout.setdefault((name, split), [])
+    last: dict[frozenset[tuple[str, str]], _File] = {}
     for video in stored.videos:
-        there = frozenset(member.get(video.video_id, ()))
-        if run and (there != splits or size >= shard_bytes):
-            yield _File(f"data/{number:05d}.parquet", tuple(run), splits)
-            run, size, number = [], 0, number + 1
-        splits = there
-        if there:
-            run.append(video)
-            size += video_file(stored.folder, video.video_id).stat().st_size
-    if run:
-        yield _File(f"data/{number:05d}.parquet", tuple(run), splits)
+        splits = members.get(video.video_id, frozenset())
+        if not splits:
+            continue
+        file = last.get(splits)
+        if file is None or file.size >= shard_bytes or any(layout[member][-1] is not file for member in splits):
+            file = last[splits] = _File(f"data/{len(files):05d}.parquet")
+            files.append(file)
+            for member in splits:
+                layout[member].append(file)
+        file.videos.append(video)
+        file.size += video_file(stored.folder, video.video_id).stat().st_size
+    if not files:
+        raise DatasetError(f"{stored.folder} holds no video of the protocols {list(protocols)}")
+    there = {
+        name: {split: layout[name, split] for split in protocol.names if (name, split) in layout}
+        for name, protocol in protocols.items()
+    }
+    return files, {name: parts for name, parts in there.items() if parts}
+
+
+def _videos(stored: StoredFrameSet, split: str, protocol: Protocol, allow_missing: bool) -> list[StoredVideo]:
+    try:
+        return stored.split(split, protocol, allow_missing=allow_missing)
+    except DatasetError:
+        if allow_missing:
+            return []
+        raise
+
+
+def _is_there(output: Path, stored: StoredFrameSet, marker: str) -> bool:
+    """Whether the same was written before, after the frame set was prepared."""
+    path = output / PUBLISHED
+    if not path.is_file() or path.read_text(encoding="utf-8") != marker:
+        return False
+    written = path.stat().st_mtime_ns
+    files = (video_file(stored.folder, video.video_id) for video in stored.videos)
+    return all(file.stat().st_mtime_ns <= written for file in files)
 
 
 def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVideo]) -> None:
@@ -170,49 +203,59 @@ def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVi
                     writer.write_table(pa.Table.from_batches([batch], schema), row_group_size=_ROWS_IN_A_GROUP)
 
 
-def _marker(stored: StoredFrameSet, protocols: dict[str, Protocol]) -> str:
-    splits = {name: list(protocol.names) for name, protocol in protocols.items()}
-    content = {"format": FORMAT, "name": stored.facts.name, "protocols": splits, "fingerprint": stored.fingerprint}
+def _marker(stored: StoredFrameSet, layout: _Layout, vouched: bool) -> str:
+    content = {
+        "format": FORMAT,
+        "name": stored.facts.name,
+        "protocols": {name: list(splits) for name, splits in layout.items()},
+        "fingerprint": stored.fingerprint,
+        "options": _options(stored),
+        "vouched": vouched,
+    }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _options(stored: StoredFrameSet) -> dict[str, Any]:
+    return dict(json.loads((stored.folder / MANIFEST).read_text(encoding="utf-8"))["options"])
 
 
 # ------------------------------------------------------------------------------------------- card
 
 
-def _card(stored: StoredFrameSet, protocols: dict[str, Protocol], files: Sequence[_File], vouched: bool) -> str:
+def _card(stored: StoredFrameSet, layout: _Layout, files: Sequence[_File], vouched: bool) -> str:
     facts = stored.facts
     configs = [
         {
             "config_name": name,
-            "data_files": [
-                {"split": split, "path": paths}
-                for split in protocol.names
-                if (paths := [file.name for file in files if (name, split) in file.splits])
-            ],
+            "data_files": [{"split": split, "path": [file.name for file in part]} for split, part in splits.items()],
             **({"default": True} if position == 0 else {}),
         }
-        for position, (name, protocol) in enumerate(protocols.items())
+        for position, (name, splits) in enumerate(layout.items())
     ]
+    frames = sum(video.frames for file in files for video in file.videos)
     known = facts.licence in _LICENCE_IDS
     data = DatasetCardData(
         pretty_name=facts.title,
         license=facts.licence.lower() if known else "other",
-        license_name=None if known else facts.licence,
+        license_name=None if known else f"{facts.name}-terms",
+        license_link=facts.homepage if not known and facts.homepage.startswith("http") else None,
         task_categories=["video-classification"],
-        tags=["surgery", "surgical-video", facts.task],
+        tags=["surgery", "video", facts.task],
+        size_categories=[_SIZES[min(max(len(str(frames)) - 3, 0), len(_SIZES) - 1)]],
         configs=configs,
     )
     vouch = "\n\nWhoever uploaded this data set states that they have the right to do so." if vouched else ""
-    first = next(iter(protocols))
+    first = next(iter(layout))
+    split = next(iter(layout[first]))
     return f"""---
 {data.to_yaml()}
 ---
 
 # {facts.title}
 
-{facts.procedure.capitalize()}: one row per frame, in order, with labels. Made by surgvista_hf {__version__} from the original
-videos ({_sampling(stored)}).
+One row per frame, in order, with labels. Made by surgvista_hf {__version__} from the original videos ({_sampling(stored)}).
 
+- Procedure: {facts.procedure}
 - Citation: {facts.citation or "none"}
 - Original data: {facts.homepage} ({facts.access})
 - Licence: {facts.licence}{vouch}
@@ -223,8 +266,8 @@ For research. Not a medical device, and never a basis for decisions about patien
 
 ## Splits
 
-{_split_table(stored, protocols, files)}
-{_leaks(protocols)}
+{_split_table(facts, layout)}
+{_leaks(facts, layout)}
 ## Labels
 
 {_label_list(facts)}
@@ -234,7 +277,7 @@ For research. Not a medical device, and never a basis for decisions about patien
 ```python
 from datasets import load_dataset
 
-frames = load_dataset("path/of/this/data_set", "{first}", split="train")  # streaming=True reads without downloading all
+frames = load_dataset("path/of/this/data_set", "{first}", split="{split}")  # streaming=True reads without downloading all
 ```
 
 or, as clips:
@@ -243,34 +286,37 @@ or, as clips:
 from surgvista_hf import load_frame_set
 from surgvista_hf.clips import StreamingClipDataset
 
-frames = load_frame_set("{facts.name}", "hf://datasets/path/of/this/data_set", "train", streaming=True)
+frames = load_frame_set("{facts.name}", "hf://datasets/path/of/this/data_set", "{split}", streaming=True)
 clips = StreamingClipDataset(frames, num_frames=16, frame_stride=4)
 ```
 """
 
 
 def _sampling(stored: StoredFrameSet) -> str:
-    options = json.loads((stored.folder / MANIFEST).read_text(encoding="utf-8"))["options"]
+    options = _options(stored)
     if options["every"]:
-        rate = f"every {options['every']}th frame"
+        rate = f"one of {options['every']} frames"
     else:
         rate = f"{options['frames_per_second']:g} frames a second" if options["frames_per_second"] else "every frame"
     size = f"shorter side at most {options['short_side']} pixels" if options["short_side"] else "original size"
-    return f"{rate}, {size}, JPEG quality {options['quality']}"
+    crop = ", black border cut off" if options["crop_border"] else ""
+    dropped = ", frames without a label left out" if options["unlabelled"] == "drop" else ""
+    return f"{rate}, {size}, JPEG quality {options['quality']}{crop}{dropped}"
 
 
-def _split_table(stored: StoredFrameSet, protocols: dict[str, Protocol], files: Sequence[_File]) -> str:
+def _split_table(facts: DatasetFacts, layout: _Layout) -> str:
     lines = ["| protocol | split | videos | frames | origin |", "|---|---|---|---|---|"]
-    for name, protocol in protocols.items():
-        for split in protocol.names:
-            videos = [video for file in files if (name, split) in file.splits for video in file.videos]
-            frames = sum(video.frames for video in videos)
-            lines.append(f"| `{name}` | {split} | {len(videos)} | {frames:,} | {protocol.origin} |")
+    for name, splits in layout.items():
+        for split, files in splits.items():
+            frames = [video.frames for file in files for video in file.videos]
+            origin = facts.protocols[name].origin
+            lines.append(f"| `{name}` | {split} | {len(frames)} | {sum(frames):,} | {origin} |")
     return "\n".join(lines)
 
 
-def _leaks(protocols: dict[str, Protocol]) -> str:
-    lines = [f"- **{name}**: {protocol.leaks}." for name, protocol in protocols.items() if protocol.leaks]
+def _leaks(facts: DatasetFacts, layout: _Layout) -> str:
+    leaks = {name: facts.protocols[name].leaks for name in layout}
+    lines = [f"- **{name}**: {leak}." for name, leak in leaks.items() if leak]
     return "\nTake care with these splits:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

@@ -28,6 +28,13 @@ class NonFiniteLossError(SurgVistaError):
     """The loss is not a number; the message names the clips of the first such batch."""
 
 
+def end_processes() -> None:
+    """Lets all processes of a run end together; one that leaves early makes others abort."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 class _Epochs(TrainerCallback):
     """Tells the data which epoch begins."""
 
@@ -202,6 +209,19 @@ class ClipTrainer(Trainer):
             found = complete_checkpoints(folder)
             resume_from_checkpoint = str(found[-1]) if found else None
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads through `from_pretrained`, which knows the names that a model is saved under.
+
+        Trainer copies tensors by name and only warns of those that do not fit. VideoMAE is saved under names of its original
+        program, so its attention biases would start anew after every resume.
+        """
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target: Any = self.model if model is None else model
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
+        target.load_state_dict(saved.state_dict(), strict=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.check_finite()

@@ -23,6 +23,7 @@ from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.modeling_surgvista import SurgVistaForPreTraining
 from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from .arguments import PretrainingArguments
+from .base import end_processes
 from .pretraining import SurgVistaPretrainer
 from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe
 from .teachers import ImageTeacher
@@ -132,7 +133,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0 if arguments else 2
     try:
-        print(f"trained model: {pretrain(load_recipe(arguments[0], arguments[1:]))}")
+        folder = pretrain(load_recipe(arguments[0], arguments[1:]))
+        end_processes()
+        print(f"trained model: {folder}")
     except SurgVistaError as error:
         print(f"pretrain: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

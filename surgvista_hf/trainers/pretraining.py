@@ -1,11 +1,12 @@
-"""Pre-training of SurgVISTA (arXiv 2506.02692): masked video and, with a teacher, distilled images."""
+"""Masked pre-training: SurgVISTA with its image teacher (arXiv 2506.02692), and masked autoencoders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, VideoMAEForPreTraining
 
 from ..clips import ClipDataset, ClipMasking, MultiScaleCrop, collate_clips, keyed_generator, normalize_clips
 from ..clips.augmentation import CropBox, crop_and_resize
@@ -47,7 +48,68 @@ class PretrainingCollator:
         }
 
 
-class SurgVistaPretrainer(ClipTrainer):
+@dataclass(frozen=True)
+class ClipShape:
+    """What a model takes and hides.
+
+    Args:
+        num_frames: of a clip.
+        size: side of the square frames, in pixels.
+        grid: slices, rows and columns of tokens.
+        mask_ratio, mask_type: see `ClipMasking`.
+        mean, std: of the normalisation.
+    """
+
+    num_frames: int
+    size: int
+    grid: tuple[int, int, int]
+    mask_ratio: float
+    mask_type: Literal["tube", "random"]
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
+
+
+class MaskedPretrainer(ClipTrainer):
+    """What masked pre-training has in common: crops, masks, and the clips that a model is given. Subclasses have the loss.
+
+    Args:
+        model: what is trained.
+        args: arguments.
+        train_dataset: clips of `shape.num_frames` frames, without labels.
+        shape: what the model takes and hides.
+        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+
+    Raises:
+        InputError: clips and model do not fit together.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: PretrainingArguments,
+        train_dataset: ClipDataset,
+        shape: ClipShape,
+        **kwargs: Any,
+    ) -> None:
+        if train_dataset.num_frames != shape.num_frames:
+            raise InputError(f"clips have {train_dataset.num_frames} frames; the model takes {shape.num_frames}")
+        self.shape = shape
+        collator = PretrainingCollator(
+            masking=ClipMasking(shape.grid, shape.mask_ratio, shape.mask_type, args.seed),
+            crop=MultiScaleCrop(shape.size, args.seed),
+            seed=args.seed,
+        )
+        super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
+
+    @torch.no_grad()
+    def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Crops, resizes and normalises on the device: (B, frames, 3, size, size), fp32."""
+        pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)
+        clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
+        return normalize_clips(clips, self.shape.mean, self.shape.std)
+
+
+class SurgVistaPretrainer(MaskedPretrainer):
     """Trains `SurgVistaForPreTraining` on clips.
 
     Args:
@@ -76,16 +138,21 @@ class SurgVistaPretrainer(ClipTrainer):
         **kwargs: Any,
     ) -> None:
         config = model.config
-        _check_fit(model, train_dataset, teacher)
-        self.grid = config.token_grid(config.num_frames, *config.frame_size)
-        self.size = config.frame_size[0]
-        self.student = model
-        collator = PretrainingCollator(
-            masking=ClipMasking(self.grid, config.mask_ratio, config.mask_type, args.seed),
-            crop=MultiScaleCrop(self.size, args.seed),
-            seed=args.seed,
+        if config.frame_size[0] != config.frame_size[1]:
+            raise InputError(f"the crops of the recipe are square; the model takes {config.frame_size}")
+        if teacher is not None:
+            _check_teacher(model, teacher)
+        shape = ClipShape(
+            num_frames=config.num_frames,
+            size=config.frame_size[0],
+            grid=config.token_grid(config.num_frames, *config.frame_size),
+            mask_ratio=config.mask_ratio,
+            mask_type=config.mask_type,
+            mean=config.image_mean,
+            std=config.image_std,
         )
-        super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
+        super().__init__(model, args, train_dataset, shape, **kwargs)
+        self.student = model
         self.teacher = teacher.to(self.args.device) if teacher else None
 
     def clip_loss(
@@ -93,32 +160,65 @@ class SurgVistaPretrainer(ClipTrainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         clips = self.prepared(batch)
         self.student.set_drop_path_keys(batch["drop_path_keys"])
-        features = self.teacher(clips, self.grid) if self.teacher else None
+        features = self.teacher(clips, self.shape.grid) if self.teacher else None
         output = model(pixel_values=clips, bool_masked_pos=batch["bool_masked_pos"], teacher_features=features)
         parts = {"video": output.video_loss}
         if output.image_loss is not None:
             parts["image"] = output.image_loss
         return output.loss, parts
 
-    @torch.no_grad()
-    def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crops, resizes and normalises on the device: (B, frames, 3, size, size), fp32."""
-        pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)
-        clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.size) for clip, box in pairs])
-        return normalize_clips(clips, self.student.config.image_mean, self.student.config.image_std)
+
+class MaePretrainer(MaskedPretrainer):
+    """Trains transformers' `VideoMAEForPreTraining` on clips: SurgRec-MAE (arXiv 2603.29966), VideoMAE (NeurIPS 2022).
+
+    Args:
+        model: encoder and decoder; its own loss is used.
+        args: arguments.
+        train_dataset: clips of `model.config.num_frames` frames, without labels.
+        mask_ratio: share of hidden tubes.
+        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+
+    Raises:
+        InputError: clips and model do not fit together.
+
+    Example:
+        >>> trainer = MaePretrainer(VideoMAEForPreTraining(config), PretrainingArguments("run"), clips)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: VideoMAEForPreTraining,
+        args: PretrainingArguments,
+        train_dataset: ClipDataset,
+        *,
+        mask_ratio: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        config = model.config
+        if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
+            raise InputError(f"the crops of the recipe are square; the model takes {config.image_size}")
+        side = config.image_size // config.patch_size
+        shape = ClipShape(
+            num_frames=config.num_frames,
+            size=config.image_size,
+            grid=(config.num_frames // config.tubelet_size, side, side),
+            mask_ratio=mask_ratio,
+            mask_type="tube",
+        )
+        super().__init__(model, args, train_dataset, shape, **kwargs)
+
+    def clip_loss(
+        self, model: torch.nn.Module, batch: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        output = model(pixel_values=self.prepared(batch), bool_masked_pos=batch["bool_masked_pos"])
+        return output.loss, {"video": output.loss}
 
 
-def _check_fit(model: SurgVistaForPreTraining, clips: ClipDataset, teacher: ImageTeacher | None) -> None:
-    config = model.config
-    if clips.num_frames != config.num_frames:
-        raise InputError(f"clips have {clips.num_frames} frames; the model takes {config.num_frames}")
-    if config.frame_size[0] != config.frame_size[1]:
-        raise InputError(f"the crops of the recipe are square; the model takes {config.frame_size}")
-    if teacher is None:
-        return
+def _check_teacher(model: SurgVistaForPreTraining, teacher: ImageTeacher) -> None:
     if model.image_decoder is None:
         raise InputError("the model has no image decoder to distil into: set image_decoder_num_hidden_layers")
-    if teacher.feature_size != config.image_target_size:
+    if teacher.feature_size != model.config.image_target_size:
         raise InputError(
-            f"the teacher's features have {teacher.feature_size} numbers; image_target_size is {config.image_target_size}"
+            f"the teacher's features have {teacher.feature_size} numbers; image_target_size is "
+            f"{model.config.image_target_size}"
         )

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import TrainerCallback, VideoMAEConfig, VideoMAEForPreTraining
 
 from surgvista_hf import SurgVistaForPreTraining
 from surgvista_hf.clips import MultiScaleCrop
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 from surgvista_hf.trainers.base import NonFiniteLossError
 from surgvista_hf.trainers.checkpoints import MARK, complete_checkpoints
-from surgvista_hf.trainers.pretraining import SurgVistaPretrainer
+from surgvista_hf.trainers.pretraining import MaePretrainer, SurgVistaPretrainer
 from surgvista_hf.trainers.schedule import parameter_groups
 
 from ..modeling import golden
@@ -34,15 +34,20 @@ def run(output: Path, frame_set: Path, **changes: object) -> list[dict[str, floa
     return trainer.state.log_history
 
 
-def run_until(step: int, frame_set: Path, output: Path) -> None:
-    """Trains and stops after a step, as a user does with Ctrl-C."""
+def stops(step: int | None) -> list[TrainerCallback]:
+    """Ends a run after a step."""
 
     class Stop(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             control.should_training_stop = state.global_step == step
 
+    return [Stop()]
+
+
+def run_until(step: int, frame_set: Path, output: Path) -> None:
+    """Trains and stops after a step, as a user does with Ctrl-C."""
     trainer = tiny.trainer(frame_set, output)
-    trainer.add_callback(Stop)
+    trainer.add_callback(stops(step)[0])
     trainer.train()
 
 
@@ -114,7 +119,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
         for batch in batches[update * accumulation : (update + 1) * accumulation]:
             clips = trainer.prepared(batch)
             student.set_drop_path_keys(batch["drop_path_keys"])
-            output = student(clips, batch["bool_masked_pos"], teacher(clips, trainer.grid))
+            output = student(clips, batch["bool_masked_pos"], teacher(clips, trainer.shape.grid))
             (output.loss / accumulation).backward()
         for group in optimizer.param_groups:
             group["lr"] = rates[update]
@@ -300,3 +305,49 @@ def test_what_does_not_fit_together_is_refused_at_once(frame_set, tmp_path, chan
             tiny.clips(frame_set),
             teacher=tiny.teacher(),
         )
+
+
+# ------------------------------------------------------------------------------------------- masked autoencoder
+
+
+def videomae() -> VideoMAEForPreTraining:
+    torch.manual_seed(0)
+    config = VideoMAEConfig(
+        image_size=32,
+        patch_size=8,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=64,
+        use_mean_pooling=False,
+    )
+    return VideoMAEForPreTraining(config)
+
+
+def test_the_loss_of_the_masked_autoencoder_is_that_of_transformers(frame_set, tmp_path):
+    trainer = MaePretrainer(videomae(), tiny.arguments(tmp_path), tiny.clips(frame_set))
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in (3, 40)])
+    assert batch["bool_masked_pos"].sum(dim=1).tolist() == [2 * int(0.9 * 16)] * 2
+    loss, parts = trainer.clip_loss(trainer.model, batch)
+    expected = videomae()(trainer.prepared(batch), bool_masked_pos=batch["bool_masked_pos"]).loss
+    assert torch.equal(loss, expected)
+    assert parts.keys() == {"video"}
+
+
+def test_the_masked_autoencoder_learns_and_resumes_exactly(frame_set, tmp_path):
+    def train(folder: Path, stop: int | None = None) -> list[dict[str, float]]:
+        trainer = MaePretrainer(videomae(), tiny.arguments(folder), tiny.clips(frame_set), callbacks=stops(stop))
+        trainer.train(resume_from_checkpoint=True)
+        return trainer.state.log_history
+
+    history = train(tmp_path / "whole")
+    values = [line["loss"] for line in history if "loss" in line]
+    assert values[-1] < values[0]
+    train(tmp_path / "parts", stop=10)
+    train(tmp_path / "parts")
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")

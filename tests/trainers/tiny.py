@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.trainers.arguments import PretrainingArguments
+from surgvista_hf.trainers.base import end_processes
 from surgvista_hf.trainers.pretraining import SurgVistaPretrainer
 from surgvista_hf.trainers.teachers import ImageTeacher
 
@@ -93,3 +94,4 @@ if __name__ == "__main__":
     frame_set, output, *words = sys.argv[1:]
     changes = {name: int(number) for name, number in (word.split("=") for word in words)}
     trainer(Path(frame_set), Path(output), **changes).train(resume_from_checkpoint=True)
+    end_processes()

@@ -4,9 +4,10 @@ Random access (`ClipDataset`) decodes every frame of every clip anew. Here neigh
 window of one video is held.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import chain, dropwhile, groupby, takewhile
 from typing import Any, NamedTuple
 
 import datasets
@@ -23,11 +24,13 @@ _ROWS_AT_ONCE = 16
 _DECODED = 256  # pictures of a window that are kept decoded
 _LONGEST_STEP = 5  # of stride -1
 
+_Row = Mapping[str, Any]
+
 
 class _Clip(NamedTuple):
     """A clip that is not decoded yet: the row with its label, and the files of its frames by index."""
 
-    row: Mapping[str, Any]
+    row: _Row
     frames: list[int]
     pictures: Mapping[int, Any]
 
@@ -39,8 +42,9 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
     number made from source, video and frame (`sample_key`), since the position in the whole set is not known while streaming.
 
     Shards are dealt out to processes and workers, so every sample comes once an epoch; how many there are changes the order
-    and nothing else. A video must lie within one shard, as in everything that `surgvista publish` writes. Processes may get
-    different numbers of clips: in distributed training bound the steps of an epoch.
+    and nothing else. A video belongs to the shard in which it begins: whoever reads that shard reads on to the end of its last
+    video, and rows that continue an earlier shard's video are passed over. Processes may get different numbers of clips: in
+    distributed training bound the steps of an epoch.
 
     Args:
         frames: rows sorted by (video_id, frame_index); `load_frame_set(..., streaming=True)`, a stock
@@ -48,10 +52,10 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         num_frames, frame_stride, label, drop_empty, seed: as for `ClipDataset`.
         sampling: `"online"`, `"uniform"` or `"uniform_legacy"`.
         shuffle_buffer: clips that wait, undecoded, to be drawn at random; with it shards come in random order too.
-        rank, world_size: of this process.
+        rank, world_size: of this process. Leave them where accelerate or the Trainer shares out batches.
 
     Raises:
-        FrameSetError: columns are missing; when read, rows that are not sorted or a video cut by the end of a shard.
+        FrameSetError: columns are missing; when read, rows that are not sorted and complete.
         InputError: an option out of range.
 
     Example:
@@ -116,8 +120,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         consumers, consumer = self.world_size * workers, self.rank * workers + number
-        shards = self._shards(consumers, consumer)
-        clips: Iterator[_Clip] = (clip for shard in shards for clip in self._clips(shard))
+        clips = chain.from_iterable(self._clips(self._videos(run)) for run in self._runs(consumers, consumer))
         if self.shuffle_buffer:
             clips = self._shuffled(clips, consumer)
         decoded: OrderedDict[tuple[str, str, int], torch.Tensor] = OrderedDict()
@@ -130,64 +133,65 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
 
     # ------------------------------------------------------------------------------------------- rows to clips
 
-    def _shards(self, consumers: int, consumer: int) -> Iterator[Iterable[Mapping[str, Any]]]:
-        """The shards of one consumer, one after the other."""
+    def _runs(self, consumers: int, consumer: int) -> list[range]:
+        """The shards of one consumer, as runs of neighbours."""
         count = self.frames.num_shards
-        order = range(count)
-        if self.shuffle_buffer:
-            order = keyed_generator(self.seed, self.epoch, 0, "shards").permutation(count).tolist()
-        for shard in order[consumer::consumers]:
-            # Row by row, the library would divide the shard among the workers once more.
-            batches = self.frames.shard(count, shard).iter(_ROWS_AT_ONCE)
-            yield (
-                dict(zip(batch, row, strict=True)) for batch in batches for row in zip(*batch.values(), strict=True)
-            )
+        if not self.shuffle_buffer:
+            return [range(count * consumer // consumers, count * (consumer + 1) // consumers)]
+        order = keyed_generator(self.seed, self.epoch, 0, "shards").permutation(count).tolist()
+        return [range(shard, shard + 1) for shard in order[consumer::consumers]]
 
-    def _clips(self, shard: Iterable[Mapping[str, Any]]) -> Iterator[_Clip]:
-        """Clips of one shard, in the order of their last frames."""
-        before: Mapping[str, Any] | None = None
-        pictures: dict[int, Any] = {}
-        first: Mapping[str, Any] = {}
-        window: deque[int] = deque()
-        for row in shard:
-            frame = row["frame_index"]
-            if before is None or _video(row) != _video(before):
-                if before is not None:
-                    yield from self._whole(first, pictures)
-                first, pictures, window = row, {}, deque()
-            _check_order(row, before)
-            before = row
-            pictures[frame] = row["image"]
-            window.append(frame)
-            if self.sampling == "online":
-                yield from self._ending_with(row, pictures)
-                while len(window) > self.window:
-                    del pictures[window.popleft()]
-        if before is not None:
-            yield from self._whole(first, pictures)
+    def _videos(self, run: range) -> Iterator[_Row]:
+        """The rows of all videos that begin in a run of shards."""
+        rows = chain.from_iterable(map(self._rows, run))
+        if run.start > 0:
+            rows = dropwhile(_continues, rows)
+        begun = run.start == 0  # nothing before it could answer for what the first shard lacks
+        for row in rows:
+            begun = True
+            yield row
+        if run and begun:
+            following = chain.from_iterable(map(self._rows, range(run.stop, self.frames.num_shards)))
+            yield from takewhile(_continues, following)
+
+    def _rows(self, shard: int) -> Iterator[_Row]:
+        # Row by row, the library would divide the shard among the workers once more.
+        for batch in self.frames.shard(self.frames.num_shards, shard).iter(_ROWS_AT_ONCE):
+            for row in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, row, strict=True))
+
+    def _clips(self, rows: Iterable[_Row]) -> Iterator[_Clip]:
+        """Clips of whole videos, in the order of their labelled frames."""
+        before: _Row | None = None
+        for _, video in groupby(rows, _video):
+            pictures: dict[int, Any] = {}
+            for frame, row in enumerate(video):
+                _check_row(row, frame, before)
+                if frame == 0:
+                    before = row
+                pictures[frame] = row["image"]
+                if self.sampling == "online":
+                    if self._is_sample(row):
+                        yield _clip(row, self._online_frames(row), pictures)
+                    pictures.pop(frame + 1 - self.window, None)
+            if self.sampling != "online" and before is not None and self._is_sample(before):
+                legacy = self.sampling == "uniform_legacy"
+                yield _clip(before, uniform_indices(len(pictures), self.num_frames, legacy=legacy), pictures)
 
     @property
     def window(self) -> int:
-        """Frames of a video that an online clip can reach back over."""
+        """Frames of a video that an online clip can reach back over, its last included."""
         steps = self.num_frames - 1
         spans = {RANDOM_STRIDE: _LONGEST_STEP * steps, DOUBLING_STRIDE: 2**steps, GROWING_STRIDE: 1 + steps * steps}
         return spans.get(self.frame_stride, self.frame_stride * steps) + 1
 
-    def _ending_with(self, row: Mapping[str, Any], pictures: Mapping[int, Any]) -> Iterator[_Clip]:
-        if not self._is_sample(row):
-            return
+    def _online_frames(self, row: _Row) -> list[int]:
         generator = None
         if self.frame_stride == RANDOM_STRIDE:
             generator = keyed_generator(self.seed, self.epoch, sample_key(*_video(row), row["frame_index"]), "stride")
-        frames = online_indices(row["frame_index"], self.num_frames, self.frame_stride, generator)
-        yield _Clip(row, frames, {frame: pictures[frame] for frame in set(frames)})
+        return online_indices(row["frame_index"], self.num_frames, self.frame_stride, generator)
 
-    def _whole(self, first: Mapping[str, Any], pictures: Mapping[int, Any]) -> Iterator[_Clip]:
-        if self.sampling != "online" and self._is_sample(first):
-            frames = uniform_indices(len(pictures), self.num_frames, legacy=self.sampling == "uniform_legacy")
-            yield _Clip(first, frames, pictures)
-
-    def _is_sample(self, row: Mapping[str, Any]) -> bool:
+    def _is_sample(self, row: _Row) -> bool:
         if not self.label:
             return True
         value = row[self.label]
@@ -260,25 +264,38 @@ def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets
     raw = samples.cast_column("jpg", datasets.Image(decode=False))
 
     def row(sample: Mapping[str, Any]) -> dict[str, Any]:
-        columns = {name: sample["json"].get(name) for name in features if name != "image"}
-        return {**columns, "image": sample["jpg"]}
+        columns = sample["json"] or {}
+        absent = [name for name in features if name != "image" and name not in columns]
+        if absent:
+            raise FrameSetError(f"the JSON of {sample['__key__']} lacks {absent}; write null where a label is unknown")
+        return {**{name: columns.get(name) for name in features}, "image": sample["jpg"]}
 
     undecoded = datasets.Features({**features, "image": datasets.Image(decode=False)})
     return raw.map(row, remove_columns=list(samples.features), features=undecoded).cast(features)
 
 
-def _video(row: Mapping[str, Any]) -> tuple[str, str]:
+def _video(row: _Row) -> tuple[str, str]:
     return row["source"], row["video_id"]
 
 
-def _check_order(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+def _continues(row: _Row) -> bool:
+    return row["frame_index"] != 0
+
+
+def _clip(row: _Row, frames: list[int], pictures: Mapping[int, Any]) -> _Clip:
+    return _Clip(row, frames, {frame: pictures[frame] for frame in set(frames)})
+
+
+def _check_row(row: _Row, expected: int, before: _Row | None) -> None:
+    """`before` is the first row of the same video, or of the one before it if this row begins one."""
     missing = [name for name in KEY_COLUMNS if row[name] is None]
     if missing:
         raise FrameSetError(f"a row has no {', '.join(missing)}: {[row[name] for name in KEY_COLUMNS]}")
-    goes_on = before is not None and _video(row) == _video(before)
-    expected = before["frame_index"] + 1 if before is not None and goes_on else 0
+    name = row["video_id"]
     if row["frame_index"] != expected:
         raise FrameSetError(
-            f"frame {row['frame_index']} of video {row['video_id']} came where {expected} is expected: rows must be sorted by "
-            "(video_id, frame_index), and a video must not be cut by the end of a shard (surgvista publish writes such shards)"
+            f"frame {row['frame_index']} of video {name} came where {expected} is expected; frames must be sorted and "
+            "consecutive. Take whole videos out of a frame set, not single frames, and leave its shards in their order"
         )
+    if expected == 0 and before is not None and row["source"] == before["source"] and name <= before["video_id"]:
+        raise FrameSetError(f"video {name} follows {before['video_id']}; sort by (video_id, frame_index)")

@@ -210,7 +210,7 @@ def check_overlap(
     if not overlaps:
         return []
     pairs = some([f"{overlap.training} = {overlap.test}" for overlap in overlaps])
-    message = f"the training data hold {len({overlap.test for overlap in overlaps})} videos of the test: {pairs}"
+    message = f"test videos in the training data, {len({overlap.test for overlap in overlaps})} in all: {pairs}"
     if on_overlap == "error":
         raise OverlapError(f"{message}. Leave them out, choose another protocol, or pass on_overlap='warn' and say so")
     warnings.warn(message, OverlapWarning, stacklevel=2)

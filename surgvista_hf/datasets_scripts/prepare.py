@@ -172,7 +172,7 @@ def prepare_frame_set(
         if report_all.failed and not skip_unreadable:
             raise PreparationError(
                 f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: "
-                f"{report_all.failed[0].error} All are in {folder / REPORT}. Replace them and run again, or leave them "
+                f"{str(report_all.failed[0].error).rstrip('.')}. All are in {folder / REPORT}. Replace them and run again, or leave them "
                 "out with --skip-unreadable"
             )
         write_manifest(folder, builder.facts, options)

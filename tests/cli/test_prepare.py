@@ -1,6 +1,8 @@
 """`surgvista prepare` as a user calls it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -83,3 +85,11 @@ def test_words_that_cannot_be_parsed_exit_with_two(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["prepare", "synthetic", *words])
     assert caught.value.code == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m surgvista_hf.cli.main prepare --list | head -1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert result.stdout.startswith("cholec80")
+    assert result.stderr == ""

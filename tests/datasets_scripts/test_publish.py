@@ -96,14 +96,18 @@ def test_pictures_are_written_once_for_all_protocols_and_bytes_repeat(frame_set,
     assert sum(pq.read_metadata(file).num_rows for file in published.glob("data/*")) == 5 * 14
 
 
-def test_one_protocol_makes_one_file_a_split_and_keeps_the_order(frame_set, tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = publish_frame_set(frame_set, tmp_path / "out", protocols=["seeded_60_20_20"])
-    assert len(list(folder.glob("data/*"))) == 3
-    for split in ("train", "validation", "test"):
-        ours, theirs = (load_frame_set("synthetic", each, split) for each in (frame_set, folder))
+@pytest.mark.parametrize("protocol", ["seeded_60_20_20", "everything"])
+def test_rows_keep_their_order_in_every_protocol(frame_set, published, protocol, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    for split in json.loads((published / "published.json").read_text())["protocols"][protocol]:
+        ours, theirs = (load_frame_set("synthetic", each, split, protocol=protocol) for each in (frame_set, published))
         assert theirs["video_id"][:] == ours["video_id"][:]
         assert theirs["timestamp"][:] == ours["timestamp"][:]
+
+
+def test_one_protocol_makes_one_file_a_split(frame_set, tmp_path):
+    folder = publish_frame_set(frame_set, tmp_path / "out", protocols=["seeded_60_20_20"])
+    assert len(list(folder.glob("data/*"))) == 3
 
 
 def test_a_new_file_begins_between_videos_in_row_groups_that_can_be_streamed(frame_set, tmp_path):

@@ -162,11 +162,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         pictures = [
             decode_picture(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
         ]
-        sizes = {tuple(picture.shape[:2]) for picture in pictures}
-        if len(sizes) > 1:
-            raise FrameSetError(f"the frames of video {name} differ in (height, width): {sorted(sizes)}")
-        # Colours stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
-        return torch.stack([pictures[number] for number in place]).permute(0, 3, 1, 2)
+        return stack_pictures([pictures[number] for number in place], name)
 
 
 def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -253,3 +249,12 @@ def decode_picture(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
             return torch.from_numpy(np.array(picture.convert("RGB")))
     except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoReadError(f"{where} cannot be decoded: {error}. Prepare the video again") from error
+
+
+def stack_pictures(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:
+    """(frames, 3, height, width) uint8 of the decoded pictures of a clip."""
+    sizes = {tuple(picture.shape[:2]) for picture in pictures}
+    if len(sizes) > 1:
+        raise FrameSetError(f"the frames of video {video_id} differ in (height, width): {sorted(sizes)}")
+    # Colours stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
+    return torch.stack(list(pictures)).permute(0, 3, 1, 2)

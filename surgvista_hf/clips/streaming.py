@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..modeling.errors_surgvista import InputError
-from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor
+from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
 from .index import KEY_COLUMNS, FrameSetError
 from .randomness import keyed_generator
 from .sampling import DOUBLING_STRIDE, GROWING_STRIDE, RANDOM_STRIDE, online_indices, uniform_indices
@@ -36,15 +36,16 @@ class _Clip(NamedTuple):
 
 
 class StreamingClipDataset(IterableDataset[dict[str, Any]]):
-    """Clips of a streamed frame set, each row of which is read once per epoch.
+    """Clips of a frame set that is streamed from its first row to its last.
 
     Items are those of `ClipDataset`, picture for picture, with one difference: `index`, the key of further randomness, is a
     number made from source, video and frame (`sample_key`), since the position in the whole set is not known while streaming.
+    So the steps of stride -1 are other draws than those of `ClipDataset`.
 
     Shards are dealt out to processes and workers, so every sample comes once an epoch; how many there are changes the order
     and nothing else. A video belongs to the shard in which it begins: whoever reads that shard reads on to the end of its last
-    video, and rows that continue an earlier shard's video are passed over. Processes may get different numbers of clips: in
-    distributed training bound the steps of an epoch.
+    video, and rows that continue an earlier shard's video are passed over. Workers beyond the number of shards get none, and
+    processes may get different numbers of clips: in distributed training bound the steps of an epoch.
 
     Args:
         frames: rows sorted by (video_id, frame_index); `load_frame_set(..., streaming=True)`, a stock
@@ -120,7 +121,8 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         consumers, consumer = self.world_size * workers, self.rank * workers + number
-        clips = chain.from_iterable(self._clips(self._videos(run)) for run in self._runs(consumers, consumer))
+        runs = self._runs(consumers, consumer)
+        clips: Iterator[_Clip] = chain.from_iterable(self._clips(self._videos(run)) for run in runs)
         if self.shuffle_buffer:
             clips = self._shuffled(clips, consumer)
         decoded: OrderedDict[tuple[str, str, int], torch.Tensor] = OrderedDict()
@@ -143,11 +145,9 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
 
     def _videos(self, run: range) -> Iterator[_Row]:
         """The rows of all videos that begin in a run of shards."""
-        rows = chain.from_iterable(map(self._rows, run))
-        if run.start > 0:
-            rows = dropwhile(_continues, rows)
-        begun = run.start == 0  # nothing before it could answer for what the first shard lacks
-        for row in rows:
+        rows: Iterator[_Row] = chain.from_iterable(map(self._rows, run))
+        begun = run.start == 0  # what the first shard continues is nobody else's: it is read, and refused
+        for row in rows if begun else dropwhile(_continues, rows):
             begun = True
             yield row
         if run and begun:
@@ -221,11 +221,8 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             pictures.append(decoded[key])
         while len(decoded) > max(_DECODED, self.num_frames):
             decoded.popitem(last=False)
-        sizes = {tuple(picture.shape[:2]) for picture in pictures}
-        if len(sizes) > 1:
-            raise FrameSetError(f"the frames of video {video} differ in (height, width): {sorted(sizes)}")
         item = {
-            "pixel_values": torch.stack(pictures).permute(0, 3, 1, 2),
+            "pixel_values": stack_pictures(pictures, video),
             "index": sample_key(source, video, clip.row["frame_index"]),
             "epoch": self.epoch,
             "source": source,
@@ -248,27 +245,31 @@ def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets
     """Turns a streamed WebDataset (`jpg` and `json` per frame) into the columns of a frame set.
 
     Args:
-        samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON holds all columns but the picture.
+        samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON holds all columns but the picture,
+            null where a label is unknown.
         features: of the frame set.
 
     Returns:
-        The rows, undecoded, in their order.
+        The rows in their order.
+
+    Raises:
+        FrameSetError: there is no `jpg` or `json`, or the JSON of the first frames lacks a column.
 
     Example:
         >>> shards = load_dataset("webdataset", data_files="shards/*.tar", split="train", streaming=True)  # doctest: +SKIP
         >>> frames = frames_from_webdataset(shards, features)  # doctest: +SKIP
     """
-    missing = [name for name in ("jpg", "json") if name not in (samples.features or {})]
+    found = samples.features or {}
+    missing = [name for name in ("jpg", "json") if name not in found]
     if missing:
-        raise FrameSetError(f"the WebDataset has the columns {list(samples.features or {})}; {missing} are missing")
+        raise FrameSetError(f"the WebDataset has the columns {list(found)}; {missing} are missing")
+    lacking = [name for name in features if name != "image" and name not in found["json"]]
+    if lacking:
+        raise FrameSetError(f"the JSON of the first frames has {list(found['json'])}; {lacking} are missing")
     raw = samples.cast_column("jpg", datasets.Image(decode=False))
 
     def row(sample: Mapping[str, Any]) -> dict[str, Any]:
-        columns = sample["json"] or {}
-        absent = [name for name in features if name != "image" and name not in columns]
-        if absent:
-            raise FrameSetError(f"the JSON of {sample['__key__']} lacks {absent}; write null where a label is unknown")
-        return {**{name: columns.get(name) for name in features}, "image": sample["jpg"]}
+        return {**{name: sample["json"].get(name) for name in features}, "image": sample["jpg"]}
 
     undecoded = datasets.Features({**features, "image": datasets.Image(decode=False)})
     return raw.map(row, remove_columns=list(samples.features), features=undecoded).cast(features)
@@ -297,5 +298,5 @@ def _check_row(row: _Row, expected: int, before: _Row | None) -> None:
             f"frame {row['frame_index']} of video {name} came where {expected} is expected; frames must be sorted and "
             "consecutive. Take whole videos out of a frame set, not single frames, and leave its shards in their order"
         )
-    if expected == 0 and before is not None and row["source"] == before["source"] and name <= before["video_id"]:
+    if expected == 0 and before is not None and row["source"] == before["source"] and name < before["video_id"]:
         raise FrameSetError(f"video {name} follows {before['video_id']}; sort by (video_id, frame_index)")

@@ -20,6 +20,7 @@ from .registry import get_builder
 ALL = "all"
 PUBLISHED = "published.json"
 HUB = "hf://datasets/"
+_ROWS_AT_ONCE = 16
 
 
 class FrameSetWarning(UserWarning):
@@ -204,7 +205,8 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
     for file in files:
         with pa.memory_map(file) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
-                yield from batch.to_pylist()
+                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):  # a reader may stop after a few
+                    yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
 def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:

@@ -50,6 +50,7 @@ class VideoReport:
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
         remarks: mismatches that were tolerated.
+        digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         error: why there is no frame set of it.
     """
 
@@ -60,6 +61,7 @@ class VideoReport:
     parts: Parts = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    digest: str = ""
     error: str | None = None
 
 
@@ -170,10 +172,10 @@ def prepare_frame_set(
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
         _write_json(folder / REPORT, report_all.to_dict())
         if report_all.failed and not skip_unreadable:
+            first = str(report_all.failed[0].error).rstrip(".")
             raise PreparationError(
-                f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: "
-                f"{str(report_all.failed[0].error).rstrip('.')}. All are in {folder / REPORT}. Replace them and run again, or leave them "
-                "out with --skip-unreadable"
+                f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: {first}. All are in "
+                f"{folder / REPORT}. Replace them and run again, or leave them out with --skip-unreadable"
             )
         write_manifest(folder, builder.facts, options)
     return report_all
@@ -213,8 +215,8 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
     media = video.open(options)
     rows = _Rows(facts, video.video_id)
     shard = video_file(task.folder, video.video_id)
-    with atomic_file(shard) as temporary, pa.OSFile(str(temporary), "wb") as file:
-        with pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
+    with atomic_file(shard) as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
             for picture in media.pictures(options):
                 rows.add(picture, _labels(tracks, picture.second, media.rate), options)
                 if rows.full:
@@ -224,6 +226,8 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
         remarks = tuple(_check_alignment(video, media, options, tracks))
+        with temporary.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
         video.video_id,
         rows.frames,
@@ -232,6 +236,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         video.parts,
         rows.constant_labels,
         remarks,
+        digest,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
     return report

@@ -20,7 +20,9 @@ from ..modeling.errors_surgvista import SurgVistaError
 from ..util.files import atomic_folder
 from .facts import DatasetError, DatasetFacts, Protocol
 from .frame_set import PUBLISHED, StoredFrameSet, StoredVideo
+from .overlap import find_overlaps, find_suspicions
 from .prepare import FORMAT, MANIFEST, video_file
+from .registry import list_datasets
 
 SHARD_BYTES = 500_000_000
 _ROWS_IN_A_GROUP = 256
@@ -267,7 +269,7 @@ For research. Not a medical device, and never a basis for decisions about patien
 ## Splits
 
 {_split_table(facts, layout)}
-{_leaks(facts, layout)}
+{_leaks(facts, layout)}{_overlaps(facts, files)}
 ## Labels
 
 {_label_list(facts)}
@@ -297,7 +299,7 @@ def _sampling(stored: StoredFrameSet) -> str:
     if options["every"]:
         rate = f"one of {options['every']} frames"
     else:
-        rate = f"{options['frames_per_second']:g} frames a second" if options["frames_per_second"] else "every frame"
+        rate = f"{options['frames_per_second']:g} Hz" if options["frames_per_second"] else "every frame"
     size = f"shorter side at most {options['short_side']} pixels" if options["short_side"] else "original size"
     crop = ", black border cut off" if options["crop_border"] else ""
     dropped = ", frames without a label left out" if options["unlabelled"] == "drop" else ""
@@ -320,11 +322,32 @@ def _leaks(facts: DatasetFacts, layout: _Layout) -> str:
     return "\nTake care with these splits:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
+def _overlaps(facts: DatasetFacts, files: Sequence[_File]) -> str:
+    own = {facts.name: [video.video_id for file in files for video in file.videos]}
+    lines = []
+    for other in list_datasets():
+        if other.name == facts.name or not other.video_ids:
+            continue
+        theirs = {other.name: other.video_ids}
+        operations = {overlap.operation for overlap in find_overlaps(own, theirs)}
+        reasons = [suspicion.reason for suspicion in find_suspicions(own, theirs)]
+        if operations or reasons:
+            known = f"{len(operations)} operations" if operations else "perhaps"
+            lines.append(f"- {other.title}: {'; '.join([known, *reasons])}.")
+    return (
+        "\nOperations that are also in other data sets, so do not train on one and test on the other:\n\n"
+        + "\n".join(lines)
+        + "\n"
+        if lines
+        else ""
+    )
+
+
 def _label_list(facts: DatasetFacts) -> str:
     kinds = {"class": "one of", "classes": "a set of", "numbers": "numbers for"}
     lines = [
-        f"- `{name}`: {kinds[label.kind]} {len(label.names)}: {', '.join(label.names[:12])}"
-        + (", …" if len(label.names) > 12 else "")
+        f"- `{name}`: {kinds[label.kind]} {len(label.names)}: {'; '.join(label.names[:12])}"
+        + ("; …" if len(label.names) > 12 else "")
         for name, label in facts.labels.items()
     ]
     return "\n".join(lines) or "None."

@@ -20,6 +20,7 @@ from .pitvis import STEPS as PITVIS
 from .workflow import CHOLECYSTECTOMY_PHASES
 
 _SHARES = {"train": 0.7, "test": 0.2, "validation": 0.1}
+_PLENTY = 10  # sources of a class, from which on the smallest share is a whole source
 
 
 class ClipRow(NamedTuple):
@@ -162,9 +163,10 @@ def _table() -> tuple[SurgRecFacts, ...]:
         ),
         SurgRecFacts(
             "surgrec_ldpolypvideo", "LDPolyVideo", "LDPolypVideo", "endoscopy", "finding", ("no polyps", "polyps"),
-            (1440, 1440, 1440), "none stated", r"videos/(?:1_|(0_)?)(\d+)_\d+_\d+_(?:no_)?polyps\.mp4", True, 1389,
-            notes="Polyp clips are named with the prefix 1_ or without one. They are taken for the same videos here (1389 "
-            "shared test clips); if they are not, 1369 are shared.",
+            (1440, 1440, 1440), "none stated", r"videos/((?:[01]_)?\d+)_\d+_\d+_(?:no_)?polyps\.mp4", True, 1369,
+            notes="Videos are numbered in three series: the 160 with boxes (no prefix) and the 103 with only a label, with "
+            "polyps (1_, up to 42) and without (0_, up to 61; 42 + 61 = 103). So 1_17 and 17 are taken for two videos. Of "
+            "the shared test clips 1349 have a prefix, 20 have none.",
         ),
         SurgRecFacts(
             "surgrec_m2cai16_workflow", "M2CAI16-Workflow", "M2CAI16", "laparoscopy", "workflow", cholec, (241, 113, 113),
@@ -217,13 +219,13 @@ def read_split(path: Path, facts: SurgRecFacts) -> list[ClipRow]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        match = re.fullmatch(r'"?(?P<path>[^"]+?)"?[\s,]+(?P<label>\d+)', text)
+        match = re.fullmatch(r'"?(?P<path>[^"]+?)"?[\s,]+(?P<label>[0-9]{1,9})', text)
         if not match or int(match["label"]) >= len(facts.classes):
             raise AnnotationError(
                 f"{path}:{number} is {text[:100]!r}; a path and a class from 0 to {len(facts.classes) - 1} are expected"
             )
         clip = re.sub(rf"^.*?(?:^|/){re.escape(facts.folder)}/", "", match["path"], count=1)
-        if clip.startswith(("/", "__DATA_ROOT__")) or ".." in clip.split("/"):
+        if not {"", ".", "..", "__DATA_ROOT__"}.isdisjoint(clip.split("/")):
             raise AnnotationError(f"{path}:{number}: the path {match['path']!r} does not lie below {facts.folder}/")
         if clip in rows:
             raise AnnotationError(f"{path}:{number}: {clip} is listed twice")
@@ -242,8 +244,9 @@ def shared_clips(facts: SurgRecFacts, train: Sequence[ClipRow], test: Sequence[C
 def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) -> dict[str, list[ClipRow]]:
     """Splits clips 70 : 10 : 20 so that no source video is in two parts, as evenly over the classes as whole videos allow.
 
-    Sources go, largest first, to the part that is emptiest of what the source holds; while none has any, to training, then
-    test, then validation. The result depends on the rows and the seed, not on their order.
+    Sources go, one after the other, to the part that is emptiest of what the source holds; while none has any, to training,
+    then test, then validation. First come those of the scarcest classes, as long as a class has too few sources for a tenth
+    of them to be one; among equals the largest. The result depends on the rows and the seed, not on their order.
 
     Args:
         rows: all clips.
@@ -262,11 +265,14 @@ def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) 
     if len(groups) < len(SPLITS):
         raise DatasetError(f"{len(groups)} source videos of {facts.title} cannot be divided into {len(SPLITS)} parts")
     totals = Counter(row.label for row in rows)
+    sources = Counter(label for clips in groups.values() for label in {row.label for row in clips})
     missing = {split: {label: share * count for label, count in totals.items()} for split, share in _SHARES.items()}
     parts: dict[str, list[ClipRow]] = {split: [] for split in SPLITS}
 
-    def place(item: tuple[str, list[ClipRow]]) -> tuple[int, str]:
-        return -len(item[1]), hashlib.sha256(f"{seed}:{item[0]}".encode()).hexdigest()
+    def place(item: tuple[str, list[ClipRow]]) -> tuple[int, int, str]:
+        source, clips = item
+        scarcity = min(_PLENTY, *(sources[row.label] for row in clips))
+        return scarcity, -len(clips), hashlib.sha256(f"{seed}:{source}".encode()).hexdigest()
 
     for _, clips in sorted(groups.items(), key=place):
         held = Counter(row.label for row in clips)

@@ -11,6 +11,7 @@ from surgvista_hf.clips import StreamingClipDataset
 from surgvista_hf.datasets_scripts import cholec80
 from surgvista_hf.datasets_scripts.facts import DatasetError
 from surgvista_hf.datasets_scripts.frame_set import FrameSetWarning
+from surgvista_hf.datasets_scripts.media import PreparationOptions
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from tests.datasets_scripts.raw_layouts import LAYOUTS, _table, write, write_frames, write_video
 
@@ -82,6 +83,20 @@ def test_the_fingerprint_follows_the_content_and_the_split(synthetic, tmp_path):
     again = load_frame_set("synthetic", synthetic, "train")
     assert again._fingerprint == load_frame_set("synthetic", synthetic, "train")._fingerprint
     assert again._fingerprint != load_frame_set("synthetic", synthetic, "test")._fingerprint
+
+
+def test_the_fingerprint_follows_labels_and_pictures(tmp_path):
+    """Cached results of `map` are found by it."""
+    prints = set()
+    for name, change in (("a", None), ("b", ("Preparation", "ClippingCutting")), ("c", None)):
+        LAYOUTS["cholec80"](tmp_path / name)
+        if change:
+            path = tmp_path / name / "phase_annotations/video80-phase.txt"
+            path.write_text(path.read_text().replace(f"0\t{change[0]}", f"0\t{change[1]}", 1))
+        options = PreparationOptions(quality=70 if name == "c" else 90)
+        prepare_frame_set("cholec80", tmp_path / name, tmp_path / f"{name}-out", options=options)
+        prints.add(load_frame_set("cholec80", tmp_path / f"{name}-out", "all")._fingerprint)
+    assert len(prints) == 3
 
 
 def test_missing_videos_of_a_split_are_an_error_unless_allowed(tmp_path):

@@ -1,21 +1,25 @@
 """Frame sets to clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
 
-from .augmentation import MultiScaleCrop, normalize_clips
-from .balance import ClusterBalancedSampler, ShuffledSampler, SourceBalancedSampler, temperature_weights
+from .augmentation import ClipCrop, MultiScaleCrop, RandomResizedCrop, normalize_clips
+from .balance import ClusterBalancedSampler, Draw, ShuffledSampler, SourceBalancedSampler, temperature_weights
 from .dataset import ClipDataset, collate_clips
 from .index import ClipIndex, FrameSetError
-from .masking import ClipMasking
+from .masking import BlockMasking, ClipMasking
 from .randomness import keyed_generator
 from .sampling import centred_indices, online_indices, uniform_indices
 from .streaming import StreamingClipDataset, frames_from_webdataset
 
 __all__ = [
+    "BlockMasking",
+    "ClipCrop",
     "ClipDataset",
     "ClipIndex",
     "ClipMasking",
     "ClusterBalancedSampler",
+    "Draw",
     "FrameSetError",
     "MultiScaleCrop",
+    "RandomResizedCrop",
     "ShuffledSampler",
     "SourceBalancedSampler",
     "StreamingClipDataset",

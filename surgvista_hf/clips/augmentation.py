@@ -1,10 +1,12 @@
-"""The crop family of the published pre-training recipe (SurgVISTA, arXiv 2506.02692), on uint8 clips where they lie.
+"""Crops of pre-training, on uint8 clips where they lie; one crop a clip, shared by all its frames and by student and teacher.
 
-One crop a clip, shared by all its frames and by student and teacher: one of ten (width, height) pairs at one of thirteen
-places, resized bilinearly with antialiasing, aspect not kept. No flip, no colour.
+SurgVISTA (arXiv 2506.02692) takes one of ten (width, height) pairs at one of thirteen places; V-JEPA (arXiv 2404.08471) any
+rectangle of a range of areas and shapes, and flips half of them. Both resize bilinearly with antialiasing, aspect not kept.
 """
 
 import itertools
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +35,7 @@ class CropBox(NamedTuple):
     top: int
     width: int
     height: int
+    flip: bool = False  # left and right are exchanged
 
 
 def crop_sides(width: int, height: int, size: int = 224) -> list[int]:
@@ -94,31 +97,26 @@ def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int) -> torch.Tensor
     pixels = functional.pad(inside.float(), outside)
     if pixels.shape[-2:] != (size, size):
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if box.flip:
+        pixels = pixels.flip(-1)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)
-class MultiScaleCrop:
+class ClipCrop(ABC):
     """Crops a batch; which crop a clip gets is a pure function of (seed, epoch, sample index).
 
     Args:
         size: side of the result, in pixels.
         seed: of the run.
-
-    Example:
-        >>> crop = MultiScaleCrop()
-        >>> clips = torch.zeros(2, 16, 3, 256, 341, dtype=torch.uint8)
-        >>> crop(clips, epoch=0, indices=[0, 1]).shape
-        torch.Size([2, 16, 3, 224, 224])
     """
 
     size: int = 224
     seed: int = 0
 
+    @abstractmethod
     def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
-        """The crop of one sample."""
-        boxes = crop_boxes(width, height, self.size)
-        return boxes[int(keyed_generator(self.seed, epoch, index, "crop").integers(len(boxes)))]
+        """The crop of one sample, from pictures of this size in pixels."""
 
     def __call__(
         self, clips: torch.Tensor | Sequence[torch.Tensor], epoch: int, indices: Sequence[int]
@@ -143,6 +141,57 @@ class MultiScaleCrop:
             height, width = clip.shape[-2:]
             cropped.append(crop_and_resize(clip, self.box(width, height, epoch, int(index)), self.size))
         return torch.stack(cropped)
+
+
+@dataclass(frozen=True)
+class MultiScaleCrop(ClipCrop):
+    """SurgVISTA's crops, see `crop_boxes` and `ClipCrop`.
+
+    Example:
+        >>> crop = MultiScaleCrop()
+        >>> clips = torch.zeros(2, 16, 3, 256, 341, dtype=torch.uint8)
+        >>> crop(clips, epoch=0, indices=[0, 1]).shape
+        torch.Size([2, 16, 3, 224, 224])
+    """
+
+    def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
+        boxes = crop_boxes(width, height, self.size)
+        return boxes[int(keyed_generator(self.seed, epoch, index, "crop").integers(len(boxes)))]
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(ClipCrop):
+    """A rectangle of random area and shape, see `ClipCrop`; the defaults are V-JEPA's.
+
+    Args:
+        size, seed: see `ClipCrop`.
+        scale: smallest and largest share of the picture's area.
+        aspect_ratio: smallest and largest width over height, uniform in the logarithm.
+        flip: probability that left and right are exchanged.
+
+    Example:
+        >>> RandomResizedCrop(flip=0.0).box(320, 240, epoch=0, index=5)
+        CropBox(left=13, top=0, width=305, height=230, flip=False)
+    """
+
+    scale: tuple[float, float] = (0.3, 1.0)
+    aspect_ratio: tuple[float, float] = (0.75, 1.35)
+    flip: float = 0.5
+
+    def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
+        generator = keyed_generator(self.seed, epoch, index, "random resized crop")
+        flip = bool(generator.random() < self.flip)
+        for _ in range(10):
+            area = width * height * generator.uniform(*self.scale)
+            ratio = math.exp(generator.uniform(math.log(self.aspect_ratio[0]), math.log(self.aspect_ratio[1])))
+            w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < w <= width and 0 < h <= height:
+                left, top = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
+                return CropBox(left, top, w, h, flip)
+        # The largest rectangle of an allowed shape, in the middle.
+        w = min(width, round(height * self.aspect_ratio[1]))
+        h = min(height, round(width / self.aspect_ratio[0]))
+        return CropBox((width - w) // 2, (height - h) // 2, w, h, flip)
 
 
 def normalize_clips(

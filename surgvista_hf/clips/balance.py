@@ -4,13 +4,15 @@ SurgRec (arXiv 2603.29966) balances by hierarchical clustering and publishes no 
 own: a temperature on the sizes of the sources, fixed weights, and sampling from a tree of k-means clusters as in
 clustering-based data curation for self-supervised learning.
 
-The samplers yield indices of a `ClipDataset`. The whole order is a function of (seed, epoch); a process takes every
-`num_replicas`-th index of it.
+The samplers yield what a `ClipDataset` takes: indices, or `Draw`s where an epoch may draw a clip more than once. The whole
+order is a function of (seed, epoch); a process takes every `num_replicas`-th of it.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -73,7 +75,17 @@ def balanced_quotas(sizes: Sequence[int] | np.ndarray, total: int, generator: np
     return quotas
 
 
-class EpochSampler(Sampler[int], ABC):
+class Draw(NamedTuple):
+    """A sample drawn once more in an epoch: its index, and how often the epoch drew it before.
+
+    Every draw has further randomness of its own, so a clip that comes twice comes in two crops.
+    """
+
+    sample: int
+    number: int = 0
+
+
+class EpochSampler(Sampler[Any], ABC):
     """An order of sample indices that depends on (seed, epoch) only, shared out among processes.
 
     Args:
@@ -98,9 +110,12 @@ class EpochSampler(Sampler[int], ABC):
     def __len__(self) -> int:
         return self.num_samples // self.num_replicas
 
-    def __iter__(self) -> Iterator[int]:
-        order = self._order(keyed_generator(self.seed, self.epoch, 0, type(self).__name__))
-        return (int(index) for index in order[self.rank :: self.num_replicas][: len(self)])
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._whole()[self.rank :: self.num_replicas][: len(self)])
+
+    def _whole(self) -> list[Any]:
+        """The samples of an epoch, for all processes."""
+        return self._order(keyed_generator(self.seed, self.epoch, 0, type(self).__name__)).tolist()
 
     @abstractmethod
     def _order(self, generator: np.random.Generator) -> np.ndarray:
@@ -133,9 +148,9 @@ class SourceBalancedSampler(EpochSampler):
             source without samples.
 
     Example:
-        >>> sampler = SourceBalancedSampler(np.array([0, 0, 0, 1]), [1, 1])
-        >>> len(list(sampler))
-        4
+        >>> sampler = SourceBalancedSampler(np.array([0, 0, 0, 1]), [0, 1])
+        >>> list(sampler)[:2]
+        [Draw(sample=3, number=0), Draw(sample=3, number=1)]
     """
 
     def __init__(
@@ -166,6 +181,14 @@ class SourceBalancedSampler(EpochSampler):
     def _order(self, generator: np.random.Generator) -> np.ndarray:
         source = generator.choice(len(self._sizes), self.num_samples, p=self._probabilities)
         return self._members[self._starts[source] + generator.integers(self._sizes[source])]
+
+    def _whole(self) -> list[Draw]:
+        drawn: Counter[int] = Counter()
+        draws = []
+        for index in super()._whole():
+            draws.append(Draw(index, drawn[index]))
+            drawn[index] += 1
+        return draws
 
 
 class ClusterBalancedSampler(EpochSampler):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from .balance import Draw
 from .index import ClipIndex, FrameSetError, check_columns, column_batches
 from .randomness import keyed_generator
 from .sampling import RANDOM_STRIDE, centred_indices, online_indices, uniform_indices
@@ -47,6 +48,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             `"uniform_legacy"`: spread over the video, see `uniform_indices`.
         label: column with what to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and
             ones, a list of numbers a float32 vector.
+        on_unreadable: what becomes of a clip that cannot be decoded: `"stop"` raises; `"replace"` takes the next sample
+            that can be, in the order of the frame set, and notes the first in `unreadable`.
         drop_empty: frames whose list of classes is empty are no samples either, though they stay context. Published programs
             do so for CholecT50, also in the test, which raises its average precision.
         seed: of the run.
@@ -55,9 +58,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
         FrameSetError: columns are missing, or the rows are not sorted and complete.
         InputError: an option out of range, or a label column of another kind.
 
-    An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index` and `epoch`, the
-    keys of all further randomness; `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labelled frame,
-    which is the first with uniform sampling. Frames that cannot be decoded raise `VideoReadError`.
+    An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index`; `key` and
+    `epoch`, of which all further randomness is a function (`key` is `index`, unless the sample is drawn again: `Draw`);
+    `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labelled frame, which is the first with uniform
+    sampling. Frames that cannot be decoded raise `VideoReadError`.
 
     Example:
         >>> clips = ClipDataset(frame_set, num_frames=16, frame_stride=4, label="phase")  # doctest: +SKIP
@@ -73,8 +77,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         sampling: Sampling = "online",
         label: str | None = None,
         drop_empty: bool = False,
+        on_unreadable: Literal["stop", "replace"] = "stop",
         seed: int = 0,
     ) -> None:
+        if on_unreadable not in ("stop", "replace"):
+            raise InputError(f"on_unreadable is {on_unreadable!r}; it must be stop or replace")
         check_options(num_frames, frame_stride, sampling)
         check_columns(frame_set, ("image", "timestamp", *([label] if label else [])))
         self.num_frames, self.frame_stride, self.sampling, self.seed = num_frames, frame_stride, sampling, seed
@@ -85,20 +92,36 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self._table: Any = frame_set.with_format("arrow", columns=columns)
         self._rows = self._sample_rows(frame_set)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._replaces = on_unreadable == "replace"
+        self._unreadable = torch.zeros(len(self) if self._replaces else 0, dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int | Draw) -> dict[str, Any]:
+        index, number = index if isinstance(index, Draw) else Draw(int(index))
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
+        if not self._replaces:
+            return self._item(index, number)
+        for other in (*range(index, len(self)), *range(index)):
+            try:
+                return self._item(other, number)
+            except VideoReadError as error:
+                self._unreadable[other] = True
+                reason = error
+        raise VideoReadError(f"no sample can be decoded; the last: {reason}") from reason
+
+    def _item(self, index: int, number: int) -> dict[str, Any]:
         row = int(self._rows[index])
         video, frame = self.clip_index.locate(row)
-        frames = self.clip_frames(index)
+        key = index + number * len(self)
+        frames = self.clip_frames(index, key)
         facts = self._table[row]
         item = {
             "pixel_values": self._read(video, frames),
-            "index": int(index),
+            "index": index,
+            "key": key,
             "epoch": self.epoch,
             "source": self.clip_index.source_names[self.clip_index.sources[video]],
             "video_id": str(self.clip_index.video_ids[video]),
@@ -119,6 +142,17 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self._epoch.fill_(int(epoch))
 
     @property
+    def unreadable(self) -> list[int]:
+        """Samples that could not be decoded so far, in this process and its workers."""
+        return self._unreadable.nonzero().flatten().tolist()
+
+    def name(self, index: int) -> str:
+        """What people call a sample: source, video and frame."""
+        video, frame = self.clip_index.locate(int(self._rows[index]))
+        source = self.clip_index.source_names[self.clip_index.sources[video]]
+        return f"{source}/{self.clip_index.video_ids[video]} frame {frame}"
+
+    @property
     def sources(self) -> np.ndarray:
         """(samples,) int32: the source of each sample, an index into `clip_index.source_names`."""
         videos = np.searchsorted(self.clip_index.starts, self._rows, side="right") - 1
@@ -130,8 +164,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         feature = getattr(self._label_feature, "feature", self._label_feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
-    def clip_frames(self, index: int) -> list[int]:
-        """The frame indices of a sample's clip in its video, in the current epoch."""
+    def clip_frames(self, index: int, key: int | None = None) -> list[int]:
+        """The frame indices of a sample's clip in its video, in the current epoch; `key` as in an item."""
         video, frame = self.clip_index.locate(int(self._rows[index]))
         length = int(self.clip_index.lengths[video])
         if self.sampling == "centred":
@@ -140,7 +174,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return uniform_indices(length, self.num_frames, legacy=self.sampling == "uniform_legacy")
         generator = None
         if self.frame_stride == RANDOM_STRIDE:
-            generator = keyed_generator(self.seed, self.epoch, index, "stride")
+            generator = keyed_generator(self.seed, self.epoch, index if key is None else key, "stride")
         return online_indices(frame, self.num_frames, self.frame_stride, generator)
 
     def _sample_rows(self, frame_set: datasets.Dataset) -> np.ndarray:

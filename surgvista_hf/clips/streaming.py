@@ -38,7 +38,7 @@ class _Clip(NamedTuple):
 class StreamingClipDataset(IterableDataset[dict[str, Any]]):
     """Clips of a frame set that is streamed from its first row to its last.
 
-    Items are those of `ClipDataset`, picture for picture, with one difference: `index`, the key of further randomness, is a
+    Items are those of `ClipDataset`, picture for picture, with one difference: `index` and `key` are a
     number made from source, video and frame (`sample_key`), since the position in the whole set is not known while streaming.
     So the steps of stride -1 are other draws than those of `ClipDataset`.
 
@@ -221,9 +221,11 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             pictures.append(decoded[key])
         while len(decoded) > max(_DECODED, self.num_frames):
             decoded.popitem(last=False)
+        number = sample_key(source, video, clip.row["frame_index"])
         item = {
             "pixel_values": stack_pictures(pictures, video),
-            "index": sample_key(source, video, clip.row["frame_index"]),
+            "index": number,
+            "key": number,
             "epoch": self.epoch,
             "source": source,
             "video_id": video,

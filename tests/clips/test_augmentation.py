@@ -5,9 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from surgvista_hf.clips import MultiScaleCrop, normalize_clips
+from surgvista_hf.clips import MultiScaleCrop, RandomResizedCrop, normalize_clips
 from surgvista_hf.clips.augmentation import CropBox, crop_and_resize, crop_boxes, crop_sides
 from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation
 from surgvista_hf.modeling.errors_surgvista import InputError
@@ -25,7 +27,7 @@ def as_clip(frames: np.ndarray) -> torch.Tensor:
 
 
 def with_pillow(frames: np.ndarray, box: CropBox, size: int) -> np.ndarray:
-    left, top, width, height = box
+    left, top, width, height = box[:4]
     return np.stack(
         [
             np.asarray(
@@ -140,3 +142,22 @@ def test_crops_on_the_device_are_within_one_of_those_on_the_host(frames):
     host = crop(clips, epoch=0, indices=range(4))
     device = crop(clips.cuda(), epoch=0, indices=range(4))
     assert (host.int() - device.cpu().int()).abs().max() <= 1
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 10**6))
+def test_random_crops_lie_in_the_picture_with_the_asked_area_and_shape(width, height, index):
+    box = RandomResizedCrop(32).box(width, height, 0, index)
+    assert 0 <= box.left <= box.left + box.width <= width
+    assert 0 <= box.top <= box.top + box.height <= height
+    if min(width, height) >= 100 and max(width, height) <= 1.3 * min(width, height):
+        assert 0.29 <= box.width * box.height / (width * height) <= 1.0
+        assert 0.73 <= box.width / box.height <= 1.37
+
+
+def test_half_of_the_random_crops_are_flipped_and_a_flip_exchanges_left_and_right(frames):
+    crop = RandomResizedCrop(32)
+    flips = [crop.box(320, 240, 0, index).flip for index in range(1000)]
+    assert abs(np.mean(flips) - 0.5) < 0.05
+    box = CropBox(10, 10, 100, 80)
+    flipped = crop_and_resize(as_clip(frames), box._replace(flip=True), 32)
+    assert torch.equal(flipped, crop_and_resize(as_clip(frames), box, 32).flip(-1))

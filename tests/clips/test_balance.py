@@ -40,7 +40,7 @@ def test_quotas_by_hand():
 
 def test_sources_are_drawn_by_weight_and_their_samples_alike():
     sources = np.array([0] * 90 + [1] * 10 + [0] * 90 + [2] * 10)
-    drawn = np.array(list(SourceBalancedSampler(sources, [2, 1, 1], num_samples=40_000)))
+    drawn = np.array([draw.sample for draw in SourceBalancedSampler(sources, [2, 1, 1], num_samples=40_000)])
     assert np.abs(np.bincount(sources[drawn]) / len(drawn) - [0.5, 0.25, 0.25]).max() < 0.015
     for source in range(3):
         members = np.flatnonzero(sources == source)
@@ -50,7 +50,18 @@ def test_sources_are_drawn_by_weight_and_their_samples_alike():
 
 def test_a_source_of_no_weight_is_never_drawn():
     sources = np.repeat([0, 1], 50)
-    assert set(sources[list(SourceBalancedSampler(sources, [0, 1]))]) == {1}
+    assert {int(sources[draw.sample]) for draw in SourceBalancedSampler(sources, [0, 1])} == {1}
+
+
+def test_every_draw_of_an_epoch_is_told_apart_and_counted_over_all_processes():
+    sources = np.repeat([0, 1], [40, 4])
+    whole = list(SourceBalancedSampler(sources, [1, 1]))
+    assert len(set(whole)) == len(whole) == 44
+    for sample in {draw.sample for draw in whole}:
+        numbers = [draw.number for draw in whole if draw.sample == sample]
+        assert numbers == list(range(len(numbers)))
+    shares = [list(SourceBalancedSampler(sources, [1, 1], num_replicas=2, rank=rank)) for rank in (0, 1)]
+    assert [draw for pair in zip(*shares, strict=True) for draw in pair] == whole
 
 
 @settings(max_examples=40, deadline=None)

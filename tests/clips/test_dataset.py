@@ -254,6 +254,14 @@ def test_samples_end_where_the_data_set_ends(corpus):
         ClipDataset(corpus)[len(corpus)]
 
 
+def test_a_set_without_a_readable_clip_is_an_error_and_so_is_an_unknown_policy():
+    table = [{**row, "image": {"bytes": b"text", "path": None}} for row in rows("a", [3])]
+    with pytest.raises(VideoReadError, match="no sample can be decoded"):
+        ClipDataset(from_rows(table), num_frames=2, frame_stride=1, on_unreadable="replace")[1]
+    with pytest.raises(InputError, match="stop or replace"):
+        ClipDataset(from_rows(table), on_unreadable="ignore")
+
+
 @pytest.mark.usefixtures("decoder")
 @pytest.mark.parametrize(
     "data",

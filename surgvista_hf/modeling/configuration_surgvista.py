@@ -37,9 +37,11 @@ class SurgVistaConfig(PreTrainedConfig):
         hidden_dropout_prob, attention_probs_dropout_prob: dropout rates.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first. The published recipes
             use 0.1.
+        initialization: `"xavier"` as SurgVISTA, or `"normal"` as V-JEPA: all matrices with standard deviation
+            `initializer_range`, mask tokens 0.
         initializer_range: standard deviation of the mask tokens and of the classifier before `classifier_init_scale`.
-        position_embedding_type: `"sincos_3d"` (SurgVISTA, MVD) or `"sincos_1d"` (one interleaved sinusoid over all
-            tokens: VideoMAE, UMT, image models).
+        position_embedding_type: `"sincos_3d"` (SurgVISTA, MVD), `"sincos_3d_equal"` (a third of the columns an axis: V-JEPA 1)
+            or `"sincos_1d"` (one interleaved sinusoid over all tokens: VideoMAE, UMT, image models).
         mask_ratio: share of masked tokens.
         mask_type: `"tube"`, the same places in every slice, or `"random"`, places anywhere.
         video_loss_weight, image_loss_weight: weights of the two losses.
@@ -84,8 +86,9 @@ class SurgVistaConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
     drop_path_rate: float | int = 0.0
+    initialization: Literal["xavier", "normal"] = "xavier"
     initializer_range: float = 0.02
-    position_embedding_type: Literal["sincos_3d", "sincos_1d"] = "sincos_3d"
+    position_embedding_type: Literal["sincos_3d", "sincos_3d_equal", "sincos_1d"] = "sincos_3d"
     mask_ratio: float | int = 0.85
     mask_type: Literal["tube", "random"] = "tube"
     video_loss_weight: float | int = 1.0

@@ -130,8 +130,27 @@ def sincos_1d_table(grid: Grid, width: int, device: torch.device | None = None) 
     return torch.from_numpy(table.astype(np.float32)).to(device)
 
 
+def sincos_3d_equal_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
+    """Fixed 3-D position table of V-JEPA 1 (arXiv 2404.08471): a third of the columns encode the slice, the row, the column.
+
+    Args:
+        grid: slices, rows and columns of tokens.
+        width: columns of the table. Thirds are rounded up to even numbers, and the last is cut.
+        device: where the table is wanted.
+
+    Returns:
+        (slices · rows · columns, width), fp32.
+    """
+    third = 2 * -(-width // 6)
+    axes = [_concatenated_sinusoid(length, third, device) for length in grid]
+    shapes = [[-1 if place == axis else 1 for place in range(3)] + [third] for axis in range(3)]
+    parts = [part.view(shape).expand(*grid, -1) for part, shape in zip(axes, shapes, strict=True)]
+    return torch.cat(parts, dim=-1).flatten(0, 2)[:, :width].contiguous()
+
+
 POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Tensor]] = {
     "sincos_3d": sincos_3d_table,
+    "sincos_3d_equal": sincos_3d_equal_table,
     "sincos_1d": sincos_1d_table,
 }
 
@@ -449,8 +468,8 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
         elif isinstance(module, SurgVistaPositions):
             init.copy_(module.table, module.compute(module.grid, module.table.device))
         elif isinstance(module, SurgVistaDecoder):
-            std = self.config.initializer_range
-            init.trunc_normal_(module.mask_token, std=std, a=-std, b=std)
+            std = self.config.initializer_range if self.config.initialization == "xavier" else 0.0
+            init.trunc_normal_(module.mask_token, std=std, a=-std, b=std) if std else init.zeros_(module.mask_token)
         elif isinstance(module, SurgVistaForPreTraining):
             init.copy_(module.pixel_mean, torch.tensor(self.config.image_mean)[:, None])
             init.copy_(module.pixel_std, torch.tensor(self.config.image_std)[:, None])
@@ -458,7 +477,9 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
     def _init_linear(self, linear: nn.Linear) -> None:
         # transformers does not visit modules of foreign packages that own no tensors, so the layer itself says what it is.
         scheme = getattr(linear, "init_scheme", None)
-        if scheme == "fused":
+        if self.config.initialization == "normal" and scheme != "classifier":
+            init.trunc_normal_(linear.weight, std=self.config.initializer_range)
+        elif scheme == "fused":
             bound = (6 / (linear.in_features + 3 * linear.out_features)) ** 0.5
             init.uniform_(linear.weight, -bound, bound)
         elif scheme == "convolution":
@@ -579,14 +600,22 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
         config: the configuration.
         width, num_layers, num_heads: size of the decoder.
         output_size: what it predicts of a token.
+        num_mask_tokens: kinds of mask tokens.
     """
 
     def __init__(
-        self, config: SurgVistaConfig, *, width: int, num_layers: int, num_heads: int, output_size: int
+        self,
+        config: SurgVistaConfig,
+        *,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        output_size: int,
+        num_mask_tokens: int = 1,
     ) -> None:
         super().__init__(config)
         self.projection = nn.Linear(config.hidden_size, width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.mask_token = nn.Parameter(torch.zeros(num_mask_tokens, 1, width))
         self.positions = SurgVistaPositions(config, width)
         self.encoder = SurgVistaEncoder(config, width, num_layers, num_heads)
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -604,6 +633,7 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
         visible_indices: torch.Tensor,
         masked_indices: torch.Tensor,
         grid: Grid,
+        mask_token: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SurgVistaDecoderOutput:
         """Decodes.
@@ -612,13 +642,14 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
             visible_tokens: the encoder's output (B, V, D).
             visible_indices, masked_indices: places of the tokens, (B, V) and (B, M), ascending.
             grid: slices, rows and columns of tokens.
+            mask_token: which kind stands for the masked tokens.
 
         Returns:
             `logits` (B, M, output size); of all tokens when none is masked.
         """
         visible = self.projection(visible_tokens)
         positions = self.positions(grid).to(visible.dtype)
-        masked = self.mask_token + positions[masked_indices]
+        masked = self.mask_token[mask_token] + positions[masked_indices]
         hidden_states = self.encoder(torch.cat([visible + positions[visible_indices], masked], dim=1))
         num_masked = masked_indices.shape[1]
         # The reference predicts every token when nothing is masked; -0 keeps all of them.
@@ -828,7 +859,10 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
     """
 
     # The final norm of a pre-trained encoder has no place here: the recipe normalises after pooling.
-    _keys_to_ignore_on_load_unexpected = [r"^(surgvista\.)?layernorm\.", r"^(video|image)_decoder\."]
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(surgvista\.)?layernorm\.",
+        r"^(video_decoder|image_decoder|predictor|target_encoder)\.",
+    ]
 
     def __init__(self, config: SurgVistaConfig) -> None:
         super().__init__(config)

@@ -25,20 +25,28 @@ if TYPE_CHECKING:
     from .modeling.modeling_surgvista import SurgVistaModel as SurgVistaModel
     from .modeling.video_processing_surgvista import SurgVistaVideoProcessor as SurgVistaVideoProcessor
     from .trainers.arguments import PretrainingArguments as PretrainingArguments
-    from .trainers.pretraining import SurgVistaPretrainer as SurgVistaPretrainer
+    from .trainers.jepa import JepaArguments as JepaArguments
+    from .trainers.jepa import JepaPretrainer as JepaPretrainer
+    from .trainers.mae import MaeArguments as MaeArguments
+    from .trainers.mae import MaePretrainer as MaePretrainer
+    from .trainers.surgvista import SurgVistaPretrainer as SurgVistaPretrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClipDataset": "clips",
     "InputError": "modeling.errors_surgvista",
+    "JepaArguments": "trainers.jepa",
+    "JepaPretrainer": "trainers.jepa",
+    "MaeArguments": "trainers.mae",
+    "MaePretrainer": "trainers.mae",
     "PretrainingArguments": "trainers.arguments",
     "SurgVistaConfig": "modeling.configuration_surgvista",
     "SurgVistaError": "modeling.errors_surgvista",
     "SurgVistaForPreTraining": "modeling.modeling_surgvista",
     "SurgVistaForVideoClassification": "modeling.modeling_surgvista",
     "SurgVistaModel": "modeling.modeling_surgvista",
-    "SurgVistaPretrainer": "trainers.pretraining",
+    "SurgVistaPretrainer": "trainers.surgvista",
     "SurgVistaVideoProcessor": "modeling.video_processing_surgvista",
     "SurgicalVideoPredictor": "inference",
     "VideoReadError": "modeling.errors_surgvista",

@@ -19,8 +19,19 @@ class PretrainingArguments(TrainingArguments):
     base_min_learning_rate: float = field(default=1e-4, metadata={"help": "floor of the schedule for a batch of 256"})
     learning_rate: float = field(default=0.0, metadata={"help": "peak learning rate; 0: from base_learning_rate"})
     warmup_epochs: float = field(default=40.0, metadata={"help": "epochs of linear warm-up"})
+    warmup_start: float = field(default=0.0, metadata={"help": "share of the peak that the warm-up starts from"})
+    cooldown_epochs: float | None = field(
+        default=None,
+        metadata={"help": "plateau at the peak, then a line to the floor in so many epochs; none: a cosine"},
+    )
+    schedule_stretch: float = field(
+        default=1.0, metadata={"help": "the schedule is longer than the run by this factor"}
+    )
     num_train_epochs: float = field(default=201.0, metadata={"help": "passes over all clips"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors and biases do not decay"})
+    final_weight_decay: float | None = field(
+        default=None, metadata={"help": "weight decay at the end of a cosine; none: it is constant"}
+    )
     decay_mask_tokens: bool = field(default=True, metadata={"help": "decay mask tokens, as published by mistake"})
     adam_beta2: float = field(default=0.95, metadata={"help": "second moment of AdamW"})
     max_grad_norm: float = field(default=0.0, metadata={"help": "gradients are not clipped"})
@@ -31,9 +42,16 @@ class PretrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warmup_epochs < 0 or self.warmup_epochs > self.num_train_epochs:
+        whole = self.num_train_epochs
+        if self.warmup_epochs < 0 or self.warmup_epochs + (self.cooldown_epochs or 0) > whole:
             raise InputError(
-                f"warmup_epochs is {self.warmup_epochs}; it must lie in 0 … {self.num_train_epochs} epochs"
+                f"warmup_epochs {self.warmup_epochs} and cooldown_epochs {self.cooldown_epochs or 0} do not fit into "
+                f"{whole} epochs"
+            )
+        if not 0 <= self.warmup_start <= 1 or self.schedule_stretch < 1:
+            raise InputError(
+                f"warmup_start is {self.warmup_start} and schedule_stretch {self.schedule_stretch}; a share of 0 … 1 and a "
+                "factor of at least 1 are needed"
             )
         if not 0 <= self.base_min_learning_rate <= self.base_learning_rate:
             raise InputError(

@@ -5,21 +5,23 @@ uninterrupted one; what PyTorch's global generator holds plays no part.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 
 from ..clips import ClipDataset, ShuffledSampler
+from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..util.files import atomic_file
 from .arguments import PretrainingArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
-from .schedule import parameter_groups, warmup_cosine
+from .schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
 
 _SHOWN = 8
 
@@ -47,7 +49,15 @@ class _Epochs(TrainerCallback):
                 listener.set_epoch(int(state.epoch or 0))
 
 
-class ClipTrainer(Trainer):
+class _WeightDecay(TrainerCallback):
+    """Moves the weight decay along its cosine."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        progress = state.global_step / (state.max_steps * args.schedule_stretch)
+        optimizer.param_groups[0]["weight_decay"] = cosine(args.weight_decay, args.final_weight_decay, progress)
+
+
+class ClipTrainer(Trainer, ABC):
     """A `Trainer` whose samples are clips of a frame set. Subclasses say what the loss of a batch is (`clip_loss`).
 
     Args:
@@ -72,31 +82,33 @@ class ClipTrainer(Trainer):
         train_dataset: ClipDataset,
         *,
         data_collator: Callable[[list[Any]], dict[str, Any]],
-        sampler: Sampler[int] | None = None,
+        sampler: EpochSampler | None = None,
         **kwargs: Any,
     ) -> None:
-        if len(train_dataset) < args.total_batch:
-            raise InputError(f"one update needs {args.total_batch} clips; the frame set gives {len(train_dataset)}")
         self.sampler = sampler or ShuffledSampler(len(train_dataset), seed=args.seed)
+        if len(self.sampler) < args.total_batch:
+            raise InputError(f"one update needs {args.total_batch} clips; an epoch has {len(self.sampler)}")
         super().__init__(model, args, data_collator=data_collator, train_dataset=train_dataset, **kwargs)
         self.model_accepts_loss_kwargs = (
             False  # the loss is a mean: accumulated ones are divided (both versions need it)
         )
         self.add_callback(_Epochs(train_dataset, self.sampler))
+        if args.final_weight_decay is not None:
+            self.add_callback(_WeightDecay)
         self._sums: dict[str, torch.Tensor] = {}
         self._batches = self._clips = 0
         self._waited, self._since = 0.0, time.perf_counter()
         self._bad: torch.Tensor | None = None
 
+    @abstractmethod
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch on the device, and its parts for the log."""
-        raise NotImplementedError
+        """The loss of a batch on the device, and further figures for the log: `loss_…` for parts of the loss."""
 
     # ------------------------------------------------------------------------------------------- data
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return self.sampler
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
@@ -121,13 +133,16 @@ class ClipTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
-            steps_per_epoch = num_training_steps / self.args.num_train_epochs
-            factor = partial(
-                warmup_cosine,
-                warmup_steps=round(self.args.warmup_epochs * steps_per_epoch),
-                total_steps=num_training_steps,
-                floor=self.args.floor,
-            )
+            args, steps_per_epoch = self.args, num_training_steps / self.args.num_train_epochs
+            shape: dict[str, Any] = {
+                "warmup_steps": round(args.warmup_epochs * steps_per_epoch),
+                "total_steps": round(num_training_steps * args.schedule_stretch),
+                "floor": args.floor,
+                "start": args.warmup_start,
+            }
+            factor = partial(warmup_cosine, **shape)
+            if args.cooldown_epochs is not None:
+                factor = partial(warmup_plateau, cooldown_steps=round(args.cooldown_epochs * steps_per_epoch), **shape)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), factor)
         return self.lr_scheduler
 
@@ -160,21 +175,17 @@ class ClipTrainer(Trainer):
         """
         if self._bad is None or not bool((self._bad >= 0).any()):
             return
-        clips = [self._name(int(index)) for index in self._bad.tolist()]
+        clips = [self.train_dataset.name(index) for index in self._bad.tolist()]
         raise NonFiniteLossError(
             f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
             f"{', '.join(clips[:_SHOWN])}{' …' if len(clips) > _SHOWN else ''}. Look at these clips; if they are sound, lower "
             "the learning rate or lengthen the warm-up. The last complete checkpoint is from before"
         )
 
-    def _name(self, index: int) -> str:
-        item = self.train_dataset[index]
-        return f"{item['source']}/{item['video_id']} frame {item['frame_index']}"
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._batches:
             self.check_finite()
-            logs = {**logs, **self._means()}
+            logs = {**logs, **self._means(), **self._replaced()}
         super().log(logs, start_time)
 
     def _means(self) -> dict[str, float]:
@@ -183,14 +194,22 @@ class ClipTrainer(Trainer):
         values = torch.stack([self._sums[name] for name in names]) / self._batches
         values = self.accelerator.gather(values[None]).mean(dim=0)
         elapsed = max(time.perf_counter() - self._since, 1e-9)
-        figures = {
-            f"loss_{name}" if name != "loss" else name: float(value) for name, value in zip(names, values, strict=True)
-        }
+        figures = {name: float(value) for name, value in zip(names, values, strict=True)}
         figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
         figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
         self._sums, self._batches, self._clips = {}, 0, 0
         self._waited, self._since = 0.0, time.perf_counter()
         return figures
+
+    def _replaced(self) -> dict[str, float]:
+        """How many clips could not be decoded; which, is written beside the run."""
+        found = self.train_dataset.unreadable
+        count = int(self.accelerator.gather(torch.tensor([len(found)], device=self.args.device)).sum())
+        if found:
+            path = Path(str(self.args.output_dir)) / f"unreadable_clips_{self.args.process_index}.txt"
+            with atomic_file(path) as temporary:
+                temporary.write_text("".join(f"{self.train_dataset.name(index)}\n" for index in found))
+        return {"unreadable_clips": count} if count else {}
 
     # ------------------------------------------------------------------------------------------- checkpoints
 

@@ -6,28 +6,29 @@ A run goes on where it stopped: the same command resumes from the newest complet
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from ..clips import ClipDataset, SourceBalancedSampler, temperature_weights
+from ..clips.balance import EpochSampler
+from ..datasets_scripts.builder import some
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
-from ..modeling.configuration_surgvista import SurgVistaConfig
 from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.modeling_surgvista import SurgVistaForPreTraining
-from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from .arguments import PretrainingArguments
 from .base import end_processes
-from .pretraining import SurgVistaPretrainer
-from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe
+from .objectives import OBJECTIVES
+from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe, model_class
 from .teachers import ImageTeacher
 
+logger = logging.get_logger(__name__)
 _COLUMNS = ["source", "video_id", "frame_index", "timestamp", "image"]
 
 
@@ -50,20 +51,15 @@ def pretrain(recipe: Recipe) -> Path:
     args = build_arguments(recipe)
     torch.manual_seed(args.seed)
     model = build_model(recipe)
-    clips = build_clips(recipe.data, model.config.num_frames, args.seed)
-    teacher = build_teacher(recipe.teacher) if recipe.teacher else None
-    processor = SurgVistaVideoProcessor(
-        size=dict(zip(("height", "width"), model.config.frame_size, strict=True)),
-        num_frames=model.config.num_frames,
-        frame_stride=max(recipe.data.frame_stride, 1),
-    )
-    trainer = SurgVistaPretrainer(
+    objective: Any = OBJECTIVES[recipe.objective]
+    clips = build_clips(recipe.data, clip_length(model.config), args.seed)
+    trainer = objective(
         model,
         args,
         clips,
-        teacher=teacher,
         sampler=build_sampler(recipe.data, clips, args.seed),
-        processing_class=processor,
+        processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
+        **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
     )
     trainer.train(resume_from_checkpoint=True)
     folder = Path(str(args.output_dir)) / "model"
@@ -74,20 +70,32 @@ def pretrain(recipe: Recipe) -> Path:
 def build_arguments(recipe: Recipe) -> PretrainingArguments:
     """The trainer's arguments, or why this machine or the trainer refuses them."""
     try:
-        return PretrainingArguments(**recipe.training)
+        return OBJECTIVES[recipe.objective].arguments_class(**recipe.training)
     except SurgVistaError:
         raise
     except (TypeError, ValueError, ImportError) as error:
         raise RecipeError(f"training cannot be set up like this: {error}") from error
 
 
-def build_model(recipe: Recipe) -> SurgVistaForPreTraining:
-    """The student, fresh or from a checkpoint."""
+def build_model(recipe: Recipe) -> PreTrainedModel:
+    """What is trained, fresh or from a checkpoint."""
     changes = dict(recipe.model)
+    changes.pop("model_type", None)
     start = changes.pop("from_pretrained", None)
-    if start:
-        return SurgVistaForPreTraining.from_pretrained(start, **changes)
-    return SurgVistaForPreTraining(SurgVistaConfig(**changes))
+    kind = model_class(recipe.objective, recipe.model)
+    try:
+        if start:
+            return cast(PreTrainedModel, kind.from_pretrained(start, **changes))
+        return cast(PreTrainedModel, kind(kind.config_class(**changes)))
+    except SurgVistaError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        raise RecipeError(f"the model cannot be built like this: {error}") from error
+
+
+def clip_length(config: PreTrainedConfig) -> int:
+    """Frames of a clip; V-JEPA 2's configuration has a name of its own for it."""
+    return int(getattr(config, "num_frames", None) or config.frames_per_clip)
 
 
 def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
@@ -105,15 +113,32 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
-    return ClipDataset(corpus, num_frames=num_frames, frame_stride=data.frame_stride, seed=seed)
+    return ClipDataset(
+        corpus,
+        num_frames=num_frames,
+        frame_stride=data.frame_stride,
+        on_unreadable=data.on_unreadable,
+        seed=seed,
+    )
 
 
-def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> Sampler[int] | None:
-    """Sources in proportion to a power of their sizes, if the recipe balances them."""
+def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampler | None:
+    """Sources by their weights, if the recipe balances them."""
     if data.balance is None:
         return None
-    sizes = np.bincount(clips.sources, minlength=len(clips.clip_index.source_names))
-    return SourceBalancedSampler(clips.sources, temperature_weights(sizes, data.balance), seed=seed)
+    names = list(clips.clip_index.source_names)
+    if isinstance(data.balance, Mapping):
+        if set(data.balance) != set(names):
+            raise RecipeError(
+                f"data.balance has weights for {some(sorted(data.balance))}; the sources are {some(names)}"
+            )
+        weights = np.array([data.balance[name] for name in names], np.float64)
+    else:
+        weights = temperature_weights(np.bincount(clips.sources, minlength=len(names)), data.balance)
+    sampler = SourceBalancedSampler(clips.sources, weights, num_samples=data.clips_per_epoch, seed=seed)
+    shares = (f"{name} {share:.1%}" for name, share in zip(names, weights / weights.sum(), strict=True))
+    logger.info("shares of the sources: %s", ", ".join(shares))
+    return sampler
 
 
 def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import yaml
 
-from ..modeling.configuration_surgvista import SurgVistaConfig
 from ..modeling.errors_surgvista import InputError
-from .arguments import PretrainingArguments
+from .objectives import OBJECTIVES
 
-SECTIONS = ("model", "teacher", "data", "training")
-_ROOM = "recipes"
+SECTIONS = ("objective", "model", "teacher", "data", "training")
+_RECIPES, _LAUNCH = "recipes", "launch"
 
 
 class RecipeError(InputError):
@@ -54,7 +53,9 @@ class DataRecipe:
         root: folder that relative `data_dir`s lie in.
         frame_stride: frames between two frames of a clip.
         balance: `None`: every clip once an epoch; a number from 0 to 1: sources drawn in proportion to their sizes to this
-            power.
+            power; or a weight for each source by its name.
+        clips_per_epoch: draws of an epoch when sources are balanced; by default as many as there are clips.
+        on_unreadable: `"stop"` or `"replace"`; see `ClipDataset`.
         tested_on: benchmarks whose test videos must not be in the corpus.
         on_overlap: `"error"` or `"warn"`.
     """
@@ -62,7 +63,9 @@ class DataRecipe:
     sources: tuple[SourceRecipe, ...]
     root: str = "."
     frame_stride: int = 4
-    balance: float | None = None
+    balance: float | Mapping[str, float] | None = None
+    clips_per_epoch: int | None = None
+    on_unreadable: Literal["stop", "replace"] = "stop"
     tested_on: tuple[TestRecipe, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
@@ -83,12 +86,15 @@ class Recipe:
 
     Args:
         data: corpus.
-        model: fields of `SurgVistaConfig` that differ from the base model, or `from_pretrained`.
-        teacher: image teacher; `None`: a masked autoencoder.
-        training: fields of `PretrainingArguments`.
+        objective: see `objectives.OBJECTIVES`.
+        model: fields of the model's configuration that differ from its defaults; or `from_pretrained`; `model_type` where an
+            objective has several.
+        teacher: image teacher of the objective `surgvista`; `None`: a masked autoencoder.
+        training: fields of the objective's arguments.
     """
 
     data: DataRecipe
+    objective: str = "surgvista"
     model: Mapping[str, Any] = field(default_factory=dict)
     teacher: TeacherRecipe | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -96,8 +102,24 @@ class Recipe:
 
 def bundled_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files(__package__).joinpath(_ROOM)
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return sorted(name.removesuffix(".yaml") for name in _files(_RECIPES))
+
+
+def bundled_text(name: str) -> str:
+    """A recipe of the package, or a file for launching one: configurations for accelerate, and a SLURM script.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    known = {Path(file).stem: (room, file) for room in (_LAUNCH, _RECIPES) for file in _files(room)}
+    if name not in known:
+        raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
+    room, file = known[name]
+    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
+
+
+def _files(room: str) -> list[str]:
+    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -121,18 +143,33 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(content, override)
     _check_keys("the recipe", content, SECTIONS)
-    model, training = content.get("model") or {}, content.get("training") or {}
-    _check_keys("model", model, ("from_pretrained", *_fields(SurgVistaConfig)))
-    _check_keys("training", training, [entry.name for entry in fields(PretrainingArguments) if entry.init])
+    objective = content.get("objective") or "surgvista"
+    _check_keys("the list of objectives", {objective: None}, list(OBJECTIVES))
+    trainer = OBJECTIVES[objective]
+    model, training, teacher = (content.get(name) or {} for name in ("model", "training", "teacher"))
+    known = _fields(model_class(objective, model).config_class)
+    _check_keys("model", model, ("from_pretrained", "model_type", *known))
+    _check_keys("training", training, [entry.name for entry in fields(trainer.arguments_class) if entry.init])
     if "output_dir" not in training:
         raise RecipeError("training.output_dir is missing: the folder of the run")
-    teacher = content.get("teacher")
+    if teacher and not trainer.takes_teacher:
+        raise RecipeError(f"the objective {objective} has no teacher: set teacher to null")
     return Recipe(
         _data(content.get("data") or {}),
+        objective,
         model,
         _build(TeacherRecipe, "teacher", teacher) if teacher else None,
         training,
     )
+
+
+def model_class(objective: str, model: Any) -> Any:
+    """The class of the model that the section `model` describes."""
+    known = OBJECTIVES[objective].models
+    name = model.get("model_type") if isinstance(model, dict) else None
+    if name is not None and name not in known:
+        raise RecipeError(f"the objective {objective} trains models of type {' or '.join(known)}, not {name!r}")
+    return known[name or next(iter(known))]
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -140,7 +177,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     if path.is_file():
         text = path.read_text(encoding="utf-8")
     elif str(source) in bundled_recipes():
-        text = resources.files(__package__).joinpath(_ROOM, f"{source}.yaml").read_text(encoding="utf-8")
+        text = bundled_text(str(source))
     else:
         raise RecipeError(f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes())}")
     try:

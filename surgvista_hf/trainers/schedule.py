@@ -1,4 +1,4 @@
-"""The learning rate over a run, and which parameters decay, as published for SurgVISTA (arXiv 2506.02692)."""
+"""Learning rate and weight decay over a run, and which parameters decay, as published for SurgVISTA and V-JEPA."""
 
 import math
 from collections.abc import Iterable
@@ -9,14 +9,15 @@ import torch
 _UNDECAYED_NAMES = ("pos_embed", "cls_token", "mask_token")
 
 
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float) -> float:
-    """The share of the peak learning rate at a step: a line from 0 to 1, both included, then half a cosine towards the floor.
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float, start: float = 0.0) -> float:
+    """The share of the peak learning rate at a step: a line from `start` to 1, both included, then half a cosine to the floor.
 
     Args:
         step: from 0.
         warmup_steps: W; step W - 1 is the first at the peak.
-        total_steps: of the run.
+        total_steps: of the schedule.
         floor: share of the peak that the cosine ends just above, 0-1.
+        start: share of the peak at step 0, 0-1.
 
     Returns:
         The share.
@@ -26,9 +27,32 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float) 
         [0.0, 0.5, 1.0, 1.0, 0.875, 0.625]
     """
     if step < warmup_steps:
-        return step / max(warmup_steps - 1, 1) if warmup_steps > 1 else 1.0
-    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return _warmup(step, warmup_steps, start)
+    return cosine(1.0, floor, (step - warmup_steps) / max(total_steps - warmup_steps, 1))
+
+
+def warmup_plateau(
+    step: int, warmup_steps: int, cooldown_steps: int, total_steps: int, floor: float, start: float = 0.0
+) -> float:
+    """As `warmup_cosine`, but it stays at the peak and falls along a line in the last `cooldown_steps` (V-JEPA 2).
+
+    Example:
+        >>> [warmup_plateau(step, 2, 2, 6, 0.0) for step in range(6)]
+        [0.0, 1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup_steps:
+        return _warmup(step, warmup_steps, start)
+    into = max(step + 1 - (total_steps - cooldown_steps), 0)
+    return 1.0 - (1.0 - floor) * min(into / max(cooldown_steps, 1), 1.0)
+
+
+def cosine(first: float, last: float, progress: float) -> float:
+    """From `first` at progress 0 to `last` at 1, along half a cosine."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _warmup(step: int, steps: int, start: float) -> float:
+    return start + (1 - start) * step / (steps - 1) if steps > 1 else 1.0
 
 
 def parameter_groups(

@@ -8,18 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, VideoMAEConfig, VideoMAEForPreTraining
 
-from surgvista_hf import SurgVistaForPreTraining
+from surgvista_hf import ClipDataset, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.clips import MultiScaleCrop
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 from surgvista_hf.trainers.base import NonFiniteLossError
 from surgvista_hf.trainers.checkpoints import MARK, complete_checkpoints
-from surgvista_hf.trainers.pretraining import MaePretrainer, SurgVistaPretrainer
 from surgvista_hf.trainers.schedule import parameter_groups
+from surgvista_hf.trainers.surgvista import SurgVistaPretrainer
 
 from ..modeling import golden
 from . import tiny
@@ -34,32 +34,16 @@ def run(output: Path, frame_set: Path, **changes: object) -> list[dict[str, floa
     return trainer.state.log_history
 
 
-def stops(step: int | None) -> list[TrainerCallback]:
-    """Ends a run after a step."""
-
-    class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step == step
-
-    return [Stop()]
-
-
 def run_until(step: int, frame_set: Path, output: Path) -> None:
     """Trains and stops after a step, as a user does with Ctrl-C."""
     trainer = tiny.trainer(frame_set, output)
-    trainer.add_callback(stops(step)[0])
+    trainer.add_callback(tiny.stops(step)[0])
     trainer.train()
 
 
 def losses(history: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
     names = ("loss", "loss_video", "loss_image", "learning_rate")
     return {int(line["step"]): tuple(line[name] for name in names) for line in history if "loss" in line}
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = tiny.final_weights(one), tiny.final_weights(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +70,7 @@ def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(fra
     trainer.teacher = lambda clips, grid: numbers["io.teacher_features_all"]
     count = len(numbers["io.mask"])
     batch = {
-        "bool_masked_pos": numbers["io.mask"],
+        "masks": {"bool_masked_pos": numbers["io.mask"]},
         "drop_path_keys": torch.arange(count),
         "index": torch.arange(count),
     }
@@ -119,7 +103,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
         for batch in batches[update * accumulation : (update + 1) * accumulation]:
             clips = trainer.prepared(batch)
             student.set_drop_path_keys(batch["drop_path_keys"])
-            output = student(clips, batch["bool_masked_pos"], teacher(clips, trainer.shape.grid))
+            output = student(clips, batch["masks"]["bool_masked_pos"], teacher(clips, trainer.shape.grid))
             (output.loss / accumulation).backward()
         for group in optimizer.param_groups:
             group["lr"] = rates[update]
@@ -136,7 +120,7 @@ def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
     clips = trainer.prepared(batch)
     assert clips.shape == (2, 4, 3, 32, 32)
     assert torch.equal(clips, trainer.prepared(swapped).flip(0))
-    assert torch.equal(batch["bool_masked_pos"], swapped["bool_masked_pos"].flip(0))
+    assert torch.equal(batch["masks"]["bool_masked_pos"], swapped["masks"]["bool_masked_pos"].flip(0))
     assert torch.equal(batch["drop_path_keys"], swapped["drop_path_keys"].flip(0))
     assert batch["boxes"][0] == list(MultiScaleCrop(32, 42).box(64, 48, 0, 5))
 
@@ -159,12 +143,12 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     output, table = whole
     resumed = losses(history)
     assert {step: resumed[step] for step in range(5, STEPS + 1)} == {step: table[step] for step in range(5, STEPS + 1)}
-    assert_same_weights(tmp_path, output)
+    tiny.assert_same_weights(tmp_path, output)
 
 
 def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
     assert losses(run(tmp_path, frame_set, dataloader_num_workers=2)) == whole[1]
-    assert_same_weights(tmp_path, whole[0])
+    tiny.assert_same_weights(tmp_path, whole[0])
 
 
 def program(frame_set: Path, output: Path, *words: str, launcher: tuple[str, ...] = ()) -> list[str]:
@@ -185,7 +169,7 @@ def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_
     process.wait()
     assert (output / moment).exists()
     run(output, frame_set)
-    assert_same_weights(output, whole[0])
+    tiny.assert_same_weights(output, whole[0])
     assert [path.name for path in complete_checkpoints(output)][-1] == f"checkpoint-{STEPS}"
 
 
@@ -195,7 +179,7 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(whole, frame_set, tmp
     (tmp_path / "checkpoint-8" / "model.safetensors").write_bytes(b"half")
     trainer = tiny.trainer(frame_set, tmp_path)
     trainer.train(resume_from_checkpoint=True)
-    assert_same_weights(tmp_path, whole[0])
+    tiny.assert_same_weights(tmp_path, whole[0])
 
 
 @pytest.mark.slow
@@ -264,25 +248,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, 
     )
 
 
-def test_a_frame_that_cannot_be_read_stops_the_run_and_is_named(frame_set, tmp_path):
-    trainer = tiny.trainer(frame_set, tmp_path, per_device_train_batch_size=30)
-    rows = [dict(row) for row in trainer.train_dataset._table.with_format(None).cast_column("image", _undecoded())]
+def with_a_broken_frame(frame_set: Path, **options: str) -> ClipDataset:
+    """The frame set with row 31, frame 11 of its second video, made unreadable."""
+    whole = load_frame_set("synthetic", frame_set, "all")
+    rows = [dict(row) for row in whole.cast_column("image", datasets.Image(decode=False))]
     rows[31]["image"] = {"bytes": b"\xff\xd8\xffnot a picture", "path": None}
-    import datasets
+    broken = datasets.Dataset.from_list(rows, features=whole.features)
+    return ClipDataset(broken, num_frames=4, frame_stride=2, **options)
 
-    from surgvista_hf import ClipDataset
 
-    features = trainer.train_dataset._table.features
-    bad = ClipDataset(datasets.Dataset.from_list(rows, features=features), num_frames=4, frame_stride=2)
-    trainer = SurgVistaPretrainer(tiny.model(), tiny.arguments(tmp_path), bad)
-    with pytest.raises(VideoReadError, match="of video operation_000001 cannot be decoded"):
+def test_a_frame_that_cannot_be_read_stops_the_run_and_is_named(frame_set, tmp_path):
+    clips = with_a_broken_frame(frame_set)
+    trainer = SurgVistaPretrainer(tiny.model(), tiny.arguments(tmp_path, per_device_train_batch_size=30), clips)
+    with pytest.raises(VideoReadError, match="frame 11 of video operation_000001 cannot be decoded"):
         trainer.train()
 
 
-def _undecoded():
-    import datasets
-
-    return datasets.Image(decode=False)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_clips_are_replaced_counted_and_listed_on_request(frame_set, tmp_path, workers):
+    """Frame 11 is part of the clips that end with frames 11, 13, 15 and 17."""
+    clips = with_a_broken_frame(frame_set, on_unreadable="replace")
+    arguments = tiny.arguments(tmp_path, dataloader_num_workers=workers)
+    trainer = SurgVistaPretrainer(tiny.model(), arguments, clips)
+    trainer.train()
+    lost = [31, 33, 35, 37]
+    assert clips.unreadable == lost
+    assert [clips[index]["index"] for index in lost] == [32, 34, 36, 38]
+    assert [line.get("unreadable_clips", 0) for line in trainer.state.log_history if "loss" in line][-1] == 4
+    listed = (tmp_path / "unreadable_clips_0.txt").read_text().splitlines()
+    assert listed == [f"synthetic/operation_000001 frame {frame}" for frame in (11, 13, 15, 17)]
 
 
 @pytest.mark.parametrize(
@@ -292,8 +286,8 @@ def _undecoded():
         ({"model": {"image_size": [32, 40]}}, "square"),
         ({"model": {"image_target_size": 7}}, "features have 24 numbers; image_target_size is 7"),
         ({"model": {"image_decoder_num_hidden_layers": 0}}, "no image decoder"),
-        ({"arguments": {"per_device_train_batch_size": 1000}}, "one update needs 1000 clips; the frame set gives 60"),
-        ({"arguments": {"warmup_epochs": 5}}, "warmup_epochs is 5"),
+        ({"arguments": {"per_device_train_batch_size": 1000}}, "one update needs 1000 clips; an epoch has 60"),
+        ({"arguments": {"warmup_epochs": 5}}, "warmup_epochs 5 .* do not fit into 2"),
         ({"arguments": {"base_min_learning_rate": 1.0}}, "must not exceed"),
     ],
 )
@@ -305,49 +299,3 @@ def test_what_does_not_fit_together_is_refused_at_once(frame_set, tmp_path, chan
             tiny.clips(frame_set),
             teacher=tiny.teacher(),
         )
-
-
-# ------------------------------------------------------------------------------------------- masked autoencoder
-
-
-def videomae() -> VideoMAEForPreTraining:
-    torch.manual_seed(0)
-    config = VideoMAEConfig(
-        image_size=32,
-        patch_size=8,
-        num_frames=4,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        decoder_hidden_size=32,
-        decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=64,
-        use_mean_pooling=False,
-    )
-    return VideoMAEForPreTraining(config)
-
-
-def test_the_loss_of_the_masked_autoencoder_is_that_of_transformers(frame_set, tmp_path):
-    trainer = MaePretrainer(videomae(), tiny.arguments(tmp_path), tiny.clips(frame_set))
-    batch = trainer.data_collator([trainer.train_dataset[index] for index in (3, 40)])
-    assert batch["bool_masked_pos"].sum(dim=1).tolist() == [2 * int(0.9 * 16)] * 2
-    loss, parts = trainer.clip_loss(trainer.model, batch)
-    expected = videomae()(trainer.prepared(batch), bool_masked_pos=batch["bool_masked_pos"]).loss
-    assert torch.equal(loss, expected)
-    assert parts.keys() == {"video"}
-
-
-def test_the_masked_autoencoder_learns_and_resumes_exactly(frame_set, tmp_path):
-    def train(folder: Path, stop: int | None = None) -> list[dict[str, float]]:
-        trainer = MaePretrainer(videomae(), tiny.arguments(folder), tiny.clips(frame_set), callbacks=stops(stop))
-        trainer.train(resume_from_checkpoint=True)
-        return trainer.state.log_history
-
-    history = train(tmp_path / "whole")
-    values = [line["loss"] for line in history if "loss" in line]
-    assert values[-1] < values[0]
-    train(tmp_path / "parts", stop=10)
-    train(tmp_path / "parts")
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")

@@ -2,19 +2,24 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
-from transformers import AutoModelForPreTraining, AutoVideoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoVideoProcessor
 
-from surgvista_hf import SurgVistaConfig
+from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.clips import ClipMasking, Draw, RandomResizedCrop
 from surgvista_hf.datasets_scripts.overlap import OverlapError
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.registry import get_builder
-from surgvista_hf.trainers.arguments import PretrainingArguments
-from surgvista_hf.trainers.pretrain import build_clips, build_sampler, pretrain
+from surgvista_hf.trainers.objectives import OBJECTIVES
+from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
+from surgvista_hf.trainers.pretraining import PretrainingCollator
 from surgvista_hf.trainers.recipe import DataRecipe, RecipeError, SourceRecipe, bundled_recipes, load_recipe
 from surgvista_hf.trainers.recipe import TestRecipe as Tested
 from tests.datasets_scripts.raw_layouts import write_frames
@@ -59,13 +64,15 @@ def recipe_file(frame_set: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", bundled_recipes())
 def test_every_recipe_of_the_package_is_sound(name, tmp_path):
     recipe = load_recipe(name)
-    SurgVistaConfig(**recipe.model)
+    with torch.device("meta"):
+        model = build_model(recipe)
     training = {**recipe.training, "output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
-    args = PretrainingArguments(**training)
+    args = OBJECTIVES[recipe.objective].arguments_class(**training)
+    assert OBJECTIVES[recipe.objective].processor_for(model.config, recipe.data.frame_stride)
     for source in recipe.data.sources:
         facts = get_builder(source.name).facts
         assert source.split in facts.protocol(source.protocol)[1].names
-    if name != "surgvista_synthetic":
+    if name in ("surgvista_base", "surgvista_one_gpu"):
         assert args.floor == pytest.approx(2 / 3)
         assert (args.num_train_epochs, args.warmup_epochs, args.weight_decay, args.adam_beta2) == (201, 40, 0.05, 0.95)
 
@@ -75,6 +82,30 @@ def test_the_base_recipe_has_the_published_batch_and_rates(tmp_path):
     assert training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * 8 == 2048
     assert training["base_learning_rate"] * 2048 / 256 == pytest.approx(1.2e-3)
     assert training["base_min_learning_rate"] * 2048 / 256 == pytest.approx(8e-4)
+
+
+@pytest.mark.parametrize("name", ["surgrec_mae", "surgrec_mae_one_gpu"])
+def test_the_surgrec_mae_recipe_is_videomae_with_the_stated_epochs(name, tmp_path):
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        config = build_model(recipe).config
+    assert (config.hidden_size, config.num_hidden_layers, config.decoder_num_hidden_layers) == (768, 12, 4)
+    batch = recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"]
+    assert batch * (1 if name.endswith("one_gpu") else 8) == 2048
+    assert recipe.training["num_train_epochs"] == 150
+
+
+@pytest.mark.parametrize("name", ["surgrec_jepa", "surgrec_jepa_one_gpu"])
+def test_the_surgrec_jepa_recipe_has_the_sizes_that_the_released_file_implies(name):
+    """304 M parameters in the encoder and 22 M in the predictor; 1568 tokens."""
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        model = build_model(recipe)
+    assert round(sum(p.numel() for p in model.surgvista.parameters()) / 1e6) in (303, 304)
+    assert round(sum(p.numel() for p in model.predictor.parameters()) / 1e6) == 22
+    assert model.config.num_tokens == 1568
+    batch = recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"]
+    assert batch * (1 if name.endswith("one_gpu") else 8) == 3072
 
 
 def test_the_base_corpus_is_the_published_one_and_holds_no_test_video():
@@ -126,6 +157,10 @@ def test_values_are_changed_from_the_command_line(recipe_file):
         ("data.sources=[{name: x}]", "missing 1 required positional argument: 'data_dir'"),
         ("training.output_dir.x=1", "does not lead to a value"),
         ("model=3", "a mapping is expected"),
+        ("objective=jepp", "did you mean jepa"),
+        ("model.model_type=vit", "trains models of type surgvista, not 'vit'"),
+        ("objective=mae", "no key 'image_decoder_num_hidden_layers'"),
+        ("training.ema_momentum=1", "no key 'ema_momentum'"),
         ("seed", "is not of the form"),
         ("training.seed=[", "is not YAML"),
     ],
@@ -136,7 +171,7 @@ def test_what_is_misspelt_is_an_error_with_a_suggestion(recipe_file, word, messa
 
 
 def test_files_that_are_no_recipes_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match=r"there is no recipe nowhere; give a YAML file or one of surgvista_base"):
+    with pytest.raises(RecipeError, match=r"there is no recipe nowhere; give a YAML file or one of surgrec_jepa"):
         load_recipe("nowhere")
     (tmp_path / "a.yaml").write_text("model: [")
     with pytest.raises(RecipeError, match="is not YAML"):
@@ -186,9 +221,51 @@ def test_sources_are_balanced_on_request(tmp_path):
     sources = (SourceRecipe("folder", "large"), SourceRecipe("folder", "small"))
     data = DataRecipe(sources, root=str(tmp_path), balance=0.0)
     clips = build_clips(data, 2, 0)
-    drawn = [clips.sources[index] for index in build_sampler(data, clips, 0)]
-    assert 0.3 < sum(drawn) / len(drawn) < 0.7
+
+    def share(data: DataRecipe) -> float:
+        drawn = [clips.sources[draw.sample] for draw in build_sampler(data, clips, 0)]
+        return sum(drawn) / len(drawn)
+
+    assert 0.3 < share(data) < 0.7
     assert build_sampler(DataRecipe(sources), clips, 0) is None
+    weighted = replace(data, balance={"large": 0, "small": 1}, clips_per_epoch=30)
+    assert share(weighted) == 1
+    assert len(build_sampler(weighted, clips, 0)) == 30
+    with pytest.raises(RecipeError, match="the sources are large, small"):
+        build_sampler(replace(data, balance={"large": 1}), clips, 0)
+
+
+def test_a_clip_that_is_drawn_twice_in_an_epoch_comes_in_two_crops(frame_set, recipe_file):
+    clips = ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=4, frame_stride=2)
+    collator = PretrainingCollator(ClipMasking((2, 4, 4), 0.5), RandomResizedCrop(32))
+    batch = collator([clips[Draw(5, 0)], clips[Draw(5, 1)], clips[5]])
+    assert batch["index"].tolist() == [5, 5, 5]
+    assert batch["boxes"][0] == batch["boxes"][2] != batch["boxes"][1]
+    masks = batch["masks"]["bool_masked_pos"]
+    assert torch.equal(masks[0], masks[2])
+    assert not torch.equal(masks[0], masks[1])
+    assert batch["drop_path_keys"].unique().numel() == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "model_class"),
+    [
+        (["objective=mae", "model={use_mean_pooling: false, SIZES}"], "VideoMAEForPreTraining"),
+        (["objective=jepa", "model={model_type: vjepa2, VJEPA}"], "VJEPA2ForJointEmbedding"),
+        (["objective=jepa", "data.balance=0.5"], "SurgVistaForJointEmbedding"),
+    ],
+)
+def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load(recipe_file, words, model_class):
+    sizes = "patch_size: 8, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2"
+    videomae = f"{sizes}, image_size: 32, num_frames: 4, decoder_num_attention_heads: 2, decoder_hidden_size: 32"
+    vjepa = f"{sizes}, crop_size: 32, frames_per_clip: 4, pred_hidden_size: 24, pred_num_attention_heads: 2"
+    words = [word.replace("SIZES", videomae).replace("VJEPA", vjepa) for word in words]
+    folder = pretrain(load_recipe(recipe_file, words))
+    assert AutoConfig.from_pretrained(folder).architectures == [model_class]
+    assert AutoModel.from_pretrained(folder).config.hidden_size == 32
+    frames = list(np.zeros((4, 40, 50, 3), np.uint8))
+    pixels = AutoVideoProcessor.from_pretrained(folder)(frames, return_tensors="pt")
+    assert next(iter(pixels.values())).shape == (1, 4, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +273,9 @@ def test_sources_are_balanced_on_request(tmp_path):
     [
         (["--list"], 0, "surgvista_base"),
         ([], 1, "give a recipe"),
+        (["--show", "surgrec_mae"], 0, "objective: mae"),
+        (["--show", "slurm_4x8"], 0, "#SBATCH --nodes=4"),
+        (["--show", "ddp_9"], 1, "there is no ddp_9 in the package; there are ddp_8, deepspeed_zero2_8"),
         (["surgvista_base", "--check"], 0, "endossl-teacher"),
         (["surgvista_base", "training.sede=1"], 1, "did you mean seed"),
         (

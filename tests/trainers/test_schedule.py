@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from surgvista_hf import SurgVistaConfig, SurgVistaForPreTraining
-from surgvista_hf.trainers.schedule import parameter_groups, warmup_cosine
+from surgvista_hf.trainers.schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
 
 
 def published(peak: float, floor: float, warmup: int, total: int) -> np.ndarray:
@@ -24,6 +24,27 @@ def test_the_learning_rate_follows_the_published_table(warmup, total):
     if warmup == 1:
         table[0] = 1.2e-3  # linspace of one value gives 0: a step without effect that is not repeated here
     np.testing.assert_allclose(ours, table, rtol=1e-12)
+
+
+def test_a_warm_up_may_start_above_zero_and_a_stretched_schedule_does_not_reach_its_floor():
+    shares = [warmup_cosine(step, 5, 125, 0.0, start=0.32) for step in range(100)]
+    assert shares[0] == 0.32
+    assert shares[4] == shares[5] == 1.0
+    assert 0.05 < shares[-1] < 0.15
+    assert shares[5:] == sorted(shares[5:], reverse=True)
+
+
+def test_a_plateau_holds_between_warm_up_and_cool_down():
+    shares = [warmup_plateau(step, 4, 10, 100, 0.1) for step in range(100)]
+    assert shares[:4] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert set(shares[4:90]) == {1.0}
+    np.testing.assert_allclose(np.diff(shares[89:]), -0.09)
+    assert shares[-1] == pytest.approx(0.1)
+    assert {warmup_plateau(step, 4, 0, 100, 0.1) for step in range(4, 100)} == {1.0}
+
+
+def test_weight_decay_runs_along_half_a_cosine():
+    assert [round(cosine(0.04, 0.4, progress), 4) for progress in (0, 0.5, 1, 2)] == [0.04, 0.22, 0.4, 0.4]
 
 
 def test_after_the_end_the_floor_holds():

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import ViTConfig, ViTModel
+from transformers import TrainerCallback, ViTConfig, ViTModel
 from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.trainers.arguments import PretrainingArguments
 from surgvista_hf.trainers.base import end_processes
-from surgvista_hf.trainers.pretraining import SurgVistaPretrainer
+from surgvista_hf.trainers.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.teachers import ImageTeacher
 
 VIDEOS = {"videos": "3", "seconds": "20", "height": "48", "width": "64"}
@@ -56,7 +56,7 @@ def teacher() -> ImageTeacher:
     return ImageTeacher(ViTModel(config, add_pooling_layer=False))
 
 
-def arguments(output: Path, **changes: Any) -> PretrainingArguments:
+def arguments(output: Path, kind: type[PretrainingArguments] = PretrainingArguments, **changes: Any) -> Any:
     usual = {
         "num_train_epochs": 2,
         "warmup_epochs": 0.5,
@@ -71,7 +71,7 @@ def arguments(output: Path, **changes: Any) -> PretrainingArguments:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
-    return PretrainingArguments(str(output), **{**usual, **changes})
+    return kind(str(output), **{**usual, **changes})
 
 
 def clips(frame_set: Path) -> ClipDataset:
@@ -87,6 +87,22 @@ def final_weights(output: Path) -> dict[str, torch.Tensor]:
 
     newest = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     return load_file(newest / "model.safetensors")
+
+
+def stops(step: int | None) -> list[TrainerCallback]:
+    """Ends a run after a step."""
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == step
+
+    return [Stop()]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = final_weights(one), final_weights(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 if __name__ == "__main__":

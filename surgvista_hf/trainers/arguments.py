@@ -38,6 +38,10 @@ class PretrainingArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "a loss that is not finite stops the run"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "clips keep their keys"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "leave out the last incomplete batch"})
+    peak_tflops: float | None = field(
+        default=None,
+        metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all parameters are used"})
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..util.files import atomic_file
 from .arguments import PretrainingArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
+from .compute import count_flops, utilisation
 from .schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
 
 _SHOWN = 8
@@ -97,6 +98,7 @@ class ClipTrainer(Trainer, ABC):
             self.add_callback(_WeightDecay)
         self._sums: dict[str, torch.Tensor] = {}
         self._batches = self._clips = 0
+        self._flops_of_clip = 0.0
         self._waited, self._since = 0.0, time.perf_counter()
         self._bad: torch.Tensor | None = None
 
@@ -196,6 +198,7 @@ class ClipTrainer(Trainer, ABC):
         elapsed = max(time.perf_counter() - self._since, 1e-9)
         figures = {name: float(value) for name, value in zip(names, values, strict=True)}
         figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
+        figures |= utilisation(self._flops_of_clip * self._clips / elapsed, self.args)
         figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
         self._sums, self._batches, self._clips = {}, 0, 0
         self._waited, self._since = 0.0, time.perf_counter()
@@ -227,6 +230,7 @@ class ClipTrainer(Trainer, ABC):
             self.accelerator.wait_for_everyone()
             found = complete_checkpoints(folder)
             resume_from_checkpoint = str(found[-1]) if found else None
+        self._flops_of_clip = count_flops(self)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -29,6 +29,12 @@ from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe,
 from .teachers import ImageTeacher
 
 logger = logging.get_logger(__name__)
+_TEACHER_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.float8_e4m3fn,
+}
 _COLUMNS = ["source", "video_id", "frame_index", "timestamp", "image"]
 
 
@@ -143,11 +149,14 @@ def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampl
 
 def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
     """The teacher in its precision."""
-    dtype = getattr(torch, teacher.dtype, None) if teacher.dtype else None
-    if teacher.dtype and not isinstance(dtype, torch.dtype):
-        raise RecipeError(f"teacher.dtype is {teacher.dtype!r}; float32, bfloat16 or float16 is expected")
+    if teacher.dtype is not None and teacher.dtype not in _TEACHER_DTYPES:
+        raise RecipeError(f"teacher.dtype is {teacher.dtype!r}; it must be one of {', '.join(_TEACHER_DTYPES)}")
     return ImageTeacher.from_pretrained(
-        teacher.name, final_norm=teacher.final_norm, dtype=dtype, batch_size=teacher.batch_size
+        teacher.name,
+        final_norm=teacher.final_norm,
+        dtype=_TEACHER_DTYPES[teacher.dtype] if teacher.dtype else None,
+        batch_size=teacher.batch_size,
+        compile=teacher.compile,
     )
 
 

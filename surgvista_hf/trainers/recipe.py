@@ -4,6 +4,7 @@ A misspelt key is an error with a suggestion, never a silent default. Any value 
 `training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -18,6 +19,19 @@ from .objectives import OBJECTIVES
 
 SECTIONS = ("objective", "model", "teacher", "data", "training")
 _RECIPES, _LAUNCH = "recipes", "launch"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+_NUMBER = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 class RecipeError(InputError):
@@ -78,6 +92,7 @@ class TeacherRecipe:
     final_norm: bool = True
     dtype: str | None = None
     batch_size: int | None = None
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     else:
         raise RecipeError(f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes())}")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -200,7 +215,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
             place[name] = {}
         place = _entry(place, name, path)
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of {override!r} is not YAML") from error
     if isinstance(place, list):

@@ -14,6 +14,9 @@ from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
 
 from ..modeling.errors_surgvista import InputError
+from .float8 import Float8Linear, use_float8
+
+_FINAL_NORMS = ("layernorm", "norm", "post_layernorm")
 
 
 class ImageTeacher(nn.Module):
@@ -23,8 +26,13 @@ class ImageTeacher(nn.Module):
         model: takes `pixel_values` (images, 3, height, width) and gives `last_hidden_state`, (images, tokens, D) with special
             tokens first, or (images, D, rows, columns).
         final_norm: take the features behind the model's last normalisation; EndoSSL's were published without it.
-        dtype: that it computes in; features come out in fp32.
+        dtype: that it computes in, or `torch.float8_e4m3fn`: bf16 with products in 8 bits (`use_float8`). Features come out
+            in fp32.
         batch_size: images at a time; `None`: all of a batch of clips.
+        compile: run it through `torch.compile`.
+
+    Raises:
+        InputError: no images at a time, `final_norm=False` for a model without one, or 8 bits on a device without them.
 
     Example:
         >>> teacher = ImageTeacher.from_pretrained("endossl-teacher", final_norm=False)  # doctest: +SKIP
@@ -39,14 +47,19 @@ class ImageTeacher(nn.Module):
         final_norm: bool = True,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise InputError(f"a teacher needs at least one image at a time, not {batch_size}")
+        if not final_norm:
+            _drop_final_norm(model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
+        self.batch_size, self.in_float8 = batch_size, dtype == torch.float8_e4m3fn
         if dtype is not None:
-            self.model.to(dtype)
-        self.final_norm, self.batch_size = final_norm, batch_size
+            self.model.to(torch.bfloat16 if self.in_float8 else dtype)
+        if compile:
+            self.model.compile()
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "ImageTeacher":
@@ -63,6 +76,13 @@ class ImageTeacher(nn.Module):
     def train(self, mode: bool = True) -> "ImageTeacher":
         """Stays in evaluation mode."""
         return super().train(False)
+
+    def to(self, *args: Any, **kwargs: Any) -> "ImageTeacher":
+        """Moves it; where it computes in 8 bits, only now, since the device must be able to."""
+        super().to(*args, **kwargs)
+        if self.in_float8 and not any(isinstance(module, Float8Linear) for module in self.modules()):
+            use_float8(self.model)
+        return self
 
     @property
     def feature_size(self) -> int:
@@ -93,8 +113,7 @@ class ImageTeacher(nn.Module):
 
     def _features(self, images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """(images, rows · columns, D) on the student's grid."""
-        output = self.model(pixel_values=images, output_hidden_states=not self.final_norm)
-        hidden = (output.last_hidden_state if self.final_norm else output.hidden_states[-1]).float()
+        hidden = self.model(pixel_values=images).last_hidden_state.float()
         if hidden.ndim == 3:
             hidden = self._as_map(hidden, images)
         if hidden.shape[-2:] != grid:
@@ -112,3 +131,12 @@ class ImageTeacher(nn.Module):
                 f"{patch}"
             )
         return hidden[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def _drop_final_norm(model: nn.Module) -> None:
+    """Puts nothing in the place of the last normalisation: cheaper than keeping every block's output to take the last."""
+    for name in _FINAL_NORMS:
+        if isinstance(getattr(model, name, None), nn.LayerNorm):
+            setattr(model, name, nn.Identity())
+            return
+    raise InputError(f"{type(model).__name__} has no final normalisation to leave out: set final_norm to true")

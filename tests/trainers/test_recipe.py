@@ -143,6 +143,17 @@ def test_values_are_changed_from_the_command_line(recipe_file):
     assert load_recipe("surgvista_base", ["teacher=null"]).teacher is None
 
 
+def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
+    words = [
+        "training.save_strategy=no",
+        "training.report_to=off",
+        "training.bf16=true",
+        "training.base_learning_rate=1e-3",
+    ]
+    training = load_recipe(recipe_file, words).training
+    assert [training[word.split("=")[0][9:]] for word in words] == ["no", "off", True, 0.001]
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

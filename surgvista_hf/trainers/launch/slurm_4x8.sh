@@ -9,9 +9,9 @@
 #SBATCH --time=24:00:00
 #SBATCH --requeue
 set -euo pipefail
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export OMP_NUM_THREADS=1
 srun --kill-on-bad-exit=1 bash -c 'accelerate launch \
     --multi_gpu --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * 8))" --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$0" --main_process_port 29500 --rdzv_backend c10d --mixed_precision bf16 --dynamo_backend no \
-    -m surgvista_hf.trainers.pretrain "$@"' "$head" "$@"
+    -m surgvista_hf.trainers.pretrain "$@"' "${hosts[0]}" "$@"

@@ -14,6 +14,7 @@ VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
     "pretrain": "pre-train a model by a recipe",
+    "reconstruct": "draw what pre-trained models paint where a clip was hidden",
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video",

@@ -38,6 +38,7 @@ class PretrainingArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "a loss that is not finite stops the run"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "clips keep their keys"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "leave out the last incomplete batch"})
+    picture_steps: int = field(default=0, metadata={"help": "steps between two pictures of a reconstruction; 0: none"})
     peak_tflops: float | None = field(
         default=None,
         metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},

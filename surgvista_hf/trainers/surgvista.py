@@ -9,6 +9,7 @@ from ..clips import ClipDataset, ClipMasking
 from ..modeling.errors_surgvista import InputError
 from ..modeling.modeling_surgvista import SurgVistaForPreTraining
 from .arguments import PretrainingArguments
+from .pictures import PictureCallback
 from .pretraining import MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
 from .teachers import ImageTeacher
 
@@ -52,6 +53,13 @@ class SurgVistaPretrainer(MaskedPretrainer):
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
         self.student = model
         self.teacher = teacher.to(self.args.device) if teacher else None
+        if args.picture_steps:
+            self.add_callback(PictureCallback(self, args.picture_steps))
+
+    def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first clip as the model sees it in epoch 0, (1, frames, 3, size, size), and its mask (1, tokens)."""
+        batch = self.data_collator([{**self.train_dataset[0], "epoch": 0}])
+        return self.prepared(batch), batch["masks"]["bool_masked_pos"]
 
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]

@@ -1,0 +1,44 @@
+"""`surgvista reconstruct`: what pre-trained models paint where a clip was hidden, and how wrong it is."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "example: surgvista reconstruct with_teacher/model without_teacher/model --data synthetic "
+        "--data-dir frame_sets/synthetic --output reconstruction.png"
+    )
+    parser.add_argument("models", nargs="+", help="folders or Hub ids of pre-trained SurgVISTA models")
+    parser.add_argument("--data", required=True, metavar="NAME", help="data set of the frame set")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the frame set")
+    parser.add_argument("--split", default="test", help="split of its default protocol (default: test)")
+    parser.add_argument("--clip", type=int, default=0, help="number of the clip (default: 0)")
+    parser.add_argument("--frame-stride", type=int, default=4, help="frames between two frames of it (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="print the mean squared errors as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..evaluation.reconstruction import draw_reconstruction
+    from ..trainers.pictures import reconstruct_clip
+
+    reconstruction = reconstruct_clip(
+        arguments.models,
+        arguments.data,
+        arguments.data_dir,
+        arguments.split,
+        clip=arguments.clip,
+        frame_stride=arguments.frame_stride,
+        seed=arguments.seed,
+    )
+    draw_reconstruction(reconstruction, arguments.output)
+    errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
+    if arguments.json:
+        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output)}))
+        return
+    for name, error in errors.items():
+        print(f"{name}: mean squared error of hidden pixels {error:.5f}")
+    print("written:", arguments.output)

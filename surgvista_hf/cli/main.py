@@ -15,6 +15,7 @@ VERBS = {
     "prepare": "turn raw videos and annotations of a data set into a frame set",
     "pretrain": "pre-train a model by a recipe",
     "reconstruct": "draw what pre-trained models paint where a clip was hidden",
+    "study": "run an analysis of the paper: more data, or the image teacher",
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video",

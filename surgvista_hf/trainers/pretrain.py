@@ -5,6 +5,7 @@
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,10 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from ..clips import ClipDataset, SourceBalancedSampler, temperature_weights
+from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
 from ..clips.balance import EpochSampler
 from ..datasets_scripts.builder import some
+from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
 from ..modeling.errors_surgvista import SurgVistaError
@@ -116,6 +118,8 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
         ).select_columns(_COLUMNS)
         for source in data.sources
     ]
+    if data.share != 1:
+        parts = [_share_of_videos(part, data.share, data.share_seed) for part in parts]
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
@@ -126,6 +130,21 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
         on_unreadable=data.on_unreadable,
         seed=seed,
     )
+
+
+def _share_of_videos(frames: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
+    """Whole videos, at least one."""
+    if not 0 < share <= 1:
+        raise RecipeError(f"data.share is {share}; it must be above 0 and at most 1")
+    index = ClipIndex.from_frame_set(frames)
+    order = shuffled(tuple(map(str, index.video_ids)), seed)
+    kept = set(order[: math.ceil(share * len(order))])
+    rows = [
+        range(start, start + length)
+        for video, start, length in zip(index.video_ids, index.starts, index.lengths, strict=True)
+        if str(video) in kept
+    ]
+    return frames.select([row for part in rows for row in part])
 
 
 def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampler | None:

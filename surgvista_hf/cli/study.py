@@ -1,0 +1,80 @@
+"""`surgvista study`: the paper's analyses, on any frame sets."""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista study data-scale surgvista_synthetic data.root=frame_sets --probe synthetic=frame_sets/labelled "
+        "--output studies/scale\n"
+        "  surgvista study distillation recipe.yaml --teacher endossl-teacher --probe cholec80=frame_sets/cholec80 "
+        "--output studies/teacher\n"
+        "The same command goes on with a study that was stopped."
+    )
+    parser.add_argument("kind", choices=("data-scale", "distillation"), help="more videos, or the image teacher")
+    parser.add_argument("recipe", help="YAML file, or a recipe of the package")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
+    parser.add_argument(
+        "--probe",
+        required=True,
+        metavar="NAME=DIR",
+        help="frame set with labels that a linear probe is trained and tested on",
+    )
+    parser.add_argument("--label", default="phase", help="its column with classes (default: phase)")
+    parser.add_argument("--protocol", help="its protocol, which says what is train and test (default: the data set's)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
+    parser.add_argument(
+        "--shares", default="0.125,0.25,0.5,1", help="data-scale: shares of the videos (default: %(default)s)"
+    )
+    parser.add_argument("--teacher", help="distillation: the teacher, if not the recipe's")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--json", action="store_true", help="print the summary and the tests as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+    from ..trainers.studies import ProbeSet, data_scale, distillation, run_study
+
+    name, equals, folder = arguments.probe.partition("=")
+    if not equals:
+        raise InputError(f"--probe is {arguments.probe!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    if arguments.kind == "distillation":
+        variants = distillation(arguments.teacher)
+    else:
+        variants = data_scale(dict(zip("ABCDEFGH", _shares(arguments.shares), strict=False)))
+    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
+        study = run_study(
+            arguments.recipe,
+            arguments.overrides,
+            variants,
+            ProbeSet(name, folder, arguments.label, arguments.protocol),
+            arguments.output,
+            seeds=arguments.seeds,
+        )
+    if arguments.json:
+        tests = {name: test.to_dict() for name, test in study.tests.items()}
+        print(json.dumps({"summary": study.summary(), "tests": tests}))
+        return
+    for variant, row in study.summary().items():
+        print(f"{variant:>16}  accuracy {row['mean']:.3f} ± {row['std_over_videos']:.3f} over videos")
+    for claim, test in study.tests.items():
+        difference = f"difference {test.mean_difference:+.3f}, better on {test.wins} of {test.pairs} videos"
+        print(f"{claim}: {difference}, p = {test.p_value:.3g}")
+    print("written:", *(str(arguments.output / f"study.{suffix}") for suffix in ("json", "csv", "png")))
+
+
+def _shares(text: str) -> list[float]:
+    from ..modeling.errors_surgvista import InputError
+
+    try:
+        shares = [float(share) for share in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--shares is {text!r}; numbers with commas between are expected") from error
+    if not 2 <= len(shares) <= 8 or shares != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] <= 1:
+        raise InputError(f"--shares is {text!r}; two to eight rising shares above 0 and up to 1 are expected")
+    return shares

@@ -1,0 +1,50 @@
+"""Frozen features of clips, from any video encoder that we train."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoModel, AutoVideoProcessor
+
+from ..clips import ClipDataset, collate_clips
+from ..evaluation.linear_probe import Features
+from ..modeling.errors_surgvista import InputError
+
+
+@torch.no_grad()
+def extract_features(model: Any, processor: Any, clips: ClipDataset, *, batch_size: int = 32) -> Features:
+    """The mean over the tokens of each clip.
+
+    Args:
+        model: `SurgVistaModel`, `VideoMAEModel` or `VJEPA2Model`; it is used in evaluation mode.
+        processor: of the model.
+        clips: with class labels.
+        batch_size: clips at a time.
+
+    Returns:
+        Features, labels and videos of all clips.
+    """
+    model.eval()
+    name = model.main_input_name
+    extra = {"skip_predictor": True} if model.config.model_type == "vjepa2" else {}
+    values, labels, videos = [], [], []
+    for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
+        pixels = processor(list(batch["pixel_values"]), return_tensors="pt")[name].to(model.device)
+        values.append(model(**{name: pixels}, **extra).last_hidden_state.float().mean(dim=1).cpu().numpy())
+        labels.append(batch["labels"].numpy())
+        videos += [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
+    return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))
+
+
+def load_encoder(folder: str | Path) -> tuple[Any, Any]:
+    """The encoder and the processor of a trained model.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    try:
+        return AutoModel.from_pretrained(str(folder)), AutoVideoProcessor.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} cannot be loaded: {error}") from error

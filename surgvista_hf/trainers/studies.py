@@ -1,0 +1,244 @@
+"""The paper's analyses on any frame sets (SurgVISTA, arXiv 2506.02692): more data, and the image teacher.
+
+A study is one recipe in several variants, each trained for the same number of updates with the same seeds, and asked by the
+same linear probe on videos that no variant saw. A cell, one variant with one seed, is finished when its JSON file is there; a
+run that was stopped goes on with what is missing.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..clips import ClipDataset
+from ..datasets_scripts.frame_set import load_frame_set
+from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
+from ..evaluation.statistics import PairedTest, paired_wilcoxon
+from ..modeling.errors_surgvista import InputError
+from ..util.files import atomic_file
+from .features import extract_features, load_encoder
+from .pretrain import build_arguments, build_clips, build_model, clip_length, pretrain
+from .recipe import load_recipe
+
+SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """A frame set with labels, to ask trained encoders with.
+
+    Args:
+        name, data_dir, protocol: see `load_frame_set`.
+        label: column with classes.
+        train, test: splits.
+    """
+
+    name: str
+    data_dir: str
+    label: str = "phase"
+    protocol: str | None = None
+    train: str = "train"
+    test: str = "test"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant with one seed.
+
+    Args:
+        variant: its name.
+        seed: of training.
+        settings: what it was trained and asked with.
+        accuracy: of the probe, by test video, 0-1.
+        loss: the last that was logged.
+    """
+
+    variant: str
+    seed: int
+    settings: dict[str, Any]
+    accuracy: dict[str, float]
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Args:
+        cells: of all variants and seeds.
+        tests: for each pair of neighbouring variants, whether the later is better; videos are the pairs, seeds averaged.
+    """
+
+    cells: list[Cell]
+    tests: dict[str, PairedTest]
+
+    def scores(self, variant: str) -> dict[str, float]:
+        """Accuracy by test video, averaged over seeds."""
+        cells = [cell.accuracy for cell in self.cells if cell.variant == variant]
+        return {video: float(np.mean([cell[video] for cell in cells])) for video in cells[0]}
+
+    @property
+    def variants(self) -> list[str]:
+        """Names, in order."""
+        return list(dict.fromkeys(cell.variant for cell in self.cells))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Mean and standard deviation over test videos, and the mean of each seed."""
+        rows = {}
+        for variant in self.variants:
+            values = list(self.scores(variant).values())
+            seeds = {
+                f"seed_{cell.seed}": float(np.mean(list(cell.accuracy.values())))
+                for cell in self.cells
+                if cell.variant == variant
+            }
+            rows[variant] = {"mean": float(np.mean(values)), "std_over_videos": float(np.std(values)), **seeds}
+        return rows
+
+
+def data_scale(shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
+    """Variants with growing shares of the videos, each among the next one's: overrides of a recipe."""
+    return {name: [f"data.share={share}"] for name, share in shares.items()}
+
+
+def distillation(teacher: str | None = None) -> dict[str, list[str]]:
+    """Variants without and with the image teacher: the recipe's, or another by name."""
+    return {"without teacher": ["teacher=null"], "with teacher": [f"teacher.name={teacher}"] if teacher else []}
+
+
+def run_study(
+    recipe: str | Path,
+    overrides: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+    probe: ProbeSet,
+    output: Path,
+    *,
+    seeds: int = 3,
+) -> Study:
+    """Trains and asks all variants, or what is missing of them, and writes `study.json`, `study.csv` and `study.png`.
+
+    Args:
+        recipe, overrides: see `load_recipe`.
+        variants: further overrides of each variant.
+        probe: asks the trained encoders.
+        output: folder of the study.
+        seeds: runs of each variant, with the seeds 0, 1, ….
+
+    Returns:
+        The study.
+
+    Raises:
+        InputError: finished cells of other settings in the folder, or a recipe that does not fit.
+    """
+    words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
+    cells = []
+    for seed in range(seeds):
+        for variant, changes in variants.items():
+            folder = output / f"{variant.replace(' ', '_')}_{seed}"
+            own = [*words, *changes, f"training.seed={seed}", f"training.output_dir={folder}"]
+            cells.append(_cell(variant, seed, recipe, own, probe, folder))
+    order = list(variants)
+    study = Study(sorted(cells, key=lambda cell: order.index(cell.variant)), {})
+    for before, after in zip(order, order[1:], strict=False):
+        study.tests[f"{after} > {before}"] = paired_wilcoxon(study.scores(after), study.scores(before))
+    _write(study, output)
+    return study
+
+
+def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
+    """Of a run on all videos."""
+    whole = load_recipe(recipe, [*overrides, "training.output_dir=unused"])
+    if "max_steps" in whole.training:
+        return int(whole.training["max_steps"])
+    args = build_arguments(whole)
+    clips = build_clips(whole.data, clip_length(build_model(whole).config), args.seed)
+    return round(len(clips) // args.total_batch * args.num_train_epochs)
+
+
+def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: ProbeSet, folder: Path) -> Cell:
+    read = load_recipe(recipe, words)
+    settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
+    file = folder / "cell.json"
+    if file.exists():
+        cell = Cell(**json.loads(file.read_text(encoding="utf-8")))
+        if cell.settings != settings:
+            raise InputError(f"{file} was made with other settings; remove {folder}, or give another --output")
+        return cell
+    trained = pretrain(read)
+    cell = Cell(variant, seed, settings, ask(trained, probe, read.data.frame_stride), _last_loss(folder))
+    with atomic_file(file) as temporary:
+        temporary.write_text(json.dumps(asdict(cell), indent=1) + "\n", encoding="utf-8")
+    return cell
+
+
+def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:
+    """Accuracy of a linear probe on a trained encoder, by test video."""
+    encoder, processor = load_encoder(trained)
+    train, test = (
+        extract_features(
+            encoder,
+            processor,
+            ClipDataset(
+                load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol),
+                num_frames=clip_length(encoder.config),
+                frame_stride=frame_stride,
+                label=probe.label,
+            ),
+        )
+        for split in (probe.train, probe.test)
+    )
+    return accuracy_by_video(test, ridge_probe(train, test))
+
+
+def _last_loss(folder: Path) -> float | None:
+    states = sorted(
+        folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.split("-")[1])
+    )
+    history = json.loads(states[-1].read_text(encoding="utf-8"))["log_history"] if states else []
+    losses = [line["loss"] for line in history if "loss" in line]
+    return float(losses[-1]) if losses else None
+
+
+def _write(study: Study, output: Path) -> None:
+    content = {
+        "summary": study.summary(),
+        "tests": {name: test.to_dict() for name, test in study.tests.items()},
+        "cells": [asdict(cell) for cell in study.cells],
+    }
+    with atomic_file(output / "study.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with atomic_file(output / "study.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["variant", "seed", "video", "accuracy"])
+        table.writerows((c.variant, c.seed, video, value) for c in study.cells for video, value in c.accuracy.items())
+    draw_study(study, output / "study.png")
+
+
+def draw_study(study: Study, path: Path) -> None:
+    """Draws the mean of each variant and its deviation over videos, every seed as a dot, and the tests between neighbours."""
+    figure = Figure(figsize=(1.6 * len(study.variants) + 2.4, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, row in enumerate(study.summary().values()):
+        axes.errorbar(place, row["mean"], row["std_over_videos"], fmt="s", color="#332288", capsize=4, markersize=7)
+        seeds = [value for name, value in row.items() if name.startswith("seed_")]
+        axes.plot([place + 0.12] * len(seeds), seeds, "o", color="#CC6677", markersize=4)
+        axes.annotate(f"{row['mean']:.3f}", (place, row["mean"]), (-8, 0), textcoords="offset points", ha="right")
+    for place, test in enumerate(study.tests.values()):
+        axes.text(
+            place + 0.5, 1.0, f"p = {test.p_value:.3g}", transform=axes.get_xaxis_transform(), ha="center", va="bottom"
+        )
+    axes.set_xticks(range(len(study.variants)), study.variants)
+    axes.set(xlim=(-0.5, len(study.variants) - 0.5), ylabel="accuracy of a linear probe")
+    axes.grid(axis="y", alpha=0.3)
+    figure.supxlabel(
+        "squares: mean ± std over test videos; dots: seeds; p: one-sided Wilcoxon test over videos", fontsize=8
+    )
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=130)

@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def run_study(
             cells.append(_cell(variant, seed, recipe, own, probe, folder))
     order = list(variants)
     study = Study(sorted(cells, key=lambda cell: order.index(cell.variant)), {})
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         study.tests[f"{after} > {before}"] = paired_wilcoxon(study.scores(after), study.scores(before))
     _write(study, output)
     return study

@@ -1,6 +1,7 @@
 """Studies: nested subsets, equal updates, finished cells are not trained again, findings are written."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_smaller_shares_are_among_larger_ones_and_hold_whole_videos(corpus, shar
     for share, some in zip(sorted(shares), chosen, strict=True):
         assert len(some) == int(np.ceil(share * 10))
         assert set(some.values()) == {16}
-    for smaller, larger in zip(chosen, chosen[1:], strict=False):
+    for smaller, larger in pairwise(chosen):
         assert smaller.keys() <= larger.keys()
     assert videos(shares[0]) == videos(shares[0])
 
@@ -99,7 +100,9 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     assert list(found["summary"]) == ["A", "B"]
     assert list(found["tests"]) == ["B > A"]
     study = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert {cell["settings"]["recipe"]["training"]["max_steps"] for cell in study["cells"]} == {16 * 8 // 8}
+    assert {cell["settings"]["recipe"]["training"]["max_steps"] for cell in study["cells"]} == {
+        6 * 16 // 8
+    }  # six training videos of 16 clips
     assert [cell["settings"]["recipe"]["data"]["share"] for cell in study["cells"]] == [0.25, 1]
     videos = len(study["cells"][0]["accuracy"])
     assert len((tmp_path / "out" / "study.csv").read_text().splitlines()) == 1 + 2 * videos

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .clips import ClipDataset as ClipDataset
     from .datasets_scripts.frame_set import load_frame_set as load_frame_set
     from .datasets_scripts.registry import list_datasets as list_datasets
+    from .evaluation.classification import classification_metrics as classification_metrics
+    from .evaluation.classification import cvs_metrics as cvs_metrics
+    from .evaluation.triplets import triplet_metrics as triplet_metrics
+    from .evaluation.workflow import phase_metrics as phase_metrics
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
@@ -51,9 +55,13 @@ _HOMES = {
     "SurgicalVideoPredictor": "inference",
     "VideoReadError": "modeling.errors_surgvista",
     "WeightsNotPublishedError": "modeling.errors_surgvista",
+    "classification_metrics": "evaluation.classification",
     "convert_checkpoint": "modeling.conversion",
+    "cvs_metrics": "evaluation.classification",
     "list_datasets": "datasets_scripts.registry",
     "load_frame_set": "datasets_scripts.frame_set",
+    "phase_metrics": "evaluation.workflow",
+    "triplet_metrics": "evaluation.triplets",
 }
 
 __all__ = ["__version__", *_HOMES]

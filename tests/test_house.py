@@ -19,7 +19,7 @@ PACKAGE = REPOSITORY / "surgvista_hf"
 ROOMS = {
     "inference": {"clips", "evaluation"},
     "trainers": {"clips", "datasets_scripts", "evaluation"},
-    "evaluation": set(),
+    "evaluation": {"datasets_scripts"},
     "clips": set(),
     "datasets_scripts": set(),
     "curation": {"datasets_scripts"},

@@ -11,7 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, help="also predict this video")
     parser.add_argument("--operations", type=int, default=16, help="synthetic operations to train on (default: 16)")
     parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over them (default: 8)")
+    parser.add_argument(
+        "--pretraining-epochs", type=int, default=4, help="passes over them without labels (default: 4)"
+    )
+    parser.add_argument("--epochs", type=int, default=8, help="passes over them with labels (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -21,18 +24,20 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.video is not None and not arguments.video.is_file():
         raise InputError(f"there is no video at {arguments.video}")
-    for name in ("operations", "seconds", "epochs"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} must be at least 1")
+    names = ("operations", "seconds", "pretraining_epochs", "epochs", "seed")
+    values = {name: getattr(arguments, name) for name in names}
+    for name, value in values.items():
+        if value < 1 and name != "seed":
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1")
     from ..demo import DemoSettings, run_demo
 
-    settings = DemoSettings(arguments.operations, arguments.seconds, arguments.epochs, arguments.seed)
-    result = run_demo(arguments.output, video=arguments.video, settings=settings)
+    result = run_demo(arguments.output, video=arguments.video, settings=DemoSettings(**values))
     if arguments.json:
         print(json.dumps(vars(result)))
         return
+    print(f"\npre-training: loss {result.pretraining_loss:.3f} (predicting the mean: 0.998)")
     print(
-        f"\nunseen operation: {result.accuracy:.1%} of the seconds right "
+        f"unseen operation: {result.accuracy:.1%} of the seconds right "
         f"(always saying its most frequent phase: {result.most_frequent:.1%})"
     )
     if arguments.video:

@@ -6,7 +6,6 @@ one, a number that is none or a name that is not in the table is an `AnnotationE
 
 import csv
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -161,9 +160,3 @@ def by_number(classes: int, first: int = 0) -> dict[int, int]:
 def _shown(ids: Mapping[Any, int]) -> str:
     text = ", ".join(map(str, ids))
     return text if len(text) < 200 else f"{text[:200]}…"
-
-
-def digits(text: str) -> int | None:
-    """The last group of digits in a name, as a number."""
-    groups = re.findall(r"\d+", text)
-    return int(groups[-1]) if groups else None

@@ -4,17 +4,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..util.words import did_you_mean, some
 from .facts import DatasetError, DatasetFacts, MissingFilesError, Parts
-from .media import FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
+from .media import VIDEO_SUFFIXES, FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
 from .tracks import Track
 
 VIDEO, FRAMES = "video", "frames"
-_SUFFIX = r"\.(?:mp4|avi|mov|mkv|webm|m4v|mpe?g|wmv|flv)"
-_SHOWN = 5
+_SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,8 @@ class FrameSetBuilder:
     def _chosen(self, settings: Mapping[str, str]) -> dict[str, str]:
         for name in settings:
             if name not in self.settings:
-                near = get_close_matches(name, self.settings)
-                hint = f"; did you mean {near[0]}?" if near else f"; it has {sorted(self.settings) or 'none'}"
-                raise DatasetError(f"{self.facts.name} has no setting {name!r}{hint}")
+                hint = did_you_mean(name, self.settings, f"it has {sorted(self.settings) or 'none'}")
+                raise DatasetError(f"{self.facts.name} has no setting {name!r}; {hint}")
         return {**self.settings, **settings}
 
     def _scan(self, root: Path) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
@@ -246,12 +244,6 @@ def extracted_frames(video_id: str, *patterns: str, offset: int = 0) -> tuple[Pl
         Place(FRAMES, rf"(?:frames|images)/(?:(?:train|val|test)/)?{pattern}", video_id, offset)
         for pattern in patterns
     )
-
-
-def some(texts: Sequence[str]) -> str:
-    """The first few of many."""
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
 
 
 def shared_file(root: Path, *names: str) -> Path | None:

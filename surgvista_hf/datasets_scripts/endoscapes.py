@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..util.words import some
 from .annotations import as_integer, read_json, read_named_table
 from .builder import FrameSetBuilder, RawVideo, shared_file
 from .facts import AnnotationError, DatasetError, DatasetFacts, Label, MissingFilesError, Protocol, numbered
@@ -61,7 +62,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         raise MissingFilesError(f"{root} holds no frames like train/1_29375.jpg. Get them from {FACTS.homepage}")
     wrong = sorted(set(frames) - set(VIDEOS))
     if wrong:
-        raise DatasetError(f"{root} holds frames of the videos {wrong[:5]}; Endoscapes has 1 to 201")
+        raise DatasetError(f"{root} holds frames of the videos {some(list(map(str, wrong)))}; Endoscapes has 1 to 201")
     return [RawVideo(name, rate=RATE, numbered=tuple(sorted(files))) for name, files in frames.items()]
 
 
@@ -82,7 +83,7 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
         _read_metadata(metadata, labels)
     missing = sorted({video.video_id for video in found} - set(labels), key=int)
     if missing:
-        raise AnnotationError(f"the labels below {root} say nothing of the videos {missing[:5]}")
+        raise AnnotationError(f"the labels below {root} say nothing of the videos {some(list(map(str, missing)))}")
     return [replace(video, extra=labels[video.video_id]) for video in found]
 
 

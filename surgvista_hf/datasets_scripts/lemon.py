@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..util.words import some
 from .annotations import by_name, read_json
 from .builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
 from .facts import EVERYTHING, AnnotationError, DatasetError, DatasetFacts, Label, MissingFilesError, Protocol
@@ -55,7 +56,7 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
     labels = read_labels(path)
     wrong = [video.video_id for video in found if video.video_id not in labels]
     if wrong:
-        raise DatasetError(f"{path} says nothing of the videos {wrong[:5]}; move them elsewhere")
+        raise DatasetError(f"{path} says nothing of the videos {some(list(map(str, wrong)))}; move them elsewhere")
     return [replace(video, extra=labels[video.video_id]) for video in found]
 
 

@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -71,7 +72,7 @@ class Picture(NamedTuple):
     size: tuple[int, int]
 
 
-class Media:
+class Media(ABC):
     """Pictures of a video in order of time.
 
     Args:
@@ -82,9 +83,9 @@ class Media:
     rate: float
     seconds: float
 
+    @abstractmethod
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
         """Those that the options ask for."""
-        raise NotImplementedError
 
 
 class VideoFile(Media):
@@ -220,6 +221,7 @@ def _stored_file(file: Path, second: float, options: PreparationOptions) -> Pict
 
 
 def stored(image: Image.Image, original: bytes | None, second: float, options: PreparationOptions) -> Picture:
+    """A frame as it is stored: without its border and no larger than asked for; a file that need not change stays as it is."""
     if options.crop_border:
         image, original = crop_black_border(image), None
     short = min(image.size)
@@ -255,7 +257,6 @@ def check_same_length(video_id: str, media: Media, end: float, tolerance: float)
     if abs(media.seconds - end) > tolerance:
         raise AlignmentError(
             f"{text}: {abs(media.seconds - end):.1f} s apart, at most {tolerance:g} s are allowed. Check that "
-            "labels and "
-            "video belong together; if the pictures are an extracted folder, check --folder-frames-per-second"
+            "labels and video belong together; if the pictures are an extracted folder, check --folder-frames-per-second"
         )
     return f"{text}; the longer part was cut"

@@ -11,7 +11,7 @@ from typing import Literal
 
 import datasets
 
-from .builder import some
+from ..util.words import some
 from .facts import DatasetError, split_name
 from .registry import get_builder
 from .surgrec_splits import SURGREC

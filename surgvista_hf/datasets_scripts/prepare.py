@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
 from ..util.files import OutputError, atomic_file
+from ..util.words import some
 from .builder import FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
@@ -187,7 +188,7 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
     wanted = set(videos)
     missing = sorted(wanted - {video.video_id for video in found})
     if missing:
-        raise DatasetError(f"{', '.join(missing[:5])}: no such videos in the raw data ({len(found)} found)")
+        raise DatasetError(f"{some(missing)}: no such videos in the raw data ({len(found)} found)")
     return [video for video in found if video.video_id in wanted]
 
 

@@ -1,9 +1,9 @@
 """Which data sets there are. Each module named here holds one data set, or one family that differs in a table only."""
 
 import importlib
-from difflib import get_close_matches
 from functools import cache
 
+from ..util.words import did_you_mean
 from .builder import FrameSetBuilder
 from .facts import DatasetError, DatasetFacts
 
@@ -52,8 +52,7 @@ def get_builder(name: str) -> FrameSetBuilder:
     }
     if name.lower() in names:
         return names[name.lower()]
-    near = get_close_matches(name.lower(), names, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`surgvista prepare --list` names all"
+    hint = did_you_mean(name.lower(), names, "`surgvista prepare --list` names all")
     raise DatasetError(f"there is no data set {name!r}; {hint}")
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from .builder import VIDEO, FrameSetBuilder, RawVideo, some
+from ..util.words import some
+from .builder import VIDEO, FrameSetBuilder, RawVideo
 from .facts import DatasetFacts, Label, MissingFilesError, Protocol
 from .surgrec_splits import SURGREC, ClipRow, SurgRecFacts, read_split, video_disjoint
 from .tracks import ConstantTrack, Track

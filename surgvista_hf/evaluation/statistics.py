@@ -1,6 +1,6 @@
 """Is one model better than another? Tests over videos, which are what a result has to generalise to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from ..modeling.errors_surgvista import InputError
+from ..util.words import some
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> 
         0.03125
     """
     if better.keys() != worse.keys() or not better:
-        odd = sorted(set(better) ^ set(worse))[:5]
+        odd = some(sorted(set(better) ^ set(worse)))
         raise InputError(
             f"a paired test needs the same videos twice, and at least one; unpaired: {odd or 'no videos'}"
         )
@@ -63,3 +64,61 @@ def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> 
     return PairedTest(
         p_value, float(difference.mean()), len(difference), int((difference > 0).sum()), int((difference == 0).sum())
     )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its confidence interval.
+
+    Args:
+        value: of all videos.
+        low, high: ends of the interval.
+        level: e.g. 0.95.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+
+
+def bootstrap_interval(
+    statistic: Callable[[Sequence[str]], float],
+    videos: Sequence[str],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic when whole videos are drawn again with replacement (Efron, 1979).
+
+    Frames of a video are no independent samples, so they are never drawn apart.
+
+    Args:
+        statistic: of a list of videos, in which one may come more than once. Draws for which it is NaN are left out.
+        videos: all of them.
+        resamples: draws.
+        level: of confidence.
+        seed: of the draws.
+
+    Returns:
+        The interval.
+
+    Raises:
+        InputError: no videos.
+
+    Example:
+        >>> accuracy = {"a": 0.5, "b": 0.7, "c": 0.9}
+        >>> print(bootstrap_interval(lambda drawn: float(np.mean([accuracy[video] for video in drawn])), list(accuracy)))
+        0.700 (0.500-0.900)
+    """
+    if not len(videos):
+        raise InputError("there are no videos to draw from")
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(videos), size=(resamples, len(videos)))
+    values = np.array([statistic([videos[place] for place in draw]) for draw in draws])
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(videos)), float(low), float(high), level)

@@ -19,12 +19,11 @@ from ..clips import ClipDataset, ShuffledSampler
 from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..util.files import atomic_file
+from ..util.words import some
 from .arguments import PretrainingArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
 from .compute import count_flops, utilisation
 from .schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
-
-_SHOWN = 8
 
 
 class NonFiniteLossError(SurgVistaError):
@@ -180,7 +179,7 @@ class ClipTrainer(Trainer, ABC):
         clips = [self.train_dataset.name(index) for index in self._bad.tolist()]
         raise NonFiniteLossError(
             f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
-            f"{', '.join(clips[:_SHOWN])}{' …' if len(clips) > _SHOWN else ''}. Look at these clips; if they are sound, lower "
+            f"{some(clips)}. Look at these clips; if they are sound, lower "
             "the learning rate or lengthen the warm-up. The last complete checkpoint is from before"
         )
 

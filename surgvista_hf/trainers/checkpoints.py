@@ -1,10 +1,9 @@
 """Checkpoints that count only when they are complete."""
 
-import os
 import shutil
 from pathlib import Path
 
-from ..util.files import atomic_file
+from ..util.files import atomic_file, sync
 
 MARK = "complete"
 _PREFIX = "checkpoint-"
@@ -13,11 +12,7 @@ _PREFIX = "checkpoint-"
 def mark_complete(checkpoint: Path) -> None:
     """Writes every file of a checkpoint through to the disk, then marks it."""
     for path in sorted(checkpoint.rglob("*")):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
     with atomic_file(checkpoint / MARK) as temporary:
         temporary.write_text("")
 

@@ -1,7 +1,7 @@
 """Frozen features of clips, from any video encoder that we train."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,15 +12,21 @@ from ..clips import ClipDataset, collate_clips
 from ..evaluation.linear_probe import Features
 from ..modeling.errors_surgvista import InputError
 
+Pooling = Literal["mean", "slices"]
+
 
 @torch.no_grad()
-def extract_features(model: Any, processor: Any, clips: ClipDataset, *, batch_size: int = 32) -> Features:
-    """The mean over the tokens of each clip.
+def extract_features(
+    model: Any, processor: Any, clips: ClipDataset, *, pooling: Pooling = "slices", batch_size: int = 32
+) -> Features:
+    """One vector a clip.
 
     Args:
         model: `SurgVistaModel`, `VideoMAEModel` or `VJEPA2Model`; it is used in evaluation mode.
         processor: of the model.
         clips: with class labels.
+        pooling: `"mean"` over all tokens; `"slices"`: over those of each slice, one after the other. A label belongs to the
+            last frame of a clip, so time should not be lost where clips are long.
         batch_size: clips at a time.
 
     Returns:
@@ -32,7 +38,9 @@ def extract_features(model: Any, processor: Any, clips: ClipDataset, *, batch_si
     values, labels, videos = [], [], []
     for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
         pixels = processor(list(batch["pixel_values"]), return_tensors="pt")[name].to(model.device)
-        values.append(model(**{name: pixels}, **extra).last_hidden_state.float().mean(dim=1).cpu().numpy())
+        tokens = model(**{name: pixels}, **extra).last_hidden_state.float()
+        slices = pixels.shape[1] // model.config.tubelet_size if pooling == "slices" else 1
+        values.append(tokens.unflatten(1, (slices, -1)).mean(dim=2).flatten(1).cpu().numpy())
         labels.append(batch["labels"].numpy())
         videos += [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
     return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))

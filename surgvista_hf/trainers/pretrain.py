@@ -19,11 +19,11 @@ from transformers.utils import logging
 
 from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
 from ..clips.balance import EpochSampler
-from ..datasets_scripts.builder import some
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
 from ..modeling.errors_surgvista import SurgVistaError
+from ..util.words import some
 from .arguments import PretrainingArguments
 from .base import end_processes
 from .objectives import OBJECTIVES

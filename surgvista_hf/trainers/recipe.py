@@ -7,7 +7,6 @@ A misspelt key is an error with a suggestion, never a silent default. Any value 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from ..modeling.errors_surgvista import InputError
+from ..util.words import did_you_mean
 from .objectives import OBJECTIVES
 
 SECTIONS = ("objective", "model", "teacher", "data", "training")
@@ -268,6 +268,5 @@ def _check_keys(where: str, content: Any, known: Sequence[str]) -> None:
         raise RecipeError(f"{where} is {content!r}; a mapping is expected")
     for key in content:
         if key not in known:
-            near = get_close_matches(str(key), known)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known)[:12])} …"
+            hint = did_you_mean(str(key), known, f"known are {', '.join(sorted(known)[:12])} …")
             raise RecipeError(f"{where} has no key {key!r}; {hint}")

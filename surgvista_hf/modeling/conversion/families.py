@@ -13,7 +13,6 @@
 A new family is one more entry of `FAMILIES`.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 
+from ...util.words import did_you_mean
 from ..configuration_surgvista import SurgVistaConfig
 from ..errors_surgvista import InputError
 from ..modeling_surgvista import (
@@ -127,9 +127,7 @@ def _make_config(
     known = set(config_class().to_dict()) | {"num_labels"}
     for name, value in said.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"{config_class.__name__} has no option {name!r}{hint}")
+            raise InputError(f"{config_class.__name__} has no option {name!r}; {did_you_mean(name, known)}")
         if name in found and found[name] != value:
             raise CheckpointError(f"config= says {name}={value}, the tensors of the checkpoint say {found[name]}")
     merged = {**found, **said}

@@ -1,0 +1,87 @@
+"""How well predicted phases hang together: edit score and F1 of segments (Lea et al., CVPR 2017)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .workflow import checked_videos, runs
+
+
+def edit_score(labels: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], *, num_classes: int) -> float:
+    """1 minus the edits that turn the predicted order of segments into the true one, over the longer; mean over videos.
+
+    Args:
+        labels, predictions: by video, (frames,) class numbers.
+        num_classes: classes, from 0.
+
+    Returns:
+        0-1.
+
+    Raises:
+        InputError: what cannot be compared, see `phase_metrics`.
+
+    Example:
+        >>> edit_score({"a": np.array([0, 0, 1, 2])}, {"a": np.array([0, 1, 1, 1])}, num_classes=3)
+        0.6666666666666667
+    """
+    scores = []
+    for truth, predicted in checked_videos(labels, predictions, num_classes).values():
+        true, found = ([label for label, *_ in runs(part)] for part in (truth, predicted))
+        scores.append(1 - _distance(true, found) / max(len(true), len(found)))
+    return float(np.mean(scores))
+
+
+def segmental_f1(
+    labels: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
+    *,
+    num_classes: int,
+    overlaps: Sequence[float] = (0.1, 0.25, 0.5),
+) -> dict[str, float]:
+    """F1 of segments: one is right if it and a true one of its class, not yet found, overlap by a share of their union.
+
+    Args:
+        labels, predictions: by video, (frames,) class numbers.
+        num_classes: classes, from 0.
+        overlaps: smallest intersections over union.
+
+    Returns:
+        `f1@10`, `f1@25`, `f1@50`: 0-1, segments of all videos counted together.
+
+    Raises:
+        InputError: what cannot be compared, see `phase_metrics`.
+
+    Example:
+        >>> segmental_f1({"a": np.array([0, 0, 0, 1])}, {"a": np.array([0, 0, 1, 1])}, num_classes=2)
+        {'f1@10': 1.0, 'f1@25': 1.0, 'f1@50': 1.0}
+    """
+    pairs = checked_videos(labels, predictions, num_classes).values()
+    segments = [tuple(list(runs(part)) for part in pair) for pair in pairs]
+    total = sum(len(true) + len(found) for true, found in segments)
+    hits = {overlap: sum(_hits(true, found, overlap) for true, found in segments) for overlap in overlaps}
+    return {f"f1@{round(overlap * 100)}": 2 * hit / total for overlap, hit in hits.items()}
+
+
+def _hits(true: list[tuple[int, int, int]], found: list[tuple[int, int, int]], overlap: float) -> int:
+    taken: set[int] = set()
+    for label, start, stop in found:
+        ious = [
+            max(min(stop, other_stop) - max(start, other_start), 0)
+            / (max(stop, other_stop) - min(start, other_start))
+            * (other == label)
+            for other, other_start, other_stop in true
+        ]
+        best = int(np.argmax(ious))
+        if ious[best] >= overlap and ious[best] > 0 and best not in taken:
+            taken.add(best)
+    return len(taken)
+
+
+def _distance(first: Sequence[int], second: Sequence[int]) -> int:
+    """Levenshtein's."""
+    row = list(range(len(second) + 1))
+    for i, one in enumerate(first, 1):
+        previous, row[0] = row[0], i
+        for j, other in enumerate(second, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (one != other))
+    return row[-1]

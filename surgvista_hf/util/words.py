@@ -1,0 +1,28 @@
+"""Words for messages: what was probably meant, and the first few of many."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+_SHOWN = 5
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A question that names the nearest known word, or `otherwise` where none is near.
+
+    Example:
+        >>> did_you_mean("sede", ["seed", "steps"])
+        'did you mean seed?'
+    """
+    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+def some(texts: Sequence[str]) -> str:
+    """The first few of many.
+
+    Example:
+        >>> some(["a", "b", "c", "d", "e", "f", "g"])
+        'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more

@@ -62,7 +62,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         raise MissingFilesError(f"{root} holds no frames like train/1_29375.jpg. Get them from {FACTS.homepage}")
     wrong = sorted(set(frames) - set(VIDEOS))
     if wrong:
-        raise DatasetError(f"{root} holds frames of the videos {some(list(map(str, wrong)))}; Endoscapes has 1 to 201")
+        raise DatasetError(f"{root} holds frames of the videos {some(wrong)}; Endoscapes has 1 to 201")
     return [RawVideo(name, rate=RATE, numbered=tuple(sorted(files))) for name, files in frames.items()]
 
 
@@ -83,7 +83,7 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
         _read_metadata(metadata, labels)
     missing = sorted({video.video_id for video in found} - set(labels), key=int)
     if missing:
-        raise AnnotationError(f"the labels below {root} say nothing of the videos {some(list(map(str, missing)))}")
+        raise AnnotationError(f"the labels below {root} say nothing of the videos {some(missing)}")
     return [replace(video, extra=labels[video.video_id]) for video in found]
 
 

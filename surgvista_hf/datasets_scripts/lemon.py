@@ -56,7 +56,7 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
     labels = read_labels(path)
     wrong = [video.video_id for video in found if video.video_id not in labels]
     if wrong:
-        raise DatasetError(f"{path} says nothing of the videos {some(list(map(str, wrong)))}; move them elsewhere")
+        raise DatasetError(f"{path} says nothing of the videos {some(wrong)}; move them elsewhere")
     return [replace(video, extra=labels[video.video_id]) for video in found]
 
 

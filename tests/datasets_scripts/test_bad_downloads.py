@@ -185,7 +185,7 @@ BAD = [
         lambda root: [remove(f"{part}/annotation_ds_coco.json")(root) for part in ("train", "val", "test")],
         r"holds neither annotation_ds_coco",
     ),
-    ("endoscapes", remove("val/annotation_ds_coco.json"), r"say nothing of the videos \['121'\]"),
+    ("endoscapes", remove("val/annotation_ds_coco.json"), r"say nothing of the videos 121"),
     (
         "endoscapes",
         json_value("val/annotation_ds_coco.json", "images", 0, "ds", value=[0, 2, 0]),
@@ -194,7 +194,7 @@ BAD = [
     (
         "endoscapes",
         lambda root: write_frames(root / "test", ["999_25.jpg"], [0]),
-        r"frames of the videos \['999'\]; Endoscapes has 1 to 201",
+        r"frames of the videos 999; Endoscapes has 1 to 201",
     ),
     ("heichole", edit("Annotations/Phase/Hei-Chole1_Annotation_Phase.csv", "0,0\n", "0,7\n"), r"holds the label 7"),
     (
@@ -226,7 +226,7 @@ BAD = [
     (
         "lemon",
         lambda root: write_video(root / "videos/elevenChars.mp4"),
-        r"says nothing of the videos \['elevenChars'\]",
+        r"says nothing of the videos elevenChars",
     ),
     (
         "folder",

@@ -13,6 +13,7 @@ frames of further operations, with labels.
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -70,20 +71,23 @@ def variants(teacher: Path) -> dict[str, list[str]]:
     """Overrides of the recipe."""
     distil = ["model.image_decoder_num_hidden_layers=1", "model.image_decoder_hidden_size=64"]
     distil += ["model.image_decoder_num_attention_heads=2", f"model.image_target_size={WIDTH}"]
+    weights = ["model.mask_ratio=0.5", "model.image_loss_weight=5", "model.video_loss_weight=0.2"]
     jepa = ["objective=jepa", "model.position_embedding_type=sincos_3d_equal", "model.initialization=normal"]
     return {
         "untrained": ["training.max_steps=1"],  # the first step of the warm-up has the learning rate 0
         "masked autoencoder": [],
         "JEPA": [*jepa, "training.base_learning_rate=1e-2", "training.base_min_learning_rate=1e-4"],
-        "with teacher": [f"teacher.name={teacher}", *distil, "model.image_loss_weight=5"],
+        "with teacher": [f"teacher.name={teacher}", *distil, *weights],
     }
 
 
-def measure(work: Path, epochs: int, seeds: int) -> Study:
+def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> Study:
+    """Runs what is missing of the chosen variants, by default all, in a folder."""
     for name, (operations, seed) in CORPORA.items():
         settings = {"videos": str(operations), "seconds": str(SECONDS), "seed": str(seed)}
         prepare_frame_set("synthetic", None, work / name, settings=settings, num_proc=2)
-    train_teacher(work / "teacher", work / "vit")
+    if not (work / "vit" / "config.json").exists():
+        train_teacher(work / "teacher", work / "vit")
     overrides = [
         f"data.sources=[{{name: synthetic, data_dir: '{work / 'corpus'}', protocol: everything}}]",
         f"training.num_train_epochs={epochs}",
@@ -91,18 +95,20 @@ def measure(work: Path, epochs: int, seeds: int) -> Study:
         "training.disable_tqdm=true",
     ]
     probe = ProbeSet("synthetic", str(work / "probe"))
-    return run_study("surgvista_synthetic", overrides, variants(work / "vit"), probe, work / "study", seeds=seeds)
+    asked = {name: words for name, words in variants(work / "vit").items() if not chosen or name in chosen}
+    return run_study("surgvista_synthetic", overrides, asked, probe, work / "study", seeds=seeds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--work", type=Path, help="folder to keep runs in; finished ones are not run again")
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        study = measure(Path(folder), arguments.epochs, arguments.seeds)
+        study = measure(arguments.work or Path(folder), arguments.epochs, arguments.seeds)
     summary = study.summary()
     losses = {cell.variant: [] for cell in study.cells}
     for cell in study.cells:

@@ -64,9 +64,10 @@ class JointEmbedding(nn.Module):
     def encode_context(self, pixel_values: torch.Tensor, context_ids: torch.Tensor) -> torch.Tensor:
         """Features (B, C, D) of tokens that see nothing but each other."""
 
-    @abstractmethod
     def encode_targets(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The target encoder's features of all tokens, (B, N, D)."""
+        features: torch.Tensor = self.target_encoder(pixel_values).last_hidden_state
+        return features
 
     @abstractmethod
     def predict(
@@ -171,9 +172,6 @@ class VJEPA2ForJointEmbedding(JointEmbedding, VJEPA2PreTrainedModel):
             hidden_states = layer(hidden_states, context_ids)[0]
         return encoder.layernorm(hidden_states)
 
-    def encode_targets(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.target_encoder(pixel_values).last_hidden_state
-
     def predict(
         self,
         encoded: torch.Tensor,
@@ -229,9 +227,6 @@ class SurgVistaForJointEmbedding(JointEmbedding, SurgVistaPreTrainedModel):
 
     def encode_context(self, pixel_values: torch.Tensor, context_ids: torch.Tensor) -> torch.Tensor:
         return self.surgvista(pixel_values, visible_indices=context_ids).last_hidden_state
-
-    def encode_targets(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.target_encoder(pixel_values).last_hidden_state
 
     def predict(
         self,

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from surgvista_hf.trainers.mae import MaeArguments, MaePretrainer
+from surgvista_hf.trainers.schedule import parameter_groups
 
 from . import tiny
 
@@ -37,6 +39,24 @@ def test_the_loss_of_the_masked_autoencoder_is_that_of_transformers(frame_set, t
     expected = videomae()(trainer.prepared(batch), bool_masked_pos=batch["masks"]["bool_masked_pos"]).loss
     assert torch.equal(loss, expected)
     assert not parts
+
+
+def test_updates_equal_steps_written_by_hand(frame_set, tmp_path):
+    run = MaePretrainer(videomae(), tiny.arguments(tmp_path, MaeArguments, max_steps=3), tiny.clips(frame_set))
+    loader = DataLoader(run.train_dataset, batch_size=6, sampler=run.sampler, collate_fn=run.data_collator)
+    batches = [batch for batch, _ in zip(loader, range(3), strict=False)]
+    run.train()
+    rates = [line["learning_rate"] for line in run.state.log_history if "loss" in line]
+    model = videomae().train()
+    optimizer = torch.optim.AdamW(parameter_groups(model.named_parameters(), 0.05), lr=1.0, betas=(0.9, 0.95))
+    for rate, batch in zip(rates, batches, strict=True):
+        model(run.prepared(batch), **batch["masks"]).loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+    for (name, ours), theirs in zip(run.model.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_masked_autoencoder_learns_and_resumes_exactly(frame_set, tmp_path):

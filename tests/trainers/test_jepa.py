@@ -1,5 +1,8 @@
 """Joint-embedding pre-training: a step as written by hand, the published schedules, and runs that repeat."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,14 @@ from torch.utils.data import DataLoader
 
 from surgvista_hf.clips import BlockMasking
 from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.trainers.base import end_processes
 from surgvista_hf.trainers.jepa import JepaArguments, JepaPretrainer
 from surgvista_hf.trainers.schedule import cosine, parameter_groups
 
 from ..modeling.test_joint_embedding import KINDS, build
 from . import tiny
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def arguments(output: Path, **changes: Any) -> JepaArguments:
@@ -77,6 +83,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_the_same_target_encoder(f
     assert all(0 < line["feature_std"] < 2 for line in lines)
 
 
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
+    """Gloo on the CPU, target encoder included; equal up to the order in which gradients are added."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613"]
+    command += ["-m", __name__, str(frame_set), str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    trainer(frame_set, tmp_path / "one", "vjepa2", max_steps=6, save_steps=6).train()
+    two, one = tiny.final_weights(tmp_path / "two"), tiny.final_weights(tmp_path / "one")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_activation_checkpointing_changes_no_gradient(kind):
     clips = torch.randn(2, 4, 3, 32, 32)
@@ -117,3 +137,10 @@ def test_what_would_not_repeat_or_makes_no_sense_is_refused(frame_set, tmp_path)
         arguments(tmp_path, ema_momentum=0.9, final_ema_momentum=0.5)
     with pytest.raises(InputError, match="frames"):
         JepaPretrainer(build("vjepa2", frames_per_clip=8), arguments(tmp_path), tiny.clips(frame_set))
+
+
+if __name__ == "__main__":  # one of several processes
+    trainer(
+        Path(sys.argv[1]), Path(sys.argv[2]), "vjepa2", max_steps=6, save_steps=6, per_device_train_batch_size=3
+    ).train()
+    end_processes()

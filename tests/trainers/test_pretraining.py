@@ -113,6 +113,22 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
+def test_a_compiled_run_has_one_graph_for_all_steps_and_the_same_losses(frame_set, tmp_path):
+    """Stochastic depth changes its keys every step; that must not compile anew."""
+    eager = tiny.trainer(frame_set, tmp_path / "eager", max_steps=5, save_steps=100)
+    eager.train()
+    torch._dynamo.utils.counters.clear()
+    compiled = tiny.trainer(frame_set, tmp_path / "compiled", max_steps=5, save_steps=100, torch_compile=True)
+    compiled.train()
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    expected = losses(eager.state.log_history)
+    for step, values in losses(compiled.state.log_history).items():
+        assert values == pytest.approx(expected[step], rel=1e-5)
+
+
 def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
     trainer = tiny.trainer(frame_set, tmp_path)
     items = [trainer.train_dataset[index] for index in (5, 17)]

@@ -101,6 +101,11 @@ class ClipTrainer(Trainer, ABC):
         self._waited, self._since = 0.0, time.perf_counter()
         self._bad: torch.Tensor | None = None
 
+    @property
+    def shards_model(self) -> bool:
+        """No process has the whole model: FSDP and DeepSpeed."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     @abstractmethod
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]
@@ -197,7 +202,8 @@ class ClipTrainer(Trainer, ABC):
         elapsed = max(time.perf_counter() - self._since, 1e-9)
         figures = {name: float(value) for name, value in zip(names, values, strict=True)}
         figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
-        figures |= utilisation(self._flops_of_clip * self._clips / elapsed, self.args)
+        if self._flops_of_clip:
+            figures |= utilisation(self._flops_of_clip * self._clips / elapsed, self.args)
         figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
         self._sums, self._batches, self._clips = {}, 0, 0
         self._waited, self._since = 0.0, time.perf_counter()
@@ -229,7 +235,8 @@ class ClipTrainer(Trainer, ABC):
             self.accelerator.wait_for_everyone()
             found = complete_checkpoints(folder)
             resume_from_checkpoint = str(found[-1]) if found else None
-        self._flops_of_clip = count_flops(self)
+        if not self.shards_model:
+            self._flops_of_clip = count_flops(self)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -238,7 +245,7 @@ class ClipTrainer(Trainer, ABC):
         Trainer copies tensors by name and only warns of those that do not fit. VideoMAE is saved under names of its original
         program, so its attention biases would start anew after every resume.
         """
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.shards_model:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         target: Any = self.model if model is None else model

@@ -54,6 +54,10 @@ class SurgVistaPretrainer(MaskedPretrainer):
         self.student = model
         self.teacher = teacher.to(self.args.device) if teacher else None
         if args.picture_steps:
+            if self.shards_model:
+                raise InputError(
+                    "pictures need the whole model in one process: set picture_steps to 0 with FSDP or DeepSpeed"
+                )
             self.add_callback(PictureCallback(self, args.picture_steps))
 
     def sample(self) -> tuple[torch.Tensor, torch.Tensor]:

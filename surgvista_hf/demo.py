@@ -44,7 +44,7 @@ class DemoSettings:
 
     operations: int = 16
     seconds: int = 120
-    pretraining_epochs: int = 4
+    pretraining_epochs: int = 2
     epochs: int = 8
     seed: int = 0
 

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--operations", type=int, default=16, help="synthetic operations to train on (default: 16)")
     parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
     parser.add_argument(
-        "--pretraining-epochs", type=int, default=4, help="passes over them without labels (default: 4)"
+        "--pretraining-epochs", type=int, default=2, help="passes over them without labels (default: 2)"
     )
     parser.add_argument("--epochs", type=int, default=8, help="passes over them with labels (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")

@@ -184,7 +184,7 @@ class ClipTrainer(Trainer, ABC):
         clips = [self.train_dataset.name(index) for index in self._bad.tolist()]
         raise NonFiniteLossError(
             f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
-            f"{some(clips)}. Look at these clips; if they are sound, lower "
+            f"{some(clips, shown=64)}. Look at these clips; if they are sound, lower "
             "the learning rate or lengthen the warm-up. The last complete checkpoint is from before"
         )
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-_SHOWN = 5
-
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """A question that names the nearest known word, or `otherwise` where none is near.
@@ -17,12 +15,12 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"did you mean {near[0]}?" if near else otherwise
 
 
-def some(texts: Sequence[str]) -> str:
+def some(texts: Sequence[str], shown: int = 5) -> str:
     """The first few of many.
 
     Example:
         >>> some(["a", "b", "c", "d", "e", "f", "g"])
         'a, b, c, d, e and 2 more'
     """
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return ", ".join(texts[:shown]) + more

@@ -112,7 +112,8 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     monkeypatch.setattr(studies, "pretrain", lambda recipe: pytest.fail("a finished cell is trained again"))
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out) == found
-    assert main([*command, "model.drop_path_rate=0.1"]) == 1
+    recipe = command.index(str(recipe_file))
+    assert main([*command[: recipe + 1], "model.drop_path_rate=0.1", *command[recipe + 1 :]]) == 1
     assert "was made with other settings" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -26,6 +27,7 @@ from transformers.utils import logging
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips import RandomResizedCrop, collate_clips, normalize_clips
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.evaluation.linear_probe import Features, accuracy_by_video, ridge_probe
 from surgvista_hf.evaluation.statistics import paired_wilcoxon
 from surgvista_hf.trainers.studies import ProbeSet, Study, run_study
 
@@ -66,6 +68,22 @@ def train_teacher(frame_set: Path, output: Path, epochs: int = 40) -> None:
             optimizer.step()
             schedule.step()
     vit.save_pretrained(output)
+
+
+def pixel_probe(frame_set: Path) -> float:
+    """Accuracy of the same probe on 8 × 8 pixels of the second and the last frame of a clip, without any encoder."""
+    parts = []
+    for split in ("train", "test"):
+        frames = load_frame_set("synthetic", frame_set, split)
+        clips = ClipDataset(frames, num_frames=8, frame_stride=2, label="phase")
+        values, labels, videos = [], [], []
+        for batch in DataLoader(clips, batch_size=64, collate_fn=collate_clips):
+            small = functional.adaptive_avg_pool2d(batch["pixel_values"][:, [1, 7]].flatten(0, 1).float(), 8)
+            values.append(small.reshape(len(batch["labels"]), -1).numpy())
+            labels.append(batch["labels"].numpy())
+            videos += batch["video_id"]
+        parts.append(Features(np.concatenate(values), np.concatenate(labels), np.array(videos)))
+    return float(np.mean(list(accuracy_by_video(parts[1], ridge_probe(*parts)).values())))
 
 
 def variants(teacher: Path) -> dict[str, list[str]]:
@@ -111,6 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
         study = measure(work, arguments.epochs, arguments.seeds, SEEDED)
+        pixels = round(pixel_probe(work / "probe"), 4)
         jepa = measure(work, arguments.epochs, 1, ["untrained", "JEPA"])
     summary = study.summary()
     losses = {cell.variant: [] for cell in study.cells}
@@ -135,6 +154,7 @@ def main() -> None:
             "one_seed": {
                 cell.variant: {"probe": jepa.summary()[cell.variant]["mean"], "loss": cell.loss} for cell in jepa.cells
             },
+            "probe_on_8x8_pixels_of_two_frames": pixels,
             "trivial_loss": {"masked autoencoder": 0.998, "JEPA": 0.8},
             "wilcoxon_one_sided_over_test_videos": tests,
         },

@@ -37,6 +37,7 @@ def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> 
 
     The test of SurgVISTA's paper (arXiv 2506.02692; Wilcoxon, Biometrics Bulletin 1945). Ties are left out of the ranks; where
     all scores are tied, p is 1. It is exact up to 50 videos without ties. Fewer than 5 videos cannot reach p < 0.05.
+    Differences are rounded to 12 digits after the point: what floats leave beyond them is neither a win nor another rank.
 
     Args:
         better, worse: scores by video.
@@ -60,6 +61,7 @@ def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> 
     difference = first - second
     if not np.isfinite(difference).all():
         raise InputError("a score is infinite or not a number")
+    difference = difference.round(12)
     p_value = float(wilcoxon(difference, alternative="greater").pvalue) if difference.any() else 1.0
     return PairedTest(
         p_value, float(difference.mean()), len(difference), int((difference > 0).sum()), int((difference == 0).sum())

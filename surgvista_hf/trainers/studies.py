@@ -19,13 +19,15 @@ from matplotlib.figure import Figure
 
 from ..clips import ClipDataset
 from ..datasets_scripts.frame_set import load_frame_set
+from ..datasets_scripts.overlap import check_overlap
+from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_file
 from .features import extract_features, load_encoder
 from .pretrain import build_arguments, build_clips, build_model, clip_length, pretrain
-from .recipe import load_recipe
+from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
 
@@ -135,8 +137,10 @@ def run_study(
         The study.
 
     Raises:
-        InputError: finished cells of other settings in the folder, or a recipe that does not fit.
+        InputError: cells of other settings in the folder, or a recipe that does not fit.
+        OverlapError: videos that the probe is tested on are in the corpus.
     """
+    keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
     cells = []
     for seed in range(seeds):
@@ -152,6 +156,26 @@ def run_study(
     return study
 
 
+def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:
+    """Makes sure that no video of the probe's test is in the corpus.
+
+    Videos of collections without fixed ids (rendered operations, one's own folders) are the same if their frame set is.
+
+    Raises:
+        OverlapError: there are such videos.
+    """
+    test = load_frame_set(probe.name, probe.data_dir, probe.test, protocol=probe.protocol)
+    for source in corpus.sources:
+        folder = Path(corpus.root) / source.data_dir
+        named_alike = source.name == probe.name and not get_builder(source.name).facts.video_ids
+        if named_alike and folder.resolve() != Path(probe.data_dir).resolve():
+            continue
+        train = load_frame_set(
+            source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
+        )
+        check_overlap(train, test, on_overlap=corpus.on_overlap)
+
+
 def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
     """Of a run on all videos."""
     whole = load_recipe(recipe, [*overrides, "training.output_dir=unused"])
@@ -165,17 +189,28 @@ def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
 def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: ProbeSet, folder: Path) -> Cell:
     read = load_recipe(recipe, words)
     settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
+    _claim(folder, settings)
     file = folder / "cell.json"
     if file.exists():
-        cell = Cell(**json.loads(file.read_text(encoding="utf-8")))
-        if cell.settings != settings:
-            raise InputError(f"{file} was made with other settings; remove {folder}, or give another --output")
-        return cell
+        return Cell(**json.loads(file.read_text(encoding="utf-8")))
     trained = pretrain(read)
     cell = Cell(variant, seed, settings, ask(trained, probe, read.data.frame_stride), _last_loss(folder))
     with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(asdict(cell), indent=1) + "\n", encoding="utf-8")
     return cell
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Notes in a run's folder what it is about to be made with, or compares with what was noted.
+
+    Training goes on from whatever checkpoint it finds, so a run must never be finished under other settings.
+    """
+    file = folder / "settings.json"
+    if not file.exists():
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    elif json.loads(file.read_text(encoding="utf-8")) != settings:
+        raise InputError(f"{folder} was begun with other settings; remove it, or give another --output")
 
 
 def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:

@@ -48,6 +48,12 @@ def test_equal_scores_prove_nothing_and_warn_of_nothing():
     assert (result.p_value, result.ties, result.wins) == (1.0, 2, 0)
 
 
+def test_what_floats_leave_beyond_the_twelfth_digit_is_no_win_and_no_rank():
+    noisy = paired_wilcoxon(named([0.1 + 0.2, 0.9, 0.8]), named([0.3, 0.8, 0.7 + 1e-15]))
+    assert (noisy.wins, noisy.ties) == (2, 1)
+    assert noisy.p_value == paired_wilcoxon(named([0, 1, 1]), named([0, 0, 0])).p_value
+
+
 def test_what_cannot_be_paired_is_refused():
     with pytest.raises(InputError, match=r"unpaired: b, c"):
         paired_wilcoxon({"a": 1, "b": 2}, {"a": 1, "c": 2})

@@ -114,7 +114,31 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     assert json.loads(capsys.readouterr().out) == found
     recipe = command.index(str(recipe_file))
     assert main([*command[: recipe + 1], "model.drop_path_rate=0.1", *command[recipe + 1 :]]) == 1
-    assert "was made with other settings" in capsys.readouterr().err
+    assert "was begun with other settings" in capsys.readouterr().err
+
+
+def test_a_killed_cell_is_never_finished_under_other_settings(recipe_file, corpus, tmp_path, capsys, monkeypatch):
+    command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--shares", "0.25,1"]
+
+    def killed(recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "pretrain", killed)
+    assert main(command) == 130
+    recipe = command.index(str(recipe_file))
+    assert main([*command[: recipe + 1], "model.drop_path_rate=0.1", *command[recipe + 1 :]]) == 1
+    assert "was begun with other settings" in capsys.readouterr().err
+    assert main(command) == 130
+
+
+def test_a_corpus_with_videos_of_the_test_is_refused_before_anything_is_trained(
+    recipe_file, corpus, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(studies, "pretrain", lambda recipe: pytest.fail("trained on test videos"))
+    command = words(recipe_file, corpus, tmp_path / "out", "data-scale")
+    recipe = command.index(str(recipe_file))
+    assert main([*command[: recipe + 1], "data.sources.0.split=test", *command[recipe + 1 :]]) == 1
+    assert "test videos in the training data" in capsys.readouterr().err
 
 
 @pytest.mark.slow

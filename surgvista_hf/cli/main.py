@@ -14,6 +14,9 @@ VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
     "pretrain": "pre-train a model by a recipe",
+    "finetune": "train a classifier by a recipe, and test it",
+    "merge": "make one model of an adapter and its base",
+    "extract-features": "write frozen features of whole videos",
     "reconstruct": "draw what pre-trained models paint where a clip was hidden",
     "study": "run an analysis of the paper: more data, or the image teacher",
     "publish": "turn a frame set into a Hub data set",
@@ -40,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         subparser = verbs.add_parser(
             verb, help=purpose, description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        module = importlib.import_module(f".{verb}", __package__)
+        module = importlib.import_module(f".{verb.replace('-', '_')}", __package__)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..modeling.errors_surgvista import InputError
-    from ..trainers.recipe import bundled_recipes, bundled_text, load_recipe
+    from ..trainers.recipe import load_recipe
+    from ..trainers.recipe_files import bundled_recipes, bundled_text
 
     if arguments.list:
         print("\n".join(bundled_recipes()))

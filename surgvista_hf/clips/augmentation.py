@@ -1,4 +1,4 @@
-"""Crops of pre-training, on uint8 clips where they lie; one crop a clip, shared by all its frames and by student and teacher.
+"""Crops of training, on uint8 clips where they lie; one crop a clip, shared by all its frames and by student and teacher.
 
 SurgVISTA (arXiv 2506.02692) takes one of ten (width, height) pairs at one of thirteen places; V-JEPA (arXiv 2404.08471) any
 rectangle of a range of areas and shapes, and flips half of them. Both resize bilinearly with antialiasing, aspect not kept.
@@ -74,13 +74,14 @@ def crop_boxes(width: int, height: int, size: int = 224) -> list[CropBox]:
     ]
 
 
-def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int) -> torch.Tensor:
+def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int, *, antialias: bool = True) -> torch.Tensor:
     """One crop of a clip.
 
     Args:
         clip: (frames, channels, height, width) uint8, on any device.
         box: may reach outside the picture.
         size: side of the result.
+        antialias: as Pillow; without, as OpenCV and the published fine-tuning.
 
     Returns:
         (frames, channels, size, size) uint8, within 1 of Pillow's crop and bilinear resize.
@@ -96,7 +97,9 @@ def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int) -> torch.Tensor
     outside = (max(-box.left, 0), max(right - width, 0), max(-box.top, 0), max(bottom - height, 0))
     pixels = functional.pad(inside.float(), outside)
     if pixels.shape[-2:] != (size, size):
-        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        pixels = functional.interpolate(
+            pixels, (size, size), mode="bilinear", align_corners=False, antialias=antialias
+        )
     if box.flip:
         pixels = pixels.flip(-1)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)

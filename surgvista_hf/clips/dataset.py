@@ -88,6 +88,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.label, self.drop_empty = label, drop_empty
         self.clip_index = ClipIndex.from_frame_set(frame_set)
         self._label_feature = check_label(frame_set.features[label]) if label else None
+        self._frame_set = frame_set
         columns = ["image", "timestamp", *([label] if label else [])]
         self._table: Any = frame_set.with_format("arrow", columns=columns)
         self._rows = self._sample_rows(frame_set)
@@ -148,9 +149,13 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def name(self, index: int) -> str:
         """What people call a sample: source, video and frame."""
-        video, frame = self.clip_index.locate(int(self._rows[index]))
-        source = self.clip_index.source_names[self.clip_index.sources[video]]
-        return f"{source}/{self.clip_index.video_ids[video]} frame {frame}"
+        _, frame = self.clip_index.locate(int(self._rows[index]))
+        return f"{self.video_name(index)} frame {frame}"
+
+    def video_name(self, index: int) -> str:
+        """What people call the video of a sample: source and id."""
+        video, _ = self.clip_index.locate(int(self._rows[index]))
+        return f"{self.clip_index.source_names[self.clip_index.sources[video]]}/{self.clip_index.video_ids[video]}"
 
     @property
     def sources(self) -> np.ndarray:
@@ -163,6 +168,25 @@ class ClipDataset(Dataset[dict[str, Any]]):
         """Names of the classes, if the label has classes."""
         feature = getattr(self._label_feature, "feature", self._label_feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether the label is a list: of classes, or of numbers."""
+        return isinstance(self._label_feature, datasets.List)
+
+    def sample_labels(self) -> np.ndarray:
+        """(samples,) int64: the class of each sample, without decoding any.
+
+        Raises:
+            InputError: there is no label, or it is no single class.
+        """
+        if not isinstance(self._label_feature, datasets.ClassLabel):
+            raise InputError(f"the label {self.label!r} is no single class a frame")
+        parts = [
+            pc.fill_null(table[self.label], -1).to_numpy()
+            for _, table in column_batches(self._frame_set, (str(self.label),))
+        ]
+        return np.concatenate(parts)[self._rows].astype(np.int64)
 
     def clip_frames(self, index: int, key: int | None = None) -> list[int]:
         """The frame indices of a sample's clip in its video, in the current epoch; `key` as in an item."""

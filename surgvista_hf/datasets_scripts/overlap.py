@@ -202,7 +202,7 @@ def check_overlap(
     """
     if on_overlap not in ("error", "warn"):
         raise DatasetError(f"on_overlap is {on_overlap!r}; it must be 'error' or 'warn'")
-    seen, tested = _videos(training), _videos(test)
+    seen, tested = videos_in(training), videos_in(test)
     for suspicion in find_suspicions(seen, tested):
         names = f"{suspicion.first[0]} and {suspicion.second[0]}"
         warnings.warn(f"{names} may share operations: {suspicion.reason}", OverlapWarning, stacklevel=2)
@@ -232,7 +232,8 @@ def videos_of(name: str, protocol: str | None = None, split: str = "test") -> di
     return {facts.name: content.splits[split_name(split)]}
 
 
-def _videos(data: datasets.Dataset | Videos) -> Videos:
+def videos_in(data: datasets.Dataset | Videos) -> Videos:
+    """Video ids by data set, of a frame set."""
     if not isinstance(data, datasets.Dataset):
         return data
     pairs = (

@@ -11,8 +11,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
+from ..clips.windows import online_windows
+from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_processing_surgvista import online_clip_indices
 from ..modeling.video_reading_surgvista import VideoReader
 from .prediction import VideoPrediction
 
@@ -24,7 +25,7 @@ class SurgicalVideoPredictor:
     """Predicts once a second, from the present and past frames only, by the rule that the models are trained with.
 
     Args:
-        model: a folder or Hub id with a trained video classifier, or such a model.
+        model: a folder or Hub id with a trained video classifier, the folder of an adapter, or a model.
         processor: its video processor; loaded from the same place when `model` is a name.
         device: where to run; a GPU if there is one.
         batch_size: clips at a time.
@@ -61,7 +62,7 @@ class SurgicalVideoPredictor:
             raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
         self.processor = processor
         self.batch_size = batch_size
-        self.num_frames = int(self.model.config.num_frames)
+        self.num_frames = int(getattr(self.model.config, "num_frames", None) or self.model.config.frames_per_clip)
         self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
         labels = self.model.config.id2label
         self.class_names = [labels[i] for i in range(self.model.config.num_labels)]
@@ -97,13 +98,13 @@ class SurgicalVideoPredictor:
 
     def _clips(self, reader: VideoReader, seconds: list[float]) -> Iterator[torch.Tensor]:
         """One clip (frames, channels, height, width) for each sampled frame, whose time is appended to `seconds`."""
-        window: dict[int, torch.Tensor] = {}
-        reach = (self.num_frames - 1) * self.frame_stride
-        for t, (second, frame) in enumerate(self._prepared_frames(reader)):
-            window[t] = frame
-            window.pop(t - reach - 1, None)
-            seconds.append(second)
-            yield torch.stack([window[i] for i in online_clip_indices(t, self.num_frames, self.frame_stride)])
+
+        def frames() -> Iterator[torch.Tensor]:
+            for second, frame in self._prepared_frames(reader):
+                seconds.append(second)
+                yield frame
+
+        return online_windows(frames(), self.num_frames, self.frame_stride)
 
     def _prepared_frames(self, reader: VideoReader) -> Iterator[tuple[float, torch.Tensor]]:
         frames = reader.iterate(1 / FRAMES_PER_SECOND)
@@ -114,7 +115,7 @@ class SurgicalVideoPredictor:
 
     @torch.inference_mode()
     def _probabilities(self, clips: torch.Tensor) -> np.ndarray:
-        logits = self.model(pixel_values=clips.to(self.device)).logits.float()
+        logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits.float()
         probabilities = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
         return probabilities.cpu().numpy()
 
@@ -122,6 +123,8 @@ class SurgicalVideoPredictor:
 def _load(name: str, processor: Any) -> tuple[PreTrainedModel, Any]:
     """Model and processor; refuses a model whose classifier would have to be made up."""
     try:
+        if (Path(name) / "adapter_config.json").is_file():
+            return merge_adapter(name), processor or AutoVideoProcessor.from_pretrained(name)
         model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
         processor = processor or AutoVideoProcessor.from_pretrained(name)
     except (OSError, ValueError) as error:

@@ -34,6 +34,23 @@ def _register_models(ours: ModuleType) -> None:
         registry.register(ours.SurgVistaConfig, model, exist_ok=True)
 
 
+def _register_encoder_configuration(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    auto.AutoConfig.register(ours.SurgicalEncoderConfig.model_type, ours.SurgicalEncoderConfig, exist_ok=True)
+
+
+def _register_encoder_models(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
+    auto.AutoModelForVideoClassification.register(
+        ours.SurgicalEncoderConfig, ours.SurgicalEncoderForVideoClassification, exist_ok=True
+    )
+
+
+def _register_ms_tcn(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    auto.AutoConfig.register(ours.MsTcnConfig.model_type, ours.MsTcnConfig, exist_ok=True)
+
+
 def _register_processor(ours: ModuleType) -> None:
     from transformers.utils import is_torchvision_available
 
@@ -55,7 +72,10 @@ def _with_explanation(
 
 _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
     ("configuration_auto", "configuration_surgvista", _register_configuration),
+    ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
+    ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
     ("modeling_auto", "modeling_surgvista", _register_models),
+    ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
     ("video_processing_auto", "video_processing_surgvista", _register_processor),
 )
 

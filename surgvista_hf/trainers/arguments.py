@@ -1,6 +1,7 @@
-"""What a pre-training run can be told, beside everything that `transformers.TrainingArguments` knows."""
+"""What a run can be told, beside everything that `transformers.TrainingArguments` knows."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from transformers import TrainingArguments
 
@@ -8,15 +9,17 @@ from ..modeling.errors_surgvista import InputError
 
 
 @dataclass
-class PretrainingArguments(TrainingArguments):
-    """Arguments of pre-training; the defaults are the published recipe's, except for the batch.
+class ClipArguments(TrainingArguments):
+    """Arguments of every run over clips.
 
-    The peak learning rate follows from the whole batch (processes × clips × accumulation): `base_learning_rate` · batch / 256,
-    and so does the floor of the schedule. Give `learning_rate` to set the peak itself.
+    The peak learning rate follows from the whole batch (processes × clips × accumulation): `base_learning_rate` · batch /
+    `reference_batch`, and so does the floor of the schedule. Give `learning_rate` to set the peak itself.
     """
 
-    base_learning_rate: float = field(default=1.5e-4, metadata={"help": "peak learning rate for a batch of 256 clips"})
-    base_min_learning_rate: float = field(default=1e-4, metadata={"help": "floor of the schedule for a batch of 256"})
+    reference_batch: ClassVar[int] = 256
+
+    base_learning_rate: float = field(default=1.5e-4, metadata={"help": "peak learning rate for the reference batch"})
+    base_min_learning_rate: float = field(default=1e-4, metadata={"help": "floor of the schedule, likewise"})
     learning_rate: float = field(default=0.0, metadata={"help": "peak learning rate; 0: from base_learning_rate"})
     warmup_epochs: float = field(default=40.0, metadata={"help": "epochs of linear warm-up"})
     warmup_start: float = field(default=0.0, metadata={"help": "share of the peak that the warm-up starts from"})
@@ -27,18 +30,14 @@ class PretrainingArguments(TrainingArguments):
     schedule_stretch: float = field(
         default=1.0, metadata={"help": "the schedule is longer than the run by this factor"}
     )
-    num_train_epochs: float = field(default=201.0, metadata={"help": "passes over all clips"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors and biases do not decay"})
     final_weight_decay: float | None = field(
         default=None, metadata={"help": "weight decay at the end of a cosine; none: it is constant"}
     )
-    decay_mask_tokens: bool = field(default=True, metadata={"help": "decay mask tokens, as published by mistake"})
-    adam_beta2: float = field(default=0.95, metadata={"help": "second moment of AdamW"})
     max_grad_norm: float = field(default=0.0, metadata={"help": "gradients are not clipped"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "a loss that is not finite stops the run"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "clips keep their keys"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "leave out the last incomplete batch"})
-    picture_steps: int = field(default=0, metadata={"help": "steps between two pictures of a reconstruction; 0: none"})
     peak_tflops: float | None = field(
         default=None,
         metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},
@@ -72,9 +71,80 @@ class PretrainingArguments(TrainingArguments):
     @property
     def peak_learning_rate(self) -> float:
         """Learning rate after the warm-up."""
-        return self.learning_rate or self.base_learning_rate * self.total_batch / 256
+        return self.learning_rate or self.base_learning_rate * self.total_batch / self.reference_batch
 
     @property
     def floor(self) -> float:
         """Share of the peak at which the schedule ends."""
         return self.base_min_learning_rate / self.base_learning_rate
+
+
+@dataclass
+class PretrainingArguments(ClipArguments):
+    """Arguments of pre-training; the defaults are the published recipe's, except for the batch."""
+
+    num_train_epochs: float = field(default=201.0, metadata={"help": "passes over all clips"})
+    decay_mask_tokens: bool = field(default=True, metadata={"help": "decay mask tokens, as published by mistake"})
+    adam_beta2: float = field(default=0.95, metadata={"help": "second moment of AdamW"})
+    picture_steps: int = field(default=0, metadata={"help": "steps between two pictures of a reconstruction; 0: none"})
+
+
+@dataclass
+class FinetuningArguments(ClipArguments):
+    """Arguments of fine-tuning; the defaults are SurgVISTA's for workflow (arXiv 2506.02692), except for the batch.
+
+    The published reference batch is 64 here. A learning rate is layer-wise: the last of L blocks has `layer_decay` times the
+    head's, each block before it that much less again, and the embeddings `layer_decay` to the power of L + 1.
+    """
+
+    reference_batch: ClassVar[int] = 64
+
+    num_train_epochs: float = field(default=50.0, metadata={"help": "passes over all clips"})
+    base_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate for 64 clips"})
+    base_min_learning_rate: float = field(default=1e-6, metadata={"help": "floor of the schedule, likewise"})
+    warmup_epochs: float = field(default=5.0, metadata={"help": "epochs of linear warm-up"})
+    layer_decay: float = field(default=0.75, metadata={"help": "of the learning rate from layer to layer; 1: none"})
+    label_smoothing_factor: float = field(default=0.1, metadata={"help": "share of a label spread over all classes"})
+    mixup_alpha: float = field(default=0.8, metadata={"help": "Beta distribution of mixup's shares; 0: no mixup"})
+    cutmix_alpha: float = field(default=1.0, metadata={"help": "Beta distribution of CutMix's shares; 0: no CutMix"})
+    cutmix_probability: float = field(default=0.5, metadata={"help": "CutMix rather than mixup, where both are on"})
+    rand_augment: int = field(default=4, metadata={"help": "operations of RandAugment drawn for a clip; 0: none"})
+    rand_augment_magnitude: float = field(default=7.0, metadata={"help": "mean magnitude of an operation, 0-10"})
+    invert_colours: bool = field(
+        default=True, metadata={"help": "RandAugment may invert, solarize and posterize, as published"}
+    )
+    crop_scale: float = field(default=0.7, metadata={"help": "smallest share of the picture's area that is cropped"})
+    flip: float = field(default=0.5, metadata={"help": "probability that left and right are exchanged, as published"})
+    erasing: float = field(default=0.25, metadata={"help": "probability that a rectangle is replaced by noise"})
+    class_balance: float | None = field(
+        default=None,
+        metadata={"help": "classes are drawn in proportion to their size to this power: 0 alike; none: as they are"},
+    )
+    class_weights: str | None = field(
+        default=None, metadata={"help": "`median_frequency` weighs the loss by median / frequency of a class"}
+    )
+    component_weight: float = field(
+        default=0.0, metadata={"help": "weight of the loss of instruments, verbs and targets beside triplets"}
+    )
+    ema_decay: float | None = field(
+        default=None, metadata={"help": "the mean of the weights over steps is tested and saved; none: the weights"}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "when the validation set is asked"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = ("label_smoothing_factor", "cutmix_probability", "flip", "erasing", "layer_decay", "crop_scale")
+        wrong = [f"{name} {getattr(self, name)}" for name in shares if not 0 <= getattr(self, name) <= 1]
+        if wrong or not self.layer_decay or not self.crop_scale:
+            raise InputError(f"shares must lie in 0 … 1: {', '.join(wrong) or 'layer_decay or crop_scale is 0'}")
+        if min(self.mixup_alpha, self.cutmix_alpha, self.rand_augment, self.component_weight) < 0:
+            raise InputError("mixup_alpha, cutmix_alpha, rand_augment and component_weight must not be negative")
+        if not 0 <= self.rand_augment_magnitude <= 10:
+            raise InputError(f"rand_augment_magnitude is {self.rand_augment_magnitude}; it must lie in 0 … 10")
+        if self.class_weights not in (None, "median_frequency"):
+            raise InputError(f"class_weights is {self.class_weights!r}; median_frequency is known")
+        if self.class_balance is not None and not 0 <= self.class_balance <= 1:
+            raise InputError(f"class_balance is {self.class_balance}; it must lie in 0 … 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise InputError(f"ema_decay is {self.ema_decay}; it must lie between 0 and 1")

@@ -20,7 +20,7 @@ from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..util.files import atomic_file
 from ..util.words import some
-from .arguments import PretrainingArguments
+from .arguments import ClipArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
 from .compute import count_flops, utilisation
 from .schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
@@ -54,7 +54,9 @@ class _WeightDecay(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         progress = state.global_step / (state.max_steps * args.schedule_stretch)
-        optimizer.param_groups[0]["weight_decay"] = cosine(args.weight_decay, args.final_weight_decay, progress)
+        for group in optimizer.param_groups:
+            if group["weight_decay"]:
+                group["weight_decay"] = cosine(args.weight_decay, args.final_weight_decay, progress)
 
 
 class ClipTrainer(Trainer, ABC):
@@ -71,14 +73,14 @@ class ClipTrainer(Trainer, ABC):
         InputError: fewer clips than one update of the weights needs.
     """
 
-    args: PretrainingArguments
+    args: ClipArguments
     train_dataset: ClipDataset
     loss_is_scaled_for_ga = False
 
     def __init__(
         self,
         model: PreTrainedModel,
-        args: PretrainingArguments,
+        args: ClipArguments,
         train_dataset: ClipDataset,
         *,
         data_collator: Callable[[list[Any]], dict[str, Any]],
@@ -129,13 +131,12 @@ class ClipTrainer(Trainer, ABC):
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[arg-type]
             options["lr"] = self.args.peak_learning_rate
-            groups = parameter_groups(
-                (model if model is not None else self.model).named_parameters(),  # type: ignore[union-attr]
-                self.args.weight_decay,
-                decay_mask_tokens=self.args.decay_mask_tokens,
-            )
-            self.optimizer = kind(groups, **options)
+            self.optimizer = kind(self.parameter_groups(model if model is not None else self.model), **options)
         return self.optimizer
+
+    def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        """What the optimizer is given: parameters with their weight decay, and their `lr` where it is not the common one."""
+        return parameter_groups(model.named_parameters(), self.args.weight_decay)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -169,6 +170,7 @@ class ClipTrainer(Trainer, ABC):
         self._batches += 1
         self._clips += len(index)
         finite = torch.isfinite(parts["loss"].detach())
+        index = torch.nn.functional.pad(index, (0, self.args.train_batch_size - len(index)), value=-1)  # the last batch
         if self._bad is None:
             self._bad = torch.full_like(index, -1)
         self._bad = torch.where(finite | (self._bad >= 0).any(), self._bad, index)
@@ -181,7 +183,7 @@ class ClipTrainer(Trainer, ABC):
         """
         if self._bad is None or not bool((self._bad >= 0).any()):
             return
-        clips = [self.train_dataset.name(index) for index in self._bad.tolist()]
+        clips = [self.train_dataset.name(index) for index in self._bad.tolist() if index >= 0]
         raise NonFiniteLossError(
             f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
             f"{some(clips, shown=64)}. Look at these clips; if they are sound, lower "
@@ -245,12 +247,15 @@ class ClipTrainer(Trainer, ABC):
         Trainer copies tensors by name and only warns of those that do not fit. VideoMAE is saved under names of its original
         program, so its attention biases would start anew after every resume.
         """
-        if self.shards_model:
+        target: Any = self.model if model is None else model
+        if self.shards_model or not isinstance(target, PreTrainedModel):  # an adapter's weights have their own names
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        target: Any = self.model if model is None else model
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
         target.load_state_dict(saved.state_dict(), strict=True)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.check_finite()
@@ -263,4 +268,5 @@ class ClipTrainer(Trainer, ABC):
         if self.args.should_save:
             folder = Path(str(self.args.output_dir))
             mark_complete(folder / f"checkpoint-{self.state.global_step}")
-            keep_newest(folder, limit)
+            best = self.state.best_model_checkpoint
+            keep_newest(folder, limit, best=Path(best) if best else None)

@@ -32,9 +32,11 @@ def remove_incomplete(output_dir: Path) -> list[Path]:
     return broken
 
 
-def keep_newest(output_dir: Path, limit: int | None) -> None:
-    """Removes all but the newest complete checkpoints; the mark goes first, so that none is ever half there."""
+def keep_newest(output_dir: Path, limit: int | None, *, best: Path | None = None) -> None:
+    """Removes all but the newest complete checkpoints and the best; the mark goes first, so that none is ever half there."""
     for path in complete_checkpoints(output_dir)[: -limit if limit else 0]:
+        if best is not None and path.name == best.name:
+            continue
         (path / MARK).unlink()
         shutil.rmtree(path)
 

@@ -5,6 +5,7 @@
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder.
 """
 
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, cast
 import datasets
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
@@ -23,11 +24,14 @@ from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
 from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.families import clip_length
+from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
 from .base import end_processes
 from .objectives import OBJECTIVES
-from .recipe import DataRecipe, Recipe, RecipeError, TeacherRecipe, load_recipe, model_class
+from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
+from .recipe_files import RecipeError
 from .teachers import ImageTeacher
 
 logger = logging.get_logger(__name__)
@@ -72,7 +76,20 @@ def pretrain(recipe: Recipe) -> Path:
     trainer.train(resume_from_checkpoint=True)
     folder = Path(str(args.output_dir)) / "model"
     trainer.save_model(str(folder))
+    if args.should_save:
+        note_videos(clips, folder)
     return folder
+
+
+def note_videos(clips: ClipDataset, folder: Path) -> None:
+    """Writes which videos a model has seen beside it, so that it is not tested on them."""
+    index = clips.clip_index
+    videos = {
+        name: [str(video) for video, source in zip(index.video_ids, index.sources, strict=True) if source == number]
+        for number, name in enumerate(index.source_names)
+    }
+    with atomic_file(folder / "pretraining_videos.json") as temporary:
+        temporary.write_text(json.dumps(videos, indent=1) + "\n", encoding="utf-8")
 
 
 def build_arguments(recipe: Recipe) -> PretrainingArguments:
@@ -101,11 +118,6 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
         raise RecipeError(f"the model cannot be built like this: {error}") from error
 
 
-def clip_length(config: PreTrainedConfig) -> int:
-    """Frames of a clip; V-JEPA 2's configuration has a name of its own for it."""
-    return int(getattr(config, "num_frames", None) or config.frames_per_clip)
-
-
 def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
     """Clips of the whole corpus, after the overlap guard has seen it."""
     parts: list[Any] = [
@@ -119,7 +131,7 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
         for source in data.sources
     ]
     if data.share != 1:
-        parts = [_share_of_videos(part, data.share, data.share_seed) for part in parts]
+        parts = [share_of_videos(part, data.share, data.share_seed) for part in parts]
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
@@ -132,7 +144,7 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
     )
 
 
-def _share_of_videos(frames: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
+def share_of_videos(frames: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
     """Whole videos, at least one."""
     if not 0 < share <= 1:
         raise RecipeError(f"data.share is {share}; it must be above 0 and at most 1")

@@ -19,6 +19,7 @@ from ..modeling.errors_surgvista import InputError
 from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from .arguments import PretrainingArguments
 from .base import ClipTrainer
+from .schedule import parameter_groups
 
 Masks = Callable[[int, Sequence[int]], Mapping[str, Any]]
 
@@ -111,6 +112,10 @@ class MaskedPretrainer(ClipTrainer):
     @abstractmethod
     def processor_for(config: Any, frame_stride: int) -> BaseVideoProcessor:
         """The processor that is saved with a model of this configuration."""
+
+    def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        decays: bool = self.args.decay_mask_tokens  # type: ignore[attr-defined]
+        return parameter_groups(model.named_parameters(), self.args.weight_decay, decay_mask_tokens=decays)
 
     @torch.no_grad()
     def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:

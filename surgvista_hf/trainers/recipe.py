@@ -1,41 +1,14 @@
-"""Recipes: a run as a YAML file, checked against what the model, the data and the trainer know.
+"""Recipes of pre-training: a run as a YAML file, checked against what the model, the data and the trainer know."""
 
-A misspelt key is an error with a suggestion, never a silent default. Any value can be changed on the command line:
-`training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from importlib import resources
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from ..modeling.errors_surgvista import InputError
-from ..util.words import did_you_mean
 from .objectives import OBJECTIVES
+from .recipe_files import PRETRAINING, RecipeError, build, check_keys, field_names, read_recipe
 
 SECTIONS = ("objective", "model", "teacher", "data", "training")
-_RECIPES, _LAUNCH = "recipes", "launch"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
-_NUMBER = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
-
-
-class RecipeError(InputError):
-    """A recipe cannot be read, or holds a key or value that nothing knows."""
 
 
 @dataclass(frozen=True)
@@ -119,28 +92,6 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-def bundled_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(name.removesuffix(".yaml") for name in _files(_RECIPES))
-
-
-def bundled_text(name: str) -> str:
-    """A recipe of the package, or a file for launching one: configurations for accelerate, and a SLURM script.
-
-    Raises:
-        RecipeError: there is none of that name.
-    """
-    known = {Path(file).stem: (room, file) for room in (_LAUNCH, _RECIPES) for file in _files(room)}
-    if name not in known:
-        raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
-    room, file = known[name]
-    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
-
-
-def _files(room: str) -> list[str]:
-    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
-
-
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads and checks a recipe.
 
@@ -158,17 +109,14 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         >>> load_recipe("surgvista_base", ["training.seed=3"]).training["seed"]
         3
     """
-    content = _read(source)
-    for override in overrides:
-        _apply(content, override)
-    _check_keys("the recipe", content, SECTIONS)
+    content = read_recipe(source, SECTIONS, overrides, room=PRETRAINING)
     objective = content.get("objective") or "surgvista"
-    _check_keys("the list of objectives", {objective: None}, list(OBJECTIVES))
+    check_keys("the list of objectives", {objective: None}, list(OBJECTIVES))
     trainer = OBJECTIVES[objective]
     model, training, teacher = (content.get(name) or {} for name in ("model", "training", "teacher"))
-    known = _fields(model_class(objective, model).config_class)
-    _check_keys("model", model, ("from_pretrained", "model_type", *known))
-    _check_keys("training", training, [entry.name for entry in fields(trainer.arguments_class) if entry.init])
+    known = field_names(model_class(objective, model).config_class)
+    check_keys("model", model, ("from_pretrained", "model_type", *known))
+    check_keys("training", training, field_names(trainer.arguments_class))
     if "output_dir" not in training:
         raise RecipeError("training.output_dir is missing: the folder of the run")
     if teacher and not trainer.takes_teacher:
@@ -177,7 +125,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         _data(content.get("data") or {}),
         objective,
         model,
-        _build(TeacherRecipe, "teacher", teacher) if teacher else None,
+        build(TeacherRecipe, "teacher", teacher) if teacher else None,
         training,
     )
 
@@ -191,82 +139,12 @@ def model_class(objective: str, model: Any) -> Any:
     return known[name or next(iter(known))]
 
 
-def _read(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif str(source) in bundled_recipes():
-        text = bundled_text(str(source))
-    else:
-        raise RecipeError(f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes())}")
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{source} does not hold the sections {', '.join(SECTIONS)}")
-    return content
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"{override!r} is not of the form key.of.a.value=value")
-    *parents, last = path.split(".")
-    place: Any = content
-    for name in parents:
-        if isinstance(place, dict) and place.get(name) is None:
-            place[name] = {}
-        place = _entry(place, name, path)
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {override!r} is not YAML") from error
-    if isinstance(place, list):
-        _entry(place, last, path)
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise RecipeError(f"{path} does not lead to a value of the recipe")
-
-
-def _entry(place: Any, name: str, path: str) -> Any:
-    try:
-        return place[int(name)] if isinstance(place, list) else place[name]
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}") from error
-
-
 def _data(content: Any) -> DataRecipe:
     if not isinstance(content, dict) or not content.get("sources"):
         raise RecipeError("data.sources is missing: a list of frame sets, each with name and data_dir")
-    sources = tuple(_build(SourceRecipe, f"data.sources.{n}", entry) for n, entry in enumerate(content["sources"]))
+    sources = tuple(build(SourceRecipe, f"data.sources.{n}", entry) for n, entry in enumerate(content["sources"]))
     tested = tuple(
-        _build(TestRecipe, f"data.tested_on.{n}", entry) for n, entry in enumerate(content.get("tested_on") or ())
+        build(TestRecipe, f"data.tested_on.{n}", entry) for n, entry in enumerate(content.get("tested_on") or ())
     )
-    built: DataRecipe = _build(DataRecipe, "data", {**content, "sources": sources, "tested_on": tested})
+    built: DataRecipe = build(DataRecipe, "data", {**content, "sources": sources, "tested_on": tested})
     return built
-
-
-def _build(kind: Any, where: str, content: Any) -> Any:
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where} is {content!r}; a mapping with {', '.join(_fields(kind))} is expected")
-    _check_keys(where, content, _fields(kind))
-    try:
-        return kind(**content)
-    except TypeError as error:
-        raise RecipeError(f"{where}: {str(error).partition('__init__() ')[2] or error}") from error
-
-
-def _fields(kind: Any) -> list[str]:
-    return [entry.name for entry in fields(kind)]
-
-
-def _check_keys(where: str, content: Any, known: Sequence[str]) -> None:
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where} is {content!r}; a mapping is expected")
-    for key in content:
-        if key not in known:
-            hint = did_you_mean(str(key), known, f"known are {', '.join(sorted(known)[:12])} …")
-            raise RecipeError(f"{where} has no key {key!r}; {hint}")

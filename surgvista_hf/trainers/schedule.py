@@ -1,12 +1,12 @@
 """Learning rate and weight decay over a run, and which parameters decay, as published for SurgVISTA and V-JEPA."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
-_UNDECAYED_NAMES = ("pos_embed", "cls_token", "mask_token")
+_UNDECAYED_NAMES = ("pos_embed", "cls_token", "position_embeddings")
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float, start: float = 0.0) -> float:
@@ -73,11 +73,49 @@ def parameter_groups(
     decayed: list[torch.nn.Parameter] = []
     spared: list[torch.nn.Parameter] = []
     for name, parameter in parameters:
+        if parameter.requires_grad:
+            (decayed if _decays(name, parameter, decay_mask_tokens) else spared).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+
+
+def _decays(name: str, parameter: torch.nn.Parameter, decay_mask_tokens: bool) -> bool:
+    last = name.rsplit(".", 1)[-1]
+    if last == "mask_token":
+        return decay_mask_tokens
+    return last != "bias" and last not in _UNDECAYED_NAMES and parameter.ndim > 1
+
+
+def layered_groups(
+    parameters: Iterable[tuple[str, torch.nn.Parameter]],
+    layers: Mapping[str, int],
+    weight_decay: float,
+    layer_decay: float,
+    learning_rate: float,
+) -> list[dict[str, Any]]:
+    """Groups with a learning rate of their own for every layer (BEiT, ICLR 2022; SurgVISTA's fine-tuning).
+
+    Args:
+        parameters: names and parameters; those without gradient are left out.
+        layers: number of each parameter's layer, see `families.layer_numbers`.
+        weight_decay: of matrices.
+        layer_decay: the layer before has this share of a layer's learning rate.
+        learning_rate: of the last layer.
+
+    Returns:
+        Groups for an optimizer, at most two for each layer, the first layer first.
+
+    Example:
+        >>> one = torch.nn.Parameter(torch.zeros(2, 2))
+        >>> [group["lr"] for group in layered_groups([("a", one), ("b", one)], {"a": 0, "b": 1}, 0.05, 0.5, 1.0)]
+        [0.5, 1.0]
+    """
+    last = max(layers.values())
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in parameters:
         if not parameter.requires_grad:
             continue
-        last = name.rsplit(".", 1)[-1]
-        is_mask_token = last == "mask_token"
-        spare = last == "bias" or (last in _UNDECAYED_NAMES and not is_mask_token)
-        spare = spare or (not decay_mask_tokens if is_mask_token else parameter.ndim <= 1)
-        (spared if spare else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        key = (layers[name], _decays(name, parameter, decay_mask_tokens=False))
+        rate = learning_rate * layer_decay ** (last - key[0])
+        group = groups.setdefault(key, {"params": [], "weight_decay": weight_decay * key[1], "lr": rate})
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]

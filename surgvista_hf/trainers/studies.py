@@ -24,9 +24,10 @@ from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import clip_length
 from ..util.files import atomic_file
 from .features import extract_features, load_encoder
-from .pretrain import build_arguments, build_clips, build_model, clip_length, pretrain
+from .pretrain import build_arguments, build_clips, build_model, pretrain
 from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}

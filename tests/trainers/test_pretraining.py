@@ -273,6 +273,12 @@ def with_a_broken_frame(frame_set: Path, **options: str) -> ClipDataset:
     return ClipDataset(broken, num_frames=4, frame_stride=2, **options)
 
 
+def test_an_incomplete_last_batch_is_trained_on_when_it_is_not_dropped(frame_set, tmp_path):
+    changes = {"dataloader_drop_last": False, "per_device_train_batch_size": 7, "num_train_epochs": 1}
+    history = run(tmp_path, frame_set, **changes)
+    assert history[-1]["step"] == 9  # 60 clips: eight batches of 7, one of 4
+
+
 def test_a_frame_that_cannot_be_read_stops_the_run_and_is_named(frame_set, tmp_path):
     clips = with_a_broken_frame(frame_set)
     trainer = SurgVistaPretrainer(tiny.model(), tiny.arguments(tmp_path, per_device_train_batch_size=30), clips)

@@ -20,8 +20,9 @@ from surgvista_hf.datasets_scripts.registry import get_builder
 from surgvista_hf.trainers.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining import PretrainingCollator
-from surgvista_hf.trainers.recipe import DataRecipe, RecipeError, SourceRecipe, bundled_recipes, load_recipe
+from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, load_recipe
 from surgvista_hf.trainers.recipe import TestRecipe as Tested
+from surgvista_hf.trainers.recipe_files import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -1,0 +1,38 @@
+"""`surgvista extract-features`: frozen features of whole videos."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista extract-features runs/phases/model --data cholec80=frame_sets/cholec80 --label phase --output features\n"
+        "  accelerate launch -m surgvista_hf.cli.main extract-features my-encoder --data folder=frames --output features\n"
+        "Videos whose features are in the folder are not computed again."
+    )
+    parser.add_argument("model", help="folder or Hub id of a classifier, an adapter or an encoder")
+    parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
+    parser.add_argument("--split", default="all", help="its split (default: all videos)")
+    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
+    parser.add_argument("--label", help="column to keep beside the features")
+    parser.add_argument(
+        "--frame-stride", type=int, help="frames between two frames of a clip (default: the model's, or 4)"
+    )
+    parser.add_argument("--num-frames", type=int, help="frames of a clip, for encoders without training on clips")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the features")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..datasets_scripts.frame_set import load_frame_set
+    from ..modeling.errors_surgvista import InputError
+    from ..trainers.video_features import FeatureExtractor
+
+    name, equals, folder = arguments.data.partition("=")
+    if not equals:
+        raise InputError(f"--data is {arguments.data!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    extractor = FeatureExtractor(arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames)
+    extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)
+    print(f"features: {arguments.output}")

@@ -1,0 +1,57 @@
+"""`surgvista finetune`: fine-tuning by recipe."""
+
+import argparse
+import contextlib
+import json
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista finetune --list\n"
+        "  surgvista finetune --show cholec80 > mine.yaml\n"
+        "  surgvista finetune cholec80 model.from_pretrained=runs/surgvista_base/model data.root=frame_sets\n"
+        "  surgvista finetune cholec80 model.from_pretrained=my-encoder adapter.method=lora adapter.bits=4\n"
+        "  accelerate launch -m surgvista_hf.trainers.finetune mine.yaml   # several GPUs\n"
+        "The same command resumes a run that was stopped."
+    )
+    parser.add_argument("recipe", nargs="?", help="YAML file, or a recipe of the package: the name of a data set")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
+    parser.add_argument("--list", action="store_true", help="name the recipes of the package")
+    parser.add_argument("--show", metavar="NAME", help="print a recipe of the package, to start from")
+    parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+    from ..trainers.finetune_recipe import load_finetuning_recipe
+    from ..trainers.recipe_files import FINETUNING, bundled_recipes, bundled_text
+
+    if arguments.list:
+        print("\n".join(bundled_recipes(FINETUNING)))
+        return
+    if arguments.show:
+        print(bundled_text(arguments.show, (FINETUNING,)), end="")
+        return
+    if not arguments.recipe:
+        raise InputError("give a recipe; `surgvista finetune --list` names those of the package")
+    recipe = load_finetuning_recipe(arguments.recipe, arguments.overrides)
+    from ..trainers.finetune import check_run, finetune
+
+    if arguments.check:
+        print(check_run(recipe))
+        return
+    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
+        result = finetune(recipe)
+    if arguments.json:
+        print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
+        return
+    trained = f"{result.parameters.trained:,} of {result.parameters.all:,} parameters ({result.parameters.share:.2%})"
+    print(f"trained {trained}; tested on {len(result.by_video)} videos")
+    for name, value in result.figures.items():
+        print(f"  {name:24} {value:.4f}")
+    if result.selected_on_test:
+        print("  the best checkpoint was chosen on test videos: these numbers are too good")
+    print(f"model: {result.folder}")

@@ -1,0 +1,211 @@
+"""What a model is asked for: one class, several, action triplets; and the metrics that answer how well it does.
+
+`ClipPredictions` is what every protocol produces, whatever the model: a score for each class of each clip, with its place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..datasets_scripts.triplets import triplet_table
+from ..modeling.errors_surgvista import InputError
+from ..util.files import atomic_file
+from .classification import classification_metrics, cvs_metrics
+from .segments import edit_score, segmental_f1
+from .triplets import triplet_metrics
+from .workflow import phase_report
+
+Kind = Literal["workflow", "classification", "triplet", "multi_label"]
+_MAIN = {
+    "workflow": "image_accuracy",
+    "classification": "accuracy",
+    "triplet": "ap_ivt",
+    "multi_label": "mean_average_precision",
+}
+_FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "workflow": (
+        "strict",
+        ("image_accuracy", "video_accuracy", "phase_precision", "phase_recall", "phase_jaccard", "phase_f1"),
+    ),
+    "classification": (
+        "classification",
+        ("accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "calibration_error"),
+    ),
+    "triplet": ("triplet", ("ap_i", "ap_v", "ap_t", "ap_iv", "ap_it", "ap_ivt")),
+    "multi_label": ("multi_label", ("mean_average_precision",)),
+}
+
+
+@dataclass(frozen=True)
+class ClipPredictions:
+    """Scores of clips, in the order of their frame set.
+
+    Args:
+        videos: (clips,) strings, `source/video id`.
+        frames: (clips,) the index of the labelled frame in its video.
+        seconds: (clips,) its time.
+        labels: (clips,) class numbers, or (clips, classes).
+        scores: (clips, classes): probabilities.
+    """
+
+    videos: np.ndarray
+    frames: np.ndarray
+    seconds: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    def by_video(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows of an array, by video, in the order of the frames."""
+        order = np.lexsort((self.frames, self.videos))
+        names, starts = np.unique(self.videos[order], return_index=True)
+        return dict(zip(map(str, names), np.split(values[order], starts[1:]), strict=True))
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of the labelled frames: one over the usual time between two of them; 1 where a video has only one."""
+        gaps = [np.diff(seconds) for seconds in self.by_video(self.seconds).values() if len(seconds) > 1]
+        usual = float(np.median(np.concatenate(gaps))) if gaps else 1.0
+        return 1 / usual if usual > 0 else 1.0
+
+    def save(self, path: Path) -> None:
+        """Writes Parquet: source and id of the video, frame, second, label and scores of every clip."""
+        columns = {
+            "video": self.videos.tolist(),
+            "frame_index": self.frames,
+            "timestamp": self.seconds,
+            "label": self.labels.tolist(),
+            "scores": self.scores.astype(np.float32).tolist(),
+        }
+        with atomic_file(path) as temporary:
+            pq.write_table(pa.table(columns), temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> "ClipPredictions":
+        """Reads what `save` wrote."""
+        table = pq.read_table(path)
+        return cls(
+            videos=np.array(table["video"].to_pylist()),
+            frames=table["frame_index"].to_numpy(),
+            seconds=table["timestamp"].to_numpy(),
+            labels=np.array(table["label"].to_pylist()),
+            scores=np.array(table["scores"].to_pylist(), np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted.
+
+    Args:
+        kind: `"workflow"`: one class for each frame of a video; `"classification"`: one class a clip; `"triplet"`;
+            `"multi_label"`: several classes or criteria.
+        names: of the classes.
+        components: table that says what triplets are made of: `"cholect50"`, `"prostate21"` or `"prostatd"`.
+
+    Example:
+        >>> Task("workflow", ("Preparation", "Dissection")).main_metric
+        'image_accuracy'
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    components: str = "cholect50"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"there is no task {self.kind!r}; there are {', '.join(get_args(Kind))}")
+        if len(self.names) < (1 if self.multi_label else 2):
+            raise InputError(f"a task needs classes; got {list(self.names)}")
+        if self.kind == "triplet" and len(self.parts) != len(self.names):
+            raise InputError(
+                f"the table of {self.components} has {len(self.parts)} triplets; the labels have {len(self.names)}"
+            )
+
+    @property
+    def multi_label(self) -> bool:
+        """Several classes may be right at once."""
+        return self.kind in ("triplet", "multi_label")
+
+    @property
+    def problem_type(self) -> str:
+        """As transformers calls it."""
+        return f"{'multi' if self.multi_label else 'single'}_label_classification"
+
+    @property
+    def main_metric(self) -> str:
+        """Name of the metric that chooses the best checkpoint, as published."""
+        return _MAIN[self.kind]
+
+    @property
+    def parts(self) -> np.ndarray:
+        """(triplets, 3) numbers of instrument, verb and target."""
+        return np.array(triplet_table(self.components).components)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Softmax, or sigmoid where several classes may be right; in float64."""
+        logits = np.asarray(logits, np.float64)
+        if self.multi_label:
+            return 1 / (1 + np.exp(-logits))
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+
+    def results(self, predictions: ClipPredictions) -> dict[str, Any]:
+        """Everything there is to say, as JSON can hold it: the results of the metrics by their names.
+
+        Raises:
+            InputError: scores for another number of classes.
+        """
+        labels, scores = predictions.labels, predictions.scores
+        if scores.shape[1] != len(self.names):
+            raise InputError(f"the scores are of {scores.shape[1]} classes; the task has {len(self.names)}")
+        if self.kind == "workflow":
+            return self._workflow(predictions)
+        if self.kind == "triplet":
+            truth, said = predictions.by_video(labels.astype(int)), predictions.by_video(scores)
+            return {"triplet": triplet_metrics(truth, said, components=self.components).to_dict()}
+        if self.kind == "multi_label":
+            return {"multi_label": cvs_metrics(labels, scores, criteria=self.names).to_dict()}
+        return {"classification": classification_metrics(labels, scores).to_dict()}
+
+    def _workflow(self, predictions: ClipPredictions) -> dict[str, Any]:
+        truth = predictions.by_video(predictions.labels)
+        said = predictions.by_video(predictions.scores.argmax(axis=1))
+        classes = len(self.names)
+        report = phase_report(truth, said, num_classes=classes, fps=predictions.frames_per_second)
+        edit = edit_score(truth, said, num_classes=classes)
+        return {
+            **{mode: result.to_dict() for mode, result in report.items()},
+            "segments": {"edit_score": edit, **segmental_f1(truth, said, num_classes=classes)},
+            "classification": classification_metrics(predictions.labels, predictions.scores).to_dict(),
+        }
+
+    def figures(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers that a log and a table show, of `results`; strict ones."""
+        section, names = _FIGURES[self.kind]
+        chosen = {name: results[section][name] for name in names}
+        if self.kind == "workflow":
+            chosen |= {name: results["segments"][name] for name in ("edit_score", "f1@10")}
+        return {name: float(value) for name, value in chosen.items() if value is not None}
+
+    def by_video(self, predictions: ClipPredictions) -> dict[str, float]:
+        """The main number of each video, which significance is tested on: accuracy, or mean average precision.
+
+        A video that has none of the classes, or a criterion that never changes, has no average precision and is left out.
+        """
+        labels, scores = predictions.by_video(predictions.labels), predictions.by_video(predictions.scores)
+        values = {}
+        for video, truth in labels.items():
+            if not self.multi_label:
+                values[video] = float((scores[video].argmax(axis=1) == truth).mean())
+                continue
+            numbers = np.arange(len(truth))
+            alone = ClipPredictions(np.full(len(truth), video), numbers, numbers, truth, scores[video])
+            value = self.figures(self.results(alone)).get(self.main_metric, np.nan)
+            if not np.isnan(value):
+                values[video] = value
+        return values

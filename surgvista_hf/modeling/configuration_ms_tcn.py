@@ -1,0 +1,63 @@
+"""Configuration of the multi-stage temporal convolutional network (TeCNO, arXiv 2003.10751)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from .errors_surgvista import InputError
+
+
+class MsTcnConfig(PreTrainedConfig):
+    r"""Sizes and options of `MsTcnForFrameClassification`. The defaults are those published for Cholec80.
+
+    Args:
+        input_size: width of the features.
+        num_stages: of refinement, the first included.
+        num_layers: dilated layers of a stage; layer i looks 2^i frames back, twice.
+        num_feature_maps: width of a stage.
+        dropout: in every layer.
+        causal: look back only.
+        class_weights: of the cross-entropy; none: all alike.
+        legacy_double_softmax: give probabilities to the cross-entropy, as the published program does by mistake.
+
+    Raises:
+        InputError: sizes below 1, or weights for another number of classes.
+
+    Example:
+        >>> MsTcnConfig(num_labels=7).receptive_field
+        1021
+    """
+
+    model_type = "ms_tcn"
+
+    def __init__(
+        self,
+        input_size: int = 2048,
+        num_stages: int = 2,
+        num_layers: int = 8,
+        num_feature_maps: int = 32,
+        dropout: float = 0.5,
+        causal: bool = True,
+        class_weights: Sequence[float] | None = None,
+        legacy_double_softmax: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.input_size = input_size
+        self.num_stages = num_stages
+        self.num_layers = num_layers
+        self.num_feature_maps = num_feature_maps
+        self.dropout = dropout
+        self.causal = causal
+        self.class_weights = list(class_weights) if class_weights is not None else None
+        self.legacy_double_softmax = legacy_double_softmax
+        super().__init__(**kwargs)
+        if min(input_size, num_stages, num_layers, num_feature_maps) < 1:
+            raise InputError("input_size, num_stages, num_layers and num_feature_maps must be at least 1")
+        if self.class_weights is not None and len(self.class_weights) != self.num_labels:
+            raise InputError(f"there are {len(self.class_weights)} class_weights for {self.num_labels} classes")
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that a prediction depends on, the present one included."""
+        return 1 + self.num_stages * 2 * (2**self.num_layers - 1)

@@ -1,0 +1,85 @@
+"""Configuration of a classifier over any encoder that transformers knows, video or image."""
+
+from typing import Any, Literal
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .errors_surgvista import InputError
+
+
+class SurgicalEncoderConfig(PreTrainedConfig):
+    r"""Sizes and options of `SurgicalEncoderForVideoClassification`.
+
+    Args:
+        encoder_config: configuration of the encoder, or its content as a dictionary.
+        num_frames: frames of a clip. An image encoder sees each by itself.
+        pooling: `"mean"` over tokens, and over frames of an image encoder; or `"attentive"`: a learned query attends to all
+            tokens (the attentive probe of V-JEPA, arXiv 2404.08471).
+        frame_feature: what stands for a frame under mean pooling: `"pooler"`, the encoder's own pooled output; `"first"`, its
+            class token; `"mean"`, the mean of its tokens.
+        attentive_heads: of attentive pooling.
+        mlp_ratio: width of the MLP after attentive pooling over the encoder's.
+        layer_norm_eps: of the norms that are not the encoder's.
+        initializer_range: deviation of fresh weights.
+        classifier_dropout: before the classifier.
+        classifier_init_scale: factor on the classifier's first weights; 0 makes all first logits 0.
+
+    Raises:
+        InputError: an encoder of an unknown type.
+
+    Example:
+        >>> SurgicalEncoderConfig(encoder_config={"model_type": "vit", "hidden_size": 96}, num_frames=1).hidden_size
+        96
+    """
+
+    model_type = "surgical_encoder"
+    sub_configs = {"encoder_config": AutoConfig}
+
+    def __init__(
+        self,
+        encoder_config: dict[str, Any] | PreTrainedConfig | None = None,
+        num_frames: int = 8,
+        pooling: Literal["mean", "attentive"] = "mean",
+        frame_feature: Literal["pooler", "first", "mean"] = "mean",
+        attentive_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        layer_norm_eps: float = 1e-6,
+        initializer_range: float = 0.02,
+        classifier_dropout: float = 0.0,
+        classifier_init_scale: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(encoder_config, dict) or encoder_config is None:
+            content = dict(encoder_config or {"model_type": "vit"})
+            kind = content.pop("model_type", None)
+            if kind not in CONFIG_MAPPING:
+                raise InputError(f"transformers knows no encoder of type {kind!r}")
+            encoder_config = CONFIG_MAPPING[kind](**content)
+        self.encoder_config = encoder_config
+        self.num_frames = num_frames
+        self.pooling = pooling
+        self.frame_feature = frame_feature
+        self.attentive_heads = attentive_heads
+        self.mlp_ratio = mlp_ratio
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        self.classifier_dropout = classifier_dropout
+        self.classifier_init_scale = classifier_init_scale
+        if pooling not in ("mean", "attentive") or frame_feature not in ("pooler", "first", "mean"):
+            raise InputError(f"pooling is {pooling!r} and frame_feature {frame_feature!r}; see SurgicalEncoderConfig")
+        if pooling == "attentive" and self.hidden_size % attentive_heads:
+            raise InputError(f"{self.hidden_size} features cannot be shared by {attentive_heads} attentive_heads")
+        super().__init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder's output."""
+        encoder: Any = self.encoder_config
+        return int(encoder.hidden_sizes[-1] if hasattr(encoder, "hidden_sizes") else encoder.hidden_size)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a frame, in pixels."""
+        encoder: Any = self.encoder_config
+        size: Any = getattr(encoder, "image_size", None) or getattr(encoder, "crop_size", 224)
+        return (size, size) if isinstance(size, int) else (size[0], size[1])

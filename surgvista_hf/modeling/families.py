@@ -1,0 +1,322 @@
+"""One door to every family of encoders: how a classifier of clips is made from a checkpoint, and what its parts are called.
+
+SurgVISTA, VideoMAE and V-JEPA 2 have classifiers of their own. Any other encoder of transformers (ConvNeXt, ViT, DINO, …), and
+attentive pooling over all of them, goes through `SurgicalEncoderForVideoClassification`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    VideoMAEForVideoClassification,
+    VJEPA2ForVideoClassification,
+)
+from transformers.utils import logging
+
+from ..util.words import some
+from .configuration_surgical_encoder import SurgicalEncoderConfig
+from .errors_surgvista import InputError, SurgVistaError
+from .modeling_surgical_encoder import (
+    SurgicalEncoderForVideoClassification,
+    build_encoder,
+    without_pooling_layer,
+)
+from .modeling_surgvista import SurgVistaForVideoClassification
+from .video_processing_surgvista import SurgVistaVideoProcessor
+
+logger = logging.get_logger(__name__)
+
+CLASSIFIERS: Mapping[str, type[PreTrainedModel]] = {
+    "surgvista": SurgVistaForVideoClassification,
+    "videomae": VideoMAEForVideoClassification,
+    "vjepa2": VJEPA2ForVideoClassification,
+    "surgical_encoder": SurgicalEncoderForVideoClassification,
+}
+_HEAD = re.compile(r"^(classifier|fc_norm|pooler|pooling)\b")  # what is not the encoder
+_BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\.")
+_STAGE = re.compile(r"\bstages\.(\d+)\.")
+_OF_WRAPPER = ("classifier_dropout", "classifier_init_scale", "id2label", "label2id", "problem_type")
+_FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_vision")
+
+
+def load_classifier(
+    start: str | Path | Mapping[str, Any],
+    labels: Sequence[str],
+    problem_type: str,
+    *,
+    num_frames: int | None = None,
+    pooling: Literal["mean", "attentive"] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    **loading: Any,
+) -> PreTrainedModel:
+    """A classifier of clips: the encoder of a checkpoint, and a head for these classes.
+
+    Args:
+        start: folder or Hub id of any encoder, pre-training model or classifier; or fields of a configuration with
+            `model_type`, for a model without training.
+        labels: names of the classes. A head that was trained for the same names is kept, any other made anew.
+        problem_type: `"single_label_classification"` or `"multi_label_classification"`.
+        num_frames: frames of a clip; by default the model's own, and 8 for image encoders.
+        pooling: `"mean"`, or `"attentive"`: a learned query attends to the tokens; by default the model's own.
+        changes: further fields of the model's configuration, such as `drop_path_rate`.
+        loading: for `from_pretrained`, e.g. `quantization_config`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        InputError: the checkpoint cannot be loaded, lacks weights of the encoder, or has them in other shapes.
+
+    Example:
+        >>> fields = {"model_type": "surgvista", "image_size": 32, "num_frames": 2, "num_hidden_layers": 1}
+        >>> load_classifier(fields, ["Preparation", "Dissection"], "single_label_classification").config.num_labels
+        2
+    """
+    options = {**(changes or {}), **_labelled(labels, problem_type)}
+    try:
+        config = _configuration(start)
+        if config.model_type in CLASSIFIERS and pooling != "attentive":
+            _set_length(config, num_frames)
+            return _load_own(start, config, options, loading)
+        return _load_any(start, config, num_frames, pooling or "mean", options, loading)
+    except SurgVistaError:
+        raise
+    except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"no classifier can be made of {start}: {str(error).splitlines()[0]}") from error
+
+
+def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
+    """An encoder as it is, behind the door of `SurgicalEncoderForVideoClassification`, whose head means nothing.
+
+    Raises:
+        InputError: nothing can be loaded from there.
+    """
+    try:
+        options = _labelled(("-", "+"), "single_label_classification")
+        return _load_any(start, _configuration(start), num_frames, "mean", options, {})
+    except SurgVistaError:
+        raise
+    except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"no encoder can be loaded from {start}: {str(error).splitlines()[0]}") from error
+
+
+def processor_of(model: Any, start: Any, frame_stride: int, sampling: str = "online") -> SurgVistaVideoProcessor:
+    """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
+
+    Args:
+        model: the classifier.
+        start: the checkpoint it came from, whose mean and deviation are kept.
+        frame_stride: frames between two frames of a clip; random strides of training become 1 in use.
+        sampling: of the clips it was trained with.
+    """
+    height, width = frame_size(model.config)
+    own: Any = None
+    if not isinstance(start, Mapping):
+        try:
+            own = AutoProcessor.from_pretrained(str(start))
+        except (OSError, ValueError, KeyError):
+            logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
+    usual = SurgVistaVideoProcessor
+    return SurgVistaVideoProcessor(
+        size={"height": height, "width": width},
+        num_frames=clip_length(model.config),
+        frame_stride=max(frame_stride, 1),
+        frame_sampling="uniform" if sampling.startswith("uniform") else "online",
+        image_mean=list(getattr(own, "image_mean", None) or usual.image_mean),
+        image_std=list(getattr(own, "image_std", None) or usual.image_std),
+    )
+
+
+def clip_length(config: PreTrainedConfig) -> int:
+    """Frames of a clip; V-JEPA 2's configuration has a name of its own for it."""
+    return int(getattr(config, "num_frames", None) or config.frames_per_clip)
+
+
+def frame_size(config: PreTrainedConfig) -> tuple[int, int]:
+    """Height and width of a frame, in pixels."""
+    size: Any = (
+        getattr(config, "frame_size", None) or getattr(config, "image_size", None) or getattr(config, "crop_size", 224)
+    )
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter or module belongs to the head and not to the encoder.
+
+    Example:
+        >>> is_head("classifier.weight"), is_head("videomae.encoder.layer.0.output.dense.weight")
+        (True, False)
+    """
+    return bool(_HEAD.match(name))
+
+
+def layer_numbers(names: Sequence[str]) -> dict[str, int]:
+    """The layer of each parameter: embeddings 0, then the blocks in order, and everything after them one more.
+
+    Blocks are found by their names, `…layers.3.…`, `…stages.1.blocks.0.…`; what a stage does before its blocks belongs to its
+    first.
+
+    Example:
+        >>> list(layer_numbers(["e.patch.weight", "e.layers.0.w", "e.layers.1.w", "classifier.weight"]).values())
+        [0, 1, 2, 3]
+    """
+    plain = [name.removeprefix("base_model.model.") for name in names]
+    blocks = [_block(name) for name in plain]
+    order = {block: place + 1 for place, block in enumerate(sorted({block for block in blocks if block is not None}))}
+    first_of_stage = {stage: place for (stage, _), place in sorted(order.items(), reverse=True)}
+    numbers, begun = {}, False
+    for name, short, block in zip(names, plain, blocks, strict=True):
+        stage = _STAGE.search(short)
+        begun = begun or block is not None
+        if block is not None:
+            numbers[name] = order[block]
+        elif stage and not is_head(short):
+            numbers[name] = first_of_stage.get(int(stage[1]), 0)
+        else:
+            numbers[name] = len(order) + 1 if begun or is_head(short) else 0
+    return numbers
+
+
+def _block(name: str) -> tuple[int, int] | None:
+    if is_head(name) or ".predictor." in name:
+        return None
+    found = _BLOCK.match(name)
+    return (int(found[2] or 0), int(found[3])) if found else None
+
+
+# ------------------------------------------------------------------------------------------- loading
+
+
+def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
+    names = dict(enumerate(labels))
+    return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem_type}
+
+
+def _configuration(start: Any) -> Any:
+    if not isinstance(start, Mapping):
+        return AutoConfig.from_pretrained(str(start))
+    fields = dict(start)
+    return AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+
+
+def _set_length(config: Any, num_frames: int | None) -> None:
+    if num_frames is not None:
+        setattr(config, "frames_per_clip" if config.model_type == "vjepa2" else "num_frames", num_frames)
+
+
+def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
+    kind: Any = CLASSIFIERS[config.model_type]
+    before = None if isinstance(start, Mapping) else list((config.id2label or {}).values())
+    _changed(config, options)
+    if isinstance(start, Mapping):
+        return _without_predictor(kind(config))
+    model, info = kind.from_pretrained(
+        str(start), config=config, ignore_mismatched_sizes=True, output_loading_info=True, **loading
+    )
+    _check_loaded(start, info)
+    fresh = {name.partition(".")[0] for name in info["missing_keys"]}
+    fresh |= {str(entry[0]).partition(".")[0] for entry in info["mismatched_keys"]}
+    if "classifier" not in fresh and before != list(options["id2label"].values()):
+        _renew(model)
+        fresh.add("classifier")
+    if fresh:
+        logger.warning(
+            "%s: the encoder is loaded; new and untrained: %s for %d classes",
+            start,
+            ", ".join(sorted(fresh)),
+            len(options["id2label"]),
+        )
+    return _without_predictor(model)
+
+
+def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
+    lacking = [name for name in info["missing_keys"] if not is_head(name)]
+    if lacking:
+        raise InputError(
+            f"{start} lacks {len(lacking)} weights of the encoder: {some(sorted(lacking))}. It is no checkpoint of this "
+            "architecture; convert it first (surgvista convert)"
+        )
+    wrong = [entry for entry in info["mismatched_keys"] if not is_head(str(entry[0]))]
+    if wrong:
+        raise InputError(
+            f"{start} has weights of other shapes than its configuration says: {some([str(entry) for entry in wrong])}"
+        )
+
+
+def _renew(model: Any) -> None:
+    """A head for other classes, though as many: nothing of the old one is kept."""
+    old = model.classifier
+    new = nn.Linear(old.in_features, old.out_features)
+    new.init_scheme = getattr(old, "init_scheme", None)  # type: ignore[assignment]
+    model._init_weights(new)
+    with torch.no_grad():
+        old.weight.copy_(new.weight)
+        old.bias.copy_(new.bias)
+
+
+def _without_predictor(model: Any) -> PreTrainedModel:
+    """V-JEPA 2's predictor has no part in classification, so it is not trained."""
+    for name, parameter in model.named_parameters():
+        if ".predictor." in name:
+            parameter.requires_grad_(False)
+    return model
+
+
+def _load_any(
+    start: Any,
+    config: Any,
+    num_frames: int | None,
+    pooling: Literal["mean", "attentive"],
+    options: dict[str, Any],
+    loading: Mapping[str, Any],
+) -> PreTrainedModel:
+    own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
+    encoder = _load_encoder(start, _changed(config, options), loading)
+    video = encoder.input_modalities == "video"
+    whole = SurgicalEncoderConfig(
+        encoder_config=encoder.config,
+        num_frames=num_frames or (clip_length(encoder.config) if video else 8),
+        pooling=pooling,
+        frame_feature=_frame_feature(encoder.config.model_type),
+        attentive_heads=int(getattr(encoder.config, "num_attention_heads", 8)),
+        **own,
+    )
+    model = SurgicalEncoderForVideoClassification(whole)
+    model.encoder = encoder
+    logger.warning("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
+    return _without_predictor(model)
+
+
+def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
+    if isinstance(start, Mapping):
+        return build_encoder(config)
+    if config.model_type == SurgicalEncoderConfig.model_type:
+        return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+    encoder, info = AutoModel.from_pretrained(
+        str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
+    )
+    _check_loaded(start, info)
+    return encoder
+
+
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            raise InputError(f"the configuration of {config.model_type} has no {name}")
+        setattr(config, name, value)
+    return config
+
+
+def _frame_feature(model_type: str) -> Any:
+    if model_type.startswith(("convnext", "resnet", "regnet", "swin")):
+        return "pooler"
+    return "first" if model_type.startswith(_FIRST_TOKEN_FAMILIES) else "mean"

@@ -1,0 +1,166 @@
+"""A classifier of clips over any encoder that transformers knows: image backbones frame by frame, attentive probes.
+
+SurgVISTA, VideoMAE and V-JEPA 2 have classifiers of their own; this one is for the rest (ConvNeXt, ViT, DINO, …), and for
+attentive pooling over all of them.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from .configuration_surgical_encoder import SurgicalEncoderConfig
+from .errors_surgvista import InputError
+
+
+class AttentivePooling(nn.Module):
+    """A learned query attends to all tokens; then an MLP. `(B, N, D) -> (B, D)`."""
+
+    def __init__(self, config: SurgicalEncoderConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
+        self.query = nn.Parameter(torch.zeros(1, 1, width))
+        self.layernorm_before = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.num_heads = config.attentive_heads
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width) for _ in range(4))
+        self.layernorm_after = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = self.layernorm_before(tokens)
+        query = self.query.expand(len(tokens), -1, -1)
+        parts = (layer(part) for layer, part in ((self.q_proj, query), (self.k_proj, tokens), (self.v_proj, tokens)))
+        heads = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in parts)
+        seen = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        pooled = query + self.o_proj(seen)
+        pooled = pooled + self.mlp(self.layernorm_after(pooled))
+        return pooled[:, 0]
+
+
+class SurgicalEncoderForVideoClassification(PreTrainedModel):
+    r"""An encoder, pooling, layer normalisation, dropout and one linear layer.
+
+    An image encoder sees each frame by itself. Under mean pooling the order of the frames is lost, as in the published
+    baselines with image models; attentive pooling adds a sinusoid of the frame's number to its tokens.
+
+    Example:
+        >>> vit = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32}
+        >>> model = SurgicalEncoderForVideoClassification(SurgicalEncoderConfig(vit, num_frames=2, num_labels=7))
+        >>> model(torch.zeros(1, 2, 3, 32, 32)).logits.shape
+        torch.Size([1, 7])
+    """
+
+    config_class = SurgicalEncoderConfig
+    config: SurgicalEncoderConfig
+    base_model_prefix = "encoder"
+    main_input_name = "pixel_values"
+    input_modalities = "video"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: SurgicalEncoderConfig) -> None:
+        super().__init__(config)
+        self.encoder = build_encoder(config.encoder_config)
+        self.sees_clips = self.encoder.input_modalities == "video"
+        self.pooling = AttentivePooling(config) if config.pooling == "attentive" else None
+        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fresh parts only; the encoder's are initialised by its own rules."""
+        deviation = self.config.initializer_range
+        if isinstance(module, AttentivePooling):
+            init.trunc_normal_(module.query, std=deviation)
+        elif isinstance(module, nn.Linear):
+            deviation *= self.config.classifier_init_scale if module is self.classifier else 1.0
+            init.trunc_normal_(module.weight, std=deviation) if deviation else init.zeros_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+    def forward(
+        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any
+    ) -> ImageClassifierOutput:
+        """Classifies clips.
+
+        Args:
+            pixel_values: normalised frames (B, frames, channels, height, width).
+            labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
+
+        Returns:
+            `logits` (B, classes) and, with labels, `loss`.
+
+        Raises:
+            InputError: no batch of clips.
+        """
+        logits = self.classifier(self.dropout(self.extract_features(pixel_values)))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return ImageClassifierOutput(loss=loss, logits=logits)
+
+    def extract_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """What the classifier sees of each clip, (B, D)."""
+        if pixel_values.ndim != 5:
+            raise InputError(f"clips are (batch, frames, channels, height, width), not {tuple(pixel_values.shape)}")
+        if self.pooling is not None:
+            return self.fc_norm(self.pooling(self._tokens(pixel_values)))
+        if self.sees_clips:
+            return self.fc_norm(self._encode(pixel_values).last_hidden_state.mean(dim=1))
+        return self.fc_norm(self.frame_features(pixel_values).mean(dim=1))
+
+    def frame_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """One vector for each frame of an image encoder, (B, frames, D)."""
+        output = self._encode(pixel_values.flatten(0, 1))
+        if self.config.frame_feature == "pooler":
+            features = output.pooler_output.flatten(1)
+        elif self.config.frame_feature == "first":
+            features = output.last_hidden_state[:, 0]
+        else:
+            features = _as_tokens(output.last_hidden_state).mean(dim=1)
+        return features.unflatten(0, pixel_values.shape[:2])
+
+    def _tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """All tokens of each clip, (B, N, D), which know their place and time."""
+        if self.sees_clips:
+            return self._encode(pixel_values).last_hidden_state
+        tokens = _as_tokens(self._encode(pixel_values.flatten(0, 1)).last_hidden_state)
+        tokens = tokens.unflatten(0, pixel_values.shape[:2])
+        return (tokens + _time_table(tokens.shape[1], tokens.shape[3]).to(tokens)[:, None]).flatten(1, 2)
+
+    def _encode(self, pixels: torch.Tensor) -> Any:
+        extra = {"skip_predictor": True} if self.encoder.config.model_type == "vjepa2" else {}
+        return self.encoder(**{self.encoder.main_input_name: pixels}, **extra)
+
+
+def build_encoder(config: Any) -> Any:
+    """An encoder without weights."""
+    return AutoModel.from_config(config, **without_pooling_layer(config))
+
+
+def without_pooling_layer(config: Any) -> dict[str, bool]:
+    """How to ask for an encoder without the pooling layer that most checkpoints have no weights for."""
+    kind: Any = AutoModel._model_mapping[type(config)]
+    parameters = inspect.signature(kind).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
+
+
+def _as_tokens(hidden: torch.Tensor) -> torch.Tensor:
+    """(B, D, rows, columns) of a convolutional encoder as (B, N, D)."""
+    return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+
+
+def _time_table(frames: int, width: int) -> torch.Tensor:
+    """(frames, width) sinusoid, sine in even and cosine in odd columns."""
+    angles = torch.arange(frames)[:, None] / 10000 ** (2 * torch.arange((width + 1) // 2) / width)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

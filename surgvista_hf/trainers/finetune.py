@@ -1,0 +1,277 @@
+"""Fine-tuning by recipe, on one device or many.
+
+    accelerate launch -m surgvista_hf.trainers.finetune recipe.yaml [key=value …]
+
+A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder. At the end the best
+checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers.utils import logging
+
+from ..clips import ClipDataset
+from ..datasets_scripts.frame_set import load_frame_set
+from ..datasets_scripts.overlap import check_overlap, find_overlaps, videos_in
+from ..datasets_scripts.registry import get_builder
+from ..evaluation.tasks import ClipPredictions, Task
+from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
+from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.families import clip_length, load_classifier, processor_of
+from ..util.files import atomic_file
+from .arguments import FinetuningArguments
+from .base import end_processes
+from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
+from .finetuning import SurgicalFinetuner
+from .pretrain import share_of_videos
+from .recipe_files import RecipeError
+
+logger = logging.get_logger(__name__)
+_TABLES = {"cholect50": "cholect50", "cholect45": "cholect50", "synthetic": "cholect50"}
+
+
+@dataclass(frozen=True)
+class FinetuningResult:
+    """What a run found.
+
+    Args:
+        folder: of the trained model or adapter.
+        task: what was predicted.
+        results: of all metrics on the test, see `Task.results`.
+        by_video: main number of each test video.
+        parameters: how many were trained.
+        selected_on_test: the validation had videos of the test, so the numbers are too good.
+    """
+
+    folder: Path
+    task: Task
+    results: dict[str, Any]
+    by_video: dict[str, float]
+    parameters: Parameters
+    selected_on_test: bool
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers of a table."""
+        return self.task.figures(self.results)
+
+
+def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningResult:
+    """Trains a classifier by a recipe, chooses the best checkpoint by the validation and tests it.
+
+    Args:
+        recipe: see `load_finetuning_recipe`.
+        progress: show progress bars.
+
+    Returns:
+        Results, which are also written beside the model.
+
+    Raises:
+        RecipeError: parts that do not fit together.
+        OverlapError: test videos are in the training data.
+
+    Example:
+        >>> finetune(load_finetuning_recipe("synthetic_phases")).figures["video_accuracy"]  # doctest: +SKIP
+    """
+    splits = load_splits(recipe.data)
+    on_test = check_splits(recipe, splits)
+    task = task_of(recipe.data, splits["train"])
+    args = build_arguments(recipe, task)
+    torch.manual_seed(args.seed)
+    model, start = build_classifier(recipe, task, args)
+    processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
+    clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
+    adapted = add_adapter(model, recipe.adapter, start)
+    parameters = count_parameters(adapted)
+    trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
+    trainer.train(resume_from_checkpoint=True)
+    folder = Path(str(args.output_dir)) / "model"
+    trainer.save_best(folder)
+    if args.should_save and recipe.adapter.is_peft:
+        model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+    predictions = trainer.predict_clips(clips["test"], progress=progress)
+    result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
+    if args.should_save:
+        write_result(result, predictions, recipe, folder.parent)
+    return result
+
+
+def check_run(recipe: FinetuningRecipe) -> str:
+    """What a run would do, in words, after everything that can be checked without training was checked.
+
+    Raises:
+        SurgVistaError: what would have stopped it.
+    """
+    splits = load_splits(recipe.data)
+    on_test = check_splits(recipe, splits)
+    task = task_of(recipe.data, splits["train"])
+    args = build_arguments(recipe, task)
+    model, _ = build_classifier(replace(recipe, adapter=AdapterRecipe()), task, args)
+    parts = [f"{use}: {len(build_clips(recipe.data, frames, model, args)):,} clips" for use, frames in splits.items()]
+    chosen = "the last weights are kept" if args.eval_strategy == "no" else f"chosen by {args.metric_for_best_model}"
+    note = "; THE VALIDATION HAS TEST VIDEOS" if on_test else ""
+    return (
+        f"{task.kind} of {len(task.names)} classes from {recipe.data.name}; {'; '.join(parts)}\n"
+        f"{type(model).__name__} from {recipe.model.from_pretrained or 'scratch'}, {recipe.adapter.method}; {chosen}{note}"
+    )
+
+
+def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:
+    """The trainer's arguments: the best checkpoint by the task's metric, unless the recipe says otherwise."""
+    settings = dict(recipe.training)
+    metric = settings.setdefault("metric_for_best_model", task.main_metric)
+    settings.setdefault("greater_is_better", not str(metric).endswith("loss"))
+    if recipe.data.validation is None:
+        settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    elif settings.get("eval_strategy", "epoch") != "no":
+        settings.setdefault("load_best_model_at_end", True)
+    try:
+        return FinetuningArguments(**settings)
+    except SurgVistaError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        raise RecipeError(f"training cannot be set up like this: {error}") from error
+
+
+def load_splits(data: LabelledData) -> dict[str, Dataset]:
+    """The frame sets of training, validation (if there is one) and test."""
+    names = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits: dict[str, Dataset] = {}
+    for use, split in names.items():
+        if split is None:
+            continue
+        frames: Any = load_frame_set(
+            data.name, data.folder, split, protocol=data.protocol, allow_missing=data.allow_missing
+        )
+        if data.label not in frames.column_names:
+            raise RecipeError(
+                f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}"
+            )
+        splits[use] = frames
+    if data.share != 1:
+        splits["train"] = share_of_videos(splits["train"], data.share, data.share_seed)
+    return splits
+
+
+def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
+    """Makes sure that no test video was seen: in training, in the pre-training that left its list, or in the validation.
+
+    Returns:
+        Whether the validation has videos of the test, which the recipe must allow.
+
+    Raises:
+        OverlapError: there are such videos.
+    """
+    data, videos = recipe.data, {name: videos_in(frames) for name, frames in splits.items()}
+    check_overlap(videos["train"], videos["test"], on_overlap=data.on_overlap)
+    if "validation" in videos:
+        check_overlap(videos["train"], videos["validation"], on_overlap=data.on_overlap)
+    corpus = _seen_before(recipe)
+    if corpus:
+        check_overlap(corpus, videos["test"], on_overlap=data.on_overlap)
+    on_test = bool(find_overlaps(videos.get("validation", {}), videos["test"]))
+    if on_test and not data.select_on_test:
+        raise RecipeError(
+            f"the validation of {data.name} has videos of its test, so the best checkpoint would be chosen on the test: set "
+            "data.validation to null, take another protocol, or allow it with data.select_on_test"
+        )
+    return on_test
+
+
+def _seen_before(recipe: FinetuningRecipe) -> dict[str, list[str]]:
+    """Videos of the pre-training, as `pretrain` notes them; of sources whose video ids mean the same anywhere."""
+    file = Path(recipe.model.from_pretrained or "") / "pretraining_videos.json"
+    if recipe.model.from_pretrained is None or not file.is_file():
+        return {}
+    noted: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    return {name: videos for name, videos in noted.items() if get_builder(name).facts.video_ids}
+
+
+def task_of(data: LabelledData, frames: Dataset) -> Task:
+    """The task that the label column sets."""
+    feature: Any = frames.features[data.label]
+    several = feature.__class__.__name__ in ("List", "Sequence", "LargeList")
+    inner = feature.feature if several else feature
+    names = getattr(inner, "names", None) or get_builder(data.name).facts.labels[data.label].names
+    one = "classification" if data.sampling.startswith("uniform") else "workflow"
+    usual = ("triplet" if data.label == "triplets" else "multi_label") if several else one
+    kind: Any = data.task or usual
+    return Task(kind, tuple(names), _TABLES.get(data.name, data.name))
+
+
+def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArguments) -> tuple[Any, Any]:
+    """The classifier and what it came from. A model without training is saved where an adapter will look for it."""
+    names = list(task.names)
+    if task.kind == "triplet" and args.component_weight:
+        names += [
+            f"{part} {number}"
+            for part, column in zip("IVT", task.parts.T, strict=True)
+            for number in sorted(set(column))
+        ]
+    own = recipe.model
+    start = own.start
+    options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
+    if recipe.adapter.method != "full" and own.config is not None:
+        start = str(Path(str(args.output_dir)) / "base")
+        if args.should_save and not (Path(start) / "config.json").exists():
+            load_classifier(own.start, names, task.problem_type, **options).save_pretrained(start)
+    return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
+
+
+def build_clips(data: LabelledData, frames: Dataset, model: Any, args: FinetuningArguments) -> ClipDataset:
+    """Clips of a split for a model."""
+    return ClipDataset(
+        frames,
+        num_frames=clip_length(model.config),
+        frame_stride=data.frame_stride,
+        sampling=data.sampling,
+        label=data.label,
+        drop_empty=data.drop_empty,
+        on_unreadable=data.on_unreadable,
+        seed=args.seed,
+    )
+
+
+def write_result(
+    result: FinetuningResult, predictions: ClipPredictions, recipe: FinetuningRecipe, folder: Path
+) -> None:
+    """Writes `results.json` and `predictions.parquet`."""
+    content = {
+        "task": {"kind": result.task.kind, "classes": len(result.task.names)},
+        "figures": result.figures,
+        "selected_on_test": result.selected_on_test,
+        "by_video": result.by_video,
+        "parameters": asdict(result.parameters),
+        "results": result.results,
+        "recipe": asdict(recipe),
+    }
+    predictions.save(folder / "predictions.parquet")
+    with atomic_file(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a recipe given on the command line; returns the exit status."""
+    arguments = sys.argv[1:] if words is None else list(words)
+    if not arguments or arguments[0].startswith("-"):
+        print(__doc__)
+        return 0 if arguments else 2
+    try:
+        result = finetune(load_finetuning_recipe(arguments[0], arguments[1:]))
+        end_processes()
+        print(f"trained model: {result.folder}")
+    except SurgVistaError as error:
+        print(f"finetune: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Recipes of fine-tuning: a model, a data set with labels, how much is trained, and how."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..clips.dataset import Sampling
+from ..modeling.adapters import AdapterRecipe
+from .arguments import FinetuningArguments
+from .recipe_files import FINETUNING, RecipeError, build, check_keys, field_names, read_recipe
+
+SECTIONS = ("model", "data", "adapter", "training")
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """What is trained.
+
+    Args:
+        from_pretrained: folder or Hub id of any encoder, pre-training model or classifier.
+        config: instead of it, fields of a configuration with `model_type`: a model without training.
+        num_frames: frames of a clip; by default the model's own, and 8 for image encoders.
+        pooling: `"mean"` or `"attentive"`; by default the model's own.
+        changes: fields of its configuration to change, such as `classifier_dropout`.
+    """
+
+    from_pretrained: str | None = None
+    config: Mapping[str, Any] | None = None
+    num_frames: int | None = None
+    pooling: Literal["mean", "attentive"] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def start(self) -> Any:
+        """What `load_classifier` starts from."""
+        return self.from_pretrained if self.config is None else self.config
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A frame set with labels, and its splits.
+
+    Args:
+        name, data_dir, protocol, allow_missing: see `load_frame_set`.
+        label: column to predict.
+        root: folder that a relative `data_dir` lies in.
+        task: `"workflow"`, `"classification"`, `"triplet"` or `"multi_label"`; by default what the column suggests.
+        frame_stride, sampling, drop_empty, on_unreadable: see `ClipDataset`.
+        train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
+        share, share_seed: of the training videos, see `pretrain`.
+        on_overlap: `"error"`, or `"warn"` to let videos be in training and test.
+        select_on_test: allow a validation that has videos of the test, as some published protocols do; it is noted in the
+            results.
+    """
+
+    name: str
+    data_dir: str
+    label: str
+    root: str = "."
+    protocol: str | None = None
+    allow_missing: bool = False
+    task: str | None = None
+    frame_stride: int = 4
+    sampling: Sampling = "online"
+    drop_empty: bool = False
+    on_unreadable: Literal["stop", "replace"] = "stop"
+    train: str = "train"
+    validation: str | None = "validation"
+    test: str = "test"
+    share: float = 1.0
+    share_seed: int = 0
+    on_overlap: Literal["error", "warn"] = "error"
+    select_on_test: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Of the frame set."""
+        return Path(self.root) / self.data_dir
+
+
+@dataclass(frozen=True)
+class FinetuningRecipe:
+    """A fine-tuning run.
+
+    Args:
+        model: what is trained.
+        data: on what.
+        adapter: how much of it.
+        training: fields of `FinetuningArguments`.
+    """
+
+    model: ModelRecipe
+    data: LabelledData
+    adapter: AdapterRecipe = field(default_factory=AdapterRecipe)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
+    """Reads and checks a recipe.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package: that of a data set, such as `cholec80`.
+        overrides: `key.of.a.value=value`, the value in YAML.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: no such file, no YAML, an unknown key or a value of the wrong kind.
+
+    Example:
+        >>> load_finetuning_recipe("cholec80", ["model.from_pretrained=my-encoder"]).data.label
+        'phase'
+    """
+    return parse_finetuning(read_recipe(source, SECTIONS, overrides, room=FINETUNING))
+
+
+def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
+    """Checks the content of a recipe."""
+    check_keys("the recipe", content, SECTIONS)
+    model: ModelRecipe = build(ModelRecipe, "model", content.get("model") or {})
+    if (model.from_pretrained is None) == (model.config is None):
+        raise RecipeError("model needs from_pretrained (a folder or Hub id) or config (a model without training)")
+    data = build(LabelledData, "data", content.get("data") or {})
+    training = content.get("training") or {}
+    check_keys("training", training, field_names(FinetuningArguments))
+    if "output_dir" not in training:
+        raise RecipeError("training.output_dir is missing: the folder of the run")
+    return FinetuningRecipe(model, data, build(AdapterRecipe, "adapter", content.get("adapter") or {}), training)

@@ -1,0 +1,165 @@
+"""Recipes as YAML files: reading, changing values on the command line, and checking every key against what is known.
+
+A misspelt key is an error with a suggestion, never a silent default. Any value can be changed on the command line:
+`training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..modeling.errors_surgvista import InputError
+from ..util.words import did_you_mean
+
+PRETRAINING, FINETUNING, SUITES, LAUNCH = (
+    "recipes",
+    "finetuning_recipes",
+    "suites",
+    "launch",
+)  # folders beside this file
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+_NUMBER = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
+class RecipeError(InputError):
+    """A recipe cannot be read, or holds a key or value that nothing knows."""
+
+
+def bundled_recipes(room: str = PRETRAINING) -> list[str]:
+    """Names of the recipes of a room that come with the package."""
+    return sorted(name.removesuffix(".yaml") for name in _files(room))
+
+
+def bundled_text(name: str, rooms: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
+    """A file of the package: a recipe, or a configuration or script for launching one.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    known = {Path(file).stem: (room, file) for room in reversed(rooms) for file in _files(room)}
+    if name not in known:
+        raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
+    room, file = known[name]
+    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
+
+
+def _files(room: str) -> list[str]:
+    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
+
+
+def read_recipe(
+    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, room: str
+) -> dict[str, Any]:
+    """Reads a recipe and changes values in it.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package.
+        sections: keys that it may have.
+        overrides: `key.of.a.value=value`, the value in YAML.
+        room: where the package keeps such recipes.
+
+    Returns:
+        The content.
+
+    Raises:
+        RecipeError: no such file, no YAML, or an unknown section.
+    """
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(source) in bundled_recipes(room):
+        text = bundled_text(str(source), (room,))
+    else:
+        raise RecipeError(
+            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(room))}"
+        )
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{source} does not hold the sections {', '.join(sections)}")
+    for override in overrides:
+        _apply(content, override)
+    check_keys("the recipe", content, sections)
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"{override!r} is not of the form key.of.a.value=value")
+    *parents, last = path.split(".")
+    place: Any = content
+    for name in parents:
+        if isinstance(place, dict) and place.get(name) is None:
+            place[name] = {}
+        place = _entry(place, name, path)
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {override!r} is not YAML") from error
+    if isinstance(place, list):
+        _entry(place, last, path)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise RecipeError(f"{path} does not lead to a value of the recipe")
+
+
+def _entry(place: Any, name: str, path: str) -> Any:
+    try:
+        return place[int(name)] if isinstance(place, list) else place[name]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}") from error
+
+
+def build(kind: Any, where: str, content: Any) -> Any:
+    """A dataclass from a mapping.
+
+    Raises:
+        RecipeError: unknown or missing keys.
+    """
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where} is {content!r}; a mapping with {', '.join(field_names(kind))} is expected")
+    check_keys(where, content, field_names(kind))
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise RecipeError(f"{where}: {str(error).partition('__init__() ')[2] or error}") from error
+
+
+def field_names(kind: Any) -> list[str]:
+    """Names of what a dataclass can be told."""
+    return [entry.name for entry in fields(kind) if entry.init]
+
+
+def check_keys(where: str, content: Any, known: Sequence[str]) -> None:
+    """Refuses what is no mapping, and keys that nothing knows.
+
+    Raises:
+        RecipeError: with what was probably meant.
+    """
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where} is {content!r}; a mapping is expected")
+    for key in content:
+        if key not in known:
+            hint = did_you_mean(str(key), known, f"known are {', '.join(sorted(known)[:12])} …")
+            raise RecipeError(f"{where} has no key {key!r}; {hint}")

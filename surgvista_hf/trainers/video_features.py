@@ -1,0 +1,296 @@
+"""Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
+
+A folder of features holds one Arrow file a video and a description. Videos that are there are not computed again, and several
+processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from accelerate import PartialState
+from datasets import ClassLabel, Dataset
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoModelForVideoClassification, PreTrainedModel
+
+from ..clips import ClipIndex
+from ..clips.dataset import decode_picture, label_tensor
+from ..clips.windows import online_windows
+from ..evaluation.linear_probe import Features
+from ..modeling.adapters import merge_adapter
+from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.families import clip_length, load_any_encoder, processor_of
+from ..util.files import atomic_file
+
+DESCRIPTION = "features.json"
+_FRAMES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of one video.
+
+    Args:
+        source, video_id: whose.
+        seconds: (frames,).
+        values: (frames, width) fp32.
+        labels: (frames,) class numbers, or (frames, classes); -1 where a frame has none.
+    """
+
+    source: str
+    video_id: str
+    seconds: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """`source/video id`."""
+        return f"{self.source}/{self.video_id}"
+
+
+class FeatureExtractor:
+    """Turns frames into features, with the clips that a classifier sees: the present frame and the past.
+
+    The features of a trained classifier are what its last layer sees; of an encoder, the mean of its normalised tokens (of an
+    image encoder, what it gives for the frame).
+
+    Args:
+        start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
+        processor: of a classifier given as an object.
+        frame_stride: frames between two frames of a clip; by default the processor's, or 4.
+        num_frames: frames of a clip, for encoders without training on clips.
+        device: where to run; a GPU if there is one.
+
+    Raises:
+        InputError: nothing can be loaded from there.
+
+    Example:
+        >>> extractor = FeatureExtractor("my-encoder")  # doctest: +SKIP
+        >>> extractor.extract(frame_set, Path("features"), label="phase")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        start: str | Path | PreTrainedModel,
+        processor: Any = None,
+        *,
+        frame_stride: int | None = None,
+        num_frames: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.name = "model" if isinstance(start, PreTrainedModel) else str(start)
+        model, layer = (start, "classifier") if isinstance(start, PreTrainedModel) else _load(start, num_frames)
+        self.model: Any = model.eval()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device)
+        self.processor = processor or processor_of(model, start, frame_stride or 4)
+        self.frame_stride = frame_stride or int(getattr(self.processor, "frame_stride", None) or 4)
+        self.num_frames = clip_length(model.config)
+        self._seen: list[torch.Tensor] = []
+        self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @torch.inference_mode()
+    def features(self, clips: torch.Tensor) -> np.ndarray:
+        """(B, width) of prepared clips (B, frames, channels, height, width)."""
+        self._seen.clear()
+        self.model(**{self.model.main_input_name: clips.to(self.device)})
+        return self._seen.pop().float().cpu().numpy()
+
+    def extract(
+        self, frames: Dataset, output: Path, *, label: str | None = None, batch_size: int = 16, progress: bool = True
+    ) -> None:
+        """Writes the features of every video of a frame set that is not in the folder yet.
+
+        Args:
+            frames: frame set.
+            output: folder.
+            label: column that is kept beside the features.
+            batch_size: clips at a time.
+            progress: show a progress bar.
+
+        Raises:
+            InputError: the folder holds features of another model or of other clips.
+        """
+        description = {
+            "model": self.name,
+            "num_frames": self.num_frames,
+            "frame_stride": self.frame_stride,
+            "label": label,
+            "classes": _class_names(frames, label),
+        }
+        state = PartialState()
+        _claim(output, description, state.is_main_process)
+        state.wait_for_everyone()
+        index = ClipIndex.from_frame_set(frames)
+        videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
+        with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
+            for video in bar:
+                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                file = output / source / f"{name}.arrow"
+                if not file.exists():
+                    start = int(index.starts[video])
+                    rows = range(start, start + int(index.lengths[video]))
+                    _write(file, self._video(frames, rows, source, name, label, batch_size))
+        state.wait_for_everyone()
+
+    def _video(
+        self, frames: Dataset, rows: range, source: str, name: str, label: str | None, batch_size: int
+    ) -> VideoFeatures:
+        columns = ["timestamp", *([label] if label else [])]
+        facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
+        values: list[np.ndarray] = []
+        batch: list[torch.Tensor] = []
+        for clip in online_windows(self._prepared(frames, rows, name), self.num_frames, self.frame_stride):
+            batch.append(clip)
+            if len(batch) == batch_size:
+                values.append(self.features(torch.stack(batch)))
+                batch.clear()
+        if batch:
+            values.append(self.features(torch.stack(batch)))
+        labels = np.full(len(rows), -1, np.int64)
+        if label:
+            labels = _labels(facts[label].to_pylist(), frames.features[label])
+        seconds = facts["timestamp"].to_numpy().astype(np.float32)
+        return VideoFeatures(source, name, seconds, np.concatenate(values), labels)
+
+    def _prepared(self, frames: Dataset, rows: range, name: str) -> Iterator[torch.Tensor]:
+        """Every frame of a video, decoded and prepared once."""
+        table: Any = frames.with_format("arrow", columns=["image"])
+        for start in range(rows.start, rows.stop, _FRAMES_AT_ONCE):
+            cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
+            pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
+            clip = torch.stack(pictures).permute(0, 3, 1, 2)
+            yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+
+
+def load_video_features(folder: Path, videos: Mapping[str, Sequence[str]] | None = None) -> list[VideoFeatures]:
+    """Reads a folder of features.
+
+    Args:
+        folder: see `FeatureExtractor.extract`.
+        videos: ids by source; by default all that are there.
+
+    Returns:
+        Features of each video, in the order of their names.
+
+    Raises:
+        InputError: no such folder, or videos without features.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(f"{folder} holds no features: {DESCRIPTION} is missing")
+    found = {(file.parent.name, file.stem): file for file in sorted(folder.glob("*/*.arrow"))}
+    wanted = (
+        sorted(found)
+        if videos is None
+        else [(name, video) for name in sorted(videos) for video in sorted(videos[name])]
+    )
+    missing = [f"{name}/{video}" for name, video in wanted if (name, video) not in found]
+    if missing or not wanted:
+        raise InputError(f"{folder} lacks features of {', '.join(missing[:5]) or 'any video'}")
+    return [_read(found[key]) for key in wanted]
+
+
+def as_clips(videos: Sequence[VideoFeatures]) -> Features:
+    """All labelled frames, for a probe."""
+    known = [video.labels >= 0 if video.labels.ndim == 1 else video.labels[:, 0] >= 0 for video in videos]
+    return Features(
+        values=np.concatenate([video.values[mask] for video, mask in zip(videos, known, strict=True)]),
+        labels=np.concatenate([video.labels[mask] for video, mask in zip(videos, known, strict=True)]),
+        videos=np.concatenate([np.full(mask.sum(), video.name) for video, mask in zip(videos, known, strict=True)]),
+    )
+
+
+# ------------------------------------------------------------------------------------------- models
+
+
+def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
+    """A model, and the layer whose input is the feature."""
+    if (Path(start) / "adapter_config.json").is_file():
+        return merge_adapter(start), "classifier"
+    try:
+        config: Any = AutoConfig.from_pretrained(str(start))
+        if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
+            return AutoModelForVideoClassification.from_pretrained(str(start)), "classifier"
+    except SurgVistaError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{start} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return load_any_encoder(start, num_frames), "fc_norm"
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def _claim(output: Path, description: Mapping[str, Any], writes: bool) -> None:
+    file = output / DESCRIPTION
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found != description:
+            raise InputError(
+                f"{output} holds features of {found}; these would be of {description}: choose another folder"
+            )
+    elif writes:
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def _class_names(frames: Dataset, label: str | None) -> list[str] | None:
+    if label is None:
+        return None
+    if label not in frames.column_names:
+        raise InputError(f"there is no column {label!r}; there are {', '.join(frames.column_names)}")
+    feature: Any = frames.features[label]
+    return list(getattr(getattr(feature, "feature", feature), "names", None) or ()) or None
+
+
+def _labels(cells: list[Any], feature: Any) -> np.ndarray:
+    if isinstance(feature, ClassLabel):
+        return np.array([-1 if cell is None else cell for cell in cells], np.int64)
+    known = [label_tensor(cell, feature).numpy() for cell in cells if cell is not None]
+    if not known:
+        raise InputError("a video has no labels")
+    return np.stack(
+        [np.full_like(known[0], -1) if cell is None else label_tensor(cell, feature).numpy() for cell in cells]
+    )
+
+
+def _write(file: Path, video: VideoFeatures) -> None:
+    width = video.values.shape[1]
+    table = pa.table(
+        {
+            "source": [video.source] * len(video.seconds),
+            "video_id": [video.video_id] * len(video.seconds),
+            "frame_index": np.arange(len(video.seconds), dtype=np.int32),
+            "timestamp": video.seconds,
+            "features": pa.FixedSizeListArray.from_arrays(video.values.astype(np.float32).ravel(), width),
+            "label": video.labels.tolist(),
+        }
+    )
+    with (
+        atomic_file(file) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as out,
+    ):
+        out.write_table(table)
+
+
+def _read(file: Path) -> VideoFeatures:
+    try:
+        with pa.memory_map(str(file)) as source:
+            table = pa.ipc.open_stream(source).read_all().combine_chunks()
+        values = table["features"].combine_chunks()
+        return VideoFeatures(
+            table["source"][0].as_py(),
+            table["video_id"][0].as_py(),
+            table["timestamp"].to_numpy(),
+            values.flatten().to_numpy().reshape(len(values), -1),
+            np.array(table["label"].to_pylist()),
+        )
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"{file} is no file of features: {error}. Remove it and extract again") from error

@@ -1,0 +1,117 @@
+"""Few trained parameters: every method on every family, exact when loaded, equal when merged, also on few bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from surgvista_hf.modeling.adapters import (
+    AdapterRecipe,
+    adapted_layers,
+    add_adapter,
+    count_parameters,
+    load_adapted,
+    merge_adapter,
+    quantization,
+)
+from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.modeling.families import is_head, load_classifier
+
+from .families import FAMILIES, LABELS, SINGLE, clips, encoder
+
+PEFT = ("lora", "dora", "ia3")
+
+
+def trained(start: Path, recipe: AdapterRecipe, family: str, pooling: str | None = None):
+    """An adapted model after a step, and what it says; saved beside its base."""
+    torch.manual_seed(1)
+    model = load_classifier(start, LABELS, SINGLE, num_frames=4, pooling=pooling, **quantization(recipe.bits))
+    adapted = add_adapter(model, recipe, start)
+    inputs = {model.main_input_name: clips(family)}
+    optimizer = torch.optim.SGD([value for value in adapted.parameters() if value.requires_grad], 0.1)
+    for _ in range(2):  # the head starts at zero, so the first step moves nothing else
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(adapted(**inputs).logits.float(), torch.tensor([0, 2])).backward()
+        optimizer.step()
+    adapted.eval()
+    with torch.no_grad():
+        said = adapted(**inputs).logits.float()
+    adapted.save_pretrained(start.parent / "adapter")
+    model.config.save_pretrained(start.parent / "adapter")
+    return adapted, inputs, said
+
+
+@pytest.mark.parametrize("method", PEFT)
+@pytest.mark.parametrize(
+    ("family", "pooling"), [*((family, None) for family in FAMILIES), ("surgvista", "attentive"), ("vit", "attentive")]
+)
+def test_an_adapter_is_loaded_exactly_and_merged_within_1e_5(family, pooling, method, tmp_path):
+    start = encoder(family, tmp_path / "base")
+    adapted, inputs, said = trained(start, AdapterRecipe(method, rank=4), family, pooling)
+    moved = [name for name, value in adapted.named_parameters() if value.requires_grad and "classifier" not in name]
+    assert moved
+    with torch.no_grad():
+        again = load_adapted(tmp_path / "adapter")(**inputs).logits
+        merged = merge_adapter(tmp_path / "adapter").eval()
+        torch.testing.assert_close(again, said, rtol=0, atol=1e-6)
+        torch.testing.assert_close(merged(**inputs).logits, said, rtol=1e-5, atol=1e-5)
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name or "modules_to_save" in name]
+    merged.save_pretrained(tmp_path / "merged")
+    plain = type(merged).from_pretrained(tmp_path / "merged").eval()
+    with torch.no_grad():
+        assert torch.equal(plain(**inputs).logits, merged(**inputs).logits)
+
+
+@pytest.mark.parametrize(("method", "bits"), [("lora", 8), ("lora", 4), ("dora", 4), ("ia3", 4), ("probe", 4)])
+@pytest.mark.parametrize("family", ["surgvista", "videomae", "vit"])
+def test_a_base_in_few_bits_is_trained_and_its_adapter_loaded_exactly(family, method, bits, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    start = encoder(family, tmp_path / "base")
+    whole = count_parameters(load_classifier(start, LABELS, SINGLE, num_frames=4))
+    adapted, inputs, said = trained(start, AdapterRecipe(method, rank=4, bits=bits), family)
+    few = count_parameters(adapted)
+    assert few.bytes < 0.65 * whole.bytes
+    assert few.all >= whole.all  # packed weights are counted as what they stand for
+    if method != "probe":
+        again = load_adapted(tmp_path / "adapter", **quantization(bits))
+        with torch.no_grad():
+            torch.testing.assert_close(again(**inputs).logits.float(), said, rtol=0, atol=1e-6)
+
+
+def test_a_probe_trains_the_head_only(tmp_path):
+    model = load_classifier(encoder("surgvista", tmp_path), LABELS, SINGLE)
+    add_adapter(model, AdapterRecipe("probe"), tmp_path)
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == {
+        name for name, _ in model.named_parameters() if is_head(name)
+    }
+    counted = count_parameters(model)
+    assert counted.trained == 2 * 64 + 3 * 64 + 3
+    assert counted.share < 0.005
+
+
+def test_adapters_sit_in_attention_or_in_all_blocks_and_never_in_the_head(tmp_path):
+    model = load_classifier(encoder("surgvista", tmp_path), LABELS, SINGLE)
+    attention, everything = adapted_layers(model, "attention"), adapted_layers(model, "all")
+    assert {name.rsplit(".", 1)[1] for name in attention} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert {name.rsplit(".", 1)[1] for name in everything} == {"q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"}
+    assert len(attention) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "lorra"}, "adapter.method is 'lorra'"),
+        ({"rank": 0}, "at least 1"),
+        ({"method": "lora", "bits": 3}, "8 or 4"),
+        ({"bits": 4}, "cannot be trained"),
+        ({"method": "dora", "bits": 8}, "take 4, or LoRA"),
+    ],
+)
+def test_what_no_adapter_can_be_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        AdapterRecipe(**changes)
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no adapter"):
+        merge_adapter(tmp_path)

@@ -171,12 +171,14 @@ def _cross_entropy(said: np.ndarray, target: np.ndarray, several: bool) -> float
 
 def _fit_logistic(x: np.ndarray, target: np.ndarray, penalty: float, several: bool) -> np.ndarray:
     shape = (x.shape[1], target.shape[1])
+    free = np.r_[np.ones(shape[0] - 1), 0.0]  # the constant is not shrunk
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
         said = _activate(x @ weights, several)
-        gradient = x.T @ (said - target) / len(x) + penalty * weights
-        return _cross_entropy(said, target, several) + 0.5 * penalty * float((weights**2).sum()), gradient.ravel()
+        shrunk = weights * free[:, None]
+        gradient = x.T @ (said - target) / len(x) + penalty * shrunk
+        return _cross_entropy(said, target, several) + 0.5 * penalty * float((shrunk**2).sum()), gradient.ravel()
 
     found = minimize(value, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return np.asarray(found.x).reshape(shape)

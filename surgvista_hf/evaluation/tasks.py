@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import expit, softmax
 
 from ..datasets_scripts.triplets import triplet_table
 from ..modeling.errors_surgvista import InputError
@@ -149,10 +150,7 @@ class Task:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Softmax, or sigmoid where several classes may be right; in float64."""
         logits = np.asarray(logits, np.float64)
-        if self.multi_label:
-            return 1 / (1 + np.exp(-logits))
-        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return shifted / shifted.sum(axis=-1, keepdims=True)
+        return np.asarray(expit(logits) if self.multi_label else softmax(logits, axis=-1))
 
     def results(self, predictions: ClipPredictions) -> dict[str, Any]:
         """Everything there is to say, as JSON can hold it: the results of the metrics by their names.

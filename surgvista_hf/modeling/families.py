@@ -109,13 +109,16 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
         raise InputError(f"no encoder can be loaded from {start}: {str(error).splitlines()[0]}") from error
 
 
-def processor_of(model: Any, start: Any, frame_stride: int, sampling: str = "online") -> SurgVistaVideoProcessor:
+def processor_of(
+    model: Any, start: Any, frame_stride: int | None = None, sampling: str = "online"
+) -> SurgVistaVideoProcessor:
     """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
 
     Args:
         model: the classifier.
         start: the checkpoint it came from, whose mean and deviation are kept.
-        frame_stride: frames between two frames of a clip; random strides of training become 1 in use.
+        frame_stride: frames between two frames of a clip; by default the checkpoint's, or 4. Random strides of training become
+            1 in use.
         sampling: of the clips it was trained with.
     """
     height, width = frame_size(model.config)
@@ -126,6 +129,8 @@ def processor_of(model: Any, start: Any, frame_stride: int, sampling: str = "onl
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
     usual = SurgVistaVideoProcessor
+    if frame_stride is None:
+        frame_stride = int(getattr(own, "frame_stride", None) or usual.frame_stride)
     return SurgVistaVideoProcessor(
         size={"height": height, "width": width},
         num_frames=clip_length(model.config),

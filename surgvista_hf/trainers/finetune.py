@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers.utils import logging
@@ -30,6 +31,7 @@ from .arguments import FinetuningArguments
 from .base import end_processes
 from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
+from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
 
@@ -253,6 +255,15 @@ def write_result(
         "recipe": asdict(recipe),
     }
     predictions.save(folder / "predictions.parquet")
+    write_model_card(
+        result.folder,
+        recipe,
+        result.task,
+        result.figures,
+        result.parameters,
+        videos=len(np.unique(predictions.videos)),
+        selected_on_test=result.selected_on_test,
+    )
     with atomic_file(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

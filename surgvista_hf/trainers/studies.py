@@ -23,9 +23,9 @@ from ..datasets_scripts.overlap import check_overlap
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
-from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length
 from ..util.files import atomic_file
+from .checkpoints import claim
 from .features import extract_features, load_encoder
 from .pretrain import build_arguments, build_clips, build_model, pretrain
 from .recipe import DataRecipe, load_recipe
@@ -190,7 +190,7 @@ def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
 def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: ProbeSet, folder: Path) -> Cell:
     read = load_recipe(recipe, words)
     settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
-    _claim(folder, settings)
+    claim(folder, settings)
     file = folder / "cell.json"
     if file.exists():
         return Cell(**json.loads(file.read_text(encoding="utf-8")))
@@ -199,19 +199,6 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
     with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(asdict(cell), indent=1) + "\n", encoding="utf-8")
     return cell
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Notes in a run's folder what it is about to be made with, or compares with what was noted.
-
-    Training goes on from whatever checkpoint it finds, so a run must never be finished under other settings.
-    """
-    file = folder / "settings.json"
-    if not file.exists():
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    elif json.loads(file.read_text(encoding="utf-8")) != settings:
-        raise InputError(f"{folder} was begun with other settings; remove it, or give another --output")
 
 
 def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:

@@ -4,8 +4,7 @@ A folder of features holds one Arrow file a video and a description. Videos that
 processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import clip_length, load_any_encoder, processor_of
 from ..util.files import atomic_file
+from .checkpoints import claim
 
-DESCRIPTION = "features.json"
 _FRAMES_AT_ONCE = 32
 
 
@@ -89,7 +88,7 @@ class FeatureExtractor:
         self.model: Any = model.eval()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
-        self.processor = processor or processor_of(model, start, frame_stride or 4)
+        self.processor = processor or processor_of(model, start, frame_stride)
         self.frame_stride = frame_stride or int(getattr(self.processor, "frame_stride", None) or 4)
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []
@@ -125,7 +124,8 @@ class FeatureExtractor:
             "classes": _class_names(frames, label),
         }
         state = PartialState()
-        _claim(output, description, state.is_main_process)
+        if state.is_main_process:
+            claim(output, description)
         state.wait_for_everyone()
         index = ClipIndex.from_frame_set(frames)
         videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
@@ -169,7 +169,7 @@ class FeatureExtractor:
             yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
 
 
-def load_video_features(folder: Path, videos: Mapping[str, Sequence[str]] | None = None) -> list[VideoFeatures]:
+def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
     """Reads a folder of features.
 
     Args:
@@ -182,8 +182,8 @@ def load_video_features(folder: Path, videos: Mapping[str, Sequence[str]] | None
     Raises:
         InputError: no such folder, or videos without features.
     """
-    if not (folder / DESCRIPTION).is_file():
-        raise InputError(f"{folder} holds no features: {DESCRIPTION} is missing")
+    if not (folder / "settings.json").is_file():
+        raise InputError(f"{folder} holds no features: settings.json is missing")
     found = {(file.parent.name, file.stem): file for file in sorted(folder.glob("*/*.arrow"))}
     wanted = (
         sorted(found)
@@ -225,19 +225,6 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
 
 
 # ------------------------------------------------------------------------------------------- files
-
-
-def _claim(output: Path, description: Mapping[str, Any], writes: bool) -> None:
-    file = output / DESCRIPTION
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found != description:
-            raise InputError(
-                f"{output} holds features of {found}; these would be of {description}: choose another folder"
-            )
-    elif writes:
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def _class_names(frames: Dataset, label: str | None) -> list[str] | None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.evaluation.linear_probe import Features, accuracy_by_video, ridge_probe
+from surgvista_hf.evaluation.linear_probe import Features, accuracy_by_video, knn_probe, logistic_probe, ridge_probe
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 
@@ -51,3 +51,56 @@ def test_what_cannot_be_asked_is_refused():
         ridge_probe(one, one)
     with pytest.raises(InputError, match="widths 6 and 2"):
         ridge_probe(features(1), one)
+
+
+# ------------------------------------------------------------------------------------------- logistic regression, neighbours
+
+
+def separable(seed: int, count: int = 120) -> Features:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(3, size=count)
+    centres = np.random.default_rng(99).normal(size=(3, 8)) * 2
+    values = centres[labels] + generator.normal(size=(count, 8))
+    return Features(values, labels, np.array([f"video{number % 6}" for number in range(count)]))
+
+
+def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds():
+    from sklearn.linear_model import LogisticRegression
+
+    train, test = separable(0), separable(1)
+    ours = logistic_probe(train, test, 3, penalties=(0.01,))
+    mean, std = train.values.mean(axis=0), train.values.std(axis=0) + 1e-6
+    theirs = LogisticRegression(C=1 / (0.01 * len(train.values)), tol=1e-8, max_iter=5000)
+    theirs.fit((train.values - mean) / std, train.labels)
+    np.testing.assert_allclose(ours, theirs.predict_proba((test.values - mean) / std), atol=2e-3)
+    assert (ours.argmax(axis=1) == test.labels).mean() > 0.8
+
+
+def test_neighbours_vote_as_scikit_learn_has_them():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test = separable(0), separable(1)
+    theirs = KNeighborsClassifier(
+        5, metric="cosine", algorithm="brute", weights=lambda distance: np.exp(-distance / 0.07)
+    ).fit(train.values, train.labels)
+    np.testing.assert_allclose(knn_probe(train, test, 3, k=5), theirs.predict_proba(test.values), atol=1e-4)
+
+
+def test_several_labels_are_probed_one_by_one():
+    train, test = separable(0), separable(1)
+    both = [Features(part.values, np.eye(3)[part.labels][:, :2], part.videos) for part in (train, test)]
+    for scores in (logistic_probe(*both, 2), knn_probe(*both, 2)):
+        assert scores.shape == (120, 2)
+        right = [(scores[:, column] > 0.5) == both[1].labels[:, column] for column in range(2)]
+        assert np.mean(right) > 0.85
+
+
+def test_probes_of_features_that_do_not_fit_are_refused():
+    train = separable(0)
+    narrow = Features(train.values[:, :3], train.labels, train.videos)
+    with pytest.raises(InputError, match="width"):
+        logistic_probe(train, narrow, 3)
+    with pytest.raises(InputError, match="width"):
+        knn_probe(train, narrow, 3)
+    with pytest.raises(InputError, match="500 neighbours among 120"):
+        knn_probe(train, train, 3, k=500)

@@ -1,0 +1,306 @@
+"""Runs a benchmark suite: checks every combination first, trains what is missing, and writes tables, plots and tests.
+
+A cell is finished when its `cell.json` is there; the same command goes on with what is missing. Each cell keeps its recipe,
+the versions it was made with, the predictions of every clip and the scores of every video.
+"""
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers.utils import logging
+
+from ..datasets_scripts.media import PreparationOptions
+from ..datasets_scripts.overlap import videos_in
+from ..datasets_scripts.prepare import prepare_frame_set
+from ..evaluation.benchmark_report import CellResult, write_report
+from ..evaluation.linear_probe import knn_probe, logistic_probe
+from ..evaluation.tasks import ClipPredictions, Task
+from ..modeling.adapters import Parameters
+from ..modeling.configuration_ms_tcn import MsTcnConfig
+from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from .checkpoints import claim
+from .finetune import check_run, check_splits, finetune, load_splits, task_of
+from .recipe_files import RecipeError, field_names
+from .suite import Cell, Suite
+from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
+from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
+
+logger = logging.get_logger(__name__)
+_LIBRARIES = (
+    "surgvista-hf",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "numpy",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Where a cell stands.
+
+    Args:
+        cell: the cell.
+        state: `"finished"`, `"begun"` or `"to do"`.
+        plan: what running it would do; or what is wrong with it.
+        broken: whether something is.
+    """
+
+    cell: Cell
+    state: str
+    plan: str
+    broken: bool = False
+
+
+def plan_suite(suite: Suite) -> list[CellState]:
+    """Looks at every cell without training: its data, splits, overlaps, labels and model."""
+    plans: dict[tuple[str, str, str], tuple[str, bool]] = {}
+    states = []
+    for cell in suite.cells():
+        key = (cell.model, cell.data, cell.protocol)
+        if key not in plans:
+            plans[key] = _plan(suite, cell)
+        state = "finished" if (cell.folder / "cell.json").is_file() else "begun" if cell.folder.exists() else "to do"
+        states.append(CellState(cell, state, *plans[key]))
+    return states
+
+
+def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
+    try:
+        maker = suite.model_recipe(cell.model)
+        if maker is None:
+            return check_run(cell.recipe), False
+        made = replace(
+            cell.recipe, model=maker.model
+        )  # the model that is to be made has the architecture of its start
+        return f"after {cell.model} is made: {check_run(made)}", False
+    except SurgVistaError as error:
+        return " ".join(str(error).split()), True
+
+
+def run_suite(suite: Suite) -> list[CellResult]:
+    """Runs what is missing of a suite and writes its report.
+
+    Args:
+        suite: see `load_suite`.
+
+    Returns:
+        Results of all cells.
+
+    Raises:
+        RecipeError: some cell cannot be run; nothing has been trained then.
+        InputError: the folder has cells of other settings.
+    """
+    prepare_data(suite)
+    broken = [state for state in plan_suite(suite) if state.broken]
+    if broken:
+        raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
+    for model in suite.models:
+        _make_model(suite, model)
+    results = []
+    for cell in suite.cells():
+        result = _finished(cell)
+        if result is None:
+            logger.warning("running %s", cell.name)
+            result = _run_cell(suite, cell)
+        results.append(result)
+    write_report(results, suite.output, baseline=suite.baseline)
+    return results
+
+
+def prepare_data(suite: Suite) -> None:
+    """Makes the frame sets that come from settings alone, or what is missing of them."""
+    for folder, made in suite.prepare.items():
+        settings = {name: str(value) for name, value in made.settings.items()}
+        options = PreparationOptions(short_side=made.short_side)
+        prepare_frame_set(made.name, None, Path(folder), options=options, settings=settings, num_proc=2)
+
+
+def _make_model(suite: Suite, name: str) -> None:
+    recipe = suite.model_recipe(name)
+    if recipe is None:
+        return
+    folder = suite.output / "models" / name
+    claim(folder, _settings(recipe))
+    if not (folder / "results.json").is_file():
+        logger.warning("making the model %s", name)
+        finetune(recipe, progress=False)
+
+
+def _settings(recipe: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return settings
+
+
+def _finished(cell: Cell) -> CellResult | None:
+    claim(cell.folder, {"recipe": _settings(cell.recipe), "protocol": _settings(cell.asked)})
+    file = cell.folder / "cell.json"
+    return CellResult.load(file) if file.is_file() else None
+
+
+def _run_cell(suite: Suite, cell: Cell) -> CellResult:
+    began = time.time()
+    if cell.asked.kind == "finetune":
+        found = finetune(cell.recipe, progress=False)
+        predictions = ClipPredictions.load(cell.folder / "predictions.parquet")
+        task, parameters, on_test = found.task, found.parameters, found.selected_on_test
+    else:
+        task, predictions, parameters, on_test = _ask_features(suite, cell)
+        predictions.save(cell.folder / "predictions.parquet")
+    results = task.results(predictions)
+    result = CellResult(
+        model=cell.model,
+        data=cell.data,
+        protocol=cell.protocol,
+        seed=cell.seed,
+        task=task.kind,
+        classes=list(task.names),
+        main_metric=task.main_metric,
+        figures=task.figures(results),
+        results=results,
+        by_video=task.by_video(predictions),
+        parameters=asdict(parameters),
+        selected_on_test=on_test,
+        share=cell.recipe.data.share,
+        seconds=round(time.time() - began, 1),
+        environment=environment(),
+        predictions=str((cell.folder / "predictions.parquet").relative_to(suite.output)),
+    )
+    result.save(cell.folder / "cell.json")
+    return result
+
+
+# ------------------------------------------------------------------------------------------- frozen features
+
+
+def _ask_features(suite: Suite, cell: Cell) -> tuple[Task, ClipPredictions, Parameters, bool]:
+    splits = load_splits(cell.recipe.data)
+    on_test = check_splits(cell.recipe, splits)
+    task = task_of(cell.recipe.data, splits["train"])
+    videos = {use: _features(suite, cell, frames) for use, frames in splits.items()}
+    if cell.asked.kind == "tcn":
+        model = _train_tcn(cell, task, videos)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        return task, predict_videos(model, videos["test"], task), Parameters(count, count, 4 * count), on_test
+    probe = logistic_probe if cell.asked.kind == "linear" else knn_probe
+    train, test = as_clips(videos["train"]), as_clips(videos["test"])
+    scores = probe(train, test, len(task.names))
+    trained = (train.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
+    return task, _predictions(videos["test"], scores), Parameters(trained, trained, 4 * trained), on_test
+
+
+def _features(suite: Suite, cell: Cell, frames: Dataset) -> list[VideoFeatures]:
+    """Features of a split's videos, from the model itself or from what an earlier protocol made of it."""
+    data = cell.recipe.data
+    if cell.asked.after is not None:
+        start: Any = suite.output / cell.data / cell.model / cell.asked.after / f"seed_{cell.seed}" / "model"
+        folder = start.parent / "features"
+    else:
+        start, folder = cell.recipe.model.start, suite.output / "features" / cell.model / cell.data
+        if isinstance(start, Mapping):
+            start = _untrained(cell, suite.output / "models" / f"{cell.model}_untrained")
+    extractor = FeatureExtractor(start, frame_stride=data.frame_stride, num_frames=cell.recipe.model.num_frames)
+    extractor.extract(frames, folder, label=data.label, progress=False)
+    return load_video_features(folder, videos_in(frames))
+
+
+def _untrained(cell: Cell, folder: Path) -> Path:
+    """A model without training, made once with seed 0 so that all probes ask the same one."""
+    if not (folder / "config.json").is_file():
+        from ..modeling.families import load_classifier
+
+        torch.manual_seed(0)
+        model: Any = load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification")
+        encoder = model.base_model if model.config.model_type != "surgical_encoder" else model.encoder
+        encoder.save_pretrained(folder)
+    return folder
+
+
+def _train_tcn(cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]) -> MsTcnForFrameClassification:
+    chosen = dict(cell.asked.tcn)
+    trained = {name: chosen.pop(name) for name in list(chosen) if name in field_names(TemporalArguments)}
+    usual = {
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "greater_is_better": True,
+    }
+    if "validation" not in videos:
+        usual = {"eval_strategy": "no", "save_strategy": "epoch"}
+    args = TemporalArguments(
+        **{
+            **usual,
+            "output_dir": str(cell.folder / "tcn"),
+            "seed": cell.seed,
+            "save_total_limit": 1,
+            "report_to": "none",
+            "disable_tqdm": True,
+            **trained,
+        }
+    )
+    torch.manual_seed(cell.seed)
+    names = dict(enumerate(task.names))
+    width = videos["train"][0].values.shape[1]
+    model = MsTcnForFrameClassification(MsTcnConfig(input_size=width, id2label=names, num_labels=len(names), **chosen))
+    validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
+    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    trainer.train(resume_from_checkpoint=True)
+    trainer.save_model(str(cell.folder / "model"))
+    return model
+
+
+def _predictions(videos: list[VideoFeatures], scores: Any) -> ClipPredictions:
+    """Scores of the labelled frames of videos, in their order."""
+    import numpy as np
+
+    clips = as_clips(videos)
+    known = [np.flatnonzero(video.labels.reshape(len(video.labels), -1)[:, 0] >= 0) for video in videos]
+    seconds = np.concatenate([video.seconds[places] for video, places in zip(videos, known, strict=True)])
+    return ClipPredictions(clips.videos, np.concatenate(known), seconds, clips.labels, scores)
+
+
+# ------------------------------------------------------------------------------------------- where it was made
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what a number depends on, the revision of this package if it is a checkout, and the device."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {"versions": versions, "python": platform.python_version(), "revision": _revision(), "device": device}
+
+
+def _revision() -> str | None:
+    here = Path(__file__).parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        tracked = subprocess.run(
+            ["git", "ls-files", Path(__file__).name], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip() if said.returncode == 0 and tracked.stdout.strip() else None

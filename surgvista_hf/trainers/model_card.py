@@ -1,0 +1,104 @@
+"""The card of a fine-tuned model: what it was trained and tested on, with its results as metadata that the Hub shows."""
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..datasets_scripts.registry import get_builder
+from ..evaluation.tasks import Task
+from ..modeling.adapters import Parameters
+from ..util.files import atomic_file
+from .finetune_recipe import FinetuningRecipe
+
+_TEXT = """---
+{metadata}
+---
+
+# {title}
+
+{task} of {classes} classes, fine-tuned on **{data}** (`{label}`, protocol `{protocol}`) by `surgvista finetune`.
+Research use only, not a medical device.
+
+- starts from: {start}
+- trained: {trained:,} of {all:,} parameters ({method})
+- tested once on the split `{split}`: {videos} videos{warning}
+- licence of the data: {licence}; how to get them: {homepage}
+
+| metric | value |
+|---|---|
+{table}
+
+Shares, 0-1; nothing is relaxed. How they are defined: `docs/metrics.md` of surgvista_hf.
+"""
+
+
+def write_model_card(
+    folder: Path,
+    recipe: FinetuningRecipe,
+    task: Task,
+    figures: dict[str, float],
+    parameters: Parameters,
+    *,
+    videos: int,
+    selected_on_test: bool,
+) -> None:
+    """Writes `README.md` with `model-index` metadata beside a model.
+
+    Args:
+        folder: of the model.
+        recipe: it was made by.
+        task: what it predicts.
+        figures: on the test, 0-1.
+        parameters: how many were trained.
+        videos: of the test.
+        selected_on_test: the validation had test videos.
+    """
+    facts = get_builder(recipe.data.name).facts
+    protocol = recipe.data.protocol or next(iter(facts.protocols))
+    start = recipe.model.from_pretrained
+    on_hub = start is not None and start.count("/") == 1 and not Path(start).exists()
+    title = f"{facts.title}: {recipe.data.label}"
+    results = [
+        EvalResult(
+            task_type="video-classification",
+            dataset_type=facts.name,
+            dataset_name=facts.title,
+            dataset_config=protocol,
+            dataset_split=recipe.data.test,
+            metric_type=name,
+            metric_value=round(value, 6),
+            metric_name=name.replace("_", " "),
+        )
+        for name, value in figures.items()
+    ]
+    metadata = ModelCardData(
+        library_name="peft" if recipe.adapter.is_peft else "transformers",
+        pipeline_tag="video-classification",
+        tags=["surgery", "surgical-video", task.kind, "surgvista_hf"],
+        base_model=start if on_hub else None,
+        model_name=title,
+        eval_results=results,
+    )
+    text = _TEXT.format(
+        metadata=metadata.to_yaml(),
+        title=title,
+        task={"workflow": "Phases", "multi_label": "Several labels"}.get(task.kind, task.kind.capitalize()),
+        classes=len(task.names),
+        data=facts.title,
+        label=recipe.data.label,
+        protocol=protocol,
+        start=f"`{start}`" if start and on_hub else "a checkpoint on disk" if start else "random weights",
+        trained=parameters.trained,
+        all=parameters.all,
+        method=recipe.adapter.method,
+        split=recipe.data.test,
+        videos=videos,
+        warning=". The checkpoint was chosen on test videos, as published: these numbers are too good"
+        * selected_on_test,
+        licence=facts.licence,
+        homepage=facts.homepage,
+        table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()),
+    )
+    ModelCard(text)  # its metadata can be read
+    with atomic_file(folder / "README.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,131 @@
+"""Tasks: what a label column asks for, predictions by video in order, the figures of every kind."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surgvista_hf import classification_metrics, cvs_metrics, phase_metrics, triplet_metrics
+from surgvista_hf.evaluation.tasks import ClipPredictions, Task
+from surgvista_hf.modeling.errors_surgvista import InputError
+
+PHASES = tuple(f"phase {number}" for number in range(7))
+
+
+def predictions(labels: np.ndarray, scores: np.ndarray, videos: int = 3) -> ClipPredictions:
+    """Rows spread over videos, in any order of videos and frames."""
+    count = len(labels)
+    names = np.array([f"set/video{number % videos}" for number in range(count)])
+    frames = np.arange(count) // videos
+    return ClipPredictions(names, frames, frames.astype(float), labels, scores)
+
+
+def random_scores(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return generator.integers(classes, size=count), generator.dirichlet(np.ones(classes), size=count)
+
+
+@given(st.integers(0, 1000), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=25)
+def test_the_order_of_the_clips_changes_no_figure(seed, chance):
+    labels, scores = random_scores(seed, 60, 7)
+    whole = predictions(labels, scores)
+    order = list(range(60))
+    chance.shuffle(order)
+    mixed = ClipPredictions(
+        *(getattr(whole, name)[order] for name in ("videos", "frames", "seconds", "labels", "scores"))
+    )
+    task = Task("workflow", PHASES)
+    assert task.figures(task.results(mixed)) == pytest.approx(task.figures(task.results(whole)))
+    assert task.by_video(mixed) == task.by_video(whole)
+
+
+def test_the_figures_of_workflow_are_the_strict_ones_of_phase_metrics():
+    labels, scores = random_scores(0, 90, 7)
+    found, task = predictions(labels, scores), Task("workflow", PHASES)
+    strict = phase_metrics(found.by_video(labels), found.by_video(scores.argmax(axis=1)), num_classes=7)
+    figures = task.figures(task.results(found))
+    assert figures["video_accuracy"] == strict.video_accuracy
+    assert figures["phase_jaccard"] == strict.mean["jaccard"]
+    assert set(task.results(found)) >= {
+        "strict",
+        "relaxed_published",
+        "relaxed_corrected",
+        "segments",
+        "classification",
+    }
+    assert task.by_video(found) == strict.accuracy_by_video
+
+
+def test_the_other_tasks_are_their_metrics():
+    labels, scores = random_scores(1, 40, 4)
+    task = Task("classification", ("a", "b", "c", "d"))
+    assert (
+        task.figures(task.results(predictions(labels, scores)))["accuracy"]
+        == classification_metrics(labels, scores).accuracy
+    )
+    generator = np.random.default_rng(2)
+    criteria, said = (generator.random((40, 3)) > 0.5).astype(float), generator.random((40, 3))
+    several = Task("multi_label", ("x", "y", "z"))
+    expected = cvs_metrics(criteria, said, criteria=("x", "y", "z")).mean
+    assert several.figures(several.results(predictions(criteria, said)))["mean_average_precision"] == expected
+    triplets, values = (generator.random((40, 100)) > 0.97).astype(float), generator.random((40, 100))
+    of_triplets, found = Task("triplet", tuple(map(str, range(100)))), predictions(triplets, values)
+    official = triplet_metrics(found.by_video(triplets.astype(int)), found.by_video(values)).mean("ivt")
+    assert of_triplets.figures(of_triplets.results(found))["ap_ivt"] == official
+
+
+@pytest.mark.parametrize("kind", ["workflow", "classification", "multi_label", "triplet"])
+def test_a_perfect_prediction_is_one_and_everything_fits_into_json(kind):
+    classes = 100 if kind == "triplet" else 7
+    one = np.arange(42) % classes
+    several = kind in ("multi_label", "triplet")
+    labels = np.eye(classes)[one] if several else one
+    found = predictions(labels, np.eye(classes)[one], videos=2)
+    task = Task(kind, tuple(map(str, range(classes))))
+    results = task.results(found)
+    assert task.figures(results)[task.main_metric] == pytest.approx(1.0)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    assert set(task.by_video(found).values()) == {1.0}
+
+
+def test_predictions_are_saved_and_loaded_as_they_were(tmp_path):
+    labels, scores = random_scores(3, 20, 7)
+    whole = predictions(labels, scores.astype(np.float32))
+    whole.save(tmp_path / "p.parquet")
+    again = ClipPredictions.load(tmp_path / "p.parquet")
+    for name in ("videos", "frames", "seconds", "labels", "scores"):
+        assert (getattr(again, name) == getattr(whole, name)).all()
+
+
+def test_the_rate_is_found_from_the_times():
+    labels, scores = random_scores(4, 30, 7)
+    found = predictions(labels, scores)
+    assert found.frames_per_second == 1.0
+    fast = ClipPredictions(found.videos, found.frames, found.frames / 25, labels, scores)
+    assert fast.frames_per_second == pytest.approx(25)
+
+
+def test_logits_become_probabilities_without_overflow():
+    logits = np.array([[1000.0, 0.0], [0.0, -1000.0]])
+    with np.errstate(over="raise"):
+        np.testing.assert_allclose(Task("workflow", ("a", "b")).probabilities(logits), [[1, 0], [1, 0]])
+        np.testing.assert_allclose(Task("multi_label", ("a", "b")).probabilities(logits), [[1, 0.5], [0.5, 0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("phases", PHASES), "no task 'phases'"),
+        (("workflow", ("one",)), "a task needs classes"),
+        (("triplet", PHASES), "has 100 triplets; the labels have 7"),
+    ],
+)
+def test_what_is_no_task_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Task(*arguments)
+    labels, scores = random_scores(0, 9, 6)
+    with pytest.raises(InputError, match="scores are of 6 classes"):
+        Task("workflow", PHASES).results(predictions(labels, scores))

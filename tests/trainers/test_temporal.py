@@ -1,0 +1,88 @@
+"""Temporal models on the common trainer: they learn what needs memory, resume exactly, and keep the best."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from surgvista_hf.evaluation.tasks import Task
+from surgvista_hf.modeling.configuration_ms_tcn import MsTcnConfig
+from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from surgvista_hf.trainers.temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
+from surgvista_hf.trainers.video_features import VideoFeatures
+
+from . import tiny
+
+TASK = Task("workflow", ("before", "after"))
+
+
+def videos(count: int, seed: int) -> list[VideoFeatures]:
+    """Phase 1 begins with a signal that lasts one frame: only memory can tell the frames after it from those before."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        length = int(generator.integers(30, 50))
+        begin = int(generator.integers(8, 20))
+        values = generator.normal(size=(length, 4)).astype(np.float32) * 0.1
+        values[begin, 0] += 3
+        labels = (np.arange(length) >= begin).astype(np.int64)
+        labels[0] = -1  # a frame without a label
+        made.append(VideoFeatures("set", f"video{number}", np.arange(length, dtype=np.float32), values, labels))
+    return made
+
+
+def trainer(output: Path, **changes) -> TemporalTrainer:
+    torch.manual_seed(0)
+    model = MsTcnForFrameClassification(
+        MsTcnConfig(input_size=4, num_layers=5, num_feature_maps=8, dropout=0.2, num_labels=2)
+    )
+    usual = {
+        "num_train_epochs": 30,
+        "base_learning_rate": 1e-2,
+        "base_min_learning_rate": 1e-3,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "greater_is_better": True,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "dataloader_pin_memory": False,
+    }
+    args = TemporalArguments(str(output), **{**usual, **changes})
+    return TemporalTrainer(model, args, FeatureVideos(videos(8, 0)), TASK, eval_dataset=FeatureVideos(videos(4, 1)))
+
+
+def test_it_learns_what_only_memory_can_tell_and_keeps_the_best(tmp_path):
+    run = trainer(tmp_path)
+    run.train()
+    figures = run.evaluate()
+    assert figures["eval_video_accuracy"] > 0.95
+    best = max(line["eval_video_accuracy"] for line in run.state.log_history if "eval_video_accuracy" in line)
+    assert figures["eval_video_accuracy"] == best == run.state.best_metric
+    found = predict_videos(run.model, videos(3, 2), TASK)
+    assert len(found.labels) == sum(len(video.labels) - 1 for video in videos(3, 2))
+
+
+def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(tmp_path):
+    plain = {"num_train_epochs": 4, "load_best_model_at_end": False, "eval_strategy": "no", "save_total_limit": 3}
+    trainer(tmp_path / "whole", **plain).train()
+    first = trainer(tmp_path / "parts", **plain)
+    first.add_callback(tiny.stops(17)[0])
+    first.train()
+    trainer(tmp_path / "parts", **plain).train(resume_from_checkpoint=True)
+    tiny.assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_what_no_temporal_model_can_learn_from_is_refused(tmp_path):
+    with pytest.raises(InputError, match="one class a frame"):
+        FeatureVideos([])
+    several = VideoFeatures("set", "v", np.zeros(3), np.zeros((3, 4)), np.zeros((3, 5)))
+    with pytest.raises(InputError, match="one class a frame"):
+        FeatureVideos([several])
+    with pytest.raises(InputError, match="must be 1"):
+        TemporalArguments(str(tmp_path), per_device_train_batch_size=2, use_cpu=True)

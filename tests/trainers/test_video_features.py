@@ -1,0 +1,134 @@
+"""Features of whole videos: those of the clips themselves, each frame decoded once, kept and never mixed up."""
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from surgvista_hf import ClipDataset, load_frame_set
+from surgvista_hf.cli.main import main
+from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.modeling.families import load_classifier
+from surgvista_hf.trainers.video_features import FeatureExtractor, as_clips, load_video_features
+
+from ..modeling.families import LABELS, SINGLE, encoder
+from . import tiny_finetuning
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, frame_set: Path) -> Path:
+    trainer = tiny_finetuning.trainer(frame_set, tmp_path / "run")
+    torch.nn.init.normal_(trainer.model.fc_norm.weight)
+    trainer.save_best(tmp_path / "classifier")
+    return tmp_path / "classifier"
+
+
+def test_the_features_of_a_classifier_are_what_its_last_layer_sees_of_every_clip(classifier, frame_set, tmp_path):
+    frames = load_frame_set("synthetic", frame_set, "all")
+    extractor = FeatureExtractor(classifier)
+    extractor.extract(frames, tmp_path / "features", label="phase", batch_size=7, progress=False)
+    videos = load_video_features(tmp_path / "features")
+    clips = ClipDataset(frames, num_frames=4, frame_stride=2, label="phase")
+    assert [len(video.values) for video in videos] == [20, 20, 20]
+    together = as_clips(videos)
+    assert together.labels.tolist() == clips.sample_labels().tolist()
+    for number in (0, 25, 59):
+        pixels = extractor.processor(clips[number]["pixel_values"], do_sample_frames=False, return_tensors="pt")
+        with torch.no_grad():
+            expected = extractor.model.extract_features(pixels["pixel_values"])[0]
+        np.testing.assert_allclose(together.values[number], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["surgvista", "videomae", "vjepa2", "convnext", "vit"])
+def test_every_encoder_gives_features(family, frame_set, tmp_path):
+    start = encoder(family, tmp_path / "encoder")
+    frames = load_frame_set("synthetic", frame_set, "all").select(range(20))
+    extractor = FeatureExtractor(
+        start, num_frames=4 if family in ("surgvista", "videomae", "vjepa2") else 1, frame_stride=2
+    )
+    extractor.extract(frames, tmp_path / "features", progress=False)
+    (video,) = load_video_features(tmp_path / "features")
+    assert video.values.shape == (20, 64)
+    assert np.isfinite(video.values).all()
+    assert video.values.std(axis=0).max() > 0
+    assert (video.labels == -1).all()
+
+
+def test_the_features_of_an_encoder_are_the_mean_of_its_normalised_tokens(frame_set, tmp_path):
+    start = encoder("surgvista", tmp_path / "encoder")
+    extractor = FeatureExtractor(start)
+    clip = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        expected = extractor.model.encoder.extract_features(clip)
+    np.testing.assert_allclose(extractor.features(clip), expected.numpy(), atol=1e-6)
+
+
+def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, frame_set, tmp_path, monkeypatch):
+    frames, folder = load_frame_set("synthetic", frame_set, "all"), tmp_path / "features"
+    extractor = FeatureExtractor(classifier)
+    extractor.extract(frames, folder, progress=False)
+    before = {video.name: video.values for video in load_video_features(folder)}
+    lost = sorted(folder.glob("*/*.arrow"))[1]
+    lost.unlink()
+    done = []
+    monkeypatch.setattr(
+        FeatureExtractor,
+        "_video",
+        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+    )
+    extractor.extract(frames, folder, progress=False)
+    assert done == [lost.stem]
+    assert all(np.array_equal(video.values, before[video.name]) for video in load_video_features(folder))
+    with pytest.raises(InputError, match="begun with other settings"):
+        FeatureExtractor(classifier, frame_stride=5).extract(frames, folder, progress=False)
+
+
+def test_datasets_reads_the_files(classifier, frame_set, tmp_path):
+    frames = load_frame_set("synthetic", frame_set, "all")
+    FeatureExtractor(classifier).extract(frames, tmp_path / "features", label="triplets", progress=False)
+    file = sorted((tmp_path / "features").glob("*/*.arrow"))[0]
+    table = datasets.Dataset.from_file(str(file))
+    assert table.column_names == ["source", "video_id", "frame_index", "timestamp", "features", "label"]
+    assert len(table[3]["features"]) == 32
+    assert len(table[3]["label"]) == 100
+
+
+def test_the_command_extracts_and_says_where(classifier, frame_set, tmp_path, capsys):
+    output = tmp_path / "features"
+    words = ["extract-features", str(classifier), "--data", f"synthetic={frame_set}", "--label", "phase"]
+    assert main([*words, "--output", str(output)]) == 0
+    assert str(output) in capsys.readouterr().out
+    assert len(load_video_features(output)) == 3
+    assert main(["extract-features", "nowhere", "--data", f"synthetic={frame_set}", "--output", str(output)]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert main([*words[:2], "--data", "synthetic", "--output", str(output)]) == 1
+    assert "NAME=DIR" in capsys.readouterr().err
+    assert main([*words[:4], "--label", "step", "--output", str(tmp_path / "other")]) == 1
+    assert "no column 'step'" in capsys.readouterr().err
+
+
+def test_features_that_are_not_there_or_broken_are_named(classifier, frame_set, tmp_path):
+    with pytest.raises(InputError, match="holds no features"):
+        load_video_features(tmp_path)
+    frames, folder = load_frame_set("synthetic", frame_set, "all"), tmp_path / "features"
+    FeatureExtractor(classifier).extract(frames, folder, progress=False)
+    with pytest.raises(InputError, match="lacks features of synthetic/operation_000009"):
+        load_video_features(folder, {"synthetic": ["operation_000009"]})
+    sorted(folder.glob("*/*.arrow"))[0].write_bytes(b"half")
+    with pytest.raises(InputError, match="no file of features"):
+        load_video_features(folder)
+
+
+def test_an_adapter_is_a_start_too(frame_set, tmp_path):
+    from surgvista_hf.modeling.adapters import AdapterRecipe, add_adapter
+    from surgvista_hf.modeling.families import processor_of
+
+    start = encoder("surgvista", tmp_path / "base")
+    model = load_classifier(start, LABELS, SINGLE)
+    processor_of(model, start, 2).save_pretrained(tmp_path / "adapter")
+    adapted = add_adapter(model, AdapterRecipe("lora", rank=2), start)
+    adapted.save_pretrained(tmp_path / "adapter")
+    model.config.save_pretrained(tmp_path / "adapter")
+    assert FeatureExtractor(tmp_path / "adapter").features(torch.zeros(1, 4, 3, 32, 32)).shape == (1, 64)

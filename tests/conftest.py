@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test waits for a network
 
 import pytest
 

@@ -59,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 for an error that the input explains, 2 for wrong arguments, 130 when interrupted.
     """
-    parsed = build_parser().parse_args(arguments)
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if late != rest or (late and "overrides" not in parsed):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:  # argparse takes key=value words only before the first option
+        parsed.overrides = [*parsed.overrides, *late]
     try:
         parsed.run(parsed)
         sys.stdout.flush()

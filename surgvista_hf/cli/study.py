@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("kind", choices=("data-scale", "distillation"), help="more videos, or the image teacher")
     parser.add_argument("recipe", help="YAML file, or a recipe of the package")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="values of the recipe to change, before any option"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     parser.add_argument(
         "--probe",
         required=True,

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers.utils import logging
@@ -27,6 +28,7 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters
 from ..modeling.configuration_ms_tcn import MsTcnConfig
 from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from .checkpoints import claim
 from .finetune import check_run, check_splits, finetune, load_splits, task_of
@@ -84,9 +86,7 @@ def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
         maker = suite.model_recipe(cell.model)
         if maker is None:
             return check_run(cell.recipe), False
-        made = replace(
-            cell.recipe, model=maker.model
-        )  # the model that is to be made has the architecture of its start
+        made = replace(cell.recipe, model=maker.model)  # what is to be made has the architecture of its start
         return f"after {cell.model} is made: {check_run(made)}", False
     except SurgVistaError as error:
         return " ".join(str(error).split()), True
@@ -221,12 +221,8 @@ def _features(suite: Suite, cell: Cell, frames: Dataset) -> list[VideoFeatures]:
 def _untrained(cell: Cell, folder: Path) -> Path:
     """A model without training, made once with seed 0 so that all probes ask the same one."""
     if not (folder / "config.json").is_file():
-        from ..modeling.families import load_classifier
-
         torch.manual_seed(0)
-        model: Any = load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification")
-        encoder = model.base_model if model.config.model_type != "surgical_encoder" else model.encoder
-        encoder.save_pretrained(folder)
+        load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification").save_pretrained(folder)
     return folder
 
 
@@ -263,10 +259,8 @@ def _train_tcn(cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
     return model
 
 
-def _predictions(videos: list[VideoFeatures], scores: Any) -> ClipPredictions:
+def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:
     """Scores of the labelled frames of videos, in their order."""
-    import numpy as np
-
     clips = as_clips(videos)
     known = [np.flatnonzero(video.labels.reshape(len(video.labels), -1)[:, 0] >= 0) for video in videos]
     seconds = np.concatenate([video.seconds[places] for video, places in zip(videos, known, strict=True)])

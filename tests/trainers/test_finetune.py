@@ -1,8 +1,9 @@
-"""Fine-tuning by recipe, as a user runs it: every task and method, tested once, refused in one line before it costs anything."""
+"""Fine-tuning by recipe, as a user runs it: every task and method, tested once, refused before it costs anything."""
 
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 import yaml
@@ -189,6 +190,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         patch.setattr(SurgicalFinetuner, "train", stopped)
         with pytest.raises(KeyboardInterrupt):
             room.finetune(recipe)
+    capsys.readouterr()
     assert main([*words(operations, parts, *fixed), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"] == expected
 
@@ -247,13 +249,11 @@ def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
     from surgvista_hf.datasets_scripts.overlap import OverlapError
     from surgvista_hf.trainers.finetune import check_splits
 
-    from ..clips.frame_sets import from_rows
-
     start = encoder("surgvista", tmp_path / "encoder")
     (start / "pretraining_videos.json").write_text(json.dumps({"cholec80": ["video60"]}))
 
     def videos(*names):
-        return from_rows([{"source": "cholec80", "video_id": name, "frame_index": 0} for name in names])
+        return datasets.Dataset.from_dict({"source": ["cholec80"] * len(names), "video_id": list(names)})
 
     recipe = load_finetuning_recipe("cholec80", [f"model.from_pretrained={start}"])
     splits = {"train": videos("video01"), "validation": videos("video33"), "test": videos("video60")}

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from .evaluation.triplets import triplet_metrics as triplet_metrics
     from .evaluation.workflow import phase_metrics as phase_metrics
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
+    from .modeling.configuration_ms_tcn import MsTcnConfig as MsTcnConfig
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
     from .modeling.errors_surgvista import InputError as InputError
     from .modeling.errors_surgvista import SurgVistaError as SurgVistaError
     from .modeling.errors_surgvista import VideoReadError as VideoReadError
     from .modeling.errors_surgvista import WeightsNotPublishedError as WeightsNotPublishedError
+    from .modeling.modeling_ms_tcn import MsTcnForFrameClassification as MsTcnForFrameClassification
     from .modeling.modeling_surgvista import SurgVistaForPreTraining as SurgVistaForPreTraining
     from .modeling.modeling_surgvista import SurgVistaForVideoClassification as SurgVistaForVideoClassification
     from .modeling.modeling_surgvista import SurgVistaModel as SurgVistaModel
     from .modeling.video_processing_surgvista import SurgVistaVideoProcessor as SurgVistaVideoProcessor
+    from .trainers.arguments import FinetuningArguments as FinetuningArguments
     from .trainers.arguments import PretrainingArguments as PretrainingArguments
+    from .trainers.finetuning import SurgicalFinetuner as SurgicalFinetuner
     from .trainers.jepa import JepaArguments as JepaArguments
     from .trainers.jepa import JepaPretrainer as JepaPretrainer
     from .trainers.mae import MaeArguments as MaeArguments
@@ -39,11 +43,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClipDataset": "clips",
+    "FinetuningArguments": "trainers.arguments",
     "InputError": "modeling.errors_surgvista",
     "JepaArguments": "trainers.jepa",
     "JepaPretrainer": "trainers.jepa",
     "MaeArguments": "trainers.mae",
     "MaePretrainer": "trainers.mae",
+    "MsTcnConfig": "modeling.configuration_ms_tcn",
+    "MsTcnForFrameClassification": "modeling.modeling_ms_tcn",
     "PretrainingArguments": "trainers.arguments",
     "SurgVistaConfig": "modeling.configuration_surgvista",
     "SurgVistaError": "modeling.errors_surgvista",
@@ -52,6 +59,7 @@ _HOMES = {
     "SurgVistaModel": "modeling.modeling_surgvista",
     "SurgVistaPretrainer": "trainers.surgvista",
     "SurgVistaVideoProcessor": "modeling.video_processing_surgvista",
+    "SurgicalFinetuner": "trainers.finetuning",
     "SurgicalVideoPredictor": "inference",
     "VideoReadError": "modeling.errors_surgvista",
     "WeightsNotPublishedError": "modeling.errors_surgvista",

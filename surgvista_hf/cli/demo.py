@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: surgvista demo --video my-operation.mp4"
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="also predict this video")
-    parser.add_argument("--operations", type=int, default=16, help="synthetic operations to train on (default: 16)")
+    parser.add_argument("--operations", type=int, default=24, help="synthetic operations (default: 24)")
     parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
     parser.add_argument(
         "--pretraining-epochs", type=int, default=2, help="passes over them without labels (default: 2)"
@@ -36,6 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(vars(result)))
         return
     print(f"\npre-training: loss {result.pretraining_loss:.3f} (predicting the mean: 0.998)")
+    print("seconds right, mean over the test operations, by protocol:")
+    for protocol, accuracy in result.video_accuracy.items():
+        print(f"  {protocol:8} {accuracy:.1%}")
     print(
         f"unseen operation: {result.accuracy:.1%} of the seconds right "
         f"(always saying its most frequent phase: {result.most_frequent:.1%})"

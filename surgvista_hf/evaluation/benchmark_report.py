@@ -69,7 +69,7 @@ class Row:
     Args:
         model, data, protocol: which.
         cells: of its seeds.
-        figures: by name, mean and standard deviation (N - 1) over seeds; the deviation of one seed is 0.
+        figures: by name, mean and standard deviation (N - 1) over seeds; one seed has none.
         interval: of the mean over test videos of their main number, 95 % of 1000 draws of videos, seeds averaged.
         test: whether it is better than the baseline on the same videos; `None` without baseline, or for itself.
     """
@@ -78,7 +78,7 @@ class Row:
     data: str
     protocol: str
     cells: tuple[CellResult, ...]
-    figures: dict[str, tuple[float, float]]
+    figures: dict[str, tuple[float, float | None]]
     interval: Interval | None
     test: PairedTest | None = None
 
@@ -109,10 +109,10 @@ def summarise(cells: Iterable[CellResult], baseline: str | None = None) -> list[
         groups.setdefault((cell.data, cell.model, cell.protocol), []).append(cell)
     rows = []
     for (data, model, protocol), group in groups.items():
-        figures = {}
+        figures: dict[str, tuple[float, float | None]] = {}
         for name in group[0].figures:
             values = [cell.figures[name] for cell in group if name in cell.figures]
-            figures[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+            figures[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
         scores = seeds_averaged(group)
         interval = bootstrap_interval(_mean_of(scores), list(scores)) if scores else None
         other = groups.get((data, baseline, protocol)) or groups.get((data, model, baseline)) if baseline else None
@@ -177,8 +177,11 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 def _cells(row: Row, baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
-    trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "none"
-    figures = [f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in row.figures.values()]
+    trained = f"{parameters['trained'] / parameters['all']:.2%}"
+    figures = [
+        f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+        for mean, spread in row.figures.values()
+    ]
     interval = row.interval
     said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
     cells = [row.model, row.protocol, trained, *figures, said]
@@ -188,17 +191,20 @@ def _cells(row: Row, baseline: str | None) -> list[str]:
 
 
 def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
-    first = rows[0].cells[0]
+    first, seeds = rows[0].cells[0], max(len(row.cells) for row in rows)
+    spread = f"{seeds} seeds, ± standard deviation over them" if seeds > 1 else "one seed"
     notes = [
-        f"Task: {first.task}, {len(first.classes)} classes, {len(first.by_video)} test videos, "
-        f"{max(len(row.cells) for row in rows)} seeds; per cent, ± standard deviation over seeds."
+        f"Task: {first.task}, {len(first.classes)} classes, {len(first.by_video)} test videos; per cent; {spread}. "
+        "Trained: share of the parameters of encoder and head that the protocol itself trains."
     ]
     if first.task == "workflow":
         notes.append(
             "Nothing is relaxed; phases that a video does not have are left out; averaged over videos, then phases."
         )
     if baseline:
-        notes.append(f"p: one-sided Wilcoxon signed-rank test over videos against {baseline}.")
+        notes.append(
+            f"p: one-sided Wilcoxon signed-rank test over videos against {baseline}, not corrected for several tests."
+        )
     if any(cell.selected_on_test for row in rows for cell in row.cells):
         notes.append("The validation has test videos, as published: these numbers are too good.")
     return notes
@@ -253,16 +259,18 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
         first = own[0].cells[0]
+        several = len({row.model for row in own}) > 1
+        titles = {id(row): f"{row.model} {row.protocol}" if several else row.protocol for row in own}
         plots = folder / "plots"
         if first.task == "workflow":
             jaccard = {
-                _title(row): np.mean(
+                titles[id(row)]: np.mean(
                     [_floats(cell.results["strict"]["by_phase"]["jaccard"]) for cell in row.cells], axis=0
                 )
                 for row in own
             }
             plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
-            loaded = {_title(row): ClipPredictions.load(folder / row.cells[0].predictions) for row in own}
+            loaded = {titles[id(row)]: ClipPredictions.load(folder / row.cells[0].predictions) for row in own}
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
             for title, predictions in loaded.items():
                 name = title.replace(" ", "_").replace("/", "_")
@@ -272,12 +280,8 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
             points: dict[str, list[tuple[float, float, float]]] = {}
             for row in own:
                 mean, spread = row.figures[first.main_metric]
-                points.setdefault(row.model, []).append((row.cells[0].share, mean, spread))
+                points.setdefault(row.model, []).append((row.cells[0].share, mean, spread or 0.0))
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
-
-
-def _title(row: Row) -> str:
-    return f"{row.model} {row.protocol}"
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:

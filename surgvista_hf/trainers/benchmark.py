@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers.utils import logging
 
 from ..datasets_scripts.media import PreparationOptions
@@ -25,7 +24,7 @@ from ..datasets_scripts.prepare import prepare_frame_set
 from ..evaluation.benchmark_report import CellResult, write_report
 from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
-from ..modeling.adapters import Parameters
+from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.configuration_ms_tcn import MsTcnConfig
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
@@ -191,21 +190,27 @@ def _ask_features(suite: Suite, cell: Cell) -> tuple[Task, ClipPredictions, Para
     splits = load_splits(cell.recipe.data)
     on_test = check_splits(cell.recipe, splits)
     task = task_of(cell.recipe.data, splits["train"])
-    videos = {use: _features(suite, cell, frames) for use, frames in splits.items()}
+    extractor, folder = _extractor(suite, cell)
+    videos = {}
+    for use, frames in splits.items():
+        extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
+        videos[use] = load_video_features(folder, videos_in(frames))
+    frozen = count_parameters(extractor.model)
     if cell.asked.kind == "tcn":
         model = _train_tcn(cell, task, videos)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        return task, predict_videos(model, videos["test"], task), Parameters(count, count, 4 * count), on_test
+        own = count_parameters(model)
+        counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
+        return task, predict_videos(model, videos["test"], task), counted, on_test
     probe = logistic_probe if cell.asked.kind == "linear" else knn_probe
     train, test = as_clips(videos["train"]), as_clips(videos["test"])
     scores = probe(train, test, len(task.names))
     trained = (train.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
-    return task, _predictions(videos["test"], scores), Parameters(trained, trained, 4 * trained), on_test
+    counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
+    return task, _predictions(videos["test"], scores), counted, on_test
 
 
-def _features(suite: Suite, cell: Cell, frames: Dataset) -> list[VideoFeatures]:
-    """Features of a split's videos, from the model itself or from what an earlier protocol made of it."""
-    data = cell.recipe.data
+def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
+    """Of the model itself or of what an earlier protocol made of it; and the folder of its features."""
     if cell.asked.after is not None:
         start: Any = suite.output / cell.data / cell.model / cell.asked.after / f"seed_{cell.seed}" / "model"
         folder = start.parent / "features"
@@ -213,9 +218,8 @@ def _features(suite: Suite, cell: Cell, frames: Dataset) -> list[VideoFeatures]:
         start, folder = cell.recipe.model.start, suite.output / "features" / cell.model / cell.data
         if isinstance(start, Mapping):
             start = _untrained(cell, suite.output / "models" / f"{cell.model}_untrained")
-    extractor = FeatureExtractor(start, frame_stride=data.frame_stride, num_frames=cell.recipe.model.num_frames)
-    extractor.extract(frames, folder, label=data.label, progress=False)
-    return load_video_features(folder, videos_in(frames))
+    stride, length = cell.recipe.data.frame_stride, cell.recipe.model.num_frames
+    return FeatureExtractor(start, frame_stride=stride, num_frames=length), folder
 
 
 def _untrained(cell: Cell, folder: Path) -> Path:

@@ -170,6 +170,17 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
     assert results["parameters"]["trained"] < 0.1 * results["parameters"]["all"]
 
 
+def test_a_run_that_computes_activations_again_is_the_same_run(operations, tmp_path):
+    start = encoder("surgvista", tmp_path / "encoder")
+    fixed = ["model.config=null", f"model.from_pretrained={start}", "adapter.method=lora", "training.max_steps=6"]
+    scores = []
+    for again in ("false", "true"):
+        folder = tmp_path / again
+        assert main(words(operations, folder, *fixed, f"training.gradient_checkpointing={again}")) == 0
+        scores.append(torch.tensor(ClipPredictions.load(folder / "predictions.parquet").scores))
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-5, atol=1e-6)
+
+
 def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_path, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fixed = ["adapter.method=lora", "adapter.rank=2"]

@@ -1,34 +1,74 @@
-"""Predictions for whole operations: every frame is decoded and prepared once, memory does not grow with the length."""
+"""Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
 import itertools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..clips.windows import online_windows
-from ..modeling.adapters import merge_adapter
+from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
+from .clip_model import ClipModel
 from .prediction import VideoPrediction
+from .temporal_head import TemporalHead
 
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
-_FRAMES_AT_ONCE = 32  # frames prepared together
+_FRAMES_AT_ONCE = 32  # frames decoded and prepared together
+_TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
+_ONLY = "model"  # name of a model that has none
+
+Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
+
+
+@dataclass(frozen=True, eq=False)
+class StreamStep:
+    """What a stream of frames looks like at one moment.
+
+    Args:
+        second: time of the frame.
+        probabilities: (classes,) of each model by its name.
+        class_names: of each model.
+        latency_seconds: from the frame's arrival to this answer.
+    """
+
+    second: float
+    probabilities: dict[str, np.ndarray]
+    class_names: dict[str, list[str]]
+    latency_seconds: float
+
+    @property
+    def label(self) -> str:
+        """Most probable class of the first model."""
+        name = next(iter(self.probabilities))
+        return self.class_names[name][int(self.probabilities[name].argmax())]
+
+    @property
+    def confidence(self) -> float:
+        """Its probability."""
+        return float(next(iter(self.probabilities.values())).max())
 
 
 class SurgicalVideoPredictor:
     """Predicts once a second, from the present and past frames only, by the rule that the models are trained with.
 
     Args:
-        model: a folder or Hub id with a trained video classifier, the folder of an adapter, or a model.
-        processor: its video processor; loaded from the same place when `model` is a name.
+        model: a folder or Hub id with a trained video classifier, the folder of an adapter, or a model; or several by
+            name, e.g. `{"phase": …, "triplets": …}`: each frame is still decoded once.
+        processor: video processor of a model given as an object; loaded from the same place otherwise.
+        temporal: a temporal model (MS-TCN) on the features of the model, folder or object; with several models a mapping with
+            their names.
         device: where to run; a GPU if there is one.
         batch_size: clips at a time.
+        dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
 
     Raises:
         InputError: no classifier can be loaded from there.
@@ -38,38 +78,52 @@ class SurgicalVideoPredictor:
         >>> prediction = predictor.predict("operation.mp4")  # doctest: +SKIP
         >>> prediction.segments[0]  # doctest: +SKIP
         Segment(start=0.0, end=41.0, label='Preparation', confidence=0.97)
+        >>> for step in predictor.stream(camera):  # doctest: +SKIP
+        ...     print(step.second, step.label, step.latency_seconds)
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | PreTrainedModel,
+        model: Model | Mapping[str, Model],
         processor: Any = None,
         *,
+        temporal: Any = None,
         device: str | torch.device | None = None,
         batch_size: int = 8,
+        dtype: str = "auto",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
-        if not isinstance(model, PreTrainedModel):
-            model, processor = _load(os.fspath(model), processor)
-        if processor is None:
-            raise InputError("a model given as an object needs its processor too")
-        self.model: Any = model.eval()
-        try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            self.model.to(self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
-        self.processor = processor
+        named = model if isinstance(model, Mapping) else {_ONLY: model}
+        if not named:
+            raise InputError("no model is given")
+        self.models = {name: _clip_model(each, processor, device, dtype) for name, each in named.items()}
+        heads = (
+            temporal if isinstance(temporal, Mapping) else {} if temporal is None else {next(iter(named)): temporal}
+        )
+        unknown = sorted(set(heads) - set(named))
+        if unknown:
+            raise InputError(f"temporal names {unknown[0]!r}; the models are {', '.join(named)}")
+        self.heads = {name: TemporalHead(head) for name, head in heads.items()}
+        for name, head in self.heads.items():
+            head.begin().push(self.models[name].run(_blank(self.models[name]))[1])  # the widths fit, or it is said now
         self.batch_size = batch_size
-        self.num_frames = int(getattr(self.model.config, "num_frames", None) or self.model.config.frames_per_clip)
-        self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
-        labels = self.model.config.id2label
-        self.class_names = [labels[i] for i in range(self.model.config.num_labels)]
-        self.multi_label = self.model.config.problem_type == "multi_label_classification"
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the first model."""
+        return self._names(next(iter(self.models)))
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip of the first model."""
+        return next(iter(self.models.values())).num_frames
+
+    def _names(self, name: str) -> list[str]:
+        return self.heads[name].class_names if name in self.heads else self.models[name].class_names
 
     def predict(self, video: str | os.PathLike[str] | bytes, *, progress: bool = False) -> VideoPrediction:
-        """Predicts every second of a video.
+        """Predicts every second of a video with the model, or the first of several.
 
         Args:
             video: path or content of a video file.
@@ -81,59 +135,139 @@ class SurgicalVideoPredictor:
         Raises:
             VideoReadError: the video cannot be decoded.
         """
+        return next(iter(self.predict_all(video, progress=progress).values()))
+
+    def predict_all(
+        self, video: str | os.PathLike[str] | bytes, *, progress: bool = False
+    ) -> dict[str, VideoPrediction]:
+        """Predicts every second of a video with every model; arguments and errors are those of `predict`.
+
+        Returns:
+            Predictions by the names of the models.
+        """
+        lines = {name: self._line(name, self.batch_size) for name in self.models}
         seconds: list[float] = []
-        batches: list[np.ndarray] = []
+        found: dict[str, list[np.ndarray]] = {name: [] for name in self.models}
         with VideoReader(video) as reader:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
-            clips = self._clips(reader, seconds)
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
-                while batch := list(itertools.islice(clips, self.batch_size)):
-                    batches.append(self._probabilities(torch.stack(batch)))
-                    bar.update(len(batch))
-        if not batches:
+                for chunk in _ahead(_chunks(reader.iterate(1 / FRAMES_PER_SECOND))):
+                    seconds += [second for second, _ in chunk]
+                    images = np.stack([image for _, image in chunk])
+                    for name, line in lines.items():
+                        found[name] += line.push(images)
+                    bar.update(len(chunk))
+        if not seconds:
             raise VideoReadError(f"{_name(video)} holds no frames")
-        return VideoPrediction(
-            _name(video), np.asarray(seconds), np.concatenate(batches), self.class_names, multi_label=self.multi_label
-        )
+        times = np.asarray(seconds)
+        return {
+            name: VideoPrediction(
+                _name(video),
+                times,
+                np.concatenate([*found[name], *line.flush()]),
+                self._names(name),
+                multi_label=self.models[name].multi_label and name not in self.heads,
+            )
+            for name, line in lines.items()
+        }
 
-    def _clips(self, reader: VideoReader, seconds: list[float]) -> Iterator[torch.Tensor]:
-        """One clip (frames, channels, height, width) for each sampled frame, whose time is appended to `seconds`."""
+    def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
+        """Predicts while an operation goes on.
 
-        def frames() -> Iterator[torch.Tensor]:
-            for second, frame in self._prepared_frames(reader):
-                seconds.append(second)
-                yield frame
+        Args:
+            frames: images (height, width, 3), uint8, RGB, one a second; or, at any rate, pairs of a time in seconds from the
+                start and an image. The image shown at each whole second is used, as in `predict`.
 
-        return online_windows(frames(), self.num_frames, self.frame_stride)
+        Yields:
+            One step a second. The clips are those of `predict`, so the probabilities are too: bit for bit where `predict`
+            ran with `batch_size=1`, within rounding otherwise.
 
-    def _prepared_frames(self, reader: VideoReader) -> Iterator[tuple[float, torch.Tensor]]:
-        frames = reader.iterate(1 / FRAMES_PER_SECOND)
-        while some := list(itertools.islice(frames, _FRAMES_AT_ONCE)):
-            images = np.stack([image for _, image in some])
-            prepared = self.processor(images, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-            yield from zip((second for second, _ in some), prepared, strict=True)
+        Raises:
+            InputError: something that is no image, or times that go back.
+        """
+        lines = {name: self._line(name, 1) for name in self.models}
+        names = {name: self._names(name) for name in self.models}
+        for second, image in _sampled(frames):
+            began = time.perf_counter()
+            probabilities = {name: line.push(image[None])[0][0] for name, line in lines.items()}
+            yield StreamStep(second, probabilities, names, time.perf_counter() - began)
 
-    @torch.inference_mode()
-    def _probabilities(self, clips: torch.Tensor) -> np.ndarray:
-        logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits.float()
-        probabilities = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
-        return probabilities.cpu().numpy()
+    def _line(self, name: str, batch_size: int) -> "_Line":
+        head = self.heads.get(name)
+        return _Line(self.models[name], head.begin() if head else None, batch_size)
 
 
-def _load(name: str, processor: Any) -> tuple[PreTrainedModel, Any]:
-    """Model and processor; refuses a model whose classifier would have to be made up."""
-    try:
-        if (Path(name) / "adapter_config.json").is_file():
-            return merge_adapter(name), processor or AutoVideoProcessor.from_pretrained(name)
-        model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
-        processor = processor or AutoVideoProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise InputError(f"no video classifier with its processor can be loaded from {name}: {reason}") from error
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:4])
-        raise InputError(f"{name} holds no trained classifier; it lacks {missing}. Fine-tune it first")
-    return model, processor
+class _Line:
+    """Frames in, probabilities out, in order, in batches."""
+
+    def __init__(self, model: ClipModel, head: TemporalHead | None, batch_size: int) -> None:
+        self.model, self.head, self.batch_size = model, head, batch_size
+        self.window = ClipWindow(model.num_frames, model.frame_stride)
+        self.waiting: list[torch.Tensor] = []
+
+    def push(self, images: np.ndarray) -> list[np.ndarray]:
+        """Probabilities of the batches that these frames (frames, height, width, 3) complete."""
+        done = []
+        for frame in self.model.prepare(images):
+            self.waiting.append(self.window.push(frame))
+            if len(self.waiting) == self.batch_size:
+                done += self.flush()
+        return done
+
+    def flush(self) -> list[np.ndarray]:
+        """Those of the last batch, if there is one."""
+        if not self.waiting:
+            return []
+        probabilities, features = self.model.run(torch.stack(self.waiting))
+        self.waiting.clear()
+        return [self.head.push(features) if self.head else probabilities]
+
+
+def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """The image shown at each whole second: the last one that is not later, known when a later one comes."""
+    due, shown = 0.0, None
+    for number, item in enumerate(frames):
+        second, image = item if isinstance(item, tuple) else (number / FRAMES_PER_SECOND, item)
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f"frame {number} of the stream is no image (height, width, 3) of uint8")
+        if shown is not None and second < shown[0]:
+            raise InputError(f"frame {number} of the stream is of second {second:g}, the one before of {shown[0]:g}")
+        while due < second - _TOLERANCE:
+            yield due, image if shown is None else shown[1]
+            due += 1 / FRAMES_PER_SECOND
+        shown = (float(second), image)
+        if due <= second + _TOLERANCE:
+            yield due, image
+            due += 1 / FRAMES_PER_SECOND
+
+
+def _chunks(frames: Iterator[tuple[float, np.ndarray]]) -> Iterator[list[tuple[float, np.ndarray]]]:
+    while some := list(itertools.islice(frames, _FRAMES_AT_ONCE)):
+        yield some
+
+
+def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:
+    """The same; the next chunk is decoded while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield chunk
+
+
+def _clip_model(model: Model, processor: Any, device: Any, dtype: str) -> ClipModel:
+    if isinstance(model, ClipModel):
+        return model
+    if not isinstance(model, PreTrainedModel):
+        return ClipModel.load(model, processor, device=device, dtype=dtype)
+    if processor is None:
+        raise InputError("a model given as an object needs its processor too")
+    return ClipModel(model, processor, device=device, dtype=dtype)
+
+
+def _blank(model: ClipModel) -> torch.Tensor:
+    frame = model.prepare(np.zeros((1, 64, 64, 3), np.uint8))
+    return frame.repeat(model.num_frames, 1, 1, 1)[None]
 
 
 def _name(video: str | os.PathLike[str] | bytes) -> str:

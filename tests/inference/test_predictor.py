@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from surgvista_hf import (
     InputError,
+    MsTcnConfig,
+    MsTcnForFrameClassification,
     SurgicalVideoPredictor,
     SurgVistaForPreTraining,
     SurgVistaForVideoClassification,
@@ -19,8 +23,12 @@ from surgvista_hf import (
     VideoReadError,
 )
 from surgvista_hf.inference import VideoPrediction
+from surgvista_hf.inference.clip_model import ClipModel
 from surgvista_hf.inference.contact_sheet import draw_contact_sheet
+from surgvista_hf.inference.predictor import _sampled
+from surgvista_hf.inference.temporal_head import TemporalHead
 from surgvista_hf.inference.timeline import class_colour, draw_timeline
+from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..modeling import golden
 from ..videos import write_numbered_video
@@ -69,6 +77,108 @@ def test_a_whole_video_equals_a_naive_loop_over_clips(model_folder, video, batch
             clip = prepare(video, end_second=second, return_tensors="pt")
             expected = model(**clip).logits.softmax(dim=-1)[0].numpy()
             np.testing.assert_allclose(result.probabilities[second], expected, atol=1e-5)
+
+
+def test_a_stream_equals_the_whole_video_bit_for_bit(model_folder, video):
+    predictor = SurgicalVideoPredictor(model_folder, batch_size=1)
+    whole = predictor.predict(video)
+    with VideoReader(video) as reader:
+        sampled = [frame for _, frame in reader.iterate(1.0)]
+        every = [(second, frame) for second, frame in reader.iterate(None)]
+    for frames in (sampled, every):
+        steps = list(predictor.stream(frames))
+        assert [step.second for step in steps] == whole.seconds.tolist()
+        assert np.array_equal(np.stack([step.probabilities["model"] for step in steps]), whole.probabilities)
+        assert [step.label for step in steps] == [NAMES[label] for label in whole.labels]
+        assert all(step.latency_seconds > 0 for step in steps)
+    np.testing.assert_allclose(
+        SurgicalVideoPredictor(model_folder).predict(video).probabilities, whole.probabilities, atol=1e-6
+    )
+
+
+@given(rate=st.sampled_from([0.7, 1.0, 10.0, 24.0, 29.97, 59.94]), seconds=st.integers(1, 20))
+def test_the_frames_of_a_stream_are_those_shown_at_whole_seconds(rate, seconds):
+    times = [number / rate for number in range(int(seconds * rate))]
+    frames = [(time, np.full((1, 1, 3), number % 256, np.uint8)) for number, time in enumerate(times)]
+    for second, image in _sampled(frames):
+        shown = max(number for number, time in enumerate(times) if time <= second + 2e-3)
+        assert image[0, 0, 0] == shown % 256
+    assert (
+        [second for second, _ in _sampled(frames)] == [float(k) for k in range(int(times[-1] + 2e-3) + 1)]
+        if times
+        else True
+    )
+
+
+def test_a_stream_needs_images_and_times_that_go_on(model_folder):
+    predictor, image = SurgicalVideoPredictor(model_folder), np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="frame 1 of the stream is no image"):
+        list(predictor.stream([image, image[0]]))
+    with pytest.raises(InputError, match="of second 1, the one before of 3"):
+        list(predictor.stream([(0.0, image), (3.0, image), (1.0, image)]))
+
+
+def test_several_models_see_frames_that_are_decoded_once(model_folder, video, monkeypatch):
+    other = tiny_classifier(problem_type="multi_label_classification")
+    predictor = SurgicalVideoPredictor(
+        {"phase": model_folder, "tools": ClipModel(other, processor(), dtype="float32")}, batch_size=5
+    )
+    calls = []
+    original = VideoReader.iterate
+    monkeypatch.setattr(VideoReader, "iterate", lambda self, *a, **k: calls.append(1) or original(self, *a, **k))
+    found = predictor.predict_all(video)
+    assert calls == [1]
+    alone = SurgicalVideoPredictor(model_folder, batch_size=5).predict(video)
+    assert np.array_equal(found["phase"].probabilities, alone.probabilities)
+    assert found["tools"].multi_label
+    assert not found["phase"].multi_label
+    steps = list(predictor.stream(VideoReader(video).iterate(1.0)))
+    np.testing.assert_allclose(
+        np.stack([step.probabilities["tools"] for step in steps]), found["tools"].probabilities, atol=1e-6
+    )
+
+
+def test_a_temporal_head_in_pieces_equals_one_pass_over_the_video(model_folder, video, tmp_path):
+    torch.manual_seed(3)
+    config = MsTcnConfig(input_size=64, num_layers=3, num_feature_maps=8, id2label=dict(enumerate(NAMES)))
+    MsTcnForFrameClassification(config).save_pretrained(tmp_path / "tcn")
+    features = np.random.default_rng(0).normal(size=(200, 64)).astype(np.float32)
+    model = MsTcnForFrameClassification.from_pretrained(tmp_path / "tcn").eval()
+    with torch.no_grad():
+        whole = model(torch.from_numpy(features)[None]).logits[0].softmax(-1).numpy()
+    for size in (1, 7, 200):
+        head = TemporalHead(tmp_path / "tcn")
+        pieces = [head.push(features[start : start + size]) for start in range(0, 200, size)]
+        np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
+        assert len(head._memory) == min(config.receptive_field - 1, 200)
+    chained = SurgicalVideoPredictor(model_folder, temporal=tmp_path / "tcn")
+    steps = np.stack([step.probabilities["model"] for step in chained.stream(VideoReader(video).iterate(1.0))])
+    np.testing.assert_allclose(chained.predict(video).probabilities, steps, atol=1e-5)
+    assert not np.allclose(steps, SurgicalVideoPredictor(model_folder).predict(video).probabilities, atol=1e-3)
+
+
+def test_temporal_models_that_do_not_fit_are_refused(model_folder, tmp_path):
+    with pytest.raises(InputError, match="no temporal model can be loaded"):
+        SurgicalVideoPredictor(model_folder, temporal=tmp_path / "nothing")
+    names = dict(enumerate(NAMES))
+    ahead = MsTcnForFrameClassification(MsTcnConfig(input_size=64, causal=False, id2label=names))
+    with pytest.raises(InputError, match="looks ahead"):
+        SurgicalVideoPredictor(model_folder, temporal=ahead)
+    with pytest.raises(InputError, match="features of width 9, the clip model gives 64"):
+        SurgicalVideoPredictor(
+            model_folder, temporal=MsTcnForFrameClassification(MsTcnConfig(input_size=9, id2label=names))
+        )
+    with pytest.raises(InputError, match="temporal names 'phase'"):
+        SurgicalVideoPredictor(model_folder, temporal={"phase": "x"})
+
+
+def test_bfloat16_gives_the_same_within_its_precision(model_folder, video):
+    full = SurgicalVideoPredictor(model_folder, dtype="float32").predict(video).probabilities
+    half = SurgicalVideoPredictor(model_folder, dtype="bfloat16").predict(video).probabilities
+    np.testing.assert_allclose(half, full, atol=0.05)
+    assert not np.array_equal(half, full)
+    with pytest.raises(InputError, match="dtype is 'int7'"):
+        SurgicalVideoPredictor(model_folder, dtype="int7")
 
 
 def test_a_multi_label_model_gives_independent_probabilities(video):

@@ -1,0 +1,114 @@
+"""A classifier of clips as inference sees it: frames are prepared once, scores and features come out, whatever runs it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+
+from ..modeling.adapters import merge_adapter
+from ..modeling.errors_surgvista import InputError
+from ..modeling.families import clip_length
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+class ClipModel:
+    """A trained classifier on a device, with its processor.
+
+    Args:
+        model: a classifier of clips.
+        processor: its video processor.
+        device: where to run; a GPU if there is one.
+        dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
+        source: where it came from, for reports.
+
+    Raises:
+        InputError: the device cannot be used, or no such dtype.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+        source: str = "model",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        self.model: Any = model.eval()
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
+        on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
+        self.processor, self.source = processor, source
+        config: Any = model.config
+        self.num_frames = clip_length(config)
+        self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
+        self.class_names = [config.id2label[number] for number in range(config.num_labels)]
+        self.multi_label = config.problem_type == "multi_label_classification"
+        self._seen: list[torch.Tensor] = []
+        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str],
+        processor: Any = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+    ) -> "ClipModel":
+        """Loads a classifier from a folder or the Hub, or an adapter with its base.
+
+        Raises:
+            InputError: nothing can be loaded, or its classifier would have to be made up.
+        """
+        name = os.fspath(name)
+        try:
+            if (Path(name) / "adapter_config.json").is_file():
+                model, lacking = merge_adapter(name), []
+            else:
+                model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
+                lacking = sorted(info["missing_keys"])
+            processor = processor or AutoVideoProcessor.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            raise InputError(f"no video classifier with its processor can be loaded from {name}: {reason}") from error
+        if lacking:
+            raise InputError(
+                f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
+            )
+        return cls(model, processor, device=device, dtype=dtype, source=name)
+
+    def prepare(self, images: np.ndarray) -> torch.Tensor:
+        """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
+        prepared: torch.Tensor = self.processor(images, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+        return prepared
+
+    @torch.inference_mode()
+    def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Looks at clips.
+
+        Args:
+            clips: (B, frames, channels, height, width), prepared.
+
+        Returns:
+            Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
+        """
+        self._seen.clear()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
+        return self.probabilities(logits.float()), self._seen.pop().float().cpu().numpy()
+
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        """Softmax, or sigmoid where classes are independent."""
+        values = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+        return values.cpu().numpy()

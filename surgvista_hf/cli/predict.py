@@ -1,35 +1,118 @@
-"""`surgvista predict`: per-second predictions of a video as tables and a picture."""
+"""`surgvista predict`: per-second predictions of a video, or of all videos in a folder."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example: surgvista predict operation.mp4 --model my-phase-model --output result"
-    parser.add_argument("video", type=Path, help="video file")
-    parser.add_argument("--model", required=True, help="folder or Hub id of a trained video classifier")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder for predictions.csv, .json and timeline.png"
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista predict operation.mp4 --model my-phase-model --output result --formats csv,png,vtt,html\n"
+        "  surgvista predict operation.mp4 --model phase=phases --model triplets=triplets --output result\n"
+        "  surgvista predict operation.mp4 --model my-phase-model --temporal my-tcn --output result\n"
+        "  surgvista predict videos --model my-phase-model --output results --skip-unreadable\n"
+        "  accelerate launch -m surgvista_hf.cli.main predict videos --model my-phase-model --output results\n"
+        "formats: csv, json, png and svg (timeline), vtt (chapters), eaf (ELAN), html (report), mp4 (annotated video)"
     )
+    parser.add_argument("video", type=Path, help="video file, or a folder with videos")
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="[NAME=]MODEL",
+        help="folder or Hub id of a trained video classifier or adapter; several with names",
+    )
+    parser.add_argument(
+        "--temporal", action="append", default=[], metavar="[NAME=]MODEL", help="MS-TCN on the features of a model"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the files")
+    parser.add_argument("--formats", default="csv,json,png", help="what to write (default: csv,json,png)")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at a time (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument(
+        "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
+    )
+    parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the segments and files as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from ..inference import SurgicalVideoPredictor
+    from ..inference.batch import find_videos
+    from ..inference.prediction import check_formats
     from ..modeling.errors_surgvista import InputError
 
-    if not arguments.video.is_file():
+    formats = [name for name in arguments.formats.split(",") if name]
+    check_formats(formats)
+    if arguments.video.is_dir():
+        find_videos(arguments.video)
+    elif not arguments.video.is_file():
         raise InputError(f"there is no video at {arguments.video}")
-    predictor = SurgicalVideoPredictor(arguments.model, device=arguments.device, batch_size=arguments.batch_size)
-    prediction = predictor.predict(arguments.video, progress=True)
-    files = [str(file) for file in prediction.save(arguments.output)]
-    segments = [] if prediction.multi_label else prediction.segments
+    predictor = SurgicalVideoPredictor(
+        _named("--model", arguments.model),
+        temporal=_named("--temporal", arguments.temporal, missing=next(iter(_named("--model", arguments.model)))),
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
+    )
+    if arguments.video.is_dir():
+        _predict_folder(arguments, predictor, formats)
+    else:
+        _predict_one(arguments, predictor, formats)
+
+
+def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str]) -> None:
+    from ..inference.prediction import save_predictions
+
+    found = predictor.predict_all(arguments.video, progress=True)
+    facts = {name: model.facts() for name, model in predictor.models.items()}
+    written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)
+    files = [str(file) for file in written]
+    said = {name: [vars(each) for tier in one.tiers().values() for each in tier] for name, one in found.items()}
     if arguments.json:
-        print(json.dumps({"files": files, "segments": [vars(segment) for segment in segments]}))
+        only = next(iter(said.values())) if len(said) == 1 else said
+        print(json.dumps({"files": files, "segments": only}))
         return
-    for segment in segments:
-        print(f"{segment.start:8.1f} - {segment.end:8.1f} s  {segment.label}  ({segment.confidence:.0%})")
+    for name, segments in said.items():
+        if len(said) > 1:
+            print(f"{name}:")
+        for segment in segments:
+            print(
+                f"{segment['start']:8.1f} - {segment['end']:8.1f} s  {segment['label']}  ({segment['confidence']:.0%})"
+            )
     print("written:", *files)
+
+
+def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list[str]) -> None:
+    from ..inference.batch import predict_folder
+
+    report = predict_folder(
+        predictor,
+        arguments.video,
+        arguments.output,
+        formats=formats,
+        skip_unreadable=arguments.skip_unreadable,
+        progress=True,
+    )
+    if arguments.json:
+        print(json.dumps(vars(report)))
+        return
+    for name, reason in report.unreadable.items():
+        print(f"unreadable: {name}: {reason}")
+    print(f"predicted {len(report.predicted)} videos, {len(report.earlier)} were done before: {arguments.output}")
+
+
+def _named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:
+    """`NAME=MODEL` words by name; a word without a name gets `missing`."""
+    from ..modeling.errors_surgvista import InputError
+
+    pairs = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        pairs.append((name, value) if equals and "/" not in name else (missing, word))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names) or not all(names):
+        raise InputError(f"{option}: several models need different names, e.g. {option} phase=my-model")
+    return dict(pairs)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError
-from ..modeling.families import clip_length
+from ..modeling.families import clip_length, frame_size
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -107,6 +108,30 @@ class ClipModel:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
         return self.probabilities(logits.float()), self._seen.pop().float().cpu().numpy()
+
+    def facts(self) -> dict[str, str]:
+        """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
+        size = " × ".join(map(str, frame_size(self.model.config)))
+        said = {
+            "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
+            "architecture": type(self.model).__name__,
+            "parameters": f"{sum(parameter.numel() for parameter in self.model.parameters()):,}",
+            "looks at": f"{self.num_frames} frames, one in {self.frame_stride} s, {size} pixels",
+        }
+        card = Path(self.source) / "README.md"
+        if card.is_file():
+            try:
+                data = ModelCard.load(card).data
+            except (OSError, ValueError):
+                return said
+            if data.license:
+                said["licence"] = str(data.license)
+            results = [
+                f"{each.dataset_name} {each.metric_type} {each.metric_value:.3f}" for each in data.eval_results or ()
+            ]
+            if results:
+                said["tested, as its card says"] = "; ".join(results[:6])
+        return said
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         """Softmax, or sigmoid where classes are independent."""

@@ -2,14 +2,33 @@
 
 import csv
 import json
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_file
+from .annotated_video import write_annotated_video
+from .annotations import write_elan, write_webvtt
+from .report import write_report
 from .timeline import draw_timeline
+
+FORMATS = {
+    "csv": "predictions.csv",
+    "json": "predictions.json",
+    "png": "timeline.png",
+    "svg": "timeline.svg",
+    "vtt": "chapters.vtt",
+    "eaf": "annotations.eaf",
+    "html": "report.html",
+    "mp4": "annotated.mp4",
+}
+DEFAULT_FORMATS = ("csv", "json", "png")
+_ACTIVE = 0.5  # probability above which an independent class counts as found
 
 
 @dataclass(frozen=True)
@@ -56,18 +75,26 @@ class VideoPrediction:
     def segments(self) -> list[Segment]:
         """Runs of the most probable class, in order."""
         labels = self.labels
-        starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
-        ends = np.r_[starts[1:], len(labels)]
+        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in _runs(labels)]
+
+    def tiers(self) -> dict[str, list[Segment]]:
+        """Segments as annotation tools have them: one tier `prediction`; of independent classes one for each that was found.
+
+        A class counts as found where its probability is above 0.5.
+        """
+        if not self.multi_label:
+            return {"prediction": self.segments}
+        found = {}
+        for number, name in enumerate(self.class_names):
+            active = self.probabilities[:, number] > _ACTIVE
+            if active.any():
+                found[name] = [self._segment(a, b, number, name) for a, b in _runs(active) if active[a]]
+        return found
+
+    def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
         times = np.r_[self.seconds, self.seconds[-1] + self._step]
-        return [
-            Segment(
-                float(times[a]),
-                float(times[b]),
-                self.class_names[labels[a]],
-                float(self.probabilities[a:b, labels[a]].mean()),
-            )
-            for a, b in zip(starts, ends, strict=True)
-        ]
+        confidence = float(self.probabilities[first:end, number].mean())
+        return Segment(float(times[first]), float(times[end]), name, confidence)
 
     @property
     def _step(self) -> float:
@@ -93,23 +120,50 @@ class VideoPrediction:
             "per_second": per_second,
         }
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Writes `predictions.csv`, `predictions.json` and `timeline.png`.
+    def save(
+        self,
+        folder: str | Path,
+        formats: Collection[str] = DEFAULT_FORMATS,
+        *,
+        video: str | os.PathLike[str] | bytes | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> list[Path]:
+        """Writes the prediction for programs, players, annotation tools and people.
 
         Args:
             folder: made if needed; files of an earlier run are replaced.
+            formats: `csv`, `json`, `png` and `svg` (timeline), `vtt` (chapters), `eaf` (ELAN), `html` (report), `mp4`
+                (annotated video).
+            video: the file that was predicted; `mp4` needs it, and `html` has no pictures without.
+            facts: about the model, for the report; see `ClipModel.facts`.
 
         Returns:
             The files.
 
         Raises:
+            InputError: an unknown format, or `mp4` without the video.
             OutputError: the folder cannot be made.
         """
-        folder = Path(folder)
-        csv_file, json_file, picture = (
-            folder / name for name in ("predictions.csv", "predictions.json", "timeline.png")
-        )
-        with atomic_file(csv_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        check_formats(formats)
+        if "mp4" in formats and video is None:
+            raise InputError("an annotated video needs the video")
+        write: dict[str, Callable[[Path], None]] = {
+            "csv": self._write_csv,
+            "json": self._write_json,
+            "png": lambda path: draw_timeline(self, path),
+            "svg": lambda path: draw_timeline(self, path),
+            "vtt": lambda path: write_webvtt(self, path),
+            "eaf": lambda path: write_elan(self, path),
+            "html": lambda path: write_report(self, path, video=video, facts={"prediction": facts or {}}),
+            "mp4": lambda path: write_annotated_video(video or b"", self, path),
+        }
+        files = [Path(folder) / FORMATS[name] for name in FORMATS if name in formats]
+        for file, name in zip(files, [name for name in FORMATS if name in formats], strict=True):
+            write[name](file)
+        return files
+
+    def _write_csv(self, path: Path) -> None:
+        with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(
                 ["second", "label_id", "label", "confidence", *(f"p({name})" for name in self.class_names)]
@@ -117,7 +171,52 @@ class VideoPrediction:
             for second, label, row in zip(self.seconds, self.labels, self.probabilities, strict=True):
                 values = [f"{value:.6f}" for value in row]
                 writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values])
-        with atomic_file(json_file) as temporary:
+
+    def _write_json(self, path: Path) -> None:
+        with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        draw_timeline(self, picture)
-        return [csv_file, json_file, picture]
+
+
+def save_predictions(
+    predictions: Mapping[str, VideoPrediction],
+    folder: str | Path,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    *,
+    video: str | os.PathLike[str] | bytes | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Path]:
+    """Writes the predictions of several models for one video: a folder each, and one report of all.
+
+    Args:
+        predictions: by the names of the models; of one alone the files lie in `folder` itself.
+        folder, formats, video, facts: see `VideoPrediction.save`.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    if len(predictions) == 1:
+        ((name, only),) = predictions.items()
+        return only.save(folder, formats, video=video, facts=(facts or {}).get(name))
+    check_formats(formats)
+    files = []
+    if own := [name for name in formats if name != "html"]:
+        for name, prediction in predictions.items():
+            files += prediction.save(folder / name, own, video=video)
+    if "html" in formats:
+        write_report(predictions, folder / FORMATS["html"], video=video, facts=facts)
+        files.append(folder / FORMATS["html"])
+    return files
+
+
+def check_formats(formats: Collection[str]) -> None:
+    """Raises `InputError` for an unknown format."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")
+
+
+def _runs(values: np.ndarray) -> list[tuple[int, int]]:
+    """[first, end) of each run of equal values."""
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))

@@ -21,6 +21,7 @@ class TemporalHead:
     """
 
     def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+        self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
         if not isinstance(model, MsTcnForFrameClassification):
             try:
                 model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))

@@ -29,7 +29,7 @@ from ..modeling.configuration_ms_tcn import MsTcnConfig
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
-from .checkpoints import claim
+from ..util.files import claim
 from .finetune import check_run, check_splits, finetune, load_splits, task_of
 from .recipe_files import RecipeError, field_names
 from .suite import Cell, Suite

@@ -1,33 +1,12 @@
 """Checkpoints that count only when they are complete."""
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_file, sync
 
 MARK = "complete"
 _PREFIX = "checkpoint-"
-
-
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Notes in a run's folder what it is about to be made with, or compares with what was noted.
-
-    Training goes on from whatever checkpoint it finds, so a run must never be finished under other settings.
-
-    Raises:
-        InputError: the folder was begun with other settings.
-    """
-    file = folder / "settings.json"
-    text = json.dumps(settings, indent=1) + "\n"
-    if not file.exists():
-        with atomic_file(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    elif file.read_text(encoding="utf-8") != text:
-        raise InputError(f"{folder} was begun with other settings; remove it, or give another --output")
 
 
 def mark_complete(checkpoint: Path) -> None:

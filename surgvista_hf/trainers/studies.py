@@ -24,8 +24,7 @@ from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
-from ..util.files import atomic_file
-from .checkpoints import claim
+from ..util.files import atomic_file, claim
 from .features import extract_features, load_encoder
 from .pretrain import build_arguments, build_clips, build_model, pretrain
 from .recipe import DataRecipe, load_recipe

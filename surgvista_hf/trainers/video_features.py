@@ -24,8 +24,7 @@ from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import clip_length, load_any_encoder, processor_of
-from ..util.files import atomic_file
-from .checkpoints import claim
+from ..util.files import atomic_file, claim
 
 _FRAMES_AT_ONCE = 32
 

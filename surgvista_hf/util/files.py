@@ -1,11 +1,13 @@
 """Writing files so that a crash leaves either the old content or the new, never a part."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..modeling.errors_surgvista import SurgVistaError
 
@@ -68,6 +70,23 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Notes in a folder what it is about to be filled with, or compares with what was noted.
+
+    A run that goes on with what it finds must never be finished under other settings.
+
+    Raises:
+        OutputError: the folder was begun with other settings.
+    """
+    file = folder / "settings.json"
+    text = json.dumps(settings, indent=1) + "\n"
+    if not file.exists():
+        with atomic_file(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != text:
+        raise OutputError(f"{folder} was begun with other settings; remove it, or give another --output")
 
 
 def check_free(path: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.families import load_classifier
 from surgvista_hf.trainers.video_features import FeatureExtractor, as_clips, load_video_features
+from surgvista_hf.util.files import OutputError
 
 from ..modeling.families import LABELS, SINGLE, encoder
 from . import tiny_finetuning
@@ -81,7 +82,7 @@ def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, 
     extractor.extract(frames, folder, progress=False)
     assert done == [lost.stem]
     assert all(np.array_equal(video.values, before[video.name]) for video in load_video_features(folder))
-    with pytest.raises(InputError, match="begun with other settings"):
+    with pytest.raises(OutputError, match="begun with other settings"):
         FeatureExtractor(classifier, frame_stride=5).extract(frames, folder, progress=False)
 
 

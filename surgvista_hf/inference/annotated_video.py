@@ -1,0 +1,99 @@
+"""The video with its prediction below each frame, to be watched; without sound and without metadata."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..modeling.errors_surgvista import InputError
+from ..modeling.video_reading_surgvista import VideoReader
+from ..util.files import atomic_file
+from .timeline import NOTICE, class_colour
+
+if TYPE_CHECKING:
+    from .prediction import VideoPrediction
+
+_INK, _PAPER = (240, 240, 240), (24, 24, 28)
+
+
+def write_annotated_video(
+    video: str | os.PathLike[str] | bytes,
+    prediction: "VideoPrediction",
+    path: str | Path,
+    *,
+    frames_per_second: float = 10.0,
+    height: int = 480,
+) -> None:
+    """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
+
+    Sound is left out: people talk in operating rooms. So is all metadata of the original.
+
+    Args:
+        video: the file that was predicted.
+        prediction: of that video.
+        path: `.mp4` file.
+        frames_per_second: of the result.
+        height: of the pictures, at most; the shape is kept.
+
+    Raises:
+        VideoReadError: the video cannot be decoded.
+        InputError: a rate or height that is not positive.
+    """
+    if frames_per_second <= 0 or height < 16:
+        raise InputError(f"a video of {frames_per_second} frames a second and {height} pixels cannot be written")
+    with VideoReader(video) as reader, atomic_file(path) as temporary:
+        scale = min(1.0, height / reader.info.height)
+        size = _even(reader.info.width * scale), _even(reader.info.height * scale)
+        board = _Board(prediction, size[0], max(64, _even(size[1] * 0.14)))
+        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as output:
+            stream = output.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
+            stream.width, stream.height, stream.pix_fmt = size[0], size[1] + board.height, "yuv420p"
+            stream.options = {"crf": "23", "preset": "veryfast"}
+            for number, (second, pixels) in enumerate(reader.iterate(1 / frames_per_second)):
+                picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+                frame = av.VideoFrame.from_ndarray(np.vstack([picture, board.draw(second)]), format="rgb24")
+                frame.pts = number
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode())
+
+
+class _Board:
+    """What stands below the frames."""
+
+    def __init__(self, prediction: "VideoPrediction", width: int, height: int) -> None:
+        self.prediction, self.width, self.height = prediction, width, height
+        self.bar = height // 3
+        self.text = ImageFont.load_default(size=max(11, height // 4))
+        self.small = ImageFont.load_default(size=max(9, height // 6))
+        self.blank = Image.new("RGB", (width, height), _PAPER)
+        if not prediction.multi_label:
+            draw = ImageDraw.Draw(self.blank)
+            steps = np.minimum(np.arange(width) * len(prediction.seconds) // width, len(prediction.seconds) - 1)
+            for column, label in enumerate(prediction.labels[steps]):
+                draw.line([(column, height - self.bar), (column, height)], fill=class_colour(int(label)))
+
+    def draw(self, second: float) -> np.ndarray:
+        """(height, width, 3) at a time."""
+        prediction = self.prediction
+        step = max(int(np.searchsorted(prediction.seconds, second + 1e-6, side="right")) - 1, 0)
+        row = prediction.probabilities[step]
+        image = self.blank.copy()
+        draw = ImageDraw.Draw(image)
+        if prediction.multi_label:
+            found = [prediction.class_names[place] for place in np.flatnonzero(row > 0.5)]
+            caption = ", ".join(found) or "nothing above 50 %"
+        else:
+            caption = f"{prediction.class_names[row.argmax()]}  {row.max():.0%}"
+            place = round(step / max(len(prediction.seconds) - 1, 1) * (self.width - 3))
+            draw.rectangle([place, self.height - self.bar - 3, place + 2, self.height], fill=(255, 255, 255))
+        draw.text((8, 4), caption, fill=_INK, font=self.text)
+        draw.text((8, self.height - self.bar - 6), NOTICE, fill=(170, 170, 170), font=self.small, anchor="ls")
+        return np.asarray(image)
+
+
+def _even(value: float) -> int:
+    return max(2, 2 * round(value / 2))

@@ -109,6 +109,10 @@ class ClipModel:
             logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
         return self.probabilities(logits.float()), self._seen.pop().float().cpu().numpy()
 
+    def forget(self) -> None:
+        """Drops features that a run from outside left behind."""
+        self._seen.clear()
+
     def facts(self) -> dict[str, str]:
         """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
         size = " × ".join(map(str, frame_size(self.model.config)))

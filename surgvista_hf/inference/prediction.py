@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..modeling.errors_surgvista import InputError
+from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
@@ -154,7 +155,7 @@ class VideoPrediction:
             "svg": lambda path: draw_timeline(self, path),
             "vtt": lambda path: write_webvtt(self, path),
             "eaf": lambda path: write_elan(self, path),
-            "html": lambda path: write_report(self, path, video=video, facts={"prediction": facts or {}}),
+            "html": lambda path: write_video_report({"prediction": self}, path, video, {"prediction": facts or {}}),
             "mp4": lambda path: write_annotated_video(video or b"", self, path),
         }
         files = [Path(folder) / FORMATS[name] for name in FORMATS if name in formats]
@@ -204,9 +205,23 @@ def save_predictions(
         for name, prediction in predictions.items():
             files += prediction.save(folder / name, own, video=video)
     if "html" in formats:
-        write_report(predictions, folder / FORMATS["html"], video=video, facts=facts)
+        write_video_report(predictions, folder / FORMATS["html"], video, facts)
         files.append(folder / FORMATS["html"])
     return files
+
+
+def write_video_report(
+    predictions: Mapping[str, VideoPrediction],
+    path: Path,
+    video: str | os.PathLike[str] | bytes | None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """`write_report` with pictures from the video, if there is one."""
+    if video is None:
+        write_report(predictions, path, facts=facts)
+        return
+    with VideoReader(video) as reader:
+        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
 
 
 def check_formats(formats: Collection[str]) -> None:

@@ -145,30 +145,48 @@ class SurgicalVideoPredictor:
         Returns:
             Predictions by the names of the models.
         """
-        lines = {name: self._line(name, self.batch_size) for name in self.models}
-        seconds: list[float] = []
-        found: dict[str, list[np.ndarray]] = {name: [] for name in self.models}
         with VideoReader(video) as reader:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
-                for chunk in _ahead(_chunks(reader.iterate(1 / FRAMES_PER_SECOND))):
-                    seconds += [second for second, _ in chunk]
-                    images = np.stack([image for _, image in chunk])
-                    for name, line in lines.items():
-                        found[name] += line.push(images)
-                    bar.update(len(chunk))
+                frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
+                return self.predict_frames(frames, _name(video))
+
+    def predict_frames(
+        self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
+    ) -> dict[str, VideoPrediction]:
+        """Predicts a video whose frames come from elsewhere, with every model.
+
+        Args:
+            frames: times in seconds and images (height, width, 3), uint8, RGB, one a second; the next ones are fetched in
+                another thread while these are used.
+            name: of the video.
+
+        Returns:
+            Predictions by the names of the models.
+
+        Raises:
+            VideoReadError: there are no frames.
+        """
+        lines = {each: self._line(each, self.batch_size) for each in self.models}
+        seconds: list[float] = []
+        found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
+        for chunk in _ahead(_chunks(iter(frames))):
+            seconds += [second for second, _ in chunk]
+            images = np.stack([image for _, image in chunk])
+            for each, line in lines.items():
+                found[each] += line.push(images)
         if not seconds:
-            raise VideoReadError(f"{_name(video)} holds no frames")
+            raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
         return {
-            name: VideoPrediction(
-                _name(video),
+            each: VideoPrediction(
+                name,
                 times,
-                np.concatenate([*found[name], *line.flush()]),
-                self._names(name),
-                multi_label=self.models[name].multi_label and name not in self.heads,
+                np.concatenate([*found[each], *line.flush()]),
+                self._names(each),
+                multi_label=self.models[each].multi_label and each not in self.heads,
             )
-            for name, line in lines.items()
+            for each, line in lines.items()
         }
 
     def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
@@ -239,6 +257,12 @@ def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterato
         if due <= second + _TOLERANCE:
             yield due, image
             due += 1 / FRAMES_PER_SECOND
+
+
+def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
+    for frame in frames:
+        yield frame
+        bar.update()
 
 
 def _chunks(frames: Iterator[tuple[float, np.ndarray]]) -> Iterator[list[tuple[float, np.ndarray]]]:

@@ -3,20 +3,20 @@
 import base64
 import html
 import io
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .timeline import NOTICE, class_colour
 
 if TYPE_CHECKING:
     from .prediction import Segment, VideoPrediction
+
+FrameAt = Callable[[float], np.ndarray]
 
 _WIDTH, _RIBBON, _CURVE = 1000, 44, 60  # of the drawing, in its own units
 _THUMBNAIL = 180  # pixels wide
@@ -41,7 +41,7 @@ def write_report(
     predictions: "VideoPrediction | Mapping[str, VideoPrediction]",
     path: str | Path,
     *,
-    video: str | os.PathLike[str] | bytes | None = None,
+    frame_at: FrameAt | None = None,
     facts: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Writes one HTML file that needs no other file and no network.
@@ -49,11 +49,9 @@ def write_report(
     Args:
         predictions: of one model, or of several by name.
         path: `.html` file.
-        video: the file that was predicted, for a picture of each segment; `None`: no pictures.
+        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for a picture of each segment; `None`: no
+            pictures.
         facts: about each model by its name, see `ClipModel.facts`.
-
-    Raises:
-        VideoReadError: the video cannot be decoded.
     """
     named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
     first = next(iter(named.values()))
@@ -67,14 +65,14 @@ def write_report(
     ]
     for name, prediction in named.items():
         parts.append(f"<section><h2>{_text(name)}</h2>")
-        parts += _classes(prediction) if prediction.multi_label else _phases(prediction, video)
+        parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
         parts += [_model((facts or {}).get(name, {})), "</section>"]
     parts.append("</body></html>\n")
     with atomic_file(path) as temporary:
         temporary.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _phases(prediction: "VideoPrediction", video: str | os.PathLike[str] | bytes | None) -> list[str]:
+def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
     return [
         _ribbon(prediction),
         "<h3>How long</h3>",
@@ -82,7 +80,7 @@ def _phases(prediction: "VideoPrediction", video: str | os.PathLike[str] | bytes
         "<h3>Where it is in doubt</h3>",
         _doubts(prediction),
         "<h3>Segments</h3>",
-        _segments(prediction, video),
+        _segments(prediction, frame_at),
     ]
 
 
@@ -151,15 +149,11 @@ def _doubts(prediction: "VideoPrediction") -> str:
     )
 
 
-def _segments(prediction: "VideoPrediction", video: str | os.PathLike[str] | bytes | None) -> str:
+def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     segments = prediction.segments
     longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
     chosen = [each for each in segments if each in longest]
-    pictures: list[str] = [""] * len(chosen)
-    if video is not None:
-        with VideoReader(video) as reader:
-            for place, each in enumerate(chosen):  # one at a time: frames may be large
-                pictures[place] = _picture(reader.frames_at([(each.start + each.end) / 2])[0])
+    pictures = [_picture(frame_at((each.start + each.end) / 2)) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
     for each, picture in zip(chosen, pictures, strict=True):

@@ -16,7 +16,7 @@ from surgvista_hf.util.files import OutputError
 from ..videos import write_numbered_video
 from .test_predictor import model_folder  # noqa: F401  # a fixture
 
-LAUNCH = f"{sys.executable} -m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0".split()
+LAUNCH = "-m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -78,25 +78,17 @@ def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path
 
 def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F811
     program = (
-        "import sys; from surgvista_hf import SurgicalVideoPredictor; from surgvista_hf.inference.batch import predict_folder\n"
+        "import sys\nfrom surgvista_hf import SurgicalVideoPredictor\n"
+        "from surgvista_hf.inference.batch import predict_folder\n"
         "from accelerate import PartialState; PartialState(cpu=True)\n"
         "report = predict_folder(SurgicalVideoPredictor(sys.argv[1]), sys.argv[2], sys.argv[3], formats=['csv'])\n"
         "open(sys.argv[3] + f'/{PartialState().process_index}.txt', 'w').write(','.join(report.predicted))\n"
     )
     (tmp_path / "program.py").write_text(program)
     words = [model_folder, videos, tmp_path / "out"]
+    words = [sys.executable, *LAUNCH.split(), tmp_path / "program.py", *words]
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node",
-            "2",
-            "--master-port",
-            "0",
-            "--rdzv-backend",
-        ]
-        + ["c10d", "--rdzv-endpoint", "localhost:0", str(tmp_path / "program.py"), *map(str, words)],
+        [str(word) for word in words],
         check=True,
         capture_output=True,
         cwd=REPOSITORY,

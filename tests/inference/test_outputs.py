@@ -12,8 +12,7 @@ from PIL import Image
 from surgvista_hf import InputError, VideoReadError
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.annotated_video import write_annotated_video
-from surgvista_hf.inference.prediction import FORMATS
-from surgvista_hf.inference.report import write_report
+from surgvista_hf.inference.prediction import FORMATS, write_video_report
 from surgvista_hf.inference.timeline import class_colour
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -128,7 +127,7 @@ class Page(HTMLParser):
 def test_the_report_needs_nothing_else_and_says_everything_in_words_too(tmp_path):
     video = write_numbered_video(tmp_path / "a.mp4", count=60)
     facts = {"phase": {"from": "<script>alert(1)</script>", "licence": "mit"}}
-    write_report({"phase": prediction(), "tools": tools()}, tmp_path / "report.html", video=video, facts=facts)
+    write_video_report({"phase": prediction(), "tools": tools()}, tmp_path / "report.html", video, facts)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert not page.open

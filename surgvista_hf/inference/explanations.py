@@ -1,0 +1,172 @@
+"""Where a classifier looked: attention rollout and gradient heat maps over a clip.
+
+Both say what the computation depended on, not why, and not whether it is right.
+"""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..modeling.errors_surgvista import InputError
+from ..modeling.families import frame_size
+from ..util.files import atomic_file
+from .clip_model import ClipModel
+from .timeline import NOTICE
+
+_BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?)\.\d+$")
+_COLUMNS = 8
+_STRENGTH = 0.55  # of the colours over the picture
+
+
+def gradient_heatmap(model: ClipModel, clip: torch.Tensor, target: int | None = None) -> np.ndarray:
+    r"""How much each place of a clip speaks for a class: Grad-CAM (arXiv 1610.02391) on what enters the last block.
+
+    With activations :math:`A_{nd}` of token n and the class's logit y:
+    :math:`\max(0, \sum_d A_{nd}\,\partial y/\partial A_{nd})`.
+
+    Args:
+        model: any classifier with blocks.
+        clip: (frames, channels, height, width), prepared.
+        target: number of the class; the most probable one by default.
+
+    Returns:
+        (slices, rows, columns), 0-1; of an image encoder a slice is a frame, of a video encoder a tubelet.
+
+    Raises:
+        InputError: a model without blocks of tokens or feature maps.
+    """
+    blocks = [
+        module for name, module in model.model.named_modules() if _BLOCK.search(name) and "predictor" not in name
+    ]
+    if not blocks:
+        raise InputError(f"{type(model.model).__name__} has no blocks that a heat map could be made of")
+    seen: list[torch.Tensor] = []
+
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        seen.append(hidden if hidden.requires_grad else hidden.requires_grad_())
+
+    hook = blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        with torch.enable_grad():
+            pixels = clip[None].to(model.device).float().requires_grad_()
+            logits = model.model(**{model.model.main_input_name: pixels}).logits[0]
+            chosen = int(logits.argmax()) if target is None else target
+            (gradient,) = torch.autograd.grad(logits[chosen], seen[0])
+    finally:
+        hook.remove()
+        model.forget()
+    hidden = seen[0].detach()
+    weights = (hidden * gradient).sum(dim=1 if hidden.ndim == 4 else -1).clamp(min=0)
+    return _scaled(_on_grid(model, weights.float().cpu().numpy(), len(clip)))
+
+
+def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
+    r"""How much of each place reaches the clip's mean token through all attention (arXiv 2005.00928).
+
+    With the mean over heads of block l's attention :math:`A_l`: the product of :math:`(A_l + I) / 2`, averaged over tokens.
+
+    Args:
+        model: a classifier on a video encoder with attention (SurgVISTA, VideoMAE).
+        clip: (frames, channels, height, width), prepared.
+
+    Returns:
+        (slices, rows, columns), 0-1.
+
+    Raises:
+        InputError: a model that shows no attention over the tokens of a clip.
+    """
+    before = model.model.config._attn_implementation
+    model.model.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            pixels = clip[None].to(model.device)
+            output = model.model(**{model.model.main_input_name: pixels}, output_attentions=True)
+    finally:
+        with suppress(ValueError):  # the parts of a model without attention cannot be told how to attend
+            model.model.set_attn_implementation(before)
+        model.forget()
+    attentions = getattr(output, "attentions", None)
+    if not attentions:
+        raise InputError(f"{type(model.model).__name__} shows no attention over the tokens of a clip")
+    reach = torch.eye(attentions[0].shape[-1], device=model.device)
+    for attention in attentions:
+        reach = ((attention[0].float().mean(dim=0) + torch.eye(len(reach), device=model.device)) / 2) @ reach
+    return _scaled(_on_grid(model, reach.mean(dim=0, keepdim=True).cpu().numpy(), len(clip)))
+
+
+def overlay(frames: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Paints a heat map over the frames of its clip.
+
+    Args:
+        frames: (frames, height, width, 3), uint8.
+        heatmap: (slices, rows, columns), 0-1.
+
+    Returns:
+        (frames, height, width, 3), uint8.
+
+    Raises:
+        InputError: slices that do not divide the frames.
+    """
+    if len(frames) % len(heatmap):
+        raise InputError(f"{len(heatmap)} slices do not fit {len(frames)} frames")
+    painted = np.empty_like(frames)
+    height, width = frames.shape[1:3]
+    for place, frame in enumerate(frames):
+        heat = Image.fromarray((255 * heatmap[place * len(heatmap) // len(frames)]).astype(np.uint8))
+        smooth = np.asarray(heat.resize((width, height), Image.Resampling.BICUBIC), np.float32)[..., None] / 255
+        colours = np.asarray(colormaps["inferno"](smooth[..., 0]))[..., :3] * 255
+        painted[place] = (frame * (1 - _STRENGTH * smooth) + colours * _STRENGTH * smooth).astype(np.uint8)
+    return painted
+
+
+def draw_heatmap(frames: np.ndarray, heatmap: np.ndarray, path: str | Path, title: str = "") -> None:
+    """Draws frames of a clip, and below them the same under the heat map.
+
+    Args:
+        frames, heatmap: see `overlay`.
+        path: picture to write; its suffix decides the format.
+        title: stands above.
+    """
+    shown = np.unique(np.linspace(0, len(frames) - 1, _COLUMNS).round().astype(int))
+    rows = [frames, overlay(frames, heatmap)]
+    figure = Figure(figsize=(1.7 * len(shown), 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    cells = figure.subplots(2, len(shown), squeeze=False)
+    for row, pictures in zip(cells, rows, strict=True):
+        for axes, place in zip(row, shown, strict=True):
+            axes.imshow(pictures[place])
+            axes.set(xticks=(), yticks=())
+    cells[0, 0].set_ylabel("frames")
+    cells[1, 0].set_ylabel("heat map")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.supxlabel(f"what the score depended on, not why; {NOTICE}", fontsize=8, color="#555555")
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _on_grid(model: ClipModel, weights: np.ndarray, frames: int) -> np.ndarray:
+    """(slices, rows, columns) of weights that are (1 or frames, tokens) or (frames, rows, columns)."""
+    if weights.ndim == 3:
+        return weights
+    config: Any = getattr(model.model.config, "encoder_config", model.model.config)
+    height, width = frame_size(config)
+    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    slices = frames // (getattr(config, "tubelet_size", None) or 1) if len(weights) == 1 else 1
+    size = slices * (height // patch) * (width // patch)
+    if weights.shape[1] < size:
+        raise InputError(f"{weights.shape[1]} tokens cannot be laid out on {height // patch}×{width // patch} patches")
+    return weights[:, -size:].reshape(-1, height // patch, width // patch)  # special tokens come first
+
+
+def _scaled(heatmap: np.ndarray) -> np.ndarray:
+    heatmap = heatmap - heatmap.min()
+    return np.asarray(heatmap / (heatmap.max() or 1.0), np.float32)

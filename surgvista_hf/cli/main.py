@@ -22,7 +22,8 @@ VERBS = {
     "study": "run an analysis of the paper: more data, or the image teacher",
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
-    "predict": "predict every second of a video",
+    "predict": "predict every second of a video, or of all videos in a folder",
+    "space": "show predictions on a web page",
 }
 
 

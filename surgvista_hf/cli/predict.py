@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     elif not arguments.video.is_file():
         raise InputError(f"there is no video at {arguments.video}")
     predictor = SurgicalVideoPredictor(
-        _named("--model", arguments.model),
-        temporal=_named("--temporal", arguments.temporal, missing=next(iter(_named("--model", arguments.model)))),
+        named("--model", arguments.model),
+        temporal=named("--temporal", arguments.temporal, missing=next(iter(named("--model", arguments.model)))),
         device=arguments.device,
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
@@ -104,7 +104,7 @@ def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list
     print(f"predicted {len(report.predicted)} videos, {len(report.earlier)} were done before: {arguments.output}")
 
 
-def _named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:
+def named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:
     """`NAME=MODEL` words by name; a word without a name gets `missing`."""
     from ..modeling.errors_surgvista import InputError
 

@@ -72,6 +72,11 @@ def write_report(
         temporary.write_text("\n".join(parts), encoding="utf-8")
 
 
+def timeline_html(prediction: "VideoPrediction") -> str:
+    """The drawing of a prediction alone, or the table of independent classes, as HTML without a page around it."""
+    return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
+
+
 def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
     return [
         _ribbon(prediction),

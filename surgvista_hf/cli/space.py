@@ -1,0 +1,54 @@
+"""`surgvista space`: the web demo on this machine, or as a folder for a Hugging Face Space."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista space                                     # the model of `make demo`, on this machine only\n"
+        "  surgvista space --model phases=runs/phases/model --max-minutes 180\n"
+        "  surgvista space --model demo/model --export my-space   # a folder to upload as a Space"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="[NAME=]MODEL",
+        help="folder or Hub id of a trained classifier; several with names (default: demo/model)",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
+    parser.add_argument("--max-minutes", type=float, default=15.0, help="longest video (default: 15)")
+    parser.add_argument("--max-megabytes", type=float, default=500.0, help="largest upload (default: 500)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--export", type=Path, help="write a Space with these models to a folder instead")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from importlib.util import find_spec
+
+    from ..modeling.errors_surgvista import InputError
+    from .predict import named
+
+    models = named("--model", arguments.model or ["demo/model"], missing="model")
+    for path in models.values():
+        if path == "demo/model" and not Path(path).is_dir():
+            raise InputError(
+                "there is no model in demo/model: run `make demo` or `surgvista demo` first, or give --model"
+            )
+    if arguments.export is not None:
+        from ..space.export import export_space
+
+        export_space(models, arguments.export)
+        print(f"Space: {arguments.export}")
+        return
+    if find_spec("gradio") is None:
+        raise InputError('the web demo needs gradio: pip install "surgvista-hf[space]"')
+    from ..modeling.guarded_video import VideoLimits
+    from ..space import SpaceSettings, launch
+
+    limits = VideoLimits(megabytes=arguments.max_megabytes, minutes=arguments.max_minutes)
+    launch(SpaceSettings(models, limits, device=arguments.device), host=arguments.host, port=arguments.port)

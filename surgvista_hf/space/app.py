@@ -1,0 +1,314 @@
+"""The web demo: upload or example, progress, timeline, seconds, likely classes, heat maps, files to take along.
+
+Uploads are decoded in a limited process (`modeling/guarded_video.py`); this process never opens them. What a visitor brought
+and what was made of it is deleted when the visitor leaves.
+"""
+
+import filecmp
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")  # nothing is sent anywhere
+
+import gradio as gr
+import numpy as np
+import torch
+
+from ..clips.windows import ClipWindow
+from ..inference import SurgicalVideoPredictor, VideoPrediction
+from ..inference.clip_model import ClipModel
+from ..inference.explanations import gradient_heatmap, overlay
+from ..inference.report import timeline_html, write_report
+from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.guarded_video import GuardedVideo, VideoLimits
+from .example import rendered_operation
+from .sessions import VisitorFiles
+
+_HEATMAPS = 6
+_TOP = 5
+_FORMATS = ("csv", "json", "vtt", "eaf")
+_NOTICE = """<div role="note" class="notice"><strong>Research use only, not a medical device.</strong>
+Never use it for decisions about patients. Upload nothing that shows or names a person: use recordings that may be
+shared, or the rendered example. Uploads are deleted when you close the page.</div>"""
+_FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of the visitor: no font is fetched
+_CSS = """
+.notice { background: #fff4ce; color: #1b1b1f; border-left: .4rem solid #b58900; padding: .6rem 1rem; border-radius: .3rem }
+#timeline { min-height: 9rem; overflow-x: auto } #timeline svg { width: 100%; min-width: 34rem; height: auto }
+#timeline .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em }
+#timeline text { fill: currentColor }
+"""
+
+_spaces: Any = import_module("spaces") if find_spec("spaces") else None
+_on_gpu = getattr(_spaces, "GPU", None)  # a folder of that name may be importable too
+_gpu: Any = _on_gpu(duration=120) if _on_gpu else lambda function: function  # ZeroGPU lends a GPU for each call
+
+
+@dataclass(frozen=True)
+class SpaceSettings:
+    """How the demo runs.
+
+    Args:
+        models: folder or Hub id of trained classifiers by the name that visitors choose.
+        limits: what an upload may cost.
+        concurrency: predictions at a time.
+        queue: visitors that may wait.
+        device: where models run; a GPU if there is one.
+    """
+
+    models: Mapping[str, str]
+    limits: VideoLimits = field(default_factory=VideoLimits)
+    concurrency: int = 1
+    queue: int = 20
+    device: str | None = None
+
+
+def find_models(folder: Path) -> dict[str, str]:
+    """Models that lie in a folder, by the names of their folders."""
+    return {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/config.json"))}
+
+
+class Demo:
+    """What the buttons do.
+
+    Args:
+        settings: models and limits.
+    """
+
+    def __init__(self, settings: SpaceSettings) -> None:
+        if not settings.models:
+            raise InputError("the demo needs a model: `make demo` trains one on rendered pictures in demo/model")
+        self.settings = settings
+        self.files = VisitorFiles()
+        self.example = rendered_operation(Path(tempfile.mkdtemp(prefix="surgvista-example-")))
+        self._predictors: dict[str, SurgicalVideoPredictor] = {}
+        self._lock = threading.Lock()
+
+    def predictor(self, name: str) -> SurgicalVideoPredictor:
+        """The model of a name, loaded once."""
+        with self._lock:
+            if name not in self._predictors:
+                self._predictors[name] = SurgicalVideoPredictor(
+                    self.settings.models[name], device=self.settings.device
+                )
+            return self._predictors[name]
+
+    def about(self, name: str) -> str:
+        """What a visitor should know about a model before believing it."""
+        facts = next(iter(self.predictor(name).models.values())).facts()
+        tested = facts.get("tested, as its card says", "no results are on record for it").partition(";")[0]
+        rendered = (
+            " It learned from rendered pictures: on real surgery its answers mean nothing."
+            if "ynthetic" in tested
+            else ""
+        )
+        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{rendered}*"
+
+    def predict(self, video: str | None, name: str, request: gr.Request, progress: Any = None) -> tuple[Any, ...]:
+        """The prediction of a video, as the components show it."""
+        progress = progress or gr.Progress()
+        if not video:
+            raise gr.Error("Upload a video first, or take the example below.", title="No video")
+        visitor = str(request.session_hash)
+        if not filecmp.cmp(video, self.example, shallow=False):  # the example is everybody's
+            self.files.keep(visitor, Path(video))
+        try:
+            result = _watch(self.predictor(name), Path(video), self.settings.limits, progress)
+        except SurgVistaError as error:
+            self.files.release(visitor, Path(video))
+            raise gr.Error(str(error), title="This video cannot be predicted") from error
+        folder = Path(tempfile.mkdtemp(prefix="surgvista-space-"))
+        self.files.keep(visitor, folder)
+        return self._shown(result, folder)
+
+    def _shown(self, result: "Watched", folder: Path) -> tuple[Any, ...]:
+        prediction = result.prediction
+        written = prediction.save(folder, _FORMATS)
+        write_report(
+            {"prediction": prediction},
+            folder / "report.html",
+            frame_at=result.frame_at,
+            facts={"prediction": result.facts},
+        )
+        rows = [
+            [_clock(second), prediction.class_names[int(row.argmax())], round(float(row.max()), 3)]
+            for second, row in zip(prediction.seconds, prediction.probabilities, strict=True)
+        ]
+        last = float(prediction.seconds[-1])
+        return (
+            timeline_html(prediction),
+            rows,
+            result.heatmaps,
+            [str(file) for file in (folder / "report.html", *written)],
+            gr.Slider(minimum=0, maximum=max(last, 1), value=0, interactive=True),
+            likely(prediction, 0),
+            prediction,
+        )
+
+    def leave(self, request: gr.Request) -> None:
+        """Deletes what a visitor left."""
+        self.files.forget(str(request.session_hash))
+
+
+def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float] | None:
+    """The most probable classes at a second."""
+    if prediction is None:
+        return None
+    row = prediction.probabilities[int(np.abs(prediction.seconds - second).argmin())]
+    order = np.argsort(-row)[:_TOP]
+    return {prediction.class_names[place]: float(row[place]) for place in order}
+
+
+@dataclass
+class Watched:
+    """A prediction with what was kept of the pictures."""
+
+    prediction: VideoPrediction
+    thumbnails: dict[int, np.ndarray]
+    heatmaps: list[tuple[np.ndarray, str]]
+    facts: dict[str, str]
+
+    def frame_at(self, second: float) -> np.ndarray:
+        """A small picture of about that time."""
+        return self.thumbnails[min(self.thumbnails, key=lambda known: abs(known - second))]
+
+
+@_gpu
+def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
+    model = next(iter(predictor.models.values()))
+    progress(0, desc="opening the video")
+    with GuardedVideo(path, limits) as video:
+        promised = min(video.info["duration_seconds"], 60 * limits.minutes)
+        kept = _Kept(model, promised)
+        frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
+        prediction = predictor.predict_frames(frames, path.name)["model"]
+    progress(0.92, desc="drawing heat maps")
+    return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
+
+
+class _Kept:
+    """Small pictures of every second, and a few clips for heat maps, taken from frames that pass."""
+
+    def __init__(self, model: ClipModel, seconds: float) -> None:
+        self.model, self.seconds = model, max(seconds, 1.0)
+        self.window = ClipWindow(model.num_frames, model.frame_stride)
+        self.wanted = {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
+        self.thumbnails: dict[int, np.ndarray] = {}
+        self.clips: dict[int, torch.Tensor] = {}
+
+    def passing(self, frames: Any, tell: Callable[[float], Any]) -> Iterator[tuple[float, np.ndarray]]:
+        for number, (second, image) in enumerate(frames):
+            step = max(image.shape[1] // 200, 1)
+            self.thumbnails[number] = image[::step, ::step].copy()
+            small = torch.from_numpy(self.thumbnails[number])
+            clip = self.window.push(small)
+            if number in self.wanted:
+                self.clips[number] = clip
+            tell(min(second / self.seconds, 1.0))
+            yield second, image
+
+    def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
+        shown = []
+        for number, clip in sorted(self.clips.items()):
+            frames = clip.numpy()
+            row = prediction.probabilities[number]
+            heat = gradient_heatmap(self.model, self.model.prepare(frames), int(row.argmax()))
+            caption = (
+                f"{_clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
+            )
+            shown.append((overlay(frames, heat)[-1], caption))
+        return shown
+
+
+def build_app(settings: SpaceSettings) -> gr.Blocks:
+    """The page.
+
+    Args:
+        settings: models and limits.
+
+    Returns:
+        The app, with its queue; see `launch`.
+
+    Raises:
+        InputError: no model.
+    """
+    demo, limits = Demo(settings), settings.limits
+    names = list(settings.models)
+    demo.predictor(names[0])  # a model that cannot be loaded is known before anybody visits
+    with gr.Blocks(title="Surgical video", delete_cache=(600, 3600)) as app:
+        gr.Markdown("# What is happening in this operation?\nEvery second, predicted from the frames before it.")
+        gr.HTML(_NOTICE)
+        state = gr.State(None, time_to_live=3600)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                video = gr.Video(
+                    label=f"Video, at most {limits.minutes:g} minutes and {limits.megabytes:g} MB",
+                    sources=["upload"],
+                    include_audio=True,  # otherwise gradio itself would open the file
+                    elem_id="video",
+                )
+                model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
+                about = gr.Markdown(demo.about(names[0]), elem_id="about")
+                button = gr.Button("Predict", variant="primary", elem_id="predict")
+                gr.Examples([[str(demo.example)]], [video], label="A rendered operation: no patient is in it")
+            with gr.Column(scale=3, min_width=320):
+                timeline = gr.HTML("The timeline appears here.", elem_id="timeline", label="Timeline")
+                second = gr.Slider(0, 1, 0, step=1, label="Second", interactive=False, elem_id="second")
+                classes = gr.Label(label="Most probable at this second", num_top_classes=_TOP, elem_id="classes")
+        with gr.Tab("Seconds"):
+            table = gr.Dataframe(
+                headers=["time", "class", "confidence"],
+                datatype=["str", "str", "number"],
+                interactive=False,
+                elem_id="table",
+            )
+        with gr.Tab("Heat maps"):
+            gr.Markdown("What the score depended on (gradient heat maps), not why, and not whether it is right.")
+            gallery = gr.Gallery(
+                columns=3, object_fit="contain", interactive=False, elem_id="gallery", label="Heat maps"
+            )
+        with gr.Tab("Files"):
+            files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
+        outputs = [timeline, table, gallery, files, second, classes, state]
+
+        def predict(path: str | None, name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+            return demo.predict(path, name, request, progress)
+
+        button.click(predict, [video, model], outputs, concurrency_limit=settings.concurrency, api_name="predict")
+        second.change(likely, [state, second], classes, show_progress="hidden", api_visibility="private")
+        model.change(demo.about, model, about, show_progress="hidden", api_visibility="private")
+        app.unload(demo.leave)
+    app.queue(max_size=settings.queue)
+    return app
+
+
+def launch(settings: SpaceSettings, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
+    """Serves the page until it is stopped.
+
+    Args:
+        settings: models and limits.
+        host: address to listen on; `127.0.0.1` is this machine only.
+        port: by default the first free one from 7860 on.
+        options: for gradio's `launch`.
+    """
+    app = build_app(settings)
+    return app.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=f"{int(settings.limits.megabytes)}mb",
+        theme=gr.themes.Default(primary_hue="teal", font=_FONT, font_mono=_MONOSPACE),
+        css=_CSS,
+        ssr_mode=False,
+        footer_links=["gradio"],
+        **options,
+    )
+
+
+def _clock(second: float) -> str:
+    return f"{int(second) // 60}:{int(second) % 60:02d}"

@@ -1,0 +1,25 @@
+"""The example of the web demo: a rendered operation, made when it is first needed."""
+
+from pathlib import Path
+
+from ..datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from ..util.files import atomic_file
+
+
+def rendered_operation(folder: Path, seed: int = 424242, seconds: int = 60) -> Path:
+    """An H.264 file of a rendered operation that no model has seen; no patient is in it.
+
+    Args:
+        folder: to keep it in.
+        seed: of the operation.
+        seconds: length.
+
+    Returns:
+        The file.
+    """
+    file = folder / "rendered_operation.mp4"
+    if not file.is_file():
+        operation = SyntheticOperation(seed=seed, duration_seconds=seconds, frames_per_second=5.0)
+        with atomic_file(file) as temporary:
+            write_video(operation, temporary)
+    return file

@@ -1,0 +1,49 @@
+"""A folder that is a Hugging Face Space: the app, this package, and the models."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import requires
+from pathlib import Path
+
+from ..modeling.errors_surgvista import InputError
+from ..util.files import atomic_folder
+
+_TEMPLATE = Path(__file__).parent / "template"
+_PACKAGE = Path(__file__).parents[1]
+
+
+def requirements() -> str:
+    """What the Space must install: the package's own requirements and the demo's."""
+    wanted = [re.sub(r"\s*;.*", "", line) for line in requires("surgvista-hf") or () if _needed(line)]
+    return "\n".join(sorted(wanted, key=str.lower)) + "\n"
+
+
+def _needed(line: str) -> bool:
+    return "extra ==" not in line or re.search(r"extra == ['\"]space['\"]", line) is not None
+
+
+def export_space(models: Mapping[str, str], folder: Path) -> None:
+    """Writes a Space.
+
+    Args:
+        models: folders of trained classifiers by the names that visitors shall choose from. Adapters must be merged
+            first: their base is not copied.
+        folder: to write; it holds this package's code, so the Space needs no release of it.
+
+    Raises:
+        InputError: something that is no model's folder, or an adapter.
+        OutputError: the folder is not empty.
+    """
+    for name, model in models.items():
+        if not (Path(model) / "config.json").is_file():
+            raise InputError(f"{model} ({name}) is no folder of a model; models of the Hub go into SURGVISTA_MODELS")
+        if (Path(model) / "adapter_config.json").is_file():
+            raise InputError(f"{model} ({name}) is an adapter; make a whole model of it: surgvista merge")
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc", "training_args.bin", "optimizer.pt", "checkpoint-*")
+    with atomic_folder(folder) as temporary:
+        shutil.copytree(_TEMPLATE, temporary, dirs_exist_ok=True, ignore=skip)
+        shutil.copytree(_PACKAGE, temporary / _PACKAGE.name, ignore=skip)
+        (temporary / "requirements.txt").write_text(requirements(), encoding="utf-8")
+        for name, model in models.items():
+            shutil.copytree(model, temporary / "models" / name, ignore=skip)

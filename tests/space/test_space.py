@@ -1,0 +1,142 @@
+"""The web demo without a browser: files of visitors, errors in words, a folder that is a Space."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from surgvista_hf import InputError
+from surgvista_hf.cli.main import main
+from surgvista_hf.modeling.guarded_video import VideoLimits
+from surgvista_hf.space import SpaceSettings, build_app, find_models
+from surgvista_hf.space.app import Demo, likely
+from surgvista_hf.space.export import export_space, requirements
+from surgvista_hf.space.sessions import VisitorFiles
+from surgvista_hf.util.files import OutputError
+
+from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
+from ..videos import write_numbered_video
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
+
+
+def test_a_file_stays_as_long_as_somebody_needs_it(tmp_path):
+    files, shared, own = VisitorFiles(), tmp_path / "shared.mp4", tmp_path / "folder"
+    shared.write_text("x")
+    own.mkdir()
+    (own / "report.html").write_text("x")
+    files.keep("a", shared)
+    files.keep("b", shared)
+    files.keep("a", own)
+    files.forget("a")
+    assert shared.exists()
+    assert not own.exists()
+    files.release("b", shared)
+    assert not shared.exists()
+    files.forget("nobody")
+
+
+def visit(demo: Demo, video: Path | None, visitor: str = "a"):
+    said = []
+    progress = lambda share, desc="": said.append((share, desc))  # noqa: E731
+    return demo.predict(str(video) if video else None, "m", SimpleNamespace(session_hash=visitor), progress), said
+
+
+def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_path):  # noqa: F811
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    video = write_numbered_video(tmp_path / "upload.mp4", count=80)
+    (timeline, rows, heatmaps, files, _, classes, state), said = visit(demo, video)
+    assert 'role="img"' in timeline
+    assert len(rows) == 8
+    assert rows[0][0] == "0:00"
+    assert 1 <= len(heatmaps) <= 6
+    assert all(picture.dtype == np.uint8 for picture, _ in heatmaps)
+    assert [Path(file).name for file in files] == [
+        "report.html",
+        "predictions.csv",
+        "predictions.json",
+        "chapters.vtt",
+        "annotations.eaf",
+    ]
+    assert classes == likely(state, 0)
+    assert [share for share, _ in said] == sorted(share for share, _ in said)
+    page = Path(files[0]).read_text()
+    assert page.count("<img") == len(state.segments)
+    offline = demo.predictor("m").predict(video)
+    assert np.array_equal(offline.probabilities, state.probabilities)  # small frames are not reduced
+    demo.leave(SimpleNamespace(session_hash="a"))
+    assert not video.exists()
+    assert not Path(files[0]).parent.exists()
+
+
+def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa: F811
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    copy = tmp_path / "rendered_operation.mp4"
+    copy.write_bytes(demo.example.read_bytes())
+    visit(demo, copy)
+    demo.leave(SimpleNamespace(session_hash="a"))
+    assert copy.exists()
+
+
+def test_the_likely_classes_are_those_of_the_nearest_second():
+    assert likely(None, 3) is None
+    found = likely(prediction(), 4.6)
+    assert next(iter(found)) == "Packaging"
+    assert found["Packaging"] == pytest.approx(0.7)
+
+
+def test_errors_are_said_to_the_visitor_and_the_upload_is_deleted(model_folder, tmp_path):  # noqa: F811
+    demo = Demo(SpaceSettings({"m": str(model_folder)}, VideoLimits(minutes=0.1)))
+    with pytest.raises(gr.Error, match="Upload a video first"):
+        visit(demo, None)
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(gr.Error, match="the file cannot be decoded"):
+        visit(demo, tmp_path / "text.mp4")
+    assert not (tmp_path / "text.mp4").exists()
+    with pytest.raises(gr.Error, match=r"at most 0\.1 are allowed"):
+        visit(demo, write_numbered_video(tmp_path / "long.mp4", count=200))
+
+
+def test_what_cannot_be_shown_is_known_before_anybody_visits(tmp_path, monkeypatch, capsys):
+    with pytest.raises(InputError, match="the demo needs a model"):
+        build_app(SpaceSettings({}))
+    with pytest.raises(InputError, match="no video classifier"):
+        build_app(SpaceSettings({"m": str(tmp_path / "nothing")}))
+    monkeypatch.chdir(tmp_path)
+    assert main(["space"]) == 1
+    assert "run `make demo`" in capsys.readouterr().err
+
+
+def test_an_exported_space_is_whole(model_folder, tmp_path, capsys):  # noqa: F811
+    assert main(["space", "--model", f"tiny={model_folder}", "--export", str(tmp_path / "space")]) == 0
+    folder = tmp_path / "space"
+    assert find_models(folder / "models") == {"tiny": str(folder / "models" / "tiny")}
+    front = (folder / "README.md").read_text().split("---")[1]
+    assert "sdk: gradio" in front
+    program = (
+        "import json, sys; sys.path.insert(0, '.'); import app, surgvista_hf; "
+        "from surgvista_hf.space import build_app, SpaceSettings; build_app(SpaceSettings(app.models, device='cpu')); "
+        "print(json.dumps([surgvista_hf.__file__, app.models]))"
+    )
+    environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=folder, capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    file, models = json.loads(done.stdout.splitlines()[-1])
+    assert Path(file).is_relative_to(folder)
+    assert list(models) == ["tiny"]
+    with pytest.raises(OutputError, match="exists already"):
+        export_space({"tiny": str(model_folder)}, folder)
+    with pytest.raises(InputError, match="is no folder of a model"):
+        export_space({"hub": "user/model"}, tmp_path / "other")
+
+
+def test_the_space_in_the_repository_asks_for_what_the_package_needs():
+    assert (TEMPLATE / "requirements.txt").read_text() == requirements()

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
     )
+    parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the segments and files as JSON")
 
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
+        runtime=arguments.runtime,
     )
     if arguments.video.is_dir():
         _predict_folder(arguments, predictor, formats)

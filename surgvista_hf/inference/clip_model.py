@@ -49,14 +49,16 @@ class ClipModel:
             raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
-        self.processor, self.source = processor, source
-        config: Any = model.config
+        self._describe(model.config, processor, source)
+        self._seen: list[torch.Tensor] = []
+        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    def _describe(self, config: Any, processor: Any, source: str) -> None:
+        self.config, self.processor, self.source = config, processor, source
         self.num_frames = clip_length(config)
         self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
         self.class_names = [config.id2label[number] for number in range(config.num_labels)]
         self.multi_label = config.problem_type == "multi_label_classification"
-        self._seen: list[torch.Tensor] = []
-        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     @classmethod
     def load(
@@ -115,11 +117,13 @@ class ClipModel:
 
     def facts(self) -> dict[str, str]:
         """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
-        size = " × ".join(map(str, frame_size(self.model.config)))
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {**self._facts(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
+
+    def _facts(self) -> dict[str, str]:
+        size = " × ".join(map(str, frame_size(self.config)))
         said = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
-            "architecture": type(self.model).__name__,
-            "parameters": f"{sum(parameter.numel() for parameter in self.model.parameters()):,}",
             "looks at": f"{self.num_frames} frames, one in {self.frame_stride} s, {size} pixels",
         }
         card = Path(self.source) / "README.md"

@@ -18,6 +18,7 @@ from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
 from .clip_model import ClipModel
+from .export import OnnxClipModel
 from .prediction import VideoPrediction
 from .temporal_head import TemporalHead
 
@@ -69,6 +70,7 @@ class SurgicalVideoPredictor:
         device: where to run; a GPU if there is one.
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
+        runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
 
     Raises:
         InputError: no classifier can be loaded from there.
@@ -91,13 +93,16 @@ class SurgicalVideoPredictor:
         device: str | torch.device | None = None,
         batch_size: int = 8,
         dtype: str = "auto",
+        runtime: str = "torch",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        if runtime not in ("torch", "onnx"):
+            raise InputError(f"runtime is {runtime!r}; it must be torch or onnx")
         named = model if isinstance(model, Mapping) else {_ONLY: model}
         if not named:
             raise InputError("no model is given")
-        self.models = {name: _clip_model(each, processor, device, dtype) for name, each in named.items()}
+        self.models = {name: _clip_model(each, processor, device, dtype, runtime) for name, each in named.items()}
         heads = (
             temporal if isinstance(temporal, Mapping) else {} if temporal is None else {next(iter(named)): temporal}
         )
@@ -279,9 +284,11 @@ def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tu
             yield chunk
 
 
-def _clip_model(model: Model, processor: Any, device: Any, dtype: str) -> ClipModel:
+def _clip_model(model: Model, processor: Any, device: Any, dtype: str, runtime: str) -> ClipModel:
     if isinstance(model, ClipModel):
         return model
+    if not isinstance(model, PreTrainedModel) and runtime == "onnx":
+        return OnnxClipModel(os.fspath(model))
     if not isinstance(model, PreTrainedModel):
         return ClipModel.load(model, processor, device=device, dtype=dtype)
     if processor is None:

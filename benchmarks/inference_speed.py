@@ -1,0 +1,189 @@
+"""Prediction of whole operations, side by side in one run, at base size: 16 frames of 224², four seconds apart.
+
+The video is a synthetic operation of 120 s at 854×480 and 25 frames/s. Costs are per predicted second:
+
+  naive          what one would plainly write: for each second open the file, seek the 16 frames, prepare them, and
+                 run transformers' VideoMAE with eager attention, one clip at a time (every tenth second is measured)
+  ours           `SurgicalVideoPredictor.predict`, fp32: frames decoded and prepared once, batches of 8, sdpa attention
+  ours, bf16     the same in bfloat16 (autocast)
+  ours, onnx     the exported graph in ONNX Runtime; `int8`: its matrix products in 8 bits
+  ours, stream   `SurgicalVideoPredictor.stream`: one clip at a time, as the seconds come; its latencies too
+
+Peak memory of a video of ten minutes and of one of two hours is that of a process with a tiny model, so that frames would
+show.
+
+    python -m benchmarks.inference_speed --output benchmarks/results/inference_speed_cpu.json
+"""
+
+import argparse
+import itertools
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+
+from surgvista_hf import (
+    SurgicalVideoPredictor,
+    SurgVistaConfig,
+    SurgVistaForVideoClassification,
+    SurgVistaVideoProcessor,
+)
+from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from surgvista_hf.inference.export import export_model
+from surgvista_hf.modeling.video_processing_surgvista import online_clip_indices
+from surgvista_hf.modeling.video_reading_surgvista import VideoReader
+
+from .timing import ratio, save, side_by_side
+
+SECONDS, EVERY, STREAMED, CLASSES = 120, 10, 40, 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="JSON file of the results")
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds (default: 3)")
+    parser.add_argument(
+        "--memory-of", type=Path, help="predict this video with a tiny model and print the peak memory"
+    )
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        _predictor(tiny=True).predict(arguments.memory_of)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    if arguments.output is None:
+        parser.error("--output is missing")
+    with tempfile.TemporaryDirectory() as folder:
+        results = {**_speed(Path(folder), arguments.rounds), "peak_memory_bytes": _memory(Path(folder))}
+        if torch.cuda.is_available():
+            results["gpu_clips_per_second"] = _gpu()
+    save(results, arguments.output)
+
+
+def _speed(folder: Path, rounds: int) -> dict[str, Any]:
+    video = folder / "operation.mp4"
+    operation = SyntheticOperation(seed=1, duration_seconds=SECONDS, height=480, width=854, frames_per_second=25.0)
+    write_video(operation, video)
+    latencies: list[float] = []
+
+    def stream() -> None:
+        with VideoReader(video) as reader:
+            steps = predictors["float32"].stream(itertools.islice(reader.iterate(1.0), STREAMED))
+            latencies.extend(step.latency_seconds for step in steps)
+
+    predictors = {dtype: _predictor(dtype) for dtype in ("float32", "bfloat16")}
+    reports = {}
+    for name in ("onnx", "onnx int8"):
+        report = export_model(predictors["float32"].models["model"], folder / name, int8="int8" in name)
+        predictors[name] = SurgicalVideoPredictor(folder / name, runtime="onnx")
+        reports[name] = asdict(report)
+    naive = _Naive(video)
+    work = {"naive": SECONDS // EVERY, "ours": SECONDS, "ours, bf16": SECONDS}
+    work |= {"ours, onnx": SECONDS, "ours, onnx int8": SECONDS, "ours, stream": STREAMED}
+    seconds = side_by_side(
+        {
+            "naive": naive,
+            "ours": lambda: predictors["float32"].predict(video),
+            "ours, bf16": lambda: predictors["bfloat16"].predict(video),
+            "ours, onnx": lambda: predictors["onnx"].predict(video),
+            "ours, onnx int8": lambda: predictors["onnx int8"].predict(video),
+            "ours, stream": stream,
+        },
+        rounds=rounds,
+        warmup=0,
+    )
+    costs = {name: [value / work[name] for value in values] for name, values in seconds.items()}
+    ranks = np.quantile(latencies[1:], [0.5, 0.95])
+    return {
+        "seconds_per_predicted_second": {
+            name: [round(value, 4) for value in values] for name, values in costs.items()
+        },
+        "naive_over": {name: ratio(costs, "naive", name) for name in work if name != "naive"},
+        "exported": reports,
+        "naive_decoding_share": round(float(np.mean(naive.decoding)), 3),
+        "stream_latency_seconds": {"p50": round(float(ranks[0]), 4), "p95": round(float(ranks[1]), 4)},
+    }
+
+
+class _Naive:
+    """Every tenth second, each clip by itself."""
+
+    def __init__(self, video: Path) -> None:
+        self.video = video
+        config = VideoMAEConfig(num_labels=CLASSES, attn_implementation="eager")
+        self.model = VideoMAEForVideoClassification(config).eval()
+        self.processor = VideoMAEImageProcessor()
+        self.decoding: list[float] = []
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for second in range(EVERY - 1, SECONDS, EVERY):
+            began = time.perf_counter()
+            with VideoReader(self.video) as reader:
+                frames = reader.frames_at([float(place) for place in online_clip_indices(second, 16, 4)])
+            decoded = time.perf_counter()
+            self.model(**self.processor(list(frames), return_tensors="pt"))
+            self.decoding.append((decoded - began) / (time.perf_counter() - began))
+
+
+def _predictor(dtype: str = "float32", tiny: bool = False) -> SurgicalVideoPredictor:
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"num_labels": CLASSES}
+    if tiny:
+        size |= {
+            "image_size": 64,
+            "num_frames": 4,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        }
+    config = SurgVistaConfig(**size)
+    processor = SurgVistaVideoProcessor(
+        size={"height": config.frame_size[0], "width": config.frame_size[1]},
+        num_frames=config.num_frames,
+        frame_stride=4,
+    )
+    return SurgicalVideoPredictor(SurgVistaForVideoClassification(config), processor, dtype=dtype)
+
+
+def _memory(folder: Path) -> dict[str, int]:
+    peaks = {}
+    for name, minutes in (("10 minutes", 10), ("2 hours", 120)):
+        video = folder / f"{minutes}.mp4"
+        with av.open(str(video), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(1), options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            for number in range(60 * minutes):
+                frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), number % 256, np.uint8), format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        words = [sys.executable, "-m", "benchmarks.inference_speed", "--memory-of", str(video)]
+        peaks[name] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return peaks
+
+
+def _gpu() -> dict[str, dict[str, float]]:
+    """Clips a second on the GPU alone, prepared clips in its memory, by batch size."""
+    rates: dict[str, dict[str, float]] = {}
+    for dtype in ("float32", "bfloat16"):
+        model = next(iter(_predictor(dtype).models.values()))
+        for batch in (1, 2, 4, 8, 16, 32, 64):
+            clips = torch.rand(batch, 16, 3, 224, 224, device=model.device)
+            seconds = side_by_side({"run": partial(model.run, clips)}, rounds=10, warmup=3)["run"]
+            rates.setdefault(dtype, {})[str(batch)] = round(batch / float(np.median(seconds)), 1)
+    return rates
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""`surgvista export`: a model as a graph."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista export my-phase-model --format onnx --int8 --output my-phase-model-onnx\n"
+        "  surgvista predict operation.mp4 --model my-phase-model-onnx --runtime onnx --output result"
+    )
+    parser.add_argument("model", help="folder or Hub id of a trained video classifier or adapter")
+    parser.add_argument(
+        "--format", choices=("onnx", "torch-export"), default="onnx", help="of the graph (default: onnx)"
+    )
+    parser.add_argument("--int8", action="store_true", help="weights of matrix products in 8 bits (onnx only)")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..inference.clip_model import ClipModel
+    from ..inference.export import export_model
+    from ..util.files import check_free
+
+    check_free(arguments.output)
+    model = ClipModel.load(arguments.model, device="cpu", dtype="float32")
+    report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
+    if arguments.json:
+        print(json.dumps(vars(report)))
+        return
+    print(
+        f"largest difference of a logit {report.largest_difference:.2g}, largest logit {report.largest_logit:.2g}; "
+        f"the same class for {report.agreement:.0%} of random clips; {report.bytes / 1e6:.1f} MB"
+    )
+    print(f"written: {arguments.output}")

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import sys
 
+from .recipe_arguments import add_recipe_arguments, was_shown
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -14,28 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista benchmark mine.yaml 'seeds=[0,1,2]' output=benchmarks/mine\n"
         "The same command goes on with a suite that was stopped."
     )
-    parser.add_argument("suite", nargs="?", help="YAML file, or a suite of the package")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the suite to change")
-    parser.add_argument("--list", action="store_true", help="name the suites of the package")
-    parser.add_argument("--show", metavar="NAME", help="print a suite of the package, to start from")
+    add_recipe_arguments(parser, "suite")
     parser.add_argument("--dry-run", action="store_true", help="say of every cell what running it would do")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from ..modeling.errors_surgvista import InputError
-    from ..trainers.recipe_files import SUITES, bundled_recipes, bundled_text
+    from ..trainers.recipe_files import SUITES
     from ..trainers.suite import load_suite
 
-    if arguments.list:
-        print("\n".join(bundled_recipes(SUITES)))
+    if was_shown(arguments, SUITES):
         return
-    if arguments.show:
-        print(bundled_text(arguments.show, (SUITES,)), end="")
-        return
-    if not arguments.suite:
-        raise InputError("give a suite; `surgvista benchmark --list` names those of the package")
-    suite = load_suite(arguments.suite, arguments.overrides)
+    suite = load_suite(arguments.recipe, arguments.overrides)
     from ..evaluation.benchmark_report import markdown, summarise
     from ..trainers.benchmark import plan_suite, run_suite
 

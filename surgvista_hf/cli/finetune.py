@@ -5,6 +5,8 @@ import contextlib
 import json
 import sys
 
+from .recipe_arguments import add_recipe_arguments, was_shown
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -16,27 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  accelerate launch -m surgvista_hf.trainers.finetune mine.yaml   # several GPUs\n"
         "The same command resumes a run that was stopped."
     )
-    parser.add_argument("recipe", nargs="?", help="YAML file, or a recipe of the package: the name of a data set")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
-    parser.add_argument("--list", action="store_true", help="name the recipes of the package")
-    parser.add_argument("--show", metavar="NAME", help="print a recipe of the package, to start from")
+    add_recipe_arguments(parser, "recipe")
     parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
     from ..trainers.finetune_recipe import load_finetuning_recipe
-    from ..trainers.recipe_files import FINETUNING, bundled_recipes, bundled_text
+    from ..trainers.recipe_files import FINETUNING
 
-    if arguments.list:
-        print("\n".join(bundled_recipes(FINETUNING)))
+    if was_shown(arguments, FINETUNING):
         return
-    if arguments.show:
-        print(bundled_text(arguments.show, (FINETUNING,)), end="")
-        return
-    if not arguments.recipe:
-        raise InputError("give a recipe; `surgvista finetune --list` names those of the package")
     recipe = load_finetuning_recipe(arguments.recipe, arguments.overrides)
     from ..trainers.finetune import check_run, finetune
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from .recipe_arguments import add_recipe_arguments, was_shown
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -13,30 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  accelerate launch --config_file ddp_8.yaml -m surgvista_hf.trainers.pretrain surgvista_base   # eight GPUs\n"
         "The same command resumes a run that was stopped."
     )
-    parser.add_argument("recipe", nargs="?", help="YAML file, or a recipe of the package")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
-    parser.add_argument("--list", action="store_true", help="name the recipes of the package")
-    parser.add_argument(
-        "--show",
-        metavar="NAME",
-        help="print a recipe of the package, or a configuration for accelerate, to start from",
-    )
+    add_recipe_arguments(parser, "recipe", show=", or a configuration for accelerate")
     parser.add_argument("--check", action="store_true", help="only read and check the recipe")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
     from ..trainers.recipe import load_recipe
-    from ..trainers.recipe_files import bundled_recipes, bundled_text
+    from ..trainers.recipe_files import LAUNCH, PRETRAINING
 
-    if arguments.list:
-        print("\n".join(bundled_recipes()))
+    if was_shown(arguments, PRETRAINING, LAUNCH):
         return
-    if arguments.show:
-        print(bundled_text(arguments.show), end="")
-        return
-    if not arguments.recipe:
-        raise InputError("give a recipe; `surgvista pretrain --list` names those of the package")
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.check:
         print(recipe)

@@ -1,6 +1,7 @@
 """A classifier of clips as inference sees it: frames are prepared once, scores and features come out, whatever runs it."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class ClipModel:
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
         self._describe(model.config, processor, source)
         self._seen: list[torch.Tensor] = []
+        self._lock = threading.Lock()  # what was seen belongs to one run
         self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     def _describe(self, config: Any, processor: Any, source: str) -> None:
@@ -106,14 +108,16 @@ class ClipModel:
         Returns:
             Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
         """
-        self._seen.clear()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with self._lock, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            self._seen.clear()
             logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
-        return self.probabilities(logits.float()), self._seen.pop().float().cpu().numpy()
+            features = self._seen.pop()
+        return self.probabilities(logits.float()), features.float().cpu().numpy()
 
     def forget(self) -> None:
         """Drops features that a run from outside left behind."""
-        self._seen.clear()
+        with self._lock:
+            self._seen.clear()
 
     def facts(self) -> dict[str, str]:
         """What a reader of a report should know: where the model is from, its size, input, licence and test results."""

@@ -1,10 +1,11 @@
-"""Where a classifier looked: attention rollout and gradient heat maps over a clip.
+"""Where a classifier looked, and what it has seen that looks alike: heat maps over a clip, nearest neighbours of its features.
 
-Both say what the computation depended on, not why, and not whether it is right.
+Heat maps say what the computation depended on, not why, and not whether it is right.
 """
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,59 @@ def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
     for attention in attentions:
         reach = ((attention[0].float().mean(dim=0) + torch.eye(len(reach), device=model.device)) / 2) @ reach
     return _scaled(_on_grid(model, reach.mean(dim=0, keepdim=True).cpu().numpy(), len(clip)))
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A second of some video that looks like another to a model.
+
+    Args:
+        place: its row.
+        similarity: cosine of the two features, -1 to 1.
+    """
+
+    place: int
+    similarity: float
+
+
+def nearest_neighbours(
+    query: np.ndarray, features: np.ndarray, k: int = 5, groups: np.ndarray | None = None
+) -> list[Neighbour]:
+    """The features nearest to one, by cosine: what has the model seen that looks like this?
+
+    Args:
+        query: (width,).
+        features: (rows, width).
+        k: how many.
+        groups: (rows,), e.g. the video of each row: of each group only the nearest row counts, since neighbouring seconds
+            are alike.
+
+    Returns:
+        At most k, the nearest first.
+
+    Raises:
+        InputError: features of another width.
+
+    Example:
+        >>> nearest_neighbours(np.array([1.0, 0.0]), np.array([[0.0, 1.0], [2.0, 0.0]]), k=1)
+        [Neighbour(place=1, similarity=1.0)]
+    """
+    if features.ndim != 2 or query.shape != features.shape[1:]:
+        raise InputError(
+            f"a feature of shape {query.shape} has no neighbours among {features.shape}: they are of other models"
+        )
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(query)
+    similarity = features @ query / np.maximum(lengths, 1e-12)
+    found: list[Neighbour] = []
+    seen: set[Any] = set()
+    for place in np.argsort(-similarity, kind="stable"):
+        group = int(place) if groups is None else groups[place]
+        if group not in seen:
+            seen.add(group)
+            found.append(Neighbour(int(place), float(similarity[place])))
+        if len(found) == k:
+            break
+    return found
 
 
 def overlay(frames: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

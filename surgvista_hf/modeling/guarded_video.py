@@ -144,7 +144,11 @@ class GuardedVideo:
         return b"".join(pieces)
 
     def _reason(self) -> str:
-        status = self._process.wait(timeout=self.limits.silent_seconds)
+        try:
+            status = self._process.wait(timeout=self.limits.silent_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         if status == 3 and lines:

@@ -4,9 +4,10 @@ transformers' `Trainer` does the rest. Every random choice is a function of (see
 uninterrupted one; what PyTorch's global generator holds plays no part.
 """
 
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,34 @@ def end_processes() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+
+
+def run_command(
+    name: str, usage: str | None, words: Sequence[str] | None, train: Callable[[str, list[str]], Path]
+) -> int:
+    """What `python -m` or `accelerate launch -m` does with a module of recipes.
+
+    Args:
+        name: of the command, for errors.
+        usage: printed when there is no recipe.
+        words: recipe and changes; by default those of the command line.
+        train: takes a recipe and changes; gives the folder of the trained model.
+
+    Returns:
+        Exit status.
+    """
+    arguments = sys.argv[1:] if words is None else list(words)
+    if not arguments or arguments[0].startswith("-"):
+        print(usage)
+        return 0 if arguments else 2
+    try:
+        folder = train(arguments[0], arguments[1:])
+        end_processes()
+        print(f"trained model: {folder}")
+    except SurgVistaError as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
 
 
 class _Epochs(TrainerCallback):

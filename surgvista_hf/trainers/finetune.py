@@ -28,7 +28,7 @@ from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import clip_length, load_classifier, processor_of
 from ..util.files import atomic_file
 from .arguments import FinetuningArguments
-from .base import end_processes
+from .base import run_command
 from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
 from .model_card import write_model_card
@@ -270,18 +270,9 @@ def write_result(
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a recipe given on the command line; returns the exit status."""
-    arguments = sys.argv[1:] if words is None else list(words)
-    if not arguments or arguments[0].startswith("-"):
-        print(__doc__)
-        return 0 if arguments else 2
-    try:
-        result = finetune(load_finetuning_recipe(arguments[0], arguments[1:]))
-        end_processes()
-        print(f"trained model: {result.folder}")
-    except SurgVistaError as error:
-        print(f"finetune: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(
+        "finetune", __doc__, words, lambda recipe, changes: finetune(load_finetuning_recipe(recipe, changes)).folder
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ..modeling.families import clip_length
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
-from .base import end_processes
+from .base import run_command
 from .objectives import OBJECTIVES
 from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .recipe_files import RecipeError
@@ -193,18 +193,7 @@ def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a recipe given on the command line; returns the exit status."""
-    arguments = sys.argv[1:] if words is None else list(words)
-    if not arguments or arguments[0].startswith("-"):
-        print(__doc__)
-        return 0 if arguments else 2
-    try:
-        folder = pretrain(load_recipe(arguments[0], arguments[1:]))
-        end_processes()
-        print(f"trained model: {folder}")
-    except SurgVistaError as error:
-        print(f"pretrain: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("pretrain", __doc__, words, lambda recipe, changes: pretrain(load_recipe(recipe, changes)))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,29 @@
 """Heat maps light up where the evidence is."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from surgvista_hf import InputError, SurgVistaConfig, SurgVistaForVideoClassification, SurgVistaVideoProcessor
+from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.synthetic_surgery import PHASES, SyntheticOperation, write_video
 from surgvista_hf.inference.clip_model import ClipModel
-from surgvista_hf.inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap, overlay
+from surgvista_hf.inference.explanations import (
+    attention_rollout,
+    draw_heatmap,
+    gradient_heatmap,
+    nearest_neighbours,
+    overlay,
+)
 from surgvista_hf.modeling.families import load_classifier, processor_of
 
 from ..modeling.families import LABELS, SINGLE, encoder
+from ..trainers import tiny
+from .test_predictor import processor, tiny_classifier
 
 
 def trained_to_see_a_square(seed: int = 0) -> ClipModel:
@@ -93,6 +106,39 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
     if family == "convnext":
         with pytest.raises(InputError, match="shows no attention"):
             attention_rollout(model, clip)
+
+
+def test_neighbours_are_the_most_alike_one_of_each_video():
+    features = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0], [0.5, 0.5]], np.float32)
+    query = np.array([10, 0], np.float32)
+    assert [each.place for each in nearest_neighbours(query, features, k=3)] == [0, 1, 4]
+    videos = np.array(["a", "a", "b", "b", "c"])
+    found = nearest_neighbours(query, features, k=5, groups=videos)
+    assert [each.place for each in found] == [0, 4, 2]
+    assert [round(each.similarity, 3) for each in found] == [1.0, 0.707, 0.0]
+    with pytest.raises(InputError, match="of other models"):
+        nearest_neighbours(query[:1], features)
+
+
+def test_the_command_draws_and_names_what_looks_alike(tmp_path, capsys):
+    frames = tmp_path / "operations"
+    settings = {**tiny.VIDEOS, "videos": "3", "seconds": "16"}
+    prepare_frame_set("synthetic", None, frames, settings=settings)
+    write_video(SyntheticOperation(seed=5, duration_seconds=14, height=48, width=64), tmp_path / "operation.mp4")
+    tiny_classifier().save_pretrained(tmp_path / "model")
+    processor().save_pretrained(tmp_path / "model")
+    data = ["--data", f"synthetic={frames}", "--label", "phase"]
+    model, features = str(tmp_path / "model"), str(tmp_path / "features")
+    assert main(["extract-features", model, *data, "--output", features]) == 0
+    words = ["explain", str(tmp_path / "operation.mp4"), "--model", model, "--second", "9"]
+    assert main([*words, "--features", features, "--output", str(tmp_path / "heat.png"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len({each["video"] for each in said["neighbours"]}) == len(said["neighbours"]) == 3
+    assert all(each["label"] in PHASES for each in said["neighbours"])
+    with Image.open(tmp_path / "heat.png") as picture:
+        assert picture.size[0] > 300
+    assert main([*words, "--class", "Nothing", "--output", str(tmp_path / "b.png")]) == 1
+    assert "there is no class 'Nothing'" in capsys.readouterr().err
 
 
 def test_a_heat_map_is_painted_where_it_is_hot(tmp_path):

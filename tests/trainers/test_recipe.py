@@ -284,7 +284,7 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
     ("words", "status", "message"),
     [
         (["--list"], 0, "surgvista_base"),
-        ([], 1, "give a recipe"),
+        ([], 1, "give a YAML file or a name"),
         (["--show", "surgrec_mae"], 0, "objective: mae"),
         (["--show", "slurm_4x8"], 0, "#SBATCH --nodes=4"),
         (["--show", "ddp_9"], 1, "there is no ddp_9 in the package; there are ddp_8, deepspeed_zero2_8"),

@@ -1,0 +1,88 @@
+"""`surgvista explain`: where a model looked at one second of a video, and which known seconds look alike to it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista explain operation.mp4 --model my-phase-model --second 754 --output heat.png\n"
+        "  surgvista explain operation.mp4 --model my-phase-model --second 754 --features features --output heat.png\n"
+        "where `features` was made by `surgvista extract-features my-phase-model …`"
+    )
+    parser.add_argument("video", type=Path, help="video file")
+    parser.add_argument("--model", required=True, help="folder or Hub id of a trained video classifier or adapter")
+    parser.add_argument("--second", type=int, required=True, help="second that is predicted")
+    parser.add_argument(
+        "--class", dest="label", help="class that the heat map speaks for (default: the most probable)"
+    )
+    parser.add_argument("--method", choices=("gradient", "rollout"), default="gradient", help="default: gradient")
+    parser.add_argument("--features", type=Path, help="features of known videos, by the same model")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write, .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..inference.clip_model import ClipModel
+    from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
+    from ..modeling.errors_surgvista import InputError
+    from ..modeling.video_processing_surgvista import online_clip_indices
+    from ..modeling.video_reading_surgvista import VideoReader
+
+    if arguments.second < 0:
+        raise InputError(f"--second is {arguments.second}; 0 is the first")
+    model = ClipModel.load(arguments.model)
+    if arguments.label is not None and arguments.label not in model.class_names:
+        raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
+    places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)
+    with VideoReader(arguments.video) as reader:
+        if arguments.second > reader.last_second:
+            raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
+        frames = reader.frames_at([float(place) for place in places])
+    clip = model.prepare(frames)
+    probabilities, features = model.run(clip[None])
+    number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)
+    heat = gradient_heatmap(model, clip, number) if arguments.method == "gradient" else attention_rollout(model, clip)
+    title = f"{arguments.video.name}, second {arguments.second}: {model.class_names[number]} {probabilities[0, number]:.0%}"
+    draw_heatmap(frames, heat, arguments.output, title)
+    found = _neighbours(features[0], arguments.features) if arguments.features else []
+    if arguments.json:
+        said = {
+            "class": model.class_names[number],
+            "probability": float(probabilities[0, number]),
+            "neighbours": found,
+        }
+        print(json.dumps(said))
+        return
+    print(title)
+    for each in found:
+        print(f"  {each['similarity']:.3f}  {each['video']} second {each['second']:g}  {each['label']}")
+    print(f"written: {arguments.output}")
+
+
+def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from ..inference.explanations import nearest_neighbours
+    from ..trainers.video_features import load_video_features
+
+    videos = load_video_features(folder)
+    names = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["classes"]
+    owners = np.repeat(np.arange(len(videos)), [len(video.seconds) for video in videos])
+    firsts = np.cumsum([0, *(len(video.seconds) for video in videos)])
+    found = []
+    for each in nearest_neighbours(query, np.concatenate([video.values for video in videos]), groups=owners):
+        video, row = videos[owners[each.place]], int(each.place - firsts[owners[each.place]])
+        single = names and video.labels.ndim == 1 and video.labels[row] >= 0
+        found.append(
+            {
+                "video": f"{video.source}/{video.name}",
+                "second": float(video.seconds[row]),
+                "label": names[int(video.labels[row])] if single else None,
+                "similarity": each.similarity,
+            }
+        )
+    return found

@@ -38,11 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\npre-training: loss {result.pretraining_loss:.3f} (predicting the mean: 0.998)")
     print("seconds right, mean over the test operations, by protocol:")
     for protocol, accuracy in result.video_accuracy.items():
-        print(f"  {protocol:8} {accuracy:.1%}")
+        print(f"  {protocol:15} {accuracy:.1%}")
     print(
         f"unseen operation: {result.accuracy:.1%} of the seconds right "
         f"(always saying its most frequent phase: {result.most_frequent:.1%})"
     )
     if arguments.video:
         print("Your video was predicted by a model that has only seen rendered pictures: do not believe the phases.")
-    print("look at", *(file for file in result.files if file.endswith(".png")))
+    pictures = [file for file in result.files if file.endswith(".png") and "plots" not in file]
+    print("look at", *pictures, "and at", arguments.output / "benchmark" / "plots")
+    print(f"or see it work: surgvista space --model {arguments.output / 'model'}")

@@ -51,9 +51,10 @@ def run(arguments: argparse.Namespace) -> None:
         find_videos(arguments.video)
     elif not arguments.video.is_file():
         raise InputError(f"there is no video at {arguments.video}")
+    models = named("--model", arguments.model)
     predictor = SurgicalVideoPredictor(
-        named("--model", arguments.model),
-        temporal=named("--temporal", arguments.temporal, missing=next(iter(named("--model", arguments.model)))),
+        models,
+        temporal=named("--temporal", arguments.temporal, missing=next(iter(models))),
         device=arguments.device,
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,

@@ -12,7 +12,8 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor, Pr
 
 from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError
-from ..modeling.families import clip_length, frame_size
+from ..modeling.families import class_names, clip_length, frame_size
+from ..util.words import first_line
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -47,7 +48,7 @@ class ClipModel:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"device {device} cannot be used: {str(error).splitlines()[0]}") from error
+            raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
         self._describe(model.config, processor, source)
@@ -59,7 +60,7 @@ class ClipModel:
         self.config, self.processor, self.source = config, processor, source
         self.num_frames = clip_length(config)
         self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
-        self.class_names = [config.id2label[number] for number in range(config.num_labels)]
+        self.class_names = class_names(config)
         self.multi_label = config.problem_type == "multi_label_classification"
 
     @classmethod
@@ -85,8 +86,9 @@ class ClipModel:
                 lacking = sorted(info["missing_keys"])
             processor = processor or AutoVideoProcessor.from_pretrained(name)
         except (OSError, ValueError) as error:
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise InputError(f"no video classifier with its processor can be loaded from {name}: {reason}") from error
+            raise InputError(
+                f"no video classifier with its processor can be loaded from {name}: {first_line(error)}"
+            ) from error
         if lacking:
             raise InputError(
                 f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"

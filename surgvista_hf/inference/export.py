@@ -14,6 +14,7 @@ import torch
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
+from ..util.words import first_line
 from .clip_model import ClipModel
 
 Format = Literal["onnx", "torch-export"]
@@ -177,7 +178,7 @@ class OnnxClipModel(ClipModel):
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented
-            raise InputError(f"{folder / FILES['onnx']} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{folder / FILES['onnx']} cannot be loaded: {first_line(error)}") from error
 
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """See `ClipModel.run`."""

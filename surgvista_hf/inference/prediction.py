@@ -93,9 +93,9 @@ class VideoPrediction:
         return found
 
     def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
-        times = np.r_[self.seconds, self.seconds[-1] + self._step]
+        over = self.seconds[end] if end < len(self.seconds) else self.seconds[-1] + self._step
         confidence = float(self.probabilities[first:end, number].mean())
-        return Segment(float(times[first]), float(times[end]), name, confidence)
+        return Segment(float(self.seconds[first]), float(over), name, confidence)
 
     @property
     def _step(self) -> float:
@@ -158,10 +158,10 @@ class VideoPrediction:
             "html": lambda path: write_video_report({"prediction": self}, path, video, {"prediction": facts or {}}),
             "mp4": lambda path: write_annotated_video(video or b"", self, path),
         }
-        files = [Path(folder) / FORMATS[name] for name in FORMATS if name in formats]
-        for file, name in zip(files, [name for name in FORMATS if name in formats], strict=True):
+        files = {name: Path(folder) / file for name, file in FORMATS.items() if name in formats}
+        for name, file in files.items():
             write[name](file)
-        return files
+        return list(files.values())
 
     def _write_csv(self, path: Path) -> None:
         with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

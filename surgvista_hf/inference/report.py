@@ -114,8 +114,8 @@ def _ribbon(prediction: "VideoPrediction") -> str:
         f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}'
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
         f'<polyline points="{points}" fill="none" stroke="#444" stroke-width="1"/>'
-        f"{_label(0, 'start', _clock(start))}{_label(_WIDTH / 2, 'middle', 'confidence, 0 to 1')}"
-        f"{_label(_WIDTH, 'end', _clock(end))}</svg><p>{legend}</p>"
+        f"{_label(0, 'start', clock(start))}{_label(_WIDTH / 2, 'middle', 'confidence, 0 to 1')}"
+        f"{_label(_WIDTH, 'end', clock(end))}</svg><p>{legend}</p>"
     )
 
 
@@ -124,18 +124,18 @@ def _label(x: float, anchor: str, text: str) -> str:
 
 
 def _durations(prediction: "VideoPrediction") -> str:
-    rows = []
+    rows, absent, segments = [], [], prediction.segments
+    whole = segments[-1].end - segments[0].start
     for number, name in enumerate(prediction.class_names):
-        mine = [each for each in prediction.segments if each.label == name]
+        mine = [each for each in segments if each.label == name]
         if not mine:
+            absent.append(name)
             continue
         total = sum(each.end - each.start for each in mine)
         sure = sum(each.confidence * (each.end - each.start) for each in mine) / total
-        whole = prediction.segments[-1].end - prediction.segments[0].start
-        values = (_clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
+        values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
         cells = "".join(f'<td class="number">{value}</td>' for value in values)
         rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
-    absent = [name for name in prediction.class_names if name not in {each.label for each in prediction.segments}]
     heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "share", "segments", "mean confidence"))
     missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
     return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
@@ -170,7 +170,7 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
         )
         items.append(
             f"<li>{image}<strong>{_text(each.label)}</strong><br>"
-            f"<small>{_clock(each.start)} – {_clock(each.end)}, confidence {each.confidence:.0%}</small></li>"
+            f"<small>{clock(each.start)} – {clock(each.end)}, confidence {each.confidence:.0%}</small></li>"
         )
     left = len(segments) - len(chosen)
     note = f"<p>{left} shorter segments are not shown.</p>" if left else ""
@@ -183,9 +183,9 @@ def _classes(prediction: "VideoPrediction") -> list[str]:
     for name, segments in prediction.tiers().items():
         total = sum(each.end - each.start for each in segments)
         peak = float(prediction.probabilities[:, prediction.class_names.index(name)].max())
-        when = ", ".join(f"{_clock(each.start)}–{_clock(each.end)}" for each in segments[:12])
+        when = ", ".join(f"{clock(each.start)}–{clock(each.end)}" for each in segments[:12])
         when += f" and {len(segments) - 12} more" if len(segments) > 12 else ""
-        numbers = "".join(f'<td class="number">{value}</td>' for value in (_clock(total), f"{peak:.0%}"))
+        numbers = "".join(f'<td class="number">{value}</td>' for value in (clock(total), f"{peak:.0%}"))
         rows.append(f"<tr><td>{_text(name)}</td>{numbers}<td>{when}</td></tr>")
     body = "".join(rows) or '<tr><td colspan="4">nothing was found with a probability above 50 %</td></tr>'
     return [
@@ -210,9 +210,7 @@ def _picture(pixels: np.ndarray) -> str:
 
 
 def _said(segment: "Segment") -> str:
-    return (
-        f"{segment.label} from {_clock(segment.start)} to {_clock(segment.end)}, confidence {segment.confidence:.0%}"
-    )
+    return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
 
 
 def _swatch(number: int) -> str:
@@ -223,6 +221,7 @@ def _text(value: str) -> str:
     return html.escape(value, quote=True)
 
 
-def _clock(second: float) -> str:
+def clock(second: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
     minutes, seconds = divmod(round(second), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

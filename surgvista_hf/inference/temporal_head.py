@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from ..util.words import first_line
 
 
 class TemporalHead:
@@ -26,13 +28,12 @@ class TemporalHead:
             try:
                 model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))
             except (OSError, ValueError, RuntimeError, TypeError) as error:
-                reason = (str(error).strip() or repr(error)).splitlines()[0]
-                raise InputError(f"no temporal model can be loaded from {model}: {reason}") from error
+                raise InputError(f"no temporal model can be loaded from {model}: {first_line(error)}") from error
         if not model.config.causal:
             raise InputError("the temporal model looks ahead (causal is false): it cannot predict as the seconds come")
         self.model: Any = model.eval()
         config: Any = model.config
-        self.class_names = [config.id2label[number] for number in range(config.num_labels)]
+        self.class_names = class_names(config)
         self._memory = np.empty((0, config.input_size), np.float32)
 
     def begin(self) -> "TemporalHead":

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
 from .errors_surgvista import InputError
-from .families import clip_length, is_head, load_classifier
+from .families import class_names, clip_length, is_head, load_classifier
 
 Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]
@@ -246,9 +246,8 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
 
     base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     config: Any = AutoConfig.from_pretrained(folder)
-    labels = [config.id2label[number] for number in range(config.num_labels)]
     pooling = getattr(config, "pooling", None)
     model = load_classifier(
-        base, labels, config.problem_type, num_frames=clip_length(config), pooling=pooling, **loading
+        base, class_names(config), config.problem_type, num_frames=clip_length(config), pooling=pooling, **loading
     )
     return PeftModel.from_pretrained(model, str(folder)).eval()

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from ..util.words import some
+from ..util.words import first_line, some
 from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .errors_surgvista import InputError, SurgVistaError
 from .modeling_surgical_encoder import (
@@ -91,7 +91,7 @@ def load_classifier(
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no classifier can be made of {start}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"no classifier can be made of {start}: {first_line(error)}") from error
 
 
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
@@ -106,7 +106,7 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no encoder can be loaded from {start}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}") from error
 
 
 def processor_of(
@@ -139,6 +139,11 @@ def processor_of(
         image_mean=list(getattr(own, "image_mean", None) or usual.image_mean),
         image_std=list(getattr(own, "image_std", None) or usual.image_std),
     )
+
+
+def class_names(config: Any) -> list[str]:
+    """Names of the classes, in order of their numbers."""
+    return [config.id2label[number] for number in range(config.num_labels)]
 
 
 def clip_length(config: PreTrainedConfig) -> int:

@@ -19,15 +19,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")  # nothing is sent anywhe
 
 import gradio as gr
 import numpy as np
-import torch
 
-from ..clips.windows import ClipWindow
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.clip_model import ClipModel
 from ..inference.explanations import gradient_heatmap, overlay
-from ..inference.report import timeline_html, write_report
+from ..inference.report import clock, timeline_html, write_report
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
+from ..modeling.video_processing_surgvista import online_clip_indices
 from .example import rendered_operation
 from .sessions import VisitorFiles
 
@@ -110,18 +109,19 @@ class Demo:
         )
         return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{rendered}*"
 
-    def predict(self, video: str | None, name: str, request: gr.Request, progress: Any = None) -> tuple[Any, ...]:
+    def predict(self, video: str | None, name: str, request: gr.Request, progress: Any) -> tuple[Any, ...]:
         """The prediction of a video, as the components show it."""
-        progress = progress or gr.Progress()
         if not video:
             raise gr.Error("Upload a video first, or take the example below.", title="No video")
         visitor = str(request.session_hash)
-        if not filecmp.cmp(video, self.example, shallow=False):  # the example is everybody's
+        brought = not filecmp.cmp(video, self.example, shallow=False)  # the example is everybody's
+        if brought:
             self.files.keep(visitor, Path(video))
         try:
             result = _watch(self.predictor(name), Path(video), self.settings.limits, progress)
         except SurgVistaError as error:
-            self.files.release(visitor, Path(video))
+            if brought:
+                self.files.release(visitor, Path(video))
             raise gr.Error(str(error), title="This video cannot be predicted") from error
         folder = Path(tempfile.mkdtemp(prefix="surgvista-space-"))
         self.files.keep(visitor, folder)
@@ -137,7 +137,7 @@ class Demo:
             facts={"prediction": result.facts},
         )
         rows = [
-            [_clock(second), prediction.class_names[int(row.argmax())], round(float(row.max()), 3)]
+            [clock(second), prediction.class_names[int(row.argmax())], round(float(row.max()), 3)]
             for second, row in zip(prediction.seconds, prediction.probabilities, strict=True)
         ]
         last = float(prediction.seconds[-1])
@@ -193,34 +193,29 @@ def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, p
 
 
 class _Kept:
-    """Small pictures of every second, and a few clips for heat maps, taken from frames that pass."""
+    """Small pictures of every second, taken from frames that pass, and heat maps of a few of them."""
 
     def __init__(self, model: ClipModel, seconds: float) -> None:
         self.model, self.seconds = model, max(seconds, 1.0)
-        self.window = ClipWindow(model.num_frames, model.frame_stride)
-        self.wanted = {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
         self.thumbnails: dict[int, np.ndarray] = {}
-        self.clips: dict[int, torch.Tensor] = {}
 
     def passing(self, frames: Any, tell: Callable[[float], Any]) -> Iterator[tuple[float, np.ndarray]]:
         for number, (second, image) in enumerate(frames):
             step = max(image.shape[1] // 200, 1)
             self.thumbnails[number] = image[::step, ::step].copy()
-            small = torch.from_numpy(self.thumbnails[number])
-            clip = self.window.push(small)
-            if number in self.wanted:
-                self.clips[number] = clip
             tell(min(second / self.seconds, 1.0))
             yield second, image
 
     def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
         shown = []
-        for number, clip in sorted(self.clips.items()):
-            frames = clip.numpy()
+        model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
+        for number in sorted(wanted & self.thumbnails.keys()):
+            places = online_clip_indices(number, model.num_frames, model.frame_stride)
+            frames = np.stack([self.thumbnails[place] for place in places])
             row = prediction.probabilities[number]
-            heat = gradient_heatmap(self.model, self.model.prepare(frames), int(row.argmax()))
+            heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))
             caption = (
-                f"{_clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
+                f"{clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
             )
             shown.append((overlay(frames, heat)[-1], caption))
         return shown
@@ -308,7 +303,3 @@ def launch(settings: SpaceSettings, *, host: str = "127.0.0.1", port: int | None
         footer_links=["gradio"],
         **options,
     )
-
-
-def _clock(second: float) -> str:
-    return f"{int(second) // 60}:{int(second) % 60:02d}"

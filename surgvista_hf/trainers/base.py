@@ -199,9 +199,8 @@ class ClipTrainer(Trainer, ABC):
         self._batches += 1
         self._clips += len(index)
         finite = torch.isfinite(parts["loss"].detach())
-        index = torch.nn.functional.pad(
-            index, (0, self.args.train_batch_size - len(index)), value=-1
-        )  # the last batch
+        lacking = self.args.train_batch_size - len(index)  # of the last batch
+        index = torch.nn.functional.pad(index, (0, lacking), value=-1)
         if self._bad is None:
             self._bad = torch.full_like(index, -1)
         self._bad = torch.where(finite | (self._bad >= 0).any(), self._bad, index)

@@ -266,9 +266,9 @@ def _train_tcn(cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
 def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:
     """Scores of the labelled frames of videos, in their order."""
     clips = as_clips(videos)
-    known = [np.flatnonzero(video.labels.reshape(len(video.labels), -1)[:, 0] >= 0) for video in videos]
-    seconds = np.concatenate([video.seconds[places] for video, places in zip(videos, known, strict=True)])
-    return ClipPredictions(clips.videos, np.concatenate(known), seconds, clips.labels, scores)
+    frames = np.concatenate([video.labelled for video in videos])
+    seconds = np.concatenate([video.seconds[video.labelled] for video in videos])
+    return ClipPredictions(clips.videos, frames, seconds, clips.labels, scores)
 
 
 # ------------------------------------------------------------------------------------------- where it was made

@@ -36,7 +36,7 @@ from .pretrain import share_of_videos
 from .recipe_files import RecipeError
 
 logger = logging.get_logger(__name__)
-_TABLES = {"cholect50": "cholect50", "cholect45": "cholect50", "synthetic": "cholect50"}
+_TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
         OverlapError: test videos are in the training data.
 
     Example:
-        >>> finetune(load_finetuning_recipe("synthetic_phases")).figures["video_accuracy"]  # doctest: +SKIP
+        >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
     splits = load_splits(recipe.data)
     on_test = check_splits(recipe, splits)

@@ -217,9 +217,7 @@ class SurgicalFinetuner(ClipTrainer):
             clips = mix_clips(clips, mix)
         for part in self._frozen:
             part.eval()  # no dropout in what is not trained
-        device = self.args.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(batch["dropout_seed"])
+        with drawn_from(batch["dropout_seed"], self.args.device):
             logits = model(**{self.input_name: clips}).logits.float()
         return self.loss_of(logits, batch["labels"], mix)
 
@@ -310,12 +308,7 @@ class SurgicalFinetuner(ClipTrainer):
         predictions = self.predict_clips(
             cast(ClipDataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         )
-        figures = self.task.figures(self.task.results(predictions))
-        figures["loss"] = plain_loss(predictions, self.task)
-        named = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+        return log_figures(self, self.task, predictions, metric_key_prefix)
 
     # ------------------------------------------------------------------------------------------- mean of the weights
 
@@ -377,6 +370,23 @@ def component_labels(labels: torch.Tensor, parts: np.ndarray) -> torch.Tensor:
 def keyed_dropout(seed: int, epoch: int, index: int) -> int:
     """The seed of everything that a model itself draws (dropout, stochastic depth) in a step: one for a batch."""
     return int(keyed_generator(seed, epoch, index, "dropout").integers(2**63 - 1))
+
+
+@contextmanager
+def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
+    """What PyTorch draws inside comes from a seed, see `keyed_dropout`; outside nothing changes."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def log_figures(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
+    """What an evaluation ends with: the figures of the task and the loss, logged, given to callbacks and returned."""
+    figures = {**task.figures(task.results(predictions)), "loss": plain_loss(predictions, task)}
+    named = {f"{prefix}_{name}": value for name, value in figures.items()}
+    trainer.log(named)
+    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, named)
+    return named
 
 
 def plain_loss(predictions: ClipPredictions, task: Task) -> float:

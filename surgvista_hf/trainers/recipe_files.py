@@ -16,12 +16,8 @@ import yaml
 from ..modeling.errors_surgvista import InputError
 from ..util.words import did_you_mean
 
-PRETRAINING, FINETUNING, SUITES, LAUNCH = (
-    "recipes",
-    "finetuning_recipes",
-    "suites",
-    "launch",
-)  # folders beside this file
+# Folders beside this file.
+PRETRAINING, FINETUNING, SUITES, LAUNCH = "recipes", "finetuning_recipes", "suites", "launch"
 
 
 class _Loader(yaml.SafeLoader):

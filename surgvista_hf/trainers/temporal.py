@@ -17,7 +17,7 @@ from ..modeling.errors_surgvista import InputError
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from .arguments import ClipArguments
 from .base import ClipTrainer
-from .finetuning import keyed_dropout, plain_loss
+from .finetuning import drawn_from, keyed_dropout, log_figures
 from .video_features import VideoFeatures
 
 _NO_LABEL = -100
@@ -132,8 +132,7 @@ class TemporalTrainer(ClipTrainer):
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
-            torch.manual_seed(batch["dropout_seed"])
+        with drawn_from(batch["dropout_seed"], self.args.device):
             return model(features=batch["features"], labels=batch["labels"]).loss, {}
 
     def evaluate(
@@ -143,11 +142,7 @@ class TemporalTrainer(ClipTrainer):
         predictions = predict_videos(
             self.model, cast(FeatureVideos, eval_dataset or self.eval_dataset).videos, self.task
         )
-        figures = {**self.task.figures(self.task.results(predictions)), "loss": plain_loss(predictions, self.task)}
-        named = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+        return log_figures(self, self.task, predictions, metric_key_prefix)
 
 
 @torch.no_grad()
@@ -156,7 +151,7 @@ def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> C
     model.eval()
     names, frames, seconds, labels, logits = [], [], [], [], []
     for video in videos:
-        known = np.flatnonzero(video.labels >= 0)
+        known = video.labelled
         output = model(features=torch.from_numpy(np.array(video.values))[None].to(model.device)).logits[0]
         names += [video.name] * len(known)
         frames.append(known)

@@ -25,6 +25,7 @@ from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import clip_length, load_any_encoder, processor_of
 from ..util.files import atomic_file, claim
+from ..util.words import first_line
 
 _FRAMES_AT_ONCE = 32
 
@@ -50,6 +51,11 @@ class VideoFeatures:
     def name(self) -> str:
         """`source/video id`."""
         return f"{self.source}/{self.video_id}"
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Numbers of the frames that have labels."""
+        return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
 
 
 class FeatureExtractor:
@@ -197,11 +203,10 @@ def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | No
 
 def as_clips(videos: Sequence[VideoFeatures]) -> Features:
     """All labelled frames, for a probe."""
-    known = [video.labels >= 0 if video.labels.ndim == 1 else video.labels[:, 0] >= 0 for video in videos]
     return Features(
-        values=np.concatenate([video.values[mask] for video, mask in zip(videos, known, strict=True)]),
-        labels=np.concatenate([video.labels[mask] for video, mask in zip(videos, known, strict=True)]),
-        videos=np.concatenate([np.full(mask.sum(), video.name) for video, mask in zip(videos, known, strict=True)]),
+        values=np.concatenate([video.values[video.labelled] for video in videos]),
+        labels=np.concatenate([video.labels[video.labelled] for video in videos]),
+        videos=np.concatenate([np.full(len(video.labelled), video.name) for video in videos]),
     )
 
 
@@ -219,7 +224,7 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     except SurgVistaError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{start} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
 
 

@@ -1,4 +1,4 @@
-"""Words for messages: what was probably meant, and the first few of many."""
+"""Words for messages: what was probably meant, the first few of many, the first line of an error."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -13,6 +13,16 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """
     near = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else otherwise
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its kind where it says nothing.
+
+    Example:
+        >>> first_line(EOFError())
+        'EOFError'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def some(texts: Sequence[str], shown: int = 5) -> str:

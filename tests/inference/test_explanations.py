@@ -29,16 +29,7 @@ from .test_predictor import processor, tiny_classifier
 def trained_to_see_a_square(seed: int = 0) -> ClipModel:
     """Says class 1 if a bright square is somewhere in the clip; learned here, in a second or two."""
     torch.manual_seed(seed)
-    config = SurgVistaConfig(
-        image_size=32,
-        patch_size=8,
-        num_frames=4,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        classifier_init_scale=1.0,
-        num_labels=2,
-    )
+    config = SurgVistaConfig(**tiny.SIZES, classifier_init_scale=1.0, num_labels=2)
     model = SurgVistaForVideoClassification(config)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for step in range(120):

@@ -84,6 +84,15 @@ def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa
     assert copy.exists()
 
 
+def test_the_example_stays_when_it_cannot_be_predicted(model_folder, tmp_path):  # noqa: F811
+    demo = Demo(SpaceSettings({"m": str(model_folder)}, VideoLimits(minutes=0.1)))
+    copy = tmp_path / "rendered_operation.mp4"
+    copy.write_bytes(demo.example.read_bytes())
+    with pytest.raises(gr.Error, match=r"at most 0\.1 are allowed"):
+        visit(demo, copy)
+    assert copy.exists()
+
+
 def test_the_likely_classes_are_those_of_the_nearest_second():
     assert likely(None, 3) is None
     found = likely(prediction(), 4.6)

@@ -15,15 +15,7 @@ from surgvista_hf.trainers.suite import load_suite
 
 from . import tiny
 
-MODEL = {
-    "model_type": "surgvista",
-    "image_size": 32,
-    "patch_size": 8,
-    "num_frames": 4,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
+MODEL = {"model_type": "surgvista", **tiny.SIZES}
 QUICK = {"num_train_epochs": 1, "warmup_epochs": 0, "use_cpu": True, "per_device_train_batch_size": 16}
 
 

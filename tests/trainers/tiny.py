@@ -19,17 +19,20 @@ from surgvista_hf.trainers.teachers import ImageTeacher
 
 VIDEOS = {"videos": "3", "seconds": "20", "height": "48", "width": "64"}
 TEACHER_WIDTH = 24
+SIZES = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_frames": 4,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 
 
 def model(**changes: Any) -> SurgVistaForPreTraining:
     torch.manual_seed(0)
     sizes = {
-        "image_size": 32,
-        "patch_size": 8,
-        "num_frames": 4,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
+        **SIZES,
         "video_decoder_hidden_size": 32,
         "video_decoder_num_hidden_layers": 1,
         "video_decoder_num_attention_heads": 2,

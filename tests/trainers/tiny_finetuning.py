@@ -20,17 +20,9 @@ from surgvista_hf.trainers.finetune import task_of
 from surgvista_hf.trainers.finetune_recipe import LabelledData
 from surgvista_hf.trainers.finetuning import SurgicalFinetuner
 
-MODEL = {
-    "model_type": "surgvista",
-    "image_size": 32,
-    "patch_size": 8,
-    "num_frames": 4,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "classifier_dropout": 0.5,
-    "drop_path_rate": 0.2,
-}
+from . import tiny
+
+MODEL = {"model_type": "surgvista", **tiny.SIZES, "classifier_dropout": 0.5, "drop_path_rate": 0.2}
 
 
 def arguments(output: Path, **changes: Any) -> FinetuningArguments:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...util.words import first_line
 from ..errors_surgvista import SurgVistaError
 
 _CONTAINERS = ("model", "module", "state_dict")
@@ -96,16 +97,12 @@ def _load(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file} was not read: it is not a checkpoint, or it holds objects other than tensors and plain values, which "
-            f"could run code when loaded. Ask for a safetensors file. ({_first_line(error)})"
+            f"could run code when loaded. Ask for a safetensors file. ({first_line(error)})"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{file} cannot be read; it is damaged or no checkpoint ({_first_line(error)})"
+            f"{file} cannot be read; it is damaged or no checkpoint ({first_line(error)})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:

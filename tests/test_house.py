@@ -23,7 +23,7 @@ ROOMS = {
     "evaluation": {"datasets_scripts"},
     "clips": set(),
     "datasets_scripts": set(),
-    "curation": {"datasets_scripts"},
+    "curation": {"clips", "datasets_scripts"},
     "modeling": set(),
     "util": set(),
 }

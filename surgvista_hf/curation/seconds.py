@@ -4,7 +4,9 @@ The rules are those of the Surg-3M pipeline (arXiv 2503.19740) with its faults m
 video without surgical content is an outcome of its own; nothing holds a whole video in memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +14,33 @@ from PIL import Image
 from scipy.fft import dctn
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.guarded_video import GuardedVideo, VideoLimits
 
 STORYBOARD_SIDE = 384  # pixels
+HASHES_PER_SECOND = 8  # of `video_hashes`: instruments move so fast that a quarter of a second makes another picture
 _TILES = 4  # a side
-_HASH_SIDE, _HASH_BITS = 32, 8
+_HASH_SIDE, _HASH_BITS, _HASH_CUT = 32, 8, 0.1
+_COMMON = 100  # videos; what more of them share, such as a test card, says nothing
+_LIMITS = VideoLimits(  # collected videos are long, and boxes are measured in their own pixels
+    megabytes=64_000, minutes=24 * 60, short_side=4096, cpu_seconds=24 * 3600, silent_seconds=120
+)
 
 
 def storyboard(video: str | Path) -> np.ndarray:
     """A video at one glance: 16 frames at equal time steps, in rows of four, without keeping the aspect ratio.
 
     Args:
-        video: path.
+        video: path; read in a process of its own.
 
     Returns:
         (384, 384, 3), uint8, RGB. The frames are those in the middle of each sixteenth of the video.
 
     Raises:
-        VideoReadError: not a video, damaged or truncated.
+        VideoReadError: not a video, damaged, truncated or beyond the limits.
     """
     side = STORYBOARD_SIDE // _TILES
-    with VideoReader(video) as reader:
-        length = reader.info.duration_seconds or reader.last_second
-        frames = reader.frames_at([(number + 0.5) * length / _TILES**2 for number in range(_TILES**2)])
-    tiles = np.stack([Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR) for frame in frames])
+    with GuardedVideo(video, _LIMITS, spread=_TILES**2) as frames:
+        tiles = np.stack([_resized(Image.fromarray(frame), side, Image.Resampling.BILINEAR) for _, frame in frames])
     return tiles.reshape(_TILES, _TILES, side, side, 3).swapaxes(1, 2).reshape(STORYBOARD_SIDE, STORYBOARD_SIDE, 3)
 
 
@@ -45,7 +50,7 @@ def frames_by_second(
     """Frames at equal times, in constant memory.
 
     Args:
-        video: path.
+        video: path; read in a process of its own.
         per_second: frames a second.
         start: first second.
         end: second before which to stop; the end of the video by default.
@@ -55,12 +60,12 @@ def frames_by_second(
 
     Raises:
         InputError: a rate that is not positive, or a negative start.
-        VideoReadError: not a video, damaged or truncated.
+        VideoReadError: not a video, damaged, truncated or beyond the limits.
     """
     if not per_second > 0:
         raise InputError(f"{per_second} frames a second cannot be read; give a positive number")
-    with VideoReader(video) as reader:
-        yield from reader.iterate(1 / per_second, start=start, stop=end)
+    with GuardedVideo(video, _LIMITS, interval_seconds=1 / per_second, start=start, stop=end) as frames:
+        yield from frames
 
 
 def trim(surgical: np.ndarray, run: int = 3) -> tuple[int, int] | None:
@@ -109,10 +114,11 @@ def mask_boxes(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return masked
 
 
-def perceptual_hashes(frames: Sequence[np.ndarray]) -> np.ndarray:
+def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Hashes that hardly change when a picture is scaled or coded again.
 
-    The 63 lowest frequencies of the cosine transform of the grey picture of 32×32 pixels, each compared with their median.
+    Of the grey picture without its outermost tenths (round borders and logos make pictures alike), scaled to 32×32 pixels:
+    the 63 lowest frequencies of the cosine transform, each compared with their median.
 
     Args:
         frames: (h, w, 3), uint8, RGB, of any sizes.
@@ -124,34 +130,113 @@ def perceptual_hashes(frames: Sequence[np.ndarray]) -> np.ndarray:
         >>> perceptual_hashes([np.zeros((48, 64, 3), np.uint8)])
         array([0], dtype=uint64)
     """
-    hashes = [_hash(frame) for frame in frames]
-    return np.array(hashes, np.uint64)
+    return np.array([_hash(frame) for frame in frames], np.uint64)
+
+
+def video_hashes(video: str | Path, *, start: float = 0.0, end: float | None = None) -> np.ndarray:
+    """The hashes of a video, `HASHES_PER_SECOND` of them, in constant memory.
+
+    Args:
+        video: path; read in a process of its own.
+        start, end: seconds; the part that counts, such as the part with surgery.
+
+    Returns:
+        (n,), uint64, for `shared_seconds` and `candidate_pairs`.
+
+    Raises:
+        VideoReadError: not a video, damaged, truncated or beyond the limits.
+    """
+    return perceptual_hashes(frame for _, frame in frames_by_second(video, HASHES_PER_SECOND, start=start, end=end))
 
 
 def _hash(frame: np.ndarray) -> int:
-    grey = Image.fromarray(frame).convert("L").resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX)
-    low = dctn(np.asarray(grey, np.float64))[:_HASH_BITS, :_HASH_BITS].ravel()[1:]
+    grey = Image.fromarray(frame).convert("L")
+    left, top = _HASH_CUT * grey.width, _HASH_CUT * grey.height
+    pixels = grey.resize(
+        (_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX, box=(left, top, grey.width - left, grey.height - top)
+    )
+    low = dctn(np.asarray(pixels, np.float64))[:_HASH_BITS, :_HASH_BITS].ravel()[1:]
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes()) if np.abs(low).max() > 1e-6 else 0
 
 
-def shared_seconds(a: np.ndarray, b: np.ndarray, max_distance: int = 10, run: int = 5) -> int:
-    """How much of one video is in another, whatever the offset, and in whatever pieces.
+def _resized(picture: Image.Image, side: int, how: Image.Resampling) -> np.ndarray:
+    return np.asarray(picture.resize((side, side), how))
+
+
+def shared_seconds(
+    a: np.ndarray,
+    b: np.ndarray,
+    max_distance: float = 8.0,
+    *,
+    run: int = 8,
+    per_second: int = HASHES_PER_SECOND,
+) -> int:
+    """How much of one video is in another, at whatever offset and in whatever pieces.
+
+    Each second of `a` is laid on every moment of `b`. Real pictures of one video differ by 20 of 63 bits within half a second
+    and by about 5 within a sixteenth, which is the largest error here; those of different videos by about 30.
 
     Args:
-        a, b: (n,) and (m,), hashes of one frame a second each.
-        max_distance: bits by which the hashes of the same frame may differ.
-        run: so many seconds in a row must agree.
+        a, b: (n,) and (m,), hashes, `per_second` a second; at one hash a second only offsets of whole seconds are found.
+        max_distance: mean number of bits by which the hashes of the same pictures may differ.
+        run: so many seconds in a row have to agree in the mean; shorter repetitions do not count.
+        per_second: hashes a second.
 
     Returns:
-        Number of seconds of `a` that lie in a run that `b` repeats.
+        Number of seconds of `a` that `b` repeats.
+
+    Raises:
+        InputError: a run or a rate below 1.
+
+    Example:
+        >>> hashes = np.random.default_rng(0).integers(1, 2**63, 8 * 60, np.uint64)
+        >>> shared_seconds(hashes, hashes[100:])
+        47
     """
-    shared = np.zeros(len(a), bool)
-    for offset in range(run - len(b), len(a) - run + 1):
-        first, last = max(offset, 0), min(offset + len(b), len(a))
-        one, other = a[first:last], b[first - offset : last - offset]
-        alike = (np.bitwise_count(one ^ other) <= max_distance) & (one != 0) & (other != 0)
-        edges = np.flatnonzero(np.diff(np.r_[False, alike, False]))
-        for start, end in zip(edges[::2], edges[1::2], strict=True):
-            if end - start >= run:
-                shared[first + start : first + end] = True
+    if run < 1 or per_second < 1:
+        raise InputError(f"a run of {run} seconds with {per_second} hashes a second is no repetition; give at least 1")
+    probes = a[::per_second]
+    shared = np.zeros(len(probes), bool)
+    for phase in range(per_second):
+        moments = b[phase::per_second]
+        for offset in range(run - len(moments), len(probes) - run + 1):
+            first, last = max(offset, 0), min(offset + len(moments), len(probes))
+            distances = _distances(probes[first:last], moments[first - offset : last - offset])
+            sums = np.cumsum(np.r_[0, distances])
+            for begin in np.flatnonzero(sums[run:] - sums[:-run] <= max_distance * run):
+                shared[first + begin : first + begin + run] = True
     return int(shared.sum())
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,), bits that differ; all of them where a picture has one colour."""
+    return np.where((a == 0) | (b == 0), 64, np.bitwise_count(a ^ b).astype(np.int64))
+
+
+def candidate_pairs(hashes: Sequence[np.ndarray], least: int = 3) -> list[tuple[int, int]]:
+    """The pairs of videos for which `shared_seconds` is worth its time: those that share halves of hashes.
+
+    Args:
+        hashes: of each video, several a second.
+        least: so many different halves have to occur in both. What occurs in more than 100 videos does not count.
+
+    Returns:
+        Pairs of numbers of videos, the lower one first, in order.
+    """
+    halves = [np.unique(_halves(video[video != 0])) for video in hashes]
+    values = np.concatenate([*halves, np.empty(0, np.uint64)])
+    videos = np.repeat(np.arange(len(halves)), [len(half) for half in halves])
+    order = np.argsort(values, kind="stable")
+    values, videos = values[order], videos[order]
+    edges = np.flatnonzero(np.diff(values)) + 1
+    counts: Counter[tuple[int, int]] = Counter()
+    for start, end in zip(np.r_[0, edges], np.r_[edges, len(values)], strict=True):
+        if 2 <= end - start <= _COMMON:
+            counts.update(combinations(videos[start:end].tolist(), 2))
+    return sorted(pair for pair, count in counts.items() if count >= least)
+
+
+def _halves(hashes: np.ndarray) -> np.ndarray:
+    """The upper and the lower 32 bits, told apart by the last bit."""
+    low = np.uint64(2**32 - 1)
+    return np.r_[(hashes >> np.uint64(32)) << np.uint64(1), ((hashes & low) << np.uint64(1)) | np.uint64(1)]

@@ -228,7 +228,7 @@ class SyntheticOperation:
         random = self._random("tissue")
         shape = (round(1.3 * self.height), round(1.3 * self.width))
         pattern = sum(
-            weight * _smooth_noise(random, shape, cells)
+            weight * smooth_noise(random, shape, cells)
             for cells, weight in ((3, 0.5), (8, 0.3), (24, 0.15), (60, 0.1))
         )
         dark, bright = np.array([112, 34, 30]), np.array([226, 128, 108])
@@ -471,7 +471,7 @@ _TIPS = {
 }
 
 
-def _smooth_noise(random: np.random.Generator, shape: tuple[int, int], cells: int) -> np.ndarray:
+def smooth_noise(random: np.random.Generator, shape: tuple[int, int], cells: int) -> np.ndarray:
     """(height, width) in 0-1: random values on a grid of `cells` columns, smoothly enlarged."""
     grid = Image.fromarray(random.random((max(cells * shape[0] // shape[1], 2), cells)).astype(np.float32))
     return np.asarray(grid.resize(shape[::-1], Image.Resampling.BICUBIC))

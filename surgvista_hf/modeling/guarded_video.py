@@ -52,11 +52,15 @@ class VideoLimits:
 
 
 class GuardedVideo:
-    """Frames of an untrusted file, one a second; a context manager and an iterator.
+    """Frames of an untrusted file; a context manager and an iterator.
 
     Args:
         path: the file.
         limits: what it may cost.
+        interval_seconds: time between two frames.
+        start: second of the first frame.
+        stop: second before which to stop; the end of the video by default.
+        spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
 
     Raises:
         VideoReadError: no such file, no video, damaged, or beyond a limit. Also while it is read.
@@ -69,10 +73,23 @@ class GuardedVideo:
         ...         ...
     """
 
-    def __init__(self, path: str | os.PathLike[str], limits: VideoLimits | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limits: VideoLimits | None = None,
+        *,
+        interval_seconds: float = 1.0,
+        start: float = 0.0,
+        stop: float | None = None,
+        spread: int | None = None,
+    ) -> None:
         self.path, self.limits = Path(path), limits or VideoLimits()
         if os.name != "posix":
             raise InputError("untrusted videos can only be decoded where processes can be limited: on Linux or macOS")
+        if not interval_seconds > 0 or start < 0 or (spread is not None and spread < 1):
+            raise InputError(
+                f"cannot read every {interval_seconds} seconds from second {start}, or {spread} frames; give positive numbers"
+            )
         if not self.path.is_file():
             raise VideoReadError(f"there is no file at {self.path}")
         size = self.path.stat().st_size / 1e6
@@ -80,9 +97,17 @@ class GuardedVideo:
             raise VideoReadError(f"the file has {size:.0f} MB; at most {self.limits.megabytes:g} MB are allowed")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         package = Path(__file__).resolve().parents[2]
+        wanted = {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread}
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(self.path.resolve()), json.dumps(asdict(self.limits))],
+            [
+                sys.executable,
+                "-m",
+                __name__,
+                str(self.path.resolve()),
+                json.dumps(asdict(self.limits)),
+                json.dumps(wanted),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -163,12 +188,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path")
     parser.add_argument("limits")
+    parser.add_argument("wanted")
     arguments = parser.parse_args()
     known = {field.name for field in fields(VideoLimits)}
     limits = VideoLimits(**{name: value for name, value in json.loads(arguments.limits).items() if name in known})
     _restrict(limits)
     try:
-        _write(arguments.path, limits, sys.stdout.buffer)
+        _write(arguments.path, limits, json.loads(arguments.wanted), sys.stdout.buffer)
     except VideoReadError as error:
         print(" ".join(str(error).split()).replace(arguments.path, "the file"), file=sys.stderr)
         sys.exit(3)
@@ -188,7 +214,7 @@ def _restrict(limits: VideoLimits) -> None:
         resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def _write(path: str, limits: VideoLimits, output: BinaryIO) -> None:
+def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: BinaryIO) -> None:
     with VideoReader(path, max_pixels=limits.pixels) as reader:
         longest = 60 * limits.minutes
         if reader.info.duration_seconds > longest + 1:
@@ -197,7 +223,7 @@ def _write(path: str, limits: VideoLimits, output: BinaryIO) -> None:
             )
         output.write(json.dumps(asdict(reader.info)).encode() + b"\n")
         output.flush()
-        for second, pixels in reader.iterate(1.0):
+        for second, pixels in _frames(reader, **wanted):
             if second > longest + 1:
                 raise VideoReadError(f"the video is longer than {limits.minutes:g} minutes")
             height, width = pixels.shape[:2]
@@ -208,6 +234,16 @@ def _write(path: str, limits: VideoLimits, output: BinaryIO) -> None:
             output.write(_HEADER.pack(second, *pixels.shape[:2]) + pixels.tobytes())
             output.flush()
         output.write(_HEADER.pack(math.nan, 0, 0))
+
+
+def _frames(
+    reader: VideoReader, interval: float, start: float, stop: float | None, spread: int | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    if spread is None:
+        return reader.iterate(interval, start=start, stop=stop)
+    length = reader.info.duration_seconds or reader.last_second
+    seconds = [(number + 0.5) * length / spread for number in range(spread)]
+    return zip(seconds, reader.frames_at(seconds), strict=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -517,12 +517,28 @@ def synthetic_corpus(
     ]
 
 
-def write_video(operation: SyntheticOperation, path: str | os.PathLike[str]) -> Path:
+class Rendering(Protocol):
+    """What can be written as a video: pictures of one size at any time."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def frames_per_second(self) -> float: ...
+    @property
+    def num_frames(self) -> int: ...
+
+    def frame(self, second: float) -> np.ndarray: ...
+
+
+def write_video(operation: Rendering, path: str | os.PathLike[str], *, crf: int = 20) -> Path:
     """Writes an operation as an H.264 video, frame by frame, with a key frame every five seconds; always the same bytes.
 
     Args:
         operation: what to render. Odd heights and widths lose a pixel: the usual colour format needs even ones.
         path: its suffix decides the container.
+        crf: H.264's constant rate factor, 0-51; higher is coarser.
 
     Returns:
         `path`.
@@ -530,7 +546,7 @@ def write_video(operation: SyntheticOperation, path: str | os.PathLike[str]) -> 
     rate = Fraction(operation.frames_per_second).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(str(temporary), "w") as container:
         # x264's macroblock tree, and the number of threads, make its output differ from run to run.
-        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": "20", "x264-params": "mbtree=0"})
+        stream: Any = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "x264-params": "mbtree=0"})
         stream.codec_context.thread_count = 1
         stream.width, stream.height, stream.pix_fmt = operation.width // 2 * 2, operation.height // 2 * 2, "yuv420p"
         stream.gop_size = max(round(5 * operation.frames_per_second), 1)

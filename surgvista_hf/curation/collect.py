@@ -1,18 +1,16 @@
 """Collecting: what was asked for, by list, by search or from a folder, becomes files with a record each.
 
-Downloads go through yt-dlp's Python interface: full addresses and argument objects, no shell, one video at a time. What its owner
-or the site has withdrawn gets a tombstone and is never asked for again. No more than title, licence and date is kept of what
-the site says, and that apart from everything else. Nothing here has been run against a real video site.
+Downloads go through yt-dlp's Python interface: full addresses and argument objects, no shell, one video at a time. What its
+owner or the site has withdrawn gets a tombstone and is never asked for again. No more than title, licence and date is kept of
+what the site says, and that apart from everything else. Nothing here has been run against a real video site.
 """
 
 import io
-import json
-import os
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -248,9 +246,7 @@ def collect(
         return reports[0]
 
 
-def _collect_all(
-    collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool
-) -> None:
+def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
     asked_site = False
     for each in tqdm(wanted, desc="collect", unit="video", disable=not progress):
         known = collection.find(each.video_id)
@@ -318,7 +314,9 @@ def _fetch(collection: Collection, wanted: Wanted, options: CollectOptions) -> V
     partial = collection.folder / "videos" / ".partial"
     partial.mkdir(parents=True, exist_ok=True)
     if wanted.origin == "folder":
-        found: Path | Video = Path(shutil.copyfile(wanted.url, partial / f"{wanted.video_id}{Path(wanted.url).suffix}"))
+        found: Path | Video = Path(
+            shutil.copyfile(wanted.url, partial / f"{wanted.video_id}{Path(wanted.url).suffix}")
+        )
     else:
         found = _download(collection, wanted, options, partial)
     if isinstance(found, Video):
@@ -329,7 +327,7 @@ def _fetch(collection: Collection, wanted: Wanted, options: CollectOptions) -> V
         return replace(video, file="")
     file = collection.video_file(video)
     sync(found)
-    os.replace(found, file)
+    found.replace(file)
     sync(file.parent)
     return video
 

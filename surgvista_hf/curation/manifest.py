@@ -10,8 +10,8 @@ A collection is a folder:
     videos/<id>.mp4          the file
     results/<stage>/<id>.json
 
-Records and results are whole or absent. Nothing in the folder depends on time or on the order of work, so that a killed run and
-its repetition give the same bytes as an uninterrupted one.
+Records and results are whole or absent. Nothing in the folder depends on time or on the order of work, so that a killed run
+and its repetition give the same bytes as an uninterrupted one.
 """
 
 import hashlib
@@ -209,9 +209,7 @@ class Collection:
         """
         self.check()
         found = (self.read_video(path) for path in (self.folder / "records").glob("[!.]*.json"))
-        return sorted(
-            (video for video in found if status in (None, video.status)), key=lambda video: video.video_id
-        )
+        return sorted((video for video in found if status in (None, video.status)), key=lambda video: video.video_id)
 
     def find(self, video_id: str) -> Video | None:
         """What is known of a video; `None` if it was never asked for."""
@@ -330,7 +328,9 @@ def check_id(video_id: str) -> str:
         CurationError: it cannot.
     """
     if not _ID.fullmatch(video_id):
-        raise CurationError(f"{video_id!r} cannot be the id of a video: letters, digits, _ and - are expected, up to 100")
+        raise CurationError(
+            f"{video_id!r} cannot be the id of a video: letters, digits, _ and - are expected, up to 100"
+        )
     return video_id
 
 

@@ -174,9 +174,7 @@ def apply_overrules(folder: Path | str, path: Path) -> Overrules:
 
 def to_json(overrules: Overrules) -> str:
     """The content of a file of overrules."""
-    entries = [
-        {key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrules
-    ]
+    entries = [{key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrules]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 

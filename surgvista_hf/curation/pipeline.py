@@ -1,15 +1,16 @@
 """The stages at work. Each runs alone on whatever the stages before it have kept; what is finished is not done again.
 
-The published pipeline (Surg-3M/LEMON, arXiv 2503.19740) with its order, but decisions are kept as numbers (seconds, boxes), and
-pictures are changed once, at the export.
+The published pipeline (Surg-3M/LEMON, arXiv 2503.19740) with its order, but decisions are kept as numbers (seconds, boxes),
+and pictures are changed once, at the export.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import batched
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -24,10 +25,10 @@ from .duplicates import find_repeats
 from .manifest import Collection, CurationError, Video
 from .overrules import Overrule, corrected
 from .reports import StageReport
-from .seconds import frames_by_second, perceptual_hashes, storyboard, trim
+from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
 from .stages import BY_NAME, STAGES, UNREADABLE, Result, Stage, State, read_result, summarise, write_result
 
-_HASH_DIGITS = 16
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class CurationOptions:
         run: so many surgical seconds in a row begin the operation, and end it.
         threshold: least confidence of a box.
         overlap: of boxes that overlap more (intersection over union) the surest is kept.
-        max_distance: bits by which the hashes of repeated frames may differ.
+        max_distance: bits by which the hashes of repeated pictures may differ in the mean.
         repeat_run: so many seconds in a row must be repeated to count.
         repeat_share: of its surgical seconds, that a video must share with another one to be dropped.
         batch_size: frames at once.
@@ -61,8 +62,8 @@ class CurationOptions:
     run: int = 3
     threshold: float = 0.25
     overlap: float = 0.7
-    max_distance: int = 10
-    repeat_run: int = 5
+    max_distance: float = 8.0
+    repeat_run: int = 8
     repeat_share: float = 0.5
     batch_size: int = 16
     device: str | None = None
@@ -120,16 +121,14 @@ def classify_video(task: Task) -> Result:
 
 
 def classify_frames(task: Task) -> Result:
-    """Looks at one frame a second: which are surgical, and their hashes, since they are decoded anyway."""
+    """Looks at one frame a second: which are surgical."""
     classifier, wanted = _classifier("classify-frames", task.options)
-    flags, probabilities, hashes = "", [], ""
-    for batch in batched(frames_by_second(task.path), task.options.batch_size):
-        frames = [frame for _, frame in batch]
-        found = classifier(frames)
+    flags, probabilities = "", []
+    for batch in _batches(frames_by_second(task.path), task.options.batch_size):
+        found = classifier([frame for _, frame in batch])
         flags += "".join("01"[int(row.argmax()) == wanted] for row in found)
         probabilities += [round(float(row[wanted]), 3) for row in found]
-        hashes += "".join(f"{int(value):0{_HASH_DIGITS}x}" for value in perceptual_hashes(frames))
-    return replace(task.result, content={"surgical": flags, "probability": probabilities, "hashes": hashes})
+    return replace(task.result, content={"surgical": flags, "probability": probabilities})
 
 
 def trim_video(task: Task) -> Result:
@@ -152,6 +151,17 @@ def trim_video(task: Task) -> Result:
     return replace(task.result, content=content)
 
 
+def hash_video(task: Task) -> Result:
+    """Hashes of the operation; 0 where it is not surgical, as in the intro cards that the videos of a channel share."""
+    trimmed = task.before("trim")
+    first, last = trimmed["first"], trimmed["last"]
+    hashes = video_hashes(task.path, start=float(first), end=float(last + 1))
+    counting = np.repeat(as_flags(trimmed["surgical"])[first : last + 1], HASHES_PER_SECOND)[: len(hashes)]
+    hashes[: len(counting)] *= counting
+    hashes[len(counting) :] = 0
+    return replace(task.result, content={"hashes": base64.b64encode(hashes.astype("<u8").tobytes()).decode()})
+
+
 def mask_video(task: Task) -> Result:
     """Finds boxes in each surgical second of the operation, and the border that all of them share."""
     detector = _detector(task.options)
@@ -161,7 +171,7 @@ def mask_video(task: Task) -> Result:
     borders = []
     frames = frames_by_second(task.path, start=float(first), end=last + 0.5)
     wanted = ((round(second), frame) for second, frame in frames if flags[round(second)])
-    for batch in batched(wanted, task.options.batch_size):
+    for batch in _batches(wanted, task.options.batch_size):
         for (second, frame), found in zip(batch, detector([frame for _, frame in batch]), strict=True):
             borders.append(picture_border(frame))
             whole = _whole_boxes(found, frame.shape) + _decided_boxes(task.decided, second)
@@ -188,20 +198,27 @@ def _is_unmasked(decided: Sequence[Overrule], second: int) -> bool:
     return any(each.decision == "unmask" and each.first <= second < each.stop for each in decided)
 
 
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
 def as_flags(text: str) -> np.ndarray:
     """(n,), bool, of a text of 0 and 1."""
     return np.frombuffer(text.encode(), np.uint8) == ord("1")
 
 
 def as_hashes(text: str) -> np.ndarray:
-    """(n,), uint64, of a text with 16 digits each."""
-    return np.array([int("".join(digits), 16) for digits in batched(text, _HASH_DIGITS)], np.uint64)
+    """(n,), uint64, of their bytes in base 64."""
+    return np.frombuffer(base64.b64decode(text), "<u8").astype(np.uint64)
 
 
 WORK: Mapping[str, Callable[[Task], Result]] = {
     "classify-videos": classify_video,
     "classify-frames": classify_frames,
     "trim": trim_video,
+    "hash": hash_video,
     "mask": mask_video,
 }
 
@@ -250,7 +267,9 @@ def _classifier(stage: str, options: CurationOptions) -> tuple[FrameClassifier, 
     classifier = _load_classifier(models, options.device, options.batch_size)
     if wanted not in classifier.names:
         flag = "--informative" if is_video else "--surgical"
-        raise InputError(f"the {word} models know no class {wanted!r} but {', '.join(classifier.names)}; name it: {flag}")
+        raise InputError(
+            f"the {word} models know no class {wanted!r} but {', '.join(classifier.names)}; name it: {flag}"
+        )
     return classifier, classifier.names.index(wanted)
 
 
@@ -278,7 +297,7 @@ def _settings(stage: Stage, options: CurationOptions) -> tuple[dict[str, Any], s
         return {"class": classifier.names[wanted]}, classifier.fingerprint
     if stage.models == "detector":
         return {"threshold": options.threshold, "overlap": options.overlap}, _detector(options).fingerprint
-    names = {"trim": ("run",), "deduplicate": ("max_distance", "repeat_run", "repeat_share")}[stage.name]
+    names = {"trim": ("run",), "hash": (), "deduplicate": ("max_distance", "repeat_run", "repeat_share")}[stage.name]
     return {name: getattr(options, name) for name in names}, ""
 
 
@@ -414,24 +433,20 @@ def _run_each(
 
 def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, progress: bool) -> None:
     """Compares all with all; a result depends on every video."""
-    hashes, rank, never = {}, {}, set()
+    hashes, seconds, rank = {}, {}, {}
     for video in waiting.videos:
-        content = {
-            name: read_result(state.collection, name, video.video_id) for name in ("classify-frames", "trim")
-        }
-        assert content["classify-frames"] is not None and content["trim"] is not None
-        trimmed = content["trim"].content
-        counting = as_flags(trimmed["surgical"])
-        counting[: trimmed["first"]] = False
-        counting[trimmed["last"] + 1 :] = False
-        hashes[video.video_id] = as_hashes(content["classify-frames"].content["hashes"]) * counting
+        found, trimmed = (read_result(state.collection, name, video.video_id) for name in ("hash", "trim"))
+        assert found is not None  # the stage was not begun otherwise
+        assert trimmed is not None
+        hashes[video.video_id] = as_hashes(found.content["hashes"])
+        seconds[video.video_id] = trimmed.content["surgical_seconds"]
         is_kept = state.overrules.says(video.video_id, "keep")
-        never |= {video.video_id} if is_kept else set()
-        rank[video.video_id] = (not is_kept, -counting.sum(), -video.width * video.height, video.video_id)
+        rank[video.video_id] = (not is_kept, -seconds[video.video_id], -video.width * video.height, video.video_id)
     repeats = find_repeats(
         hashes,
+        seconds,
         sorted(rank, key=lambda name: rank[name]),
-        never=frozenset(never),
+        never=frozenset(name for name in rank if state.overrules.says(name, "keep")),
         max_distance=options.max_distance,
         run=options.repeat_run,
         share=options.repeat_share,
@@ -450,4 +465,3 @@ def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, prog
         )
         if read_result(state.collection, "deduplicate", name) != done:
             write_result(state.collection, "deduplicate", name, done)
-

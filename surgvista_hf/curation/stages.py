@@ -1,7 +1,7 @@
 """The stages as a table, what each leaves behind, and what follows from it for a video.
 
-A result says what it was made from: the file, the results before it and the overrules it looked at. If one of these changes it no
-longer counts, and the next run makes it again.
+A result says what it was made from: the file, the results before it and the overrules it looked at. If one of these changes it
+no longer counts, and the next run makes it again.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..datasets_scripts.prepare import content_hash
 from .manifest import Collection, CurationError, Verdict, Video, read_object, write_object
-from .overrules import Overrules, read_overrules
+from .overrules import read_overrules
 from .reports import StageReport
 
 UNREADABLE = "unreadable"
@@ -50,10 +50,11 @@ STAGES = (
         needs=("classify-frames",),
         heeds=("keep", "surgical", "non-surgical"),
     ),
+    Stage("hash", "compute hashes of the operation, by which repetitions are found", needs=("trim",), optional=True),
     Stage(
         "deduplicate",
         "drop what repeats another video",
-        needs=("classify-frames", "trim"),
+        needs=("trim", "hash"),
         heeds=("keep",),
         optional=True,
     ),

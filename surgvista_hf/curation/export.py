@@ -242,4 +242,3 @@ def _builder(options: ExportOptions, source: str, *, has_labels: bool) -> FrameS
 def _settings(options: ExportOptions) -> dict[str, str]:
     names = ("not_surgical", "without_masks", "keep_border")
     return {"curated": "yes", **{name: str(getattr(options, name)) for name in names}}
-

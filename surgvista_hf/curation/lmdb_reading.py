@@ -1,8 +1,8 @@
 """Reading the LMDBs of LEMON (Surg-3M): the one for pre-training, which is distributed, and those of its downstream tasks.
 
-The pictures of the first are JPEG files whose red and blue are swapped for any ordinary reader, because they were written as if
-they were in the order that their encoder expects. Here they are swapped back. Checked against LMDBs made in the published
-format; the distributed one, which is given on request, was not at hand.
+The pictures of the first are JPEG files whose red and blue are swapped for any ordinary reader, because they were written
+as if they were in the order that their encoder expects. Here they are swapped back. Checked against LMDBs made in the
+published format; the distributed one, which is given on request, was not at hand.
 """
 
 import io
@@ -94,8 +94,8 @@ class LemonLmdb(_Lmdb):
             match = _FRAME_KEY.fullmatch(key)
             if match is None:
                 raise LmdbError(
-                    f"{self.path} has the key {key[:60].decode(errors='replace')!r}; <id>_<n> is expected. LMDBs of the downstream "
-                    "tasks are read by DownstreamLmdb"
+                    f"{self.path} has the key {key[:60].decode(errors='replace')!r}; <id>_<n> is expected. LMDBs of "
+                    "the downstream tasks are read by DownstreamLmdb"
                 )
             self._index.setdefault(match[1].decode("utf-8", "replace"), []).append(int(match[2]))
         for numbers in self._index.values():

@@ -446,7 +446,7 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
-    """Removes finished videos that are not wanted, or not of this version. The mark goes first, so that a kill does no harm."""
+    """Removes finished videos that are not wanted, or not of this version. The mark goes first: a kill does no harm."""
     for report in list(_finished(folder)):
         if versions.get(report.video_id) != report.version:
             (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there

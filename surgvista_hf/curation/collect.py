@@ -172,7 +172,7 @@ def from_search(
     """
     ytdl, download_error = _yt_dlp()
     place = playlist or f"ytsearch{limit}:{words}"
-    parameters = {**_parameters(options), "extract_flat": "in_playlist", "playlistend": limit, "noplaylist": False}
+    parameters = {**_parameters(options), "playlistend": limit, "noplaylist": False}
     try:
         with ytdl(parameters) as downloader:
             found = list(downloader.extract_info(place, download=False).get("entries") or [])
@@ -413,6 +413,7 @@ def _parameters(options: CollectOptions) -> dict[str, Any]:
         "logger": _Silent(),
         "color": "no_color",
         "noplaylist": True,
+        "extract_flat": "in_playlist",  # no request for what a list names
         "cachedir": False,
         "overwrites": False,
         "updatetime": False,

@@ -16,8 +16,9 @@ from ..datasets_scripts import folder as own_videos
 from ..datasets_scripts import lemon
 from ..datasets_scripts.builder import FrameSetBuilder, RawVideo
 from ..datasets_scripts.media import Media, Picture, PreparationOptions, stored
-from ..datasets_scripts.prepare import PreparationReport, content_hash, prepare_videos
+from ..datasets_scripts.prepare import PreparationReport, prepare_videos
 from ..modeling.errors_surgvista import InputError
+from ..util.files import content_hash
 from ..util.words import some
 from .manifest import Collection, CurationError, Video
 from .pipeline import as_flags

@@ -8,6 +8,7 @@ published format; the distributed one, which is given on request, was not at han
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +29,36 @@ class LmdbError(CurationError):
     """An LMDB cannot be read, or does not hold what it should."""
 
 
+@cache
+def _environment(path: Path) -> Any:
+    """An opened LMDB; a process may open each only once. Without locks a forked process may read on in that of its parent."""
+    try:
+        import lmdb
+    except ImportError as error:
+        raise InputError("reading an LMDB needs lmdb: pip install 'surgvista-hf[curate]'") from error
+    if not path.exists():
+        raise LmdbError(f"there is no LMDB at {path}")
+    try:
+        return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, create=False)
+    except lmdb.Error as error:
+        raise LmdbError(f"{path} is no LMDB: {first_line(error)}") from error
+
+
 class _Lmdb:
-    """An environment that is only read; opened anew in every process that uses it."""
+    """A database that is only read."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._opened: Any = None
-        self._environment()
+        self.path = Path(path).resolve()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}
-
-    def _environment(self) -> Any:
-        if self._opened is not None:
-            return self._opened
-        try:
-            import lmdb
-        except ImportError as error:
-            raise InputError("reading an LMDB needs lmdb: pip install 'surgvista-hf[curate]'") from error
-        if not self.path.exists():
-            raise LmdbError(f"there is no LMDB at {self.path}")
-        try:
-            self._opened = lmdb.open(
-                str(self.path), subdir=self.path.is_dir(), readonly=True, lock=False, readahead=False, create=False
-            )
-        except lmdb.Error as error:
-            raise LmdbError(f"{self.path} is no LMDB: {first_line(error)}") from error
-        return self._opened
+    def _begin(self) -> Any:
+        return _environment(self.path).begin()
 
     def _keys(self) -> Iterator[bytes]:
-        with self._environment().begin() as transaction, transaction.cursor() as cursor:
+        with self._begin() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
     def _value(self, key: bytes) -> bytes:
-        with self._environment().begin() as transaction:
+        with self._begin() as transaction:
             value = transaction.get(key)
         if value is None:
             raise LmdbError(f"{self.path} has no entry {key.decode(errors='replace')!r}")

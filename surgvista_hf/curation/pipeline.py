@@ -10,23 +10,25 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..datasets_scripts.executors import run_over
-from ..datasets_scripts.prepare import content_hash
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..util.files import content_hash
 from ..util.words import did_you_mean, first_line
 from .border import picture_border
-from .classifiers import FrameClassifier, RegionDetector
 from .duplicates import find_repeats
 from .manifest import Collection, CurationError, Video
 from .overrules import Overrule, corrected
 from .reports import StageReport
 from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
 from .stages import BY_NAME, STAGES, UNREADABLE, Result, Stage, State, read_result, summarise, write_result
+
+if TYPE_CHECKING:  # torch takes seconds to import, in every process; half of the stages need no models
+    from .classifiers import FrameClassifier, RegionDetector
 
 Item = TypeVar("Item")
 
@@ -246,11 +248,13 @@ def _crashed(task: Task, reason: str) -> tuple[Video, str]:
 
 
 @cache
-def _load_classifier(models: tuple[str, ...], device: str | None, batch_size: int) -> FrameClassifier:
+def _load_classifier(models: tuple[str, ...], device: str | None, batch_size: int) -> "FrameClassifier":
+    from .classifiers import FrameClassifier
+
     return FrameClassifier.from_pretrained(models, device=device, batch_size=batch_size)
 
 
-def _classifier(stage: str, options: CurationOptions) -> tuple[FrameClassifier, int]:
+def _classifier(stage: str, options: CurationOptions) -> "tuple[FrameClassifier, int]":
     """The classifier of a stage, and the number of the class that is kept.
 
     Raises:
@@ -276,13 +280,15 @@ def _classifier(stage: str, options: CurationOptions) -> tuple[FrameClassifier, 
 @cache
 def _load_detector(
     models: tuple[str, ...], device: str | None, batch_size: int, threshold: float, overlap: float
-) -> RegionDetector:
+) -> "RegionDetector":
+    from .classifiers import RegionDetector
+
     return RegionDetector.from_pretrained(
         models, device=device, batch_size=batch_size, threshold=threshold, overlap=overlap
     )
 
 
-def _detector(options: CurationOptions) -> RegionDetector:
+def _detector(options: CurationOptions) -> "RegionDetector":
     if not options.region_models:
         raise InputError("mask needs a detector: --region-model FOLDER, once for each member of the ensemble")
     return _load_detector(
@@ -425,7 +431,8 @@ def _run_each(
         bar_format="{l_bar}{bar}| {n:.2f}/{total:.2f} h of video [{elapsed}<{remaining}]",
     )
     with bar:
-        for video, problem in run_over(run_task, tasks, _crashed, num_proc=num_proc):
+        at_once = 1 if stage.name == "trim" else num_proc  # no work for a process
+        for video, problem in run_over(run_task, tasks, _crashed, num_proc=at_once):
             bar.update(video.seconds / 3600)
             if problem:
                 bar.write(f"{video.video_id}: {problem}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..datasets_scripts.prepare import content_hash
+from ..util.files import content_hash
 from .manifest import Collection, CurationError, Verdict, Video, read_object, write_object
 from .overrules import read_overrules
 from .reports import StageReport

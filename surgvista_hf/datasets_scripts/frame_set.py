@@ -12,9 +12,10 @@ import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 from huggingface_hub import HfFileSystem
 
+from ..util.files import content_hash
 from ..util.words import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
-from .prepare import FORMAT, MANIFEST, PLAN, content_hash, prepare_frame_set, video_file
+from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
 from .registry import get_builder
 
 ALL = "all"

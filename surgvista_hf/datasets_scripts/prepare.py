@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
-from ..util.files import OutputError, atomic_file
+from ..util.files import OutputError, atomic_file, content_hash
 from ..util.words import some
 from .builder import FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
@@ -374,11 +374,6 @@ def video_file(folder: Path, video_id: str) -> Path:
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{content_hash(video_id)}"
     return folder / "videos" / f"{name}.arrow"
-
-
-def content_hash(content: Any) -> str:
-    """A short hash of anything JSON can say; the same everywhere."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves either the old content or the new, never a part."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -87,6 +88,16 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
             temporary.write_text(text, encoding="utf-8")
     elif file.read_text(encoding="utf-8") != text:
         raise OutputError(f"{folder} was begun with other settings; remove it, or give another --output")
+
+
+def content_hash(content: Any) -> str:
+    """A short hash of anything JSON can say; the same everywhere.
+
+    Example:
+        >>> content_hash({"b": 1, "a": [2]}) == content_hash({"a": [2], "b": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_free(path: str | os.PathLike[str]) -> None:

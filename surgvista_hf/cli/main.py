@@ -13,6 +13,7 @@ from ..modeling.errors_surgvista import SurgVistaError
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
+    "curate": "turn web videos into a clean, de-duplicated frame set, stage by stage",
     "pretrain": "pre-train a model by a recipe",
     "finetune": "train a classifier by a recipe, and test it",
     "merge": "make one model of an adapter and its base",

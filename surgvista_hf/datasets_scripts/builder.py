@@ -60,6 +60,7 @@ class RawVideo:
         parts: its splits by protocol, where the download says them.
         numbered: number and path of its frames, where those of several videos share a folder.
         extra: what the builder found out on the way and its labels need; must be picklable.
+        version: of decisions that its pictures depend on; see `prepare_videos`.
     """
 
     video_id: str
@@ -70,6 +71,7 @@ class RawVideo:
     parts: Parts = field(default_factory=dict)
     numbered: tuple[tuple[int, Path], ...] = ()
     extra: Any = None
+    version: str = ""
 
     def open(self, options: PreparationOptions) -> Media:
         """Its pictures.

@@ -51,6 +51,7 @@ class VideoReport:
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
         remarks: mismatches that were tolerated.
+        version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         error: why there is no frame set of it.
     """
@@ -62,6 +63,7 @@ class VideoReport:
     parts: Parts = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    version: str = ""
     digest: str = ""
     error: str | None = None
 
@@ -151,12 +153,50 @@ def prepare_frame_set(
     Example:
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
-    root, folder = None if data_dir is None else Path(data_dir), Path(output)
+    root = None if data_dir is None else Path(data_dir)
     builder = get_builder(name).configured(root, settings or {})
-    options = options or default_options(builder.facts)
-    found = _chosen(builder.find(root), videos)
+    return prepare_videos(
+        builder,
+        _chosen(builder.find(root), videos),
+        Path(output),
+        options or default_options(builder.facts),
+        num_proc=num_proc,
+        executor=executor,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+    )
+
+
+def prepare_videos(
+    builder: FrameSetBuilder,
+    found: Sequence[RawVideo],
+    folder: Path,
+    options: PreparationOptions,
+    *,
+    only_these: bool = False,
+    num_proc: int = 1,
+    executor: Executor = "local",
+    skip_unreadable: bool = False,
+    progress: bool = False,
+) -> PreparationReport:
+    """Turns videos that were already found into a frame set; otherwise as `prepare_frame_set`.
+
+    Args:
+        builder: of the data set, configured.
+        found: its videos.
+        folder: of the frame set.
+        options: what to take and how to store it.
+        only_these: first remove from the folder what is not among `found`, or is there of another `RawVideo.version`.
+        num_proc, executor, skip_unreadable, progress: see `prepare_frame_set`.
+
+    Returns:
+        What became of each video.
+    """
+    name = builder.facts.name
     with _locked(folder):
         _check_plan(folder, builder, options)
+        if only_these:
+            _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished(folder)}
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
@@ -237,6 +277,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         video.parts,
         rows.constant_labels,
         remarks,
+        video.version,
         digest,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
@@ -402,6 +443,16 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
         if mark.with_suffix(".arrow").exists():
             content = json.loads(mark.read_text(encoding="utf-8"))
             yield VideoReport(**{**content, "remarks": tuple(content["remarks"])})
+
+
+def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
+    """Removes finished videos that are not wanted, or not of this version. The mark goes first: a kill does no harm."""
+    for report in list(_finished(folder)):
+        if versions.get(report.video_id) != report.version:
+            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
+            shard = video_file(folder, report.video_id)
+            shard.with_suffix(".json").unlink()
+            shard.unlink()
 
 
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:

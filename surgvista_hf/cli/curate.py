@@ -1,0 +1,355 @@
+"""`surgvista curate`: from addresses of web videos to a clean frame set, stage by stage."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..curation.pipeline import CurationOptions
+    from ..curation.reports import StageReport
+
+_STAGES = ("classify-videos", "classify-frames", "trim", "hash", "deduplicate", "mask")
+# Each action: what it does, and an example.
+ACTIONS = {
+    "collect": (
+        "download videos, or take them from a folder",
+        "surgvista curate collect corpus --labels labels.json --cookies cookies.txt\n"
+        "  surgvista curate collect corpus --search 'laparoscopic cholecystectomy' --limit 200 --ignore animation\n"
+        "  surgvista curate collect corpus --urls addresses.txt --pause 10\n"
+        "  surgvista curate collect corpus --folder recordings",
+    ),
+    "run": (
+        "all stages, and the export if there is an --output",
+        "surgvista curate run corpus --video-model storyboards --frame-model frames-a --frame-model frames-b "
+        "--region-model regions --output frame_sets/corpus",
+    ),
+    "classify-videos": (
+        "drop what is no operation, by a storyboard",
+        "surgvista curate classify-videos corpus --video-model storyboards",
+    ),
+    "classify-frames": (
+        "tell surgical seconds from others",
+        "surgvista curate classify-frames corpus --frame-model frames-a --frame-model frames-b",
+    ),
+    "trim": ("cut off what comes before and after the operation", "surgvista curate trim corpus --run 3"),
+    "hash": ("compute hashes of the operation, by which repetitions are found", "surgvista curate hash corpus"),
+    "deduplicate": ("drop what repeats another video", "surgvista curate deduplicate corpus --repeat-share 0.5"),
+    "mask": (
+        "find what is no tissue inside the pictures, and their black border",
+        "surgvista curate mask corpus --region-model regions",
+    ),
+    "export": (
+        "make a frame set of the kept videos",
+        "surgvista curate export corpus --output frame_sets/corpus --labels labels.json",
+    ),
+    "review": (
+        "write a page to look at decisions, or take in what was decided on it",
+        "surgvista curate review corpus --only dropped\n  surgvista curate review corpus --apply overrules.json",
+    ),
+    "remove": (
+        "remove videos for good",
+        "surgvista curate remove corpus --id=-Ab3dEf6hIj --reason 'asked by the owner'",
+    ),
+    "status": ("say how many videos each stage kept and dropped, and why", "surgvista curate status corpus --json"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista curate collect corpus --labels labels.json\n"
+        "  surgvista curate run corpus --frame-model frames --region-model regions --output frame_sets/corpus\n"
+        "  surgvista curate status corpus\n"
+        "After an interruption the same command goes on where it stopped. Each action has its own --help."
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
+    for action, (purpose, example) in ACTIONS.items():
+        subparser = actions.add_parser(
+            action,
+            help=purpose,
+            description=purpose,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.add_argument("folder", type=Path, help="folder of the collection")
+        subparser.add_argument("--json", action="store_true", help="print the result as JSON")
+        _ADD.get(action, _add_stage)(subparser)
+
+
+def _add_stage(parser: argparse.ArgumentParser) -> None:
+    action = parser.prog.split()[-1]
+    everything = action == "run"
+    if everything or action == "classify-videos":
+        _add_models(parser, "video", "classifier of storyboards")
+        parser.add_argument("--informative", default="informative", help="class that is kept (default: %(default)s)")
+    if everything or action == "classify-frames":
+        _add_models(parser, "frame", "classifier of frames")
+        parser.add_argument("--surgical", default="surgical", help="class that is kept (default: %(default)s)")
+    if everything or action == "trim":
+        parser.add_argument(
+            "--run",
+            dest="run_seconds",
+            type=int,
+            default=3,
+            help="surgical seconds in a row that begin and end the operation (default: 3)",
+        )
+    if everything or action == "deduplicate":
+        parser.add_argument(
+            "--max-distance", type=float, default=8.0, help="bits by which repeated pictures differ (default: 8)"
+        )
+        parser.add_argument(
+            "--repeat-run", type=int, default=8, help="seconds in a row that must be repeated (default: 8)"
+        )
+        parser.add_argument(
+            "--repeat-share", type=float, default=0.5, help="share of a video that must be repeated (default: 0.5)"
+        )
+    if everything or action == "mask":
+        _add_models(parser, "region", "detector of regions")
+        parser.add_argument("--threshold", type=float, default=0.25, help="least confidence of a box (default: 0.25)")
+        parser.add_argument(
+            "--overlap", type=float, default=0.7, help="of boxes that overlap more one is kept (default: 0.7)"
+        )
+    parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+    if everything or action.startswith("classify") or action == "mask":
+        parser.add_argument("--batch-size", type=int, default=16, help="frames at once (default: 16)")
+        parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    if everything:
+        _add_export(parser, required=False)
+
+
+def _add_models(parser: argparse.ArgumentParser, word: str, purpose: str) -> None:
+    parser.add_argument(
+        f"--{word}-model",
+        dest=f"{word}_models",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help=f"{purpose}: folder or Hub id; several for an ensemble",
+    )
+
+
+def _add_collect(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--labels", type=Path, help="LEMON's labels.json")
+    source.add_argument("--urls", type=Path, help="text file with an address, or an id and an address, on each line")
+    source.add_argument("--search", metavar="WORDS", help="what a site finds, if every word is in the title")
+    source.add_argument("--folder", dest="from_folder", type=Path, help="videos of this machine; they are copied")
+    parser.add_argument("--playlist", help="with --search: look through this playlist, channel or feed")
+    parser.add_argument("--limit", type=int, default=50, help="with --search: results to look at (default: 50)")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="WORD", help="with --search: not in the title"
+    )
+    parser.add_argument("--cookies", type=Path, help="cookies.txt, for videos that need an account")
+    parser.add_argument(
+        "--rate-limit", type=float, default=5.0, metavar="MB/S", help="of a download (default: 5; 0: none)"
+    )
+    parser.add_argument("--pause", type=float, default=5.0, metavar="SECONDS", help="between videos (default: 5)")
+    parser.add_argument("--height", type=int, default=720, help="of the pictures, at most (default: 720)")
+    parser.add_argument("--recheck", action="store_true", help="remove collected videos that are gone from their site")
+    parser.add_argument("--retry-unreadable", action="store_true", help="try again what was no video")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be asked for")
+
+
+def _add_export(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--output", type=Path, required=required, help="folder of the frame set")
+    parser.add_argument("--labels", type=Path, help="LEMON's labels.json, for its procedures")
+    parser.add_argument("--source", default="", help="name of the corpus in the frame set (default: curated)")
+    parser.add_argument("--frames-per-second", type=float, default=1.0, help="pictures a second (default: 1)")
+    parser.add_argument("--short-side", type=int, default=256, help="reduce pictures to this (default: 256; 0: keep)")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG coding (default: 90)")
+    parser.add_argument(
+        "--not-surgical",
+        choices=("drop", "black"),
+        default="drop",
+        help="seconds within the operation that are not surgical (default: drop)",
+    )
+    parser.add_argument("--without-masks", action="store_true", help="export although nothing was masked")
+    parser.add_argument("--keep-border", action="store_true", help="leave the black border")
+    if required:
+        parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+
+
+def _add_review(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        choices=("doubtful", "kept", "dropped", "overruled", "all"),
+        default="doubtful",
+        help="which videos (default: doubtful, least sure first)",
+    )
+    parser.add_argument(
+        "--id", dest="ids", action="append", default=[], help="this video; --id=-x if it begins with -"
+    )
+    parser.add_argument("--limit", type=int, default=100, help="videos on the page (default: 100)")
+    parser.add_argument("--output", type=Path, help="HTML file (default: review.html in the collection)")
+    parser.add_argument("--apply", type=Path, metavar="FILE", help="take in a file of overrules, write no page")
+
+
+def _add_remove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--id", dest="ids", action="append", required=True, help="the video; --id=-x if it begins with -"
+    )
+    parser.add_argument("--reason", required=True, help="for the record; without names")
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    """There are no further arguments."""
+
+
+_ADD = {
+    "collect": _add_collect,
+    "export": _add_export,
+    "review": _add_review,
+    "remove": _add_remove,
+    "status": _add_nothing,
+}
+
+
+# --------------------------------------------------------------------------------------------- running
+
+
+def run(arguments: argparse.Namespace) -> None:
+    _RUN.get(arguments.action, _run_stage)(arguments)
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from ..curation import collect
+
+    options = collect.CollectOptions(
+        cookies=arguments.cookies,
+        megabytes_per_second=arguments.rate_limit or None,
+        pause_seconds=arguments.pause,
+        height=arguments.height,
+        recheck=arguments.recheck,
+        retry_unreadable=arguments.retry_unreadable,
+    )
+    if arguments.labels:
+        wanted = collect.from_labels(arguments.labels)
+    elif arguments.urls:
+        wanted = collect.from_urls(arguments.urls)
+    elif arguments.from_folder:
+        wanted = collect.from_folder(arguments.from_folder)
+    else:
+        wanted = collect.from_search(
+            arguments.search,
+            limit=arguments.limit,
+            ignore=arguments.ignore,
+            playlist=arguments.playlist,
+            options=options,
+        )
+    if arguments.dry_run:
+        entries = [asdict(each) for each in wanted]
+        text = "\n".join(f"{each.video_id}  {each.url}" for each in wanted)
+        print(json.dumps(entries) if arguments.json else f"{text}\n{len(wanted)} videos would be asked for".strip())
+        return
+    _print([collect.collect(arguments.folder, wanted, options, progress=True)], arguments.json)
+
+
+def _options(arguments: argparse.Namespace) -> "CurationOptions":
+    from ..curation.pipeline import CurationOptions
+
+    given: dict[str, Any] = {**vars(arguments), "run": getattr(arguments, "run_seconds", 3)}
+    for name in ("video_models", "frame_models", "region_models"):
+        given[name] = tuple(given.get(name, ()))
+    return CurationOptions(**{name: given[name] for name in CurationOptions.__dataclass_fields__ if name in given})
+
+
+def _run_stage(arguments: argparse.Namespace) -> None:
+    from ..curation.pipeline import run_stage
+
+    report = run_stage(
+        arguments.folder, arguments.action, _options(arguments), num_proc=arguments.num_proc, progress=True
+    )
+    _print([report], arguments.json)
+
+
+def _run_all(arguments: argparse.Namespace) -> None:
+    from ..curation.pipeline import run_pipeline
+
+    reports = run_pipeline(arguments.folder, _options(arguments), num_proc=arguments.num_proc, progress=True)
+    exported = _exported(arguments) if arguments.output else {}
+    _print(reports, arguments.json, exported)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    _print([], arguments.json, _exported(arguments))
+
+
+def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
+    from ..curation.export import ExportOptions, export_frame_set
+
+    options = ExportOptions(
+        frames_per_second=arguments.frames_per_second,
+        short_side=arguments.short_side or None,
+        quality=arguments.quality,
+        not_surgical=arguments.not_surgical,
+        without_masks=arguments.without_masks,
+        keep_border=arguments.keep_border,
+    )
+    report = export_frame_set(
+        arguments.folder,
+        arguments.output,
+        options,
+        labels=arguments.labels,
+        source=arguments.source,
+        num_proc=arguments.num_proc,
+        progress=True,
+    )
+    return {**report.to_dict(), "output": str(arguments.output)}
+
+
+def _review(arguments: argparse.Namespace) -> None:
+    if arguments.apply:
+        from ..curation.overrules import apply_overrules
+
+        count = len(list(apply_overrules(arguments.folder, arguments.apply)))
+        print(json.dumps({"decisions": count}) if arguments.json else f"{count} decisions; run the stages again")
+        return
+    from ..curation.review import write_review
+
+    path = write_review(
+        arguments.folder, arguments.output, only=arguments.only, videos=arguments.ids, limit=arguments.limit
+    )
+    print(json.dumps({"page": str(path)}) if arguments.json else f"written: {path}")
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    from ..curation.collect import remove
+
+    remove(arguments.folder, arguments.ids, arguments.reason)
+    print(json.dumps({"removed": arguments.ids}) if arguments.json else f"{len(arguments.ids)} removed for good")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from ..curation.manifest import Collection
+    from ..curation.stages import summarise
+
+    _print(summarise(Collection(arguments.folder)), arguments.json)
+
+
+def _print(reports: "list[StageReport]", as_json: bool, exported: dict[str, Any] | None = None) -> None:
+    from ..curation.reports import table
+
+    if as_json:
+        content = {"stages": [report.to_dict() for report in reports]} if reports else {}
+        print(json.dumps({**content, **({"export": exported} if exported else {})}))
+        return
+    if reports:
+        print(table(reports))
+    if exported:
+        print(
+            f"{exported['output']}: {exported['videos']} videos, {exported['frames']} frames, {exported['hours']:.2f} h"
+        )
+        for video, error in exported["failed"].items():
+            print(f"  left out {video}: {error}")
+
+
+_RUN = {
+    "collect": _collect,
+    "run": _run_all,
+    "export": _export,
+    "review": _review,
+    "remove": _remove,
+    "status": _status,
+}

@@ -27,6 +27,8 @@ from ..modeling.errors_surgvista import InputError
 from ..util.words import first_line
 
 _FILES = ("*.json", "*.safetensors")  # of a folder; nothing else is read, least of all a pickle
+_FILLED = 0.75  # share of its box that one region fills
+_Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
 
 
@@ -158,7 +160,7 @@ class RegionDetector:
             InputError: no folders, nothing that can be loaded in one, or a threshold outside 0-1.
         """
         places = _places(folders)
-        members = [_load(place, _region_class(place), device) for place in places]
+        members = [_load(place, region_model_class(place), device) for place in places]
         return cls(members, _fingerprint(places), threshold=threshold, overlap=overlap, batch_size=batch_size)
 
     @torch.inference_mode()
@@ -197,17 +199,56 @@ class RegionDetector:
 
 def _parts(share: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes in pixels of a frame of `size`, and mean shares, of the connected parts where `share` reaches 0.5."""
-    parts, count = ndimage.label(share >= 0.5)
+    parts, _ = ndimage.label(share >= 0.5)
     height, width = np.divide(size, share.shape)
-    places = [(number, place) for number, place in enumerate(ndimage.find_objects(parts), 1)]
-    scores = ndimage.mean(share, parts, range(1, count + 1)) if count else []
-    kept = [
-        ((columns.start * width, rows.start * height, columns.stop * width, rows.stop * height), score)
-        for (_, (rows, columns)), score in zip(places, scores, strict=True)
-        if score >= threshold
+    boxes, scores = [], []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
+        part = parts[rows, columns] == number
+        score = float(share[rows, columns][part].mean())
+        if score >= threshold:
+            found = np.array(_tight(part)) + np.array([rows.start, columns.start] * 2)
+            boxes.append(found[:, [1, 0, 3, 2]] * np.array([width, height] * 2))
+            scores += [score] * len(found)
+    corners = np.concatenate([*boxes, np.empty((0, 4))])
+    return torch.tensor(corners, dtype=torch.float32), torch.tensor(scores, dtype=torch.float32)
+
+
+def _tight(part: np.ndarray) -> list[_Corners]:
+    """Boxes around a part. Where two regions touch, as an L, their common box would hide what is between them.
+
+    A part that fills too little of its box is cut where the boxes of both pieces are smallest together.
+    """
+    rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+    top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    inner = part[top:bottom, left:right]
+    if inner.mean() >= _FILLED:
+        return [(top, left, bottom, right)]
+    across, along = _cut_areas(inner), _cut_areas(inner.T)
+    if min(across.min(initial=inner.size), along.min(initial=inner.size)) > 0.9 * inner.size:
+        return [(top, left, bottom, right)]
+    if across.min(initial=inner.size) <= along.min(initial=inner.size):
+        cut = int(across.argmin()) + 1
+        pieces = [(0, 0, inner[:cut]), (cut, 0, inner[cut:])]
+    else:
+        cut = int(along.argmin()) + 1
+        pieces = [(0, 0, inner[:, :cut]), (0, cut, inner[:, cut:])]
+    return [
+        (top + y + box[0], left + x + box[1], top + y + box[2], left + x + box[3])
+        for y, x, piece in pieces
+        for box in _tight(piece)
     ]
-    boxes = torch.tensor([box for box, _ in kept], dtype=torch.float32).reshape(-1, 4)
-    return boxes, torch.tensor([score for _, score in kept], dtype=torch.float32)
+
+
+def _cut_areas(part: np.ndarray) -> np.ndarray:
+    """(rows - 1,), area of the two boxes if the part is cut after each row; its first and last rows are not empty."""
+    height, width = part.shape
+    filled = part.any(1)
+    first = np.where(filled, part.argmax(1), width)
+    last = np.where(filled, width - part[:, ::-1].argmax(1), 0)
+    numbers = np.arange(1, height)
+    above = numbers * (np.maximum.accumulate(last) - np.minimum.accumulate(first))[:-1]
+    below = (height - numbers) * (np.maximum.accumulate(last[::-1]) - np.minimum.accumulate(first[::-1]))[::-1][1:]
+    return above + below
 
 
 def _names(model: Any) -> tuple[str, ...]:
@@ -218,10 +259,15 @@ def _places(folders: Sequence[str | Path]) -> list[Path]:
     """The folders; what is not on this machine comes from the Hub."""
     if isinstance(folders, str | Path):
         raise InputError(f"give a list of models, such as [{str(folders)!r}]")
-    return [_place(folder) for folder in folders]
+    return [model_folder(folder) for folder in folders]
 
 
-def _place(folder: str | Path) -> Path:
+def model_folder(folder: str | Path) -> Path:
+    """A folder as it is; what is not on this machine comes from the Hub, without pickles.
+
+    Raises:
+        InputError: it is neither.
+    """
     if Path(folder).is_dir():
         return Path(folder)
     try:
@@ -243,7 +289,12 @@ def _load(place: Path, model_class: Any, device: _Device) -> tuple[Any, Any]:
     return model.to(device).eval(), processor
 
 
-def _region_class(place: Path) -> Any:
+def region_model_class(place: Path) -> Any:
+    """The Auto class for a folder: of semantic segmentation models, or else of object detectors.
+
+    Raises:
+        InputError: no model there.
+    """
     try:
         architectures = AutoConfig.from_pretrained(place, local_files_only=True).architectures or [""]
     except (OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from ..modeling.guarded_video import GuardedVideo, VideoLimits
 STORYBOARD_SIDE = 384  # pixels
 HASHES_PER_SECOND = 8  # of `video_hashes`: instruments move so fast that a quarter of a second makes another picture
 _TILES = 4  # a side
+STORYBOARD_FRAMES = _TILES**2
 _HASH_SIDE, _HASH_BITS, _HASH_CUT = 32, 8, 0.1
 _COMMON = 100  # videos; what more of them share, such as a test card, says nothing
 _LIMITS = VideoLimits(  # collected videos are long, and boxes are measured in their own pixels
@@ -38,9 +39,14 @@ def storyboard(video: str | Path) -> np.ndarray:
     Raises:
         VideoReadError: not a video, damaged, truncated or beyond the limits.
     """
+    with GuardedVideo(video, _LIMITS, spread=STORYBOARD_FRAMES) as frames:
+        return collage(frame for _, frame in frames)
+
+
+def collage(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """The storyboard of 16 frames, each (h, w, 3), uint8, RGB."""
     side = STORYBOARD_SIDE // _TILES
-    with GuardedVideo(video, _LIMITS, spread=_TILES**2) as frames:
-        tiles = np.stack([_resized(Image.fromarray(frame), side, Image.Resampling.BILINEAR) for _, frame in frames])
+    tiles = np.stack([_resized(Image.fromarray(frame), side, Image.Resampling.BILINEAR) for frame in frames])
     return tiles.reshape(_TILES, _TILES, side, side, 3).swapaxes(1, 2).reshape(STORYBOARD_SIDE, STORYBOARD_SIDE, 3)
 
 

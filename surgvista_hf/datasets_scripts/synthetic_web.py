@@ -200,7 +200,7 @@ class SyntheticWebVideo:
 
     def _pieces(self, random: np.random.Generator) -> list[float]:
         """Lengths of the parts into which interruptions cut the operation."""
-        count = int(min(random.integers(1, 4), self.surgical_seconds // _SHORTEST_PIECE))
+        count = min(int(random.integers(1, 4)), int(self.surgical_seconds // _SHORTEST_PIECE))
         shares = random.dirichlet(np.full(count, 4.0))
         lengths = _SHORTEST_PIECE + shares * (self.surgical_seconds - count * _SHORTEST_PIECE)
         return [float(length) for length in lengths.round(1)]

@@ -183,20 +183,25 @@ def _kept(state: State, options: ExportOptions) -> Iterator[CuratedVideo]:
                 f"the export needs the results of {name}; run `surgvista curate {name}` first"
                 + (", or export without masks if you have looked at the pictures" if name == "mask" else "")
             )
-    count = 0
+    count = waiting = 0
     for video in state.videos:
         if video.status != "collected":
             continue
         steps = list(state.steps(video))
         results = {step.stage: step.result for step in steps if step.result}
-        if not steps or steps[-1].outcome == "dropped" or any(name not in results for name in needed):
+        if steps and steps[-1].outcome == "dropped":
             continue
-        if steps[-1].outcome == "open" and not (options.without_masks and steps[-1].stage == "mask"):
+        is_open = bool(steps) and steps[-1].outcome == "open" and steps[-1].stage in {"hash", "deduplicate", *needed}
+        if is_open or any(name not in results for name in needed):
+            waiting += 1
             continue
         count += 1
         yield _curated(state.collection, video, results, options)
     if not count:
-        raise CurationError(f"no video of {state.collection.folder} is kept; `surgvista curate status` says why")
+        again = f"; {waiting} wait for a stage to be run again" if waiting else ""
+        raise CurationError(
+            f"no video of {state.collection.folder} is kept{again}. `surgvista curate status` says why"
+        )
 
 
 def _curated(

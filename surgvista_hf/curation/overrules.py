@@ -28,6 +28,7 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "non-surgical": ("must", "no", "these seconds are not surgical, and are not shown"),
     "mask": ("may", "must", "cover this box, in pixels of the video, during these seconds or always"),
     "unmask": ("may", "no", "cover nothing of what the detectors found, during these seconds or always"),
+    "none": ("no", "no", "what was decided before about this video no longer counts"),
 }
 
 
@@ -61,9 +62,9 @@ class Overrule:
             raise OverruleError(f"there is no decision {self.decision!r}; {hint}")
         time, box, _ = DECISIONS[self.decision]
         has_time = self.start is not None or self.end is not None
-        for name, needed, given in (("a time", time, has_time), ("a box", box, self.box is not None)):
+        for name, needed, given in (("time", time, has_time), ("box", box, self.box is not None)):
             if (needed == "must" and not given) or (needed == "no" and given):
-                raise OverruleError(f"{self.decision!r} {'needs' if needed == 'must' else 'takes no'} {name}")
+                raise OverruleError(f"{self.decision!r} {'needs a' if needed == 'must' else 'takes no'} {name}")
         for value in (self.start, self.end):
             if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
                 raise OverruleError(f"{value!r} is no second")
@@ -121,7 +122,8 @@ class Overrules:
     def updated(self, other: "Overrules") -> "Overrules":
         """With the decisions of another file, which replace all about the videos that it names."""
         named = {each.video for each in other}
-        return Overrules([*(each for each in self if each.video not in named), *other])
+        new = (each for each in other if each.decision != "none")
+        return Overrules([*(each for each in self if each.video not in named), *new])
 
 
 def read_overrules(path: Path) -> Overrules:

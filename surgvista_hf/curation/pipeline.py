@@ -385,6 +385,7 @@ def run_pipeline(
         CurationError: no such collection.
         InputError: models are missing or do not fit.
     """
+    Collection(folder).check()
     chosen = [stage for stage in STAGES if stage.name != "classify-videos" or options.video_models]
     for stage in chosen:
         _settings(stage, options)  # so that nothing is begun that cannot be finished
@@ -423,8 +424,8 @@ def _run_each(
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
     bar = tqdm(
-        total=round(hours, 2),
-        initial=round(before, 2),
+        total=max(hours, 1e-9),
+        initial=before,
         desc=stage.name,
         unit="h",
         disable=not progress,
@@ -433,7 +434,7 @@ def _run_each(
     with bar:
         at_once = 1 if stage.name == "trim" else num_proc  # no work for a process
         for video, problem in run_over(run_task, tasks, _crashed, num_proc=at_once):
-            bar.update(video.seconds / 3600)
+            bar.update(min(video.seconds / 3600, bar.total - bar.n))
             if problem:
                 bar.write(f"{video.video_id}: {problem}")
 

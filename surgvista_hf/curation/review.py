@@ -64,6 +64,7 @@ const entries = form => {
   if (chosen === "drop") found.push({decision: "drop"});
   for (const text of form.elements.more.value.split("\n")) if (text.trim()) found.push(line(text));
   const note = form.elements.note.value.trim();
+  if (!found.length && form.dataset.decided) found.push({decision: "none"});
   return found.map(entry => ({video: form.dataset.video, ...entry, ...(note && {note})}));
 };
 document.getElementById("save").addEventListener("click", () => {
@@ -74,7 +75,8 @@ document.getElementById("save").addEventListener("click", () => {
     place.textContent = "";
     try { all.push(...entries(form)); } catch (error) { place.textContent = error.message; wrong += 1; }
   }
-  said.textContent = wrong ? wrong + " forms cannot be understood; nothing was saved." : all.length + " decisions saved.";
+  said.textContent = wrong
+    ? "Nothing was saved; decisions that cannot be understood: " + wrong : all.length + " decisions saved.";
   if (wrong) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify(all, null, 1) + "\n"], {type: "application/json"}));
@@ -273,8 +275,10 @@ def _form(entry: _Entry) -> str:
         "" if chosen is None or value is None else f"{value:g}"
         for value in ((chosen.start, chosen.end) if chosen else (None, None))
     )
+    was_decided = "yes" if entry.decided else ""
     return (
-        f'<form data-video="{name}" onsubmit="return false"><fieldset><legend>Decision about {name}</legend>{radios}'
+        f'<form data-video="{name}" data-decided="{was_decided}" onsubmit="return false">'
+        f"<fieldset><legend>Decision about {name}</legend>{radios}"
         f'<label>from second <input type="number" name="start" min="0" step="any" value="{start}"></label>'
         f'<label>to before <input type="number" name="end" min="0" step="any" value="{end}"></label>'
         f'<p><label>further decisions <textarea name="more" rows="2">{_text(more)}</textarea></label></p>'

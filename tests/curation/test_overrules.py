@@ -53,7 +53,7 @@ def test_what_is_written_is_read(tmp_path):
         ([{"video": "b", "decision": "drop", "colour": 1}], "colour"),
         ([{"video": "b", "decision": "drp"}], "did you mean drop"),
         ([{"video": "../b", "decision": "drop"}], "cannot be the id"),
-        ([{"video": "b", "decision": "drop", "start": 1}], "takes no a time"),
+        ([{"video": "b", "decision": "drop", "start": 1}], "takes no time"),
         ([{"video": "b", "decision": "surgical"}], "needs a time"),
         ([{"video": "b", "decision": "mask"}], "needs a box"),
         ([{"video": "b", "decision": "mask", "box": [1, 2, 3]}], "is no box"),

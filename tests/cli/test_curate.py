@@ -109,6 +109,7 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
     folder = shutil.copytree(uninterrupted / "corpus", tmp_path / "corpus")
     for words in (
         ["trim", "--run", "9"],
+        ["hash"],
         ["deduplicate", "--repeat-share", "0.9"],
         ["mask", "--region-model", str(models.region), "--device", "cpu"],
         ["export", "--output", str(tmp_path / "out"), "--source", "colours"],

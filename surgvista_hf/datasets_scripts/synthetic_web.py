@@ -247,7 +247,8 @@ class SyntheticWebVideo:
     def _operation(self) -> SyntheticOperation:
         """Rendered at the size of the part of the frame that it fills; old cameras leave black sides."""
         seed = self.seed if self.operation_seed is None else self.operation_seed
-        width = self.height * 4 // 3 // 2 * 2 if self._random("sides").random() < 0.25 else self.width
+        has_sides = np.random.default_rng([seed, *b"sides"]).random() < 0.25
+        width = self.height * 4 // 3 // 2 * 2 if has_sides else self.width
         return SyntheticOperation(seed, _OPERATION_SECONDS, self.height, min(width, self.width))
 
     @cached_property

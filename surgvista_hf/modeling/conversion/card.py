@@ -68,8 +68,9 @@ For research. Not a medical device; not for decisions about patients.
 
 
 def _pipeline(class_name: str, processor_name: str) -> str | None:
-    if class_name.endswith("Classification"):
-        return "video-classification"
+    for kind in ("Image", "Video"):
+        if class_name.endswith(f"For{kind}Classification"):
+            return f"{kind.lower()}-classification"
     return "image-feature-extraction" if "Image" in processor_name else None
 
 
@@ -80,6 +81,7 @@ def _licence(family: Family) -> str:
 
 
 def _auto_class(class_name: str) -> str:
-    if class_name.endswith("ForVideoClassification"):
-        return "AutoModelForVideoClassification"
+    for kind in ("ForImageClassification", "ForVideoClassification"):
+        if class_name.endswith(kind):
+            return f"AutoModel{kind}"
     return "AutoModelForPreTraining" if class_name.endswith("ForPreTraining") else "AutoModel"

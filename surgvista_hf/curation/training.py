@@ -450,6 +450,7 @@ def _fit(network: Any, pictures: _Pictures, collate: Callable[..., Any], schedul
             remove_unused_columns=False,
             save_strategy="no",
             report_to=[],
+            dataloader_pin_memory=False,
         )
         with torch.random.fork_rng():  # the Trainer seeds it
             Trainer(
@@ -483,7 +484,7 @@ def _prepared(processor: Any, frames: Sequence[np.ndarray]) -> dict[str, Any]:
 def _read(picture: Path) -> np.ndarray:
     try:
         with Image.open(picture) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(f"{picture} is no picture that can be read: {first_line(error)}") from error
 

@@ -111,10 +111,10 @@ class SyntheticWebVideo:
     frames_per_second: float = 10.0
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width) < 64 or self.height % 2 or self.width % 2 or self.frames_per_second <= 0:
+        if min(self.height, self.width) < 96 or self.height % 2 or self.width % 2 or self.frames_per_second <= 0:
             raise InputError(
                 f"a web video of {self.height}×{self.width} pixels at {self.frames_per_second} frames/s cannot be rendered; "
-                "at least 64×64 pixels, even numbers, are needed"
+                "at least 96×96 pixels, even numbers, are needed"
             )
         if self.surgical_seconds < _SHORTEST_PIECE or (self.operation_start or 0) < 0:
             raise InputError(
@@ -160,7 +160,7 @@ class SyntheticWebVideo:
         return {
             "informative": self.informative,
             "duration_seconds": self.duration_seconds,
-            "operation": self._operation.seed,
+            "operation": self.seed if self.operation_seed is None else self.operation_seed,
             "surgical_part": [surgical[0].start, surgical[-1].end] if self.informative else None,
             "segments": [[segment.start, segment.end, segment.kind] for segment in self.segments],
             "kinds": [self.kind(second) for second in seconds],
@@ -247,7 +247,8 @@ class SyntheticWebVideo:
     def _operation(self) -> SyntheticOperation:
         """Rendered at the size of the part of the frame that it fills; old cameras leave black sides."""
         seed = self.seed if self.operation_seed is None else self.operation_seed
-        width = self.height * 4 // 3 // 2 * 2 if self._random("sides").random() < 0.25 else self.width
+        has_sides = np.random.default_rng([seed, *b"sides"]).random() < 0.25
+        width = self.height * 4 // 3 // 2 * 2 if has_sides else self.width
         return SyntheticOperation(seed, _OPERATION_SECONDS, self.height, min(width, self.width))
 
     @cached_property
@@ -353,8 +354,9 @@ class SyntheticWebVideo:
 
         def paint(image: Image.Image, second: float) -> None:
             ImageDraw.Draw(image).rectangle(_inside(box), fill=colour)
-            inner = draw_room(room, second, height - 2 * border, width - 2 * border, scene="people")
-            image.paste(Image.fromarray(inner), (int(box[0]) + border, int(box[1]) + border))
+            inner = Image.fromarray(draw_room(room, second, 2 * height, 2 * width, scene="people"))
+            inner = inner.resize((width - 2 * border, height - 2 * border), Image.Resampling.BILINEAR)
+            image.paste(inner, (int(box[0]) + border, int(box[1]) + border))
 
         return _Overlay(start, end, box, paint)
 

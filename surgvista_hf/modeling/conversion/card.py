@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from huggingface_hub import ModelCardData
 
-from .families import Family
+from .family import Family
 
 
 def model_card(
@@ -25,7 +25,7 @@ def model_card(
     data = ModelCardData(
         license=family.licence,
         library_name="transformers",
-        pipeline_tag="video-classification" if class_name.endswith("Classification") else None,
+        pipeline_tag=_pipeline(class_name, processor_name),
         tags=["surgery", "surgical-video", family.name],
     )
     digests = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in sha256.items())
@@ -42,6 +42,9 @@ Converted to transformers (`{class_name}`) by surgvista_hf. The numbers of the w
 - Paper: {family.paper}
 - Weights from: {family.source}
 - Licence of the weights: {_licence(family)}
+- Input: {family.input}
+- Compared with the original: {family.checked}
+- Not verified: {family.unknown}
 
 | original file | SHA-256 |
 |---|---|
@@ -64,6 +67,13 @@ For research. Not a medical device; not for decisions about patients.
 """
 
 
+def _pipeline(class_name: str, processor_name: str) -> str | None:
+    for kind in ("Image", "Video"):
+        if class_name.endswith(f"For{kind}Classification"):
+            return f"{kind.lower()}-classification"
+    return "image-feature-extraction" if "Image" in processor_name else None
+
+
 def _licence(family: Family) -> str:
     if family.licence == "other":
         return "see the source; it was not stated in a form that could be checked when this converter was written"
@@ -71,6 +81,7 @@ def _licence(family: Family) -> str:
 
 
 def _auto_class(class_name: str) -> str:
-    if class_name.endswith("ForVideoClassification"):
-        return "AutoModelForVideoClassification"
+    for kind in ("ForImageClassification", "ForVideoClassification"):
+        if class_name.endswith(kind):
+            return f"AutoModel{kind}"
     return "AutoModelForPreTraining" if class_name.endswith("ForPreTraining") else "AutoModel"

@@ -1,0 +1,101 @@
+"""Labelled pictures of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..clips.randomness import keyed_generator
+from ..datasets_scripts.synthetic_web import SyntheticWebVideo
+from ..util.files import atomic_folder
+from .seconds import STORYBOARD_FRAMES, collage
+
+INFORMATIVE = ("informative", "uninformative")
+SURGICAL = ("surgical", "non-surgical")
+
+
+def write_storyboards(videos: Iterable[SyntheticWebVideo], output: str | Path) -> Path:
+    """A folder with a folder for each class of `INFORMATIVE`, for `train_classifier`.
+
+    Args:
+        videos: one storyboard each; the number in this order is its name.
+        output: new folder.
+
+    Returns:
+        `output`.
+
+    Raises:
+        OutputError: the output folder is taken.
+    """
+    with atomic_folder(output) as folder:
+        for number, video in enumerate(videos):
+            step = video.duration_seconds / STORYBOARD_FRAMES
+            board = collage(video.frame((place + 0.5) * step) for place in range(STORYBOARD_FRAMES))
+            _write(board, folder / INFORMATIVE[not video.informative] / f"{number}.jpg")
+    return Path(output)
+
+
+def write_frames(
+    videos: Iterable[SyntheticWebVideo], output: str | Path, per_video: int = 12, *, seed: int = 0
+) -> Path:
+    """A folder with a folder for each class of `SURGICAL`, for `train_classifier`.
+
+    Args:
+        videos: what is shown.
+        output: new folder.
+        per_video: frames of each, at random times.
+        seed: of the times.
+
+    Returns:
+        `output`.
+
+    Raises:
+        OutputError: the output folder is taken.
+    """
+    with atomic_folder(output) as folder:
+        for number, video in enumerate(videos):
+            random = keyed_generator(seed, 0, number, "frames")
+            for second in random.uniform(0, video.duration_seconds - 0.1, per_video):
+                kind = SURGICAL[video.kind(second) != "surgical"]
+                _write(video.frame(second), folder / kind / f"{number}-{second:.2f}.jpg")
+    return Path(output)
+
+
+def write_regions(
+    videos: Iterable[SyntheticWebVideo], output: str | Path, per_video: int = 10, *, seed: int = 0
+) -> Path:
+    """A folder with pictures of the operation and `regions.json`, for `train_region_detector`.
+
+    Args:
+        videos: informative ones.
+        output: new folder.
+        per_video: frames of each, at random times of the operation.
+        seed: of the times.
+
+    Returns:
+        The file `regions.json`.
+
+    Raises:
+        OutputError: the output folder is taken.
+    """
+    images, annotations = [], []
+    with atomic_folder(output) as folder:
+        for number, video in enumerate(videos):
+            random = keyed_generator(seed, 0, number, "regions")
+            times = [time for time in np.arange(0, video.duration_seconds, 0.1) if video.kind(time) == "surgical"]
+            for second in random.choice(times, per_video, replace=False):
+                name = f"{number}-{second:.1f}.jpg"
+                _write(video.frame(second), folder / name)
+                for x1, y1, x2, y2 in video.boxes(second).tolist():
+                    annotations.append({"image_id": len(images), "bbox": [x1, y1, x2 - x1, y2 - y1]})
+                images.append({"id": len(images), "file_name": name})
+        content = {"images": images, "annotations": annotations}
+        (folder / "regions.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return Path(output) / "regions.json"
+
+
+def _write(picture: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(picture).save(path, quality=92)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf import VideoReadError
+from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.guarded_video import GuardedVideo, VideoLimits
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -32,6 +33,20 @@ def test_the_frames_are_those_of_the_reader(tmp_path):
         for (second, frame), (expected_second, expected) in zip(video, reader.iterate(1.0), strict=True):
             assert second == expected_second
             assert np.array_equal(frame, expected)
+
+
+def test_a_part_is_read_at_any_rate_and_a_spread_from_the_middles(tmp_path):
+    path = write_numbered_video(tmp_path / "a.mp4", count=100)
+    with GuardedVideo(path, interval_seconds=0.5, start=2, stop=4) as video:
+        assert [(second, read_number(frame)) for second, frame in video] == [(2, 20), (2.5, 25), (3, 30), (3.5, 35)]
+    with GuardedVideo(path, spread=5) as video:
+        assert [read_number(frame) for _, frame in video] == [10, 30, 50, 70, 90]
+
+
+@pytest.mark.parametrize("wanted", [{"interval_seconds": 0}, {"start": -1}, {"spread": 0}])
+def test_wishes_that_make_no_sense_are_refused(wanted, tmp_path):
+    with pytest.raises(InputError, match="give positive numbers"):
+        GuardedVideo(write_numbered_video(tmp_path / "a.mp4", count=10), **wanted)
 
 
 def test_large_frames_are_reduced(tmp_path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet18
+from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from surgvista_hf import convert_checkpoint
@@ -33,7 +34,11 @@ def saved(original, path):
     return path
 
 
-@pytest.mark.parametrize("make", [resnet18, resnet50])
+def small_resnet_of_bottlenecks(num_classes):
+    return ResNet(Bottleneck, [1, 1, 2, 1], num_classes=num_classes)
+
+
+@pytest.mark.parametrize("make", [resnet18, small_resnet_of_bottlenecks])
 def test_logits_are_those_of_torchvision(make, tmp_path):
     original = network(make)
     report = convert_checkpoint(saved(original, tmp_path / "a.pth"), tmp_path / "out", family="lemon-frames")

@@ -9,8 +9,8 @@
 | classes | informative, uninformative | surgical, non-surgical |
 | preprocessing | 384² squeezed, RGB; mean and deviation of their own | the same, other numbers |
 
-The third kind of curation model there, detectors of non-surgical regions, are pickles of ultralytics, whose licence is AGPL-3.0.
-They are not read; train a detector of transformers instead (`surgvista_hf.curation.training`).
+The third kind of curation model there, detectors of non-surgical regions, are pickles of ultralytics (AGPL-3.0). They are not
+read; train a detector of transformers instead (`surgvista_hf.curation.training`).
 """
 
 import re

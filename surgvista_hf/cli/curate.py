@@ -1,7 +1,9 @@
 """`surgvista curate`: from addresses of web videos to a clean frame set, stage by stage."""
 
 import argparse
+import contextlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,14 @@ ACTIONS = {
         "remove videos for good",
         "surgvista curate remove corpus --id=-Ab3dEf6hIj --reason 'asked by the owner'",
     ),
+    "train-classifier": (
+        "train a classifier of storyboards or frames on your labels",
+        "surgvista curate train-classifier labelled_frames --output frames --classes surgical,non-surgical",
+    ),
+    "train-regions": (
+        "train a detector of regions on your labels",
+        "surgvista curate train-regions regions.json --output regions --model PekingU/rtdetr_r18vd --learning-rate 1e-4",
+    ),
     "status": ("say how many videos each stage kept and dropped, and why", "surgvista curate status corpus --json"),
 }
 
@@ -73,7 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        subparser.add_argument("folder", type=Path, help="folder of the collection")
+        if not action.startswith("train"):
+            subparser.add_argument("folder", type=Path, help="folder of the collection")
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
         _ADD.get(action, _add_stage)(subparser)
 
@@ -193,6 +204,27 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="for the record; without names")
 
 
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    is_classifier = parser.prog.endswith("classifier")
+    said = (
+        "folder with a folder of pictures for each class, or CSV with image and label"
+        if is_classifier
+        else "regions in COCO's format (JSON)"
+    )
+    parser.add_argument("examples", type=Path, help=said)
+    parser.add_argument("--output", type=Path, required=True, help="new folder for the model")
+    if is_classifier:
+        parser.add_argument("--classes", help="names in order, with commas between (default: sorted)")
+    parser.add_argument("--model", help="checkpoint to start from (default: a small one from nothing)")
+    parser.add_argument("--validation", type=Path, help="examples of other videos, to measure the result")
+    parser.add_argument("--epochs", type=float, default=10 if is_classifier else 30, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32 if is_classifier else 16, help="(default: %(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=float, default=2e-3, help="1e-4 for checkpoints (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """There are no further arguments."""
 
@@ -203,6 +235,8 @@ _ADD = {
     "review": _add_review,
     "remove": _add_remove,
     "status": _add_nothing,
+    "train-classifier": _add_training,
+    "train-regions": _add_training,
 }
 
 
@@ -328,6 +362,20 @@ def _status(arguments: argparse.Namespace) -> None:
     _print(summarise(Collection(arguments.folder)), arguments.json)
 
 
+def _train(arguments: argparse.Namespace) -> None:
+    from ..curation.training import Schedule, train_classifier, train_region_detector
+
+    schedule = Schedule(arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.seed)
+    given: dict[str, Any] = {"model": arguments.model, "validation": arguments.validation, "schedule": schedule}
+    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
+        if arguments.action == "train-classifier":
+            classes = arguments.classes.split(",") if arguments.classes else None
+            report = train_classifier(arguments.examples, arguments.output, classes=classes, **given)
+        else:
+            report = train_region_detector(arguments.examples, arguments.output, **given)
+    print(json.dumps(report) if arguments.json else f"{arguments.output}: {json.dumps(report, indent=1)}")
+
+
 def _print(reports: "list[StageReport]", as_json: bool, exported: dict[str, Any] | None = None) -> None:
     from ..curation.reports import table
 
@@ -352,4 +400,6 @@ _RUN = {
     "review": _review,
     "remove": _remove,
     "status": _status,
+    "train-classifier": _train,
+    "train-regions": _train,
 }

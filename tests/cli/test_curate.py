@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from surgvista_hf import load_frame_set
 from surgvista_hf.cli.curate import ACTIONS
 from surgvista_hf.cli.main import main
 from surgvista_hf.curation.manifest import Collection
 
-from ..curation.colour_web import Models, Server, address_list, save_models, serve, write_site
+from ..curation.colour_web import ColourVideo, Models, Server, address_list, save_models, serve, write_site
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -120,6 +121,26 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
         json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "-first_logo" in (folder / "review.html").read_text()
     assert Collection(folder).find("-first_logo").status == "removed"
+
+
+def test_classifiers_and_detectors_are_trained_from_labels(tmp_path, capsys):
+    frames = {"surgical": ColourVideo(1).frame(8.0), "non-surgical": ColourVideo(1).frame(0.0)}
+    for name, frame in frames.items():
+        (tmp_path / "frames" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(frame).save(tmp_path / "frames" / name / f"{number}.png")
+    words = ["train-classifier", str(tmp_path / "frames"), "--classes", "surgical,non-surgical", "--epochs", "1"]
+    assert main(["curate", *words, "--output", str(tmp_path / "classifier"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == {"surgical": 4, "non-surgical": 4}
+    regions = {
+        "images": [{"id": number, "file_name": f"frames/surgical/{number}.png"} for number in range(4)],
+        "annotations": [{"image_id": number, "bbox": [8, 8, 24, 16]} for number in range(4)],
+    }
+    (tmp_path / "regions.json").write_text(json.dumps(regions))
+    words = ["train-regions", str(tmp_path / "regions.json"), "--epochs", "1", "--output", str(tmp_path / "regions")]
+    assert main(["curate", *words]) == 0
+    assert (tmp_path / "classifier" / "model.safetensors").is_file()
+    assert (tmp_path / "regions" / "model.safetensors").is_file()
 
 
 def test_a_dry_run_asks_nothing_of_any_site(tmp_path, capsys):

@@ -6,19 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pytest
 
+from surgvista_hf.datasets_scripts.builder import RawVideo
 from surgvista_hf.datasets_scripts.executors import run_over
 from surgvista_hf.datasets_scripts.facts import DatasetError, MissingFilesError
 from surgvista_hf.datasets_scripts.frame_set import load_frame_set
 from surgvista_hf.datasets_scripts.media import PreparationOptions
-from surgvista_hf.datasets_scripts.prepare import PreparationError, prepare_frame_set
+from surgvista_hf.datasets_scripts.prepare import (
+    PreparationError,
+    PreparationReport,
+    prepare_frame_set,
+    prepare_videos,
+)
+from surgvista_hf.datasets_scripts.registry import get_builder
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util.files import OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS, RATE, write_frames, write_video
+from tests.videos import write_numbered_video
 
 SMALL = {"videos": "6", "seconds": "14", "height": "64", "width": "80"}
 
@@ -310,3 +319,23 @@ def test_a_ray_cluster_of_two_nodes_makes_the_same_bytes(whole, tmp_path):
         ray.shutdown()
         cluster.shutdown()
     assert contents(tmp_path / "out") == whole
+
+
+def test_a_frame_set_of_only_these_forgets_what_is_gone_or_of_another_version(tmp_path):
+    own, output = tmp_path / "own", tmp_path / "out"
+    own.mkdir()
+    for name in ("a", "b", "c"):
+        write_numbered_video(own / f"{name}.mp4", count=20)
+    builder = get_builder("folder")
+    found = [replace(video, version="1") for video in builder.configured(own, {}).find(own)]
+
+    def prepare(videos: list[RawVideo]) -> PreparationReport:
+        return prepare_videos(builder, videos, output, PreparationOptions(), only_these=True)
+
+    assert prepare(found).resumed == 0
+    assert prepare(found).resumed == 3
+    report = prepare([found[0], replace(found[1], version="2")])
+    assert [video.video_id for video in report.videos] == ["a", "b"]
+    assert report.resumed == 1
+    assert {file.stem for file in (output / "videos").iterdir()} == {"a", "b"}
+    assert set(load_frame_set("folder", output, "all")["video_id"]) == {"a", "b"}

@@ -78,7 +78,8 @@ def make_videos(folder: Path, count: int, seconds: float, repeats: int) -> None:
             continue
         part = folder / f".part-{number}.mp4"
         video = SyntheticWebVideo(number, surgical_seconds=seconds, height=HEIGHT, width=WIDTH, frames_per_second=RATE)
-        write_web_video(video, part)
+        if not part.exists():
+            write_web_video(video, part)
         with av.open(str(path), "w") as target:
             stream = None
             for repeat in range(repeats):
@@ -118,9 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, default=Path(".cache/curation_speed"), help="folder for what is measured")
-    parser.add_argument("--videos", type=int, default=2)
+    parser.add_argument("--videos", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of an operation, before it is repeated")
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=6, help="of each rendered part in its video")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     logging.set_verbosity_error()

@@ -23,6 +23,7 @@ VERBS = {
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video, or of all videos in a folder",
+    "deidentify": "write videos without people, sound, metadata and names",
     "explain": "show where a model looked, and what looks alike to it",
     "export": "write a model as a graph: ONNX or torch.export",
     "space": "show predictions on a web page",

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTImageProcessor, ViTModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ...util.files import atomic_folder, check_free
-from ..configuration_surgvista import SurgVistaConfig
 from ..errors_surgvista import InputError
-from ..modeling_surgvista import sincos_3d_table
 from ..remote_code import add_remote_code
-from ..video_processing_surgvista import SurgVistaVideoProcessor
 from .card import model_card
-from .families import FAMILIES, Blueprint, Family
-from .mapping import Mapped, map_tensors, unmap_tensors
+from .families import FAMILIES
+from .family import Blueprint, Family
+from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
 
 __all__ = ["FAMILIES", "CheckpointError", "ConversionReport", "convert_checkpoint", "restore_checkpoint"]
@@ -67,6 +65,7 @@ def convert_checkpoint(
     *,
     family: str,
     config: Mapping[str, Any] | PreTrainedConfig | None = None,
+    part: str | None = None,
     include_code: bool = False,
 ) -> ConversionReport:
     """Converts an original checkpoint to a folder that `from_pretrained` loads.
@@ -79,6 +78,7 @@ def convert_checkpoint(
         family: one of `FAMILIES`.
         config: what cannot be read from the tensors, by names of the configuration: heads of an unusual width, frame size,
             frame count, labels. The published base configuration otherwise.
+        part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
 
     Returns:
@@ -95,7 +95,7 @@ def convert_checkpoint(
     """
     layout = _family(family)
     check_free(output_dir)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
     blueprint = layout.plan(checkpoint.tensors, _said(config))
     mapped = map_tensors(blueprint.targets, blueprint.naming, blueprint.tensors, blueprint.may_be_absent)
     report = ConversionReport(
@@ -139,8 +139,8 @@ def _write(
     report: ConversionReport,
     include_code: bool,
 ) -> None:
-    model = _build(blueprint, mapped.tensors)
-    processor = _processor(blueprint.config)
+    blueprint.config.converted_from = family.name
+    model, processor = _build(blueprint, mapped.tensors), blueprint.processor
     with atomic_folder(report.output_dir) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -153,7 +153,6 @@ def _write(
 def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
     """The model with these tensors, in the checkpoint's precision."""
     dtype = next(iter(tensors.values())).dtype
-    options = {"add_pooling_layer": False} if blueprint.model_class is ViTModel else {}
     model_class: Any = blueprint.model_class
     model, info = model_class.from_pretrained(
         None,
@@ -161,28 +160,11 @@ def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrai
         state_dict=dict(tensors),
         dtype=dtype,
         output_loading_info=True,
-        **options,
+        **blueprint.options,
     )
     if set(info["missing_keys"]) != set(blueprint.targets) - set(tensors) or info["unexpected_keys"]:
         raise CheckpointError(f"transformers did not load the converted tensors as expected: {info}")
     return cast(PreTrainedModel, model)
-
-
-def _processor(config: PreTrainedConfig) -> Any:
-    if isinstance(config, SurgVistaConfig):
-        height, width = config.frame_size
-        return SurgVistaVideoProcessor(
-            size={"height": height, "width": width},
-            num_frames=config.num_frames,
-            image_mean=list(config.image_mean),
-            image_std=list(config.image_std),
-        )
-    side, imagenet = cast(int, config.image_size), SurgVistaConfig()
-    return ViTImageProcessor(
-        size={"height": side, "width": side},
-        image_mean=list(imagenet.image_mean),
-        image_std=list(imagenet.image_std),
-    )
 
 
 def restore_checkpoint(folder: str | Path, *, family: str) -> dict[str, torch.Tensor]:
@@ -203,28 +185,9 @@ def restore_checkpoint(folder: str | Path, *, family: str) -> dict[str, torch.Te
     Example:
         >>> torch.save({"model": restore_checkpoint("surgvista-base", family="surgvista")}, "a.pth")  # doctest: +SKIP
     """
-    layout = _family(family)
+    ways_back = _family(family).restore
     tensors = read_checkpoint(folder).tensors
     config = AutoConfig.from_pretrained(folder)
-    if config.model_type != layout.model_type:
+    if config.model_type not in ways_back:
         raise CheckpointError(f"{folder} holds a {config.model_type} model, which is not of the family {family}")
-    naming = layout.naming(config)
-    if isinstance(config, ViTConfig):
-        original = unmap_tensors(tensors, naming)
-        return {**original, "pos_embed": original["pos_embed"][:, 1:].clone()}
-    patch = (config.patch_size, config.patch_size)
-    tubelet = (config.num_channels, config.tubelet_size) if config.tubelet_size > 1 else (config.num_channels,)
-    original = unmap_tensors(tensors, naming, (*tubelet, *patch))
-    if "mask_token_vid" in original:
-        original |= _stored_tables(config)
-    return original
-
-
-def _stored_tables(config: SurgVistaConfig) -> dict[str, torch.Tensor]:
-    grid = config.token_grid(config.num_frames, *config.frame_size)
-    widths = {
-        "pos_embed": config.hidden_size,
-        "pos_embed_vid": config.video_decoder_hidden_size,
-        "pos_embed_img": config.image_decoder_hidden_size,
-    }
-    return {name: sincos_3d_table(grid, width)[None] for name, width in widths.items()}
+    return ways_back[config.model_type](tensors, config)

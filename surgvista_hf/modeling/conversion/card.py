@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from huggingface_hub import ModelCardData
 
-from .families import Family
+from .family import Family
 
 
 def model_card(

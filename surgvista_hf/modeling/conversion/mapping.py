@@ -19,11 +19,14 @@ class Source:
 
     Args:
         key: its name.
-        part: 0, 1 or 2, the third that is wanted of a fused query-key-value tensor; `None` for the whole.
+        part: number of the part that is wanted of a fused tensor, such as 0, 1 or 2 of query, key and value; `None` for the
+            whole.
+        of: parts of a fused tensor.
     """
 
     key: str
     part: int | None = None
+    of: int = 3
 
 
 Naming = Callable[[str], Source]
@@ -75,24 +78,6 @@ def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
         return Source(prefix + name)
 
     return source
-
-
-def endossl_naming(target: str) -> Source:
-    """Names of the EndoSSL image teacher for those that transformers stores of a `ViTModel`."""
-    name = target.removeprefix("embeddings.").replace("encoder.layer.", "blocks.")
-    for pattern, replacement in (
-        (r"^position_embeddings$", "pos_embed"),
-        (r"^patch_embeddings\.projection\.", "patch_embed.proj."),
-        (r"^layernorm\.", "norm."),
-        (r"\.attention\.attention\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),
-        (r"\.attention\.output\.dense\.", ".attn.proj."),
-        (r"\.intermediate\.dense\.", ".mlp.fc1."),
-        (r"\.output\.dense\.", ".mlp.fc2."),
-        (r"\.layernorm_before\.", ".norm1."),
-        (r"\.layernorm_after\.", ".norm2."),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return Source(name)
 
 
 @dataclass(frozen=True)
@@ -155,14 +140,19 @@ def map_tensors(
 def _fit(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> torch.Tensor | None:
     """The tensor in the shape that the model wants, or None if it cannot have it."""
     if source.part is not None:
-        if tensor.shape[0] != 3 * shape[0]:
+        if tensor.shape[0] != source.of * shape[0]:
             return None
-        tensor = tensor.chunk(3)[source.part]
+        tensor = tensor.chunk(source.of)[source.part]
     elif target.endswith(_PATCH_WEIGHT) and len(shape) == 2:
         tensor = inflate(tensor, shape[1]).flatten(1)
-    if tensor.shape != shape:
+    if _without_ones(tensor.shape) != _without_ones(shape):
         return None
-    return tensor.clone(memory_format=torch.contiguous_format)
+    return tensor.reshape(shape).clone(memory_format=torch.contiguous_format)
+
+
+def _without_ones(shape: torch.Size) -> list[int]:
+    """Axes that count: a scale of a channel is (C) here and (C, 1, 1) there, a linear layer a point-wise convolution."""
+    return [length for length in shape if length != 1]
 
 
 def inflate(weight: torch.Tensor, width: int) -> torch.Tensor:

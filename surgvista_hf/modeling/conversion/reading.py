@@ -5,7 +5,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ...util.words import first_line
 from ..errors_surgvista import SurgVistaError
 
-_CONTAINERS = ("model", "module", "state_dict")
+CONTAINERS = ("model", "module", "state_dict")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -39,14 +39,19 @@ class Checkpoint:
     sha256: dict[str, str]
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, containers: Sequence[str] = CONTAINERS, beside: Sequence[str] = (), part: str | None = None
+) -> Checkpoint:
     """Reads `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
 
-    Training checkpoints are dictionaries that hold the weights under `model`, `module` or `state_dict`, beside an
-    optimiser and an `argparse.Namespace`; a flat dictionary of tensors is one too.
+    Training checkpoints are dictionaries that hold the weights under `model`, `module`, `state_dict` or a name of the
+    family's, beside an optimiser and an `argparse.Namespace`; a flat dictionary of tensors is one too.
 
     Args:
         path: file or folder.
+        containers: keys that the weights may lie under, the first that is there counts.
+        beside: further keys, whose tensors are read too, with the key and a dot before their names.
+        part: key that they must lie under, whatever the containers are.
 
     Returns:
         The checkpoint.
@@ -57,7 +62,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     files = _checkpoint_files(Path(path))
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
-        tensors.update(_state_dict(_load(file), file))
+        tensors.update(_state_dict(_load(file), file, containers, beside, part))
     return Checkpoint(tensors, {file.name: _sha256(file) for file in files})
 
 
@@ -105,16 +110,29 @@ def _load(file: Path) -> Any:
         ) from error
 
 
-def _state_dict(content: Any, file: Path) -> dict[str, torch.Tensor]:
+def _state_dict(
+    content: Any, file: Path, containers: Sequence[str], beside: Sequence[str], part: str | None
+) -> dict[str, torch.Tensor]:
     if isinstance(content, Mapping):
-        for name in _CONTAINERS:
-            if isinstance(content.get(name), Mapping):
-                content = content[name]
-                break
-        tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+        keys = [name for name, value in content.items() if isinstance(value, Mapping)]
+        if part is not None and part not in keys:
+            raise CheckpointError(f"{file} has no part {part!r}; its parts are {', '.join(map(str, keys)) or 'none'}")
+        inner = next((content[name] for name in ([part] if part else containers) if name in keys), content)
+        tensors = _tensors(inner)
         if tensors:
-            return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(_CONTAINERS)}")
+            for name in beside:
+                if inner is not content and name in keys:
+                    tensors |= {f"{name}.{key}": tensor for key, tensor in _tensors(content[name]).items()}
+            return tensors
+    raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(containers)}")
+
+
+def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 def _sha256(file: Path) -> str:

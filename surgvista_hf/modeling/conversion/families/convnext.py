@@ -1,0 +1,218 @@
+"""SurgFM, now LemonFM, which becomes transformers' `ConvNextModel`; and the layouts in which ConvNeXt weights come.
+
+| | |
+|---|---|
+| paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 |
+| weights | visurg/LemonFM on the Hub, `lemonfm.pth` |
+| licence | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
+| key layout | torchvision's `convnext_large` under `teacher`, after `backbone.`; beside it `student`, an optimiser and a Namespace |
+| preprocessing | 224² squeezed, RGB, ImageNet's mean and deviation |
+| feature | `pooler_output`, 1536 numbers: normalised mean over places |
+
+timm's and the authors' own layout of ConvNeXt are read too.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
+
+from ..family import (
+    Blueprint,
+    CheckpointError,
+    Family,
+    HubFile,
+    Tensors,
+    image_processor,
+    make_config,
+    num_blocks,
+    parameter_shapes,
+    prefix_of,
+    shape_of,
+)
+from ..mapping import Naming, Source, unmap_tensors
+from ..reading import CONTAINERS
+
+_EPSILON = 1e-6  # of every norm; transformers' default differs
+
+
+@dataclass(frozen=True)
+class ConvNextLayout:
+    """Names of a program's ConvNeXt. `{s}` is a stage from 0 on, `{even}` and `{odd}` are 2s and 2s + 1.
+
+    Args:
+        patches, patch_norm: first convolution and its norm.
+        downsampling: what stands before 0, the norm, and 1, the convolution, ahead of a stage.
+        blocks: what stands before the number of a block.
+        parts: name in a block of transformers -> name here.
+        norm: of the pooled features.
+    """
+
+    patches: str
+    patch_norm: str
+    downsampling: str
+    blocks: str
+    parts: Mapping[str, str]
+    norm: str
+
+    def name(self, template: str, stage: int | str) -> str:
+        return template.format(s=int(stage), even=2 * int(stage), odd=2 * int(stage) + 1)
+
+    def source(self, target: str) -> str:
+        """The name of a parameter of `ConvNextModel` or `ConvNextV2Model` here."""
+        if match := re.fullmatch(r"encoder\.stages\.(\d+)\.downsampling_layer\.(\d\..+)", target):
+            return self.name(self.downsampling, match[1]) + match[2]
+        if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", target):
+            part = next((theirs + match[3].removeprefix(ours) for ours, theirs in self._parts(match[3])), match[3])
+            return f"{self.name(self.blocks, match[1])}{match[2]}.{part}"
+        for ours, theirs in (
+            ("embeddings.patch_embeddings.", self.patches),
+            ("embeddings.layernorm.", self.patch_norm),
+            ("layernorm.", self.norm),
+        ):
+            if target.startswith(ours):
+                return theirs + target.removeprefix(ours)
+        return target
+
+    def _parts(self, part: str) -> list[tuple[str, str]]:
+        return [(ours, theirs) for ours, theirs in self.parts.items() if part.startswith(ours)]
+
+
+LAYOUTS = (
+    ConvNextLayout(  # torchvision
+        "features.0.0.",
+        "features.0.1.",
+        "features.{even}.",
+        "features.{odd}.",
+        {
+            "dwconv": "block.0",
+            "layernorm": "block.2",
+            "pwconv1": "block.3",
+            "pwconv2": "block.5",
+            "layer_scale_parameter": "layer_scale",
+        },
+        "classifier.0.",
+    ),
+    ConvNextLayout(  # timm
+        "stem.0.",
+        "stem.1.",
+        "stages.{s}.downsample.",
+        "stages.{s}.blocks.",
+        {
+            "dwconv": "conv_dw",
+            "layernorm": "norm",
+            "pwconv1": "mlp.fc1",
+            "pwconv2": "mlp.fc2",
+            "grn": "mlp.grn",
+            "layer_scale_parameter": "gamma",
+        },
+        "head.norm.",
+    ),
+    ConvNextLayout(  # the authors
+        "downsample_layers.0.0.",
+        "downsample_layers.0.1.",
+        "downsample_layers.{s}.",
+        "stages.{s}.",
+        {
+            "layernorm": "norm",
+            "grn.weight": "grn.gamma",
+            "grn.bias": "grn.beta",
+            "layer_scale_parameter": "gamma",
+        },
+        "norm.",
+    ),
+)
+
+
+def plan_convnext(
+    model_class: type[PreTrainedModel],
+    tensors: Tensors,
+    said: Mapping[str, Any],
+    ignored: tuple[tuple[str, str], ...] = (),
+) -> Blueprint:
+    """A ConvNeXt or ConvNeXt V2 in any of the layouts, after any prefix."""
+    layout, prefix = _layout(tensors)
+    patches = shape_of(tensors, f"{prefix}{layout.patches}weight")
+    depths = [_depth(layout, tensors, prefix, stage) for stage in range(4)]
+    depths = depths[: depths.index(0)] if 0 in depths else depths
+    widths = [patches[0]]
+    for stage in range(1, len(depths)):
+        widths.append(shape_of(tensors, f"{prefix}{layout.name(layout.downsampling, stage)}1.weight")[0])
+    found = {
+        "num_channels": patches[1],
+        "patch_size": patches[-1],
+        "num_stages": len(depths),
+        "hidden_sizes": widths,
+        "depths": depths,
+    }
+    config = make_config(model_class.config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **said}, ())
+    return Blueprint(
+        model_class,
+        config,
+        tensors,
+        parameter_shapes(model_class, config),
+        convnext_naming(layout, prefix),
+        image_processor(config.image_size),
+        ignored=ignored,
+    )
+
+
+def _layout(tensors: Tensors) -> tuple[ConvNextLayout, str]:
+    for layout in LAYOUTS:
+        try:
+            return layout, prefix_of(tensors, f"{layout.patches}weight")
+        except CheckpointError:
+            continue
+    raise CheckpointError("the checkpoint has no ConvNeXt in the layout of torchvision, timm or its authors")
+
+
+def _depth(layout: ConvNextLayout, tensors: Tensors, prefix: str, stage: int) -> int:
+    return num_blocks(tensors, prefix + layout.name(layout.blocks, stage))
+
+
+def convnext_naming(layout: ConvNextLayout, prefix: str) -> Naming:
+    """Where the tensors of a model lie in a checkpoint of this layout."""
+    return lambda target: Source(prefix + layout.source(target))
+
+
+def _plan_lemonfm(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    heads = (
+        (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
+        (r"(.*\.)?(classifier\.2|head\.fc|head)\.", "a classifier; it is no part of the encoder"),
+    )
+    return plan_convnext(ConvNextModel, tensors, said, heads)
+
+
+def _restore(tensors: Tensors, config: ConvNextConfig) -> dict[str, torch.Tensor]:
+    """Torchvision's layout as the release has it, under `backbone.`."""
+    original = unmap_tensors(tensors, convnext_naming(LAYOUTS[0], "backbone."))
+    return {
+        name: tensor[:, None, None] if name.endswith("layer_scale") else tensor for name, tensor in original.items()
+    }
+
+
+FAMILIES = (
+    Family(
+        "lemonfm",
+        "LemonFM (first released as SurgFM)",
+        "LEMON: A Large Endoscopic MONocular Dataset and Foundation Model for Perception in Surgical Settings (first "
+        "Surg-3M), CVPR 2026, arXiv 2503.19740",
+        "huggingface.co/visurg/LemonFM",
+        "apache-2.0",
+        _plan_lemonfm,
+        {ConvNextConfig.model_type: _restore},
+        input="224×224",
+        becomes="ConvNextModel",
+        checked="features of torchvision's and timm's ConvNeXt on a tiny model; all key names of the large one",
+        hub=HubFile("visurg/LemonFM", "lemonfm.pth"),
+        containers=("teacher", *CONTAINERS),
+        image_teacher=True,
+        usage="A picture's feature is `pooler_output`, 1536 numbers for the released size:\n\n"
+        "```python\n"
+        "features = model(**processor(images, return_tensors=\"pt\")).pooler_output\n"
+        "```\n",
+    ),
+)

@@ -1,0 +1,54 @@
+"""Image transformers of timm as classifiers over frames, as in SurgVISTA's comparison.
+
+| | `mae` | `dino` | `supervised` |
+|---|---|---|---|
+| paper | CVPR 2022, arXiv 2111.06377 | ICCV 2021, arXiv 2104.14294 | TMLR 2022, arXiv 2106.10270 |
+| weights | timm/vit_base_patch16_224.mae | timm/vit_base_patch16_224.dino | timm/vit_base_patch16_224.augreg_in1k |
+| licence | CC BY-NC 4.0 | Apache-2.0 | Apache-2.0 |
+| key layout | timm's: `blocks.<i>.attn.qkv` with bias, `cls_token`, learned `pos_embed`, `norm`, `head` | the same | the same |
+| preprocessing | 8 frames of 224², ImageNet's mean and deviation | the same | the same |
+| becomes | classifier with tubelet 1, 1-D positions over time and space, without class token | the same | the same |
+"""
+
+from functools import partial
+
+from ...configuration_surgvista import SurgVistaConfig
+from ..family import Family
+from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
+
+_plan = partial(
+    plan_classifier, positions="sincos_1d", tubelet=1, defaults={"num_frames": 8}, ignored=PRETRAINING_PARTS
+)
+_image_family = partial(
+    Family,
+    plan=_plan,
+    restore={SurgVistaConfig.model_type: restore},
+    input="8 frames of 224×224",
+    becomes="SurgVistaForVideoClassification",
+    checked="logits of the original program on a tiny model",
+)
+
+FAMILIES = (
+    _image_family(
+        "mae",
+        "MAE image ViT (timm's vit_base_patch16_224.mae)",
+        "Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377",
+        "huggingface.co/timm/vit_base_patch16_224.mae",
+        "cc-by-nc-4.0",
+    ),
+    _image_family(
+        "dino",
+        "DINO image ViT (timm's vit_base_patch16_224.dino)",
+        "Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021, arXiv 2104.14294",
+        "huggingface.co/timm/vit_base_patch16_224.dino",
+        "apache-2.0",
+    ),
+    _image_family(
+        "supervised",
+        "supervised image ViT (timm's vit_base_patch16_224.augreg_in1k)",
+        "How to train your ViT? Data, Augmentation, and Regularization in Vision Transformers, TMLR 2022, "
+        "arXiv 2106.10270",
+        "huggingface.co/timm/vit_base_patch16_224.augreg_in1k",
+        "apache-2.0",
+    ),
+)

@@ -1,0 +1,143 @@
+"""SurgRec-MAE, which becomes transformers' `VideoMAE*`. (SurgRec-JEPA is in `vjepa.py`.)
+
+| | |
+|---|---|
+| paper | Scaling Video Pretraining for Surgical Foundation Models, arXiv 2603.29966 |
+| weights | SichengLu/SurgRec on the Hub, `surgrec_mae.pth` |
+| licence | CC BY-NC 4.0 |
+| key layout | VideoMAE's, under `model`: `encoder.blocks.<i>`, `encoder_to_decoder`, `mask_token`, `decoder.*`; no stored positions |
+| preprocessing | 16 frames of 224², every 4th, ImageNet's mean and deviation |
+| becomes | with decoder `VideoMAEForPreTraining`, with head `VideoMAEForVideoClassification`, else `VideoMAEModel` |
+
+The classifier's `fc_norm` has epsilon 1e-5 in transformers and 1e-6 in the original: logits differ in the sixth decimal.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEModel,
+)
+
+from ..family import (
+    Blueprint,
+    Family,
+    HubFile,
+    Tensors,
+    clip_processor,
+    encoder_sizes,
+    make_config,
+    num_blocks,
+    parameter_shapes,
+    prefix_of,
+    refuse_class_token,
+    shape_of,
+    tubelet_of,
+)
+from ..mapping import Naming, Source, unmap_tensors
+
+_FRAME_STRIDE = 4
+_FUSED = {"query": 0, "key": 1, "value": 2}
+
+
+def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    refuse_class_token(tensors)
+    prefix = prefix_of(tensors, "patch_embed.proj.weight")
+    heads: tuple[str, ...] = ("",)
+    sizes = encoder_sizes(tensors, prefix)
+    found = {
+        **{name: sizes[name] for name in ("hidden_size", "num_channels", "patch_size", "num_hidden_layers")},
+        "intermediate_size": round(sizes["mlp_ratio"] * sizes["hidden_size"]),
+        "tubelet_size": tubelet_of(tensors, prefix),
+        "use_mean_pooling": "head.weight" in tensors,
+    }
+    model_class: type[PreTrainedModel] = VideoMAEModel
+    if "encoder_to_decoder.weight" in tensors:
+        model_class, heads = VideoMAEForPreTraining, ("", "decoder_")
+        found |= _decoder_sizes(tensors)
+    elif "head.weight" in tensors:
+        model_class = VideoMAEForVideoClassification
+        found["num_labels"] = shape_of(tensors, "head.weight")[0]
+    config = make_config(VideoMAEConfig, found, {"layer_norm_eps": 1e-6, **said}, heads)
+    side = int(config.image_size)
+    return Blueprint(
+        model_class,
+        config,
+        tensors,
+        _stored_shapes(model_class, config),
+        _naming(prefix),
+        clip_processor(side, side, config.num_frames, frame_stride=_FRAME_STRIDE),
+        ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
+    )
+
+
+def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
+    width = shape_of(tensors, "encoder_to_decoder.weight")[0]
+    return {
+        "decoder_hidden_size": width,
+        "decoder_num_hidden_layers": num_blocks(tensors, "decoder.blocks."),
+        "decoder_intermediate_size": shape_of(tensors, "decoder.blocks.0.mlp.fc1.weight")[0],
+    }
+
+
+def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -> dict[str, torch.Size]:
+    """Names that transformers stores; in memory the biases of the attention belong to its layers."""
+    return {
+        re.sub(r"\.(q)uery\.bias$|\.(v)alue\.bias$", lambda match: f".{match[1] or match[2]}_bias", name): shape
+        for name, shape in parameter_shapes(model_class, config).items()
+    }
+
+
+def _naming(prefix: str) -> Naming:
+    """VideoMAE's names; only the encoder carries the prefix."""
+
+    def source(target: str) -> Source:
+        name = re.sub(r"^decoder\.decoder_layers\.", "decoder.blocks.", target)
+        if not name.startswith(("decoder.", "encoder_to_decoder.", "mask_token", "fc_norm.", "classifier.")):
+            name = prefix + re.sub(r"^encoder\.layer\.", "blocks.", name.removeprefix("videomae."))
+        for pattern, replacement in (
+            (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"\.attention\.attention\.", ".attn."),
+            (r"\.attention\.output\.dense\.", ".attn.proj."),
+            (r"\.intermediate\.dense\.", ".mlp.fc1."),
+            (r"\.output\.dense\.", ".mlp.fc2."),
+            (r"\.layernorm_before\.", ".norm1."),
+            (r"\.layernorm_after\.", ".norm2."),
+            (r"(^|\.)layernorm\.", r"\1norm."),
+            (r"^classifier\.", "head."),
+        ):
+            name = re.sub(pattern, replacement, name)
+        if match := re.fullmatch(r"(.+\.attn\.)(query|key|value)\.weight", name):
+            return Source(f"{match[1]}qkv.weight", _FUSED[match[2]])
+        return Source(name)
+
+    return source
+
+
+def _restore(tensors: Tensors, config: VideoMAEConfig) -> dict[str, torch.Tensor]:
+    """Pre-training checkpoints have the encoder under `encoder.`, fine-tuned ones at the top."""
+    fine_tuned = any(name.startswith("classifier.") for name in tensors)
+    return unmap_tensors(tensors, _naming("" if fine_tuned else "encoder."))
+
+
+FAMILIES = (
+    Family(
+        "surgrec-mae",
+        "SurgRec-MAE",
+        "Scaling Video Pretraining for Surgical Foundation Models (SurgRec), arXiv 2603.29966",
+        "huggingface.co/SichengLu/SurgRec",
+        "cc-by-nc-4.0",
+        _plan,
+        {VideoMAEConfig.model_type: _restore},
+        input="16 frames of 224×224, every 4th",
+        becomes="VideoMAEForPreTraining, VideoMAEForVideoClassification or VideoMAEModel",
+        checked="tokens, reconstructions and logits of VideoMAE's formulas, written out, on a tiny model",
+        hub=HubFile("SichengLu/SurgRec", "surgrec_mae.pth"),
+    ),
+)

@@ -1,0 +1,200 @@
+"""EndoSSL and EndoViT: image transformers that become transformers' `ViTModel`.
+
+| | EndoSSL, SurgVISTA's image teacher | EndoViT |
+|---|---|---|
+| paper | MICCAI 2023, arXiv 2308.12394 | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
+| weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
+| licence | look it up | Apache-2.0 (its page on the Hub) |
+| key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only | MAE's: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*`; under `model` |
+| preprocessing | 224², ImageNet's mean and deviation | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) |
+| feature | patch tokens before the final norm | mean of the patch tokens, without the class token |
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import ViTConfig, ViTModel
+
+from ..family import (
+    Blueprint,
+    Family,
+    HubFile,
+    Tensors,
+    encoder_sizes,
+    image_processor,
+    make_config,
+    shape_of,
+    square_side,
+)
+from ..mapping import Naming, Source, unmap_tensors
+
+_ENDOVIT_MEAN, _ENDOVIT_STD = (0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093)
+_NO_POOLER = {"add_pooling_layer": False}
+
+
+def _vit_naming(target: str, fused: bool) -> Source:
+    """Names of timm for those that transformers stores of a `ViTModel`."""
+    name = target.removeprefix("embeddings.").replace("encoder.layer.", "blocks.")
+    for pattern, replacement in (
+        (r"^position_embeddings$", "pos_embed"),
+        (r"^patch_embeddings\.projection\.", "patch_embed.proj."),
+        (r"^layernorm\.", "norm."),
+        (r"\.attention\.attention\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),
+        (r"\.attention\.output\.dense\.", ".attn.proj."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+        (r"\.layernorm_before\.", ".norm1."),
+        (r"\.layernorm_after\.", ".norm2."),
+    ):
+        name = re.sub(pattern, replacement, name)
+    if fused and (match := re.fullmatch(r"(.+\.attn\.)([qkv])\.(weight|bias)", name)):
+        return Source(f"{match[1]}qkv.{match[3]}", "qkv".index(match[2]))
+    return Source(name)
+
+
+_endossl_naming: Naming = partial(_vit_naming, fused=False)
+_endovit_naming: Naming = partial(_vit_naming, fused=True)
+
+
+def _sizes(tensors: Tensors, num_patches: int) -> dict[str, Any]:
+    sizes = encoder_sizes(tensors, "")
+    return {
+        "hidden_size": sizes["hidden_size"],
+        "num_hidden_layers": sizes["num_hidden_layers"],
+        "intermediate_size": round(sizes["mlp_ratio"] * sizes["hidden_size"]),
+        "patch_size": sizes["patch_size"],
+        "num_channels": sizes["num_channels"],
+        "image_size": square_side(num_patches) * sizes["patch_size"],
+    }
+
+
+def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """A ViT with learned positions for the patches only: the class token gets a row of zeros."""
+    shape_of(tensors, "blocks.0.attn.q.weight")  # other image models fuse query, key and value
+    num_patches, width = shape_of(tensors, "pos_embed")[1:]
+    found = _sizes(tensors, num_patches)
+    # The blocks are built with PyTorch's default epsilon; only the final norm, which is not used, had another.
+    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-5, **said})
+    class_position = torch.zeros(1, 1, width, dtype=tensors["pos_embed"].dtype)
+    return Blueprint(
+        ViTModel,
+        config,
+        {**tensors, "pos_embed": torch.cat([class_position, tensors["pos_embed"]], dim=1)},
+        _stored_shapes(**found),
+        _endossl_naming,
+        image_processor(found["image_size"]),
+        ignored=((r"head\.", "the classifier of the release"),),
+        options=_NO_POOLER,
+    )
+
+
+def _plan_endovit(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """The encoder of an image MAE; its decoder is left out, or `AutoModel` would mask what it encodes."""
+    shape_of(tensors, "blocks.0.attn.qkv.bias")
+    found = _sizes(tensors, shape_of(tensors, "pos_embed")[1] - 1)
+    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-6, **said})
+    config.frame_feature = "patches"  # what stands for a frame; see `modeling.families`
+    return Blueprint(
+        ViTModel,
+        config,
+        tensors,
+        _stored_shapes(**found),
+        _endovit_naming,
+        image_processor(found["image_size"], _ENDOVIT_MEAN, _ENDOVIT_STD),
+        ignored=(
+            (r"decoder|mask_token", "only used in pre-training"),
+            (r"(head|fc_norm)\.", "a classifier; it is no part of the encoder"),
+        ),
+        options=_NO_POOLER,
+    )
+
+
+def _stored_shapes(
+    *,
+    hidden_size: int,
+    num_hidden_layers: int,
+    intermediate_size: int,
+    patch_size: int,
+    num_channels: int,
+    image_size: int,
+) -> dict[str, torch.Size]:
+    """Names and shapes under which transformers stores a `ViTModel` without a pooler; in memory the names differ."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.cls_token": (1, 1, hidden_size),
+        "embeddings.position_embeddings": (1, 1 + (image_size // patch_size) ** 2, hidden_size),
+        "embeddings.patch_embeddings.projection.weight": (hidden_size, num_channels, patch_size, patch_size),
+        "embeddings.patch_embeddings.projection.bias": (hidden_size,),
+        "layernorm.weight": (hidden_size,),
+        "layernorm.bias": (hidden_size,),
+    }
+    linear_layers = {
+        "attention.attention.query": (hidden_size, hidden_size),
+        "attention.attention.key": (hidden_size, hidden_size),
+        "attention.attention.value": (hidden_size, hidden_size),
+        "attention.output.dense": (hidden_size, hidden_size),
+        "intermediate.dense": (intermediate_size, hidden_size),
+        "output.dense": (hidden_size, intermediate_size),
+    }
+    for i in range(num_hidden_layers):
+        for name, shape in linear_layers.items():
+            shapes[f"encoder.layer.{i}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{i}.{name}.bias"] = shape[:1]
+        for name in ("layernorm_before", "layernorm_after"):
+            shapes[f"encoder.layer.{i}.{name}.weight"] = (hidden_size,)
+            shapes[f"encoder.layer.{i}.{name}.bias"] = (hidden_size,)
+    return {name: torch.Size(shape) for name, shape in shapes.items()}
+
+
+def _restore_endossl(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tensor]:
+    original = unmap_tensors(tensors, _endossl_naming)
+    return {**original, "pos_embed": original["pos_embed"][:, 1:].clone()}
+
+
+def _restore_endovit(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tensor]:
+    return unmap_tensors(tensors, _endovit_naming)
+
+
+FAMILIES = (
+    Family(
+        "endossl-teacher",
+        "EndoSSL ViT, SurgVISTA's image teacher",
+        "Self-supervised Learning for Endoscopic Video Analysis (EndoSSL), MICCAI 2023, arXiv 2308.12394",
+        "github.com/royhirsch/endossl",
+        "other",
+        _plan_endossl,
+        {ViTConfig.model_type: _restore_endossl},
+        input="224×224",
+        becomes="ViTModel",
+        checked="features of the original program on a tiny model",
+        unknown="where SurgVISTA's PyTorch conversion of the weights can be downloaded",
+        image_teacher=True,
+        final_norm=False,
+        usage="The features that SurgVISTA distils are the patch tokens before the final norm:\n\n"
+        "```python\n"
+        "outputs = model(frames, output_hidden_states=True)\n"
+        "features = outputs.hidden_states[-1][:, 1:]  # (frames, patches, width)\n"
+        "```\n",
+    ),
+    Family(
+        "endovit",
+        "EndoViT",
+        "EndoViT: pretraining vision transformers on a large collection of endoscopic images, International Journal of "
+        "Computer Assisted Radiology and Surgery 2024, doi 10.1007/s11548-024-03091-5",
+        "huggingface.co/egeozsoy/EndoViT",
+        "apache-2.0",
+        _plan_endovit,
+        {ViTConfig.model_type: _restore_endovit},
+        input="224×224",
+        becomes="ViTModel",
+        checked="tokens of timm's vision transformer on a tiny model in MAE's layout",
+        hub=HubFile("egeozsoy/EndoViT", "pytorch_model.bin"),
+        image_teacher=True,
+        usage="A picture's feature is the mean of its patch tokens:\n\n"
+        "```python\n"
+        "features = model(**processor(images, return_tensors=\"pt\")).last_hidden_state[:, 1:].mean(dim=1)\n"
+        "```\n",
+    ),
+)

@@ -6,6 +6,23 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from .errors_surgvista import InputError
 
+_FRAME_FEATURES = ("pooler", "first", "mean", "patches")
+
+
+def feature_width(config: Any) -> int:
+    """Width of an encoder's output: the last of several stages, or timm's name for it."""
+    sizes = getattr(config, "hidden_sizes", None)
+    return int(sizes[-1] if sizes else getattr(config, "hidden_size", None) or config.num_features)
+
+
+def picture_size(config: Any) -> tuple[int, int]:
+    """Height and width in pixels of what an encoder sees; 224 where its configuration has no word for it."""
+    size: Any = getattr(config, "frame_size", None) or getattr(config, "image_size", None)
+    if size is None:
+        timm: Any = getattr(config, "pretrained_cfg", None) or {}
+        size = getattr(config, "crop_size", None) or tuple(timm.get("input_size", (224, 224)))[-2:]
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
 
 class SurgicalEncoderConfig(PreTrainedConfig):
     r"""Sizes and options of `SurgicalEncoderForVideoClassification`.
@@ -16,7 +33,7 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         pooling: `"mean"` over tokens, and over frames of an image encoder; or `"attentive"`: a learned query attends to all
             tokens (the attentive probe of V-JEPA, arXiv 2404.08471).
         frame_feature: what stands for a frame under mean pooling: `"pooler"`, the encoder's own pooled output; `"first"`, its
-            class token; `"mean"`, the mean of its tokens.
+            class token; `"mean"`, the mean of its tokens; `"patches"`, the mean of those behind the class token.
         attentive_heads: of attentive pooling.
         mlp_ratio: width of the MLP after attentive pooling over the encoder's.
         layer_norm_eps: of the norms that are not the encoder's.
@@ -40,7 +57,7 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         encoder_config: dict[str, Any] | PreTrainedConfig | None = None,
         num_frames: int = 8,
         pooling: Literal["mean", "attentive"] = "mean",
-        frame_feature: Literal["pooler", "first", "mean"] = "mean",
+        frame_feature: Literal["pooler", "first", "mean", "patches"] = "mean",
         attentive_heads: int = 12,
         mlp_ratio: float = 4.0,
         layer_norm_eps: float = 1e-6,
@@ -65,7 +82,7 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         self.initializer_range = initializer_range
         self.classifier_dropout = classifier_dropout
         self.classifier_init_scale = classifier_init_scale
-        if pooling not in ("mean", "attentive") or frame_feature not in ("pooler", "first", "mean"):
+        if pooling not in ("mean", "attentive") or frame_feature not in _FRAME_FEATURES:
             raise InputError(f"pooling is {pooling!r} and frame_feature {frame_feature!r}; see SurgicalEncoderConfig")
         if pooling == "attentive" and self.hidden_size % attentive_heads:
             raise InputError(f"{self.hidden_size} features cannot be shared by {attentive_heads} attentive_heads")
@@ -74,12 +91,9 @@ class SurgicalEncoderConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the encoder's output."""
-        encoder: Any = self.encoder_config
-        return int(encoder.hidden_sizes[-1] if hasattr(encoder, "hidden_sizes") else encoder.hidden_size)
+        return feature_width(self.encoder_config)
 
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of a frame, in pixels."""
-        encoder: Any = self.encoder_config
-        size: Any = getattr(encoder, "image_size", None) or getattr(encoder, "crop_size", 224)
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        return picture_size(self.encoder_config)

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ..util.words import first_line, some
-from .configuration_surgical_encoder import SurgicalEncoderConfig
+from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .errors_surgvista import InputError, SurgVistaError
 from .modeling_surgical_encoder import (
     SurgicalEncoderForVideoClassification,
@@ -44,6 +44,7 @@ CLASSIFIERS: Mapping[str, type[PreTrainedModel]] = {
 _HEAD = re.compile(r"^(classifier|fc_norm|pooler|pooling)\b")  # what is not the encoder
 _BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\.")
 _STAGE = re.compile(r"\bstages\.(\d+)\.")
+_STAGE_CALLED_LAYER = re.compile(r"\blayers\.(\d+)\.(?=(blocks|downsample|patch_embedding|layer_norm)\.)")  # PVT, Swin
 _OF_WRAPPER = ("classifier_dropout", "classifier_init_scale", "id2label", "label2id", "problem_type")
 _FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_vision")
 
@@ -129,6 +130,7 @@ def processor_of(
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
     usual = SurgVistaVideoProcessor
+    mean, std = normalisation(own) or (usual.image_mean, usual.image_std)
     if frame_stride is None:
         frame_stride = int(getattr(own, "frame_stride", None) or usual.frame_stride)
     return SurgVistaVideoProcessor(
@@ -136,9 +138,17 @@ def processor_of(
         num_frames=clip_length(model.config),
         frame_stride=max(frame_stride, 1),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
-        image_mean=list(getattr(own, "image_mean", None) or usual.image_mean),
-        image_std=list(getattr(own, "image_std", None) or usual.image_std),
+        image_mean=list(mean),
+        image_std=list(std),
     )
+
+
+def normalisation(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and deviation of a processor, also of timm's; `None` where it has none."""
+    timm: Any = getattr(processor, "data_config", None) or {}
+    mean = getattr(processor, "image_mean", None) or timm.get("mean")
+    std = getattr(processor, "image_std", None) or timm.get("std")
+    return (mean, std) if mean and std else None
 
 
 def class_names(config: Any) -> list[str]:
@@ -153,10 +163,7 @@ def clip_length(config: PreTrainedConfig) -> int:
 
 def frame_size(config: PreTrainedConfig) -> tuple[int, int]:
     """Height and width of a frame, in pixels."""
-    size: Any = (
-        getattr(config, "frame_size", None) or getattr(config, "image_size", None) or getattr(config, "crop_size", 224)
-    )
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return picture_size(config)
 
 
 def is_head(name: str) -> bool:
@@ -179,7 +186,7 @@ def layer_numbers(names: Sequence[str]) -> dict[str, int]:
         >>> list(layer_numbers(["e.patch.weight", "e.layers.0.w", "e.layers.1.w", "classifier.weight"]).values())
         [0, 1, 2, 3]
     """
-    plain = [name.removeprefix("base_model.model.") for name in names]
+    plain = [_STAGE_CALLED_LAYER.sub(r"stages.\1.", name.removeprefix("base_model.model.")) for name in names]
     blocks = [_block(name) for name in plain]
     order = {block: place + 1 for place, block in enumerate(sorted({block for block in blocks if block is not None}))}
     first_of_stage = {stage: place for (stage, _), place in sorted(order.items(), reverse=True)}
@@ -226,6 +233,8 @@ def _set_length(config: Any, num_frames: int | None) -> None:
 def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
     kind: Any = CLASSIFIERS[config.model_type]
     before = None if isinstance(start, Mapping) else list((config.id2label or {}).values())
+    if config.model_type == "videomae" and not isinstance(start, Mapping) and not _is_classifier(config):
+        config.use_mean_pooling = True  # VideoMAE is pre-trained without and fine-tuned with it
     _changed(config, options)
     if isinstance(start, Mapping):
         return _without_predictor(kind(config))
@@ -246,6 +255,10 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
             len(options["id2label"]),
         )
     return _without_predictor(model)
+
+
+def _is_classifier(config: Any) -> bool:
+    return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
 
 
 def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
@@ -296,7 +309,7 @@ def _load_any(
         encoder_config=encoder.config,
         num_frames=num_frames or (clip_length(encoder.config) if video else 8),
         pooling=pooling,
-        frame_feature=_frame_feature(encoder.config.model_type),
+        frame_feature=getattr(encoder.config, "frame_feature", None) or _frame_feature(encoder.config.model_type),
         attentive_heads=int(getattr(encoder.config, "num_attention_heads", 8)),
         **own,
     )
@@ -327,6 +340,6 @@ def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _frame_feature(model_type: str) -> Any:
-    if model_type.startswith(("convnext", "resnet", "regnet", "swin")):
+    if model_type.startswith(("convnext", "resnet", "regnet", "swin", "timm_wrapper")):
         return "pooler"
     return "first" if model_type.startswith(_FIRST_TOKEN_FAMILIES) else "mean"

@@ -126,6 +126,8 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
             features = output.pooler_output.flatten(1)
         elif self.config.frame_feature == "first":
             features = output.last_hidden_state[:, 0]
+        elif self.config.frame_feature == "patches":
+            features = output.last_hidden_state[:, 1:].mean(dim=1)
         else:
             features = _as_tokens(output.last_hidden_state).mean(dim=1)
         return features.unflatten(0, pixel_values.shape[:2])

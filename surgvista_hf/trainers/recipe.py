@@ -63,10 +63,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """The image teacher; see `ImageTeacher`."""
+    """The image teacher; see `ImageTeacher.from_pretrained`. Without `final_norm` it is as its family has it."""
 
     name: str
-    final_norm: bool = True
+    final_norm: bool | None = None
     dtype: str | None = None
     batch_size: int | None = None
     compile: bool = False

@@ -48,6 +48,7 @@ class SurgVistaPretrainer(MaskedPretrainer):
     ) -> None:
         if teacher is not None:
             _check_teacher(model, teacher)
+            teacher.expect(model.config.image_mean, model.config.image_std)
         shape = shape_of_surgvista(model.config)
         masks = ClipMasking(shape.grid, model.config.mask_ratio, model.config.mask_type, args.seed)
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)

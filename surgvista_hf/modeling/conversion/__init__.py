@@ -18,7 +18,14 @@ from .family import Blueprint, Family
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
 
-__all__ = ["FAMILIES", "CheckpointError", "ConversionReport", "convert_checkpoint", "restore_checkpoint"]
+__all__ = [
+    "FAMILIES",
+    "CheckpointError",
+    "ConversionReport",
+    "convert_checkpoint",
+    "family_named",
+    "restore_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def convert_checkpoint(
         >>> convert_checkpoint("SurgVISTA.pth", "surgvista-base", family="surgvista")  # doctest: +SKIP
         >>> AutoModel.from_pretrained("surgvista-base")  # doctest: +SKIP
     """
-    layout = _family(family)
+    layout = family_named(family)
     check_free(output_dir)
     checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
     blueprint = layout.plan(checkpoint.tensors, _said(config))
@@ -110,7 +117,12 @@ def convert_checkpoint(
     return report
 
 
-def _family(name: str) -> Family:
+def family_named(name: str) -> Family:
+    """A family by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     if name not in FAMILIES:
         raise InputError(f"there is no family {name!r}; the families are {', '.join(FAMILIES)}")
     return FAMILIES[name]
@@ -185,7 +197,7 @@ def restore_checkpoint(folder: str | Path, *, family: str) -> dict[str, torch.Te
     Example:
         >>> torch.save({"model": restore_checkpoint("surgvista-base", family="surgvista")}, "a.pth")  # doctest: +SKIP
     """
-    ways_back = _family(family).restore
+    ways_back = family_named(family).restore
     tensors = read_checkpoint(folder).tensors
     config = AutoConfig.from_pretrained(folder)
     if config.model_type not in ways_back:

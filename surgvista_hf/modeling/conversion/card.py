@@ -25,7 +25,7 @@ def model_card(
     data = ModelCardData(
         license=family.licence,
         library_name="transformers",
-        pipeline_tag="video-classification" if class_name.endswith("Classification") else None,
+        pipeline_tag=_pipeline(class_name, processor_name),
         tags=["surgery", "surgical-video", family.name],
     )
     digests = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in sha256.items())
@@ -42,6 +42,9 @@ Converted to transformers (`{class_name}`) by surgvista_hf. The numbers of the w
 - Paper: {family.paper}
 - Weights from: {family.source}
 - Licence of the weights: {_licence(family)}
+- Input: {family.input}
+- Compared with the original: {family.checked}
+- Not verified: {family.unknown}
 
 | original file | SHA-256 |
 |---|---|
@@ -62,6 +65,12 @@ model = {_auto_class(class_name)}.from_pretrained("path/of/this/folder")
 
 For research. Not a medical device; not for decisions about patients.
 """
+
+
+def _pipeline(class_name: str, processor_name: str) -> str | None:
+    if class_name.endswith("Classification"):
+        return "video-classification"
+    return "image-feature-extraction" if "Image" in processor_name else None
 
 
 def _licence(family: Family) -> str:

@@ -180,7 +180,7 @@ def layer_numbers(names: Sequence[str]) -> dict[str, int]:
     """The layer of each parameter: embeddings 0, then the blocks in order, and everything after them one more.
 
     Blocks are found by their names, `…layers.3.…`, `…stages.1.blocks.0.…`; what a stage does before its blocks belongs to its
-    first.
+    first, what it does after them to its last, and what the first stage does before any block to the embeddings.
 
     Example:
         >>> list(layer_numbers(["e.patch.weight", "e.layers.0.w", "e.layers.1.w", "classifier.weight"]).values())
@@ -190,14 +190,17 @@ def layer_numbers(names: Sequence[str]) -> dict[str, int]:
     blocks = [_block(name) for name in plain]
     order = {block: place + 1 for place, block in enumerate(sorted({block for block in blocks if block is not None}))}
     first_of_stage = {stage: place for (stage, _), place in sorted(order.items(), reverse=True)}
-    numbers, begun = {}, False
+    numbers: dict[str, int] = {}
+    reached: dict[int, int] = {}  # stage -> its last block so far
+    begun = False
     for name, short, block in zip(names, plain, blocks, strict=True):
         stage = _STAGE.search(short)
         begun = begun or block is not None
         if block is not None:
-            numbers[name] = order[block]
+            numbers[name] = reached[block[0]] = order[block]
         elif stage and not is_head(short):
-            numbers[name] = first_of_stage.get(int(stage[1]), 0)
+            before = first_of_stage.get(int(stage[1]), 0) if begun else 0
+            numbers[name] = reached.get(int(stage[1]), before)
         else:
             numbers[name] = len(order) + 1 if begun or is_head(short) else 0
     return numbers
@@ -310,13 +313,18 @@ def _load_any(
         num_frames=num_frames or (clip_length(encoder.config) if video else 8),
         pooling=pooling,
         frame_feature=getattr(encoder.config, "frame_feature", None) or _frame_feature(encoder.config.model_type),
-        attentive_heads=int(getattr(encoder.config, "num_attention_heads", 8)),
+        attentive_heads=_num_heads(encoder.config),
         **own,
     )
     model = SurgicalEncoderForVideoClassification(whole)
     model.encoder = encoder
     logger.warning("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
     return _without_predictor(model)
+
+
+def _num_heads(config: Any) -> int:
+    heads = getattr(config, "num_attention_heads", 8)
+    return int(heads[-1] if isinstance(heads, (list, tuple)) else heads)
 
 
 def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:

@@ -50,7 +50,8 @@ def test_the_way_back_gives_the_tensors_of_the_original(name, tmp_path):
     """Where a layout has several programs, those of the release or of the authors."""
     original = ORIGINALS[name]()
     report = converted(original, tmp_path)
-    model = auto_class(report.class_name).from_pretrained(tmp_path / "out")
+    options = {"add_pooling_layer": False} if report.class_name == "ViTModel" else {}
+    model = auto_class(report.class_name).from_pretrained(tmp_path / "out", **options)
     model.save_pretrained(tmp_path / "saved")
     restored = restore_checkpoint(tmp_path / "saved", family=original.family)
     if name == "lemonfm_of_timm":
@@ -93,7 +94,8 @@ def test_the_names_of_the_authors_are_those_that_timm_reads():
     for version in (1, 2):
         model, tensors = timm_convnext(version, authors=True)
         read = convnext.checkpoint_filter_fn(tensors, model)
-        assert {name: tensor.squeeze().shape for name, tensor in read.items()} == shapes(model)
+        read = {name: tensor.flatten() if ".grn." in name else tensor for name, tensor in read.items()}
+        assert {name: tensor.shape for name, tensor in read.items()} == shapes(model)
 
 
 def shapes(model):
@@ -153,8 +155,8 @@ def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unver
 def test_endovit_is_normalised_as_it_was_trained(tmp_path):
     converted(ORIGINALS["endovit"](), tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
-    assert processor.image_mean == [0.3464, 0.2280, 0.2228]
-    assert processor.image_std == [0.2520, 0.2128, 0.2093]
+    assert list(processor.image_mean) == [0.3464, 0.2280, 0.2228]
+    assert list(processor.image_std) == [0.2520, 0.2128, 0.2093]
 
 
 def test_lemonfm_runs_in_the_pipeline_of_features(tmp_path):
@@ -216,9 +218,10 @@ def test_a_rotary_encoder_without_predictor_starts_one_and_says_so(tmp_path):
         ("surgrec_mae", "lemonfm", "no ConvNeXt in the layout"),
         ("surgrec_mae", "surgenet", "no CAFormer, ConvNeXt V2 or PVT v2"),
         ("surgrec_mae", "gsvit", "neither evit"),
-        ("surgrec_mae", "endovit", "pos_embed|patch_embed"),
-        ("lemonfm", "surgrec-mae", "patch_embed.proj.weight"),
-        ("lemonfm", "surgmotion", "patch_embed.proj.weight"),
+        ("surgrec_mae", "endovit", "blocks.0.attn.qkv.bias"),
+        ("lemonfm", "surgrec-mae", "under student, teacher"),
+        ("lemonfm_of_timm", "surgrec-mae", "patch_embed.proj.weight"),
+        ("lemonfm_of_timm", "surgmotion", "patch_embed.proj.weight"),
         ("endovit", "surgrec-mae", "class token"),
         ("endovit", "vjepa", "class token"),
         ("endovit", "endossl-teacher", "blocks.0.attn.q.weight"),

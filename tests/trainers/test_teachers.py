@@ -15,11 +15,15 @@ from transformers import (
 )
 
 from surgvista_hf import convert_checkpoint
+from surgvista_hf.modeling.conversion import family
+from surgvista_hf.modeling.conversion.hub import WeightsElsewhereError
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.trainers.float8 import Float8Linear, to_float8, use_float8
+from surgvista_hf.trainers.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.teachers import ImageTeacher
 
 from ..modeling import golden
+from ..modeling.originals import ORIGINALS
 from . import tiny
 
 GRID = (2, 4, 4)
@@ -165,3 +169,109 @@ def test_layers_that_8_bits_cannot_hold_stay_and_a_model_of_only_such_is_refused
     assert [type(layer).__name__ for layer in mixed] == ["Float8Linear", "Linear"]
     with pytest.raises(InputError, match="multiples of 16"):
         use_float8(torch.nn.Sequential(torch.nn.Linear(3, 3)))
+
+
+# ------------------------------------------------------------------------------------------- released families, by name
+
+TEACHERS = ("lemonfm", "endovit", "surgenet_convnext", "surgenet_caformer", "surgenet_pvt", "gsvit")
+
+
+def converted(original, folder: Path) -> Path:
+    convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.said)
+    return folder / "teacher"
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_step_of_pre_training_runs_with_every_family_as_teacher(name, frame_set, tmp_path):
+    original = ORIGINALS[name]()
+    teacher = ImageTeacher.from_pretrained(converted(original, tmp_path))
+    side = 224 if name == "gsvit" else 32  # its windows have one size
+    student = tiny.model(image_size=side, patch_size=side // 4, image_target_size=teacher.feature_size)
+    args = tiny.arguments(tmp_path / "run", max_steps=1, per_device_train_batch_size=2, save_strategy="no")
+    trainer = SurgVistaPretrainer(student, args, tiny.clips(frame_set), teacher=teacher)
+    features = teacher(torch.randn(1, 4, 3, side, side), trainer.shape.grid)
+    assert features.shape == (1, 32, teacher.feature_size)
+    trainer.train()
+    losses = [entry["loss_image"] for entry in trainer.state.log_history if "loss_image" in entry]
+    assert len(losses) == 1
+    assert losses[0] > 0
+
+
+def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
+    numbers = golden.load("tiny_pretraining")
+    golden.training_checkpoint(tmp_path / "a.pth", golden.part(numbers, "teacher."))
+    said = {"image_size": 32, "num_attention_heads": 4}
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "endossl", family="endossl-teacher", config=said)
+    clip = numbers["io.videos_bcthw"].transpose(1, 2)
+    grid = golden.pretraining_config().token_grid(clip.shape[1], *clip.shape[-2:])
+    expected = numbers["io.teacher_features_all"]
+    by_family = ImageTeacher.from_pretrained(tmp_path / "endossl")
+    assert golden.differences(by_family(clip, grid), expected) <= 1e-5 * float(expected.abs().max())
+    told = ImageTeacher.from_pretrained(tmp_path / "endossl", final_norm=True)
+    assert golden.differences(told(clip, grid), expected) > 1e-2
+
+
+def test_a_teacher_gets_pictures_normalised_as_it_was_trained(clips, tmp_path):
+    original = ORIGINALS["endovit"]()
+    teacher = ImageTeacher.from_pretrained(converted(original, tmp_path))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    as_they_come = teacher(clips, GRID)
+    teacher.expect(mean, std)
+    pixels = clips[:, ::2].flatten(0, 1) * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
+    own_mean, own_std = torch.tensor((0.3464, 0.2280, 0.2228)), torch.tensor((0.2520, 0.2128, 0.2093))
+    own = (pixels - own_mean[:, None, None]) / own_std[:, None, None]
+    expected = original.expected(own)[:, 1:].detach().reshape(2, 32, -1)
+    torch.testing.assert_close(teacher(clips, GRID), expected, atol=1e-4, rtol=1e-4)
+    teacher.expect((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
+    assert torch.equal(teacher(clips, GRID), as_they_come)
+
+
+@pytest.fixture
+def offline_hub(tmp_path, monkeypatch):
+    """A cache of the Hub that holds EndoViT's file, and no network."""
+    from huggingface_hub import constants
+
+    original = ORIGINALS["endovit"]()
+    repository = tmp_path / "hub" / "models--egeozsoy--EndoViT"
+    snapshot = repository / "snapshots" / ("a1" * 20)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a1" * 20)
+    original.save(snapshot).rename(snapshot / "pytorch_model.bin")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def test_a_family_is_fetched_by_its_name_and_converted_once(offline_hub, clips, monkeypatch):
+    # The published width needs no config; so small a one does.
+    monkeypatch.setitem(family._HEADS_OF_WIDTH, 48, 4)
+    first = ImageTeacher.from_pretrained("endovit")
+    folder = offline_hub / "surgvista_hf" / f"endovit-{'a1' * 6}"
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    again = ImageTeacher.from_pretrained("endovit")
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    assert torch.equal(first(clips, GRID), again(clips, GRID))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("endossl", r"no file of EndoSSL.* is known on the Hub: get the file .*--family endossl-teacher"),
+        ("gsvit", "no file of GSViT .* is known on the Hub"),
+        ("lemonfm", r"lemonfm.pth of visurg/LemonFM cannot be fetched .*surgvista convert FILE --family lemonfm"),
+    ],
+)
+def test_a_family_that_cannot_be_fetched_says_how_to_get_it(name, reason, offline_hub):
+    with pytest.raises(WeightsElsewhereError, match=reason):
+        ImageTeacher.from_pretrained(name)
+
+
+@pytest.mark.parametrize("name", ["surgrec_jepa", "surgmotion", "surgrec_mae"])
+def test_video_encoders_are_no_image_teachers(name, tmp_path):
+    original = ORIGINALS[name]()
+    with pytest.raises(InputError, match="is no image teacher; those are endossl-teacher, endovit"):
+        ImageTeacher.from_pretrained(original.family)
+    with pytest.raises(InputError, match="encodes clips"):
+        ImageTeacher.from_pretrained(converted(original, tmp_path))

@@ -203,4 +203,7 @@ def unmap_tensors(
         if target.endswith(_PATCH_WEIGHT) and patch_shape is not None:
             tensor = tensor.unflatten(1, patch_shape)
         parts.setdefault(source.key, {})[source.part or 0] = tensor
-    return {key: torch.cat([pieces[i] for i in sorted(pieces)]) for key, pieces in parts.items()}
+    return {
+        key: torch.cat([pieces[i] for i in sorted(pieces)]) if len(pieces) > 1 else pieces[0]
+        for key, pieces in parts.items()
+    }

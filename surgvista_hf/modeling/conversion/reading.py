@@ -124,6 +124,12 @@ def _state_dict(
                 if inner is not content and name in keys:
                     tensors |= {f"{name}.{key}": tensor for key, tensor in _tensors(content[name]).items()}
             return tensors
+        inside = [str(name) for name in keys if _tensors(content[name])]
+        if inside:
+            raise CheckpointError(
+                f"{file} holds no tensors at its top level or under {', '.join(containers)}, but under "
+                f"{', '.join(inside)}: is this the right family? If so, say which part is meant"
+            )
     raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(containers)}")
 
 

@@ -3,6 +3,10 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..modeling.conversion.family import Family
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,12 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  surgvista convert --list\n"
         "  surgvista convert SurgVISTA.pth --family surgvista --output surgvista-base\n"
+        "  surgvista convert lemonfm.pth --family lemonfm --output lemonfm\n"
         "  surgvista convert finetuned.pth --family surgvista --output phases --config '{\"num_frames\": 8}'"
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help=".pth, .bin, .safetensors, or a folder with shards")
     parser.add_argument("--family", help="layout of the checkpoint, see --list")
     parser.add_argument("--output", type=Path, help="folder to write; it must not exist or be empty")
     parser.add_argument("--config", default="{}", help="JSON: what the tensors do not tell, e.g. number of heads")
+    parser.add_argument(
+        "--part", help="key of the file that the weights lie under, if not the usual one: target_encoder"
+    )
     parser.add_argument(
         "--with-code", action="store_true", help="also write the code files for trust_remote_code=True"
     )
@@ -28,17 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..modeling.errors_surgvista import InputError
 
     if arguments.list:
-        if arguments.json:
-            print(
-                json.dumps(
-                    {name: {"paper": family.paper, "licence": family.licence} for name, family in FAMILIES.items()}
-                )
-            )
-        else:
-            for name, family in FAMILIES.items():
-                print(
-                    f"{name:16} {family.title}\n{'':16} {family.paper}\n{'':16} weights: {family.source} ({family.licence})"
-                )
+        facts = ("title", "paper", "source", "licence", "input", "becomes", "checked", "unknown")
+        listed = {name: {fact: getattr(family, fact) for fact in facts} for name, family in FAMILIES.items()}
+        print(json.dumps(listed) if arguments.json else "\n".join(map(_lines, FAMILIES.values())))
         return
     for name in ("checkpoint", "family", "output"):
         if getattr(arguments, name) is None:
@@ -54,6 +54,17 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         family=arguments.family,
         config=config,
+        part=arguments.part,
         include_code=arguments.with_code,
     )
     print(json.dumps(vars(report)) if arguments.json else report)
+
+
+def _lines(family: "Family") -> str:
+    """What is known of a family, for people."""
+    facts = (
+        family.paper,
+        f"weights: {family.source} ({family.licence})",
+        f"sees {family.input}; becomes {family.becomes}",
+    )
+    return "\n".join([f"{family.name:16} {family.title}", *(f"{'':16} {fact}" for fact in facts)])

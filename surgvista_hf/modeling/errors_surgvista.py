@@ -49,7 +49,7 @@ def explain_missing_weights(name: object) -> Iterator[None]:
             "       surgvista convert SurgVISTA.pth --family surgvista --output surgvista-base\n"
             '     and then AutoModel.from_pretrained("surgvista-base");\n'
             "  2. pre-train: SurgVistaForPreTraining is the published model with its losses; it trains on your videos;\n"
-            "  3. another family: surgvista convert --list names released checkpoints (VideoMAE, MVD, UMT, MAE, DINO) "
-            "that run behind the same API.\n"
+            "  3. another family: surgvista convert --list names released checkpoints (LemonFM, EndoViT, SurgRec, "
+            "VideoMAE, …) that run behind the same API.\n"
             f"The loader said: {error}"
         ) from error

@@ -121,7 +121,9 @@ class ImageTeacher(nn.Module):
             self.scale = self.shift = None
             return
         device = next(self.model.parameters()).device
-        of_clips, own = (torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalised))
+        of_clips, own = (
+            torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalised)
+        )
         self.scale = of_clips[1] / own[1]
         self.shift = (of_clips[0] - own[0]) / own[1]
 

@@ -94,7 +94,18 @@ def test_convert_reports_what_it_did_and_predict_can_use_it(tmp_path):
 def test_convert_lists_the_families():
     done = surgvista("convert", "--list")
     assert done.returncode == 0
-    for family in ("surgvista", "mvd", "videomae", "umt", "mae", "dino", "supervised", "endossl-teacher"):
+    for family in (
+        "surgvista",
+        "mvd",
+        "videomae",
+        "umt",
+        "mae",
+        "dino",
+        "supervised",
+        "endossl-teacher",
+        "lemonfm",
+        "surgmotion",
+    ):
         assert f"\n{family} " in f"\n{done.stdout}"
 
 

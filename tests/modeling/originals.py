@@ -20,8 +20,8 @@ Tensors = dict[str, torch.Tensor]
 class Original(NamedTuple):
     """A tiny checkpoint.
 
-    family: its name. checkpoint: what lies in the file. said: what `config=` must say of so small a model. expected: pictures or
-    clips -> the numbers that the converted model must give. answer: its output -> these numbers. pixels: one batch.
+    family: its name. checkpoint: what lies in the file. said: what `config=` must say of so small a model. expected:
+    pictures or clips -> the numbers that the converted model must give. answer: its output -> these numbers. pixels: a batch.
     """
 
     family: str
@@ -78,7 +78,12 @@ def lemonfm() -> Original:
     """A training checkpoint of self-distillation over torchvision's network: teacher, student, optimiser, Namespace."""
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-    settings = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 2), CNBlockConfig(24, 32, 1), CNBlockConfig(32, None, 1)]
+    settings = [
+        CNBlockConfig(8, 16, 1),
+        CNBlockConfig(16, 24, 2),
+        CNBlockConfig(24, 32, 1),
+        CNBlockConfig(32, None, 1),
+    ]
     model = randomised(ConvNeXt(settings, layer_scale=0.5))
     model.classifier[2] = nn.Identity()
     teacher = with_prefix("backbone.", dict(model.state_dict()))
@@ -159,7 +164,9 @@ def surgenet_pvt() -> Original:
     from timm.models.pvt_v2 import PyramidVisionTransformerV2
 
     sizes: dict[str, Any] = {"depths": (1, 2, 1, 1), "embed_dims": (8, 16, 24, 32), "num_heads": (1, 2, 3, 4)}
-    model = randomised(PyramidVisionTransformerV2(**sizes, num_classes=0, sr_ratios=(8, 4, 2, 1), mlp_ratios=(8, 8, 4, 4)))
+    model = randomised(
+        PyramidVisionTransformerV2(**sizes, num_classes=0, sr_ratios=(8, 4, 2, 1), mlp_ratios=(8, 8, 4, 4))
+    )
     tensors = renamed(
         dict(model.state_dict()),
         (r"^patch_embed\.", "patch_embed1."),
@@ -259,7 +266,11 @@ def linear(x: torch.Tensor, tensors: Tensors, name: str) -> torch.Tensor:
 
 
 def block(
-    x: torch.Tensor, tensors: Tensors, name: str, heads: int, rotate: Callable[[torch.Tensor], torch.Tensor] | None = None
+    x: torch.Tensor,
+    tensors: Tensors,
+    name: str,
+    heads: int,
+    rotate: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """x + attention(norm1(x)), then x + MLP(norm2(x)); `rotate` acts on queries and keys, (B, heads, N, head width)."""
     hidden = norm(x, tensors, f"{name}.norm1")
@@ -409,8 +420,8 @@ def surgrec_jepa() -> Original:
 def rotated(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Rotary positions of V-JEPA 2: three slices of a head's channels turn with slice, row and column.
 
-    Each slice has 2·((d // 3) // 2) channels; neighbours (2i, 2i + 1) form a pair, while angles are tiled twice, so a pair turns
-    by two angles: the quirk that the weights were trained with. Channels left over stay.
+    Each slice has 2·((d // 3) // 2) channels; neighbours (2i, 2i + 1) form a pair, while angles are tiled twice, so a pair
+    turns by two angles: the quirk that the weights were trained with. Channels left over stay.
     """
     rows, columns = GRID[1:]
     axes = (positions // (rows * columns), positions % (rows * columns) // columns, positions % columns)

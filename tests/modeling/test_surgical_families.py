@@ -1,9 +1,17 @@
 """Released surgical families: what a converted folder computes is what the original program computes."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
-from transformers import AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+)
 
 from surgvista_hf import convert_checkpoint
 from surgvista_hf.modeling.conversion import FAMILIES, CheckpointError, restore_checkpoint
@@ -234,7 +242,9 @@ def test_a_checkpoint_of_another_family_is_refused(name, family, reason, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "key"), [("gsvit", "evit.2.1.conv2.c.weight"), ("surgenet_caformer", "stages.3.2.norm2.weight")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("gsvit", "evit.2.1.conv2.c.weight"), ("surgenet_caformer", "stages.3.2.norm2.weight")]
+)
 def test_a_network_of_timm_that_lacks_a_tensor_is_refused(name, key, tmp_path):
     original = ORIGINALS[name]()
     del original.checkpoint[key]
@@ -253,9 +263,23 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
     from surgvista_hf import InputError
     from surgvista_hf.modeling.conversion.families import timm_models
 
-    monkeypatch.setattr(timm_models, "is_timm_available", lambda: False)
-    with pytest.raises(InputError, match=r"surgvista-hf\[timm\]"):
-        converted(ORIGINALS["gsvit"](), tmp_path)
+    original = ORIGINALS["gsvit"]()
+    for name, value in (("is_timm_available", lambda: False), ("version", lambda name: "1.0.15")):
+        with monkeypatch.context() as patch:
+            patch.setattr(timm_models, name, value)
+            with pytest.raises(InputError, match=r"1\.0\.23.*surgvista-hf\[timm\]"):
+                converted(original, tmp_path)
+
+
+def test_the_zoo_of_the_documentation_has_every_family_with_its_licence():
+    zoo = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [line for line in zoo.split("## The zoo")[1].split("## What was checked")[0].splitlines() if "|" in line]
+    for family in FAMILIES.values():
+        (row,) = [row for row in rows if f"`{family.name}`" in row.split("|")[1]]
+        known = "look it up" if family.licence == "other" else family.licence.replace("-", " ").lower()
+        assert known in row.replace("-", " ").lower(), family.name
+        if family.hub:
+            assert f"`{family.hub.repository}`, `{family.hub.name}`" in row
 
 
 # ------------------------------------------------------------------------------------------- through the door
@@ -289,7 +313,9 @@ def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(na
         torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits)
 
 
-@pytest.mark.parametrize(("name", "width"), [("lemonfm", 32), ("endovit", 48), ("surgenet_caformer", 512), ("gsvit", 192)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("lemonfm", 32), ("endovit", 48), ("surgenet_caformer", 512), ("gsvit", 192)]
+)
 def test_the_feature_of_a_frame_is_the_familys(name, width, tmp_path):
     from surgvista_hf.modeling.families import load_any_encoder
 

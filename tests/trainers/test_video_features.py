@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from surgvista_hf import ClipDataset, load_frame_set
+from surgvista_hf import ClipDataset, convert_checkpoint, load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.families import load_classifier
@@ -15,6 +15,7 @@ from surgvista_hf.trainers.video_features import FeatureExtractor, as_clips, loa
 from surgvista_hf.util.files import OutputError
 
 from ..modeling.families import LABELS, SINGLE, encoder
+from ..modeling.originals import ORIGINALS
 from . import tiny_finetuning
 
 
@@ -55,6 +56,19 @@ def test_every_encoder_gives_features(family, frame_set, tmp_path):
     assert np.isfinite(video.values).all()
     assert video.values.std(axis=0).max() > 0
     assert (video.labels == -1).all()
+
+
+@pytest.mark.parametrize("name", ["lemonfm", "endovit", "surgenet_pvt", "surgrec_mae", "surgrec_jepa", "surgmotion"])
+def test_a_converted_family_gives_features(name, frame_set, tmp_path):
+    original = ORIGINALS[name]()
+    checkpoint = original.save(tmp_path)
+    convert_checkpoint(checkpoint, tmp_path / "encoder", family=original.family, config=original.said)
+    words = ["extract-features", tmp_path / "encoder", "--data", f"synthetic={frame_set}", "--output", tmp_path / "f"]
+    assert main(list(map(str, words))) == 0
+    videos = load_video_features(tmp_path / "f")
+    assert len(videos) == 3
+    assert {video.values.shape for video in videos} == {(20, 32 if name in ("lemonfm", "surgenet_pvt") else 48)}
+    assert all(np.isfinite(video.values).all() and video.values.std(axis=0).max() > 0 for video in videos)
 
 
 def test_the_features_of_an_encoder_are_the_mean_of_its_normalised_tokens(frame_set, tmp_path):

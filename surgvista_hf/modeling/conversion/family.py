@@ -115,9 +115,13 @@ def prefix_of(tensors: Tensors, name: str) -> str:
     Raises:
         CheckpointError: no tensor is called so.
     """
-    found = sorted((key.removesuffix(name) for key in tensors if re.search(rf"(^|\.){re.escape(name)}$", key)), key=len)
+    found = sorted(
+        (key.removesuffix(name) for key in tensors if re.search(rf"(^|\.){re.escape(name)}$", key)), key=len
+    )
     if not found:
-        raise CheckpointError(f"the checkpoint has no tensor {name}, with or without a prefix: it is not of this family")
+        raise CheckpointError(
+            f"the checkpoint has no tensor {name}, with or without a prefix: it is not of this family"
+        )
     return found[0]
 
 
@@ -213,12 +217,13 @@ def image_processor(
     return ViTImageProcessor(size={"height": side, "width": side}, image_mean=list(mean), image_std=list(std))
 
 
-def clip_processor(height: int, width: int, num_frames: int, **options: Any) -> SurgVistaVideoProcessor:
-    """Clips of so many frames of this size, normalised as ImageNet unless the options say otherwise."""
+def clip_processor(size: tuple[int, int], num_frames: int, **options: Any) -> SurgVistaVideoProcessor:
+    """Clips of so many frames of this height and width, normalised as ImageNet unless the options say otherwise."""
+    height, width = size
     return SurgVistaVideoProcessor(size={"height": height, "width": width}, num_frames=num_frames, **options)
 
 
 def processor_of_surgvista(config: SurgVistaConfig) -> SurgVistaVideoProcessor:
     """The processor of a model of ours."""
-    normalisation = {"image_mean": list(config.image_mean), "image_std": list(config.image_std)}
-    return clip_processor(*config.frame_size, config.num_frames, **normalisation)
+    mean, std = list(config.image_mean), list(config.image_std)
+    return clip_processor(config.frame_size, config.num_frames, image_mean=mean, image_std=std)

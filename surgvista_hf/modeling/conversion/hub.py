@@ -32,7 +32,9 @@ def converted_from_hub(family: str) -> Path:
         >>> AutoModel.from_pretrained(converted_from_hub("endovit"))  # doctest: +SKIP
     """
     known = family_named(family)
-    advice = f"get the file ({known.source}), run surgvista convert FILE --family {family} --output FOLDER, and name FOLDER"
+    advice = (
+        f"get the file ({known.source}), run surgvista convert FILE --family {family} --output FOLDER, and name FOLDER"
+    )
     if known.hub is None:
         raise WeightsElsewhereError(f"no file of {known.title} is known on the Hub: {advice}")
     try:

@@ -1,11 +1,12 @@
 """SurgFM, now LemonFM, which becomes transformers' `ConvNextModel`; and the layouts in which ConvNeXt weights come.
 
-| | |
+| LemonFM | |
 |---|---|
 | paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 |
 | weights | visurg/LemonFM on the Hub, `lemonfm.pth` |
 | licence | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
-| key layout | torchvision's `convnext_large` under `teacher`, after `backbone.`; beside it `student`, an optimiser and a Namespace |
+| key layout | torchvision's `convnext_large` under `teacher`, after `backbone.` |
+| beside it | `student`, an optimiser, a Namespace, the projection heads |
 | preprocessing | 224² squeezed, RGB, ImageNet's mean and deviation |
 | feature | `pooler_output`, 1536 numbers: normalised mean over places |
 
@@ -138,9 +139,8 @@ def plan_convnext(
     patches = shape_of(tensors, f"{prefix}{layout.patches}weight")
     depths = [_depth(layout, tensors, prefix, stage) for stage in range(4)]
     depths = depths[: depths.index(0)] if 0 in depths else depths
-    widths = [patches[0]]
-    for stage in range(1, len(depths)):
-        widths.append(shape_of(tensors, f"{prefix}{layout.name(layout.downsampling, stage)}1.weight")[0])
+    reductions = [f"{prefix}{layout.name(layout.downsampling, stage)}1.weight" for stage in range(1, len(depths))]
+    widths = [patches[0], *(shape_of(tensors, name)[0] for name in reductions)]
     found = {
         "num_channels": patches[1],
         "patch_size": patches[-1],
@@ -148,7 +148,8 @@ def plan_convnext(
         "hidden_sizes": widths,
         "depths": depths,
     }
-    config = make_config(model_class.config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **said}, ())
+    config_class: Any = model_class.config_class
+    config = make_config(config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **said}, ())
     return Blueprint(
         model_class,
         config,
@@ -212,7 +213,7 @@ FAMILIES = (
         image_teacher=True,
         usage="A picture's feature is `pooler_output`, 1536 numbers for the released size:\n\n"
         "```python\n"
-        "features = model(**processor(images, return_tensors=\"pt\")).pooler_output\n"
+        'features = model(**processor(images, return_tensors="pt")).pooler_output\n'
         "```\n",
     ),
 )

@@ -3,11 +3,14 @@
 | | `mae` | `dino` | `supervised` |
 |---|---|---|---|
 | paper | CVPR 2022, arXiv 2111.06377 | ICCV 2021, arXiv 2104.14294 | TMLR 2022, arXiv 2106.10270 |
-| weights | timm/vit_base_patch16_224.mae | timm/vit_base_patch16_224.dino | timm/vit_base_patch16_224.augreg_in1k |
+| weights (timm/vit_base_patch16_224.…) | `mae` | `dino` | `augreg_in1k` |
 | licence | CC BY-NC 4.0 | Apache-2.0 | Apache-2.0 |
-| key layout | timm's: `blocks.<i>.attn.qkv` with bias, `cls_token`, learned `pos_embed`, `norm`, `head` | the same | the same |
-| preprocessing | 8 frames of 224², ImageNet's mean and deviation | the same | the same |
-| becomes | classifier with tubelet 1, 1-D positions over time and space, without class token | the same | the same |
+
+| all three | |
+|---|---|
+| key layout | timm's: `blocks.<i>.attn.qkv` with bias, `cls_token`, learned `pos_embed`, `norm`, `head` |
+| preprocessing | 8 frames of 224², ImageNet's mean and deviation |
+| becomes | classifier with tubelet 1, 1-D positions over time and space, without class token |
 """
 
 from functools import partial

@@ -2,10 +2,13 @@
 
 | | |
 |---|---|
-| paper | SurgeNetXL, arXiv 2501.09436 (also named Medical Image Analysis on its page); SurgeNet, DEMI at MICCAI 2024 |
-| weights | TimJaspersTue/SurgeNetModels on the Hub: `SurgeNetXL_checkpoint_epoch0050_teacher.pth`, `SurgeNet_…`, `SurgeNet_ConvNextv2_…`, `SurgeNet_PVTv2_…`, `CHOLEC_…`, `RAMIE_…`, `RARP_…`, `Public_…` |
+| paper | SurgeNetXL, arXiv 2501.09436; SurgeNet, workshop DEMI at MICCAI 2024 |
+| weights | TimJaspersTue/SurgeNetModels on the Hub; by its page: |
+| CAFormer-S18 | `SurgeNetXL_checkpoint_epoch0050_teacher.pth`, and with `SurgeNet`, `SurgeNetSmall`, `CHOLEC`, `RAMIE`, … |
+| ConvNeXt V2 Tiny | `SurgeNet_ConvNextv2_checkpoint_epoch0050_teacher.pth` |
+| PVT v2 B2 | `SurgeNet_PVTv2_checkpoint_epoch0050_teacher.pth` |
 | licence | CC BY-NC 4.0 (its page on the Hub) |
-| key layout | its page names the classes `caformer_s18`, `convnextv2_tiny`, `pvt_v2_b2`; the layouts of these architectures' authors and of timm are read, after any prefix, under `teacher` or at the top. Not verified with a file |
+| key layout | read: those of the architectures' authors, and timm's, after any prefix, under `teacher` or at the top |
 | preprocessing | 224² squeezed, ImageNet's mean and deviation: the usual one, not stated on its page |
 | becomes | CAFormer: `TimmWrapperModel`; ConvNeXt V2: `ConvNextV2Model`; PVT v2: `PvtV2Model` |
 """
@@ -59,7 +62,9 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
 def _plan_caformer(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     authors = any("downsample_layers." in name for name in tensors)
     prefix = prefix_of(tensors, "downsample_layers.0.conv.weight" if authors else "stem.conv.weight")
-    naming = _authors_caformer(prefix) if authors else lambda target: Source(prefix + target.removeprefix("timm_model."))
+    naming = (
+        _authors_caformer(prefix) if authors else lambda target: Source(prefix + target.removeprefix("timm_model."))
+    )
     return plan_timm(_CAFORMERS, tensors, said, naming, _HEADS)
 
 

@@ -5,7 +5,8 @@
 | paper | Scaling Video Pretraining for Surgical Foundation Models, arXiv 2603.29966 |
 | weights | SichengLu/SurgRec on the Hub, `surgrec_mae.pth` |
 | licence | CC BY-NC 4.0 |
-| key layout | VideoMAE's, under `model`: `encoder.blocks.<i>`, `encoder_to_decoder`, `mask_token`, `decoder.*`; no stored positions |
+| key layout | VideoMAE's, under `model`: `encoder.blocks.<i>`, `encoder_to_decoder`, `mask_token`, `decoder.*` |
+| positions | not stored, a fixed table |
 | preprocessing | 16 frames of 224², every 4th, ImageNet's mean and deviation |
 | becomes | with decoder `VideoMAEForPreTraining`, with head `VideoMAEForVideoClassification`, else `VideoMAEModel` |
 
@@ -72,7 +73,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         tensors,
         _stored_shapes(model_class, config),
         _naming(prefix),
-        clip_processor(side, side, config.num_frames, frame_stride=_FRAME_STRIDE),
+        clip_processor((side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
     )
 

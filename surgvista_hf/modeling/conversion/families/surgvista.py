@@ -5,9 +5,13 @@
 | paper | npj Digital Medicine 2026, arXiv 2506.02692 | CVPR 2023, arXiv 2212.04500 |
 | weights | announced, github.com/isyangshu/SurgVISTA | github.com/ruiwang2021/mvd |
 | licence | CC BY-NC-ND 4.0 (its README) | look it up |
-| key layout | `patch_embed.proj`, `blocks.<i>` with `qkv.weight`, `q_bias`, `v_bias`; `pos_embed`; decoders `decoder_vid`, `decoder_img` | the same encoder |
-| preprocessing | 16 frames of 224², squeezed, ImageNet's mean and deviation | the same |
 | becomes | pre-training model, classifier or bare encoder | classifier |
+
+| both | |
+|---|---|
+| key layout | `patch_embed.proj`, `blocks.<i>` with `qkv.weight`, `q_bias`, `v_bias`; `pos_embed`, a fixed table |
+| SurgVISTA's decoders | `decoder_vid`, `decoder_img`, each with `down_…`, `mask_token_…`, `pos_embed_…` |
+| preprocessing | 16 frames of 224², squeezed, ImageNet's mean and deviation |
 """
 
 import re

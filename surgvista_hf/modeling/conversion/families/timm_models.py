@@ -1,6 +1,8 @@
 """Checkpoints that become a model of timm inside transformers' `TimmWrapperModel`; needs the extra `timm`."""
 
+import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from ..mapping import Naming
 from ..reading import CheckpointError
 
 _SIDE = 224
+_OLDEST = (1, 0, 23)  # before, what timm computes at the start is lost when transformers loads a model
 
 
 def plan_timm(
@@ -32,11 +35,12 @@ def plan_timm(
         ignored: see `Blueprint`.
 
     Raises:
-        InputError: timm is not installed.
+        InputError: timm is not installed, or is too old.
         CheckpointError: no architecture fits.
     """
-    if not is_timm_available():
-        raise InputError('this architecture needs timm: pip install "surgvista-hf[timm]"')
+    if not is_timm_available() or tuple(map(int, re.findall(r"\d+", version("timm"))[:3])) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise InputError(f'this architecture needs timm {oldest} or newer: pip install "surgvista-hf[timm]"')
     if "architecture" in said:
         candidates = (str(said["architecture"]),)
     for architecture in candidates:
@@ -50,9 +54,7 @@ def plan_timm(
         )
     config = make_config(TimmWrapperConfig, {"architecture": architecture}, said, ())
     config.num_features, config.image_size = width, _SIDE  # timm's own names; the configuration has no others
-    return Blueprint(
-        TimmWrapperModel, config, tensors, targets, naming, image_processor(_SIDE), ignored=ignored
-    )
+    return Blueprint(TimmWrapperModel, config, tensors, targets, naming, image_processor(_SIDE), ignored=ignored)
 
 
 def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[dict[str, torch.Size], int]:

@@ -1,13 +1,22 @@
 """EndoSSL and EndoViT: image transformers that become transformers' `ViTModel`.
 
-| | EndoSSL, SurgVISTA's image teacher | EndoViT |
-|---|---|---|
-| paper | MICCAI 2023, arXiv 2308.12394 | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
-| weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
-| licence | look it up | Apache-2.0 (its page on the Hub) |
-| key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only | MAE's: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*`; under `model` |
-| preprocessing | 224², ImageNet's mean and deviation | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) |
-| feature | patch tokens before the final norm | mean of the patch tokens, without the class token |
+| EndoSSL | SurgVISTA's image teacher |
+|---|---|
+| paper | MICCAI 2023, arXiv 2308.12394 |
+| weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` |
+| licence | look it up |
+| key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only |
+| preprocessing | 224², ImageNet's mean and deviation |
+| feature | patch tokens before the final norm |
+
+| EndoViT | |
+|---|---|
+| paper | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
+| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
+| licence | Apache-2.0 (its page on the Hub) |
+| key layout | MAE's, under `model`: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*` |
+| preprocessing | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) (its page on the Hub) |
+| feature | mean of the patch tokens, without the class token |
 """
 
 import re
@@ -194,7 +203,7 @@ FAMILIES = (
         image_teacher=True,
         usage="A picture's feature is the mean of its patch tokens:\n\n"
         "```python\n"
-        "features = model(**processor(images, return_tensors=\"pt\")).last_hidden_state[:, 1:].mean(dim=1)\n"
+        'features = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 1:].mean(dim=1)\n'
         "```\n",
     ),
 )

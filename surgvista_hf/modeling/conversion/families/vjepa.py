@@ -1,16 +1,21 @@
 """V-JEPA 1 and 2, SurgRec-JEPA and SurgMotion: the keys say which of the two a checkpoint is.
 
-| | SurgRec-JEPA | SurgMotion | V-JEPA | V-JEPA 2 |
-|---|---|---|---|---|
-| paper | arXiv 2603.29966 | arXiv 2602.05638 | arXiv 2404.08471 | arXiv 2506.09985 |
-| weights | SichengLu/SurgRec, `surgrec_jepa.pt` | CAIR-HKISI on the Hub, by request | github.com/facebookresearch/jepa | facebook/vjepa2-vitl-fpc64-256 (already converted) |
-| licence | CC BY-NC 4.0 | look it up | CC BY-NC 4.0 | MIT |
-| key layout | `encoder`, `predictor`, `target_encoder`, each after `module.backbone.`; fused `attn.qkv` with bias | the same, expected | the same; `pos_embed` stored | the same; no `pos_embed`: rotary |
-| preprocessing | 16 frames of 224², every 4th | 256², expected | 16 frames of 224², every 4th | 256², ImageNet's mean and deviation |
+| | paper | weights | licence |
+|---|---|---|---|
+| SurgRec-JEPA | arXiv 2603.29966 | SichengLu/SurgRec on the Hub, `surgrec_jepa.pt` | CC BY-NC 4.0 |
+| SurgMotion | arXiv 2602.05638 | CAIR-HKISI on the Hub, on request | look it up |
+| V-JEPA | arXiv 2404.08471 | github.com/facebookresearch/jepa | CC BY-NC 4.0 |
+| V-JEPA 2 | arXiv 2506.09985 | github.com/facebookresearch/vjepa2; converted: facebook/vjepa2-vitl-fpc64-256 | MIT |
 
-A stored `pos_embed` makes a `SurgVistaModel` with V-JEPA's fixed table (`sincos_3d_equal`), which the stored one is compared with;
-its predictor is left out. Without one the positions are rotary, and encoder and predictor become `VJEPA2Model`. The release of
-SurgRec reads `encoder`, the network that was trained, not `target_encoder`, its slow average; `part=` chooses another.
+| all | |
+|---|---|
+| key layout | `encoder`, `predictor`, `target_encoder`, each after `module.backbone.`; fused `attn.qkv` with bias |
+| with `pos_embed` | `SurgVistaModel` with V-JEPA's fixed table (`sincos_3d_equal`), checked against the stored; no predictor |
+| without | positions are rotary: `VJEPA2Model`, encoder and predictor |
+| preprocessing | ImageNet's mean and deviation; 16 frames of 224², every 4th (V-JEPA), or 256² (V-JEPA 2) |
+
+The release of SurgRec reads `encoder`, the network that was trained, not `target_encoder`, its slow average; `part=` chooses
+another.
 """
 
 import re
@@ -75,7 +80,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Bluep
         tensors,
         parameter_shapes(SurgVistaModel, config),
         surgvista_naming(prefix, fused_bias=True),
-        clip_processor(*config.frame_size, config.num_frames, frame_stride=4),
+        clip_processor(config.frame_size, config.num_frames, frame_stride=4),
         ignored=(
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),
@@ -117,7 +122,7 @@ def _plan_rotary(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Blue
         tensors,
         parameter_shapes(VJEPA2Model, config),
         _rotary_naming(prefix, predictor),
-        clip_processor(config.crop_size, config.crop_size, config.frames_per_clip),
+        clip_processor((config.crop_size, config.crop_size), config.frames_per_clip),
         may_be_absent=() if has_predictor else (_PREDICTOR,),
         ignored=((r".*mask_tokens\.\d+$", "stacked into one tensor"),),
     )
@@ -175,7 +180,7 @@ def _restore_rotary(tensors: Tensors, config: VJEPA2Config) -> dict[str, torch.T
     return original | {f"{prefix}mask_tokens.{i}": token for i, token in enumerate(stacked.clone().unbind())}
 
 
-_restore = {SurgVistaConfig.model_type: _restore_fixed, VJEPA2Config.model_type: _restore_rotary}
+_restore: dict[str, Any] = {SurgVistaConfig.model_type: _restore_fixed, VJEPA2Config.model_type: _restore_rotary}
 _joint_embedding = partial(
     Family,
     restore=_restore,

@@ -136,8 +136,8 @@ class Task:
 
     Args:
         kind: `"workflow"`: one class for each frame of a video; `"classification"`: one class a clip; `"triplet"`;
-            `"multi_label"`: several classes or criteria, such as tools; `"video_classification"` and `"video_multi_label"`: of a
-            video as a whole, the scores of its clips averaged.
+            `"multi_label"`: several classes or criteria, such as tools; `"video_classification"`, `"video_multi_label"`: of
+            videos as a whole, the scores of their clips averaged.
         names: of the classes.
         components: table that says what triplets are made of: `"cholect50"`, `"prostate21"` or `"prostatd"`.
 

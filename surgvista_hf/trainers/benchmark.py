@@ -26,15 +26,18 @@ from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.configuration_ms_tcn import MsTcnConfig
+from ..modeling.configuration_video_head import VideoHeadConfig
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.files import claim
 from .finetune import check_run, check_splits, finetune, load_splits, task_of
 from .recipe_files import RecipeError, field_names
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
+from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
 
 logger = logging.get_logger(__name__)
 _LIBRARIES = (
@@ -196,15 +199,16 @@ def _ask_features(suite: Suite, cell: Cell) -> tuple[Task, ClipPredictions, Para
         extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
         videos[use] = load_video_features(folder, videos_in(frames))
     frozen = count_parameters(extractor.model)
-    if cell.asked.kind == "tcn":
-        model = _train_tcn(cell, task, videos)
+    if cell.asked.kind in ("tcn", "pooled"):
+        train = _train_tcn if cell.asked.kind == "tcn" else _train_head
+        model, predictions = train(cell, task, videos)
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
-        return task, predict_videos(model, videos["test"], task), counted, on_test
+        return task, predictions, counted, on_test
     probe = logistic_probe if cell.asked.kind == "linear" else knn_probe
-    train, test = as_clips(videos["train"]), as_clips(videos["test"])
-    scores = probe(train, test, len(task.names))
-    trained = (train.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
+    known, asked = as_clips(videos["train"]), as_clips(videos["test"])
+    scores = probe(known, asked, len(task.names))
+    trained = (known.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
     counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
     return task, _predictions(videos["test"], scores), counted, on_test
 
@@ -230,37 +234,48 @@ def _untrained(cell: Cell, folder: Path) -> Path:
     return folder
 
 
-def _train_tcn(cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]) -> MsTcnForFrameClassification:
-    chosen = dict(cell.asked.tcn)
-    trained = {name: chosen.pop(name) for name in list(chosen) if name in field_names(TemporalArguments)}
-    usual = {
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "greater_is_better": True,
-    }
-    if "validation" not in videos:
-        usual = {"eval_strategy": "no", "save_strategy": "epoch"}
-    args = TemporalArguments(
-        **{
-            **usual,
-            "output_dir": str(cell.folder / "tcn"),
-            "seed": cell.seed,
-            "save_total_limit": 1,
-            "report_to": "none",
-            "disable_tqdm": True,
-            **trained,
-        }
-    )
-    torch.manual_seed(cell.seed)
+def _train_tcn(
+    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
+) -> tuple[MsTcnForFrameClassification, ClipPredictions]:
+    args, chosen = _head_arguments(cell, TemporalArguments, cell.asked.tcn, validated="validation" in videos)
     names = dict(enumerate(task.names))
     width = videos["train"][0].values.shape[1]
     model = MsTcnForFrameClassification(MsTcnConfig(input_size=width, id2label=names, num_labels=len(names), **chosen))
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
-    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    _train(cell, TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation))
+    return model, predict_videos(model, videos["test"], task)
+
+
+def _train_head(
+    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
+) -> tuple[VideoHeadForClassification, ClipPredictions]:
+    chosen = {"metric_for_best_model": task.main_metric, **cell.asked.head}
+    args, chosen = _head_arguments(cell, VideoHeadArguments, chosen, validated="validation" in videos)
+    sizes = {"input_size": videos["train"][0].values.shape[1], "num_labels": len(task.names), **chosen}
+    names = dict(enumerate(task.names))
+    model = VideoHeadForClassification(VideoHeadConfig(id2label=names, problem_type=task.problem_type, **sizes))
+    pooled = {use: PooledVideos(own, model) for use, own in videos.items()}
+    _train(cell, VideoHeadTrainer(model, args, pooled["train"], task, eval_dataset=pooled.get("validation")))
+    return model, predict_pooled(model, pooled["test"], task)
+
+
+def _head_arguments(
+    cell: Cell, kind: Any, settings: Mapping[str, Any], *, validated: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Arguments of training a head over features, and the settings that are the head's own; seeds what follows."""
+    trained = {name: value for name, value in settings.items() if name in field_names(kind)}
+    usual: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "epoch"}
+    if validated:
+        usual |= {"eval_strategy": "epoch", "load_best_model_at_end": True, "greater_is_better": True}
+    common = {"seed": cell.seed, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True}
+    args = kind(**{**usual, "output_dir": str(cell.folder / cell.asked.kind), **common, **trained})
+    torch.manual_seed(cell.seed)
+    return args, {name: value for name, value in settings.items() if name not in trained}
+
+
+def _train(cell: Cell, trainer: Any) -> None:
     trainer.train(resume_from_checkpoint=True)
     trainer.save_model(str(cell.folder / "model"))
-    return model
 
 
 def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:

@@ -4,16 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .finetune_recipe import SECTIONS as RECIPE_SECTIONS
 from .finetune_recipe import FinetuningRecipe, parse_finetuning
 from .recipe_files import FINETUNING, SUITES, RecipeError, build, check_keys, field_names, read_recipe
 from .temporal import TemporalArguments
+from .video_head import VideoHeadArguments
 
 SECTIONS = ("prepare", "models", "data", "protocols", "seeds", "baseline", "output")
 _MODEL_KEYS = ("from_pretrained", "config", "num_frames", "pooling", "changes", "finetuned")
 _TCN_KEYS = ("num_stages", "num_layers", "num_feature_maps", "dropout")
+_HEAD_KEYS = ("pooling", "num_neighbors", "smallest_distance", "hidden_size", "dropout")
+Asked = Literal["finetune", "linear", "knn", "tcn", "pooled"]
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,25 @@ class Protocol:
 
     Args:
         kind: `"finetune"`: trained by the data set's recipe with these changes; `"linear"` or `"knn"`: a probe of frozen
-            features; `"tcn"`: MS-TCN over frozen features.
+            features; `"tcn"`: MS-TCN over frozen features; `"pooled"`: a head over whole videos, their frozen features pooled.
         after: protocol whose trained models give the features; none: the model itself.
         tcn: fields of `MsTcnConfig` and of `TemporalArguments`.
+        head: fields of `VideoHeadConfig` and of `VideoHeadArguments`.
         changes: sections of the recipe to change.
         data: only on these data sets; none: on all.
     """
 
-    kind: Literal["finetune", "linear", "knn", "tcn"] = "finetune"
+    kind: Asked = "finetune"
     after: str | None = None
     tcn: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[str, ...] | None = None
 
     @property
     def seeded(self) -> bool:
         """Whether seeds make a difference."""
-        return self.kind in ("finetune", "tcn") or self.after is not None
+        return self.kind in ("finetune", "tcn", "pooled") or self.after is not None
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
 def _protocol(name: str, entry: Mapping[str, Any]) -> Protocol:
     sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS and key != "data"}
     rest = {key: value for key, value in entry.items() if key not in sections and key != "only"}
-    check_keys(f"protocols.{name}", entry, (*RECIPE_SECTIONS, "kind", "after", "tcn", "only"))
+    check_keys(f"protocols.{name}", entry, (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "only"))
     if "data" in rest:
         sections["data"] = rest.pop("data")
     protocol: Protocol = build(
@@ -199,9 +204,12 @@ def _protocol(name: str, entry: Mapping[str, Any]) -> Protocol:
         f"protocols.{name}",
         {**rest, "changes": sections, "data": tuple(entry["only"]) if "only" in entry else None},
     )
-    if protocol.kind not in ("finetune", "linear", "knn", "tcn"):
-        raise RecipeError(f"protocols.{name}.kind is {protocol.kind!r}; it must be finetune, linear, knn or tcn")
+    if protocol.kind not in get_args(Asked):
+        raise RecipeError(
+            f"protocols.{name}.kind is {protocol.kind!r}; it must be one of {', '.join(get_args(Asked))}"
+        )
     check_keys(f"protocols.{name}.tcn", protocol.tcn, (*_TCN_KEYS, *field_names(TemporalArguments)))
+    check_keys(f"protocols.{name}.head", protocol.head, (*_HEAD_KEYS, *field_names(VideoHeadArguments)))
     return protocol
 
 

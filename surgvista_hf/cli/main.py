@@ -18,6 +18,7 @@ VERBS = {
     "merge": "make one model of an adapter and its base",
     "extract-features": "write frozen features of whole videos",
     "benchmark": "run a suite of models, data sets and protocols, with tables, plots and tests",
+    "zero-shot": "ask an image-text model about clips, without training",
     "reconstruct": "draw what pre-trained models paint where a clip was hidden",
     "study": "run an analysis of the paper: more data, or the image teacher",
     "publish": "turn a frame set into a Hub data set",

@@ -44,24 +44,30 @@ def answering(tmp_path_factory, names) -> Path:
     return tiny_image_text.llava(tmp_path_factory.mktemp("llava"), names)
 
 
+@pytest.fixture(params=["llava", "qwen"])
+def any_family(request, tmp_path_factory, names) -> Path:
+    return getattr(tiny_image_text, request.param)(tmp_path_factory.mktemp(request.param), names)
+
+
 def lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_answers_are_those_of_the_model_to_the_labelled_frame_alone(answering, frame_set, names, tmp_path):
+def test_answers_are_those_of_the_model_to_the_labelled_frame_alone(any_family, frame_set, names, tmp_path):
     settings = ZeroShotSettings(every=7, batch_size=4)
-    result = zero_shot(answering, phases(frame_set), tmp_path, settings, progress=False)
+    result = zero_shot(any_family, phases(frame_set), tmp_path, settings, progress=False)
     said = lines(tmp_path / "answers.jsonl")
     assert [row["prompt"] for row in said] == ["baseline"] * 9 + ["stability_v1"] * 9  # 3 videos of 20 frames
-    processor = AutoProcessor.from_pretrained(answering)
-    model = AutoModelForImageTextToText.from_pretrained(answering).eval()
+    processor = AutoProcessor.from_pretrained(any_family)
+    model = AutoModelForImageTextToText.from_pretrained(any_family).eval()
+    picture = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
     frames = load_frame_set("synthetic", frame_set, "all")
     for row in (said[1], said[5], said[17]):
         number = int(row["video"][-1]) * 20 + row["frame_index"]
         frame = frames[number]
         assert (row["frame_index"] % 7, row["timestamp"]) == (0, frame["timestamp"])
         assert row["label"] == names[frame["phase"]]
-        text = f"<s>user: <image> {question(names, row['prompt'])} assistant: "
+        text = f"<s>user: {picture} {question(names, row['prompt'])} assistant: "
         inputs = processor(text=text, images=frame["image"], add_special_tokens=False, return_tensors="pt")
         assert inputs["input_ids"].tolist()[0].count(processor.tokenizer.unk_token_id) == 0
         with torch.no_grad():

@@ -19,6 +19,11 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
@@ -28,7 +33,17 @@ from transformers import (
 from surgvista_hf.trainers.zero_shot import QUESTIONS, SENTENCES
 
 SIZE, PATCH = 16, 8
-SPECIAL = ("<pad>", "<s>", "</s>", "<image>", "<unk>")
+SPECIAL = (
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<image>",
+    "<unk>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+)
 TEMPLATE = (
     "<s>{% for message in messages %}user: {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %} {{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
@@ -73,7 +88,7 @@ def tokenizer(names: tuple[str, ...], *, ends: bool = False) -> PreTrainedTokeni
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=["<image>"],
+        additional_special_tokens=list(SPECIAL[3:4] + SPECIAL[5:]),
     )
 
 
@@ -101,6 +116,46 @@ def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLA
         num_additional_image_tokens=1,
         image_token="<image>",
         chat_template=template,
+    ).save_pretrained(folder)
+    return folder
+
+
+def qwen(folder: Path, names: tuple[str, ...]) -> Path:
+    """A model whose pictures become as many tokens as their size asks for."""
+    words = tokenizer(names)
+    torch.manual_seed(0)
+    text = {key: value for key, value in TEXT.items() if key != "max_position_embeddings"}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **text,
+            "vocab_size": len(words),
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "patch_size": PATCH,
+            "window_size": 4 * PATCH,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=5,
+        video_token_id=6,
+        vision_start_token_id=7,
+        vision_end_token_id=8,
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    _liven(model)
+    model.save_pretrained(folder)
+    pixels = {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (6 * PATCH) ** 2}
+    Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(patch_size=PATCH, size=pixels),
+        words,
+        Qwen2VLVideoProcessor(patch_size=PATCH),
+        chat_template=TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
     ).save_pretrained(folder)
     return folder
 

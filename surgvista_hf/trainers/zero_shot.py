@@ -151,8 +151,11 @@ def zero_shot(
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
     task, clips, chosen = _test_clips(data, settings)
-    claim(output, _description(str(start), kind, data, replace(settings, prompts=prompts), task, len(chosen)))
-    model = _Generator(start, settings, device) if kind == "generate" else _Comparer(start, settings, device)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
+    settled = replace(settings, prompts=prompts, dtype=precision)
+    claim(output, _description(str(start), kind, data, settled, task, len(chosen)))
+    model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
     said = {
         prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
         for prompt in prompts
@@ -272,12 +275,11 @@ def _place(item: Mapping[str, Any]) -> dict[str, Any]:
 class _Generator:
     """A model that answers in words, greedily; whatever else its own generation settings say stays."""
 
-    def __init__(self, start: str | Path, settings: ZeroShotSettings, device: str | torch.device | None) -> None:
-        self.device, dtype = _placed(settings, device)
+    def __init__(self, start: str | Path, settings: ZeroShotSettings, device: torch.device) -> None:
         with _loading(start):
             self.processor: Any = AutoProcessor.from_pretrained(str(start))
-            model: Any = AutoModelForImageTextToText.from_pretrained(str(start), dtype=dtype)
-        self.model = model.eval().to(self.device)
+            model: Any = AutoModelForImageTextToText.from_pretrained(str(start), dtype=settings.dtype)
+        self.model = model.eval().to(device)
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"  # answers begin where questions end
         if self.tokenizer.pad_token is None:
@@ -296,12 +298,9 @@ class _Generator:
             padding=True,
             add_special_tokens=not begun,
             return_tensors="pt",
-        ).to(self.device)
-        for name, value in inputs.items():
-            if torch.is_tensor(value) and value.is_floating_point():
-                inputs[name] = value.to(self.model.dtype)
+        )
         found = self.model.generate(
-            **inputs,
+            **_prepared(inputs, self.model),
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -317,14 +316,13 @@ class _Generator:
 class _Comparer:
     """A model with features of pictures and texts: softmax over the classes of scale · cosine."""
 
-    def __init__(self, start: str | Path, settings: ZeroShotSettings, device: str | torch.device | None) -> None:
-        self.device, dtype = _placed(settings, device)
+    def __init__(self, start: str | Path, settings: ZeroShotSettings, device: torch.device) -> None:
         with _loading(start):
             self.processor: Any = AutoProcessor.from_pretrained(str(start))
-            model: Any = AutoModel.from_pretrained(str(start), dtype=dtype)
+            model: Any = AutoModel.from_pretrained(str(start), dtype=settings.dtype)
         if not hasattr(model, "logit_scale"):
             raise InputError(f"{start} has no logit_scale, by which similarities become probabilities")
-        self.model = model.eval().to(self.device)
+        self.model = model.eval().to(device)
         self._texts: dict[tuple[str, tuple[str, ...]], torch.Tensor] = {}
 
     @torch.inference_mode()
@@ -333,8 +331,8 @@ class _Comparer:
         key = (prompt, tuple(names))
         if key not in self._texts:
             self._texts[key] = torch.stack([self._text(sentences(name, prompt)) for name in names])
-        pixels = self.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
-        seen = _unit(self.model.get_image_features(pixel_values=pixels.to(self.device, self.model.dtype)))
+        pixels = self.processor.image_processor(list(pictures), return_tensors="pt")
+        seen = _unit(self.model.get_image_features(**_prepared(pixels, self.model)))
         logits = self.model.logit_scale.exp().float() * seen @ self._texts[key].T
         return [{"scores": row} for row in logits.softmax(dim=1).cpu().tolist()]
 
@@ -343,9 +341,9 @@ class _Comparer:
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.processor.tokenizer(
             list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).to(self.device)
+        )
         taken = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
-        mean = _unit(self.model.get_text_features(**taken)).mean(dim=0)
+        mean = _unit(self.model.get_text_features(**_prepared(taken, self.model))).mean(dim=0)
         return mean / mean.norm()
 
 
@@ -370,15 +368,16 @@ def sentences(name: str, prompt: str) -> list[str]:
     return [sentence.format(name=spoken(name)) for sentence in SENTENCES[prompt]]
 
 
+def _prepared(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """On the model's device, numbers with a point in its precision."""
+    tensors = {name: value for name, value in inputs.items() if torch.is_tensor(value)}
+    kinds = {name: model.dtype if value.is_floating_point() else value.dtype for name, value in tensors.items()}
+    return {**inputs, **{name: value.to(model.device, kinds[name]) for name, value in tensors.items()}}
+
+
 def _unit(features: Any) -> torch.Tensor:
     values: torch.Tensor = features if torch.is_tensor(features) else features.pooler_output
     return torch.nn.functional.normalize(values.float(), dim=-1)
-
-
-def _placed(settings: ZeroShotSettings, device: str | torch.device | None) -> tuple[torch.device, torch.dtype]:
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    usual = "bfloat16" if place.type == "cuda" else "float32"
-    return place, getattr(torch, settings.dtype or usual)
 
 
 @contextmanager

@@ -161,6 +161,22 @@ def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, 
     assert result.results["strict"]["image_accuracy"] == result.figures["image_accuracy"]
 
 
+@pytest.mark.parametrize("family", ["llava", "clip"])
+def test_half_precision_asks_too_and_is_never_mixed_with_other_answers(family, frame_set, names, tmp_path):
+    folder = tmp_path / "model"
+    if family == "llava":
+        tiny_image_text.llava(folder, names)
+    else:
+        tiny_image_text.comparer(folder, names, family)
+    settings = {"every": 10, "max_new_tokens": 2}
+    half = ZeroShotSettings(**settings, dtype="bfloat16")
+    result = zero_shot(folder, phases(frame_set), tmp_path / "out", half, progress=False)
+    assert np.isfinite(result.predictions.scores).all()
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(OutputError, match="begun with other settings"):
+        zero_shot(folder, phases(frame_set), tmp_path / "out", ZeroShotSettings(**settings), progress=False)
+
+
 def test_the_verb_prints_what_was_found_and_leaves_it_in_the_folder(answering, frame_set, tmp_path, capsys):
     words = ["zero-shot", str(answering), "--data", f"synthetic={frame_set}", "--label", "phase", "--split", "all"]
     words += ["--every", "10", "--max-new-tokens", "2", "--output", str(tmp_path / "out")]

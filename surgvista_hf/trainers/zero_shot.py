@@ -80,7 +80,8 @@ class ZeroShotSettings:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompts", tuple(self.prompts))
+        named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
+        object.__setattr__(self, "prompts", named)
         if min(self.every, self.max_new_tokens, self.batch_size) < 1:
             raise InputError("every, max_new_tokens and batch_size must be at least 1")
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
@@ -216,7 +217,7 @@ def _description(
     """What may not change while answers are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
     asked = {**asdict(settings), "prompts": texts, "model": start, "pictures": count}
-    from_where = {name: getattr(data, name) for name in ("name", "data_dir", "label", "protocol", "test")}
+    from_where = {name: getattr(data, name) for name in ("name", "data_dir", "label", "protocol", "test", "sampling")}
     settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
     return settled
 

@@ -1,9 +1,9 @@
 """`surgvista deidentify`: videos that may leave the hospital."""
 
 import argparse
-import json
 from pathlib import Path
 
+from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 
 
@@ -57,9 +57,4 @@ def run(arguments: argparse.Namespace) -> None:
         skip_unreadable=arguments.skip_unreadable,
         progress=True,
     )
-    if arguments.json:
-        print(json.dumps(vars(report)))
-        return
-    for name, reason in report.unreadable.items():
-        print(f"unreadable: {name}: {reason}")
-    print(f"wrote {len(report.done)} videos, {len(report.earlier)} were done before: {arguments.output}")
+    print_outcome(report, arguments, "wrote")

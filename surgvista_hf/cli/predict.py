@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 
 
@@ -110,12 +111,7 @@ def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list
         skip_unreadable=arguments.skip_unreadable,
         progress=True,
     )
-    if arguments.json:
-        print(json.dumps(vars(report)))
-        return
-    for name, reason in report.unreadable.items():
-        print(f"unreadable: {name}: {reason}")
-    print(f"predicted {len(report.done)} videos, {len(report.earlier)} were done before: {arguments.output}")
+    print_outcome(report, arguments, "predicted")
 
 
 def named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:

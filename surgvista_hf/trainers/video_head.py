@@ -3,21 +3,20 @@
 One sample is one video, pooled once: pooling has nothing to train.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.modeling_video_head import VideoHeadForClassification
 from .arguments import ClipArguments
-from .base import ClipTrainer
-from .finetuning import drawn_from, keyed_dropout, log_figures
+from .finetuning import keyed_dropout
 from .video_features import VideoFeatures
+from .whole_videos import WholeVideos, WholeVideoTrainer
 
 
 @dataclass
@@ -34,7 +33,7 @@ class VideoHeadArguments(ClipArguments):
     dataloader_drop_last: bool = field(default=False, metadata={"help": "leave out the last incomplete batch"})
 
 
-class PooledVideos(Dataset[dict[str, Any]]):
+class PooledVideos(WholeVideos):
     """Videos as one vector each.
 
     Args:
@@ -48,26 +47,12 @@ class PooledVideos(Dataset[dict[str, Any]]):
     def __init__(self, videos: Sequence[VideoFeatures], head: VideoHeadForClassification) -> None:
         if not videos:
             raise InputError("a head over videos needs some")
-        self.videos = list(videos)
+        super().__init__(videos)
         self.labels = np.stack([_label(video) for video in videos])
         self.pooled = torch.stack([head.pool(torch.from_numpy(np.array(video.values))) for video in videos])
-        self.epoch = 0
-        self.unreadable: list[int] = []
 
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Says which epoch begins."""
-        self.epoch = epoch
-
-    def name(self, index: int) -> str:
-        """What people call a sample."""
-        return self.videos[index].name
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        label = torch.as_tensor(self.labels[index])
-        return {"pooled": self.pooled[index], "labels": label, "index": index, "key": index, "epoch": self.epoch}
+    def content(self, index: int) -> dict[str, Any]:
+        return {"pooled": self.pooled[index], "labels": torch.as_tensor(self.labels[index])}
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ class PooledCollator:
         }
 
 
-class VideoHeadTrainer(ClipTrainer):
+class VideoHeadTrainer(WholeVideoTrainer):
     """Trains `VideoHeadForClassification`.
 
     Args:
@@ -94,8 +79,7 @@ class VideoHeadTrainer(ClipTrainer):
         args: arguments.
         train_dataset: pooled training videos.
         task: of whole videos.
-        eval_dataset: pooled videos of the validation.
-        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+        kwargs: see `WholeVideoTrainer`.
 
     Raises:
         InputError: another task, or fewer videos than a batch.
@@ -105,40 +89,22 @@ class VideoHeadTrainer(ClipTrainer):
         >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
     """
 
+    model_input = "pooled"
+
     def __init__(
         self,
         model: VideoHeadForClassification,
         args: VideoHeadArguments,
         train_dataset: PooledVideos,
         task: Task,
-        *,
-        eval_dataset: PooledVideos | None = None,
         **kwargs: Any,
     ) -> None:
         if not task.of_videos:
             raise InputError(f"a head over whole videos needs one label a video; the task is {task.kind}")
-        self.task = task
-        super().__init__(
-            model,
-            args,
-            train_dataset,  # type: ignore[arg-type]  # what the trainer asks of clips, these videos answer
-            data_collator=PooledCollator(args.seed),
-            eval_dataset=eval_dataset,
-            **kwargs,
-        )
+        super().__init__(model, args, train_dataset, task, PooledCollator(args.seed), **kwargs)
 
-    def clip_loss(
-        self, model: torch.nn.Module, batch: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        with drawn_from(batch["dropout_seed"], self.args.device):
-            return model(pooled=batch["pooled"], labels=batch["labels"]).loss, {}
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The figures of the task."""
-        predictions = predict_pooled(self.model, cast(PooledVideos, eval_dataset or self.eval_dataset), self.task)
-        return log_figures(self, self.task, predictions, metric_key_prefix)
+    def predictions(self, dataset: PooledVideos) -> ClipPredictions:
+        return predict_pooled(self.model, dataset, self.task)
 
 
 @torch.no_grad()

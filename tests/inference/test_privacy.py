@@ -30,7 +30,7 @@ from surgvista_hf.modeling.families import load_classifier, processor_of
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util.files import OutputError
 
-from ..videos import write_numbered_video
+from ..videos import tagged, write_numbered_video
 from .test_predictor import model_folder  # noqa: F401  # a fixture
 
 MODEL = {
@@ -187,23 +187,6 @@ def test_json_says_what_is_hidden_and_streams_say_it_at_once(detector, recording
         steps = list(predictor.stream(reader.iterate(1.0)))
     assert [step.outside for step in steps] == prediction.hidden.outside.tolist()
     assert "hidden" not in SurgicalVideoPredictor(model_folder).predict(video).to_dict()
-
-
-def tagged(video: Path, path: Path) -> Path:
-    """A copy with sound and metadata."""
-    with av.open(str(video)) as original, av.open(str(path), "w") as copy:
-        copy.metadata.update(title="Jane Doe", comment="ward 7", creation_time="2024-03-01T10:00:00")
-        stream = copy.add_stream_from_template(original.streams.video[0])
-        sound = copy.add_stream("aac", rate=48000)
-        for packet in original.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                copy.mux(packet)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 48000
-        copy.mux(sound.encode(frame))
-        copy.mux(sound.encode(None))
-    return path
 
 
 def test_a_deidentified_video_keeps_its_frames_and_loses_people_sound_and_metadata(

@@ -31,7 +31,7 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; 
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em; vertical-align: -.1em }
 .segments { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem }
-.segments { padding: 0; list-style: none }
+.segments { padding: 0; list-style: none; overflow-wrap: anywhere }
 .segments img { width: 100%; border-radius: .3rem; border-bottom: .4rem solid } .segments small { color: #55555c }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt { color: #55555c } dd { margin: 0 }
 """

@@ -157,8 +157,9 @@ def class_names(config: Any) -> list[str]:
 
 
 def clip_length(config: PreTrainedConfig) -> int:
-    """Frames of a clip; V-JEPA 2's configuration has a name of its own for it."""
-    return int(getattr(config, "num_frames", None) or config.frames_per_clip)
+    """Frames of a clip, 1 for an image model; V-JEPA 2's configuration has a name of its own for it."""
+    frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
+    return int(frames)
 
 
 def frame_size(config: PreTrainedConfig) -> tuple[int, int]:

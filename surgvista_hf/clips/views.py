@@ -215,7 +215,9 @@ def paint(pixels: torch.Tensor, drawn: Drawn, *, noisy: bool = True) -> torch.Te
     kernel = _blur(blur[:, 0], pixels.shape[-1])
     pixels = _apply(kernel, pixels, kernel)
     if noisy:
-        pixels = pixels + noise * keyed_normal(drawn["key"], pixels.shape[1:])
+        # On a CPU only where there is noise; a device would have to be waited for.
+        rows = noise.flatten().nonzero().flatten() if noise.device.type == "cpu" else slice(None)
+        pixels[rows] += noise[rows] * keyed_normal(drawn["key"][rows], pixels.shape[1:])
     pixels = pixels.clamp(0, 1)
     return torch.where((solarised > 0) & (pixels >= 128 / 255), 1 - pixels, pixels)
 

@@ -7,7 +7,7 @@ attentive pooling over all of them, goes through `SurgicalEncoderForVideoClassif
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -98,12 +98,19 @@ def load_classifier(
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
     """An encoder as it is, behind the door of `SurgicalEncoderForVideoClassification`, whose head means nothing.
 
+    Args:
+        start: folder or Hub id.
+        num_frames: frames of a clip; by default the encoder's own, and 1 for image encoders.
+
     Raises:
         InputError: nothing can be loaded from there.
     """
     try:
         options = _labelled(("-", "+"), "single_label_classification")
-        return _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        model: Any = _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        if num_frames is None and not model.sees_clips:
+            model.config.num_frames = 1
+        return cast(PreTrainedModel, model)
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:

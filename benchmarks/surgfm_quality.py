@@ -1,9 +1,9 @@
 """Does self-distillation teach anything? Nearest neighbours on rendered operations while a tiny ConvNeXt is pre-trained.
 
-The recipe `surgfm_synthetic` on frames of operations without labels, several seeds. Before it, and at equal parts of the run, the
-teacher is frozen, and every frame of other operations takes its phase, and its instruments, from the 20 nearest frames of yet
-others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbours by 8 × 8 pixels without any encoder.
-Settings were chosen on operations with other seeds than those measured here.
+The recipe `surgfm_synthetic` on frames of operations without labels, several seeds. Before it, and at equal parts of the run,
+the teacher is frozen, and every frame of other operations takes its phase, and its instruments, from the 20 nearest frames of
+yet others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbours by 8 × 8 pixels without any
+encoder. Settings were chosen on operations with other seeds than those measured here.
 
     python -m benchmarks.surgfm_quality --output benchmarks/results/surgfm_quality_cpu.json
 """
@@ -105,9 +105,9 @@ def run(work: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
     moments = [{"updates": 0, **asked(build_model(recipe).plain_teacher(), work)}]
     pretrain(recipe)
     folders = sorted((work / f"run_{seed}").glob("checkpoint-*"), key=lambda folder: int(folder.name[11:]))
-    for folder in folders:
-        moments.append({"updates": int(folder.name[11:]), **asked(AutoModel.from_pretrained(folder), work)})
-    return moments
+    return moments + [
+        {"updates": int(folder.name[11:]), **asked(AutoModel.from_pretrained(folder), work)} for folder in folders
+    ]
 
 
 def main() -> None:
@@ -124,7 +124,10 @@ def main() -> None:
             size = {"seconds": str(SECONDS), "height": str(HEIGHT), "width": str(WIDTH)}
             settings = {"videos": str(operations), "seed": str(seed), **size}
             prepare_frame_set("synthetic", None, work / name, settings=settings)
-        runs = [run(work, seed, arguments.epochs) for seed in range(arguments.seeds)]
+        runs = []
+        for seed in range(arguments.seeds):
+            runs.append(run(work, seed, arguments.epochs))
+            print(seed, [mean(moment["knn_phase_by_video"]) for moment in runs[-1]], flush=True)
         pixels = asked_pixels(work)
     stages = list(zip(*runs, strict=True))
 

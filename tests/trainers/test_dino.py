@@ -13,13 +13,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModel, ConvNextModel
 
-from surgvista_hf import load_frame_set
+from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips.companions import CompanionDataset
 from surgvista_hf.clips.views import make_views
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.evaluation.linear_probe import knn_probe
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.trainers.base import end_processes
 from surgvista_hf.trainers.dino import DinoArguments, DinoPretrainer, clip_each
-from surgvista_hf.trainers.pretrain import pretrain
+from surgvista_hf.trainers.features import extract_features
+from surgvista_hf.trainers.pretrain import build_model, pretrain
 from surgvista_hf.trainers.recipe import load_recipe
 from surgvista_hf.trainers.schedule import cosine
 
@@ -220,8 +223,6 @@ training: {{output_dir: '{tmp_path / "run"}', max_steps: 2, warmup_epochs: 0, pe
 @pytest.mark.parametrize("name", ["surgfm_large", "surgfm_one_gpu"])
 def test_the_surgfm_recipes_are_the_documented_run(name):
     """ConvNeXt-L of 196 M parameters, 65,536 outputs, stochastic depth 0.5, 320 frames an update, 100 epochs."""
-    from surgvista_hf.trainers.pretrain import build_model
-
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = build_model(recipe)
@@ -265,6 +266,51 @@ def test_the_loss_of_a_batch_is_that_of_its_samples(frame_set, tmp_path):
     losses = [float(run.clip_loss(model, run.data_collator(part))[0]) for part in (items, items[:1], items[1:])]
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
     assert functional.l1_loss(torch.tensor(losses[1]), torch.tensor(losses[2])) > 1e-6
+
+
+# ------------------------------------------------------------------------------------------- whether it learns
+
+
+def neighbours_know_phases(encoder: Any, folder: Path) -> float:
+    """Accuracy of the nearest frames of every other operation."""
+    frames = load_frame_set("synthetic", folder, "all")
+    half = np.array([int(video[-1]) % 2 for video in frames["video_id"]])
+    processor = DinoPretrainer.processor_for(encoder.config, 1)
+    parts = [
+        extract_features(
+            encoder, processor, ClipDataset(frames.select(np.flatnonzero(half == n)), num_frames=1, label="phase")
+        )
+        for n in (0, 1)
+    ]
+    return float((knn_probe(*parts, 7).argmax(axis=1) == parts[1].labels).mean())
+
+
+@pytest.mark.slow
+def test_a_short_run_makes_nearest_neighbours_better_than_random_weights_do(tmp_path):
+    """Phases of operations that the run has not seen; it sees no label. More in benchmarks/surgfm_quality.py."""
+    for name, videos, seconds, seed in (("corpus", 16, 40, 21), ("others", 24, 20, 22)):
+        numbers = {"videos": videos, "seconds": seconds, "seed": seed, "height": 48, "width": 64}
+        settings = {key: str(number) for key, number in numbers.items()}
+        prepare_frame_set("synthetic", None, tmp_path / name, settings=settings)
+    recipe = load_recipe(
+        "surgfm_synthetic",
+        [
+            f"data.sources=[{{name: synthetic, data_dir: '{tmp_path / 'corpus'}', split: all}}]",
+            "model.image_size=32",
+            "model.patch_size=4",
+            "training.local_size=16",
+            "training.max_steps=100",
+            "training.num_train_epochs=5",
+            "training.save_strategy=no",
+            "training.use_cpu=true",
+            "training.disable_tqdm=true",
+            f"training.output_dir={tmp_path / 'run'}",
+        ],
+    )
+    torch.manual_seed(0)
+    before = neighbours_know_phases(build_model(recipe).plain_teacher(), tmp_path / "others")
+    after = neighbours_know_phases(AutoModel.from_pretrained(pretrain(recipe)), tmp_path / "others")
+    assert after > before + 0.02
 
 
 if __name__ == "__main__":  # one of several processes

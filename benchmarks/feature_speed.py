@@ -7,6 +7,8 @@ brought to 224 × 224 bilinearly, to one 768-vector a frame:
   timm one     files opened by Pillow, resized, normalised, one image at a time
   timm batch   the same in batches of 16
 
+and without the model: reading and preparing the frames alone, which is what a fast device waits for.
+
     python -m benchmarks.feature_speed --output benchmarks/results/feature_speed_cpu.json
 """
 
@@ -98,8 +100,8 @@ class PlainLoop:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,6 +132,11 @@ def main() -> None:
         largest = float(np.abs(values["timm batch"]).max())
         apart = {name: float(np.abs(own - values["timm batch"]).max()) / largest for name, own in values.items()}
         seconds = side_by_side(contestants, rounds=arguments.rounds, warmup=0)
+        reading = {
+            "surgvista": lambda: list(extractor._prepared(frames, range(len(frames)), "")),
+            "timm": lambda: list(contestants["timm one"].images()),
+        }
+        alone = side_by_side(reading, rounds=3 * arguments.rounds)
     save(
         {
             "images": len(files),
@@ -139,6 +146,12 @@ def main() -> None:
             },
             "time_ratio": {
                 f"surgvista / {name}": ratio(seconds, "surgvista", name) for name in ("timm one", "timm batch")
+            },
+            "reading_and_preparing_alone": {
+                "images_per_second": {
+                    name: round(len(files) / statistics.median(times), 1) for name, times in alone.items()
+                },
+                "time_ratio": ratio(alone, "surgvista", "timm"),
             },
             "largest_difference_of_features_from_timm_batch_as_share_of_the_largest_feature": apart,
         },

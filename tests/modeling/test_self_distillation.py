@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 from transformers import AutoModel, ConvNextConfig, ConvNextModel
 
 from surgvista_hf.modeling.errors_surgvista import InputError
@@ -203,6 +204,31 @@ def test_training_starts_from_a_plain_encoder(tmp_path):
     heads = zip(model.student_head.parameters(), model.teacher_head.parameters(), strict=True)
     assert all(torch.equal(a, b) and bool(a.any()) == (a.ndim == 2) for a, b in heads)
     assert not model.centre.any()
+
+
+def test_where_samples_are_easy_to_tell_apart_views_of_one_agree_and_samples_do_not():
+    """Thirty-two random pictures in noisy views: the loss falls far below ln 64, at which a collapsed teacher would keep it."""
+    model = build(
+        num_stages=3, depths=[1, 1, 1], hidden_sizes=[16, 32, 64], image_size=16, initializer_range=0.02
+    ).train()
+    generator = torch.Generator().manual_seed(1)
+    pictures = functional.interpolate(1.5 * torch.randn(32, 3, 4, 4, generator=generator), (16, 16), mode="bilinear")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.04)
+    losses = []
+    for _ in range(80):
+        views = [pictures + 0.5 * torch.randn(pictures.shape, generator=generator) for _ in range(3)]
+        output = model(views)
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        model.update_teacher(0.98)
+        model.update_centre(output.teacher_logits.flatten(0, 1).mean(dim=0), 0.9)
+        losses.append(float(output.loss.detach()))
+    assert losses[-1] < 1.0 < 2.0 < losses[0]
+    first, second = torch.softmax((output.teacher_logits - model.centre) / 0.04, dim=-1)
+    agreement = (first.argmax(dim=-1) == second.argmax(dim=-1)).float().mean()
+    assert agreement > 0.9
+    assert torch.special.entr(first.mean(dim=0)).sum() > 1.5  # many outputs are used, not one
 
 
 def test_two_views_leave_nothing_to_learn(views):

@@ -263,7 +263,9 @@ def test_the_loss_of_a_batch_is_that_of_its_samples(frame_set, tmp_path):
     run = trainer(frame_set, tmp_path)
     model = run.model.train()
     items = [run.train_dataset[number] for number in (3, 41)]
-    losses = [float(run.clip_loss(model, run.data_collator(part))[0]) for part in (items, items[:1], items[1:])]
+    losses = [
+        float(run.clip_loss(model, run.data_collator(part))[0].detach()) for part in (items, items[:1], items[1:])
+    ]
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
     assert functional.l1_loss(torch.tensor(losses[1]), torch.tensor(losses[2])) > 1e-6
 

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from .datasets_scripts.registry import list_datasets as list_datasets
     from .evaluation.classification import classification_metrics as classification_metrics
     from .evaluation.classification import cvs_metrics as cvs_metrics
+    from .evaluation.classification import presence_metrics as presence_metrics
     from .evaluation.triplets import triplet_metrics as triplet_metrics
     from .evaluation.workflow import phase_metrics as phase_metrics
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
     from .modeling.configuration_ms_tcn import MsTcnConfig as MsTcnConfig
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
+    from .modeling.configuration_video_head import VideoHeadConfig as VideoHeadConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
     from .modeling.errors_surgvista import InputError as InputError
     from .modeling.errors_surgvista import SurgVistaError as SurgVistaError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .modeling.modeling_surgvista import SurgVistaForPreTraining as SurgVistaForPreTraining
     from .modeling.modeling_surgvista import SurgVistaForVideoClassification as SurgVistaForVideoClassification
     from .modeling.modeling_surgvista import SurgVistaModel as SurgVistaModel
+    from .modeling.modeling_video_head import VideoHeadForClassification as VideoHeadForClassification
     from .modeling.video_processing_surgvista import SurgVistaVideoProcessor as SurgVistaVideoProcessor
     from .trainers.arguments import FinetuningArguments as FinetuningArguments
     from .trainers.arguments import PretrainingArguments as PretrainingArguments
@@ -61,6 +64,8 @@ _HOMES = {
     "SurgVistaVideoProcessor": "modeling.video_processing_surgvista",
     "SurgicalFinetuner": "trainers.finetuning",
     "SurgicalVideoPredictor": "inference",
+    "VideoHeadConfig": "modeling.configuration_video_head",
+    "VideoHeadForClassification": "modeling.modeling_video_head",
     "VideoReadError": "modeling.errors_surgvista",
     "WeightsNotPublishedError": "modeling.errors_surgvista",
     "classification_metrics": "evaluation.classification",
@@ -69,6 +74,7 @@ _HOMES = {
     "list_datasets": "datasets_scripts.registry",
     "load_frame_set": "datasets_scripts.frame_set",
     "phase_metrics": "evaluation.workflow",
+    "presence_metrics": "evaluation.classification",
     "triplet_metrics": "evaluation.triplets",
 }
 

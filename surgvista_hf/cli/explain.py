@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .detector_arguments import add_detector_arguments, detector_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -21,20 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", choices=("gradient", "rollout"), default="gradient", help="default: gradient")
     parser.add_argument("--features", type=Path, help="features of known videos, by the same model")
+    add_detector_arguments(parser)
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--output", type=Path, required=True, help="picture to write, .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
     from ..inference.clip_model import ClipModel
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
+    from ..inference.privacy import blurred
     from ..modeling.errors_surgvista import InputError
     from ..modeling.video_processing_surgvista import online_clip_indices
     from ..modeling.video_reading_surgvista import VideoReader
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
-    model = ClipModel.load(arguments.model)
+    model, detector = ClipModel.load(arguments.model, device=arguments.device), detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
     places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)
@@ -47,6 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)
     heat = gradient_heatmap(model, clip, number) if arguments.method == "gradient" else attention_rollout(model, clip)
     title = f"{arguments.video.name}, second {arguments.second}: {model.class_names[number]} {probabilities[0, number]:.0%}"
+    if detector is not None:
+        hidden = detector.look(frames) >= detector.threshold
+        frames = np.stack([blurred(each) if hide else each for each, hide in zip(frames, hidden, strict=True)])
     draw_heatmap(frames, heat, arguments.output, title)
     found = _neighbours(features[0], arguments.features) if arguments.features else []
     if arguments.json:

@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-stride", type=int, help="frames between two frames of a clip (default: the model's, or 4)"
     )
-    parser.add_argument("--num-frames", type=int, help="frames of a clip, for encoders without training on clips")
+    parser.add_argument(
+        "--num-frames",
+        type=int,
+        help="frames of a clip, for encoders without training on clips (default: 1 for image encoders)",
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the features")
 

@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .batch_outcome import print_outcome
+from .detector_arguments import add_detector_arguments, detector_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -13,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista predict operation.mp4 --model phase=phases --model triplets=triplets --output result\n"
         "  surgvista predict operation.mp4 --model my-phase-model --temporal my-tcn --output result\n"
         "  surgvista predict videos --model my-phase-model --output results --skip-unreadable\n"
+        "  surgvista predict videos --model my-phase-model --out-of-body detector --mapping names.json --output shared\n"
         "  accelerate launch -m surgvista_hf.cli.main predict videos --model my-phase-model --output results\n"
         "formats: csv, json, png and svg (timeline), vtt (chapters), eaf (ELAN), html (report), mp4 (annotated video)"
     )
@@ -35,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
+    add_detector_arguments(parser)
+    parser.add_argument(
+        "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the segments and files as JSON")
 
@@ -42,15 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from ..inference import SurgicalVideoPredictor
     from ..inference.batch import find_videos
+    from ..inference.deidentification import Pseudonyms
     from ..inference.prediction import check_formats
     from ..modeling.errors_surgvista import InputError
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    if arguments.video.is_dir():
-        find_videos(arguments.video)
-    elif not arguments.video.is_file():
+    if not arguments.video.exists():
         raise InputError(f"there is no video at {arguments.video}")
+    find_videos(arguments.video)
+    pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)
     predictor = SurgicalVideoPredictor(
         models,
@@ -59,17 +68,19 @@ def run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
         runtime=arguments.runtime,
+        out_of_body=detector_of(arguments),
     )
     if arguments.video.is_dir():
-        _predict_folder(arguments, predictor, formats)
+        _predict_folder(arguments, predictor, formats, pseudonyms)
     else:
-        _predict_one(arguments, predictor, formats)
+        _predict_one(arguments, predictor, formats, pseudonyms)
 
 
-def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str]) -> None:
+def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
     from ..inference.prediction import save_predictions
 
-    found = predictor.predict_all(arguments.video, progress=True)
+    name = f"{pseudonyms[arguments.video.name]}.mp4" if pseudonyms else None
+    found = predictor.predict_all(arguments.video, name=name, progress=True)
     facts = {name: model.facts() for name, model in predictor.models.items()}
     written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)
     files = [str(file) for file in written]
@@ -88,7 +99,7 @@ def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[st
     print("written:", *files)
 
 
-def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list[str]) -> None:
+def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
     from ..inference.batch import predict_folder
 
     report = predict_folder(
@@ -96,15 +107,11 @@ def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list
         arguments.video,
         arguments.output,
         formats=formats,
+        pseudonyms=pseudonyms,
         skip_unreadable=arguments.skip_unreadable,
         progress=True,
     )
-    if arguments.json:
-        print(json.dumps(vars(report)))
-        return
-    for name, reason in report.unreadable.items():
-        print(f"unreadable: {name}: {reason}")
-    print(f"predicted {len(report.predicted)} videos, {len(report.earlier)} were done before: {arguments.output}")
+    print_outcome(report, arguments, "predicted")
 
 
 def named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:

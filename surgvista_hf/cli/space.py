@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=float, default=15.0, help="longest video (default: 15)")
     parser.add_argument("--max-megabytes", type=float, default=500.0, help="largest upload (default: 500)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument(
+        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are blurred"
+    )
     parser.add_argument("--export", type=Path, help="write a Space with these models to a folder instead")
 
 
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.export is not None:
         from ..space.export import export_space
 
-        export_space(models, arguments.export)
+        export_space(models, arguments.export, arguments.out_of_body)
         print(f"Space: {arguments.export}")
         return
     if find_spec("gradio") is None:
@@ -51,4 +54,5 @@ def run(arguments: argparse.Namespace) -> None:
     from ..space import SpaceSettings, launch
 
     limits = VideoLimits(megabytes=arguments.max_megabytes, minutes=arguments.max_minutes)
-    launch(SpaceSettings(models, limits, device=arguments.device), host=arguments.host, port=arguments.port)
+    settings = SpaceSettings(models, limits, device=arguments.device, out_of_body=arguments.out_of_body)
+    launch(settings, host=arguments.host, port=arguments.port)

@@ -183,18 +183,30 @@ class RandomResizedCrop(ClipCrop):
 
     def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
         generator = keyed_generator(self.seed, epoch, index, "random resized crop")
-        flip = bool(generator.random() < self.flip)
-        for _ in range(10):
-            area = width * height * generator.uniform(*self.scale)
-            ratio = math.exp(generator.uniform(math.log(self.aspect_ratio[0]), math.log(self.aspect_ratio[1])))
-            w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
-            if 0 < w <= width and 0 < h <= height:
-                left, top = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
-                return CropBox(left, top, w, h, flip)
-        # The largest rectangle of an allowed shape, in the middle.
-        w = min(width, round(height * self.aspect_ratio[1]))
-        h = min(height, round(width / self.aspect_ratio[0]))
-        return CropBox((width - w) // 2, (height - h) // 2, w, h, flip)
+        return random_box(generator, width, height, self.scale, self.aspect_ratio, self.flip)
+
+
+def random_box(
+    generator: np.random.Generator,
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    aspect_ratio: tuple[float, float],
+    flip: float,
+) -> CropBox:
+    """A rectangle of random area and shape in a picture; see `RandomResizedCrop`."""
+    flipped = bool(generator.random() < flip)
+    for _ in range(10):
+        area = width * height * generator.uniform(*scale)
+        ratio = math.exp(generator.uniform(math.log(aspect_ratio[0]), math.log(aspect_ratio[1])))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(generator.integers(width - w + 1)), int(generator.integers(height - h + 1))
+            return CropBox(left, top, w, h, flipped)
+    # The largest rectangle of an allowed shape, in the middle.
+    w = min(width, round(height * aspect_ratio[1]))
+    h = min(height, round(width / aspect_ratio[0]))
+    return CropBox((width - w) // 2, (height - h) // 2, w, h, flipped)
 
 
 def normalize_clips(

@@ -9,6 +9,7 @@ from ..util.words import some
 from .annotations import by_name, read_json
 from .builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
 from .facts import EVERYTHING, AnnotationError, DatasetError, DatasetFacts, Label, MissingFilesError, Protocol
+from .stratification import stratified_splits
 from .tracks import ConstantTrack, Track
 
 PROCEDURES = tuple(
@@ -20,6 +21,8 @@ PROCEDURES = tuple(
     vaginectomy""".split()
 )
 _ID = r"(?:[^/]*-)?([\w-]{11})"
+STRATIFIED = "stratified_80_10_10"
+_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 _KEYS = ("youtubeId", "procedureName", "robotic")
 
 FACTS = DatasetFacts(
@@ -34,9 +37,14 @@ FACTS = DatasetFacts(
     "Surgical Settings, arXiv 2503.19740, 2025",
     labels={"procedures": Label("classes", PROCEDURES), "robotic": Label("class", ("no", "yes"))},
     protocols={
+        STRATIFIED: Protocol(
+            "no split is published; drawn here from the complete labels.json, every procedure in each split as far as its "
+            "videos go, robotic operations evenly",
+            by_part=STRATIFIED,
+        ),
         "seeded_80_10_10": Protocol(
-            "no split is published; drawn here by video",
-            shares={"train": 0.8, "validation": 0.1, "test": 0.1},
+            "no split is published; drawn here by video, whatever its labels: the rarest procedures are not in the test",
+            shares=_SHARES,
             seed="lemon",
         ),
         "everything": EVERYTHING,
@@ -57,7 +65,21 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
     wrong = [video.video_id for video in found if video.video_id not in labels]
     if wrong:
         raise DatasetError(f"{path} says nothing of the videos {some(wrong)}; move them elsewhere")
-    return [replace(video, extra=labels[video.video_id]) for video in found]
+    parts = {video: split for split, videos in split_labels(labels).items() for video in videos}
+    return [
+        replace(video, extra=labels[video.video_id], parts={STRATIFIED: (parts[video.video_id],)}) for video in found
+    ]
+
+
+def split_labels(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The stratified splits of everything in `labels.json`, so that a missing video moves no other.
+
+    Args:
+        labels: see `read_labels`.
+    """
+    procedures = {video: entry["procedures"] for video, entry in labels.items()}
+    robotic = {video: entry["robotic"] for video, entry in labels.items()}
+    return stratified_splits(procedures, _SHARES, "lemon", strata=robotic)
 
 
 def read_labels(path: Path) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Synthetic surgery as a data set: rendered operations with every kind of label, of any number and length."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from .builder import FrameSetBuilder, RawVideo
 from .facts import EVERYTHING, DatasetError, DatasetFacts, Label, Protocol
 from .media import Media, Picture, PreparationOptions, frame_choice, stored
+from .synthetic_room import VIEWS, SyntheticRecording
 from .synthetic_surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
 from .tracks import Row, Track
 from .triplets import triplet_table
@@ -42,6 +44,13 @@ FACTS = DatasetFacts(
     redistributable=True,
     checked="exact by construction",
     notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+)
+VIEW_FACTS = replace(
+    FACTS,
+    name="synthetic_views",
+    title="Synthetic recordings, inside and outside the patient",
+    access="surgvista prepare synthetic_views",
+    labels={"view": Label("class", VIEWS)},
 )
 
 
@@ -88,7 +97,23 @@ class TruthTrack:
         return self.operation.duration_seconds
 
 
-def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
+@dataclass(frozen=True)
+class ViewTrack:
+    """Whether the camera is inside."""
+
+    recording: SyntheticRecording
+    exact: bool = True
+
+    def at(self, second: float, rate: float) -> Row | None:
+        return {"view": int(self.recording.outside(second))}
+
+    def end(self, rate: float) -> float:
+        return self.recording.duration_seconds
+
+
+def collect(
+    root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
+) -> list[RawVideo]:
     """The operations that the settings ask for; the data folder is not used."""
     try:
         numbers = {name: int(value) for name, value in settings.items()}
@@ -103,7 +128,10 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         height=numbers["height"],
         width=numbers["width"],
     )
-    return [RenderedVideo(f"operation_{number:06d}", extra=operation) for number, operation in enumerate(corpus)]
+    return [
+        RenderedVideo(f"operation_{number:06d}", extra=made(**asdict(operation)))
+        for number, operation in enumerate(corpus)
+    ]
 
 
 def tracks(video: RawVideo) -> list[Track]:
@@ -111,4 +139,12 @@ def tracks(video: RawVideo) -> list[Track]:
     return [TruthTrack(video.extra)]
 
 
-BUILDERS = (FrameSetBuilder(FACTS, (), tracks, collect=collect, settings=SETTINGS),)
+def view_tracks(video: RawVideo) -> list[Track]:
+    """The truth about the camera."""
+    return [ViewTrack(video.extra)]
+
+
+BUILDERS = (
+    FrameSetBuilder(FACTS, (), tracks, collect=collect, settings=SETTINGS),
+    FrameSetBuilder(VIEW_FACTS, (), view_tracks, collect=partial(collect, made=SyntheticRecording), settings=SETTINGS),
+)

@@ -1,19 +1,64 @@
-"""Rendered pictures from outside the patient: people in a theatre, white cloth, the inside of a trocar.
+"""Rendered pictures from outside the patient, people in a theatre, white cloth, the inside of a trocar; and recordings that
+begin, pause and end there.
 
 Privacy and curation need to tell them from surgery. Nobody is in these pictures; faces are ovals with eyes. Everything is
 a pure function of the seed and the time.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .synthetic_surgery import smooth_noise
+from .synthetic_surgery import SyntheticOperation, smooth_noise
 
 SCENES = ("people", "cloth", "trocar")
 _SKIN = ((244, 214, 190), (224, 184, 152), (198, 150, 116), (150, 104, 76), (104, 70, 52))
 _GOWNS = ((38, 110, 120), (52, 92, 150), (70, 130, 90), (120, 160, 190), (225, 228, 230))
 _WALLS = ((214, 220, 218), (188, 204, 210), (202, 196, 184), (168, 184, 172), (120, 130, 140))
+VIEWS = ("inside", "outside")
 _Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SyntheticRecording(SyntheticOperation):
+    """An operation as it is recorded: the camera runs before it is inside, comes out to be cleaned, and runs on afterwards.
+
+    Args:
+        seed, duration_seconds, height, width, frames_per_second: see `SyntheticOperation`; the operation goes on unseen while
+            the camera is outside.
+
+    Example:
+        >>> recording = SyntheticRecording(seed=1, duration_seconds=60)
+        >>> recording.outside(0.0), recording.outside(30.0)
+        (True, False)
+    """
+
+    @cached_property
+    def outside_spans(self) -> tuple[tuple[float, float], ...]:
+        """[start, end) in seconds of each time outside, in order; the first begins at 0, the last ends with the recording."""
+        random = self._random("outside")
+        length = self.duration_seconds
+        before, after = random.uniform(0.05, 0.15, 2) * length
+        spans = [(0.0, before)]
+        for share in np.sort(random.uniform(0.25, 0.75, random.integers(0, 3))):
+            start = share * length
+            if start > spans[-1][1] + 2:
+                spans.append((start, min(start + random.uniform(2, 6), 0.8 * length)))
+        return (*((float(a), float(b)) for a, b in spans), (float(length - after), float(length)))
+
+    def outside(self, second: float) -> bool:
+        """Whether the camera is outside the patient at a time in seconds."""
+        return any(start <= second < end for start, end in self.outside_spans)
+
+    def frame(self, second: float) -> np.ndarray:
+        span = next(((start, end) for start, end in self.outside_spans if start <= second < end), None)
+        if span is None:
+            return super().frame(second)
+        seed = int(self._random("scene", round(span[0] * 1000), int(second / 4)).integers(2**31))
+        scene = "trocar" if span[1] < self.duration_seconds and second > span[1] - 0.7 else None  # on its way in
+        return draw_room(seed, second, self.height, self.width, scene=scene)
 
 
 def draw_room(

@@ -70,13 +70,13 @@ def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[s
     """Truth and predictions along the first test videos, one ribbon each.
 
     Args:
-        predictions: by model, of the same videos.
+        predictions: by model, of the same videos; where only some frames were asked about, the last answer goes on.
         classes: their names.
         path: of the picture.
     """
-    truth = next(iter(predictions.values()))
-    labels = truth.by_video(truth.labels)
-    said = {name: found.by_video(found.scores.argmax(axis=1)) for name, found in predictions.items()}
+    truth = max(predictions.values(), key=lambda found: len(found.labels))
+    labels, frames = truth.by_video(truth.labels), truth.by_video(truth.frames)
+    said = {name: _continued(found, frames) for name, found in predictions.items()}
     videos = list(labels)[:_VIDEOS_SHOWN]
     lines = 1 + len(said)
     figure = Figure(figsize=(10, len(videos) * (0.26 * lines + 0.45) + 0.9), layout="constrained")
@@ -95,6 +95,13 @@ def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[s
     handles = [Patch(color=colour, label=name) for colour, name in zip(palette, classes, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path)
+
+
+def _continued(found: ClipPredictions, frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The predicted class at each of these frames, or at the last one before it that has a prediction."""
+    own, said = found.by_video(found.frames), found.by_video(found.scores.argmax(axis=1))
+    places = {video: np.searchsorted(own[video], numbers, side="right") - 1 for video, numbers in frames.items()}
+    return {video: said[video][np.maximum(place, 0)] for video, place in places.items()}
 
 
 def plot_data_scale(points: Mapping[str, Sequence[tuple[float, float, float]]], metric: str, path: Path) -> None:

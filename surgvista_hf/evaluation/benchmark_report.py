@@ -135,7 +135,8 @@ def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
-        names, cells = list(own[0].figures), [_cells(row, baseline) for row in own]
+        names = _columns(own)
+        cells = [_cells(row, names, baseline) for row in own]
         header = ["model", "protocol", "trained", *[name.replace("_", " ") for name in names], "videos: mean (95 %)"]
         header += ["p"] if baseline else []
         lines = [f"### {data}", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -149,9 +150,9 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
-        names = list(own[0].figures)
+        names = _columns(own)
         header = ["Model", "Protocol", "Trained", *names, "Videos: mean (95\\,\\%)", *(["$p$"] if baseline else [])]
-        body = [" & ".join(_escaped(cell) for cell in _cells(row, baseline)) + r" \\" for row in own]
+        body = [" & ".join(_escaped(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
         parts.append(
             "\n".join(
                 [
@@ -175,19 +176,25 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
     return "\n".join(parts)
 
 
-def _cells(row: Row, baseline: str | None) -> list[str]:
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """Names of the figures that any row has."""
+    return list(dict.fromkeys(name for row in rows for name in row.figures))
+
+
+def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
     trained = f"{parameters['trained'] / parameters['all']:.2%}"
-    figures = [
-        f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
-        for mean, spread in row.figures.values()
-    ]
+    figures = [_figure(*row.figures[name]) if name in row.figures else "" for name in names]
     interval = row.interval
     said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
     cells = [row.model, row.protocol, trained, *figures, said]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
+
+
+def _figure(mean: float, spread: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
 def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
@@ -200,6 +207,11 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
     if first.task == "workflow":
         notes.append(
             "Nothing is relaxed; phases that a video does not have are left out; averaged over videos, then phases."
+        )
+    if any("zero_shot" in cell.results for row in rows for cell in row.cells):
+        notes.append(
+            "Zero-shot: an answer that cannot be read is wrong, except in valid accuracy; most frequent: always saying the "
+            "most frequent class of the test; prompt sensitivity: the best prompt less the worst."
         )
     if baseline:
         notes.append(
@@ -262,15 +274,16 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
         several = len({row.model for row in own}) > 1
         titles = {id(row): f"{row.model} {row.protocol}" if several else row.protocol for row in own}
         plots = folder / "plots"
-        if first.task == "workflow":
+        phased = [row for row in own if "strict" in row.cells[0].results]  # answers in words have no ribbon
+        if phased:
             jaccard = {
                 titles[id(row)]: np.mean(
                     [_floats(cell.results["strict"]["by_phase"]["jaccard"]) for cell in row.cells], axis=0
                 )
-                for row in own
+                for row in phased
             }
             plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
-            loaded = {titles[id(row)]: ClipPredictions.load(folder / row.cells[0].predictions) for row in own}
+            loaded = {titles[id(row)]: ClipPredictions.load(folder / row.cells[0].predictions) for row in phased}
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
             for title, predictions in loaded.items():
                 name = title.replace(" ", "_").replace("/", "_")

@@ -1,4 +1,4 @@
-"""Metrics of clips with one class (action, skill, procedure) or several criteria (critical view of safety). Shares, 0-1."""
+"""Metrics of samples with one class (action, skill), or several: criteria of safety, tools, procedures. Shares, 0-1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ class CriteriaMetrics:
     @property
     def mean(self) -> float:
         """Mean over the criteria that occur."""
-        return float(np.nanmean(list(self.by_criterion.values())))
+        return _mean(np.array(list(self.by_criterion.values())))
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers that JSON can hold."""
@@ -190,6 +190,108 @@ def cvs_metrics(
         dict(zip(criteria, map(float, ap), strict=True)),
         dict(zip(criteria, map(float, positive.mean(axis=0)), strict=True)),
     )
+
+
+@dataclass(frozen=True)
+class PresenceMetrics:
+    """Result of `presence_metrics`.
+
+    Args:
+        ranking: average precision and prevalence of each class.
+        f1: of each class at the threshold; NaN for one that neither occurs nor is predicted.
+        micro_f1: of all decisions together.
+        subset_accuracy: samples in which every class is decided rightly.
+        label_ranking_precision: mean over the samples that have a class of how well it is ranked among all classes (LRAP).
+        video_mean_average_precision: mean over videos of the mean average precision within a video; NaN without videos.
+    """
+
+    ranking: CriteriaMetrics
+    f1: dict[str, float]
+    micro_f1: float
+    subset_accuracy: float
+    label_ranking_precision: float
+    video_mean_average_precision: float
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that occur or are predicted; 0 where nothing is."""
+        return _mean(np.array(list(self.f1.values())), otherwise=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers that JSON can hold; what is not defined is `None`."""
+        single = ("macro_f1", "micro_f1", "subset_accuracy", "label_ranking_precision", "video_mean_average_precision")
+        return {
+            **self.ranking.to_dict(),
+            **{name: _plain(getattr(self, name)) for name in single},
+            "f1": {name: _plain(value) for name, value in self.f1.items()},
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"mAP {self.ranking.mean:.1%}  macro F1 {self.macro_f1:.1%}  micro F1 {self.micro_f1:.1%}  all classes right "
+            f"{self.subset_accuracy:.1%}"
+        )
+
+
+def presence_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    names: Sequence[str],
+    videos: np.ndarray | None = None,
+    threshold: float = 0.5,
+) -> PresenceMetrics:
+    """Metrics of samples that may have several classes: tools in a frame, procedures of a video.
+
+    Macro average precision over all samples, F1 at a threshold and subset accuracy are the numbers of LEMON's protocols for
+    tool presence and procedures (arXiv 2503.19740).
+
+    Args:
+        labels: (samples, classes) of 0 and 1, or shares of annotators, of whom at least half must agree.
+        probabilities: (samples, classes), each class by itself.
+        names: of the classes.
+        videos: (samples,) the video of each sample, for the mean over videos.
+        threshold: probability from which on a class is said to be there.
+
+    Returns:
+        The result.
+
+    Raises:
+        InputError: shapes that do not fit.
+
+    Example:
+        >>> labels = np.array([[1, 0], [1, 1]])
+        >>> result = presence_metrics(labels, np.array([[0.9, 0.6], [0.8, 0.7]]), names=("Grasper", "Hook"))
+        >>> result.ranking.mean, round(result.macro_f1, 3), result.subset_accuracy
+        (1.0, 0.833, 0.5)
+    """
+    labels, probabilities = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    ranking = cvs_metrics(labels, probabilities, criteria=names)
+    truth, said = labels >= 0.5, probabilities >= threshold
+    right, counted = (truth & said).sum(axis=0), truth.sum(axis=0) + said.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * right / counted
+    return PresenceMetrics(
+        ranking=ranking,
+        f1=dict(zip(names, map(float, f1), strict=True)),
+        micro_f1=float(2 * right.sum() / max(counted.sum(), 1)),
+        subset_accuracy=float((truth == said).all(axis=1).mean()),
+        label_ranking_precision=_mean(average_precision(truth.T.astype(int), probabilities.T)),
+        video_mean_average_precision=_over_videos(truth, probabilities, videos),
+    )
+
+
+def _over_videos(truth: np.ndarray, scores: np.ndarray, videos: np.ndarray | None) -> float:
+    if videos is None:
+        return float("nan")
+    masks = [videos == name for name in np.unique(videos)]
+    return _mean(np.array([_mean(average_precision(truth[mask].astype(int), scores[mask])) for mask in masks]))
+
+
+def _mean(values: np.ndarray, otherwise: float = float("nan")) -> float:
+    """Of the numbers that are defined."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else otherwise
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray) -> None:

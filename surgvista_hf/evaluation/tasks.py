@@ -16,17 +16,20 @@ from scipy.special import expit, softmax
 from ..datasets_scripts.triplets import triplet_table
 from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_file
-from .classification import classification_metrics, cvs_metrics
+from .classification import classification_metrics, presence_metrics
+from .ranking import average_precision
 from .segments import edit_score, segmental_f1
 from .triplets import triplet_metrics
 from .workflow import phase_report
 
-Kind = Literal["workflow", "classification", "triplet", "multi_label"]
+Kind = Literal["workflow", "classification", "triplet", "multi_label", "video_classification", "video_multi_label"]
 _MAIN = {
     "workflow": "image_accuracy",
     "classification": "accuracy",
     "triplet": "ap_ivt",
     "multi_label": "mean_average_precision",
+    "video_classification": "accuracy",
+    "video_multi_label": "mean_average_precision",
 }
 _FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "workflow": (
@@ -38,7 +41,18 @@ _FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "calibration_error"),
     ),
     "triplet": ("triplet", ("ap_i", "ap_v", "ap_t", "ap_iv", "ap_it", "ap_ivt")),
-    "multi_label": ("multi_label", ("mean_average_precision",)),
+    "multi_label": (
+        "multi_label",
+        ("mean_average_precision", "macro_f1", "subset_accuracy", "video_mean_average_precision"),
+    ),
+    "video_classification": (
+        "classification",
+        ("accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "calibration_error"),
+    ),
+    "video_multi_label": (
+        "multi_label",
+        ("mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy", "label_ranking_precision"),
+    ),
 }
 
 
@@ -73,6 +87,24 @@ class ClipPredictions:
         usual = float(np.median(np.concatenate(gaps))) if gaps else 1.0
         return 1 / usual if usual > 0 else 1.0
 
+    @property
+    def averaged(self) -> "ClipPredictions":
+        """One row a video: the mean of its clips' scores, and the label that they share.
+
+        Raises:
+            InputError: clips of one video have different labels.
+        """
+        rows = {name: self.by_video(getattr(self, name)) for name in ("frames", "seconds", "labels", "scores")}
+        for video, values in rows["labels"].items():
+            if (values != values[0]).any():
+                raise InputError(f"the clips of {video} have different labels, but the task is about whole videos")
+        videos = list(rows["labels"])
+        first = {
+            name: np.stack([rows[name][video][0] for video in videos]) for name in ("frames", "seconds", "labels")
+        }
+        scores = np.stack([rows["scores"][video].mean(axis=0) for video in videos])
+        return ClipPredictions(np.array(videos), scores=scores, **first)
+
     def save(self, path: Path) -> None:
         """Writes Parquet: source and id of the video, frame, second, label and scores of every clip."""
         columns = {
@@ -104,7 +136,8 @@ class Task:
 
     Args:
         kind: `"workflow"`: one class for each frame of a video; `"classification"`: one class a clip; `"triplet"`;
-            `"multi_label"`: several classes or criteria.
+            `"multi_label"`: several classes or criteria, such as tools; `"video_classification"`, `"video_multi_label"`: of
+            videos as a whole, the scores of their clips averaged.
         names: of the classes.
         components: table that says what triplets are made of: `"cholect50"`, `"prostate21"` or `"prostatd"`.
 
@@ -130,7 +163,12 @@ class Task:
     @property
     def multi_label(self) -> bool:
         """Several classes may be right at once."""
-        return self.kind in ("triplet", "multi_label")
+        return self.kind in ("triplet", "multi_label", "video_multi_label")
+
+    @property
+    def of_videos(self) -> bool:
+        """A video has one label, however many clips of it are scored."""
+        return self.kind in ("video_classification", "video_multi_label")
 
     @property
     def problem_type(self) -> str:
@@ -158,16 +196,21 @@ class Task:
         Raises:
             InputError: scores for another number of classes.
         """
+        if predictions.scores.shape[1] != len(self.names):
+            raise InputError(
+                f"the scores are of {predictions.scores.shape[1]} classes; the task has {len(self.names)}"
+            )
+        if self.of_videos:
+            predictions = predictions.averaged
         labels, scores = predictions.labels, predictions.scores
-        if scores.shape[1] != len(self.names):
-            raise InputError(f"the scores are of {scores.shape[1]} classes; the task has {len(self.names)}")
         if self.kind == "workflow":
             return self._workflow(predictions)
         if self.kind == "triplet":
             truth, said = predictions.by_video(labels.astype(int)), predictions.by_video(scores)
             return {"triplet": triplet_metrics(truth, said, components=self.components).to_dict()}
-        if self.kind == "multi_label":
-            return {"multi_label": cvs_metrics(labels, scores, criteria=self.names).to_dict()}
+        if self.multi_label:
+            videos = None if self.of_videos else predictions.videos
+            return {"multi_label": presence_metrics(labels, scores, names=self.names, videos=videos).to_dict()}
         return {"classification": classification_metrics(labels, scores).to_dict()}
 
     def _workflow(self, predictions: ClipPredictions) -> dict[str, Any]:
@@ -193,8 +236,17 @@ class Task:
     def by_video(self, predictions: ClipPredictions) -> dict[str, float]:
         """The main number of each video, which significance is tested on: accuracy, or mean average precision.
 
-        A video that has none of the classes, or a criterion that never changes, has no average precision and is left out.
+        A video that has none of the classes has no average precision and is left out. Where a whole video is a sample of
+        several classes, the number is the average precision of its classes among all (LRAP).
         """
+        if self.kind == "video_multi_label":
+            whole = predictions.averaged
+            ranked = average_precision((whole.labels >= 0.5).T.astype(int), whole.scores.T)
+            return {
+                video: float(value) for video, value in zip(whole.videos, ranked, strict=True) if not np.isnan(value)
+            }
+        if self.of_videos:
+            predictions = predictions.averaged
         labels, scores = predictions.by_video(predictions.labels), predictions.by_video(predictions.scores)
         values = {}
         for video, truth in labels.items():

@@ -1,18 +1,16 @@
 """The video with its prediction below each frame, to be watched; without sound and without metadata."""
 
 import os
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import VideoReader
-from ..util.files import atomic_file
 from .timeline import NOTICE, class_colour
+from .video_writing import video_writer
 
 if TYPE_CHECKING:
     from .prediction import VideoPrediction
@@ -30,7 +28,8 @@ def write_annotated_video(
 ) -> None:
     """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
 
-    Sound is left out: people talk in operating rooms. So is all metadata of the original.
+    Sound is left out: people talk in operating rooms. So is all metadata of the original. What the prediction hides is
+    blurred.
 
     Args:
         video: the file that was predicted.
@@ -45,20 +44,15 @@ def write_annotated_video(
     """
     if frames_per_second <= 0 or height < 16:
         raise InputError(f"a video of {frames_per_second} frames a second and {height} pixels cannot be written")
-    with VideoReader(video) as reader, atomic_file(path) as temporary:
+    with VideoReader(video) as reader:
         scale = min(1.0, height / reader.info.height)
         size = _even(reader.info.width * scale), _even(reader.info.height * scale)
         board = _Board(prediction, size[0], max(64, _even(size[1] * 0.14)))
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-            stream = output.add_stream("libx264", rate=Fraction(frames_per_second).limit_denominator(1000))
-            stream.width, stream.height, stream.pix_fmt = size[0], size[1] + board.height, "yuv420p"
-            stream.options = {"crf": "23", "preset": "veryfast"}
-            for number, (second, pixels) in enumerate(reader.iterate(1 / frames_per_second)):
-                picture = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-                frame = av.VideoFrame.from_ndarray(np.vstack([picture, board.draw(second)]), format="rgb24")
-                frame.pts = number
-                output.mux(stream.encode(frame))
-            output.mux(stream.encode())
+        with video_writer(path, size[0], size[1] + board.height, frames_per_second) as write:
+            for second, pixels in reader.iterate(1 / frames_per_second):
+                shown = Image.fromarray(prediction.veiled(pixels, second))
+                picture = np.asarray(shown.resize(size, Image.Resampling.BILINEAR))
+                write(np.vstack([picture, board.draw(second)]), second)
 
 
 class _Board:

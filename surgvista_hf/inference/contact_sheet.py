@@ -44,7 +44,7 @@ def draw_contact_sheet(
             caption += f"\n(true: {prediction.class_names[truth[step]]})"
         axes.set_axis_on()
         axes.set(xticks=(), yticks=())
-        axes.imshow(frame)
+        axes.imshow(prediction.veiled(frame, float(prediction.seconds[step])))
         axes.set_title(caption, fontsize=8, loc="left")
         for spine in axes.spines.values():
             spine.set(color=class_colour(label), linewidth=4)

@@ -15,6 +15,7 @@ from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
+from .privacy import HiddenSeconds
 from .report import write_report
 from .timeline import draw_timeline
 
@@ -59,6 +60,7 @@ class VideoPrediction:
         probabilities: (steps, classes). They sum to 1 in a step unless `multi_label`.
         class_names: names of the classes.
         multi_label: classes are independent of each other.
+        hidden: what must not be shown; `None`: nobody looked.
     """
 
     video: str
@@ -66,6 +68,11 @@ class VideoPrediction:
     probabilities: np.ndarray
     class_names: list[str]
     multi_label: bool = False
+    hidden: HiddenSeconds | None = None
+
+    def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
+        """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
+        return pixels if self.hidden is None else self.hidden.veiled(pixels, second)
 
     @property
     def labels(self) -> np.ndarray:
@@ -117,6 +124,7 @@ class VideoPrediction:
             "video": self.video,
             "class_names": self.class_names,
             "multi_label": self.multi_label,
+            **({} if self.hidden is None else {"hidden": self.hidden.spans}),
             "segments": segments,
             "per_second": per_second,
         }

@@ -20,6 +20,7 @@ from ..modeling.video_reading_surgvista import VideoReader
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
+from .privacy import OutOfBodyDetector
 from .temporal_head import TemporalHead
 
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
@@ -39,12 +40,14 @@ class StreamStep:
         probabilities: (classes,) of each model by its name.
         class_names: of each model.
         latency_seconds: from the frame's arrival to this answer.
+        outside: probability that the camera is outside the patient, where the predictor has a detector.
     """
 
     second: float
     probabilities: dict[str, np.ndarray]
     class_names: dict[str, list[str]]
     latency_seconds: float
+    outside: float | None = None
 
     @property
     def label(self) -> str:
@@ -71,6 +74,7 @@ class SurgicalVideoPredictor:
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
+        out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
 
     Raises:
         InputError: no classifier can be loaded from there.
@@ -94,6 +98,7 @@ class SurgicalVideoPredictor:
         batch_size: int = 8,
         dtype: str = "auto",
         runtime: str = "torch",
+        out_of_body: OutOfBodyDetector | str | os.PathLike[str] | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -112,6 +117,9 @@ class SurgicalVideoPredictor:
         self.heads = {name: TemporalHead(head) for name, head in heads.items()}
         for name, head in self.heads.items():
             head.begin().push(self.models[name].run(_blank(self.models[name]))[1])  # the widths fit, or it is said now
+        if isinstance(out_of_body, str | os.PathLike):
+            out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
+        self.out_of_body = out_of_body
         self.batch_size = batch_size
 
     @property
@@ -143,9 +151,12 @@ class SurgicalVideoPredictor:
         return next(iter(self.predict_all(video, progress=progress).values()))
 
     def predict_all(
-        self, video: str | os.PathLike[str] | bytes, *, progress: bool = False
+        self, video: str | os.PathLike[str] | bytes, *, name: str | None = None, progress: bool = False
     ) -> dict[str, VideoPrediction]:
         """Predicts every second of a video with every model; arguments and errors are those of `predict`.
+
+        Args:
+            name: that the video has in the results; its file name otherwise.
 
         Returns:
             Predictions by the names of the models.
@@ -154,7 +165,7 @@ class SurgicalVideoPredictor:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
                 frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
-                return self.predict_frames(frames, _name(video))
+                return self.predict_frames(frames, name or _name(video))
 
     def predict_frames(
         self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
@@ -174,15 +185,19 @@ class SurgicalVideoPredictor:
         """
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
+        outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(_chunks(iter(frames))):
             seconds += [second for second, _ in chunk]
             images = np.stack([image for _, image in chunk])
+            if self.out_of_body is not None:
+                outside.append(self.out_of_body.look(images))
             for each, line in lines.items():
                 found[each] += line.push(images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
+        hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
         return {
             each: VideoPrediction(
                 name,
@@ -190,6 +205,7 @@ class SurgicalVideoPredictor:
                 np.concatenate([*found[each], *line.flush()]),
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
+                hidden=hidden,
             )
             for each, line in lines.items()
         }
@@ -213,7 +229,8 @@ class SurgicalVideoPredictor:
         for second, image in _sampled(frames):
             began = time.perf_counter()
             probabilities = {name: line.push(image[None])[0][0] for name, line in lines.items()}
-            yield StreamStep(second, probabilities, names, time.perf_counter() - began)
+            outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
+            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside)
 
     def _line(self, name: str, batch_size: int) -> "_Line":
         head = self.heads.get(name)

@@ -31,7 +31,7 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; 
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em; vertical-align: -.1em }
 .segments { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem }
-.segments { padding: 0; list-style: none }
+.segments { padding: 0; list-style: none; overflow-wrap: anywhere }
 .segments img { width: 100%; border-radius: .3rem; border-bottom: .4rem solid } .segments small { color: #55555c }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt { color: #55555c } dd { margin: 0 }
 """
@@ -59,7 +59,7 @@ def write_report(
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
-        f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.</p>",
+        f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
         f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '
         "says of itself; it can be sure and wrong.</p>",
     ]
@@ -158,7 +158,7 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     segments = prediction.segments
     longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
     chosen = [each for each in segments if each in longest]
-    pictures = [_picture(frame_at((each.start + each.end) / 2)) if frame_at else "" for each in chosen]
+    pictures = [_picture(prediction, frame_at, (each.start + each.end) / 2) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
     for each, picture in zip(chosen, pictures, strict=True):
@@ -201,8 +201,15 @@ def _model(facts: Mapping[str, str]) -> str:
     return f"<h3>The model</h3><dl>{rows}</dl>"
 
 
-def _picture(pixels: np.ndarray) -> str:
-    image = Image.fromarray(pixels)
+def _privacy(prediction: "VideoPrediction") -> str:
+    if prediction.hidden is None:
+        return ""
+    spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
+    return f" Outside the patient, as a classifier says, and blurred: {spans}."
+
+
+def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:
+    image = Image.fromarray(prediction.veiled(frame_at(second), second))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)

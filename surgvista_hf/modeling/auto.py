@@ -51,6 +51,11 @@ def _register_ms_tcn(ours: ModuleType) -> None:
     auto.AutoConfig.register(ours.MsTcnConfig.model_type, ours.MsTcnConfig, exist_ok=True)
 
 
+def _register_video_head(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    auto.AutoConfig.register(ours.VideoHeadConfig.model_type, ours.VideoHeadConfig, exist_ok=True)
+
+
 def _register_processor(ours: ModuleType) -> None:
     from transformers.utils import is_torchvision_available
 
@@ -74,6 +79,7 @@ _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
     ("configuration_auto", "configuration_surgvista", _register_configuration),
     ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
     ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
+    ("configuration_auto", "configuration_video_head", _register_video_head),
     ("modeling_auto", "modeling_surgvista", _register_models),
     ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
     ("video_processing_auto", "video_processing_surgvista", _register_processor),

@@ -7,7 +7,7 @@ attentive pooling over all of them, goes through `SurgicalEncoderForVideoClassif
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -98,12 +98,19 @@ def load_classifier(
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
     """An encoder as it is, behind the door of `SurgicalEncoderForVideoClassification`, whose head means nothing.
 
+    Args:
+        start: folder or Hub id.
+        num_frames: frames of a clip; by default the encoder's own, and 1 for image encoders.
+
     Raises:
         InputError: nothing can be loaded from there.
     """
     try:
         options = _labelled(("-", "+"), "single_label_classification")
-        return _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        model: Any = _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        if num_frames is None and not model.sees_clips:
+            model.config.num_frames = 1
+        return cast(PreTrainedModel, model)
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
@@ -157,8 +164,9 @@ def class_names(config: Any) -> list[str]:
 
 
 def clip_length(config: PreTrainedConfig) -> int:
-    """Frames of a clip; V-JEPA 2's configuration has a name of its own for it."""
-    return int(getattr(config, "num_frames", None) or config.frames_per_clip)
+    """Frames of a clip, 1 for an image model; V-JEPA 2's configuration has a name of its own for it."""
+    frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
+    return int(frames)
 
 
 def frame_size(config: PreTrainedConfig) -> tuple[int, int]:

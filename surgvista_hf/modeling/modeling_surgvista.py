@@ -297,7 +297,7 @@ class SurgVistaMLP(nn.Module):
 
 
 class SurgVistaDropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole clips (Huang et al., ECCV 2016). Keeps shapes.
+    """Stochastic depth: drops a residual branch for whole clips or images (Huang et al., ECCV 2016). Keeps shapes.
 
     With `keys` (B,), int64, whether a clip's branch is dropped is a function of its key and of `place`, the number of this
     module in the model, instead of PyTorch's global generator: the same in any batch, process or resumed run.
@@ -317,7 +317,7 @@ class SurgVistaDropPath(nn.Module):
             uniform = torch.rand(branch.shape[0], device=branch.device)
         else:
             uniform = keyed_uniform(self.keys, self.place)
-        kept = (uniform < keep)[:, None, None]
+        kept = (uniform < keep).view(-1, *(1,) * (branch.ndim - 1))
         return branch * (kept.to(branch.dtype) / keep)
 
 

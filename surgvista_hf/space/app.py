@@ -59,6 +59,7 @@ class SpaceSettings:
         concurrency: predictions at a time.
         queue: visitors that may wait.
         device: where models run; a GPU if there is one.
+        out_of_body: folder or Hub id of a detector: what it finds outside the patient is blurred in everything that is shown.
     """
 
     models: Mapping[str, str]
@@ -66,6 +67,7 @@ class SpaceSettings:
     concurrency: int = 1
     queue: int = 20
     device: str | None = None
+    out_of_body: str | None = None
 
 
 def find_models(folder: Path) -> dict[str, str]:
@@ -94,7 +96,9 @@ class Demo:
         with self._lock:
             if name not in self._predictors:
                 self._predictors[name] = SurgicalVideoPredictor(
-                    self.settings.models[name], device=self.settings.device
+                    self.settings.models[name],
+                    device=self.settings.device,
+                    out_of_body=self.settings.out_of_body,
                 )
             return self._predictors[name]
 
@@ -211,6 +215,8 @@ class _Kept:
         model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
         for number in sorted(wanted & self.thumbnails.keys()):
             places = online_clip_indices(number, model.num_frames, model.frame_stride)
+            if prediction.hidden and prediction.hidden.hides(float(prediction.seconds[number])):
+                continue
             frames = np.stack([self.thumbnails[place] for place in places])
             row = prediction.probabilities[number]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))

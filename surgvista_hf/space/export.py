@@ -11,6 +11,7 @@ from ..util.files import atomic_folder
 
 _TEMPLATE = Path(__file__).parent / "template"
 _PACKAGE = Path(__file__).parents[1]
+DETECTOR = "out_of_body"  # its folder in the Space
 
 
 def requirements() -> str:
@@ -23,19 +24,21 @@ def _needed(line: str) -> bool:
     return "extra ==" not in line or re.search(r"extra == ['\"]space['\"]", line) is not None
 
 
-def export_space(models: Mapping[str, str], folder: Path) -> None:
+def export_space(models: Mapping[str, str], folder: Path, out_of_body: str | None = None) -> None:
     """Writes a Space.
 
     Args:
         models: folders of trained classifiers by the names that visitors shall choose from. Adapters must be merged
             first: their base is not copied.
         folder: to write; it holds this package's code, so the Space needs no release of it.
+        out_of_body: folder of a detector, see `SpaceSettings`.
 
     Raises:
         InputError: something that is no model's folder, or an adapter.
         OutputError: the folder is not empty.
     """
-    for name, model in models.items():
+    detectors = {DETECTOR: out_of_body} if out_of_body else {}
+    for name, model in {**models, **detectors}.items():
         if not (Path(model) / "config.json").is_file():
             raise InputError(f"{model} ({name}) is no folder of a model; models of the Hub go into SURGVISTA_MODELS")
         if (Path(model) / "adapter_config.json").is_file():
@@ -47,3 +50,5 @@ def export_space(models: Mapping[str, str], folder: Path) -> None:
         (temporary / "requirements.txt").write_text(requirements(), encoding="utf-8")
         for name, model in models.items():
             shutil.copytree(model, temporary / "models" / name, ignore=skip)
+        if out_of_body:
+            shutil.copytree(out_of_body, temporary / DETECTOR, ignore=skip)

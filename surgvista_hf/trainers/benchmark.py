@@ -26,15 +26,19 @@ from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.configuration_ms_tcn import MsTcnConfig
+from ..modeling.configuration_video_head import VideoHeadConfig
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.files import claim
-from .finetune import check_run, check_splits, finetune, load_splits, task_of
+from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
 from .recipe_files import RecipeError, field_names
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
+from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
+from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, zero_shot
 
 logger = logging.get_logger(__name__)
 _LIBRARIES = (
@@ -82,6 +86,11 @@ def plan_suite(suite: Suite) -> list[CellState]:
 
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
+        if cell.asked.kind == "zero_shot":
+            return check_zero_shot(
+                _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
+            ), False
+        _check_task(cell)
         maker = suite.model_recipe(cell.model)
         if maker is None:
             return check_run(cell.recipe), False
@@ -89,6 +98,25 @@ def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
         return f"after {cell.model} is made: {check_run(made)}", False
     except SurgVistaError as error:
         return " ".join(str(error).split()), True
+
+
+def _check_task(cell: Cell) -> None:
+    """Refuses protocols that can do nothing with the labels."""
+    kind = cell.asked.kind
+    if kind not in ("tcn", "pooled"):
+        return
+    task = task_of(cell.recipe.data, load_splits(cell.recipe.data)["train"])
+    if kind == "tcn" and task.kind != "workflow":
+        raise RecipeError(f"MS-TCN needs one class for each frame of a video; {cell.data} is a {task.kind} task")
+    if kind == "pooled" and not task.of_videos:
+        raise RecipeError(f"a head over whole videos needs one label a video; {cell.data} is a {task.kind} task")
+
+
+def _asked_model(cell: Cell) -> str:
+    start = cell.recipe.model.from_pretrained
+    if start is None:
+        raise RecipeError(f"{cell.model} is a model without training, which cannot be asked anything")
+    return start
 
 
 def run_suite(suite: Suite) -> list[CellResult]:
@@ -152,32 +180,33 @@ def _finished(cell: Cell) -> CellResult | None:
 
 
 def _run_cell(suite: Suite, cell: Cell) -> CellResult:
-    began = time.time()
+    began, predictions = time.time(), cell.folder / "predictions.parquet"
+    found: FinetuningResult | ZeroShotResult
     if cell.asked.kind == "finetune":
         found = finetune(cell.recipe, progress=False)
-        predictions = ClipPredictions.load(cell.folder / "predictions.parquet")
-        task, parameters, on_test = found.task, found.parameters, found.selected_on_test
+    elif cell.asked.kind == "zero_shot":
+        settings, answers = ZeroShotSettings(**cell.asked.zero_shot), cell.folder / "answers"
+        found = zero_shot(_asked_model(cell), cell.recipe.data, answers, settings, progress=False)
+        found.predictions.save(predictions)
     else:
-        task, predictions, parameters, on_test = _ask_features(suite, cell)
-        predictions.save(cell.folder / "predictions.parquet")
-    results = task.results(predictions)
+        found = _ask_features(suite, cell, predictions)
     result = CellResult(
         model=cell.model,
         data=cell.data,
         protocol=cell.protocol,
         seed=cell.seed,
-        task=task.kind,
-        classes=list(task.names),
-        main_metric=task.main_metric,
-        figures=task.figures(results),
-        results=results,
-        by_video=task.by_video(predictions),
-        parameters=asdict(parameters),
-        selected_on_test=on_test,
+        task=found.task.kind,
+        classes=list(found.task.names),
+        main_metric=found.task.main_metric,
+        figures=found.figures,
+        results=found.results,
+        by_video=found.by_video,
+        parameters=asdict(found.parameters),
+        selected_on_test=found.selected_on_test,
         share=cell.recipe.data.share,
         seconds=round(time.time() - began, 1),
         environment=environment(),
-        predictions=str((cell.folder / "predictions.parquet").relative_to(suite.output)),
+        predictions=str(predictions.relative_to(suite.output)),
     )
     result.save(cell.folder / "cell.json")
     return result
@@ -186,27 +215,36 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
 # ------------------------------------------------------------------------------------------- frozen features
 
 
-def _ask_features(suite: Suite, cell: Cell) -> tuple[Task, ClipPredictions, Parameters, bool]:
+def _ask_features(suite: Suite, cell: Cell, file: Path) -> FinetuningResult:
     splits = load_splits(cell.recipe.data)
     on_test = check_splits(cell.recipe, splits)
     task = task_of(cell.recipe.data, splits["train"])
+    predictions, parameters = _ask_heads(suite, cell, task, splits)
+    predictions.save(file)
+    results, by_video = task.results(predictions), task.by_video(predictions)
+    return FinetuningResult(cell.folder, task, results, by_video, parameters, on_test)
+
+
+def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) -> tuple[ClipPredictions, Parameters]:
+    """What a head over frozen features says of the test, and how many parameters it has with its encoder."""
     extractor, folder = _extractor(suite, cell)
     videos = {}
     for use, frames in splits.items():
         extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
         videos[use] = load_video_features(folder, videos_in(frames))
     frozen = count_parameters(extractor.model)
-    if cell.asked.kind == "tcn":
-        model = _train_tcn(cell, task, videos)
+    if cell.asked.kind in ("tcn", "pooled"):
+        train = _train_tcn if cell.asked.kind == "tcn" else _train_head
+        model, predictions = train(cell, task, videos)
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
-        return task, predict_videos(model, videos["test"], task), counted, on_test
+        return predictions, counted
     probe = logistic_probe if cell.asked.kind == "linear" else knn_probe
-    train, test = as_clips(videos["train"]), as_clips(videos["test"])
-    scores = probe(train, test, len(task.names))
-    trained = (train.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
+    known, asked = as_clips(videos["train"]), as_clips(videos["test"])
+    scores = probe(known, asked, len(task.names))
+    trained = (known.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
     counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
-    return task, _predictions(videos["test"], scores), counted, on_test
+    return _predictions(videos["test"], scores), counted
 
 
 def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
@@ -230,37 +268,48 @@ def _untrained(cell: Cell, folder: Path) -> Path:
     return folder
 
 
-def _train_tcn(cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]) -> MsTcnForFrameClassification:
-    chosen = dict(cell.asked.tcn)
-    trained = {name: chosen.pop(name) for name in list(chosen) if name in field_names(TemporalArguments)}
-    usual = {
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "greater_is_better": True,
-    }
-    if "validation" not in videos:
-        usual = {"eval_strategy": "no", "save_strategy": "epoch"}
-    args = TemporalArguments(
-        **{
-            **usual,
-            "output_dir": str(cell.folder / "tcn"),
-            "seed": cell.seed,
-            "save_total_limit": 1,
-            "report_to": "none",
-            "disable_tqdm": True,
-            **trained,
-        }
-    )
-    torch.manual_seed(cell.seed)
+def _train_tcn(
+    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
+) -> tuple[MsTcnForFrameClassification, ClipPredictions]:
+    args, chosen = _head_arguments(cell, TemporalArguments, cell.asked.tcn, validated="validation" in videos)
     names = dict(enumerate(task.names))
     width = videos["train"][0].values.shape[1]
     model = MsTcnForFrameClassification(MsTcnConfig(input_size=width, id2label=names, num_labels=len(names), **chosen))
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
-    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    _train(cell, TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation))
+    return model, predict_videos(model, videos["test"], task)
+
+
+def _train_head(
+    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
+) -> tuple[VideoHeadForClassification, ClipPredictions]:
+    chosen = {"metric_for_best_model": task.main_metric, **cell.asked.head}
+    args, chosen = _head_arguments(cell, VideoHeadArguments, chosen, validated="validation" in videos)
+    sizes = {"input_size": videos["train"][0].values.shape[1], "num_labels": len(task.names), **chosen}
+    names = dict(enumerate(task.names))
+    model = VideoHeadForClassification(VideoHeadConfig(id2label=names, problem_type=task.problem_type, **sizes))
+    pooled = {use: PooledVideos(own, model) for use, own in videos.items()}
+    _train(cell, VideoHeadTrainer(model, args, pooled["train"], task, eval_dataset=pooled.get("validation")))
+    return model, predict_pooled(model, pooled["test"], task)
+
+
+def _head_arguments(
+    cell: Cell, kind: Any, settings: Mapping[str, Any], *, validated: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Arguments of training a head over features, and the settings that are the head's own; seeds what follows."""
+    trained = {name: value for name, value in settings.items() if name in field_names(kind)}
+    usual: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "epoch"}
+    if validated:
+        usual |= {"eval_strategy": "epoch", "load_best_model_at_end": True, "greater_is_better": True}
+    common = {"seed": cell.seed, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True}
+    args = kind(**{**usual, "output_dir": str(cell.folder / cell.asked.kind), **common, **trained})
+    torch.manual_seed(cell.seed)
+    return args, {name: value for name, value in settings.items() if name not in trained}
+
+
+def _train(cell: Cell, trainer: Any) -> None:
     trainer.train(resume_from_checkpoint=True)
     trainer.save_model(str(cell.folder / "model"))
-    return model
 
 
 def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:

@@ -1,12 +1,13 @@
-"""Frozen features of clips, from any video encoder that we train."""
+"""Frozen features of clips or frames, from any encoder that we train."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import AutoModel, AutoVideoProcessor
+from transformers import AutoImageProcessor, AutoModel, AutoVideoProcessor
 
 from ..clips import ClipDataset, collate_clips
 from ..evaluation.linear_probe import Features
@@ -22,17 +23,20 @@ def extract_features(
     """One vector a clip.
 
     Args:
-        model: `SurgVistaModel`, `VideoMAEModel` or `VJEPA2Model`; it is used in evaluation mode.
+        model: `SurgVistaModel`, `VideoMAEModel` or `VJEPA2Model`, or an image model with `pooler_output`, such as
+            `ConvNextModel`; it is used in evaluation mode.
         processor: of the model.
-        clips: with class labels.
-        pooling: `"mean"` over all tokens; `"slices"`: over those of each slice, one after the other. A label belongs to the
-            last frame of a clip, so time should not be lost where clips are long.
+        clips: with class labels; of one frame for an image model.
+        pooling: for video, `"mean"` over all tokens; `"slices"`: over those of each slice, one after the other. A label
+            belongs to the last frame of a clip, so time should not be lost where clips are long.
         batch_size: clips at a time.
 
     Returns:
         Features, labels and videos of all clips.
     """
     model.eval()
+    if "video" not in model.input_modalities:
+        return _of_frames(model, processor, clips, batch_size)
     name = model.main_input_name
     extra = {"skip_predictor": True} if model.config.model_type == "vjepa2" else {}
     values, labels, videos = [], [], []
@@ -42,8 +46,24 @@ def extract_features(
         slices = pixels.shape[1] // model.config.tubelet_size if pooling == "slices" else 1
         values.append(tokens.unflatten(1, (slices, -1)).mean(dim=2).flatten(1).cpu().numpy())
         labels.append(batch["labels"].numpy())
-        videos += [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
+        videos += _videos(batch)
     return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))
+
+
+def _of_frames(model: Any, processor: Any, clips: ClipDataset, batch_size: int) -> Features:
+    if clips.num_frames != 1:
+        raise InputError(f"an image model sees single frames; the clips have {clips.num_frames}")
+    values, labels, videos = [], [], []
+    for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
+        pixels = processor([clip[0] for clip in batch["pixel_values"]], return_tensors="pt")["pixel_values"]
+        values.append(model(pixels.to(model.device)).pooler_output.float().flatten(1).cpu().numpy())
+        labels.append(batch["labels"].numpy())
+        videos += _videos(batch)
+    return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))
+
+
+def _videos(batch: Mapping[str, Any]) -> list[str]:
+    return [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
 
 
 def load_encoder(folder: str | Path) -> tuple[Any, Any]:
@@ -53,6 +73,8 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
         InputError: it cannot be loaded.
     """
     try:
-        return AutoModel.from_pretrained(str(folder)), AutoVideoProcessor.from_pretrained(str(folder))
+        model: Any = AutoModel.from_pretrained(str(folder))
+        kind: Any = AutoVideoProcessor if "video" in model.input_modalities else AutoImageProcessor
+        return model, kind.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot be loaded: {error}") from error

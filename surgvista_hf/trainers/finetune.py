@@ -201,9 +201,12 @@ def task_of(data: LabelledData, frames: Dataset) -> Task:
     feature: Any = frames.features[data.label]
     several = feature.__class__.__name__ in ("List", "Sequence", "LargeList")
     inner = feature.feature if several else feature
-    names = getattr(inner, "names", None) or get_builder(data.name).facts.labels[data.label].names
+    facts = get_builder(data.name).facts
+    names = getattr(inner, "names", None) or facts.labels[data.label].names
     one = "classification" if data.sampling.startswith("uniform") else "workflow"
     usual = ("triplet" if data.label == "triplets" else "multi_label") if several else one
+    if facts.task == "procedure":
+        usual = "video_multi_label" if several else "video_classification"
     kind: Any = data.task or usual
     return Task(kind, tuple(names), _TABLES.get(data.name, data.name))
 

@@ -45,7 +45,7 @@ class LabelledData:
         name, data_dir, protocol, allow_missing: see `load_frame_set`.
         label: column to predict.
         root: folder that a relative `data_dir` lies in.
-        task: `"workflow"`, `"classification"`, `"triplet"` or `"multi_label"`; by default what the column suggests.
+        task: kind of a `Task`, such as `"workflow"` or `"multi_label"`; by default what the data set and the column suggest.
         frame_stride, sampling, drop_empty, on_unreadable: see `ClipDataset`.
         train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
         share, share_seed: of the training videos, see `pretrain`.

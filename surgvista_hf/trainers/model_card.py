@@ -10,6 +10,12 @@ from ..modeling.adapters import Parameters
 from ..util.files import atomic_file
 from .finetune_recipe import FinetuningRecipe
 
+_TITLES = {
+    "workflow": "Phases",
+    "multi_label": "Several labels",
+    "video_classification": "Classification of whole videos",
+    "video_multi_label": "Several labels of whole videos",
+}
 _TEXT = """---
 {metadata}
 ---
@@ -82,7 +88,7 @@ def write_model_card(
     text = _TEXT.format(
         metadata=metadata.to_yaml(),
         title=title,
-        task={"workflow": "Phases", "multi_label": "Several labels"}.get(task.kind, task.kind.capitalize()),
+        task=_TITLES.get(task.kind, task.kind.capitalize()),
         classes=len(task.names),
         data=facts.title,
         label=recipe.data.label,

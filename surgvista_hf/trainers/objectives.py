@@ -1,12 +1,14 @@
 """The objectives of pre-training, by the names that recipes give them. A further one is a file like these and a line here."""
 
+from .dino import DinoPretrainer
 from .jepa import JepaPretrainer
 from .mae import MaePretrainer
-from .pretraining import MaskedPretrainer
+from .pretraining import Pretrainer
 from .surgvista import SurgVistaPretrainer
 
-OBJECTIVES: dict[str, type[MaskedPretrainer]] = {
+OBJECTIVES: dict[str, type[Pretrainer]] = {
     "surgvista": SurgVistaPretrainer,
     "mae": MaePretrainer,
     "jepa": JepaPretrainer,
+    "dino": DinoPretrainer,
 }

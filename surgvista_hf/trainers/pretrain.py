@@ -8,7 +8,7 @@ A run goes on where it stopped: the same command resumes from the newest complet
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +64,7 @@ def pretrain(recipe: Recipe) -> Path:
     torch.manual_seed(args.seed)
     model = build_model(recipe)
     objective: Any = OBJECTIVES[recipe.objective]
-    clips = build_clips(recipe.data, clip_length(model.config), args.seed)
+    clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
     trainer = objective(
         model,
         args,
@@ -75,7 +75,7 @@ def pretrain(recipe: Recipe) -> Path:
     )
     trainer.train(resume_from_checkpoint=True)
     folder = Path(str(args.output_dir)) / "model"
-    trainer.save_model(str(folder))
+    trainer.save_result(folder)
     if args.should_save:
         note_videos(clips, folder)
     return folder
@@ -118,8 +118,10 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
         raise RecipeError(f"the model cannot be built like this: {error}") from error
 
 
-def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
-    """Clips of the whole corpus, after the overlap guard has seen it."""
+def build_clips(
+    data: DataRecipe, num_frames: int, seed: int, kind: Callable[..., ClipDataset] = ClipDataset
+) -> ClipDataset:
+    """Clips of the whole corpus, after the overlap guard has seen it; `kind` makes them of a frame set."""
     parts: list[Any] = [
         load_frame_set(
             source.name,
@@ -135,7 +137,7 @@ def build_clips(data: DataRecipe, num_frames: int, seed: int) -> ClipDataset:
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
-    return ClipDataset(
+    return kind(
         corpus,
         num_frames=num_frames,
         frame_stride=data.frame_stride,

@@ -1,16 +1,18 @@
-"""What all pre-training has in common: crops, masks, and the clips that a model is given.
+"""What all pre-training has in common, and what masked pre-training has: crops, masks, and the clips that a model is given.
 
-An objective is one file with a subclass of `MaskedPretrainer` (`surgvista.py`, `mae.py`, `jepa.py`), named in `objectives.py`.
+An objective is one file with a subclass of `Pretrainer` (`surgvista.py`, `mae.py`, `jepa.py`, `dino.py`), which
+`objectives.py` names.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import BaseVideoProcessor, PreTrainedModel
+from transformers import BaseImageProcessor, BaseVideoProcessor, PreTrainedModel
 
 from ..clips import ClipCrop, ClipDataset, MultiScaleCrop, collate_clips, keyed_generator, normalize_clips
 from ..clips.augmentation import CropBox, crop_and_resize
@@ -71,8 +73,30 @@ class ClipShape:
     std: Sequence[float] = (0.229, 0.224, 0.225)
 
 
-class MaskedPretrainer(ClipTrainer):
-    """Crops, masks and clips of pre-training. A subclass is an objective: it says what models it trains, and the loss.
+class Pretrainer(ClipTrainer):
+    """A trainer that recipes know. A subclass is an objective: it says what models it trains, on what data, and the loss."""
+
+    arguments_class: ClassVar[type[PretrainingArguments]] = PretrainingArguments
+    models: ClassVar[Mapping[str, type[PreTrainedModel]]]  # by model type; the first is the usual one
+    takes_teacher: ClassVar[bool] = False
+
+    @staticmethod
+    @abstractmethod
+    def processor_for(config: Any, frame_stride: int) -> BaseVideoProcessor | BaseImageProcessor:
+        """The processor that is saved with a model of this configuration."""
+
+    @staticmethod
+    def dataset_for(args: Any) -> Callable[..., ClipDataset]:
+        """What makes samples of a frame set, for these arguments."""
+        return ClipDataset
+
+    def save_result(self, folder: Path) -> None:
+        """Saves what a run is for, with its processor."""
+        self.save_model(str(folder))
+
+
+class MaskedPretrainer(Pretrainer):
+    """Crops, masks and clips of masked pre-training.
 
     Args:
         model: what is trained.
@@ -86,10 +110,6 @@ class MaskedPretrainer(ClipTrainer):
     Raises:
         InputError: clips and model do not fit together.
     """
-
-    arguments_class: ClassVar[type[PretrainingArguments]] = PretrainingArguments
-    models: ClassVar[Mapping[str, type[PreTrainedModel]]]  # by model type; the first is the usual one
-    takes_teacher: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -107,11 +127,6 @@ class MaskedPretrainer(ClipTrainer):
         self.shape = shape
         collator = PretrainingCollator(masks, crop or MultiScaleCrop(shape.size, args.seed), args.seed)
         super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
-
-    @staticmethod
-    @abstractmethod
-    def processor_for(config: Any, frame_stride: int) -> BaseVideoProcessor:
-        """The processor that is saved with a model of this configuration."""
 
     def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         decays: bool = self.args.decay_mask_tokens  # type: ignore[attr-defined]

@@ -4,16 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .finetune_recipe import SECTIONS as RECIPE_SECTIONS
 from .finetune_recipe import FinetuningRecipe, parse_finetuning
 from .recipe_files import FINETUNING, SUITES, RecipeError, build, check_keys, field_names, read_recipe
 from .temporal import TemporalArguments
+from .video_head import VideoHeadArguments
+from .zero_shot import ZeroShotSettings
 
 SECTIONS = ("prepare", "models", "data", "protocols", "seeds", "baseline", "output")
 _MODEL_KEYS = ("from_pretrained", "config", "num_frames", "pooling", "changes", "finetuned")
 _TCN_KEYS = ("num_stages", "num_layers", "num_feature_maps", "dropout")
+_HEAD_KEYS = ("pooling", "num_neighbors", "smallest_distance", "hidden_size", "dropout")
+Asked = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,30 @@ class Protocol:
 
     Args:
         kind: `"finetune"`: trained by the data set's recipe with these changes; `"linear"` or `"knn"`: a probe of frozen
-            features; `"tcn"`: MS-TCN over frozen features.
+            features; `"tcn"`: MS-TCN over frozen features; `"pooled"`: a head over whole videos, their frozen features pooled;
+            `"zero_shot"`: an image-text model, asked without training.
         after: protocol whose trained models give the features; none: the model itself.
         tcn: fields of `MsTcnConfig` and of `TemporalArguments`.
+        head: fields of `VideoHeadConfig` and of `VideoHeadArguments`.
+        zero_shot: fields of `ZeroShotSettings`.
         changes: sections of the recipe to change.
         data: only on these data sets; none: on all.
+        models: only for these models; none: for all.
     """
 
-    kind: Literal["finetune", "linear", "knn", "tcn"] = "finetune"
+    kind: Asked = "finetune"
     after: str | None = None
     tcn: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+    zero_shot: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
 
     @property
     def seeded(self) -> bool:
         """Whether seeds make a difference."""
-        return self.kind in ("finetune", "tcn") or self.after is not None
+        return self.kind in ("finetune", "tcn", "pooled") or self.after is not None
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ class Suite:
             for model in self.models:
                 for protocol in order:
                     asked = self.protocols[protocol]
-                    if asked.data is not None and data not in asked.data:
+                    if data not in (asked.data or (data,)) or model not in (asked.models or (model,)):
                         continue
                     for seed in self.seeds if asked.seeded else self.seeds[:1]:
                         folder = self.output / data / model / protocol / f"seed_{seed}"
@@ -169,9 +180,10 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
     for name, protocol in protocols.items():
         if protocol.after is not None and protocols.get(protocol.after, protocol).kind != "finetune":
             raise RecipeError(f"protocols.{name}.after is {protocol.after!r}; it must name a protocol that fine-tunes")
-        unknown = sorted(set(protocol.data or ()) - set(content["data"]))
-        if unknown:
-            raise RecipeError(f"protocols.{name}.data names {unknown[0]!r}, which is not in data")
+        for key, section, chosen in (("only", "data", protocol.data), ("only_models", "models", protocol.models)):
+            unknown = sorted(set(chosen or ()) - set(content[section]))
+            if unknown:
+                raise RecipeError(f"protocols.{name}.{key} names {unknown[0]!r}, which is not in {section}")
     baseline = content.get("baseline")
     if baseline is not None and baseline not in (*content["models"], *protocols):
         raise RecipeError(f"baseline is {baseline!r}; it must be the name of a model or of a protocol")
@@ -190,18 +202,20 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
 def _protocol(name: str, entry: Mapping[str, Any]) -> Protocol:
     sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS and key != "data"}
-    rest = {key: value for key, value in entry.items() if key not in sections and key != "only"}
-    check_keys(f"protocols.{name}", entry, (*RECIPE_SECTIONS, "kind", "after", "tcn", "only"))
+    chosen = {name: tuple(entry[key]) for key, name in (("only", "data"), ("only_models", "models")) if key in entry}
+    rest = {key: value for key, value in entry.items() if key not in (*sections, "only", "only_models")}
+    known = (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "zero_shot", "only", "only_models")
+    check_keys(f"protocols.{name}", entry, known)
     if "data" in rest:
         sections["data"] = rest.pop("data")
-    protocol: Protocol = build(
-        Protocol,
-        f"protocols.{name}",
-        {**rest, "changes": sections, "data": tuple(entry["only"]) if "only" in entry else None},
-    )
-    if protocol.kind not in ("finetune", "linear", "knn", "tcn"):
-        raise RecipeError(f"protocols.{name}.kind is {protocol.kind!r}; it must be finetune, linear, knn or tcn")
+    protocol: Protocol = build(Protocol, f"protocols.{name}", {**rest, "changes": sections, **chosen})
+    if protocol.kind not in get_args(Asked):
+        raise RecipeError(
+            f"protocols.{name}.kind is {protocol.kind!r}; it must be one of {', '.join(get_args(Asked))}"
+        )
     check_keys(f"protocols.{name}.tcn", protocol.tcn, (*_TCN_KEYS, *field_names(TemporalArguments)))
+    check_keys(f"protocols.{name}.head", protocol.head, (*_HEAD_KEYS, *field_names(VideoHeadArguments)))
+    build(ZeroShotSettings, f"protocols.{name}.zero_shot", protocol.zero_shot)
     return protocol
 
 

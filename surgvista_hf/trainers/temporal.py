@@ -4,21 +4,20 @@ One sample is one video. A frame's prediction depends on the features of the pas
 model works online.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from .arguments import ClipArguments
-from .base import ClipTrainer
-from .finetuning import drawn_from, keyed_dropout, log_figures
+from .finetuning import keyed_dropout
 from .video_features import VideoFeatures
+from .whole_videos import WholeVideos, WholeVideoTrainer
 
 _NO_LABEL = -100
 
@@ -43,7 +42,7 @@ class TemporalArguments(ClipArguments):
             raise InputError("videos differ in length: per_device_train_batch_size must be 1; accumulate instead")
 
 
-class FeatureVideos(Dataset[dict[str, Any]]):
+class FeatureVideos(WholeVideos):
     """Features of videos as samples of a `ClipTrainer`.
 
     Args:
@@ -56,24 +55,10 @@ class FeatureVideos(Dataset[dict[str, Any]]):
     def __init__(self, videos: Sequence[VideoFeatures]) -> None:
         if not videos or any(video.labels.ndim != 1 for video in videos):
             raise InputError("temporal models need videos with one class a frame")
-        self.videos = list(videos)
-        self.epoch = 0
-        self.unreadable: list[int] = []
+        super().__init__(videos)
 
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Says which epoch begins."""
-        self.epoch = epoch
-
-    def name(self, index: int) -> str:
-        """What people call a sample."""
-        return self.videos[index].name
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        video = self.videos[index]
-        return {"features": video.values, "labels": video.labels, "index": index, "key": index, "epoch": self.epoch}
+    def content(self, index: int) -> dict[str, Any]:
+        return {"features": self.videos[index].values, "labels": self.videos[index].labels}
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ class VideoCollator:
         }
 
 
-class TemporalTrainer(ClipTrainer):
+class TemporalTrainer(WholeVideoTrainer):
     """Trains `MsTcnForFrameClassification` over whole videos.
 
     Args:
@@ -101,13 +86,14 @@ class TemporalTrainer(ClipTrainer):
         args: arguments.
         train_dataset: features of the training videos.
         task: workflow.
-        eval_dataset: features of the validation.
-        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+        kwargs: see `WholeVideoTrainer`.
 
     Example:
         >>> trainer = TemporalTrainer(model, TemporalArguments("run"), FeatureVideos(videos), task)  # doctest: +SKIP
         >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
     """
+
+    model_input = "features"
 
     def __init__(
         self,
@@ -115,34 +101,12 @@ class TemporalTrainer(ClipTrainer):
         args: TemporalArguments,
         train_dataset: FeatureVideos,
         task: Task,
-        *,
-        eval_dataset: FeatureVideos | None = None,
         **kwargs: Any,
     ) -> None:
-        self.task = task
-        super().__init__(
-            model,
-            args,
-            train_dataset,  # type: ignore[arg-type]  # what the trainer asks of clips, these videos answer
-            data_collator=VideoCollator(args.seed),
-            eval_dataset=eval_dataset,
-            **kwargs,
-        )
+        super().__init__(model, args, train_dataset, task, VideoCollator(args.seed), **kwargs)
 
-    def clip_loss(
-        self, model: torch.nn.Module, batch: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        with drawn_from(batch["dropout_seed"], self.args.device):
-            return model(features=batch["features"], labels=batch["labels"]).loss, {}
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The figures of the task; every process works on all videos, which takes it no time."""
-        predictions = predict_videos(
-            self.model, cast(FeatureVideos, eval_dataset or self.eval_dataset).videos, self.task
-        )
-        return log_figures(self, self.task, predictions, metric_key_prefix)
+    def predictions(self, dataset: FeatureVideos) -> ClipPredictions:
+        return predict_videos(self.model, dataset.videos, self.task)
 
 
 @torch.no_grad()

@@ -68,7 +68,7 @@ class FeatureExtractor:
         start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
         processor: of a classifier given as an object.
         frame_stride: frames between two frames of a clip; by default the processor's, or 4.
-        num_frames: frames of a clip, for encoders without training on clips.
+        num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
         device: where to run; a GPU if there is one.
 
     Raises:

@@ -1,6 +1,7 @@
 """Real annotation files and real clips, read in full. They may not be copied here, so they are read where they lie."""
 
 import csv
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 from surgvista_hf import load_frame_set
 from surgvista_hf.datasets_scripts import multibypass140
 from surgvista_hf.datasets_scripts.builder import RawVideo
-from surgvista_hf.datasets_scripts.lemon import PROCEDURES, read_labels
+from surgvista_hf.datasets_scripts.lemon import PROCEDURES, read_labels, split_labels
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from tests.datasets_scripts.raw_layouts import write_frames
 
@@ -84,6 +85,24 @@ def test_the_complete_lemon_annotation_has_the_published_totals(shared_data):
         PROCEDURES[number] for label in labels.values() if label["robotic"] for number in label["procedures"]
     )
     assert (robotic["prostatectomy"], robotic["hysterectomy"]) == (76, 23)
+
+
+def test_the_splits_of_lemon_have_every_procedure_and_stay_as_they_are(shared_data):
+    labels = read_labels(shared_data / "annotations" / "lemon" / "labels.json")
+    splits = split_labels(labels)
+    assert {name: len(ids) for name, ids in splits.items()} == {"train": 3348, "validation": 428, "test": 418}
+    assert sorted(video for ids in splits.values() for video in ids) == sorted(labels)
+    counts = {
+        name: Counter(PROCEDURES[number] for video in ids for number in labels[video]["procedures"])
+        for name, ids in splits.items()
+    }
+    assert [name for name in PROCEDURES if not counts["train"][name] or not counts["test"][name]] == []
+    assert [name for name in PROCEDURES if not counts["validation"][name]] == ["cecectomy"]  # which has two videos
+    assert [counts[name]["vaginectomy"] for name in splits] == [5, 1, 1]
+    for ids in splits.values():
+        assert abs(np.mean([labels[video]["robotic"] for video in ids]) - 1667 / 4194) < 0.02
+    digest = hashlib.sha256(json.dumps(splits, sort_keys=True).encode()).hexdigest()
+    assert digest.startswith("61ea69f351178ea5")
 
 
 def test_real_clips_become_a_frame_set(shared_data, tmp_path):

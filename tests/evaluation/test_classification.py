@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.evaluation.classification import classification_metrics, cvs_metrics, expected_calibration_error
+from surgvista_hf.evaluation.classification import (
+    classification_metrics,
+    cvs_metrics,
+    expected_calibration_error,
+    presence_metrics,
+)
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 
@@ -52,6 +57,45 @@ def test_criteria_are_ranked_one_by_one_and_annotators_vote():
     assert result.mean == pytest.approx(((1 + 2 / 3) / 2 + 0.5) / 2)
     assert result.to_dict()["ap_hepatocystic_triangle_cleared"] is None
     assert "guessing 66.7%" in str(result)
+
+
+@given(seed=st.integers(0, 10**6), samples=st.integers(1, 60), classes=st.integers(2, 6))
+@settings(max_examples=15, deadline=None)
+def test_presence_is_that_of_scikit_learn(seed, samples, classes):
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((samples, classes)) > generator.random(classes)).astype(int)
+    scores = generator.random((samples, classes)).round(1)  # some are equal
+    videos, names = generator.integers(0, 3, samples).astype(str), tuple(map(str, range(classes)))
+    result = presence_metrics(labels, scores, names=names, videos=videos)
+    said = scores >= 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for average in ("macro", "micro"):
+            f1 = metrics.f1_score(labels, said, average=average, zero_division=np.nan if average == "macro" else 0)
+            assert getattr(result, f"{average}_f1") == pytest.approx(np.nan_to_num(f1))
+        assert result.subset_accuracy == pytest.approx(metrics.accuracy_score(labels, said))
+        known = labels.any(axis=1)
+        if known.any():
+            ranked = metrics.label_ranking_average_precision_score(labels[known], scores[known])
+            assert result.label_ranking_precision == pytest.approx(ranked)
+            by_video = [
+                metrics.average_precision_score(labels[own][:, there], scores[own][:, there])
+                for own in (videos == name for name in np.unique(videos))
+                if (there := labels[own].any(axis=0)).any()
+            ]
+            assert result.video_mean_average_precision == pytest.approx(np.mean(by_video))
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_without_any_tool_and_any_claim_nothing_is_found_and_nothing_is_wrong():
+    result = presence_metrics(
+        np.zeros((3, 2)), np.zeros((3, 2)), names=("Grasper", "Hook"), videos=np.array(["a"] * 3)
+    )
+    assert (result.macro_f1, result.micro_f1, result.subset_accuracy) == (0.0, 0.0, 1.0)
+    said = result.to_dict()
+    assert said["mean_average_precision"] is said["video_mean_average_precision"] is None
+    assert "all classes right 100.0%" in str(result)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tasks: what a label column asks for, predictions by video in order, the figures of every kind."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgvista_hf import classification_metrics, cvs_metrics, phase_metrics, triplet_metrics
-from surgvista_hf.evaluation.tasks import ClipPredictions, Task
+from surgvista_hf.evaluation.tasks import ClipPredictions, Kind, Task
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 PHASES = tuple(f"phase {number}" for number in range(7))
@@ -77,18 +78,48 @@ def test_the_other_tasks_are_their_metrics():
     assert of_triplets.figures(of_triplets.results(found))["ap_ivt"] == official
 
 
-@pytest.mark.parametrize("kind", ["workflow", "classification", "multi_label", "triplet"])
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_a_perfect_prediction_is_one_and_everything_fits_into_json(kind):
     classes = 100 if kind == "triplet" else 7
     one = np.arange(42) % classes
-    several = kind in ("multi_label", "triplet")
-    labels = np.eye(classes)[one] if several else one
-    found = predictions(labels, np.eye(classes)[one], videos=2)
     task = Task(kind, tuple(map(str, range(classes))))
+    labels = np.eye(classes)[one] if task.multi_label else one
+    found = predictions(labels, np.eye(classes)[one], videos=42 if task.of_videos else 2)
     results = task.results(found)
     assert task.figures(results)[task.main_metric] == pytest.approx(1.0)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert set(task.by_video(found).values()) == {1.0}
+
+
+@given(st.integers(0, 1000), st.integers(2, 6))
+@settings(deadline=None, max_examples=25)
+def test_a_video_is_scored_by_the_mean_of_its_clips(seed, videos):
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(seed)
+    count = 5 * videos
+    place = np.arange(count) % videos  # as in `predictions`
+    truth, scores = (generator.random((videos, 4)) > 0.5).astype(float), generator.random((count, 4))
+    truth[0] = 1
+    found, task = predictions(truth[place], scores, videos=videos), Task("video_multi_label", ("a", "b", "c", "d"))
+    mean = np.stack([scores[place == video].mean(axis=0) for video in range(videos)])
+    figures = task.figures(task.results(found))
+    assert figures["mean_average_precision"] == pytest.approx(metrics.average_precision_score(truth, mean))
+    known = truth.any(axis=1)
+    expected = metrics.label_ranking_average_precision_score(truth[known], mean[known])
+    assert figures["label_ranking_precision"] == pytest.approx(expected)
+    assert np.mean(list(task.by_video(found).values())) == pytest.approx(expected)
+    robotic = predictions(
+        truth[place, 0].astype(int), np.stack([1 - scores[:, 0], scores[:, 0]], axis=1), videos=videos
+    )
+    one = Task("video_classification", ("no", "yes"))
+    right = (mean[:, 0] > 0.5) == (truth[:, 0] == 1)
+    assert one.figures(one.results(robotic))["accuracy"] == pytest.approx(right.mean())
+    assert one.by_video(robotic) == {f"set/video{video}": float(right[video]) for video in range(videos)}
+
+
+def test_a_label_that_changes_within_a_video_is_no_label_of_videos():
+    with pytest.raises(InputError, match="the clips of set/video0 have different labels"):
+        Task("video_classification", ("no", "yes")).results(predictions(*random_scores(0, 30, 2)))
 
 
 def test_predictions_are_saved_and_loaded_as_they_were(tmp_path):

@@ -34,8 +34,8 @@ def videos(tmp_path) -> Path:
 def test_every_video_is_predicted_as_if_alone(videos, model_folder, tmp_path):  # noqa: F811
     predictor = SurgicalVideoPredictor(model_folder)
     report = predict_folder(predictor, videos, tmp_path / "out", formats=["csv", "json"])
-    assert report.predicted == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
-    for name in report.predicted:
+    assert report.done == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
+    for name in report.done:
         alone = predictor.predict(videos / name)
         assert json.loads((tmp_path / "out" / name / "predictions.json").read_text()) == json.loads(
             json.dumps(alone.to_dict())
@@ -58,7 +58,7 @@ def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, mo
     monkeypatch.undo()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "settings.json"]
     report = predict_folder(predictor, videos, tmp_path / "out")
-    assert (report.earlier, report.predicted) == (["a.mp4"], ["b.mkv", "ward 2/a.mp4"])
+    assert (report.earlier, report.done) == (["a.mp4"], ["b.mkv", "ward 2/a.mp4"])
     with pytest.raises(OutputError, match="other settings"):
         predict_folder(predictor, videos, tmp_path / "out", formats=["csv"])
 
@@ -70,7 +70,7 @@ def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path
         predict_folder(predictor, videos, tmp_path / "out", formats=["csv"])
     report = predict_folder(predictor, videos, tmp_path / "out", formats=["csv"], skip_unreadable=True)
     assert list(report.unreadable) == ["b.mkv"]
-    assert report.predicted == ["ward 2/a.mp4"]
+    assert report.done == ["ward 2/a.mp4"]
     noted = json.loads((tmp_path / "out" / "unreadable_0.json").read_text())
     assert "cannot be decoded" in noted["b.mkv"]
     assert not (tmp_path / "out" / "b.mkv").exists()
@@ -82,7 +82,7 @@ def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F8
         "from surgvista_hf.inference.batch import predict_folder\n"
         "from accelerate import PartialState; PartialState(cpu=True)\n"
         "report = predict_folder(SurgicalVideoPredictor(sys.argv[1]), sys.argv[2], sys.argv[3], formats=['csv'])\n"
-        "open(sys.argv[3] + f'/{PartialState().process_index}.txt', 'w').write(','.join(report.predicted))\n"
+        "open(sys.argv[3] + f'/{PartialState().process_index}.txt', 'w').write(','.join(report.done))\n"
     )
     (tmp_path / "program.py").write_text(program)
     words = [model_folder, videos, tmp_path / "out"]

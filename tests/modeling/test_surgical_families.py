@@ -1,5 +1,6 @@
 """Released surgical families: what a converted folder computes is what the original program computes."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,18 @@ def converted(original, folder):
     return convert_checkpoint(original.save(folder), folder / "out", family=original.family, config=original.said)
 
 
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Name -> a checkpoint, what became of it, and its folder: converted once for the tests that only read it."""
+
+    @cache
+    def converted_once(name):
+        original, folder = ORIGINALS[name](), tmp_path_factory.mktemp(name)
+        return original, converted(original, folder), folder / "out"
+
+    return converted_once
+
+
 def auto_class(class_name):
     if class_name.endswith("ForVideoClassification"):
         return AutoModelForVideoClassification
@@ -39,10 +52,9 @@ def inputs_of(original, class_name):
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_a_converted_folder_gives_the_numbers_of_the_original(name, tmp_path):
-    original = ORIGINALS[name]()
-    report = converted(original, tmp_path)
-    model = auto_class(report.class_name).from_pretrained(tmp_path / "out")
+def test_a_converted_folder_gives_the_numbers_of_the_original(name, zoo):
+    original, report, folder = zoo(name)
+    model = auto_class(report.class_name).from_pretrained(folder)
     key = "pixel_values_videos" if model.config.model_type == "vjepa2" else "pixel_values"
     with torch.no_grad():
         expected = original.expected(original.pixels)
@@ -54,12 +66,11 @@ def test_a_converted_folder_gives_the_numbers_of_the_original(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_the_way_back_gives_the_tensors_of_the_original(name, tmp_path):
+def test_the_way_back_gives_the_tensors_of_the_original(name, zoo, tmp_path):
     """Where a layout has several programs, those of the release or of the authors."""
-    original = ORIGINALS[name]()
-    report = converted(original, tmp_path)
+    original, report, folder = zoo(name)
     options = {"add_pooling_layer": False} if report.class_name == "ViTModel" else {}
-    model = auto_class(report.class_name).from_pretrained(tmp_path / "out", **options)
+    model = auto_class(report.class_name).from_pretrained(folder, **options)
     model.save_pretrained(tmp_path / "saved")
     restored = restore_checkpoint(tmp_path / "saved", family=original.family)
     if name == "lemonfm_of_timm":
@@ -140,11 +151,10 @@ def test_gsvit_in_its_released_size_is_recognised():
 
 
 @pytest.mark.parametrize("name", ["lemonfm", "endovit", "gsvit", "surgrec_mae", "surgrec_jepa", "surgmotion"])
-def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unverified(name, tmp_path):
-    original = ORIGINALS[name]()
-    converted(original, tmp_path)
+def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unverified(name, zoo):
+    original, _, folder = zoo(name)
     video = original.pixels.ndim == 5
-    processor = (AutoVideoProcessor if video else AutoImageProcessor).from_pretrained(tmp_path / "out")
+    processor = (AutoVideoProcessor if video else AutoImageProcessor).from_pretrained(folder)
     side = original.pixels.shape[-1]
     frames = torch.randint(0, 256, (4, 3, 40, 60), dtype=torch.uint8)
     if video:
@@ -154,28 +164,27 @@ def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unver
         pixels = processor(list(frames), return_tensors="pt")["pixel_values"]
         assert pixels.shape[-1] == (224 if name == "lemonfm" else side)
     family = FAMILIES[original.family]
-    card = (tmp_path / "out" / "README.md").read_text()
+    card = (folder / "README.md").read_text()
     for fact in (f"license: {family.licence}", family.source, family.checked, family.unknown, family.input):
         assert fact in card
-    assert AutoConfig.from_pretrained(tmp_path / "out").converted_from == original.family
+    assert AutoConfig.from_pretrained(folder).converted_from == original.family
 
 
-def test_endovit_is_normalised_as_it_was_trained(tmp_path):
-    converted(ORIGINALS["endovit"](), tmp_path)
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+def test_endovit_is_normalised_as_it_was_trained(zoo):
+    processor = AutoImageProcessor.from_pretrained(zoo("endovit")[2])
     assert list(processor.image_mean) == [0.3464, 0.2280, 0.2228]
     assert list(processor.image_std) == [0.2520, 0.2128, 0.2093]
 
 
-def test_lemonfm_runs_in_the_pipeline_of_features(tmp_path):
+def test_lemonfm_runs_in_the_pipeline_of_features(zoo):
     from PIL import Image
     from transformers import pipeline
 
-    converted(ORIGINALS["lemonfm"](), tmp_path)
-    extract = pipeline("image-feature-extraction", str(tmp_path / "out"), pool=True, return_tensors=True)
+    folder = zoo("lemonfm")[2]
+    extract = pipeline("image-feature-extraction", str(folder), pool=True, return_tensors=True)
     picture = Image.new("RGB", (320, 180), (180, 60, 50))
-    model = AutoModel.from_pretrained(tmp_path / "out")
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    model = AutoModel.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder)
     with torch.no_grad():
         expected = model(**processor(picture, return_tensors="pt")).pooler_output
     assert expected.shape == (1, 32)
@@ -289,14 +298,13 @@ USABLE += ["surgrec_mae", "surgrec_mae_pretraining", "surgrec_jepa", "surgmotion
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(name, tmp_path):
+def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(name, zoo, tmp_path):
     from surgvista_hf.modeling.families import layer_numbers, load_classifier, processor_of
 
     from .families import LABELS, SINGLE
 
-    original = ORIGINALS[name]()
-    converted(original, tmp_path)
-    model = load_classifier(tmp_path / "out", LABELS, SINGLE, num_frames=4)
+    original, _, folder = zoo(name)
+    model = load_classifier(folder, LABELS, SINGLE, num_frames=4)
     side = original.pixels.shape[-1]
     batch = {model.main_input_name: torch.randn(2, 4, 3, side, side), "labels": torch.tensor([0, 2])}
     torch.nn.init.normal_(model.classifier.weight)
@@ -305,7 +313,7 @@ def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(na
     assert [name for name, tensor in trained if tensor.grad is None] == []
     numbers = layer_numbers([name for name, _ in trained])
     assert set(numbers.values()) == set(range(max(numbers.values()) + 1))
-    assert processor_of(model, tmp_path / "out").num_frames == 4
+    assert processor_of(model, folder).num_frames == 4
     model.eval().save_pretrained(tmp_path / "classifier")
     again = AutoModelForVideoClassification.from_pretrained(tmp_path / "classifier").eval()
     inputs = {model.main_input_name: batch[model.main_input_name]}
@@ -316,12 +324,11 @@ def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(na
 @pytest.mark.parametrize(
     ("name", "width"), [("lemonfm", 32), ("endovit", 48), ("surgenet_caformer", 512), ("gsvit", 192)]
 )
-def test_the_feature_of_a_frame_is_the_familys(name, width, tmp_path):
+def test_the_feature_of_a_frame_is_the_familys(name, width, zoo):
     from surgvista_hf.modeling.families import load_any_encoder
 
-    original = ORIGINALS[name]()
-    converted(original, tmp_path)
-    model = load_any_encoder(tmp_path / "out", 1).eval()
+    original, _, folder = zoo(name)
+    model = load_any_encoder(folder, 1).eval()
     with torch.no_grad():
         features = model.frame_features(original.pixels[:, None])[:, 0]
         expected = original.expected(original.pixels)
@@ -331,14 +338,14 @@ def test_the_feature_of_a_frame_is_the_familys(name, width, tmp_path):
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_videomae_pre_trained_with_its_norm_is_fine_tuned_with_the_mean_of_its_tokens(tmp_path):
+def test_videomae_pre_trained_with_its_norm_is_fine_tuned_with_the_mean_of_its_tokens(zoo):
     from surgvista_hf.modeling.families import load_classifier
 
     from .families import LABELS, SINGLE
 
-    converted(ORIGINALS["surgrec_mae_pretraining"](), tmp_path)
-    assert not AutoConfig.from_pretrained(tmp_path / "out").use_mean_pooling
-    model = load_classifier(tmp_path / "out", LABELS, SINGLE)
+    folder = zoo("surgrec_mae_pretraining")[2]
+    assert not AutoConfig.from_pretrained(folder).use_mean_pooling
+    model = load_classifier(folder, LABELS, SINGLE)
     assert model.config.use_mean_pooling
     assert model.videomae.layernorm is None
     assert model.fc_norm is not None

@@ -11,8 +11,11 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from surgvista_hf import InputError
+from surgvista_hf import InputError, SurgicalVideoPredictor
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.synthetic_room import SyntheticRecording
+from surgvista_hf.datasets_scripts.synthetic_surgery import write_video
+from surgvista_hf.inference.privacy import OutOfBodyDetector
 from surgvista_hf.modeling.guarded_video import VideoLimits
 from surgvista_hf.space import SpaceSettings, build_app, find_models
 from surgvista_hf.space.app import Demo, likely
@@ -21,6 +24,7 @@ from surgvista_hf.space.sessions import VisitorFiles
 from surgvista_hf.util.files import OutputError
 
 from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
+from ..inference.test_privacy import Redness, detector_folder  # noqa: F401  # a fixture
 from ..videos import write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
@@ -93,6 +97,26 @@ def test_the_example_stays_when_it_cannot_be_predicted(model_folder, tmp_path): 
     assert copy.exists()
 
 
+def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folder, tmp_path):  # noqa: F811
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    open_one = SurgicalVideoPredictor(model_folder)
+    detector = OutOfBodyDetector(Redness(), margin=0.0)
+    recording = SyntheticRecording(seed=8, duration_seconds=24, height=96, width=128, frames_per_second=5)
+    for predictor in (open_one, SurgicalVideoPredictor(model_folder, out_of_body=detector)):
+        demo._predictors["m"] = predictor
+        video = write_video(recording, tmp_path / "upload.mp4")
+        (_, _, heatmaps, files, *_, state), _ = visit(demo, video)
+        pages = Path(files[0]).read_text()
+        shown = [caption.split()[0] for _, caption in heatmaps]
+        if predictor is open_one:
+            everything, before = pages, shown
+    assert any(recording.outside(int(time[2:])) for time in before)
+    assert shown == [time for time in before if not state.hidden.hides(int(time[2:]))]
+    assert len(shown) > 1
+    assert "and blurred" in pages
+    assert "and blurred" not in everything
+
+
 def test_the_likely_classes_are_those_of_the_nearest_second():
     assert likely(None, 3) is None
     found = likely(prediction(), 4.6)
@@ -122,25 +146,27 @@ def test_what_cannot_be_shown_is_known_before_anybody_visits(tmp_path, monkeypat
     assert "run `make demo`" in capsys.readouterr().err
 
 
-def test_an_exported_space_is_whole(model_folder, tmp_path, capsys):  # noqa: F811
-    assert main(["space", "--model", f"tiny={model_folder}", "--export", str(tmp_path / "space")]) == 0
+def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, capsys):  # noqa: F811
+    words = ["--out-of-body", str(detector_folder), "--export", str(tmp_path / "space")]
+    assert main(["space", "--model", f"tiny={model_folder}", *words]) == 0
     folder = tmp_path / "space"
     assert find_models(folder / "models") == {"tiny": str(folder / "models" / "tiny")}
     front = (folder / "README.md").read_text().split("---")[1]
     assert "sdk: gradio" in front
     program = (
         "import json, sys; sys.path.insert(0, '.'); import app, surgvista_hf; "
-        "from surgvista_hf.space import build_app, SpaceSettings; build_app(SpaceSettings(app.models, device='cpu')); "
-        "print(json.dumps([surgvista_hf.__file__, app.models]))"
+        "from surgvista_hf.space import build_app, SpaceSettings; build_app(app.settings); "
+        "print(json.dumps([surgvista_hf.__file__, app.models, app.settings.out_of_body]))"
     )
     environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=folder, capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    file, models = json.loads(done.stdout.splitlines()[-1])
+    file, models, detector = json.loads(done.stdout.splitlines()[-1])
     assert Path(file).is_relative_to(folder)
     assert list(models) == ["tiny"]
+    assert detector == str(folder / "out_of_body")
     with pytest.raises(OutputError, match="exists already"):
         export_space({"tiny": str(model_folder)}, folder)
     with pytest.raises(InputError, match="is no folder of a model"):

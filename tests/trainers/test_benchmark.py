@@ -7,13 +7,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from surgvista_hf import load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.evaluation.benchmark_report import CellResult
 from surgvista_hf.trainers import benchmark
 from surgvista_hf.trainers.recipe_files import SUITES, RecipeError, bundled_recipes
 from surgvista_hf.trainers.suite import load_suite
 
-from . import tiny
+from . import tiny, tiny_image_text
 
 MODEL = {"model_type": "surgvista", **tiny.SIZES}
 QUICK = {"num_train_epochs": 1, "warmup_epochs": 0, "use_cpu": True, "per_device_train_batch_size": 16}
@@ -170,10 +171,15 @@ def test_what_cannot_run_is_found_before_anything_is_trained(finished, tmp_path,
 @pytest.mark.parametrize("name", bundled_recipes(SUITES))
 def test_the_suites_of_the_package_can_be_read(name):
     suite = load_suite(name)
-    count = {"surgvista13": 13, "surgrec16": 16, "synthetic": 3}[name]
+    count, sets = {
+        "surgvista13": (13, 13),
+        "surgrec16": (16, 16),
+        "surgrec16_zero_shot": (16, 16),
+        "lemon": (3, 2),
+        "synthetic": (3, 1),
+    }[name]
     assert len(suite.data) == count
-    names = {cell.recipe.data.name for cell in suite.cells()}
-    assert len(names) == (1 if name == "synthetic" else count)
+    assert len({cell.recipe.data.name for cell in suite.cells()}) == sets
     seen = {}
     for cell in suite.cells():
         if cell.asked.after:
@@ -187,7 +193,10 @@ def test_the_suites_of_the_package_can_be_read(name):
         ("models.taught.fintuned=1", "did you mean finetuned?"),
         ("protocols.tcn.after=linear", "must name a protocol that fine-tunes"),
         ("protocols.full.only=[steps]", "names 'steps'"),
-        ("protocols.knn.kind=svm", "must be finetune, linear, knn or tcn"),
+        ("protocols.knn.kind=svm", "must be one of finetune, linear, knn, tcn, pooled, zero_shot"),
+        ("protocols.knn.only_models=[qwen]", "only_models names 'qwen', which is not in models"),
+        ("protocols.knn.head={neighbors: 3}", "did you mean num_neighbors?"),
+        ("protocols.knn.zero_shot={prompt: baseline}", "did you mean prompts?"),
         ("protocols.tcn.tcn.num_layer=3", "did you mean num_layers?"),
         ("baseline=best", "the name of a model or of a protocol"),
         ("seeds=3", "a list of whole numbers"),
@@ -199,6 +208,74 @@ def test_the_suites_of_the_package_can_be_read(name):
 def test_what_is_no_suite_is_refused(tmp_path, change, message):
     with pytest.raises(RecipeError, match=message):
         load_suite(write(tmp_path), [change])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "message"),
+    [
+        (
+            {"kind": "tcn"},
+            "instruments",
+            "MS-TCN needs one class for each frame of a video; instruments is a multi_label task",
+        ),
+        ({"kind": "pooled"}, "phases", "a head over whole videos needs one label a video; phases is a workflow task"),
+        ({"kind": "zero_shot"}, "phases", "untrained is a model without training"),
+    ],
+)
+def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
+    tmp_path, frame_set, protocol, data, message, capsys
+):
+    suite = content(tmp_path)
+    suite["prepare"], suite["baseline"], suite["seeds"] = {}, None, [0]
+    suite["models"] = {"untrained": suite["models"]["untrained"]}
+    suite["data"] = {data: suite["data"][data]}
+    suite["data"][data]["data"]["data_dir"] = str(frame_set)
+    suite["protocols"] = {"asked": protocol}
+    assert main(["benchmark", str(write(tmp_path, suite)), "--dry-run"]) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(tmp_path, frame_set, capsys):
+    names = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
+    models = {
+        "answers": {"from_pretrained": str(tiny_image_text.llava(tmp_path / "llava", names))},
+        "compares": {"from_pretrained": str(tiny_image_text.comparer(tmp_path / "clip", names, "clip"))},
+        "probed": {"config": MODEL},
+    }
+    asked = {"max_new_tokens": 2, "every": 5}
+    suite = {
+        "models": models,
+        "data": {
+            "phases": {"recipe": "synthetic", "data": {"root": str(frame_set.parent), "data_dir": frame_set.name}}
+        },
+        "protocols": {
+            "zero_shot": {"kind": "zero_shot", "zero_shot": asked, "only_models": ["answers", "compares"]},
+            "knn": {"kind": "knn", "only_models": ["probed"], "data": {"train": "train", "validation": None}},
+        },
+        "output": str(tmp_path / "results"),
+    }
+    file = write(tmp_path, suite)
+    assert main(["benchmark", str(file), "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "asks" in plan
+    assert "compares" in plan
+    assert main(["benchmark", str(file)]) == 0
+    cells = {cell.model: cell for cell in map(CellResult.load, (tmp_path / "results").glob("*/*/*/*/cell.json"))}
+    assert set(cells) == set(models)
+    assert cells["answers"].results["zero_shot"]["prompts"].keys() == {"baseline", "stability_v1"}
+    assert cells["answers"].parameters["trained"] == 0
+    assert (tmp_path / "results" / cells["answers"].predictions).is_file()
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (tmp_path / "results" / "tables.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert all(len(row) == len(header) for row in rows)
+    table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert table["answers"]["phase jaccard"] == table["probed"]["prompt sensitivity"] == ""
+    for model, cell in cells.items():
+        assert table[model]["image accuracy"] == f"{100 * cell.figures['image_accuracy']:.1f}"
+    assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
 
 
 def test_the_environment_names_versions_and_device():

@@ -183,7 +183,9 @@ def test_what_is_misspelt_is_an_error_with_a_suggestion(recipe_file, word, messa
 
 
 def test_files_that_are_no_recipes_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match=r"there is no recipe nowhere; give a YAML file or one of surgrec_jepa"):
+    with pytest.raises(
+        RecipeError, match=r"there is no recipe nowhere; give a YAML file or one of surgfm_large, surgfm_one_gpu"
+    ):
         load_recipe("nowhere")
     (tmp_path / "a.yaml").write_text("model: [")
     with pytest.raises(RecipeError, match="is not YAML"):

@@ -6,11 +6,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, ViTImageProcessor
 
 from surgvista_hf import ClipDataset, convert_checkpoint, load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.families import load_classifier
+from surgvista_hf.trainers.features import extract_features
 from surgvista_hf.trainers.video_features import FeatureExtractor, as_clips, load_video_features
 from surgvista_hf.util.files import OutputError
 
@@ -69,6 +71,29 @@ def test_a_converted_family_gives_features(name, frame_set, tmp_path):
     assert len(videos) == 3
     assert {video.values.shape for video in videos} == {(20, 32 if name in ("lemonfm", "surgenet_pvt") else 48)}
     assert all(np.isfinite(video.values).all() and video.values.std(axis=0).max() > 0 for video in videos)
+
+
+def test_an_image_encoder_gives_what_it_sees_of_each_frame(frame_set, tmp_path):
+    start = encoder("convnext", tmp_path / "encoder")
+    frames = load_frame_set("synthetic", frame_set, "all").select(range(20))
+    extractor = FeatureExtractor(start)
+    assert extractor.num_frames == 1
+    extractor.extract(frames, tmp_path / "features", label="phase", batch_size=7, progress=False)
+    (video,) = load_video_features(tmp_path / "features")
+    plain = AutoModel.from_pretrained(start).eval()
+    clips = ClipDataset(frames, num_frames=1, frame_stride=1, label="phase")
+    for number in (0, 13, 19):
+        pixels = extractor.processor(clips[number]["pixel_values"], do_sample_frames=False, return_tensors="pt")
+        with torch.no_grad():
+            expected = plain(pixels["pixel_values"][0]).pooler_output[0]
+        np.testing.assert_allclose(video.values[number], expected.numpy(), atol=1e-5)
+    processor = ViTImageProcessor(size={"height": 32, "width": 32})
+    again = extract_features(plain, processor, clips, batch_size=9)
+    pixels = processor(clips[13]["pixel_values"][0], return_tensors="pt")["pixel_values"]
+    np.testing.assert_allclose(again.values[13], plain(pixels).pooler_output[0].detach().numpy(), atol=1e-5)
+    assert again.labels.tolist() == video.labels.tolist()
+    with pytest.raises(InputError, match="single frames; the clips have 4"):
+        extract_features(plain, processor, ClipDataset(frames, num_frames=4, label="phase"))
 
 
 def test_the_features_of_an_encoder_are_the_mean_of_its_normalised_tokens(frame_set, tmp_path):

@@ -1,0 +1,60 @@
+"""`surgvista deidentify`: videos that may leave the hospital."""
+
+import argparse
+from pathlib import Path
+
+from .batch_outcome import print_outcome
+from .detector_arguments import add_detector_arguments, detector_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista deidentify operation.mp4 --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
+        "  surgvista deidentify videos --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
+        "  surgvista deidentify operation.mp4 --no-detector --cover 0,0,320,60 --mapping names.json --output shared\n"
+        "What is outside the patient is blurred, sound and metadata are left out, files get pseudonyms. Names that are\n"
+        "painted into the picture stay unless --cover hides them. No detector is perfect: look before you share."
+    )
+    parser.add_argument("video", type=Path, help="video file, or a folder with videos")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--mapping", type=Path, required=True, help="JSON file of pseudonyms and names; never share it"
+    )
+    add_detector_arguments(parser)
+    parser.add_argument("--no-detector", action="store_true", help="blur nothing: the camera was inside all the time")
+    parser.add_argument(
+        "--cover",
+        action="append",
+        default=[],
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="rectangle to paint black, in pixels; may be repeated",
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..inference.batch import deidentify_folder
+    from ..inference.deidentification import Cover, Pseudonyms
+    from ..modeling.errors_surgvista import InputError
+
+    if (arguments.out_of_body is None) != arguments.no_detector:
+        raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be blurred")
+    if not arguments.video.exists():
+        raise InputError(f"there is no video at {arguments.video}")
+    try:
+        covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--cover takes four whole numbers, LEFT,TOP,WIDTH,HEIGHT, not {arguments.cover}") from error
+    report = deidentify_folder(
+        arguments.video,
+        arguments.output,
+        detector_of(arguments),
+        Pseudonyms(arguments.mapping, arguments.output),
+        covers=covers,
+        skip_unreadable=arguments.skip_unreadable,
+        progress=True,
+    )
+    print_outcome(report, arguments, "wrote")

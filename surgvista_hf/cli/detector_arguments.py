@@ -1,0 +1,30 @@
+"""Arguments of verbs that must not show the outside."""
+
+import argparse
+from typing import Any
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the detector, and how careful it is."""
+    parser.add_argument(
+        "--out-of-body",
+        metavar="MODEL",
+        help="folder or Hub id of a classifier that knows when the camera is outside; these seconds are blurred",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability from which a second is outside (default: 0.5)"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=1.0, help="seconds around it that are blurred too (default: 1)"
+    )
+
+
+def detector_of(arguments: argparse.Namespace) -> Any:
+    """The `OutOfBodyDetector` that was asked for, or `None`."""
+    from ..inference.privacy import OutOfBodyDetector
+
+    if arguments.out_of_body is None:
+        return None
+    return OutOfBodyDetector.load(
+        arguments.out_of_body, threshold=arguments.threshold, margin=arguments.margin, device=arguments.device
+    )

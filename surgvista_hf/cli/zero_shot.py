@@ -1,0 +1,61 @@
+"""`surgvista zero-shot`: an image-text model asked about clips, without training."""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista zero-shot Qwen/Qwen2.5-VL-7B-Instruct --data surgrec_cholec80=frame_sets/surgrec_cholec80 \\\n"
+        "    --label label --clips --output answers/qwen\n"
+        "  surgvista zero-shot google/siglip-base-patch16-224 --data cholec80=frame_sets/cholec80 --label phase \\\n"
+        "    --every 10 --output answers/siglip\n"
+        "Answers are kept as they come; the same command goes on with what is missing."
+    )
+    parser.add_argument(
+        "model", help="folder or Hub id of a model that answers about pictures, or compares them with texts"
+    )
+    parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
+    parser.add_argument("--label", required=True, help="column with one class")
+    parser.add_argument("--split", default="test", help="its split (default: test)")
+    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
+    parser.add_argument(
+        "--clips", action="store_true", help="each video is one clip: ask once, about its middle frame"
+    )
+    parser.add_argument("--prompts", nargs="+", default=(), help="names of prompts (default: all); the first counts")
+    parser.add_argument("--every", type=int, default=1, help="ask about every so manieth labelled frame (default: 1)")
+    parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer (default: 16)")
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures at a time (default: 8)")
+    parser.add_argument("--dtype", help="of the weights (default: bfloat16 on a GPU, else float32)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the answers")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+    from ..trainers.finetune_recipe import LabelledData
+    from ..trainers.zero_shot import ZeroShotSettings, zero_shot
+
+    name, equals, folder = arguments.data.partition("=")
+    if not equals:
+        raise InputError(f"--data is {arguments.data!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    data = LabelledData(
+        name,
+        folder,
+        arguments.label,
+        protocol=arguments.protocol,
+        test=arguments.split,
+        sampling="uniform" if arguments.clips else "online",
+    )
+    settings = ZeroShotSettings(
+        arguments.prompts, arguments.every, arguments.max_new_tokens, arguments.batch_size, arguments.dtype
+    )
+    result = zero_shot(arguments.model, data, arguments.output, settings)
+    if arguments.json:
+        print(json.dumps({"figures": result.figures, "results": result.results}, indent=1))
+        return
+    for figure, value in result.figures.items():
+        print(f"{figure.replace('_', ' '):32}{value:8.1%}")
+    print(f"answers: {arguments.output / 'answers.jsonl'}")

@@ -1,0 +1,118 @@
+"""Whole videos judged from the features of their frames: weighted by typicality, with a perceptron on top.
+
+After LemonFM-Vid (arXiv 2503.19740): ω_j = 1 / mean cosine distance of frame j to its K nearest frames of the same video,
+normalised to sum to 1; v = Σ ω_j φ_j. Shapes in comments use B videos, T frames, D features.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .configuration_video_head import VideoHeadConfig
+from .errors_surgvista import InputError
+
+_ROWS_AT_ONCE = 1024  # of the similarities of all frames to all others
+
+
+def typicality_weights(features: torch.Tensor, num_neighbors: int, smallest_distance: float = 1e-3) -> torch.Tensor:
+    """How much each frame of a video counts: more where it looks like others.
+
+    Args:
+        features: (T, D) of one video.
+        num_neighbors: K; at most the other frames that there are.
+        smallest_distance: smaller mean distances count as this one.
+
+    Returns:
+        (T,) fp32, sum 1.
+
+    Raises:
+        InputError: no frames, or features of another shape.
+
+    Example:
+        >>> typicality_weights(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), 1).argmin().item()
+        2
+    """
+    if features.ndim != 2 or not len(features):
+        raise InputError(f"features have the shape {tuple(features.shape)}; (frames, width) of one video is expected")
+    frames = len(features)
+    if frames == 1:
+        return torch.ones(1, device=features.device)
+    unit = F.normalize(features.float(), dim=1)  # T D
+    distances = []
+    for start in range(0, frames, _ROWS_AT_ONCE):
+        similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T  # rows T
+        rows = torch.arange(len(similarity), device=features.device)
+        similarity[rows, rows + start] = -torch.inf  # a frame is no neighbour of itself
+        nearest = similarity.topk(min(num_neighbors, frames - 1), dim=1).values
+        distances.append(1 - nearest.mean(dim=1))
+    weights = torch.cat(distances).clamp_min(smallest_distance).reciprocal()
+    return weights / weights.sum()
+
+
+class VideoHeadForClassification(PreTrainedModel):
+    r"""Classes of videos from pooled features of their frames. `(B, D) -> (B, classes)`.
+
+    Example:
+        >>> head = VideoHeadForClassification(VideoHeadConfig(input_size=16, num_labels=35))
+        >>> head(head.pool(torch.randn(100, 16))[None]).logits.shape
+        torch.Size([1, 35])
+    """
+
+    config_class = VideoHeadConfig
+    config: VideoHeadConfig
+    base_model_prefix = "video_head"
+    main_input_name = "pooled"
+
+    def __init__(self, config: VideoHeadConfig) -> None:
+        super().__init__(config)
+        self.norm = nn.LayerNorm(config.input_size)
+        width = config.hidden_size or config.input_size
+        self.fc1 = nn.Linear(config.input_size, width) if config.hidden_size else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(width, int(config.num_labels or 0))
+        self.post_init()
+
+    @torch.no_grad()
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """One vector for a video.
+
+        Args:
+            features: (T, D) of all its frames.
+
+        Returns:
+            (D,) fp32.
+        """
+        if self.config.pooling == "mean":
+            return features.float().mean(dim=0)
+        weights = typicality_weights(features, self.config.num_neighbors, self.config.smallest_distance)
+        return weights @ features.float()
+
+    def forward(
+        self, pooled: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any
+    ) -> SequenceClassifierOutput:
+        """Classifies videos.
+
+        Args:
+            pooled: (B, D), see `pool`.
+            labels: (B,) class numbers, or (B, classes) of 0 and 1 where a video has several.
+
+        Raises:
+            InputError: features of another width.
+        """
+        if pooled.ndim != 2 or pooled.shape[1] != self.config.input_size:
+            raise InputError(
+                f"pooled features have the shape {tuple(pooled.shape)}; (videos, {self.config.input_size}) is expected"
+            )
+        hidden = self.norm(pooled)
+        if self.fc1 is not None:
+            hidden = self.dropout(F.gelu(self.fc1(hidden)))
+        logits = self.classifier(hidden)
+        loss = None
+        if labels is not None:
+            several = self.config.problem_type == "multi_label_classification"
+            loss = F.binary_cross_entropy_with_logits(logits, labels) if several else F.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -207,7 +207,7 @@ def test_training_starts_from_a_plain_encoder(tmp_path):
 
 
 def test_where_samples_are_easy_to_tell_apart_views_of_one_agree_and_samples_do_not():
-    """Thirty-two random pictures in noisy views: the loss falls far below ln 64, at which a collapsed teacher would keep it."""
+    """Thirty-two random pictures in noisy views: the loss falls far below ln 64, where a collapsed teacher would keep it."""
     model = build(
         num_stages=3, depths=[1, 1, 1], hidden_sizes=[16, 32, 64], image_size=16, initializer_range=0.02
     ).train()

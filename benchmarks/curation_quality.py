@@ -69,7 +69,7 @@ def train_models(folder: Path, videos: int) -> tuple[CurationOptions, dict[str, 
             schedule=Schedule(epochs=16, batch_size=16),
         ),
         "frames": train_classifier(
-            write_frames(mixed, folder / "frames"),
+            write_frames(mixed, folder / "frames", per_video=20),
             folder / "frame-model",
             classes=SURGICAL,
             side=SIDE,

@@ -172,7 +172,7 @@ def _resized(picture: Image.Image, side: int, how: Image.Resampling) -> np.ndarr
 def shared_seconds(
     a: np.ndarray,
     b: np.ndarray,
-    max_distance: float = 7.0,
+    max_distance: float = 10.0,
     *,
     run: int = 8,
     per_second: int = HASHES_PER_SECOND,
@@ -180,8 +180,8 @@ def shared_seconds(
     """How much of one video is in another, at whatever offset and in whatever pieces.
 
     Each second of `a` is laid on every moment of `b`. Real pictures of one video differ by 20 of 63 bits within half a second
-    and by about 5 within a sixteenth, which is the largest error here; those of different videos by about 30. Rendered operations
-    with one and the same layout come down to 8 at places.
+    and by about 5 within a sixteenth, which is the largest error here; those of different videos by about 30. A caption or a
+    logo adds some 5, a picture in the picture more.
 
     Args:
         a, b: (n,) and (m,), hashes, `per_second` a second; at one hash a second only offsets of whole seconds are found.

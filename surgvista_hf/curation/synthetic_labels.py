@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,7 +81,8 @@ def write_regions(
     Raises:
         OutputError: the output folder is taken.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     with atomic_folder(output) as folder:
         for number, video in enumerate(videos):
             random = keyed_generator(seed, 0, number, "regions")

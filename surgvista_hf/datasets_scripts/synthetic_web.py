@@ -286,6 +286,8 @@ class SyntheticWebVideo:
     @cached_property
     def _overlays(self) -> tuple[_Overlay, ...]:
         random = self._random("overlays")
+        if random.random() < 0.15:
+            return ()
         corners = random.permutation(4)
         bar = self._bar(random) if random.random() < 0.4 else None
         overlays = [bar] if bar else []

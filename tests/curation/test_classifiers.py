@@ -15,6 +15,7 @@ from transformers import (
     ViTImageProcessor,
     YolosConfig,
     YolosForObjectDetection,
+    YolosImageProcessor,
 )
 
 from surgvista_hf.curation.classifiers import FrameClassifier, RegionDetector, _parts, _tight
@@ -51,9 +52,6 @@ def detector(folder, seed=0):
         num_labels=2,
     )
     YolosForObjectDetection(config).save_pretrained(folder)
-    AutoImageProcessor.from_pretrained
-    from transformers import YolosImageProcessor
-
     YolosImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 

@@ -108,7 +108,10 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
         )
     if everything or action == "deduplicate":
         parser.add_argument(
-            "--max-distance", type=float, default=10.0, help="bits by which repeated pictures differ (default: 10)"
+            "--max-distance",
+            type=float,
+            default=3.5,
+            help="bits of 64 by which repeated pictures differ (default: 3.5)",
         )
         parser.add_argument(
             "--repeat-run", type=int, default=8, help="seconds in a row that must be repeated (default: 8)"

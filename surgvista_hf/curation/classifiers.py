@@ -316,7 +316,8 @@ def _fingerprint(places: Sequence[Path]) -> str:
 
 
 def _prepare(model: Any, processor: Any, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    inputs = processor(images=list(frames), input_data_format="channels_last", return_tensors="pt")
+    writable = [np.require(frame, requirements="W") for frame in frames]  # torch warns of others
+    inputs = processor(images=writable, input_data_format="channels_last", return_tensors="pt")
     return {
         name: value.to(model.device, model.dtype if value.is_floating_point() else None)
         for name, value in inputs.items()

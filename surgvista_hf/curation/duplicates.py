@@ -14,7 +14,7 @@ def find_repeats(
     order: Sequence[str],
     *,
     never: frozenset[str] = frozenset(),
-    max_distance: float = 10.0,
+    max_distance: float = 4.0,
     run: int = 8,
     share: float = 0.5,
     progress: bool = False,

@@ -64,7 +64,7 @@ class CurationOptions:
     run: int = 3
     threshold: float = 0.25
     overlap: float = 0.7
-    max_distance: float = 10.0
+    max_distance: float = 4.0
     repeat_run: int = 8
     repeat_share: float = 0.5
     batch_size: int = 16

@@ -245,3 +245,25 @@ def test_real_clips_are_found_again_and_do_not_resemble_one_another():
         assert shared_seconds(copy, other, run=4) == 0
         for another in clips[number + 1 :]:
             assert shared_seconds(other, another, run=4) == 0
+
+
+def test_what_is_painted_over_a_corner_does_not_hide_a_copy(hashes):
+    """A picture in the picture in one upload, a caption in the other."""
+    times = 5 + np.arange(0, 12, 1 / HASHES_PER_SECOND)
+    covered = []
+    for frame in seen(1, times):
+        frame = frame.copy()
+        frame[55:80, 12:45] = (200, 190, 60)
+        frame[12:20, 40:110:3] = 255
+        covered.append(frame)
+    copy = perceptual_hashes(covered)
+    assert shared_seconds(copy, hashes[1]) >= 11
+    assert [shared_seconds(copy, hashes[other]) for other in (0, 2, 3)] == [0, 0, 0]
+    assert (0, 2) in candidate_pairs([copy, *hashes])
+
+
+def test_long_videos_are_compared_quickly_and_still_ones_end():
+    hour = np.random.default_rng(0).integers(1, 2**63, 3600 * HASHES_PER_SECOND, np.uint64)
+    assert shared_seconds(hour, hour[12345:]) >= 3600 - 12345 // HASHES_PER_SECOND - 2
+    still = np.full(3600 * HASHES_PER_SECOND, 77, np.uint64)
+    assert shared_seconds(still, still) == 0

@@ -110,8 +110,8 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--max-distance",
             type=float,
-            default=3.5,
-            help="bits of 64 by which repeated pictures differ (default: 3.5)",
+            default=4.0,
+            help="bits of 64 by which repeated pictures differ (default: 4)",
         )
         parser.add_argument(
             "--repeat-run", type=int, default=8, help="seconds in a row that must be repeated (default: 8)"

@@ -184,9 +184,10 @@ def shared_seconds(
 ) -> int:
     """How much of one video is in another, at whatever offset and in whatever pieces.
 
-    Each second of `a` is laid on the moments of `b`; of the 16 tiles of the pictures the ten that agree best in a run count, so
-    that logos, captions and pictures in the picture of either upload do no harm. Measured: uploads of rendered operations with
-    other packaging differ by 0-4 bits of 64, others by 5 and more; real clips coded again by 0-1, different ones by 14 and more.
+    Each second of `a` is laid on the moments of `b`; of the 16 tiles of the pictures the ten that agree best in a run count,
+    so that logos, captions and pictures in the picture of either upload do no harm. Measured: uploads of one rendered
+    operation with other packaging differ by 0-4 bits of 64, of others by 4 and more; real clips that are coded again by 0-1,
+    different ones by 14 and more.
 
     Args:
         a, b: (n,) and (m,), hashes, `per_second` a second. A moving picture is another one after a quarter of a second:

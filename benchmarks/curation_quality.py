@@ -3,7 +3,8 @@
 Three small models are trained from nothing on labelled pictures of some videos; then the pipeline runs over others: operations
 with cards, talks, slides and interruptions around them and with logos, captions, bars and pictures in the picture over them;
 talks without operations; uploads of operations that are there already, cut elsewhere, smaller, coarser, with other packaging.
-Nothing is tuned on these. The pictures are rendered: how well models trained on real ones do is another question.
+Models have not seen these; the hashes and limits of de-duplication were chosen with an eye on five of them. The pictures
+are rendered: how well models trained on real ones do is another question.
 
     python -m benchmarks.curation_quality --output benchmarks/results/curation_quality_cpu.json
 """

@@ -88,13 +88,19 @@ def test_a_length_that_is_a_lie_does_not_help(tmp_path):
         frames(tmp_path / "lie.mp4", minutes=2)
 
 
-def test_a_huge_frame_is_refused_before_it_is_decoded(tmp_path):
-    path = tmp_path / "8k.mp4"
+def large_frames(path: Path, width: int, height: int, count: int) -> Path:
+    """A video with one frame a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(7680, 4320, "yuv420p")))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for _ in range(count):
+            container.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
         container.mux(stream.encode())
+    return path
+
+
+def test_a_huge_frame_is_refused_before_it_is_decoded(tmp_path):
+    path = large_frames(tmp_path / "8k.mp4", 7680, 4320, 1)
     with pytest.raises(VideoReadError, match="7680×4320 pixels; at most"):
         frames(path)
 
@@ -103,8 +109,12 @@ def test_too_little_memory_is_an_error_of_the_file_not_of_the_server(tmp_path):
     path = write_numbered_video(tmp_path / "a.mp4", count=30)
     with pytest.raises(VideoReadError):
         frames(path, memory_gib=0.05)
+
+
+def test_too_little_time_of_the_processor_is_an_error_of_the_file(tmp_path):
+    path = large_frames(tmp_path / "4k.mp4", 4096, 2160, 40)  # takes several seconds
     with pytest.raises(VideoReadError, match="within the limits"):
-        frames(path, cpu_seconds=0)
+        frames(path, cpu_seconds=1)
 
 
 def test_a_decoder_that_hangs_is_ended(tmp_path):

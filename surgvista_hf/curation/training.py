@@ -436,6 +436,9 @@ class _Epochs(TrainerCallback):
 
 
 def _fit(network: Any, pictures: _Pictures, collate: Callable[..., Any], schedule: Schedule) -> None:
+    if len(pictures) < 2:
+        raise InputError("one picture is not enough to train on")
+    left = len(pictures) % schedule.batch_size
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -448,6 +451,7 @@ def _fit(network: Any, pictures: _Pictures, collate: Callable[..., Any], schedul
             seed=schedule.seed,
             data_seed=schedule.seed,
             remove_unused_columns=False,
+            dataloader_drop_last=left == 1 and len(pictures) > schedule.batch_size,  # batch norm needs two
             save_strategy="no",
             report_to=[],
             dataloader_pin_memory=False,

@@ -181,6 +181,15 @@ def test_regions_are_learnt_and_found_in_unseen_pictures(tmp_path):
     assert again["coverage"] == pytest.approx(report["validation"]["coverage"], abs=0.02)
 
 
+def test_a_last_picture_alone_does_not_stop_the_training_and_a_single_one_is_refused(tmp_path):
+    examples, one = write_regions(tmp_path / "r", range(9)), write_regions(tmp_path / "one", [1])
+    schedule = Schedule(epochs=1, batch_size=8)
+    assert train_region_detector(examples, tmp_path / "m", side=64, schedule=schedule)["examples"]["pictures"] == 9
+    with pytest.raises(InputError, match="one picture is not enough"):
+        train_region_detector(one, tmp_path / "n", side=64, schedule=schedule)
+    assert not (tmp_path / "n").exists()
+
+
 def test_a_detector_of_transformers_is_trained_on_as_it_is(tmp_path):
     """A tiny RT-DETR: too small to find anything, but its loss falls and its boxes have the right form."""
     torch.manual_seed(0)

@@ -13,7 +13,6 @@ and without the model: reading and preparing the frames alone, which is what a f
 """
 
 import argparse
-import itertools
 import shutil
 import statistics
 import tempfile
@@ -33,6 +32,7 @@ from transformers.utils import logging
 from surgvista_hf import load_frame_set
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.trainers.video_features import FeatureExtractor, load_video_features
+from surgvista_hf.util.batches import batched
 
 from .timing import ratio, save, side_by_side
 
@@ -90,11 +90,8 @@ class PlainLoop:
 
     @torch.inference_mode()
     def __call__(self) -> np.ndarray:
-        images = self.images()
-        found = []
-        while part := list(itertools.islice(images, self.batch)):
-            found.append(self.model(torch.stack(part).to(self.device)).cpu().numpy())
-        return np.concatenate(found)
+        parts = batched(self.images(), self.batch)
+        return np.concatenate([self.model(torch.stack(part).to(self.device)).cpu().numpy() for part in parts])
 
 
 def main() -> None:

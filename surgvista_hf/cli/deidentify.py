@@ -36,14 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..inference.batch import deidentify_folder
+    from ..inference.batch import deidentify_folder, find_videos
     from ..inference.deidentification import Cover, Pseudonyms
     from ..modeling.errors_surgvista import InputError
 
     if (arguments.out_of_body is None) != arguments.no_detector:
         raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be blurred")
-    if not arguments.video.exists():
-        raise InputError(f"there is no video at {arguments.video}")
+    find_videos(arguments.video)
     try:
         covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
     except (TypeError, ValueError) as error:

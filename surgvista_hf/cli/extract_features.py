@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .frame_set_argument import named_frame_set
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -30,12 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.frame_set import load_frame_set
-    from ..modeling.errors_surgvista import InputError
     from ..trainers.video_features import FeatureExtractor
 
-    name, equals, folder = arguments.data.partition("=")
-    if not equals:
-        raise InputError(f"--data is {arguments.data!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    name, folder = named_frame_set("--data", arguments.data)
     frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     extractor = FeatureExtractor(arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames)
     extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)

@@ -52,12 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference.batch import find_videos
     from ..inference.deidentification import Pseudonyms
     from ..inference.prediction import check_formats
-    from ..modeling.errors_surgvista import InputError
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    if not arguments.video.exists():
-        raise InputError(f"there is no video at {arguments.video}")
     find_videos(arguments.video)
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from .frame_set_argument import named_frame_set
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -37,12 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
     from ..trainers.studies import ProbeSet, data_scale, distillation, run_study
 
-    name, equals, folder = arguments.probe.partition("=")
-    if not equals:
-        raise InputError(f"--probe is {arguments.probe!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    name, folder = named_frame_set("--probe", arguments.probe)
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from .frame_set_argument import named_frame_set
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -34,13 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
     from ..trainers.finetune_recipe import LabelledData
     from ..trainers.zero_shot import ZeroShotSettings, zero_shot
 
-    name, equals, folder = arguments.data.partition("=")
-    if not equals:
-        raise InputError(f"--data is {arguments.data!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+    name, folder = named_frame_set("--data", arguments.data)
     data = LabelledData(
         name,
         folder,

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ..modeling.errors_surgvista import InputError
+from ..util.files import file_hash
 from ..util.words import first_line
 
 _FILES = ("*.json", "*.safetensors")  # of a folder; nothing else is read, least of all a pickle
@@ -308,9 +309,7 @@ def _fingerprint(places: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for place in places:
         for file in sorted(file for pattern in _FILES for file in place.glob(pattern)):
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{file.name} {content}\n".encode())
+            digest.update(f"{file.name} {file_hash(file)}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

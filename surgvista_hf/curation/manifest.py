@@ -14,7 +14,6 @@ Records and results are whole or absent. Nothing in the folder depends on time o
 and its repetition give the same bytes as an uninterrupted one.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
-from ..util.files import OutputError, atomic_file
+from ..util.files import OutputError, atomic_file, file_hash
 
 Status = Literal["collected", "removed", "failed", "unreadable"]
 LIMITS = VideoLimits(megabytes=20_000, minutes=12 * 60, memory_gib=8.0, cpu_seconds=120)
@@ -300,9 +299,7 @@ def describe(video: Video, path: Path, limits: VideoLimits = LIMITS) -> Video:
     Returns:
         The video, collected or unreadable.
     """
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    known = replace(video, file=path.name, sha256=digest, bytes=path.stat().st_size)
+    known = replace(video, file=path.name, sha256=file_hash(path), bytes=path.stat().st_size)
     try:
         with GuardedVideo(path, limits) as opened:
             info = opened.info

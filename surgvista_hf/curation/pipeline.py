@@ -5,18 +5,18 @@ and pictures are changed once, at the export.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..datasets_scripts.executors import run_over
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..util.batches import batched
 from ..util.files import content_hash
 from ..util.words import did_you_mean, first_line
 from .border import picture_border
@@ -29,8 +29,6 @@ from .stages import BY_NAME, STAGES, UNREADABLE, Result, Stage, State, read_resu
 
 if TYPE_CHECKING:  # torch takes seconds to import, in every process; half of the stages need no models
     from .classifiers import FrameClassifier, RegionDetector
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def classify_frames(task: Task) -> Result:
     """Looks at one frame a second: which are surgical."""
     classifier, wanted = _classifier("classify-frames", task.options)
     flags, probabilities = "", []
-    for batch in _batches(frames_by_second(task.path), task.options.batch_size):
+    for batch in batched(frames_by_second(task.path), task.options.batch_size):
         found = classifier([frame for _, frame in batch])
         flags += "".join("01"[int(row.argmax()) == wanted] for row in found)
         probabilities += [round(float(row[wanted]), 3) for row in found]
@@ -173,7 +171,7 @@ def mask_video(task: Task) -> Result:
     borders = []
     frames = frames_by_second(task.path, start=float(first), end=last + 0.5)
     wanted = ((round(second), frame) for second, frame in frames if flags[round(second)])
-    for batch in _batches(wanted, task.options.batch_size):
+    for batch in batched(wanted, task.options.batch_size):
         for (second, frame), found in zip(batch, detector([frame for _, frame in batch]), strict=True):
             borders.append(picture_border(frame))
             whole = _whole_boxes(found, frame.shape) + _decided_boxes(task.decided, second)
@@ -198,12 +196,6 @@ def _decided_boxes(decided: Sequence[Overrule], second: int) -> list[list[int]]:
 
 def _is_unmasked(decided: Sequence[Overrule], second: int) -> bool:
     return any(each.decision == "unmask" and each.first <= second < each.stop for each in decided)
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def as_flags(text: str) -> np.ndarray:

@@ -49,7 +49,8 @@ def storyboard(video: str | Path) -> np.ndarray:
 def collage(frames: Iterable[np.ndarray]) -> np.ndarray:
     """The storyboard of 16 frames, each (h, w, 3), uint8, RGB."""
     side = STORYBOARD_SIDE // _TILES
-    tiles = np.stack([_resized(Image.fromarray(frame), side, Image.Resampling.BILINEAR) for frame in frames])
+    small = (Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR) for frame in frames)
+    tiles = np.stack([np.asarray(picture) for picture in small])
     return tiles.reshape(_TILES, _TILES, side, side, 3).swapaxes(1, 2).reshape(STORYBOARD_SIDE, STORYBOARD_SIDE, 3)
 
 
@@ -168,10 +169,6 @@ def _hash(frame: np.ndarray) -> int:
     low = dctn(np.asarray(pixels, np.float64).reshape(_HASH_TILES, side, _HASH_TILES, side), axes=(1, 3))
     bits = np.stack([low[:, 0, :, 1], low[:, 1, :, 0], low[:, 0, :, 2], low[:, 1, :, 1]], axis=-1) > 1e-6
     return int.from_bytes(np.packbits(bits).tobytes())
-
-
-def _resized(picture: Image.Image, side: int, how: Image.Resampling) -> np.ndarray:
-    return np.asarray(picture.resize((side, side), how))
 
 
 def shared_seconds(

@@ -1,6 +1,5 @@
 """Thousands of videos: sharded over processes, resumed where it was stopped, each result whole or not there."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +11,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..util.files import atomic_file, atomic_folder, claim
+from ..util.files import atomic_file, atomic_folder, claim, content_hash
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
@@ -40,8 +39,10 @@ def find_videos(folder: Path) -> list[Path]:
     """Video files below a folder by their suffix, sorted, without hidden ones; or the file that `folder` is.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or there is nothing at all.
     """
+    if not folder.exists():
+        raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
     found = sorted(
@@ -156,7 +157,7 @@ def _work_through(
     """Does something with each video of this process's share that has no file or folder `finished` in `output` yet."""
     state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
     if pseudonyms is not None:  # the folder may be shared: no paths of this machine in it
-        settings = {"sha256": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
+        settings = {"hash": content_hash(settings)}
     if state.is_main_process:
         claim(output, settings)
     state.wait_for_everyone()

@@ -1,6 +1,5 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
-import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
+from ..util.batches import batched
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
@@ -187,7 +187,7 @@ class SurgicalVideoPredictor:
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
-        for chunk in _ahead(_chunks(iter(frames))):
+        for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
             seconds += [second for second, _ in chunk]
             images = np.stack([image for _, image in chunk])
             if self.out_of_body is not None:
@@ -285,11 +285,6 @@ def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[t
     for frame in frames:
         yield frame
         bar.update()
-
-
-def _chunks(frames: Iterator[tuple[float, np.ndarray]]) -> Iterator[list[tuple[float, np.ndarray]]]:
-    while some := list(itertools.islice(frames, _FRAMES_AT_ONCE)):
-        yield some
 
 
 def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:

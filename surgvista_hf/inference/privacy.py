@@ -4,7 +4,6 @@ Any classifier that this package trains and that has a class for the outside is 
 trains a small one. No detector is perfect, and one trained on rendered pictures has never seen a real room.
 """
 
-import itertools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from ..modeling.errors_surgvista import InputError
+from ..util.batches import batched
 from .clip_model import ClipModel
 
 OUTSIDE = ("outside", "out_of_body", "out of body", "non_surgical", "non-surgical")
@@ -162,8 +162,7 @@ class OutOfBodyDetector:
         """
         seconds: list[float] = []
         outside: list[np.ndarray] = []
-        rest = iter(frames)
-        while chunk := list(itertools.islice(rest, _AT_ONCE)):
+        for chunk in batched(frames, _AT_ONCE):
             seconds += [second for second, _ in chunk]
             outside.append(self.look(np.stack([image for _, image in chunk])))
         if not seconds:

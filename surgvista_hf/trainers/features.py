@@ -1,6 +1,5 @@
 """Frozen features of clips or frames, from any encoder that we train."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,35 +34,35 @@ def extract_features(
         Features, labels and videos of all clips.
     """
     model.eval()
-    if "video" not in model.input_modalities:
-        return _of_frames(model, processor, clips, batch_size)
-    name = model.main_input_name
-    extra = {"skip_predictor": True} if model.config.model_type == "vjepa2" else {}
-    values, labels, videos = [], [], []
-    for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
-        pixels = processor(list(batch["pixel_values"]), return_tensors="pt")[name].to(model.device)
-        tokens = model(**{name: pixels}, **extra).last_hidden_state.float()
-        slices = pixels.shape[1] // model.config.tubelet_size if pooling == "slices" else 1
-        values.append(tokens.unflatten(1, (slices, -1)).mean(dim=2).flatten(1).cpu().numpy())
-        labels.append(batch["labels"].numpy())
-        videos += _videos(batch)
-    return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))
-
-
-def _of_frames(model: Any, processor: Any, clips: ClipDataset, batch_size: int) -> Features:
-    if clips.num_frames != 1:
+    is_video = "video" in model.input_modalities
+    if not is_video and clips.num_frames != 1:
         raise InputError(f"an image model sees single frames; the clips have {clips.num_frames}")
     values, labels, videos = [], [], []
     for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
-        pixels = processor([clip[0] for clip in batch["pixel_values"]], return_tensors="pt")["pixel_values"]
-        values.append(model(pixels.to(model.device)).pooler_output.float().flatten(1).cpu().numpy())
+        pictures = list(batch["pixel_values"])
+        found = _of_clips(model, processor, pictures, pooling) if is_video else _of_frames(model, processor, pictures)
+        values.append(found.flatten(1).cpu().numpy())
         labels.append(batch["labels"].numpy())
-        videos += _videos(batch)
+        videos += [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
     return Features(np.concatenate(values), np.concatenate(labels), np.array(videos))
 
 
-def _videos(batch: Mapping[str, Any]) -> list[str]:
-    return [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]
+def _of_clips(model: Any, processor: Any, clips: list[torch.Tensor], pooling: Pooling) -> torch.Tensor:
+    """(B, slices, width)."""
+    name = model.main_input_name
+    extra = {"skip_predictor": True} if model.config.model_type == "vjepa2" else {}
+    pixels = processor(clips, return_tensors="pt")[name].to(model.device)
+    tokens = model(**{name: pixels}, **extra).last_hidden_state.float()
+    slices = pixels.shape[1] // model.config.tubelet_size if pooling == "slices" else 1
+    means: torch.Tensor = tokens.unflatten(1, (slices, -1)).mean(dim=2)
+    return means
+
+
+def _of_frames(model: Any, processor: Any, clips: list[torch.Tensor]) -> torch.Tensor:
+    """(B, width, …)."""
+    pixels = processor([clip[0] for clip in clips], return_tensors="pt")["pixel_values"]
+    pooled: torch.Tensor = model(pixels.to(model.device)).pooler_output.float()
+    return pooled
 
 
 def load_encoder(folder: str | Path) -> tuple[Any, Any]:

@@ -70,12 +70,7 @@ def test_it_learns_what_only_memory_can_tell_and_keeps_the_best(tmp_path):
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(tmp_path):
     plain = {"num_train_epochs": 4, "load_best_model_at_end": False, "eval_strategy": "no", "save_total_limit": 3}
-    trainer(tmp_path / "whole", **plain).train()
-    first = trainer(tmp_path / "parts", **plain)
-    first.add_callback(tiny.stops(17)[0])
-    first.train()
-    trainer(tmp_path / "parts", **plain).train(resume_from_checkpoint=True)
-    tiny.assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+    tiny.assert_resumes_bit_for_bit(trainer, tmp_path, 17, **plain)
 
 
 def test_what_no_temporal_model_can_learn_from_is_refused(tmp_path):

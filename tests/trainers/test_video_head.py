@@ -79,12 +79,7 @@ def test_it_learns_procedures_from_typical_frames_and_keeps_the_best(tmp_path):
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(tmp_path):
     plain = {"num_train_epochs": 6, "load_best_model_at_end": False, "eval_strategy": "no", "save_total_limit": 9}
-    trainer(tmp_path / "whole", **plain).train()
-    first = trainer(tmp_path / "parts", **plain)
-    first.add_callback(tiny.stops(12)[0])
-    first.train()
-    trainer(tmp_path / "parts", **plain).train(resume_from_checkpoint=True)
-    tiny.assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+    tiny.assert_resumes_bit_for_bit(trainer, tmp_path, 12, **plain)
 
 
 def test_what_no_head_can_learn_from_is_refused(tmp_path):

@@ -4,6 +4,7 @@ python -m tests.trainers.tiny FRAME_SET OUTPUT [name=number …]
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def assert_same_weights(one: Path, other: Path) -> None:
     first, second = final_weights(one), final_weights(other)
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def assert_resumes_bit_for_bit(make: Callable[..., Any], folder: Path, step: int, **changes: Any) -> None:
+    """A run that is stopped at a step and resumed ends as one that is not; `make(output, **changes)` gives a trainer."""
+    make(folder / "whole", **changes).train()
+    first = make(folder / "parts", **changes)
+    first.add_callback(stops(step)[0])
+    first.train()
+    make(folder / "parts", **changes).train(resume_from_checkpoint=True)
+    assert_same_weights(folder / "parts", folder / "whole")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Source:
 
 Naming = Callable[[str], Source]
 _FUSED = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
+QKV = ("query", "key", "value")
 _PATCH_WEIGHT = "patch_embeddings.projection.weight"
 
 _RENAMES = (
@@ -55,6 +56,27 @@ _RENAMES = (
 )
 
 
+def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    """A name after rules of (pattern, replacement), one after the other."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def fused_source(name: str, parts: tuple[str, ...] = QKV, fused: str = "qkv", kinds: str = "weight|bias") -> Source:
+    """The source of a name that is the original's already, but for projections that the original fuses.
+
+    Args:
+        name: such as `blocks.0.attn.key.weight`.
+        parts: the projections, in the order in which they are fused.
+        fused: what they are called together.
+        kinds: which of their tensors are fused, alternatives of a regular expression.
+    """
+    if match := re.fullmatch(rf"(.+\.attn\.)({'|'.join(parts)})\.({kinds})", name):
+        return Source(f"{match[1]}{fused}.{match[3]}", parts.index(match[2]), len(parts))
+    return Source(name)
+
+
 def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
     """Names of SurgVISTA's program and of its relatives (MVD, VideoMAE, UMT, timm's vision transformers).
 
@@ -67,9 +89,7 @@ def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
     """
 
     def source(target: str) -> Source:
-        name = target
-        for pattern, replacement in _RENAMES:
-            name = re.sub(pattern, replacement, name)
+        name = renamed(target, _RENAMES)
         if match := re.fullmatch(r"(.+\.attn\.)([qkv]_proj)\.(weight|bias)", name):
             stem, projection, kind = match.groups()
             if kind == "weight" or fused_bias:

@@ -1,7 +1,6 @@
 """Reads the tensors of a checkpoint file or folder without running anything that it may contain."""
 
 import argparse
-import hashlib
 import json
 import pickle
 import zipfile
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...util.files import file_hash
 from ...util.words import first_line
 from ..errors_surgvista import SurgVistaError
 
@@ -63,7 +63,7 @@ def read_checkpoint(
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         tensors.update(_state_dict(_load(file), file, containers, beside, part))
-    return Checkpoint(tensors, {file.name: _sha256(file) for file in files})
+    return Checkpoint(tensors, {file.name: file_hash(file) for file in files})
 
 
 def _checkpoint_files(path: Path) -> list[Path]:
@@ -139,8 +139,3 @@ def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
         for name, tensor in content.items()
         if isinstance(tensor, torch.Tensor)
     }
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

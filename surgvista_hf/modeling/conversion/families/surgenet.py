@@ -32,7 +32,7 @@ from ..family import (
     prefix_of,
     shape_of,
 )
-from ..mapping import Naming, Source, unmap_tensors
+from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .convnext import LAYOUTS, convnext_naming, plan_convnext
 from .timm_models import plan_timm
@@ -72,17 +72,15 @@ def _authors_caformer(prefix: str) -> Naming:
     """The names of MetaFormer's authors for those of timm."""
 
     def source(target: str) -> Source:
-        name = target.removeprefix("timm_model.")
-        for pattern, replacement in (
+        rules = (
             (r"^stem\.conv\.", "downsample_layers.0.conv."),
             (r"^stem\.norm\.", "downsample_layers.0.post_norm."),
             (r"^stages\.(\d+)\.downsample\.norm\.", r"downsample_layers.\1.pre_norm."),
             (r"^stages\.(\d+)\.downsample\.conv\.", r"downsample_layers.\1.conv."),
             (r"^stages\.(\d+)\.blocks\.", r"stages.\1."),
             (r"^head\.norm\.", "norm."),
-        ):
-            name = re.sub(pattern, replacement, name)
-        return Source(prefix + name)
+        )
+        return Source(prefix + renamed(target.removeprefix("timm_model."), rules))
 
     return source
 
@@ -117,7 +115,7 @@ def _reduction(tensors: Tensors, name: str) -> int:
 def _pvt_naming(prefix: str) -> Naming:
     def source(target: str) -> Source:
         name = re.sub(r"^encoder\.layers\.(\d+)\.", lambda match: f"{int(match[1]) + 1}|", target)
-        for pattern, replacement in (
+        rules = (
             (r"^(\d)\|patch_embedding\.layer_norm\.", r"patch_embed\1.norm."),
             (r"^(\d)\|patch_embedding\.", r"patch_embed\1."),
             (r"^(\d)\|layer_norm\.", r"norm\1."),
@@ -128,11 +126,8 @@ def _pvt_naming(prefix: str) -> Naming:
             (r"\.attention\.", ".attn."),
             (r"\.layer_norm_(\d)\.", r".norm\1."),
             (r"\.mlp\.dense(\d)\.", r".mlp.fc\1."),
-        ):
-            name = re.sub(pattern, replacement, name)
-        if match := re.fullmatch(r"(.+\.attn\.)(key|value)\.(weight|bias)", name):
-            return Source(f"{prefix}{match[1]}kv.{match[3]}", ("key", "value").index(match[2]), of=2)
-        return Source(prefix + name)
+        )
+        return fused_source(prefix + renamed(name, rules), ("key", "value"), "kv")
 
     return source
 

@@ -41,10 +41,9 @@ from ..family import (
     shape_of,
     tubelet_of,
 )
-from ..mapping import Naming, Source, unmap_tensors
+from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
 
 _FRAME_STRIDE = 4
-_FUSED = {"query": 0, "key": 1, "value": 2}
 
 
 def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
@@ -102,7 +101,7 @@ def _naming(prefix: str) -> Naming:
         name = re.sub(r"^decoder\.decoder_layers\.", "decoder.blocks.", target)
         if not name.startswith(("decoder.", "encoder_to_decoder.", "mask_token", "fc_norm.", "classifier.")):
             name = prefix + re.sub(r"^encoder\.layer\.", "blocks.", name.removeprefix("videomae."))
-        for pattern, replacement in (
+        rules = (
             (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
             (r"\.attention\.attention\.", ".attn."),
             (r"\.attention\.output\.dense\.", ".attn.proj."),
@@ -112,11 +111,8 @@ def _naming(prefix: str) -> Naming:
             (r"\.layernorm_after\.", ".norm2."),
             (r"(^|\.)layernorm\.", r"\1norm."),
             (r"^classifier\.", "head."),
-        ):
-            name = re.sub(pattern, replacement, name)
-        if match := re.fullmatch(r"(.+\.attn\.)(query|key|value)\.weight", name):
-            return Source(f"{match[1]}qkv.weight", _FUSED[match[2]])
-        return Source(name)
+        )
+        return fused_source(renamed(name, rules), kinds="weight")
 
     return source
 

@@ -43,11 +43,10 @@ from ..family import (
     shape_of,
     tubelet_of,
 )
-from ..mapping import Naming, Source, surgvista_naming, unmap_tensors
+from ..mapping import Naming, Source, fused_source, renamed, surgvista_naming, unmap_tensors
 from ..reading import CONTAINERS
 from .surgvista import check_tables
 
-_FUSED = {"query": 0, "key": 1, "value": 2}
 _PREDICTOR = "predictor."
 _PREDICTOR_DEFAULTS = {384: 12}  # width -> heads, as published
 
@@ -152,8 +151,7 @@ def _rotary_naming(prefix: str, predictor: str) -> Naming:
     """V-JEPA 2's names for those of `VJEPA2Model`."""
 
     def source(target: str) -> Source:
-        name = target
-        for pattern, replacement in (
+        rules = (
             (r"^encoder\.embeddings\.patch_embeddings\.", f"{prefix}patch_embed."),
             (r"^encoder\.layer\.", f"{prefix}blocks."),
             (r"^encoder\.layernorm\.", f"{prefix}norm."),
@@ -163,11 +161,8 @@ def _rotary_naming(prefix: str, predictor: str) -> Naming:
             (r"^predictor\.layernorm\.", f"{predictor}predictor_norm."),
             (r"^predictor\.proj\.", f"{predictor}predictor_proj."),
             (r"\.attention\.", ".attn."),
-        ):
-            name = re.sub(pattern, replacement, name)
-        if match := re.fullmatch(r"(.+\.attn\.)(query|key|value)\.(weight|bias)", name):
-            return Source(f"{match[1]}qkv.{match[3]}", _FUSED[match[2]])
-        return Source(name)
+        )
+        return fused_source(renamed(target, rules))
 
     return source
 

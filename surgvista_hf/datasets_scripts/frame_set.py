@@ -1,11 +1,13 @@
 """Opening a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import datasets
 import pyarrow as pa
@@ -15,13 +17,29 @@ from huggingface_hub import HfFileSystem
 from ..util.files import content_hash
 from ..util.words import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
-from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
+from .prepare import FORMAT, MANIFEST, PLAN, bridging_note, prepare_frame_set, video_file
 from .registry import get_builder
 
 ALL = "all"
 PUBLISHED = "published.json"
 HUB = "hf://datasets/"
 _ROWS_AT_ONCE = 16
+
+# What a description says of a source whose gaps clips bridge; `datasets` keeps descriptions through every operation.
+_BRIDGED = re.compile(r"Clips bridge the frames that (\S+) leaves out\.")
+
+
+def bridged_sources(description: str | None) -> frozenset[str]:
+    """Return the sources whose frame sets left frames out so that clips bridge the gaps.
+
+    Args:
+        description: of a frame set, or of several that were concatenated.
+
+    Example:
+        >>> sorted(bridged_sources("Phases. Clips bridge the frames that cataract101 leaves out."))
+        ['cataract101']
+    """
+    return frozenset(map(unquote, _BRIDGED.findall(description or "")))
 
 
 class FrameSetWarning(UserWarning):
@@ -47,12 +65,16 @@ class StoredFrameSet:
         facts: of the data set, with the labels that were stored.
         videos: sorted by id.
         fingerprint: changes with the content.
+        interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
+        bridged: sentence that says so in descriptions, if clips bridge frames that were left out.
     """
 
     folder: Path
     facts: DatasetFacts
     videos: tuple[StoredVideo, ...]
     fingerprint: str
+    interval: float | None = None
+    bridged: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
@@ -82,7 +104,11 @@ class StoredFrameSet:
             for entry in content["videos"]
         )
         facts = replace(get_builder(content["name"]).facts, labels=labels)
-        return cls(folder, facts, videos, content["fingerprint"])
+        # An older version noted only the option.
+        dropped = content["options"].get("unlabelled") == "drop"
+        usual = bridging_note(facts.source or facts.name) if dropped else ""
+        bridged = content.get("bridged", usual)
+        return cls(folder, facts, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
         """The videos of a split.
@@ -235,6 +261,7 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
     if chosen.leaks:
         warnings.warn(f"{facts.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
     text = f"{facts.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {facts.notes}"
+    text += content.get("bridged", "")
     known = {"description": text, "citation": facts.citation, "homepage": facts.homepage, "license": facts.licence}
     frames.info.update(datasets.DatasetInfo(**known))
     return frames
@@ -264,7 +291,7 @@ def _info(
     digest = content_hash([video.video_id for video in videos])
     return datasets.DatasetInfo(
         description=f"{facts.title}, split {split!r} of the protocol {name!r}: {protocol.origin}. "
-        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}",
+        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}{stored.bridged}",
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,

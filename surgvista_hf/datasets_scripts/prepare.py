@@ -6,6 +6,7 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -53,6 +55,8 @@ class VideoReport:
         remarks: mismatches that were tolerated.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        interval: usual seconds between two rows; `None` where there is only one.
+        bridged: whether frames were left out so that clips bridge them.
         error: why there is no frame set of it.
     """
 
@@ -65,6 +69,8 @@ class VideoReport:
     remarks: tuple[str, ...] = ()
     version: str = ""
     digest: str = ""
+    interval: float | None = None
+    bridged: bool = False
     error: str | None = None
 
 
@@ -266,7 +272,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = tuple(_check_alignment(video, media, options, tracks))
+        remarks = (*media.remarks, *_check_alignment(video, media, options, tracks))
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -279,6 +285,8 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         remarks,
         video.version,
         digest,
+        rows.interval,
+        media.leaves_out or options.unlabelled == "drop",
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
     return report
@@ -316,6 +324,7 @@ class _Rows:
         self._size: tuple[int, int] | None = None
         self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
+        self._seconds = array("d")
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -349,6 +358,7 @@ class _Rows:
                 **{name: labels.get(name) for name in self.facts.labels},
             }
         )
+        self._seconds.append(picture.second)
         self.frames += 1
         self.labelled += main is not None
         self._bytes += len(picture.data)
@@ -357,6 +367,11 @@ class _Rows:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
         self._rows, self._bytes = [], 0
         return batch
+
+    @property
+    def interval(self) -> float | None:
+        """The usual seconds between two rows."""
+        return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
 
     @property
     def constant_labels(self) -> dict[str, int]:
@@ -450,11 +465,17 @@ def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
             shard.unlink()
 
 
+def bridging_note(source: str) -> str:
+    """Return the sentence, after a space, by which descriptions say that clips bridge what a source leaves out."""
+    return f" Clips bridge the frames that {quote(source)} leaves out."
+
+
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
     info = datasets.DatasetInfo(
-        description=facts.notes,
+        description=facts.notes + bridged,
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,
@@ -463,7 +484,7 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
     )
     info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
-    fingerprint = content_hash([asdict(report) for report in reports])
+    fingerprint = content_hash([_content(report) for report in reports])
     state: dict[str, Any] = {
         "_data_files": [{"filename": file} for file in files],
         "_fingerprint": fingerprint,
@@ -480,6 +501,8 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         "licence": facts.licence,
         "fingerprint": fingerprint,
         "options": asdict(options),
+        "frame_interval": _common_interval(reports),
+        "bridged": bridged,
         "labels": {name: asdict(label) for name, label in facts.labels.items()},
         "videos": [
             {
@@ -492,3 +515,14 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: all of a report but what follows from the stored file."""
+    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged")}
+
+
+def _common_interval(reports: Sequence[VideoReport]) -> float | None:
+    """The seconds between two frames where all videos have about the same."""
+    known = [report.interval for report in reports if report.interval]
+    return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

@@ -241,7 +241,9 @@ def note_frame_stride(config: Any, frame_stride: float | None, source: str = "th
         frame_stride: of its clips; `None` where these are spread over whole videos.
         source: what it was trained from, for the remark.
     """
-    if frame_stride is None or clip_length(config) == 1:
+    if clip_length(config) == 1:
+        return
+    if frame_stride is None:
         config.frame_stride = None
         return
     used, inner = stride_in_use(frame_stride), getattr(config, "encoder_config", None)
@@ -259,8 +261,10 @@ def note_frame_interval(config: Any, processor: Any, frame_stride: float, interv
     The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
     """
     steps = stride_in_use(frame_stride) / interval if interval else 1.0
-    uneven = abs(steps - round(steps)) > _SAME_STEPS * steps
-    config.frame_interval = processor.frame_interval = interval if uneven else None
+    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS
+    for each in (config, processor):
+        if not is_even or getattr(each, "frame_interval", None) is not None:
+            each.frame_interval = None if is_even else interval
 
 
 def stored_frame_interval(config: Any, processor: Any = None) -> float | None:

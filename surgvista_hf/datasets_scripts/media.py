@@ -157,7 +157,7 @@ class VideoFile(Media):
 
 
 class StandingPicture:
-    """Notes how long single frames are shown: recorders and screen captures leave out frames while nothing moves."""
+    """Note how long single frames are shown: recorders and screen captures leave out frames while nothing moves."""
 
     def __init__(self) -> None:
         self._stretches: dict[float, float] = {}  # second at which a frame comes -> second at which it is still shown
@@ -177,7 +177,7 @@ class StandingPicture:
         times = "once" if len(self._stretches) == 1 else f"{len(self._stretches)} times"
         return (
             f"the picture stands still {times}, {total:.0f} s in all, longest from second {since:.1f} to {until:.1f}: the "
-            "video has no other frames there, and the frame that is shown was taken for each of these moments",
+            "video has no other frames there, and the one that is shown stands for all of it",
         )
 
 

@@ -29,7 +29,7 @@ from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
 from .media import Media, Picture, PreparationOptions, check_same_length
 from .registry import get_builder
-from .tracks import Track
+from .tracks import RowTrack, Track
 
 FORMAT = 1
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
@@ -272,7 +272,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = (*media.remarks, *_check_alignment(video, media, options, tracks))
+        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -301,6 +301,15 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
             return None
         merged.update(row or {})
     return merged
+
+
+def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """A remark where labels count source frames of which the recorder left some out."""
+    if media.remarks and any(isinstance(track, RowTrack) and track.rate is None for track in tracks):
+        yield (
+            f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
+            "mean rate. Give them by second, or check them"
+        )
 
 
 def _check_alignment(

@@ -118,7 +118,8 @@ def read_phase_file(path: Path, tier: str = "") -> PhaseSpans:
         [(10.0, 60.0, 'cut')]
     """
     if path.suffix.lower() == ".eaf":
-        spans, rate = _elan_spans(path, tier), 1.0
+        rate: float | None = 1.0
+        spans = _elan_spans(path, tier)
     else:
         spans, rate = _table_spans(path, _excel_lines(path) if path.suffix.lower() == ".xlsx" else _text_lines(path))
     spans.sort(key=lambda span: span.start)
@@ -334,13 +335,13 @@ def _elan_spans(path: Path, wanted: str) -> list[Span]:
         raise AnnotationError(f"{path} is not XML: {error}") from error
     if root.tag != "ANNOTATION_DOCUMENT":
         raise AnnotationError(f"{path} is not an annotation document of ELAN but a <{root.tag}>")
-    units = {"milliseconds": 1000.0}.get(str((root.find("HEADER") or {}).get("TIME_UNITS", "milliseconds")))
-    if units is None:
-        raise AnnotationError(f"{path} gives times in another unit than milliseconds")
+    header = root.find("HEADER")
+    if header is not None and header.get("TIME_UNITS", "milliseconds") != "milliseconds":
+        raise AnnotationError(f"{path} gives times in {header.get('TIME_UNITS')}; milliseconds are expected")
     slots = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
     tiers = {str(tier.get("TIER_ID")): list(tier.iter("ALIGNABLE_ANNOTATION")) for tier in root.iter("TIER")}
     name = _tier(path, {tier: len(entries) for tier, entries in tiers.items()}, wanted)
-    return [_elan_span(path, entry, slots, units) for entry in tiers[name]]
+    return [_elan_span(path, entry, slots) for entry in tiers[name]]
 
 
 def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:
@@ -356,14 +357,14 @@ def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:
     return chosen[0]
 
 
-def _elan_span(path: Path, entry: Any, slots: dict[str | None, str | None], units: float) -> Span:
+def _elan_span(path: Path, entry: Any, slots: dict[str | None, str | None]) -> Span:
     label = (entry.findtext("ANNOTATION_VALUE") or "").strip()
     times = [slots.get(entry.get(f"TIME_SLOT_REF{end}")) for end in (1, 2)]
     if not all(text and text.isdigit() for text in times):
         raise AnnotationError(
             f"{path}: the annotation {entry.get('ANNOTATION_ID')} ({label!r}) has no time; align it in ELAN"
         )
-    start, stop = (int(str(text)) / units for text in times)
+    start, stop = (int(str(text)) / 1000 for text in times)
     if stop <= start:
         raise AnnotationError(f"{path}: {label!r} from {start:g} to {stop:g} s has no length")
     return Span(0, start, stop, label)

@@ -29,9 +29,10 @@ from surgvista_hf.util.files import OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS, RATE, write_frames, write_video
 from tests.videos import write_numbered_video
 
+# No labels, or labels of whole videos; or copies whose labels end with their first frames.
 WITHOUT_TIMES = (
-    "psi_ava folder gensurgery lemon surgicalactions160 cholec80_cvs".split()
-)  # no labels, or of whole videos
+    "psi_ava folder gensurgery lemon surgicalactions160 cholec80_cvs endoscapes prostate21 prostatd".split()
+)
 SMALL = {"videos": "6", "seconds": "14", "height": "64", "width": "80"}
 
 

@@ -103,6 +103,9 @@ class TruthTrack:
     def end(self, rate: float) -> float:
         return self.operation.duration_seconds
 
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
 
 @dataclass(frozen=True)
 class ViewTrack:
@@ -116,6 +119,9 @@ class ViewTrack:
 
     def end(self, rate: float) -> float:
         return self.recording.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
 
 
 def collect(

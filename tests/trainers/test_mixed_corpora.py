@@ -22,6 +22,7 @@ from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation
 from surgvista_hf.evaluation.tasks import Task
 from surgvista_hf.modeling.families import load_classifier, processor_of
+from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.features import extract_features
 from surgvista_hf.trainers.finetuning import SurgicalFinetuner
 from surgvista_hf.trainers.pretrain import build_clips, pretrain
@@ -309,14 +310,19 @@ def test_a_stream_gives_clips_of_several_sizes_to_the_same_collator(frames):
 
 
 def test_the_verb_fine_tunes_over_real_recordings_of_several_machines(tmp_path, shared_data):
-    """Real clips and an odd one: train, choose, test, as a user does."""
+    """Real clips, one of them with an uneven frame rate: train, choose, test, as a user does."""
     data = tmp_path / "data"
     for part in ("videos", "phases"):
         (data / part).mkdir(parents=True)
-    clips = [shared_data / "clips" / "02_87.7_92.7_retract.mp4", shared_data / "odd_videos" / "nasa_13013_rotated.mp4"]
+    clips = [
+        shared_data / "clips" / "02_87.7_92.7_retract.mp4",
+        shared_data / "odd_videos" / "recorder_06_h263_vfr_sar.3gp",
+    ]
     for number in range(10):
-        (data / "videos" / f"op{number}.mp4").symlink_to(clips[number % 2])
-        rows = "".join(f"{second} {second % 2}\n" for second in range(5 if number % 2 == 0 else 12))
+        clip = clips[number % 2]
+        (data / "videos" / f"op{number}.mp4").symlink_to(clip)
+        with VideoReader(clip) as reader:
+            rows = "".join(f"{second:.0f} {second % 2:.0f}\n" for second, _ in reader.iterate(1.0))
         (data / "phases" / f"op{number}.txt").write_text(f"s p\n{rows}")
     made = ["--output", str(tmp_path / "set"), "--short-side", "64"]
     assert main(["prepare", "phase_folder", "--data-dir", str(data), *made]) == 0

@@ -50,7 +50,7 @@ from .surgvista import check_tables
 _PREDICTOR = "predictor."
 _PREDICTOR_DEFAULTS = {384: 12}  # width -> heads, as published
 
-_FRAME_STRIDE = 0.16  # seconds: every 4th frame of a video of 25 a second
+_FRAME_STRIDE = 4  # seconds, see surgrec.py
 
 
 def _plan(tensors: Tensors, said: Mapping[str, Any], **usual: Any) -> Blueprint:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..datasets_scripts.frame_set import bridged_sources
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_processing_surgvista import TOLERANCE
+from ..util.bridging import bridged_sources
 from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
 from .index import KEY_COLUMNS, FrameSetError
 from .randomness import keyed_generator

@@ -14,8 +14,8 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 
-from ..datasets_scripts.frame_set import bridged_sources
 from ..modeling.video_processing_surgvista import TOLERANCE, uniform_clip_seconds
+from ..util.bridging import bridged_sources
 from .index import ClipIndex, FrameSetError, column_batches
 from .sampling import smallest_step, uniform_indices
 

@@ -1,45 +1,28 @@
 """Opening a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
 
 import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import datasets
 import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 from huggingface_hub import HfFileSystem
 
+from ..util.bridging import bridging_note
 from ..util.files import content_hash
 from ..util.words import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
-from .prepare import FORMAT, MANIFEST, PLAN, bridging_note, prepare_frame_set, video_file
+from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
 from .registry import get_builder
 
 ALL = "all"
 PUBLISHED = "published.json"
 HUB = "hf://datasets/"
 _ROWS_AT_ONCE = 16
-
-# What a description says of a source whose gaps clips bridge; `datasets` keeps descriptions through every operation.
-_BRIDGED = re.compile(r"Clips bridge the frames that (\S+) leaves out\.")
-
-
-def bridged_sources(description: str | None) -> frozenset[str]:
-    """Return the sources whose frame sets left frames out so that clips bridge the gaps.
-
-    Args:
-        description: of a frame set, or of several that were concatenated.
-
-    Example:
-        >>> sorted(bridged_sources("Phases. Clips bridge the frames that cataract101 leaves out."))
-        ['cataract101']
-    """
-    return frozenset(map(unquote, _BRIDGED.findall(description or "")))
 
 
 class FrameSetWarning(UserWarning):

@@ -6,6 +6,7 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+import logging
 import math
 from array import array
 from collections import Counter
@@ -23,15 +24,17 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
+from ..util.bridging import bridging_note
 from ..util.files import OutputError, atomic_file, content_hash
 from ..util.words import some
-from .builder import FrameSetBuilder, RawVideo
+from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
 from .tracks import RowTrack, Track
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
@@ -200,6 +203,7 @@ def prepare_videos(
         What became of each video.
     """
     name = builder.facts.name
+    _note_assumed_rate(found, options)
     with _locked(folder):
         _check_plan(folder, builder, options)
         if only_these:
@@ -227,6 +231,19 @@ def prepare_videos(
             )
         write_manifest(folder, builder.facts, options)
     return report_all
+
+
+def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+    assumed = [
+        video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
+    ]
+    if assumed:
+        logger.warning(
+            "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
+            some(assumed, shown=3),
+            options.folder_frames_per_second,
+        )
 
 
 def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
@@ -480,11 +497,6 @@ def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
             shard = video_file(folder, report.video_id)
             shard.with_suffix(".json").unlink()
             shard.unlink()
-
-
-def bridging_note(source: str) -> str:
-    """Return the sentence, after a space, by which descriptions say that clips bridge what a source leaves out."""
-    return f" Clips bridge the frames that {quote(source)} leaves out."
 
 
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:

@@ -261,7 +261,7 @@ def note_frame_interval(config: Any, processor: Any, frame_stride: float, interv
     The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
     """
     steps = stride_in_use(frame_stride) / interval if interval else 1.0
-    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS
+    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS * max(steps, 1)
     for each in (config, processor):
         if not is_even or getattr(each, "frame_interval", None) is not None:
             each.frame_interval = None if is_even else interval

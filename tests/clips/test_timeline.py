@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips import ClipIndex, FrameSetError, Timeline, keyed_generator
-from surgvista_hf.datasets_scripts.frame_set import bridged_sources
 from surgvista_hf.datasets_scripts.media import PreparationOptions
-from surgvista_hf.datasets_scripts.prepare import bridging_note, prepare_frame_set
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.util.bridging import bridged_sources, bridging_note
 
 from ..videos import write_numbered_video
 from .frame_sets import from_rows, rows

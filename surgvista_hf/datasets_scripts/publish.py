@@ -92,7 +92,7 @@ def publish_frame_set(
     chosen = {name: facts.protocol(name)[1] for name in protocols or facts.protocols}
     files, layout = _plan(stored, chosen, allow_missing, shard_bytes)
     marker = _marker(stored, layout, i_have_the_right)
-    if _is_there(Path(output), stored, marker):
+    if _is_there(Path(output), marker):
         return Path(output)
     with atomic_folder(output) as folder:
         (folder / "data").mkdir()
@@ -186,14 +186,10 @@ def _videos(stored: StoredFrameSet, split: str, protocol: Protocol, allow_missin
         raise
 
 
-def _is_there(output: Path, stored: StoredFrameSet, marker: str) -> bool:
-    """Whether the same was written before, after the frame set was prepared."""
+def _is_there(output: Path, marker: str) -> bool:
+    """Whether the same was written before; the fingerprint in the marker follows frames and labels."""
     path = output / PUBLISHED
-    if not path.is_file() or path.read_text(encoding="utf-8") != marker:
-        return False
-    written = path.stat().st_mtime_ns
-    files = (video_file(stored.folder, video.video_id) for video in stored.videos)
-    return all(file.stat().st_mtime_ns <= written for file in files)
+    return path.is_file() and path.read_text(encoding="utf-8") == marker
 
 
 def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVideo]) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from glob import escape
@@ -96,8 +95,8 @@ def predict_folder(
 
     Raises:
         InputError: no videos, or an unknown format.
-        OutputError: `output` holds predictions of other models, in other formats, or of namesakes in another folder; or another
-            run is at work on it.
+        OutputError: `output` holds predictions of other models, in other formats, or of namesakes in another folder; or
+            another run is at work on it.
         VideoReadError: a video cannot be decoded, unless they are skipped.
     """
     check_formats(formats)
@@ -229,7 +228,7 @@ def _work_through(
     """Does something with each video of this process's share that is not finished in the output, or was of other content."""
     state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
     root = folder.parent if folder.is_file() else folder
-    with at_work(work.output) if state.is_main_process else nullcontext():
+    with at_work(work.output):
         items = list(_items(videos, root, pseudonyms))
         if state.is_main_process:
             # What others may see gets no names of this machine's folders.

@@ -34,13 +34,13 @@ class Pseudonyms:
     """Names that say nothing, and the one file that can turn them back into the real ones. Keep that file at home.
 
     A pseudonym belongs to the content of a video. Namesakes in two folders get two; a file that is moved, copied or called
-    otherwise keeps its own, so the same video in two folders is one video under one pseudonym. A file whose content was replaced
-    gets another, with a warning, since what was made of the old content still lies under the old one.
+    otherwise keeps its own, so the same video in two folders is one video under one pseudonym. A file whose content was
+    replaced gets another, with a warning, since what was made of the old content still lies under the old one.
 
-    It is a keyed hash of the video's fingerprint; the key is random and lies in the file. In every process that uses the file it
-    is the same, and without the file nobody can try videos until one fits. The file notes for each pseudonym the fingerprint,
-    and every folder and name that the video was found at. Mappings of earlier versions hold names only: the first video of a
-    name keeps its old pseudonym.
+    It is a keyed hash of the video's fingerprint; the key is random and lies in the file. In every process that uses the file
+    it is the same, and without the file nobody can try videos until one fits. The file notes for each pseudonym the
+    fingerprint, and every folder and name that the video was found at. Mappings of earlier versions hold names only: the first
+    video of a name keeps its old pseudonym.
 
     Args:
         file: JSON file, made if it does not exist, readable by its owner only.

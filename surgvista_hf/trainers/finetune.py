@@ -26,11 +26,12 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import clip_length, load_classifier, processor_of
-from ..util.files import atomic_file
+from ..util.files import atomic_file, atomic_folder
 from .arguments import FinetuningArguments
 from .base import run_command
 from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
+from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
@@ -78,6 +79,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the training data.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
@@ -86,6 +88,20 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
     args = build_arguments(recipe, task)
+    with run_folder(Path(str(args.output_dir)), *finetuning_run(recipe, splits)):
+        return _finetune(recipe, splits, task, args, on_test=on_test, progress=progress)
+
+
+def _finetune(
+    recipe: FinetuningRecipe,
+    splits: dict[str, Dataset],
+    task: Task,
+    args: FinetuningArguments,
+    *,
+    on_test: bool,
+    progress: bool,
+) -> FinetuningResult:
+    """The run itself, in a folder that is its own."""
     torch.manual_seed(args.seed)
     model, start = build_classifier(recipe, task, args)
     processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
@@ -142,9 +158,9 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
         raise RecipeError(f"training cannot be set up like this: {error}") from error
 
 
-def load_splits(data: LabelledData) -> dict[str, Dataset]:
-    """The frame sets of training, validation (if there is one) and test."""
-    names = {"train": data.train, "validation": data.validation, "test": data.test}
+def load_splits(data: LabelledData, only: Sequence[str] = ("train", "validation", "test")) -> dict[str, Dataset]:
+    """The frame sets of training, validation (if there is one) and test, or of some of these."""
+    names = {use: getattr(data, use) for use in only}
     splits: dict[str, Dataset] = {}
     for use, split in names.items():
         if split is None:
@@ -157,7 +173,7 @@ def load_splits(data: LabelledData) -> dict[str, Dataset]:
                 f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}"
             )
         splits[use] = frames
-    if data.share != 1:
+    if data.share != 1 and "train" in splits:
         splits["train"] = share_of_videos(splits["train"], data.share, data.share_seed)
     return splits
 
@@ -226,7 +242,8 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     if recipe.adapter.method != "full" and own.config is not None:
         start = str(Path(str(args.output_dir)) / "base")
         if args.should_save and not (Path(start) / "config.json").exists():
-            load_classifier(own.start, names, task.problem_type, **options).save_pretrained(start)
+            with atomic_folder(start) as folder:
+                load_classifier(own.start, names, task.problem_type, **options).save_pretrained(folder)
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 

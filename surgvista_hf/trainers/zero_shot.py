@@ -27,15 +27,18 @@ from transformers import (
 )
 
 from ..clips import ClipDataset
+from ..datasets_scripts.fingerprints import frames_fingerprint
 from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.errors_surgvista import InputError
-from ..util.files import atomic_file, claim
+from ..util.files import at_work, atomic_file, claim
+from ..util.fingerprint import weights_fingerprint
 from ..util.words import did_you_mean, first_line
 from .finetune import task_of
 from .finetune_recipe import LabelledData
+from .identity import name_of
 
 Kind = Literal["generate", "contrast"]
 QUESTIONS = {
@@ -144,6 +147,7 @@ def zero_shot(
 
     Raises:
         InputError: a task with several labels, an unknown prompt, or a model of another kind.
+        OutputError: the folder holds answers of another model or about other frames, or another run is at work there.
 
     Example:
         >>> data = LabelledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
@@ -155,15 +159,18 @@ def zero_shot(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
     settled = replace(settings, prompts=prompts, dtype=precision)
-    claim(output, _description(str(start), kind, data, settled, task, len(chosen)))
-    model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
-    said = {
-        prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
-        for prompt in prompts
-    }
-    model.model.requires_grad_(False)
-    result = _judge(said, kind, task, output, count_parameters(model.model))
-    _write(result, said)
+    with at_work(output):
+        described = _description(start, kind, data, settled, task, frames_fingerprint(clips.frames), len(chosen))
+        names = {"model": name_of(start), "data": {"content": name_of(data.folder)}}
+        claim(output, described, names=names)
+        model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
+        said = {
+            prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
+            for prompt in prompts
+        }
+        model.model.requires_grad_(False)
+        result = _judge(said, kind, task, output, count_parameters(model.model))
+        _write(result, said)
     return result
 
 
@@ -212,12 +219,20 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
 
 
 def _description(
-    start: str, kind: Kind, data: LabelledData, settings: ZeroShotSettings, task: Task, count: int
+    start: str | Path,
+    kind: Kind,
+    data: LabelledData,
+    settings: ZeroShotSettings,
+    task: Task,
+    content: str,
+    count: int,
 ) -> dict[str, Any]:
     """What may not change while answers are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
-    asked = {**asdict(settings), "prompts": texts, "model": start, "pictures": count}
-    from_where = {name: getattr(data, name) for name in ("name", "data_dir", "label", "protocol", "test", "sampling")}
+    asked = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
+    from_where = {name: getattr(data, name) for name in ("name", "label", "protocol", "test", "sampling")} | {
+        "content": content
+    }
     settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
     return settled
 

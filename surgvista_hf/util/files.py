@@ -121,32 +121,51 @@ def claim(
     Raises:
         OutputError: the folder was begun with other settings, or by a version that did not note contents.
     """
-    path = folder / file
-    told: dict[str, Any] = json.loads(json.dumps({"format": _NOTE, **settings}))
-    called: dict[str, Any] = json.loads(json.dumps(names or {}))
-    before = _noted(path)
-    if not before:  # nothing yet; or `{}`, by which a user vouches for what lies there
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps({**told, "names": called}, indent=1) + "\n", encoding="utf-8")
-        return
-    known_as = _leaves(before.pop("names", {}))
+    if not check_claim(folder, settings, names=names, file=file):
+        content = {"format": _NOTE, **settings, "names": names or {}}
+        with atomic_file(folder / file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def check_claim(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    names: Mapping[str, Any] | None = None,
+    file: str = "settings.json",
+) -> bool:
+    """Compare what `claim` would note with what is noted, and write nothing.
+
+    Args:
+        folder, settings, names, file: see `claim`.
+
+    Returns:
+        Whether something is noted; `{}`, by which a user vouches for what lies there, counts as nothing.
+
+    Raises:
+        OutputError: something else is noted.
+    """
+    before = _noted(folder / file)
+    if not before:
+        return False
     if before.get("format") != _NOTE:
         raise OutputError(
             f"{folder} was begun by a version that did not note the contents it worked on, so nobody can tell whether they "
             f"are still the same; remove it, or give another output"
         )
-    was, now = _leaves(before), _leaves(told)
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-    if changed:
-        now_as = _leaves(called)
-        differences = [
-            f"{key} was {_shown(was.get(key), known_as.get(key))}, is now {_shown(now.get(key), now_as.get(key))}"
-            for key in changed
-        ]
+    known_as, called = _leaves(before.pop("names", {})), _leaves(json.loads(json.dumps(names or {})))
+    was, now = _leaves(before), _leaves(json.loads(json.dumps({"format": _NOTE, **settings})))
+    differences = [
+        f"{key} was {_shown(was.get(key), known_as.get(key))}, is now {_shown(now.get(key), called.get(key))}"
+        for key in {**was, **now}
+        if was.get(key) != now.get(key)
+    ]
+    if differences:
         raise OutputError(
             f"{folder} was begun with other settings: {some(differences, shown=3)}. Go on with those, or remove it, or give "
             "another output"
         )
+    return True
 
 
 def _noted(path: Path) -> dict[str, Any]:
@@ -184,7 +203,7 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
     """Hold a folder for this process alone, so that two runs never write into it at the same time.
 
     The lock is the operating system's: it ends with the process, however that ends. The folder is made if needed, and removed
-    again if nothing was put into it.
+    again if nothing was put into it. Of the processes that `accelerate launch` started, the first holds it for all.
 
     Args:
         folder: of the results.
@@ -193,6 +212,9 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
     Raises:
         OutputError: another run holds it, or it cannot be written to.
     """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; choose a folder")

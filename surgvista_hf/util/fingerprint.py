@@ -1,4 +1,4 @@
-"""Fingerprints: short texts that follow the content of files, weights and models, wherever these lie and however they are called.
+"""Fingerprints: short texts that follow the content of files, weights and models, whatever these are called.
 
 A result notes the fingerprint of what it was made from. The same name with another content is then never taken for done.
 Neither paths nor times are part of a fingerprint, so a copy, a moved folder and another machine give the same.
@@ -84,9 +84,10 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
 
 
 def weights_fingerprint(name: str | os.PathLike[str]) -> str:
-    """Return the fingerprint of a saved model: its weights, configuration, processor and tokenizer; of an adapter also its base.
+    """Return the fingerprint of a saved model: its weights, configuration, processor and tokenizer.
 
-    Every byte of the weights counts. A folder is hashed once in a process, unless its files change.
+    An adapter has that of its base in it. Every byte of the weights counts. A folder is hashed once in a process, unless its
+    files change.
 
     Args:
         name: folder or Hub id.

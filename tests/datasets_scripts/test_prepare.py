@@ -240,7 +240,7 @@ def test_two_preparations_do_not_write_to_one_folder(tmp_path):
     from filelock import FileLock
 
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.lock"), pytest.raises(OutputError, match="another preparation"):
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(OutputError, match="another run is at work"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL)
 
 

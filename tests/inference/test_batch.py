@@ -40,7 +40,7 @@ def test_every_video_is_predicted_as_if_alone(videos, model_folder, tmp_path):  
         assert json.loads((tmp_path / "out" / name / "predictions.json").read_text()) == json.loads(
             json.dumps(alone.to_dict())
         )
-        assert len(list((tmp_path / "out" / name).iterdir())) == 2
+        assert len(list((tmp_path / "out" / name).iterdir())) == 3  # with the note of what was predicted
 
 
 def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, model_folder, tmp_path, monkeypatch):  # noqa: F811
@@ -56,7 +56,7 @@ def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, mo
     with pytest.raises(KeyboardInterrupt):
         predict_folder(predictor, videos, tmp_path / "out")
     monkeypatch.undo()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "settings.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".origins.json", "a.mp4", "settings.json"]
     report = predict_folder(predictor, videos, tmp_path / "out")
     assert (report.earlier, report.done) == (["a.mp4"], ["b.mkv", "ward 2/a.mp4"])
     with pytest.raises(OutputError, match="other settings"):
@@ -107,7 +107,7 @@ def test_the_command_takes_folders_names_and_formats(videos, model_folder, tmp_p
     found = {
         path.relative_to(tmp_path / "out" / "a.mp4").as_posix() for path in (tmp_path / "out" / "a.mp4").rglob("*.*")
     }
-    assert found == {"phase/predictions.csv", "again/predictions.csv", "report.html"}
+    assert found == {"phase/predictions.csv", "again/predictions.csv", "report.html", "source.json"}
     assert main(["predict", str(videos / "a.mp4"), *models, "--output", str(tmp_path / "one"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["segments"]["phase"] == said["segments"]["again"]

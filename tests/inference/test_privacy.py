@@ -225,12 +225,15 @@ def test_the_original_is_never_replaced_and_covers_must_hit(detector, video, tmp
 
 
 def test_a_pseudonym_is_the_same_for_everybody_with_the_mapping_and_says_nothing(tmp_path):
+    jane, john = tmp_path / "Jane Doe.mp4", tmp_path / "John Doe.mp4"
+    jane.write_bytes(b"her operation")
+    john.write_bytes(b"his operation")
     names = Pseudonyms(tmp_path / "names.json")
-    first = names["Jane Doe.mp4"]
+    first = names.of(jane, tmp_path)
     assert re.fullmatch(r"video-[a-z2-7]{12}", first)
-    assert Pseudonyms(tmp_path / "names.json")["Jane Doe.mp4"] == first
-    assert names["John Doe.mp4"] != first
-    assert Pseudonyms(tmp_path / "other.json")["Jane Doe.mp4"] != first  # nobody can try names without the key
+    assert Pseudonyms(tmp_path / "names.json").of(jane, tmp_path) == first
+    assert names.of(john, tmp_path) != first
+    assert Pseudonyms(tmp_path / "other.json").of(jane, tmp_path) != first  # nobody can try videos without the key
     assert json.loads((tmp_path / "names.json").read_text())["names"][first] == "Jane Doe.mp4"
     assert stat.S_IMODE((tmp_path / "names.json").stat().st_mode) == 0o600
 
@@ -239,7 +242,9 @@ def test_those_that_share_a_mapping_lose_no_name(tmp_path):
     def work(own: str) -> None:
         names = Pseudonyms(tmp_path / "names.json")  # a lock of its own, as in a process of its own
         for number in range(20):
-            names[f"{own}-{number}"]
+            video = tmp_path / f"{own}-{number}.mp4"
+            video.write_text(video.name)
+            names.of(video, tmp_path)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, "abc"))
@@ -276,13 +281,14 @@ def test_no_file_of_a_shared_folder_knows_a_name(detector, video, model_folder, 
         skip_unreadable=True,
     )
     again = deidentify_folder(video.parent, tmp_path / "shared videos", detector, names, skip_unreadable=True)
+    broken = names.of(video.parent / "Doe broken.mp4", video.parent)
     (video.parent / "Doe broken.mp4").unlink()
-    assert report.done == again.done == [names[video.name]]
-    assert list(report.unreadable) == list(again.unreadable) == [names["Doe broken.mp4"]]
+    assert report.done == again.done == [names.of(video, video.parent)]
+    assert list(report.unreadable) == list(again.unreadable) == [broken]
     files = [
         path for folder in ("shared", "shared videos") for path in (tmp_path / folder).rglob("*") if path.is_file()
     ]
-    assert len(files) == 7 + 2 + 2 + 2
+    assert len(files) == 7 + 1 + 2 + 2 + 2
     for path in files:
         content = str(path.relative_to(tmp_path)).encode() + path.read_bytes()
         assert b"Doe" not in content, path
@@ -293,7 +299,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(detector, video, t
     names = Pseudonyms(tmp_path / "names.json")
     first = deidentify_folder(video, tmp_path / "out", detector, names)
     second = deidentify_folder(video, tmp_path / "out", detector, names)
-    assert (first.done, second.earlier) == ([names[video.name]], [names[video.name]])
+    assert first.done == second.earlier == [names.of(video, video.parent)]
     with pytest.raises(OutputError, match="other settings"):
         deidentify_folder(video, tmp_path / "out", None, names)
 

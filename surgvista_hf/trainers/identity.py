@@ -1,8 +1,8 @@
 """What a training run works on, noted in its folder: a run never goes on with other data or from other weights.
 
 `made_from.json` lies beside the checkpoints. It holds fingerprints of the frame sets, of the weights that the run starts from
-and of its teacher, and the sections of the recipe that say what of them is used. How long and how fast the run trains may change
-on the way; on what may not.
+and of its teacher, and the sections of the recipe that say what of them is used. How long and how fast the run trains may
+change on the way; on what may not.
 """
 
 from collections.abc import Iterator, Mapping

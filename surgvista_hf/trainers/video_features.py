@@ -1,7 +1,7 @@
 """Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
 
-A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are not
-computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are
+not computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
 """
 
 import json

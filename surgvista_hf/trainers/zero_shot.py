@@ -155,12 +155,13 @@ def zero_shot(
     """
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
-    task, clips, chosen = _test_clips(data, settings)
+    frames = _test_frames(data)
+    task, clips, chosen = _test_clips(data, frames, settings)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
     settled = replace(settings, prompts=prompts, dtype=precision)
     with at_work(output):
-        described = _description(start, kind, data, settled, task, frames_fingerprint(clips.frames), len(chosen))
+        described = _description(start, kind, data, settled, task, frames_fingerprint(frames), len(chosen))
         names = {"model": name_of(start), "data": {"content": name_of(data.folder)}}
         claim(output, described, names=names)
         model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
@@ -181,7 +182,7 @@ def check_zero_shot(start: str | Path, data: LabelledData, settings: ZeroShotSet
         SurgVistaError: what would have stopped it.
     """
     kind, prompts = check_model(start, settings)
-    task, _, chosen = _test_clips(data, settings)
+    task, _, chosen = _test_clips(data, _test_frames(data), settings)
     asked = (
         f"asks {start} about {len(chosen):,} pictures" if kind == "generate" else f"compares {len(chosen):,} pictures"
     )
@@ -230,9 +231,8 @@ def _description(
     """What may not change while answers are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
     asked = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
-    from_where = {name: getattr(data, name) for name in ("name", "label", "protocol", "test", "sampling")} | {
-        "content": content
-    }
+    fields = ("name", "label", "protocol", "test", "sampling")
+    from_where = {**{name: getattr(data, name) for name in fields}, "content": content}
     settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
     return settled
 
@@ -240,11 +240,12 @@ def _description(
 # ------------------------------------------------------------------------------------------- what is asked about
 
 
-def _test_clips(data: LabelledData, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
+def _test_frames(data: LabelledData) -> Any:
+    return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
+
+
+def _test_clips(data: LabelledData, frames: Any, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
     """The task, clips of one frame, and which of them are asked about."""
-    frames: Any = load_frame_set(
-        data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing
-    )
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")
     task = _task(data, frames)

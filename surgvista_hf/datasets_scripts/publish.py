@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCardData, HfApi
 
 from .. import __version__
 from ..modeling.errors_surgvista import SurgVistaError
-from ..util.files import atomic_folder
+from ..util.files import OutputError, atomic_folder
 from .facts import DatasetError, DatasetFacts, Protocol
 from .frame_set import PUBLISHED, StoredFrameSet, StoredVideo
 from .overlap import find_overlaps, find_suspicions
@@ -187,9 +187,22 @@ def _videos(stored: StoredFrameSet, split: str, protocol: Protocol, allow_missin
 
 
 def _is_there(output: Path, marker: str) -> bool:
-    """Whether the same was written before; the fingerprint in the marker follows frames and labels."""
+    """Whether the same was written before; the fingerprint in the marker follows frames and labels.
+
+    Raises:
+        OutputError: another frame set was, or other splits of this one.
+    """
     path = output / PUBLISHED
-    return path.is_file() and path.read_text(encoding="utf-8") == marker
+    if not path.is_file() or path.read_text(encoding="utf-8") == marker:
+        return path.is_file()
+    try:
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(marker)
+        was, asked = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} cannot be read; remove {output}, or choose another output") from error
+    raise OutputError(
+        f"{output} was published with {was}, now {asked} is asked for; remove it, or choose another output"
+    )
 
 
 def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVideo]) -> None:

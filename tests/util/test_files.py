@@ -108,23 +108,30 @@ def test_a_folder_that_stays_empty_is_not_left_behind(tmp_path):
 
 
 def test_two_that_write_one_folder_end_with_one_whole_and_an_error(tmp_path):
-    with pytest.raises(OutputError, match="exists already"), atomic_folder(tmp_path / "out") as late:
-        (late / "a").write_text("late")
-        with atomic_folder(tmp_path / "out") as early:
-            (early / "a").write_text("early")
+    def write(text, meanwhile=None):
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "a").write_text(text)
+            if meanwhile:
+                write(meanwhile)
+
+    with pytest.raises(OutputError, match="exists already"):
+        write("late", meanwhile="early")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "a").read_text() == "early"
 
 
 def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path):
-    with atomic_folder(tmp_path / "out") as folder:
-        (folder / "old").write_text("")
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out", replace=True) as folder:
-        (folder / "half").write_text("")
-        raise RuntimeError
+    def write(name, error=None):
+        with atomic_folder(tmp_path / "out", replace=True) as folder:
+            (folder / name).write_text("")
+            if error:
+                raise error
+
+    write("old")
+    with pytest.raises(RuntimeError):
+        write("half", RuntimeError())
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
-    with atomic_folder(tmp_path / "out", replace=True) as folder:
-        (folder / "new").write_text("")
+    write("new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

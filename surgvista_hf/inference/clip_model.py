@@ -34,6 +34,8 @@ class ClipModel:
         InputError: the device cannot be used, or no such dtype.
     """
 
+    _is_saved = False  # whether `source` holds it as it is
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -60,7 +62,6 @@ class ClipModel:
 
     def _describe(self, config: Any, processor: Any, source: str) -> None:
         self.config, self.processor, self.source = config, processor, source
-        self._is_saved = False  # whether `source` holds it as it is
         self.num_frames = clip_length(config)
         self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
         self.class_names = class_names(config)

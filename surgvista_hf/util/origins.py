@@ -49,8 +49,9 @@ class Origins:
             was, now = changed[name]
             raise OutputError(
                 f"{self.output} holds {name} of another folder, {folder} (content {was}); {name} of {self.root} has another "
-                f"content ({now or 'not known'}). One output cannot hold both: give another output for {self.root}, or rename. If it is "
-                f"the same folder under another path, remove {self.path}. This concerns {some(sorted(taken))}"
+                f"content ({now or 'not known'}). One output cannot hold both: give another output for {self.root}, or "
+                f"rename. If it is the same folder under another path, remove {self.path}. This concerns "
+                f"{some(sorted(taken))}"
             )
 
     def note(self, names: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from surgvista_hf.datasets_scripts.fingerprints import folder_of, frames_fingerp
 from surgvista_hf.datasets_scripts.frame_set import load_frame_set
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 
-SMALL = {"videos": "3", "seconds": "4", "height": "48", "width": "64"}
+SMALL = {"videos": "3", "seconds": "14", "height": "48", "width": "64"}
 
 
 def prepared(folder: Path, seed: int = 0) -> Path:
@@ -45,11 +45,11 @@ def test_a_part_is_not_the_whole_and_columns_that_are_left_out_change_no_video(f
     frames = everything(frame_set)
     whole = video_fingerprints(frames)
     assert video_fingerprints(frames.select_columns(["source", "video_id", "image"])) == whole
-    assert video_fingerprints(frames.select(range(4))) == {
+    assert video_fingerprints(frames.select(range(14))) == {
         "synthetic/operation_000000": whole["synthetic/operation_000000"]
     }
-    assert video_fingerprints(frames.select(range(3)))["synthetic/operation_000000"] not in whole.values()
-    assert frames_fingerprint(frames.select(range(4))) != frames_fingerprint(frames)
+    assert video_fingerprints(frames.select(range(13)))["synthetic/operation_000000"] not in whole.values()
+    assert frames_fingerprint(frames.select(range(14))) != frames_fingerprint(frames)
 
 
 def test_rows_of_other_data_sets_are_read(frame_set):
@@ -59,7 +59,7 @@ def test_rows_of_other_data_sets_are_read(frame_set):
     before = video_fingerprints(loose)
     assert before.keys() == video_fingerprints(frames).keys()
     changed = video_fingerprints(
-        loose.map(lambda row, number: {"phase": row["phase"] + (number == 5)}, with_indices=True)
+        loose.map(lambda row, number: {"phase": row["phase"] + (number == 20)}, with_indices=True)
     )
     assert [name for name in before if changed[name] != before[name]] == ["synthetic/operation_000001"]
 

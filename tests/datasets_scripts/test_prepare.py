@@ -347,15 +347,20 @@ def test_a_frame_set_of_only_these_forgets_what_is_gone_or_of_another_version(tm
 # ------------------------------------------------------------------------------------------- same name, other content
 
 
+def write_numbered(path: Path, **options) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_numbered_video(path, **options)
+
+
 def frames_of(folder: Path) -> dict[str, int]:
     return dict(Counter(load_frame_set("folder", folder, "all")["video_id"]))
 
 
 def test_a_replaced_video_is_prepared_anew_and_the_others_are_kept(tmp_path, caplog):
     for name, count in (("op1", 30), ("op2", 40)):
-        write_numbered_video(tmp_path / f"a/{name}.mp4", count=count, rate=10)
+        write_numbered(tmp_path / f"a/{name}.mp4", count=count, rate=10)
     prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
-    write_numbered_video(tmp_path / "a/op1.mp4", count=70, rate=10)
+    write_numbered(tmp_path / "a/op1.mp4", count=70, rate=10)
     assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 1
     assert frames_of(tmp_path / "out") == {"op1": 7, "op2": 4}
     assert "op1 has changed: it is prepared anew" in caplog.text
@@ -363,9 +368,9 @@ def test_a_replaced_video_is_prepared_anew_and_the_others_are_kept(tmp_path, cap
 
 
 def test_a_namesake_in_another_folder_is_refused_and_a_moved_folder_is_not(tmp_path):
-    write_numbered_video(tmp_path / "a/op1.mp4", count=30, rate=10)
-    write_numbered_video(tmp_path / "b/op1.mp4", count=70, rate=10)
-    write_numbered_video(tmp_path / "b/op2.mp4", count=50, rate=10)
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
+    write_numbered(tmp_path / "b/op1.mp4", count=70, rate=10)
+    write_numbered(tmp_path / "b/op2.mp4", count=50, rate=10)
     prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(OutputError, match=r"holds op1 of another folder, a .*; op1 of .*b has another content"):
@@ -398,7 +403,7 @@ def test_a_changed_frame_of_an_extracted_folder_is_seen(tmp_path):
 
 
 def test_a_frame_set_of_an_earlier_version_is_prepared_anew_with_a_remark(tmp_path, caplog):
-    write_numbered_video(tmp_path / "a/op1.mp4", count=30, rate=10)
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
     prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
     before = contents(tmp_path / "out")
     record = tmp_path / "out/videos/op1.json"
@@ -419,7 +424,7 @@ def test_what_has_not_changed_is_not_prepared_again_wherever_it_lies(name, tmp_p
 
 
 def test_two_that_open_one_raw_folder_wait_for_each_other(tmp_path):
-    write_numbered_video(tmp_path / "a/op1.mp4", count=30, rate=10)
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
     with ThreadPoolExecutor(2) as pool:
         opened = [
             pool.submit(load_frame_set, "folder", tmp_path / "a", "all", cache_dir=tmp_path / "cache")

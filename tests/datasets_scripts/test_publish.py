@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -93,11 +92,10 @@ def test_clips_of_the_published_set_are_those_of_the_frame_set(frame_set, publis
 
 def test_a_set_that_is_published_anew_in_its_place_is_not_taken_for_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    small = {"videos": "5", "seconds": "4", "height": "64", "width": "80"}
     for seed in ("0", "1"):
         for name in ("set", "out"):
             shutil.rmtree(tmp_path / name, ignore_errors=True)
-        prepare_frame_set("synthetic", None, tmp_path / "set", settings={**small, "seed": seed})
+        prepare_frame_set("synthetic", None, tmp_path / "set", settings={**SMALL, "seed": seed})
         publish_frame_set(tmp_path / "set", tmp_path / "out", protocols=["everything"])
         opened, loaded = (
             load_frame_set("synthetic", tmp_path / n, "train", protocol="everything") for n in ("set", "out")
@@ -225,10 +223,14 @@ def test_the_same_call_leaves_what_it_wrote_and_any_other_is_refused(frame_set, 
 
 
 def test_what_was_written_before_the_frame_set_changed_is_not_taken_for_it(frame_set, tmp_path):
-    folder = publish_frame_set(frame_set, tmp_path / "out")
-    os.utime(folder / "published.json", ns=(0, 0))
-    with pytest.raises(OutputError, match="exists already"):
-        publish_frame_set(frame_set, folder)
+    own = shutil.copytree(frame_set, tmp_path / "set")
+    folder = publish_frame_set(own, tmp_path / "out")
+    shutil.rmtree(own)
+    prepare_frame_set("synthetic", None, own, settings={**SMALL, "seed": "77"})
+    with pytest.raises(
+        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is asked"
+    ):
+        publish_frame_set(own, folder)
 
 
 def test_a_right_claimed_once_is_claimed_again(cvs, tmp_path):

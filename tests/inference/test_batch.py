@@ -267,7 +267,7 @@ def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results
 
 def test_a_temporal_model_of_another_models_features_is_refused(model_folder, tmp_path, caplog):  # noqa: F811
     model = ClipModel.load(model_folder)
-    sizes = {"input_size": 32, "num_labels": 4, "num_layers": 2, "num_feature_maps": 8}
+    sizes = {"input_size": 64, "num_labels": 4, "num_layers": 2, "num_feature_maps": 8}
     for name, features_from in (("own", model.fingerprints[1:]), ("other", ["0123"]), ("old", None)):
         MsTcnForFrameClassification(MsTcnConfig(features_from=features_from, **sizes)).save_pretrained(tmp_path / name)
     SurgicalVideoPredictor(model_folder, temporal=tmp_path / "own")

@@ -233,7 +233,7 @@ def _work_through(
         if state.is_main_process:
             # What others may see gets no names of this machine's folders.
             claim(work.output, work.settings, names=work.names if pseudonyms is None else None)
-            _check_sources(work, items, root, is_private=pseudonyms is None)
+            _check_sources(work, items, root, has_names=pseudonyms is None)
         state.wait_for_everyone()
         mine = items[state.process_index :: state.num_processes]
         for item in tqdm(mine, unit="video", disable=not progress or not state.is_local_main_process):
@@ -265,7 +265,7 @@ def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) ->
             yield _Item(video, name, pseudonyms)
 
 
-def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, is_private: bool) -> None:
+def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names: bool) -> None:
     """Refuses namesakes of another folder, says which results are stale, and clears away what a killed run left.
 
     Raises:
@@ -276,7 +276,7 @@ def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, is_privat
         for item in items
         if (noted := work.noted(item.name)) is not None and noted != item.source
     }
-    if is_private:
+    if has_names:
         origins = Origins(work.output, root)
         origins.check(changed)
         origins.note(item.name for item in items)

@@ -61,6 +61,8 @@ class Pseudonyms:
             raise InputError(f"{self.file} would leave together with {output}: keep the mapping elsewhere")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{self.file}.lock")
+        self._names: dict[str, str] = {}  # by fingerprint, of the content `_indexed`
+        self._indexed: dict[str, Any] | None = None
         with self._lock:
             self._content: dict[str, Any] = (
                 self._read() if self.file.exists() else {"key": secrets.token_hex(32), "names": {}, "originals": {}}
@@ -99,8 +101,10 @@ class Pseudonyms:
         return hmac.digest(bytes.fromhex(self._content["key"]), text.encode(), "sha256").hex()[:16]
 
     def _known(self, fingerprint: str) -> str | None:
-        originals = self._content["originals"].items()
-        return next((name for name, entry in originals if entry["fingerprint"] == fingerprint), None)
+        if self._indexed is not self._content:
+            originals = self._content["originals"].items()
+            self._names, self._indexed = {entry["fingerprint"]: name for name, entry in originals}, self._content
+        return self._names.get(fingerprint)
 
     def _given(self, fingerprint: str, place: Mapping[str, str]) -> str:
         """A pseudonym for a video that has none; that of its name, if an earlier version gave it one."""
@@ -116,6 +120,7 @@ class Pseudonyms:
             pseudonym = self._pseudonym(f"content {fingerprint}")
         self._content["names"][pseudonym] = place["name"]
         self._content["originals"][pseudonym] = {"fingerprint": fingerprint, "files": []}
+        self._names[fingerprint] = pseudonym
         return pseudonym
 
     def _pseudonym(self, text: str) -> str:

@@ -77,7 +77,7 @@ def finetuning(operations: Path, start: Path, output: Path, *changes: str):
     return load_finetuning_recipe(
         "synthetic",
         [
-            f"model.from_pretrained={start}",
+            f"model={{from_pretrained: {start}}}",
             f"data.root={operations.parent}",
             f"data.data_dir={operations.name}",
             f"training.output_dir={output}",

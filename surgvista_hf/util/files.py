@@ -162,8 +162,8 @@ def check_claim(
     ]
     if differences:
         raise OutputError(
-            f"{folder} was begun with other settings: {some(differences, shown=3)}. Go on with those, or remove it, or give "
-            "another output"
+            f"{folder} was begun with other settings: {some(differences, shown=3)}. Go on with those, remove the "
+            "folder, or give another output"
         )
     return True
 

@@ -423,7 +423,10 @@ def test_another_folder_is_never_filled(tmp_path, site):
 
 
 def test_two_processes_do_not_work_on_one_collection(tmp_path, site):
-    with Collection(tmp_path / "corpus").locked(create=True), pytest.raises(OutputError, match="another process"):
+    with (
+        Collection(tmp_path / "corpus").locked(create=True),
+        pytest.raises(OutputError, match="another run is at work"),
+    ):
         collect(tmp_path / "corpus", wanted(site, "one"), QUICK)
 
 

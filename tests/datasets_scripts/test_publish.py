@@ -218,7 +218,7 @@ def test_the_same_call_leaves_what_it_wrote_and_any_other_is_refused(frame_set, 
     publish_frame_set(frame_set, folder)
     assert (folder / "README.md").read_text() == "edited by hand"
     for change in ({"protocols": ["everything"]}, {"i_have_the_right": True}):
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="was published with"):
             publish_frame_set(frame_set, folder, **change)
 
 

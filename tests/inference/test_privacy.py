@@ -51,7 +51,7 @@ MODEL = {
 class Redness(ClipModel):
     """A detector for tests that can be reasoned about: rooms are less red than the inside of a patient."""
 
-    source = "redness"
+    source = fingerprint = "redness"
     num_frames, class_names, multi_label = 1, ["inside", "outside"], False
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
 from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
-from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, zero_shot
+from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
 logger = logging.get_logger(__name__)
 _LIBRARIES = (
@@ -194,7 +194,7 @@ def _make_model(suite: Suite, name: str) -> None:
 def _identity(suite: Suite, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a cell is made from, and what people call it; see `claim`."""
     data = cell.recipe.data
-    splits = load_splits(data, only=("test",)) if cell.asked.kind == "zero_shot" else load_splits(data)
+    splits = {"test": load_test_frames(data)} if cell.asked.kind == "zero_shot" else load_splits(data)
     recipe, names = _recipe_identity(cell.recipe, splits)
     after = None if cell.asked.after is None else weights_fingerprint(_trained_before(suite, cell))
     made_from = {"recipe": recipe, "protocol": asdict(cell.asked), "features_of": after}

@@ -59,15 +59,21 @@ def start_of(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**model, "from_pretrained": None if start is None else weights_fingerprint(str(start))}
 
 
+def _without_paths(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name not in _PATHS}
+
+
 def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Return what of a labelled frame set is used, with the fingerprint of each split instead of its path."""
-    section = {name: value for name, value in asdict(data).items() if name not in _PATHS}
+    section = _without_paths(asdict(data))
+    if data.test_on is not None:
+        section["test_on"] = _without_paths(section["test_on"])
     return {**section, "content": {name: frames_fingerprint(frames) for name, frames in splits.items()}}
 
 
 def corpus_data(data: DataRecipe) -> dict[str, Any]:
     """Return what of a corpus is used, with the fingerprint of each source instead of its path."""
-    section = {name: value for name, value in asdict(data).items() if name not in _PATHS}
+    section = _without_paths(asdict(data))
     content = {}
     for number, source in enumerate(data.sources):
         folder = Path(data.root) / source.data_dir
@@ -90,9 +96,9 @@ def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> t
         "data": labelled_data(recipe.data, splits),
         "adapter": asdict(recipe.adapter),
     }
-    folder = name_of(recipe.data.folder)
+    called = dict.fromkeys(splits, name_of(recipe.data.folder)) | {"test": name_of(recipe.data.test_folder)}
     names = {"model": {"from_pretrained": name_of(recipe.model.from_pretrained)}}
-    return made_from, {**names, "data": {"content": dict.fromkeys(splits, folder)}}
+    return made_from, {**names, "data": {"content": called}}
 
 
 def pretraining_run(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -155,7 +155,7 @@ def zero_shot(
     """
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
-    frames = _test_frames(data)
+    frames = load_test_frames(data)
     task, clips, chosen = _test_clips(data, frames, settings)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
@@ -182,7 +182,7 @@ def check_zero_shot(start: str | Path, data: LabelledData, settings: ZeroShotSet
         SurgVistaError: what would have stopped it.
     """
     kind, prompts = check_model(start, settings)
-    task, _, chosen = _test_clips(data, _test_frames(data), settings)
+    task, _, chosen = _test_clips(data, load_test_frames(data), settings)
     asked = (
         f"asks {start} about {len(chosen):,} pictures" if kind == "generate" else f"compares {len(chosen):,} pictures"
     )
@@ -240,7 +240,8 @@ def _description(
 # ------------------------------------------------------------------------------------------- what is asked about
 
 
-def _test_frames(data: LabelledData) -> Any:
+def load_test_frames(data: LabelledData) -> Any:
+    """Return the frame set that is asked about."""
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 

@@ -270,9 +270,10 @@ def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) 
     frozen = count_parameters(extractor.model)
     if cell.asked.kind in ("tcn", "pooled"):
         if cell.asked.kind == "tcn":
-            model, predictions = _train_tcn(cell, task, videos, extractor.fingerprints)
+            head: Any = _train_tcn(cell, task, videos, extractor.fingerprints)
         else:
-            model, predictions = _train_head(cell, task, videos)
+            head = _train_head(cell, task, videos)
+        model, predictions = head
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
         return predictions, counted

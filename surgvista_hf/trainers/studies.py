@@ -228,7 +228,7 @@ def _content(probe: ProbeSet) -> str:
         load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
         for split in (probe.train, probe.test)
     )
-    return ", ".join(frames_fingerprint(frames) for frames in splits)  # type: ignore[arg-type]
+    return ", ".join(frames_fingerprint(frames) for frames in splits)
 
 
 def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:

@@ -132,7 +132,8 @@ def model_fingerprint(model: Any) -> str:
     Args:
         model: a `transformers.PreTrainedModel`.
     """
-    return content_hash([state_fingerprint(model), _without_names(model.config.to_dict())])
+    config = json.loads(json.dumps(model.config.to_dict(), default=str))
+    return content_hash([state_fingerprint(model), _without_names(config)])
 
 
 def settings_fingerprint(content: Any) -> str:
@@ -199,13 +200,14 @@ def _json_content(path: Path) -> Any:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return _file_hash(path)
-    return content_hash(_without_names(content)) if isinstance(content, dict) else content_hash(content)
+    return content_hash(_without_names(content))
 
 
-def _without_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(  # type: ignore[no-any-return]
-        json.dumps({key: value for key, value in content.items() if key not in _NO_CONTENT}, default=str)
-    )
+def _without_names(content: Any) -> Any:
+    """The same, at any depth without what says where it came from."""
+    if isinstance(content, dict):
+        return {key: _without_names(value) for key, value in content.items() if key not in _NO_CONTENT}
+    return [_without_names(value) for value in content] if isinstance(content, list) else content
 
 
 def _base_of(folder: Path) -> str | None:

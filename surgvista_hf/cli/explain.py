@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..modeling.errors_surgvista import InputError
     from ..modeling.video_processing_surgvista import online_clip_seconds
     from ..modeling.video_reading_surgvista import VideoReader
+    from ..trainers.video_features import check_features_of
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
         frames = reader.frames_at([float(place) for place in places])
+    if arguments.features is not None:
+        check_features_of(arguments.features, model.fingerprint, arguments.model)
     clip = model.prepare(frames)
     probabilities, features = model.run(clip[None])
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)

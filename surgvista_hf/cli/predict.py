@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
     from ..inference.prediction import save_predictions
 
-    name = f"{pseudonyms[arguments.video.name]}.mp4" if pseudonyms else None
+    name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     found = predictor.predict_all(arguments.video, name=name, progress=True)
     facts = {name: model.facts() for name, model in predictor.models.items()}
     written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)

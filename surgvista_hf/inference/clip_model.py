@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..modeling.adapters import merge_adapter
 from ..modeling.clip_spacing import ClipSpacing
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
+from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -33,6 +35,8 @@ class ClipModel:
     Raises:
         InputError: the device cannot be used, no such dtype, or another `frame_stride` than the model was trained with.
     """
+
+    _is_saved = False  # whether `source` holds it as it is
 
     def __init__(
         self,
@@ -99,7 +103,9 @@ class ClipModel:
             raise InputError(
                 f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
             )
-        return cls(model, processor, device=device, dtype=dtype, source=name, frame_stride=frame_stride)
+        loaded = cls(model, processor, device=device, dtype=dtype, source=name, frame_stride=frame_stride)
+        loaded._is_saved = True
+        return loaded
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
         """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
@@ -126,6 +132,16 @@ class ClipModel:
         """Drops features that a run from outside left behind."""
         with self._lock:
             self._seen.clear()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the weights, configuration and processor, wherever they lie."""
+        return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All fingerprints that the features of this model may be known by: of its files, and of its tensors."""
+        return self.fingerprint, state_fingerprint(self.model)
 
     def facts(self) -> dict[str, str]:
         """What a reader of a report should know: where the model is from, its size, input, licence and test results."""

@@ -4,6 +4,7 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ class ExportReport:
         largest_logit: to compare it with.
         agreement: share of the clips with the same most probable class.
         bytes: of the graph.
+        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
     """
 
     format: str
@@ -46,6 +48,7 @@ class ExportReport:
     largest_logit: float
     agreement: float
     bytes: int
+    fingerprints: tuple[str, ...] = ()
 
 
 def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
@@ -103,6 +106,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             largest_logit=float(np.abs(expected).max()),
             agreement=float((found.argmax(1) == expected.argmax(1)).mean()),
             bytes=sum(path.stat().st_size for path in temporary.iterdir()),
+            fingerprints=model.fingerprints,
         )
         if not int8 and report.largest_difference > _TOLERANCE * max(report.largest_logit, 1.0):
             raise ExportError(
@@ -180,6 +184,7 @@ class OnnxClipModel(ClipModel):
             )
         self.config = AutoConfig.from_pretrained(folder)
         self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
+        self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented
@@ -189,6 +194,13 @@ class OnnxClipModel(ClipModel):
         """See `ClipModel.run`."""
         logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
         return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        report = Path(self.source) / "export.json"
+        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
+        return self.fingerprint, *made_from
 
     def facts(self) -> dict[str, str]:
         """See `ClipModel.facts`."""

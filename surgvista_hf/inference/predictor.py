@@ -122,6 +122,7 @@ class SurgicalVideoPredictor:
         self.heads = {name: TemporalHead(head) for name, head in heads.items()}
         for name, head in self.heads.items():
             head.begin().push(self.models[name].run(_blank(self.models[name]))[1])  # the widths fit, or it is said now
+            head.check_features(self.models[name].fingerprints, self.models[name].source)
         if isinstance(out_of_body, str | os.PathLike):
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
         self.out_of_body = out_of_body

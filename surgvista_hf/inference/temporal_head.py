@@ -3,6 +3,8 @@
 import copy
 import logging
 import os
+from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from ..util.fingerprint import model_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ class TemporalHead:
     """
 
     def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+        self._is_saved = not isinstance(model, MsTcnForFrameClassification)
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
         if not isinstance(model, MsTcnForFrameClassification):
             try:
@@ -52,6 +56,35 @@ class TemporalHead:
             )
         self.class_names = class_names(config)
         self._memory = np.empty((0, config.input_size), np.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the temporal model."""
+        return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
+
+    def check_features(self, fingerprints: Collection[str], name: str) -> None:
+        """Make sure that features come from the model that this one was trained on.
+
+        Args:
+            fingerprints: of the model that gives the features, see `ClipModel.fingerprints`.
+            name: of that model, for messages.
+
+        Raises:
+            InputError: it was trained on the features of another model.
+        """
+        expected = self.model.config.features_from
+        if not expected:
+            logger.warning(
+                "the temporal model %s does not say whose features it was trained on; make sure that it was those of %s",
+                self.source,
+                name,
+            )
+        elif not set(expected) & set(fingerprints):
+            raise InputError(
+                f"the temporal model {self.source} was trained on the features of a model with the fingerprint {expected[0]}; "
+                f"{name} has {next(iter(fingerprints))}, so its features mean something else. Train the temporal model "
+                f"again on features of {name}, or give the model that it belongs to"
+            )
 
     def begin(self) -> "TemporalHead":
         """The same model at the start of another video."""

@@ -33,12 +33,13 @@ from ..modeling.families import (
     note_frame_stride,
     processor_of,
 )
-from ..util.files import atomic_file
+from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import run_command
 from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
+from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
@@ -86,6 +87,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the training data.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
@@ -94,6 +96,20 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
     args = build_arguments(recipe, task)
+    with run_folder(Path(str(args.output_dir)), *finetuning_run(recipe, splits)):
+        return _finetune(recipe, splits, task, args, on_test=on_test, progress=progress)
+
+
+def _finetune(
+    recipe: FinetuningRecipe,
+    splits: dict[str, Dataset],
+    task: Task,
+    args: FinetuningArguments,
+    *,
+    on_test: bool,
+    progress: bool,
+) -> FinetuningResult:
+    """The run itself, in a folder that is its own."""
     torch.manual_seed(args.seed)
     model, start = build_classifier(recipe, task, args)
     stride, sampling = recipe.data.frame_stride, recipe.data.sampling
@@ -277,7 +293,8 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     if recipe.adapter.method != "full" and own.config is not None:
         start = str(Path(str(args.output_dir)) / "base")
         if args.should_save and not (Path(start) / "config.json").exists():
-            load_classifier(own.start, names, task.problem_type, **options).save_pretrained(start)
+            with atomic_folder(start) as folder:
+                load_classifier(own.start, names, task.problem_type, **options).save_pretrained(folder)
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 

@@ -29,6 +29,7 @@ from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
 from .base import run_command
+from .identity import pretraining_run, run_folder
 from .objectives import OBJECTIVES
 from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .recipe_files import RecipeError
@@ -56,6 +57,7 @@ def pretrain(recipe: Recipe) -> Path:
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the corpus.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
@@ -74,11 +76,13 @@ def pretrain(recipe: Recipe) -> Path:
         processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
         **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
     )
-    trainer.train(resume_from_checkpoint=True)
+    made_from, names = pretraining_run(recipe)
     folder = Path(str(args.output_dir)) / "model"
-    trainer.save_result(folder)
-    if args.should_save:
-        note_videos(clips, folder)
+    with run_folder(folder.parent, made_from, names):
+        trainer.train(resume_from_checkpoint=True)
+        trainer.save_result(folder)
+        if args.should_save:
+            note_videos(clips, folder)
     return folder
 
 

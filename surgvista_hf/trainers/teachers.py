@@ -102,7 +102,7 @@ class ImageTeacher(nn.Module):
             InputError: it cannot be loaded, or is no image model.
             WeightsElsewhereError: a family whose weights must be fetched by hand.
         """
-        place = _place(name)
+        place = teacher_path(name)
         try:
             config: Any = AutoConfig.from_pretrained(place)
             model = AutoModel.from_pretrained(place, **without_pooling_layer(config))
@@ -188,8 +188,8 @@ class ImageTeacher(nn.Module):
         return hidden[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
-def _place(name: str | Path) -> str:
-    """Folder or Hub id that a name stands for."""
+def teacher_path(name: str | Path) -> str:
+    """Return the folder or Hub id that a teacher's name stands for."""
     family = FAMILIES.get(_SHORT_NAMES.get(str(name), str(name)))
     if family is None or Path(name).is_dir():
         return str(name)

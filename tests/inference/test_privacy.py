@@ -1,9 +1,11 @@
 """What must not be shown is not shown: not in pictures, videos, reports, and not by its name."""
 
 import base64
+import hmac
 import io
 import json
 import re
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,7 +51,7 @@ MODEL = {
 class Redness(ClipModel):
     """A detector for tests that can be reasoned about: rooms are less red than the inside of a patient."""
 
-    source = "redness"
+    source = fingerprint = "redness"
     num_frames, class_names, multi_label = 1, ["inside", "outside"], False
 
     def __init__(self) -> None:
@@ -225,12 +227,15 @@ def test_the_original_is_never_replaced_and_covers_must_hit(detector, video, tmp
 
 
 def test_a_pseudonym_is_the_same_for_everybody_with_the_mapping_and_says_nothing(tmp_path):
+    jane, john = tmp_path / "Jane Doe.mp4", tmp_path / "John Doe.mp4"
+    jane.write_bytes(b"her operation")
+    john.write_bytes(b"his operation")
     names = Pseudonyms(tmp_path / "names.json")
-    first = names["Jane Doe.mp4"]
+    first = names.of(jane, tmp_path)
     assert re.fullmatch(r"video-[a-z2-7]{12}", first)
-    assert Pseudonyms(tmp_path / "names.json")["Jane Doe.mp4"] == first
-    assert names["John Doe.mp4"] != first
-    assert Pseudonyms(tmp_path / "other.json")["Jane Doe.mp4"] != first  # nobody can try names without the key
+    assert Pseudonyms(tmp_path / "names.json").of(jane, tmp_path) == first
+    assert names.of(john, tmp_path) != first
+    assert Pseudonyms(tmp_path / "other.json").of(jane, tmp_path) != first  # nobody can try videos without the key
     assert json.loads((tmp_path / "names.json").read_text())["names"][first] == "Jane Doe.mp4"
     assert stat.S_IMODE((tmp_path / "names.json").stat().st_mode) == 0o600
 
@@ -239,11 +244,93 @@ def test_those_that_share_a_mapping_lose_no_name(tmp_path):
     def work(own: str) -> None:
         names = Pseudonyms(tmp_path / "names.json")  # a lock of its own, as in a process of its own
         for number in range(20):
-            names[f"{own}-{number}"]
+            video = tmp_path / f"{own}-{number}.mp4"
+            video.write_text(video.name)
+            names.of(video, tmp_path)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, "abc"))
     assert len(json.loads((tmp_path / "names.json").read_text())["names"]) == 60
+
+
+def test_namesakes_in_two_folders_never_share_a_pseudonym(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "op1.mp4").write_bytes(b"one patient")
+    (tmp_path / "b" / "op1.mp4").write_bytes(b"another patient")
+    names = Pseudonyms(tmp_path / "names.json")
+    one, two = (names.of(tmp_path / root / "op1.mp4", tmp_path / root) for root in "ab")
+    assert one != two
+    originals = json.loads((tmp_path / "names.json").read_text())["originals"]
+    assert originals[two]["files"] == [{"folder": str(tmp_path / "b"), "name": "op1.mp4"}]
+    assert originals[one]["fingerprint"].startswith("11-")
+
+
+def test_an_unchanged_video_keeps_its_pseudonym_where_it_is_moved_and_a_copy_shares_it(tmp_path, caplog):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "op1.mp4").write_bytes(b"one patient")
+    names = Pseudonyms(tmp_path / "names.json")
+    first = names.of(tmp_path / "a" / "op1.mp4", tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "archive")
+    assert names.of(tmp_path / "archive" / "op1.mp4", tmp_path / "archive") == first
+    assert caplog.text == ""
+    (tmp_path / "archive" / "copy.mp4").write_bytes(b"one patient")
+    (tmp_path / "archive" / "op1.mp4").rename(tmp_path / "archive" / "op0.mp4")
+    assert names.of(tmp_path / "archive" / "op0.mp4", tmp_path / "archive") == first
+    assert len(json.loads((tmp_path / "names.json").read_text())["names"]) == 1
+
+
+def test_the_same_video_twice_and_a_replaced_one_are_remarked(tmp_path, caplog):
+    video, copy = tmp_path / "op1.mp4", tmp_path / "copy.mp4"
+    video.write_bytes(b"one patient")
+    copy.write_bytes(b"one patient")
+    names = Pseudonyms(tmp_path / "names.json")
+    first = names.of(video, tmp_path)
+    assert names.of(copy, tmp_path) == first
+    assert f"{copy} is the same video as {video}: both are {first}" in caplog.text
+    video.write_bytes(b"another patient")
+    second = names.of(video, tmp_path)
+    assert second != first
+    assert f"is {second} now; what was made of the old content stays as {first}" in caplog.text
+
+
+def test_a_mapping_of_an_earlier_version_keeps_its_pseudonyms_and_gives_none_twice(tmp_path, caplog):
+    key = "00" * 32
+    old = "video-" + base64.b32encode(hmac.digest(bytes.fromhex(key), b"op1.mp4", "sha256")).decode().lower()[:12]
+    (tmp_path / "names.json").write_text(json.dumps({"key": key, "names": {old: "op1.mp4"}}))
+    for root in "ab":
+        (tmp_path / root).mkdir()
+        (tmp_path / root / "op1.mp4").write_text(f"patient of {root}")
+    names = Pseudonyms(tmp_path / "names.json")
+    assert names.of(tmp_path / "a" / "op1.mp4", tmp_path / "a") == old
+    assert "from now on it stands for the content of" in caplog.text
+    assert names.of(tmp_path / "b" / "op1.mp4", tmp_path / "b") != old
+    assert Pseudonyms(tmp_path / "names.json").of(tmp_path / "a" / "op1.mp4", tmp_path / "a") == old
+
+
+def test_two_folders_deidentified_into_one_give_a_copy_each_and_a_copy_of_one_gives_none(tmp_path):
+    for root, count in (("a", 10), ("b", 20)):
+        (tmp_path / root).mkdir()
+        write_numbered_video(tmp_path / root / "op1.mp4", count=count)
+    shutil.copyfile(tmp_path / "a" / "op1.mp4", tmp_path / "b" / "same.mp4")
+    names = Pseudonyms(tmp_path / "names.json")
+    one, two = (deidentify_folder(tmp_path / root, tmp_path / "out", None, names) for root in "ab")
+    assert (len(one.done), len(two.done), len(two.earlier)) == (1, 1, 1)
+    assert two.earlier == one.done
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == 2
+
+
+def test_a_replaced_video_gets_a_copy_of_its_own(tmp_path):
+    (tmp_path / "a").mkdir()
+    write_numbered_video(tmp_path / "a" / "op1.mp4", count=10)
+    names = Pseudonyms(tmp_path / "names.json")
+    first = deidentify_folder(tmp_path / "a", tmp_path / "out", None, names)
+    write_numbered_video(tmp_path / "a" / "op1.mp4", count=20)
+    second = deidentify_folder(tmp_path / "a", tmp_path / "out", None, names)
+    assert second.done != first.done
+    assert json.loads((tmp_path / "out" / f"{second.done[0]}.json").read_text())["frames"] == 20
+    (tmp_path / "out" / f"{second.done[0]}.mp4").unlink()  # a note without its copy counts for nothing
+    assert deidentify_folder(tmp_path / "a", tmp_path / "out", None, names).done == second.done
 
 
 @pytest.mark.parametrize(
@@ -276,13 +363,14 @@ def test_no_file_of_a_shared_folder_knows_a_name(detector, video, model_folder, 
         skip_unreadable=True,
     )
     again = deidentify_folder(video.parent, tmp_path / "shared videos", detector, names, skip_unreadable=True)
+    broken = names.of(video.parent / "Doe broken.mp4", video.parent)
     (video.parent / "Doe broken.mp4").unlink()
-    assert report.done == again.done == [names[video.name]]
-    assert list(report.unreadable) == list(again.unreadable) == [names["Doe broken.mp4"]]
+    assert report.done == again.done == [names.of(video, video.parent)]
+    assert list(report.unreadable) == list(again.unreadable) == [broken]
     files = [
         path for folder in ("shared", "shared videos") for path in (tmp_path / folder).rglob("*") if path.is_file()
     ]
-    assert len(files) == 7 + 2 + 2 + 2
+    assert len(files) == 7 + 1 + 2 + 2 + 2
     for path in files:
         content = str(path.relative_to(tmp_path)).encode() + path.read_bytes()
         assert b"Doe" not in content, path
@@ -293,7 +381,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(detector, video, t
     names = Pseudonyms(tmp_path / "names.json")
     first = deidentify_folder(video, tmp_path / "out", detector, names)
     second = deidentify_folder(video, tmp_path / "out", detector, names)
-    assert (first.done, second.earlier) == ([names[video.name]], [names[video.name]])
+    assert first.done == second.earlier == [names.of(video, video.parent)]
     with pytest.raises(OutputError, match="other settings"):
         deidentify_folder(video, tmp_path / "out", None, names)
 

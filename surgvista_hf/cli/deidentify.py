@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if (arguments.out_of_body is None) != arguments.no_detector:
         raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be blurred")
-    find_videos(arguments.video)
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     try:
         covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
     except (TypeError, ValueError) as error:

@@ -17,6 +17,12 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin", type=float, default=1.0, help="seconds around it that are blurred too (default: 1)"
     )
+    parser.add_argument(
+        "--looks-per-second",
+        type=float,
+        metavar="N",
+        help="look N times a second instead of at every frame: faster, but shorter glimpses can be missed",
+    )
 
 
 def detector_of(arguments: argparse.Namespace) -> Any:
@@ -26,5 +32,9 @@ def detector_of(arguments: argparse.Namespace) -> Any:
     if arguments.out_of_body is None:
         return None
     return OutOfBodyDetector.load(
-        arguments.out_of_body, threshold=arguments.threshold, margin=arguments.margin, device=arguments.device
+        arguments.out_of_body,
+        threshold=arguments.threshold,
+        margin=arguments.margin,
+        looks_per_second=arguments.looks_per_second,
+        device=arguments.device,
     )

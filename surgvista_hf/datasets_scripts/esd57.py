@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..util.finding import walk
 from .annotations import as_integer, read_table, read_text
 from .builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
 from .facts import EVERYTHING, AnnotationError, DatasetFacts, Protocol
@@ -65,7 +66,8 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
         if len(set(names)) < len(names) or not names:
             raise AnnotationError(f"{listed} must name each phase once, one a line")
         return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
-    files = sorted(root.glob("**/phases/*.txt")) if root else []
+    folders = [here for here, _, _ in walk(root) if here.name == "phases"] if root else []
+    files = sorted(file for folder in folders for file in folder.glob("*.txt"))
     highest = max(
         (as_integer(file, line.number, line.cells[1]) for file in files for line in read_table(file, 2, header=True)),
         default=0,

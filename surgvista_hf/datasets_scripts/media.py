@@ -16,10 +16,9 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from ..util.finding import IMAGE_SUFFIXES, is_image
 from .facts import AlignmentError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
 _CUT_HEIGHT, _CUT_LEVEL, _CUT_FILTER, _CUT_IGNORED = 300, 15, 19, 10
 _JPEG = b"\xff\xd8\xff"
@@ -169,7 +168,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
     """
     files: dict[int, Path] = {}
     for file in folder.iterdir():
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+        if not is_image(file) or file.name.startswith("."):
             continue
         match = re.search(r"(\d+)$", file.stem)
         if not match:

@@ -11,13 +11,14 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..util import finding
 from ..util.files import atomic_file, atomic_folder, claim, content_hash
+from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
 from .privacy import OutOfBodyDetector
-
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .mxf .ogv".split())
+from .video_writing import VideoWriteError
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class BatchReport:
     Args:
         done: videos of this run.
         earlier: videos that had been done before.
-        unreadable: videos that cannot be decoded, with the reason.
+        unreadable: videos that cannot be decoded, or not be encoded again, with the reason.
     """
 
     done: list[str]
@@ -35,8 +36,12 @@ class BatchReport:
     unreadable: dict[str, str]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Video files below a folder by their suffix, sorted, without hidden ones; or the file that `folder` is.
+def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
+    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+
+    Args:
+        folder: where to look.
+        tell: name in a remark what is passed over.
 
     Raises:
         InputError: there are none, or there is nothing at all.
@@ -45,15 +50,12 @@ def find_videos(folder: Path) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    passed = PassedOver()
+    found = finding.find_videos(folder, passed)
     if not found:
-        raise InputError(f"{folder} holds no videos ({' '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
+    if tell:
+        passed.tell()
     return found
 
 
@@ -78,7 +80,7 @@ def predict_folder(
         output: folder of the results, for these models and formats only.
         formats: see `VideoPrediction.save`.
         pseudonyms: of the relative paths; these stand in folders, files and report instead.
-        skip_unreadable: note videos that cannot be decoded in `unreadable_<process>.json` and go on.
+        skip_unreadable: note videos that cannot be decoded, or not be encoded again, in `unreadable_<process>.json` and go on.
         progress: show a progress bar.
 
     Returns:
@@ -87,7 +89,7 @@ def predict_folder(
     Raises:
         InputError: no videos, or an unknown format.
         OutputError: `output` holds predictions of other models or in other formats.
-        VideoReadError: a video cannot be decoded, unless they are skipped.
+        VideoReadError, VideoWriteError: a video cannot be decoded, or not be encoded again, unless they are skipped.
     """
     check_formats(formats)
     output, detector = Path(output), predictor.out_of_body
@@ -155,7 +157,8 @@ def _work_through(
     progress: bool,
 ) -> BatchReport:
     """Does something with each video of this process's share that has no file or folder `finished` in `output` yet."""
-    state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
+    state, report = PartialState(), BatchReport([], [], {})
+    videos = find_videos(folder, tell=state.is_main_process)
     if pseudonyms is not None:  # the folder may be shared: no paths of this machine in it
         settings = {"hash": content_hash(settings)}
     if state.is_main_process:
@@ -170,7 +173,7 @@ def _work_through(
             continue
         try:
             work(video, name)
-        except VideoReadError as error:
+        except (VideoReadError, VideoWriteError) as error:
             if not skip_unreadable:
                 raise
             said = str(error)

@@ -20,7 +20,7 @@ from ..util.batches import batched
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
-from .privacy import OutOfBodyDetector
+from .privacy import HiddenSeconds, OutOfBodyDetector, watch_video
 from .temporal_head import TemporalHead
 
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
@@ -74,7 +74,7 @@ class SurgicalVideoPredictor:
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
-        out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
+        out_of_body: finds what must not be shown: a detector, or the folder or Hub id of one.
 
     Raises:
         InputError: no classifier can be loaded from there.
@@ -159,18 +159,23 @@ class SurgicalVideoPredictor:
             name: that the video has in the results; its file name otherwise.
 
         Returns:
-            Predictions by the names of the models.
+            Predictions by the names of the models. What must not be shown was found by looking at every frame, or as often
+            as the detector was told to.
         """
         with VideoReader(video) as reader:
+            hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
                 frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
-                return self.predict_frames(frames, name or _name(video))
+                return self._predict_frames(frames, name or _name(video), hidden)
 
     def predict_frames(
         self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
     ) -> dict[str, VideoPrediction]:
         """Predicts a video whose frames come from elsewhere, with every model.
+
+        A detector of what must not be shown sees these frames only: what lies between two of them is taken for inside where
+        both are.
 
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second; the next ones are fetched in
@@ -183,6 +188,12 @@ class SurgicalVideoPredictor:
         Raises:
             VideoReadError: there are no frames.
         """
+        return self._predict_frames(frames, name, None)
+
+    def _predict_frames(
+        self, frames: Iterable[tuple[float, np.ndarray]], name: str, hidden: HiddenSeconds | None
+    ) -> dict[str, VideoPrediction]:
+        """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
@@ -190,14 +201,16 @@ class SurgicalVideoPredictor:
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
             seconds += [second for second, _ in chunk]
             images = np.stack([image for _, image in chunk])
-            if self.out_of_body is not None:
+            if self.out_of_body is not None and hidden is None:
                 outside.append(self.out_of_body.look(images))
             for each, line in lines.items():
                 found[each] += line.push(images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
-        hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
+        if outside:
+            assert self.out_of_body is not None
+            hidden = self.out_of_body.hidden(times, np.concatenate(outside), 1 / FRAMES_PER_SECOND)
         return {
             each: VideoPrediction(
                 name,

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-megabytes", type=float, default=500.0, help="largest upload (default: 500)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
-        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are blurred"
+        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are hidden"
     )
     parser.add_argument("--export", type=Path, help="write a Space with these models to a folder instead")
 

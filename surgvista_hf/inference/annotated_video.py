@@ -29,7 +29,7 @@ def write_annotated_video(
     """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
 
     Sound is left out: people talk in operating rooms. So is all metadata of the original. What the prediction hides is
-    blurred.
+    left out: one color stands for it.
 
     Args:
         video: the file that was predicted.

@@ -1,4 +1,4 @@
-"""Videos and names that may leave the hospital: blurred outside the patient, silent, without metadata, under a pseudonym.
+"""Videos and names that may leave the hospital: plain outside the patient, silent, without metadata, under a pseudonym.
 
 What is painted into the picture itself, such as a name that the endoscopy tower writes, is covered only where the caller says.
 """
@@ -105,10 +105,10 @@ class Deidentified:
     Args:
         seconds: length of the result.
         frames: of the result.
-        hidden: [start, end) of what was blurred, in seconds; `None`: nobody looked.
+        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
         covers: rectangles painted black.
         looks: frames that the detector looked at.
-        unseen_seconds: a camera that was outside for a shorter time than this, between two looks, may have gone unnoticed. 0:
+        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
             every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
     """
 
@@ -131,13 +131,13 @@ def deidentify_video(
     """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
 
     The video is decoded twice, once to look and once to write, in constant memory. The detector looks at every frame, or as
-    often as it was told to; the last frame is always looked at, and what was not looked at is blurred. Every frame is written,
+    often as it was told to; the last frame is always looked at, and what was not looked at is hidden. Every frame is written,
     in order, at its time; where several have the same time they follow each other by 1/90000 s.
 
     Args:
         video: file.
         path: `.mp4` file to write.
-        detector: finds the outside; `None`: nothing is blurred.
+        detector: finds the outside; `None`: nothing is hidden.
         covers: rectangles to paint black, such as names that the tower writes into the picture.
         progress: show progress bars.
 

@@ -131,7 +131,7 @@ class HiddenSeconds:
         return place >= 0 and second < self._outside_spans[place][1]
 
     def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
-        """Return a picture (height, width, 3), uint8, as it may be shown: hidden ones are blurred beyond recognition."""
+        """Return a picture (height, width, 3), uint8, as it may be shown: of hidden ones one color is left."""
         return blurred(pixels) if self.hides(second) else pixels
 
 
@@ -170,8 +170,8 @@ class OutOfBodyDetector:
     Args:
         model: a classifier with a class for the outside, see `OUTSIDE`.
         threshold, margin: see `HiddenSeconds`.
-        looks_per_second: how often to look at a video, at least; `None`: at every frame. A camera that is outside for a
-            shorter time than lies between two looks may be missed.
+        looks_per_second: how often to look at a video; `None`: at every frame. A camera that is outside for no longer than
+            lies between two looks may be missed.
 
     Raises:
         InputError: no class of the model means the outside, or a setting out of range.

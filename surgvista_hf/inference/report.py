@@ -205,7 +205,7 @@ def _privacy(prediction: "VideoPrediction") -> str:
     if prediction.hidden is None:
         return ""
     spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
-    return f" Outside the patient, as a classifier says, and blurred: {spans}."
+    return f" Outside the patient, as a classifier says, and hidden: {spans}."
 
 
 def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:

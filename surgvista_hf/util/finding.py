@@ -5,7 +5,7 @@ Every verb that looks for videos takes them from here, so that all find the same
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -57,9 +57,12 @@ def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path,
     """
     passed = passed or PassedOver()
     visits: Counter[tuple[int, int]] = Counter()
-    pending: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
-    while pending:
-        here, above = pending.pop()
+    own: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    linked: deque[tuple[Path, frozenset[tuple[int, int]]]] = deque()
+    while own or linked:
+        here, above = (
+            own.pop() if own else linked.popleft()
+        )  # links last, so that what has a name of its own is met by it
         try:
             status = here.stat()
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
@@ -72,6 +75,7 @@ def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path,
             continue
         names: list[str] = []
         files: list[str] = []
+        links = {entry.name for entry in entries if entry.is_symlink()}
         for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
                 continue
@@ -82,7 +86,9 @@ def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path,
             else:
                 names.append(entry.name)
         yield here, names, files
-        pending += [(here / name, above | {identity}) for name in reversed(names)]
+        below = above | {identity}
+        own += [(here / name, below) for name in reversed(names) if name not in links]
+        linked += [(here / name, below) for name in names if name in links]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

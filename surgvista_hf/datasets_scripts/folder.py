@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_unfinished, is_video, walk, without_doubles
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_leftover, is_video, walk, without_doubles
 from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .facts import EVERYTHING, DatasetError, DatasetFacts, MissingFilesError, Protocol
 from .tracks import Track
@@ -50,7 +50,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     passed, videos, folders = PassedOver(), [], []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
-            if is_video(path) and path.is_file() and not is_unfinished(path):
+            if is_video(path) and path.is_file() and not is_leftover(path):
                 videos.append(path)
             elif not is_image(path):
                 passed.add(path)

@@ -114,22 +114,23 @@ def is_image(path: Path) -> bool:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Return whether a file was left by a download that did not end, by its name or because it holds nothing.
+    """Return whether a file was left by a download that did not end, as its name or a note beside it says.
 
     Example:
-        >>> [is_unfinished(Path(name)) for name in ("op.f137.mp4.part", "op.temp.mp4", "op.mp4.part-Frag7")]
-        [True, True, True]
+        >>> [is_unfinished(Path(name)) for name in ("op.f137.mp4.part", "op.temp.mp4", "op.mp4.part-Frag7", "op.mp4")]
+        [True, True, True, False]
     """
     last, before = path.suffix.lower(), Path(path.stem).suffix.lower()
     if last in _UNFINISHED or last.startswith(".part-frag") or path.name.endswith("~") or path.name.startswith("~$"):
         return True
-    if before == ".temp" and is_video(path):
-        return True
-    if not is_video(path):
-        return False
+    return is_video(path) and (before == ".temp" or path.with_name(f"{path.name}.aria2").exists())
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a file is unfinished, or a video that holds nothing."""
     try:
-        return path.stat().st_size == 0 or path.with_name(f"{path.name}.aria2").exists()
-    except OSError:
+        return is_unfinished(path) or (is_video(path) and path.stat().st_size == 0)
+    except OSError:  # a link that leads nowhere
         return False
 
 
@@ -148,7 +149,7 @@ def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
     found = []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
-            if is_video(path) and path.is_file() and not is_unfinished(path):
+            if is_video(path) and path.is_file() and not is_leftover(path):
                 found.append(path)
             else:
                 passed.add(path)
@@ -193,7 +194,7 @@ class PassedOver:
 
     def add(self, path: Path, otherwise: str | None = "files that are no videos") -> None:
         """Note a file under the reason that can be seen from it, or else under another one; `None`: it need not be named."""
-        if is_unfinished(path):
+        if is_leftover(path):
             self.note(_LEFTOVERS, path)
         elif path.suffix.lower() in _TIMELESS:
             self.note(_BARE, path)

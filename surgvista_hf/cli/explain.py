@@ -55,14 +55,15 @@ def run(arguments: argparse.Namespace) -> None:
         frames = reader.frames_at([float(place) for place in places])
     if arguments.features is not None:
         check_features_of(arguments.features, model.fingerprint, arguments.model)
+        if detector is not None:
+            shown = ~_outside(detector, reader, frames, places)
     clip = model.prepare(frames)
     probabilities, features = model.run(clip[None])
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)
     heat = gradient_heatmap(model, clip, number) if arguments.method == "gradient" else attention_rollout(model, clip)
     title = f"{arguments.video.name}, second {arguments.second}: {model.class_names[number]} {probabilities[0, number]:.0%}"
     if detector is not None:
-        hidden = detector.look(frames) >= detector.threshold
-        frames = np.stack([blurred(each) if hide else each for each, hide in zip(frames, hidden, strict=True)])
+        frames = np.stack([each if show else blurred(each) for each, show in zip(frames, shown, strict=True)])
     draw_heatmap(frames, heat, arguments.output, title)
     found = _neighbours(features[0], arguments.features) if arguments.features else []
     if arguments.json:
@@ -77,6 +78,16 @@ def run(arguments: argparse.Namespace) -> None:
     for each in found:
         print(f"  {each['similarity']:.3f}  {each['video']} second {each['second']:g}  {each['label']}")
     print(f"written: {arguments.output}")
+
+
+def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
+    """(frames,) bool: pictures that the detector takes for outside, or that are nearer than its margin to such."""
+    from ..inference.privacy import watch_video
+
+    around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
+    hidden = watch_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
+    near = [hidden.hides(float(place)) for place in places]
+    return (detector.look(frames) >= detector.threshold) | near
 
 
 def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    find_videos(arguments.video)
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)
     predictor = SurgicalVideoPredictor(

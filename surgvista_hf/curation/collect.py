@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 
 from ..datasets_scripts.annotations import read_json
 from ..datasets_scripts.lemon import read_labels
-from ..datasets_scripts.media import VIDEO_SUFFIXES
 from ..modeling.errors_surgvista import InputError
 from ..util.files import file_hash, sync
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
 from ..util.words import some
@@ -201,14 +201,16 @@ def title_fits(title: str, words: str, ignore: Sequence[str] = ()) -> bool:
 
 
 def from_folder(folder: Path) -> list[Wanted]:
-    """The videos that lie in a folder of this machine; the id is the name without the suffix.
+    """The videos that lie in a folder of this machine, at any depth; the id is the name without the suffix.
 
     Raises:
-        CurationError: there are none, or a name cannot be an id.
+        CurationError: there are none, a name cannot be an id, or two have the same name.
     """
-    files = sorted(file for file in folder.glob("[!.]*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    passed = PassedOver()
+    files = find_videos(folder, passed)
     if not files:
-        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)})")
+        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}){passed}")
+    passed.tell()
     return _distinct([Wanted(check_id(file.stem), str(file), "folder") for file in files], folder)
 
 
@@ -389,7 +391,7 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
     parts = [Path(part["filepath"]) for part in info.get("requested_downloads") or ()]
     if len(parts) != 1 or not parts[0].is_file() or parts[0].parent != partial:
         return replace(_begun(wanted), status="failed", reason=f"larger than {options.megabytes:g} MB, or interrupted")
-    if parts[0].suffix.lower() not in VIDEO_SUFFIXES:
+    if not is_video(parts[0]):
         parts[0].unlink()
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
     write_object(

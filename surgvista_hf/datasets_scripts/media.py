@@ -16,10 +16,9 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from ..util.finding import IMAGE_SUFFIXES, is_image
 from .facts import AlignmentError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
 _STANDING = 3.0  # seconds for which one frame may be shown without a remark
 _LONGEST_STEP = 1.0 + _TOLERANCE  # seconds between two recorded frames; where it is longer, the first is repeated
@@ -245,7 +244,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
     """
     files: dict[int, Path] = {}
     for file in folder.iterdir():
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+        if not is_image(file) or file.name.startswith("."):
             continue
         match = re.search(r"(\d+)$", file.stem)
         if not match:

@@ -15,17 +15,19 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..util import finding
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
+from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
 from .privacy import OutOfBodyDetector
+from .video_writing import VideoWriteError
 
 logger = logging.getLogger(__name__)
 _SOURCE = "source.json"  # in the folder of a video's results
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .mxf .ogv".split())
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BatchReport:
     Args:
         done: videos of this run.
         earlier: videos that had been done before.
-        unreadable: videos that cannot be decoded, with the reason.
+        unreadable: videos that cannot be decoded, or not be encoded again, with the reason.
     """
 
     done: list[str]
@@ -43,8 +45,12 @@ class BatchReport:
     unreadable: dict[str, str]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Video files below a folder by their suffix, sorted, without hidden ones; or the file that `folder` is.
+def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
+    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+
+    Args:
+        folder: where to look.
+        tell: name in a remark what is passed over.
 
     Raises:
         InputError: there are none, or there is nothing at all.
@@ -53,15 +59,12 @@ def find_videos(folder: Path) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    passed = PassedOver()
+    found = finding.find_videos(folder, passed)
     if not found:
-        raise InputError(f"{folder} holds no videos ({' '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
+    if tell:
+        passed.tell()
     return found
 
 
@@ -87,7 +90,7 @@ def predict_folder(
         output: folder of the results, for these models and formats only.
         formats: see `VideoPrediction.save`.
         pseudonyms: of the videos; these stand in folders, files and report instead.
-        skip_unreadable: note videos that cannot be decoded in `unreadable_<process>.json` and go on.
+        skip_unreadable: note videos that cannot be decoded, or not be encoded again, in `unreadable_<process>.json` and go on.
         progress: show a progress bar.
 
     Returns:
@@ -97,7 +100,7 @@ def predict_folder(
         InputError: no videos, or an unknown format.
         OutputError: `output` holds predictions of other models, in other formats, or of namesakes in another folder; or
             another run is at work on it.
-        VideoReadError: a video cannot be decoded, unless they are skipped.
+        VideoReadError, VideoWriteError: a video cannot be decoded, or not be encoded again, unless they are skipped.
     """
     check_formats(formats)
     output, detector = Path(output), predictor.out_of_body
@@ -227,7 +230,8 @@ def _work_through(
     folder: Path, work: _Work, pseudonyms: Pseudonyms | None, skip_unreadable: bool, progress: bool
 ) -> BatchReport:
     """Does something with each video of this process's share that is not finished in the output, or was of other content."""
-    state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
+    state, report = PartialState(), BatchReport([], [], {})
+    videos = find_videos(folder, tell=state.is_main_process)
     root = folder.parent if folder.is_file() else folder
     with at_work(work.output):
         items = list(_items(videos, root, pseudonyms))
@@ -243,7 +247,7 @@ def _work_through(
                 continue
             try:
                 work.do(item.video, item.name, item.source)
-            except VideoReadError as error:
+            except (VideoReadError, VideoWriteError) as error:
                 if not skip_unreadable:
                     raise
                 said = str(error)

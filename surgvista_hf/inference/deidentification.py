@@ -1,4 +1,4 @@
-"""Videos and names that may leave the hospital: blurred outside the patient, silent, without metadata, under a pseudonym.
+"""Videos and names that may leave the hospital: plain outside the patient, silent, without metadata, under a pseudonym.
 
 What is painted into the picture itself, such as a name that the endoscopy tower writes, is covered only where the caller says.
 """
@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
-from .privacy import OutOfBodyDetector
+from .privacy import OutOfBodyDetector, watch_video
 from .video_writing import video_writer
 
 logger = logging.getLogger(__name__)
@@ -184,14 +183,19 @@ class Deidentified:
     Args:
         seconds: length of the result.
         frames: of the result.
-        hidden: [start, end) of what was blurred, in seconds; `None`: nobody looked.
+        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
         covers: rectangles painted black.
+        looks: frames that the detector looked at.
+        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
+            every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
     """
 
     seconds: float
     frames: int
     hidden: list[tuple[float, float]] | None
     covers: int
+    looks: int = 0
+    unseen_seconds: float | None = None
 
 
 def deidentify_video(
@@ -202,14 +206,16 @@ def deidentify_video(
     covers: Sequence[Cover] = (),
     progress: bool = False,
 ) -> Deidentified:
-    """Writes a video that shows the inside of the patient only: no people, no sound, no metadata.
+    """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
 
-    The video is decoded twice, once to look and once to write, in constant memory. Every frame is written at its time.
+    The video is decoded twice, once to look and once to write, in constant memory. The detector looks at every frame, or as
+    often as it was told to; the last frame is always looked at, and what was not looked at is hidden. Every frame is written,
+    in order, at its time; where several have the same time they follow each other by 1/90000 s.
 
     Args:
         video: file.
         path: `.mp4` file to write.
-        detector: finds the outside; `None`: nothing is blurred.
+        detector: finds the outside; `None`: nothing is hidden.
         covers: rectangles to paint black, such as names that the tower writes into the picture.
         progress: show progress bars.
 
@@ -218,6 +224,8 @@ def deidentify_video(
 
     Raises:
         VideoReadError: the video cannot be decoded.
+        VideoWriteError: its frames cannot be encoded.
+        OutputError: nothing can be written at `path`.
         InputError: `path` is the video itself, or a rectangle outside the picture.
     """
     if Path(path).resolve() == Path(video).resolve():
@@ -227,20 +235,20 @@ def deidentify_video(
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        bar = partial(tqdm, disable=not progress)
-        hidden = None
-        if detector is not None:
-            total = int(info.duration_seconds) or None
-            hidden = detector.watch(bar(reader.iterate(1.0), total=total, unit="s", desc="looking for the outside"))
+        hidden = None if detector is None else watch_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         written, last = 0, 0.0
-        with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
-            frames = bar(reader.iterate(None), total=info.num_frames or None, unit="frame", desc="writing")
-            for last, pixels in frames:
+        with video_writer(path, width, height, info.frames_per_second or 25.0, source=reader.name) as write:
+            frames = reader.iterate(None)
+            for last, pixels in tqdm(
+                frames, total=info.num_frames or None, unit="frame", desc="writing", disable=not progress
+            ):
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-    return Deidentified(last, written, hidden.spans if hidden else None, len(covers))
+    if hidden is None:
+        return Deidentified(last, written, None, len(covers))
+    return Deidentified(last, written, hidden.spans, len(covers), len(hidden.seconds), hidden.unseen_seconds)
 
 
 def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:

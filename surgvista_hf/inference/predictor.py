@@ -22,7 +22,7 @@ from ..util.batches import batched
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
-from .privacy import OutOfBodyDetector
+from .privacy import HiddenSeconds, OutOfBodyDetector, watch_video
 from .temporal_head import FRAMES_PER_SECOND, TemporalHead
 
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
@@ -75,7 +75,7 @@ class SurgicalVideoPredictor:
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
-        out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
+        out_of_body: finds what must not be shown: a detector, or the folder or Hub id of one.
         frame_stride: seconds between two frames of a clip, for models that do not say it.
 
     Raises:
@@ -165,13 +165,15 @@ class SurgicalVideoPredictor:
             name: that the video has in the results; its file name otherwise.
 
         Returns:
-            Predictions by the names of the models.
+            Predictions by the names of the models. What must not be shown was found by looking at every frame, or as often
+            as the detector was told to.
         """
         with VideoReader(video) as reader:
+            hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
                 frames = _counted(self._read(reader), bar)
-                return self.predict_frames(frames, name or _name(video))
+                return self._predict_frames(frames, name or _name(video), hidden)
 
     @property
     def needs_whole_seconds_only(self) -> bool:
@@ -198,6 +200,9 @@ class SurgicalVideoPredictor:
     ) -> dict[str, VideoPrediction]:
         """Predicts a video whose frames come from elsewhere, with every model.
 
+        A detector of what must not be shown sees these frames only: what lies between two of them is taken for inside where
+        both are.
+
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second, or those of `needed_seconds` for
                 models that need others too; the next ones are fetched in another thread while these are used.
@@ -210,6 +215,12 @@ class SurgicalVideoPredictor:
             VideoReadError: there are no frames.
             InputError: frames of other seconds than the models need.
         """
+        return self._predict_frames(frames, name, None)
+
+    def _predict_frames(
+        self, frames: Iterable[tuple[float, np.ndarray]], name: str, hidden: HiddenSeconds | None
+    ) -> dict[str, VideoPrediction]:
+        """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
         moments = _Moments(self)
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
@@ -220,14 +231,16 @@ class SurgicalVideoPredictor:
             predicted = [time % 1 == 0 for time in times]
             seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             images = np.stack([image for _, image in chunk])
-            if self.out_of_body is not None and any(predicted):
+            if self.out_of_body is not None and hidden is None and any(predicted):
                 outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
                 found[each] += line.push(times, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
-        hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
+        if outside:
+            assert self.out_of_body is not None
+            hidden = self.out_of_body.hidden(times, np.concatenate(outside), 1 / FRAMES_PER_SECOND)
         return {
             each: VideoPrediction(
                 name,

@@ -354,6 +354,8 @@ class VideoReader:
             self._can_seek = container.format.name.startswith(_SEEKABLE_FORMATS)
             duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
             duration = duration or (container.duration or 0) / av.time_base
+            if container.format.name.startswith("matroska"):  # it says when the video ends, not how long it lasts
+                duration = max(duration - max(self._origin, 0.0), 0.0)
             self._promised = duration
             rate = float(stream.average_rate or 0)
             sideways = _quarter_turns(frame) % 2 == 1

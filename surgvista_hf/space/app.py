@@ -60,7 +60,7 @@ class SpaceSettings:
         concurrency: predictions at a time.
         queue: visitors that may wait.
         device: where models run; a GPU if there is one.
-        out_of_body: folder or Hub id of a detector: what it finds outside the patient is blurred in everything that is shown.
+        out_of_body: folder or Hub id of a detector: what it finds outside the patient is hidden in everything that is shown.
         frame_stride: seconds between two frames of a clip, for models that do not say it.
     """
 

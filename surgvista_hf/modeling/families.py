@@ -248,7 +248,7 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
         config.use_mean_pooling = True  # VideoMAE is pre-trained without and fine-tuned with it
     _changed(config, options)
     if isinstance(start, Mapping):
-        return _without_predictor(kind(config))
+        return _without_loss_kwargs(_without_predictor(kind(config)))
     model, info = kind.from_pretrained(
         str(start), config=config, ignore_mismatched_sizes=True, output_loading_info=True, **loading
     )
@@ -265,11 +265,23 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
             ", ".join(sorted(fresh)),
             len(options["id2label"]),
         )
-    return _without_predictor(model)
+    return _without_loss_kwargs(_without_predictor(model))
 
 
 def _is_classifier(config: Any) -> bool:
     return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
+
+
+def _without_loss_kwargs(model: Any) -> PreTrainedModel:
+    """Let the stock Trainer divide accumulated losses by itself, where transformers' own class ignores what it is given.
+
+    `VJEPA2ForVideoClassification` does not pass the number of labels on, and transformers' loss for several labels does
+    not read it: with gradient accumulation over 4 batches the weights would move 4 times as far.
+    """
+    own = isinstance(model, SurgVistaForVideoClassification | SurgicalEncoderForVideoClassification)
+    if not own and (model.config.model_type == "vjepa2" or model.config.problem_type != "single_label_classification"):
+        model.accepts_loss_kwargs = False
+    return cast(PreTrainedModel, model)
 
 
 def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .errors_surgvista import InputError
+from .losses_surgvista import classification_loss
 
 
 class AttentivePooling(nn.Module):
@@ -91,13 +92,18 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
             init.zeros_(module.bias)
 
     def forward(
-        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
     ) -> ImageClassifierOutput:
         """Classifies clips.
 
         Args:
             pixel_values: normalised frames (B, frames, channels, height, width).
             labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
+            num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
 
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
@@ -106,7 +112,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
             InputError: no batch of clips.
         """
         logits = self.classifier(self.dropout(self.extract_features(pixel_values)))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
         return ImageClassifierOutput(loss=loss, logits=logits)
 
     def extract_features(self, pixel_values: torch.Tensor) -> torch.Tensor:

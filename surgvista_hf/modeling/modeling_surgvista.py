@@ -27,6 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, explain_missing_weights
+from .losses_surgvista import classification_loss
 
 Grid = tuple[int, int, int]  # slices, rows, columns
 _TOKENS_IN_CACHE = 784
@@ -675,6 +676,9 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         torch.Size([1, 4, 1536])
     """
 
+    accepts_loss_kwargs = (
+        False  # the Trainer divides the loss by the batches of a step; every clip has as many masked tokens
+    )
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 
@@ -893,9 +897,10 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
         """
+        num_items: Any = kwargs.pop("num_items_in_batch", None)  # of a whole optimizer step, see `classification_loss`
         outputs = self.surgvista(pixel_values, **kwargs)
         logits = self.classifier(self.dropout(self.fc_norm(outputs.last_hidden_state.mean(dim=1))))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

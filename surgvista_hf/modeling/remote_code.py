@@ -9,6 +9,7 @@ _HERE = Path(__file__).parent
 _FILES = (
     "configuration_surgvista.py",
     "errors_surgvista.py",
+    "losses_surgvista.py",
     "modeling_surgvista.py",
     "video_processing_surgvista.py",
     "video_reading_surgvista.py",

@@ -181,6 +181,7 @@ class SurgicalVideoPredictor:
             Predictions by the names of the models.
 
         Raises:
+            InputError: something that is no image.
             VideoReadError: there are no frames.
         """
         lines = {each: self._line(each, self.batch_size) for each in self.models}
@@ -188,6 +189,8 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
+            for second, image in chunk:
+                _check_image(image, f"the frame of second {second:g} of {name}")
             seconds += [second for second, _ in chunk]
             images = np.stack([image for _, image in chunk])
             if self.out_of_body is not None:
@@ -268,8 +271,7 @@ def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterato
     due, shown = 0.0, None
     for number, item in enumerate(frames):
         second, image = item if isinstance(item, tuple) else (number / FRAMES_PER_SECOND, item)
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(f"frame {number} of the stream is no image (height, width, 3) of uint8")
+        _check_image(image, f"frame {number} of the stream")
         if shown is not None and second < shown[0]:
             raise InputError(f"frame {number} of the stream is of second {second:g}, the one before of {shown[0]:g}")
         while due < second - _TOLERANCE:
@@ -279,6 +281,16 @@ def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterato
         if due <= second + _TOLERANCE:
             yield due, image
             due += 1 / FRAMES_PER_SECOND
+
+
+def _check_image(image: Any, what: str) -> None:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return
+    found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise InputError(
+        f"{what} is no image (height, width, 3) of uint8 but {found}; numbers in 0 … 1 become one by "
+        "(image * 255).round().astype('uint8')"
+    )
 
 
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:

@@ -14,8 +14,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from .configuration_surgical_encoder import SurgicalEncoderConfig
-from .errors_surgvista import InputError
+from .configuration_surgvista import SurgVistaConfig
+from .errors_surgvista import InputError, folder_or_hub_name
 from .losses_surgvista import classification_loss
+from .modeling_surgvista import SurgVistaModel
 
 
 class AttentivePooling(nn.Module):
@@ -57,6 +59,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
     config_class = SurgicalEncoderConfig
     config: SurgicalEncoderConfig
+    _auto_class = "AutoModelForVideoClassification"  # saving writes the code along: transformers has no such class
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
     input_modalities = "video"
@@ -72,6 +75,12 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a model as `PreTrainedModel.from_pretrained` does; a folder that is not there is no Hub name."""
+        name = pretrained_model_name_or_path
+        return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -153,6 +162,8 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
 def build_encoder(config: Any) -> Any:
     """An encoder without weights."""
+    if isinstance(config, SurgVistaConfig):  # not registered where this file travelled with a checkpoint
+        return SurgVistaModel._from_config(config)
     return AutoModel.from_config(config, **without_pooling_layer(config))
 
 

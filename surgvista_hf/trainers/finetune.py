@@ -23,7 +23,14 @@ from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, find_overlaps, videos_in
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import ClipPredictions, Task
-from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
+from ..modeling.adapters import (
+    AdapterRecipe,
+    Parameters,
+    add_adapter,
+    complete_adapter,
+    count_parameters,
+    quantization,
+)
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import clip_length, load_classifier, processor_of
 from ..util.files import atomic_file
@@ -97,7 +104,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     folder = Path(str(args.output_dir)) / "model"
     trainer.save_best(folder)
     if args.should_save and recipe.adapter.is_peft:
-        model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+        complete_adapter(folder, model, start)
     predictions = trainer.predict_clips(clips["test"], progress=progress)
     result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
     if args.should_save:

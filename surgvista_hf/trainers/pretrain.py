@@ -23,7 +23,7 @@ from ..clips.balance import EpochSampler
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
-from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
 from ..modeling.families import clip_length
 from ..util.files import atomic_file
 from ..util.words import some
@@ -110,7 +110,7 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            return cast(PreTrainedModel, kind.from_pretrained(start, **changes))
+            return cast(PreTrainedModel, kind.from_pretrained(folder_or_hub_name(start), **changes))
         return cast(PreTrainedModel, kind(kind.config_class(**changes)))
     except SurgVistaError:
         raise

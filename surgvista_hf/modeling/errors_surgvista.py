@@ -68,8 +68,9 @@ def folder_or_hub_name(name: str | os.PathLike[str]) -> str:
         return text
     nearest = next((str(parent) for parent in path.parents if parent.is_dir()), "")
     hint = f"; of its path {nearest} exists" if nearest not in ("", ".", "/") else ""
+    here = "" if path.is_absolute() else f" in {Path.cwd()}"
     raise MissingFolderError(
-        f"there is no folder {text or repr(text)} (in {Path.cwd()}){hint}. Give the folder of a model, or the id of a Hub "
+        f"there is no folder {text or repr(text)}{here}{hint}. Give the folder of a model, or the id of a Hub "
         "repository as owner/name"
     )
 

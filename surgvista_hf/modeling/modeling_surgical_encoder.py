@@ -17,7 +17,6 @@ from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, folder_or_hub_name
 from .losses_surgvista import classification_loss
-from .modeling_surgvista import SurgVistaModel
 
 
 class AttentivePooling(nn.Module):
@@ -162,7 +161,10 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
 def build_encoder(config: Any) -> Any:
     """An encoder without weights."""
-    if isinstance(config, SurgVistaConfig):  # not registered where this file travelled with a checkpoint
+    if config.model_type == SurgVistaConfig.model_type:  # not registered where this file travelled with a checkpoint
+        # Not at the top: transformers imports this file while that one is being imported.
+        from .modeling_surgvista import SurgVistaModel
+
         return SurgVistaModel._from_config(config)
     return AutoModel.from_config(config, **without_pooling_layer(config))
 

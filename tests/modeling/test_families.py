@@ -215,6 +215,8 @@ def test_an_attentive_head_is_put_on_the_encoder_of_a_trained_classifier(family,
 )
 @pytest.mark.parametrize("headless", [False, True])
 def test_an_attentive_head_is_put_on_converted_models(family, fixture, headless, tmp_path):
+    if headless and family == "surgvista":
+        pytest.skip("SurgVISTA's own files have a head, or the norm of the encoder")
     tensors = golden.part(golden.load(fixture), "model.")
     if headless:
         tensors = {name: value for name, value in tensors.items() if not name.startswith(("head.", "fc_norm."))}

@@ -110,7 +110,9 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            return cast(PreTrainedModel, kind.from_pretrained(folder_or_hub_name(start), **changes))
+            model: Any = kind.from_pretrained(folder_or_hub_name(start), **changes)
+            vars(model.config).pop("auto_map", None)  # code that came with it does not travel on by itself
+            return cast(PreTrainedModel, model)
         return cast(PreTrainedModel, kind(kind.config_class(**changes)))
     except SurgVistaError:
         raise

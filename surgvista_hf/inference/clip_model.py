@@ -13,8 +13,9 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor, Pr
 
 from ..modeling.adapters import merge_adapter
 from ..modeling.clip_spacing import ClipSpacing
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
+from ..modeling.processors import prepare_clips
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
@@ -87,7 +88,7 @@ class ClipModel:
         Raises:
             InputError: nothing can be loaded, or its classifier would have to be made up.
         """
-        name = os.fspath(name)
+        name = folder_or_hub_name(name)
         try:
             if (Path(name) / "adapter_config.json").is_file():
                 model, lacking = merge_adapter(name), []
@@ -95,9 +96,12 @@ class ClipModel:
                 model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
                 lacking = sorted(info["missing_keys"])
             processor = processor or AutoVideoProcessor.from_pretrained(name)
+        except SurgVistaError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no video classifier with its processor can be loaded from {name}: {first_line(error)}"
+                f"{not_a_folder_either(name)}"
             ) from error
         if lacking:
             raise InputError(
@@ -109,8 +113,7 @@ class ClipModel:
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
         """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
-        prepared: torch.Tensor = self.processor(images, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-        return prepared
+        return prepare_clips(self.processor, images)[0]
 
     @torch.inference_mode()
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -212,6 +212,7 @@ class SurgicalVideoPredictor:
             Predictions by the names of the models.
 
         Raises:
+            InputError: something that is no image.
             VideoReadError: there are no frames.
             InputError: frames of other seconds than the models need.
         """
@@ -227,6 +228,8 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
+            for second, image in chunk:
+                _check_image(image, f"the frame of second {second:g} of {name}")
             times = [moments.of(second) for second, _ in chunk]
             predicted = [time % 1 == 0 for time in times]
             seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
@@ -352,8 +355,7 @@ def _sampled(
     due, shown = next(moments), None
     for number, item in enumerate(frames):
         second, image = item if isinstance(item, tuple) else (number / FRAMES_PER_SECOND, item)
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(f"frame {number} of the stream is no image (height, width, 3) of uint8")
+        _check_image(image, f"frame {number} of the stream")
         if shown is not None and second < shown[0]:
             raise InputError(f"frame {number} of the stream is of second {second:g}, the one before of {shown[0]:g}")
         while due < second - _TOLERANCE:
@@ -363,6 +365,16 @@ def _sampled(
         if due <= second + _TOLERANCE:
             yield due, image
             due = next(moments)
+
+
+def _check_image(image: Any, what: str) -> None:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return
+    found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise InputError(
+        f"{what} is no image (height, width, 3) of uint8 but {found}; numbers in 0 … 1 become one by "
+        "(image * 255).round().astype('uint8')"
+    )
 
 
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:

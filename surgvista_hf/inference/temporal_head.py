@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..util.fingerprint import model_fingerprint, weights_fingerprint
@@ -36,10 +36,12 @@ class TemporalHead:
         self._is_saved = not isinstance(model, MsTcnForFrameClassification)
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
         if not isinstance(model, MsTcnForFrameClassification):
+            name = folder_or_hub_name(model)
             try:
-                model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))
+                model = MsTcnForFrameClassification.from_pretrained(name)
             except (OSError, ValueError, RuntimeError, TypeError) as error:
-                raise InputError(f"no temporal model can be loaded from {model}: {first_line(error)}") from error
+                other = not_a_folder_either(name)
+                raise InputError(f"no temporal model can be loaded from {name}: {first_line(error)}{other}") from error
         if not model.config.causal:
             raise InputError("the temporal model looks ahead (causal is false): it cannot predict as the seconds come")
         self.model: Any = model.eval()

@@ -24,7 +24,14 @@ from ..datasets_scripts.label_mapping import map_classes
 from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlaps, has_published_ids, videos_in
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import ClipPredictions, Task
-from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
+from ..modeling.adapters import (
+    AdapterRecipe,
+    Parameters,
+    add_adapter,
+    complete_adapter,
+    count_parameters,
+    quantization,
+)
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import (
     clip_length,
@@ -125,7 +132,7 @@ def _finetune(
     folder = Path(str(args.output_dir)) / "model"
     trainer.save_best(folder)
     if args.should_save and recipe.adapter.is_peft:
-        model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+        complete_adapter(folder, model, start)
     predictions = trainer.predict_clips(clips["test"], progress=progress)
     result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
     if args.should_save:

@@ -23,7 +23,7 @@ from ..clips.balance import EpochSampler
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
-from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
 from ..modeling.families import clip_length, note_frame_stride
 from ..util.files import atomic_file
 from ..util.words import some
@@ -115,7 +115,9 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            return cast(PreTrainedModel, kind.from_pretrained(start, **changes))
+            model: Any = kind.from_pretrained(folder_or_hub_name(start), **changes)
+            vars(model.config).pop("auto_map", None)  # code that came with it does not travel on by itself
+            return cast(PreTrainedModel, model)
         return cast(PreTrainedModel, kind(kind.config_class(**changes)))
     except SurgVistaError:
         raise

@@ -27,7 +27,7 @@ from ..clips.windows import ClipWindow
 from ..datasets_scripts.fingerprints import folder_of, video_fingerprints
 from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
-from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import (
     clip_length,
     load_any_encoder,
@@ -35,6 +35,7 @@ from ..modeling.families import (
     resolve_frame_stride,
     stored_frame_interval,
 )
+from ..modeling.processors import prepare_clips
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.origins import Origins
@@ -222,7 +223,7 @@ class FeatureExtractor:
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
             pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(pictures).permute(0, 3, 1, 2)
-            yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+            yield from prepare_clips(self.processor, clip)[0]
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
@@ -291,14 +292,15 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     """A model, and the layer whose input is the feature."""
     if (Path(start) / "adapter_config.json").is_file():
         return merge_adapter(start), "classifier"
+    name = folder_or_hub_name(start)
     try:
-        config: Any = AutoConfig.from_pretrained(str(start))
+        config: Any = AutoConfig.from_pretrained(name)
         if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
-            return AutoModelForVideoClassification.from_pretrained(str(start)), "classifier"
+            return AutoModelForVideoClassification.from_pretrained(name), "classifier"
     except SurgVistaError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(name)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
 
 

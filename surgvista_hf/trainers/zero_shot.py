@@ -32,7 +32,7 @@ from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import weights_fingerprint
 from ..util.words import did_you_mean, first_line
@@ -401,9 +401,12 @@ def _unit(features: Any) -> torch.Tensor:
 @contextmanager
 def _loading(start: str | Path) -> Iterator[None]:
     try:
+        folder_or_hub_name(start)
         yield
+    except SurgVistaError:
+        raise
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(start)}") from error
 
 
 # ------------------------------------------------------------------------------------------- answers

@@ -14,6 +14,7 @@ def run(arguments: argparse.Namespace) -> None:
     from transformers import AutoVideoProcessor
 
     from ..modeling.adapters import merge_adapter
+    from ..modeling.confidence import Confidence
     from ..util.files import atomic_folder, check_free
 
     check_free(arguments.output)
@@ -21,4 +22,5 @@ def run(arguments: argparse.Namespace) -> None:
     with atomic_folder(arguments.output) as folder:
         model.save_pretrained(folder)
         AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
+        Confidence.load(arguments.adapter).save(folder)
     print(f"model: {arguments.output}")

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..modeling.adapters import merge_adapter
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import class_names, clip_length, frame_size
 from ..util.words import first_line
@@ -27,6 +28,7 @@ class ClipModel:
         device: where to run; a GPU if there is one.
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
         source: where it came from, for reports.
+        confidence: temperature, and what the training videos look like; `None`: unknown.
 
     Raises:
         InputError: the device cannot be used, or no such dtype.
@@ -40,6 +42,7 @@ class ClipModel:
         device: str | torch.device | None = None,
         dtype: str = "auto",
         source: str = "model",
+        confidence: Confidence | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
@@ -51,13 +54,13 @@ class ClipModel:
             raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
-        self._describe(model.config, processor, source)
+        self._describe(model.config, processor, source, confidence or Confidence())
         self._seen: list[torch.Tensor] = []
         self._lock = threading.Lock()  # what was seen belongs to one run
         self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
-    def _describe(self, config: Any, processor: Any, source: str) -> None:
-        self.config, self.processor, self.source = config, processor, source
+    def _describe(self, config: Any, processor: Any, source: str, confidence: Confidence) -> None:
+        self.config, self.processor, self.source, self.confidence = config, processor, source, confidence
         self.num_frames = clip_length(config)
         self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
         self.class_names = class_names(config)
@@ -93,7 +96,7 @@ class ClipModel:
             raise InputError(
                 f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
             )
-        return cls(model, processor, device=device, dtype=dtype, source=name)
+        return cls(model, processor, device=device, dtype=dtype, source=name, confidence=Confidence.load(name))
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
         """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
@@ -131,6 +134,7 @@ class ClipModel:
         said = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
             "looks at": f"{self.num_frames} frames, one in {self.frame_stride} s, {size} pixels",
+            **self._confidence_facts(),
         }
         card = Path(self.source) / "README.md"
         if card.is_file():
@@ -147,7 +151,23 @@ class ClipModel:
                 said["tested, as its card says"] = "; ".join(results[:6])
         return said
 
+    def _confidence_facts(self) -> dict[str, str]:
+        known, facts = self.confidence, {}
+        if known.trained_on:
+            facts["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
+        if known.calibration:
+            found = known.calibration
+            facts["confidence"] = (
+                f"calibrated on the split {found['split']}, {found['samples']:,} clips: temperature {known.temperature:.2f}, "
+                f"calibration error {found['error_before']:.1%} before and {found['error_after']:.1%} after"
+            )
+        else:
+            facts["confidence"] = "not calibrated"
+        return facts
+
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
-        """Softmax, or sigmoid where classes are independent."""
+        """Return softmax, or sigmoid where classes are independent, of logits divided by the model's temperature."""
+        if self.confidence.temperature != 1:
+            logits = logits.double() / self.confidence.temperature  # float64: the order of the classes stays
         values = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
-        return values.cpu().numpy()
+        return values.float().cpu().numpy()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
@@ -111,6 +112,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             )
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -174,7 +176,8 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder))
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), Confidence.load(folder))
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented

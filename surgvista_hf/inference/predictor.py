@@ -1,10 +1,11 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.familiarity import RunningMean, appearance
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.batches import batched
 from .clip_model import ClipModel
@@ -23,6 +25,7 @@ from .prediction import VideoPrediction
 from .privacy import OutOfBodyDetector
 from .temporal_head import TemporalHead
 
+logger = logging.getLogger(__name__)
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
@@ -41,6 +44,8 @@ class StreamStep:
         class_names: of each model.
         latency_seconds: from the frame's arrival to this answer.
         outside: probability that the camera is outside the patient, where the predictor has a detector.
+        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond what
+            it knows; `None`: it is unknown what they look like.
     """
 
     second: float
@@ -48,6 +53,7 @@ class StreamStep:
     class_names: dict[str, list[str]]
     latency_seconds: float
     outside: float | None = None
+    unfamiliarity: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -59,6 +65,12 @@ class StreamStep:
     def confidence(self) -> float:
         """Its probability."""
         return float(next(iter(self.probabilities.values())).max())
+
+    @property
+    def unfamiliar(self) -> bool | None:
+        """Whether the last seconds are unlike the training videos of the first model; `None`: unknown."""
+        score = next(iter(self.unfamiliarity.values()), None)
+        return None if score is None else score > 1
 
 
 class SurgicalVideoPredictor:
@@ -188,17 +200,18 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            seconds += [second for second, _ in chunk]
+            times_of_chunk = [second for second, _ in chunk]
+            seconds += times_of_chunk
             images = np.stack([image for _, image in chunk])
             if self.out_of_body is not None:
                 outside.append(self.out_of_body.look(images))
             for each, line in lines.items():
-                found[each] += line.push(images)
+                found[each] += line.push(images, times_of_chunk)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
         hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
-        return {
+        predictions = {
             each: VideoPrediction(
                 name,
                 times,
@@ -206,9 +219,14 @@ class SurgicalVideoPredictor:
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
                 hidden=hidden,
+                unfamiliarity=line.unfamiliarity,
             )
             for each, line in lines.items()
         }
+        for each, prediction in predictions.items():
+            if prediction.remark:
+                logger.warning("%s%s", f"{each}: " if len(predictions) > 1 else "", prediction.remark)
+        return predictions
 
     def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
         """Predicts while an operation goes on.
@@ -228,9 +246,10 @@ class SurgicalVideoPredictor:
         names = {name: self._names(name) for name in self.models}
         for second, image in _sampled(frames):
             began = time.perf_counter()
-            probabilities = {name: line.push(image[None])[0][0] for name, line in lines.items()}
+            probabilities = {name: line.push(image[None], [second])[0][0] for name, line in lines.items()}
+            unfamiliarity = {name: line.last_unfamiliarity for name, line in lines.items()}
             outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
-            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside)
+            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
     def _line(self, name: str, batch_size: int) -> "_Line":
         head = self.heads.get(name)
@@ -244,15 +263,37 @@ class _Line:
         self.model, self.head, self.batch_size = model, head, batch_size
         self.window = ClipWindow(model.num_frames, model.frame_stride)
         self.waiting: list[torch.Tensor] = []
+        self.mean_distance = RunningMean()
+        self.scores: list[float] = []
 
-    def push(self, images: np.ndarray) -> list[np.ndarray]:
-        """Probabilities of the batches that these frames (frames, height, width, 3) complete."""
-        done = []
-        for frame in self.model.prepare(images):
+    def push(self, images: np.ndarray, seconds: list[float]) -> list[np.ndarray]:
+        """Probabilities of the batches that these frames (frames, height, width, 3) of these times complete."""
+        done, prepared = [], self.model.prepare(images)
+        self._compare(prepared, seconds)
+        for frame in prepared:
             self.waiting.append(self.window.push(frame))
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
+
+    def _compare(self, prepared: torch.Tensor, seconds: list[float]) -> None:
+        """Note how unlike the training videos the seconds up to each frame are."""
+        known = self.model.confidence.familiarity
+        if known is not None:
+            distances = known.distances(appearance(prepared))
+            means = map(self.mean_distance.push, seconds, distances.tolist())
+            self.scores += [known.unfamiliarity(mean) for mean in means]
+
+    @property
+    def unfamiliarity(self) -> np.ndarray | None:
+        """(seconds,) so far; `None`: unknown."""
+        return None if self.model.confidence.familiarity is None else np.array(self.scores)
+
+    @property
+    def last_unfamiliarity(self) -> float | None:
+        """Of the last frame. A stream has no end: what came before it is dropped."""
+        del self.scores[:-1]
+        return self.scores[-1] if self.scores else None
 
     def flush(self) -> list[np.ndarray]:
         """Those of the last batch, if there is one."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
@@ -17,14 +18,19 @@ class TemporalHead:
 
     Args:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
+        temperature: that its logits are divided by; by default what its folder says, see `Confidence`.
 
     Raises:
         InputError: nothing can be loaded, or the model looks ahead.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | MsTcnForFrameClassification, temperature: float | None = None
+    ) -> None:
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
+        self.temperature = temperature or 1.0
         if not isinstance(model, MsTcnForFrameClassification):
+            self.temperature = temperature or Confidence.load(model).temperature
             try:
                 model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))
             except (OSError, ValueError, RuntimeError, TypeError) as error:
@@ -38,7 +44,7 @@ class TemporalHead:
 
     def begin(self) -> "TemporalHead":
         """The same model at the start of another video."""
-        return TemporalHead(self.model)
+        return TemporalHead(self.model, self.temperature)
 
     @torch.inference_mode()
     def push(self, features: np.ndarray) -> np.ndarray:
@@ -60,5 +66,7 @@ class TemporalHead:
             )
         known = np.concatenate([self._memory, features])
         logits = self.model(torch.from_numpy(known)[None]).logits
+        if self.temperature != 1:
+            logits = logits.double() / self.temperature
         self._memory = known[-(self.model.config.receptive_field - 1) :]
-        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).numpy())
+        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).float().numpy())

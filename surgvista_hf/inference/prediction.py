@@ -62,8 +62,8 @@ class VideoPrediction:
         class_names: names of the classes.
         multi_label: classes are independent of each other.
         hidden: what must not be shown; `None`: nobody looked.
-        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what held-out
-            training videos look like. `None`: unknown, the model was saved without a summary of its training videos.
+        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
+            held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
     """
 
     video: str
@@ -117,7 +117,10 @@ class VideoPrediction:
         """A sentence on whether the video is like those that the model was trained on."""
         fraction = self.unfamiliar_fraction
         if fraction is None:
-            return "Whether the video is like those that the model was trained on is unknown: no summary of them was saved with it."
+            return (
+                "Whether the video is like those that the model was trained on is unknown: no summary of them was saved "
+                "with it."
+            )
         return (
             self.remark
             or f"{fraction:.0%} of the seconds are unlike what the model was trained on; 5 % may be by chance."

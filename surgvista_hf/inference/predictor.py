@@ -44,8 +44,8 @@ class StreamStep:
         class_names: of each model.
         latency_seconds: from the frame's arrival to this answer.
         outside: probability that the camera is outside the patient, where the predictor has a detector.
-        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond what
-            it knows; `None`: it is unknown what they look like.
+        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond
+            what it knows; `None`: it is unknown what they look like.
     """
 
     second: float

@@ -92,8 +92,8 @@ def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
         return f'<p class="familiarity">{model}{_text(prediction.familiarity_text)}</p>'
     spans = [f"{clock(start)}–{clock(end)}" for start, end in prediction.unfamiliar_spans]
     return (
-        f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other videos '
-        f"and cannot know what these show. They are {_text(some(spans, shown=8))}.</p>"
+        f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other '
+        f"videos and cannot know what these seconds show: {_text(some(spans, shown=8))}.</p>"
     )
 
 

@@ -1,11 +1,11 @@
 """Whether a video looks like those that a model was trained on: statistics of its frames, and how far off they may be.
 
 A classifier is sure of pictures that it has never seen the like of, and the features before its last layer collapse onto its
-classes, so neither tells. What does is how the prepared frames look: color, contrast and texture of each, on a coarse grid that
-compression and resampling hardly change. Their Mahalanobis distance from the training frames (Lee et al., NeurIPS 2018,
-arXiv 1807.03888), with a shrunk covariance (Ledoit and Wolf, J. Multivariate Anal. 88, 2004), is averaged over the last seconds.
-`benchmarks/familiarity.py` compares it with features of the network, k nearest neighbors (Sun et al., ICML 2022) and the residual
-of principal components (ViM, CVPR 2022). No pictures are kept: 36 means and a matrix of 36 × 36 numbers.
+classes, so neither tells. What does is how the prepared frames look: color, contrast and texture of each, on a coarse grid
+that compression and resampling hardly change. Their Mahalanobis distance from the training frames (Lee et al., NeurIPS 2018,
+arXiv 1807.03888), with a shrunk covariance (Ledoit and Wolf, J. Multivariate Anal. 88, 2004), is averaged over the last
+seconds. `benchmarks/familiarity.py` compares it with features of the network, k nearest neighbors (Sun et al., ICML 2022) and
+the residual of principal components (ViM, CVPR 2022). No pictures are kept: 36 means and a matrix of 36 × 36 numbers.
 """
 
 from collections import deque
@@ -35,8 +35,8 @@ def appearance(frames: torch.Tensor) -> np.ndarray:
         frames: (frames, 3, height, width), normalized, as a processor gives them.
 
     Returns:
-        (frames, 36) float64: mean and log deviation of each channel, the correlations between channels, and the log mean size of
-        horizontal and vertical differences and of the Laplacian on three scales.
+        (frames, 36) float64: mean and log deviation of each channel, the correlations between channels, and the log mean size
+        of horizontal and vertical differences and of the Laplacian on three scales.
 
     Raises:
         InputError: frames without three channels.
@@ -52,8 +52,8 @@ def appearance(frames: torch.Tensor) -> np.ndarray:
     parts = [mean, (deviation + _EPSILON).log(), correlation[:, [0, 0, 1], [1, 2, 2]]]
     for _ in range(_SCALES):
         smooth = functional.avg_pool2d(grid, 3, stride=1, padding=1, count_include_pad=False)
-        for change in (grid.diff(dim=3), grid.diff(dim=2), grid - smooth):
-            parts.append((change.abs().mean(dim=(2, 3)) + _EPSILON).log())
+        changes = (grid.diff(dim=3), grid.diff(dim=2), grid - smooth)
+        parts += [(change.abs().mean(dim=(2, 3)) + _EPSILON).log() for change in changes]
         grid = functional.avg_pool2d(grid, 2)
     return torch.cat(parts, dim=1).cpu().numpy()
 
@@ -201,8 +201,7 @@ _WIDTH = 9 + 9 * _SCALES
 
 
 def shrunk_covariance(values: np.ndarray) -> np.ndarray:
-    """Return the covariance of rows, shrunk towards a multiple of the identity as Ledoit and Wolf (2004) say, so that it can be
-    inverted.
+    """Return the covariance of rows, shrunk towards a multiple of the identity (Ledoit and Wolf, 2004): it can be inverted.
 
     Args:
         values: (samples, width).

@@ -3,8 +3,8 @@
     accelerate launch -m surgvista_hf.trainers.finetune recipe.yaml [key=value …]
 
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder. At the end the best
-checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did. The scores
-in that file are the model's own, before the temperature that is saved with it (`model/confidence.json`).
+checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did. The
+scores in that file are the model's own, before the temperature that is saved with it (`model/confidence.json`).
 """
 
 import json

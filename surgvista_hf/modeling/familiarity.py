@@ -21,7 +21,7 @@ from .errors_surgvista import InputError
 
 WINDOW_SECONDS = 16.0
 FALSE_ALARMS = 0.04  # of held-out seconds, so that new videos stay below 5 %
-_GRID = 16  # frames are averaged onto so many rows and columns: finer texture is that of the codec
+_GRID = 24  # frames are averaged onto so many rows and columns: finer texture is that of the codec
 _SCALES = 3
 _FOLDS = 20
 _EPSILON = 1e-2

@@ -17,6 +17,7 @@ from .datasets_scripts.synthetic_surgery import synthetic_corpus, write_video
 from .evaluation.benchmark_report import CellResult
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
+from .inference.prediction import DEFAULT_FORMATS
 from .inference.timeline import draw_timeline
 from .trainers.benchmark import run_suite
 from .trainers.pretrain import pretrain
@@ -68,8 +69,8 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Args:
         output: folder for the benchmark, the model, the rendered video, predictions and pictures.
-        video: a further video to predict with the model. It has only seen rendered pictures, so on real surgery its answer
-            shows that everything runs, not what is going on.
+        video: a further video to predict with the model. It has only seen rendered pictures, so real surgery is said to be
+            unlike what it was trained on, second by second, and its answer shows that everything runs, not what is going on.
         settings: sizes.
 
     Returns:
@@ -158,7 +159,10 @@ def _benchmark(output: Path, pretrained: Path, settings: DemoSettings) -> list[C
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
-    files = prediction.save(folder)
+    facts = next(iter(predictor.models.values())).facts()
+    files = prediction.save(
+        folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts
+    )  # the report warns of what is unknown
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 

@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     from transformers import AutoVideoProcessor
 
     from ..modeling.adapters import merge_adapter
+    from ..modeling.confidence import Confidence
     from ..modeling.remote_code import add_remote_code
     from ..util.files import atomic_folder, check_free
 
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     with atomic_folder(arguments.output) as folder:
         model.save_pretrained(folder)
         AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
+        Confidence.load(arguments.adapter).save(folder)
         if arguments.with_code:
             add_remote_code(folder)
     print(f"model: {arguments.output}")

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import VideoReader
-from .timeline import NOTICE, class_colour
+from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
 from .video_writing import video_writer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write_annotated_video(
     """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
 
     Sound is left out: people talk in operating rooms. So is all metadata of the original. What the prediction hides is
-    left out: one color stands for it.
+    left out: one color stands for it. Seconds that are unlike the training videos are marked.
 
     Args:
         video: the file that was predicted.
@@ -71,6 +71,9 @@ class _Board:
             steps = np.minimum(np.arange(width) * len(prediction.seconds) // width, len(prediction.seconds) - 1)
             for column, label in enumerate(prediction.labels[steps]):
                 draw.line([(column, height - self.bar), (column, height)], fill=class_colour(int(label)))
+            if prediction.unfamiliar is not None:
+                for column in np.flatnonzero(prediction.unfamiliar[steps]).tolist():
+                    draw.line([(column, height - max(self.bar // 4, 3)), (column, height)], fill=UNFAMILIAR)
 
     def draw(self, second: float) -> np.ndarray:
         """(height, width, 3) at a time."""
@@ -87,6 +90,11 @@ class _Board:
             place = round(step / max(len(prediction.seconds) - 1, 1) * (self.width - 3))
             draw.rectangle([place, self.height - self.bar - 3, place + 2, self.height], fill=(255, 255, 255))
         draw.text((8, 4), caption, fill=_INK, font=self.text)
+        if prediction.unfamiliar is not None and prediction.unfamiliar[step]:
+            width = draw.textlength(UNFAMILIAR_LABEL, font=self.small) + 12
+            high = self.height // 6 + 8
+            draw.rectangle([self.width - width, 0, self.width, high], fill=UNFAMILIAR)
+            draw.text((self.width - 6, high / 2), UNFAMILIAR_LABEL, fill=(0, 0, 0), font=self.small, anchor="rm")
         draw.text((8, self.height - self.bar - 6), NOTICE, fill=(170, 170, 170), font=self.small, anchor="ls")
         return np.asarray(image)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
@@ -119,6 +120,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -183,7 +185,8 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
         self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())

@@ -17,7 +17,7 @@ from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
 from .privacy import HiddenSeconds
 from .report import write_report
-from .timeline import draw_timeline
+from .timeline import UNFAMILIAR_LABEL, draw_timeline
 
 FORMATS = {
     "csv": "predictions.csv",
@@ -31,6 +31,7 @@ FORMATS = {
 }
 DEFAULT_FORMATS = ("csv", "json", "png")
 _ACTIVE = 0.5  # probability above which an independent class counts as found
+UNFAMILIAR_VIDEO = 0.2  # fraction of seconds from which on a whole video is remarked on; 5 % of them may be by chance
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class VideoPrediction:
         class_names: names of the classes.
         multi_label: classes are independent of each other.
         hidden: what must not be shown; `None`: nobody looked.
+        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
+            held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
     """
 
     video: str
@@ -69,6 +72,7 @@ class VideoPrediction:
     class_names: list[str]
     multi_label: bool = False
     hidden: HiddenSeconds | None = None
+    unfamiliarity: np.ndarray | None = None
 
     def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
@@ -78,6 +82,49 @@ class VideoPrediction:
     def labels(self) -> np.ndarray:
         """(steps,), the most probable class of each step."""
         return self.probabilities.argmax(axis=1)
+
+    @property
+    def unfamiliar(self) -> np.ndarray | None:
+        """(steps,) bool, whether a step is unlike the videos that the model was trained on; `None`: unknown."""
+        return None if self.unfamiliarity is None else self.unfamiliarity > 1
+
+    @property
+    def unfamiliar_fraction(self) -> float | None:
+        """Fraction of the steps that are unlike the training videos, 0-1; `None`: unknown."""
+        return None if self.unfamiliar is None else float(self.unfamiliar.mean())
+
+    @property
+    def unfamiliar_spans(self) -> list[tuple[float, float]]:
+        """[start, end) in seconds of what is unlike the training videos, in order; empty where that is unknown."""
+        if self.unfamiliar is None:
+            return []
+        edges = np.r_[self.seconds, self.seconds[-1] + self._step]
+        return [(float(edges[a]), float(edges[b])) for a, b in _runs(self.unfamiliar) if self.unfamiliar[a]]
+
+    @property
+    def remark(self) -> str | None:
+        """A sentence of warning where more of the video is unlike the training videos than chance explains."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None or fraction < UNFAMILIAR_VIDEO:
+            return None
+        return (
+            f"{self.video} is unlike what the model was trained on in {fraction:.0%} of its seconds: its confidence means "
+            "nothing there"
+        )
+
+    @property
+    def familiarity_text(self) -> str:
+        """A sentence on whether the video is like those that the model was trained on."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None:
+            return (
+                "Whether the video is like those that the model was trained on is unknown: no summary of them was saved "
+                "with it."
+            )
+        return (
+            self.remark
+            or f"{fraction:.0%} of the seconds are unlike what the model was trained on; 5 % may be by chance."
+        )
 
     @property
     def segments(self) -> list[Segment]:
@@ -99,6 +146,12 @@ class VideoPrediction:
                 found[name] = [self._segment(a, b, number, name) for a, b in _runs(active) if active[a]]
         return found
 
+    def unfamiliar_tier(self) -> dict[str, list[Segment]]:
+        """What is unlike the training videos, as a tier of its own; none where nothing is or where it is unknown."""
+        label = UNFAMILIAR_LABEL
+        spans = [Segment(start, end, label, 1.0) for start, end in self.unfamiliar_spans]
+        return {label: spans} if spans else {}
+
     def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
         over = self.seconds[end] if end < len(self.seconds) else self.seconds[-1] + self._step
         confidence = float(self.probabilities[first:end, number].mean())
@@ -115,9 +168,11 @@ class VideoPrediction:
                 "second": round(float(second), 3),
                 "label": self.class_names[row.argmax()],
                 "confidence": round(float(row.max()), 6),
+                "unfamiliar": None if score is None else bool(score > 1),
+                "unfamiliarity": None if score is None else round(float(score), 4),
                 "probabilities": [round(float(value), 6) for value in row],
             }
-            for second, row in zip(self.seconds, self.probabilities, strict=True)
+            for second, row, score in zip(self.seconds, self.probabilities, self._scores, strict=True)
         ]
         segments = [] if self.multi_label else [vars(segment) for segment in self.segments]
         return {
@@ -125,9 +180,17 @@ class VideoPrediction:
             "class_names": self.class_names,
             "multi_label": self.multi_label,
             **({} if self.hidden is None else {"hidden": self.hidden.spans}),
+            "unfamiliar": "unknown"
+            if self.unfamiliar is None
+            else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},
+            "remark": self.remark,
             "segments": segments,
             "per_second": per_second,
         }
+
+    @property
+    def _scores(self) -> list[float | None]:
+        return [None] * len(self.seconds) if self.unfamiliarity is None else self.unfamiliarity.tolist()
 
     def save(
         self,
@@ -175,11 +238,20 @@ class VideoPrediction:
         with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(
-                ["second", "label_id", "label", "confidence", *(f"p({name})" for name in self.class_names)]
+                [
+                    "second",
+                    "label_id",
+                    "label",
+                    "confidence",
+                    *(f"p({name})" for name in self.class_names),
+                    "unfamiliar",
+                ]
             )
-            for second, label, row in zip(self.seconds, self.labels, self.probabilities, strict=True):
+            steps = zip(self.seconds, self.labels, self.probabilities, self._scores, strict=True)
+            for second, label, row, score in steps:
                 values = [f"{value:.6f}" for value in row]
-                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values])
+                unlike = "unknown" if score is None else str(int(score > 1))
+                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values, unlike])
 
     def _write_json(self, path: Path) -> None:
         with atomic_file(path) as temporary:

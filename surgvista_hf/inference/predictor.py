@@ -1,11 +1,12 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 from ..clips.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.familiarity import RunningMean, appearance
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.batches import batched
 from .clip_model import ClipModel
@@ -25,6 +27,7 @@ from .prediction import VideoPrediction
 from .privacy import HiddenSeconds, OutOfBodyDetector, watch_video
 from .temporal_head import FRAMES_PER_SECOND, TemporalHead
 
+logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
 _ONLY = "model"  # name of a model that has none
@@ -42,6 +45,8 @@ class StreamStep:
         class_names: of each model.
         latency_seconds: from the frame's arrival to this answer.
         outside: probability that the camera is outside the patient, where the predictor has a detector.
+        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond
+            what it knows; `None`: it is unknown what they look like.
     """
 
     second: float
@@ -49,6 +54,7 @@ class StreamStep:
     class_names: dict[str, list[str]]
     latency_seconds: float
     outside: float | None = None
+    unfamiliarity: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -60,6 +66,12 @@ class StreamStep:
     def confidence(self) -> float:
         """Its probability."""
         return float(next(iter(self.probabilities.values())).max())
+
+    @property
+    def unfamiliar(self) -> bool | None:
+        """Whether the last seconds are unlike the training videos of the first model; `None`: unknown."""
+        score = next(iter(self.unfamiliarity.values()), None)
+        return None if score is None else score > 1
 
 
 class SurgicalVideoPredictor:
@@ -244,7 +256,7 @@ class SurgicalVideoPredictor:
         if outside:
             assert self.out_of_body is not None
             hidden = self.out_of_body.hidden(times, np.concatenate(outside), 1 / FRAMES_PER_SECOND)
-        return {
+        predictions = {
             each: VideoPrediction(
                 name,
                 times,
@@ -252,9 +264,14 @@ class SurgicalVideoPredictor:
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
                 hidden=hidden,
+                unfamiliarity=line.unfamiliarity,
             )
             for each, line in lines.items()
         }
+        for each, prediction in predictions.items():
+            if prediction.remark:
+                logger.warning("%s%s", f"{each}: " if len(predictions) > 1 else "", prediction.remark)
+        return predictions
 
     def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
         """Predicts while an operation goes on.
@@ -278,8 +295,9 @@ class SurgicalVideoPredictor:
             if second % 1:
                 continue
             probabilities = {name: answer[0][0] for name, answer in answers.items()}
+            unfamiliarity = {name: line.last_unfamiliarity for name, line in lines.items()}
             outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
-            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside)
+            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
     def _timed(
         self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]
@@ -306,11 +324,15 @@ class _Line:
         self.model, self.head, self.batch_size = model, head, batch_size
         self.window = ClipWindow(*model.spacing)
         self.waiting: list[torch.Tensor] = []
+        self.mean_distance = RunningMean()
+        self.scores: list[float] = []
 
     def push(self, seconds: Sequence[float], images: np.ndarray) -> list[np.ndarray]:
         """Probabilities of the batches that these frames (frames, height, width, 3) complete; whole seconds are predicted."""
-        done = []
-        for second, frame in zip(seconds, self.model.prepare(images), strict=True):
+        done, prepared = [], self.model.prepare(images)
+        whole = [number for number, second in enumerate(seconds) if second % 1 == 0]
+        self._compare(prepared[whole], [seconds[number] for number in whole])
+        for second, frame in zip(seconds, prepared, strict=True):
             self.window.add(second, frame)
             if second % 1:
                 continue
@@ -318,6 +340,25 @@ class _Line:
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
+
+    def _compare(self, prepared: torch.Tensor, seconds: list[float]) -> None:
+        """Note how unlike the training videos the seconds up to each frame are."""
+        known = self.model.confidence.familiarity
+        if known is not None and seconds:
+            distances = known.distances(appearance(prepared))
+            means = map(self.mean_distance.push, seconds, distances.tolist())
+            self.scores += [known.unfamiliarity(mean) for mean in means]
+
+    @property
+    def unfamiliarity(self) -> np.ndarray | None:
+        """(seconds,) so far; `None`: unknown."""
+        return None if self.model.confidence.familiarity is None else np.array(self.scores)
+
+    @property
+    def last_unfamiliarity(self) -> float | None:
+        """Of the last frame. A stream has no end: what came before it is dropped."""
+        del self.scores[:-1]
+        return self.scores[-1] if self.scores else None
 
     def flush(self) -> list[np.ndarray]:
         """Those of the last batch, if there is one."""

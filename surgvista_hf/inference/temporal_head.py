@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
@@ -26,17 +27,22 @@ class TemporalHead:
 
     Args:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
+        temperature: that its logits are divided by; by default what its folder says, see `Confidence`.
 
     Raises:
         InputError: nothing can be loaded, the model looks ahead, or it was trained on features at another rate than one a
             second.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | MsTcnForFrameClassification, temperature: float | None = None
+    ) -> None:
         self._is_saved = not isinstance(model, MsTcnForFrameClassification)
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
+        self.temperature = temperature or 1.0
         if not isinstance(model, MsTcnForFrameClassification):
             name = folder_or_hub_name(model)
+            self.temperature = temperature or Confidence.load(name).temperature
             try:
                 model = MsTcnForFrameClassification.from_pretrained(name)
             except (OSError, ValueError, RuntimeError, TypeError) as error:
@@ -114,5 +120,7 @@ class TemporalHead:
             )
         known = np.concatenate([self._memory, features])
         logits = self.model(torch.from_numpy(known)[None]).logits
+        if self.temperature != 1:
+            logits = logits.double() / self.temperature
         self._memory = known[-(self.model.config.receptive_field - 1) :]
-        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).numpy())
+        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).float().numpy())

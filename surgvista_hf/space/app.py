@@ -24,7 +24,7 @@ import numpy as np
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.clip_model import ClipModel
 from ..inference.explanations import gradient_heatmap, overlay
-from ..inference.report import clock, timeline_html, write_report
+from ..inference.report import clock, timeline_html, warning_html, write_report
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
@@ -40,6 +40,7 @@ shared, or the rendered example. Uploads are deleted when you close the page.</d
 _FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of the visitor: no font is fetched
 _CSS = """
 .notice { background: #fff4ce; color: #1b1b1f; border-left: .4rem solid #b58900; padding: .6rem 1rem; border-radius: .3rem }
+.warning { background: #fde3d3; color: #1b1b1f; border-left: .4rem solid #d55e00; padding: .6rem 1rem; border-radius: .3rem }
 #timeline { min-height: 9rem; overflow-x: auto } #timeline svg { width: 100%; min-width: 34rem; height: auto }
 #timeline .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em }
 #timeline text { fill: currentColor }
@@ -108,14 +109,16 @@ class Demo:
 
     def about(self, name: str) -> str:
         """What a visitor should know about a model before believing it."""
-        facts = next(iter(self.predictor(name).models.values())).facts()
+        model = next(iter(self.predictor(name).models.values()))
+        facts = model.facts()
         tested = facts.get("tested, as its card says", "no results are on record for it").partition(";")[0]
-        rendered = (
-            " It learned from rendered pictures: on real surgery its answers mean nothing."
-            if "ynthetic" in tested
-            else ""
+        learned = f" It learned from {facts['learned from']}." if "learned from" in facts else ""
+        limits = (
+            " Of every second it says whether it has seen the like: where it has not, its answers mean nothing."
+            if model.confidence.familiarity is not None
+            else " Whether your video is like those that it learned from is unknown."
         )
-        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{rendered}*"
+        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{learned}{limits}*"
 
     def predict(self, video: str | None, name: str, request: gr.Request, progress: Any) -> tuple[Any, ...]:
         """The prediction of a video, as the components show it."""
@@ -144,13 +147,19 @@ class Demo:
             frame_at=result.frame_at,
             facts={"prediction": result.facts},
         )
+        unfamiliar = prediction.unfamiliar
         rows = [
-            [clock(second), prediction.class_names[int(row.argmax())], round(float(row.max()), 3)]
-            for second, row in zip(prediction.seconds, prediction.probabilities, strict=True)
+            [
+                clock(second),
+                prediction.class_names[int(row.argmax())],
+                round(float(row.max()), 3),
+                "unknown" if unfamiliar is None else "no" if unfamiliar[step] else "yes",
+            ]
+            for step, (second, row) in enumerate(zip(prediction.seconds, prediction.probabilities, strict=True))
         ]
         last = float(prediction.seconds[-1])
         return (
-            timeline_html(prediction),
+            warning_html(prediction) + timeline_html(prediction),
             rows,
             result.heatmaps,
             [str(file) for file in (folder / "report.html", *written)],
@@ -270,8 +279,8 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                 classes = gr.Label(label="Most probable at this second", num_top_classes=_TOP, elem_id="classes")
         with gr.Tab("Seconds"):
             table = gr.Dataframe(
-                headers=["time", "class", "confidence"],
-                datatype=["str", "str", "number"],
+                headers=["time", "class", "confidence", "like its training"],
+                datatype=["str", "str", "number", "str"],
                 interactive=False,
                 elem_id="table",
             )

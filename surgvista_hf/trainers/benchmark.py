@@ -20,6 +20,7 @@ from transformers.utils import logging
 from ..datasets_scripts.media import PreparationOptions
 from ..datasets_scripts.overlap import videos_in
 from ..datasets_scripts.prepare import prepare_frame_set
+from ..datasets_scripts.registry import get_builder
 from ..evaluation.benchmark_report import CellResult, write_report
 from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
@@ -32,6 +33,7 @@ from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.files import at_work, atomic_folder, check_claim, claim
 from ..util.fingerprint import weights_fingerprint
+from .confidence import build_confidence, calibrate
 from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
 from .finetune_recipe import FinetuningRecipe
 from .identity import finetuning_run
@@ -324,7 +326,14 @@ def _train_tcn(
     sizes = {"input_size": width, "num_labels": len(names), **chosen}
     model = MsTcnForFrameClassification(MsTcnConfig(id2label=names, features_from=features_from, **sizes))
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
-    _train(cell, TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation))
+    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    _train(cell, trainer)
+    on_test = {video.name for video in videos.get("validation", ())} & {video.name for video in videos["test"]}
+    known = None if validation is None else trainer.predictions(validation)
+    calibration = calibrate(known, task, selected_on_test=bool(on_test))
+    if args.should_save:
+        facts = get_builder(cell.recipe.data.name).facts
+        build_confidence(calibration, cell.recipe.data.validation, facts).save(cell.folder / "model")
     return model, predict_videos(model, videos["test"], task)
 
 

@@ -3,12 +3,13 @@
     accelerate launch -m surgvista_hf.trainers.finetune recipe.yaml [key=value …]
 
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder. At the end the best
-checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did.
+checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did. The
+scores in that file are the model's own, before the temperature that is saved with it (`model/confidence.json`).
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..datasets_scripts.frame_set import load_frame_set, video_digests
 from ..datasets_scripts.label_mapping import map_classes
 from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlaps, has_published_ids, videos_in
 from ..datasets_scripts.registry import get_builder
+from ..evaluation.calibration import Calibration, calibration_error, negative_log_likelihood, scale_probabilities
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import (
     AdapterRecipe,
@@ -44,6 +46,7 @@ from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import run_command
+from .confidence import build_confidence, calibrate, learn_familiarity
 from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
 from .identity import finetuning_run, run_folder
@@ -133,11 +136,40 @@ def _finetune(
     trainer.save_best(folder)
     if args.should_save and recipe.adapter.is_peft:
         complete_adapter(folder, model, start)
+    calibration = _calibrate(trainer, task, clips, on_test)
+    if args.should_save:
+        facts = get_builder(recipe.data.name).facts
+        known = learn_familiarity(splits["train"], splits.get("validation"), processor)
+        build_confidence(calibration, recipe.data.validation, facts, known).save(folder)
+    trainer.accelerator.wait_for_everyone()
     predictions = trainer.predict_clips(clips["test"], progress=progress)
-    result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
+    results = {**task.results(predictions), **_calibration_results(calibration, predictions, task)}
+    result = FinetuningResult(folder, task, results, task.by_video(predictions), parameters, on_test)
     if args.should_save:
         write_result(result, predictions, recipe, folder.parent)
     return result
+
+
+def _calibrate(
+    trainer: SurgicalFinetuner, task: Task, clips: Mapping[str, ClipDataset], on_test: bool
+) -> Calibration | None:
+    """The temperature of the model that is tested, found on the validation in every process alike."""
+    usable = "validation" in clips and not on_test
+    return calibrate(trainer.predict_clips(clips["validation"]) if usable else None, task, selected_on_test=on_test)
+
+
+def _calibration_results(calibration: Calibration | None, predictions: ClipPredictions, task: Task) -> dict[str, Any]:
+    """What calibration changes on the test, which had no part in it; nothing where there is none."""
+    if calibration is None:
+        return {}
+    labels = (predictions.labels >= 0.5).astype(int) if task.multi_label else predictions.labels
+    both = {"before": predictions.scores}
+    both["after"] = scale_probabilities(predictions.scores, calibration.temperature, multi_label=task.multi_label)
+    tested: dict[str, float] = {}
+    for when, scores in both.items():
+        tested[f"error_{when}"] = calibration_error(labels, scores, multi_label=task.multi_label)
+        tested[f"loss_{when}"] = negative_log_likelihood(labels, scores, multi_label=task.multi_label)
+    return {"calibration": {"validation": calibration.to_dict(), "test": tested}}
 
 
 def check_run(recipe: FinetuningRecipe) -> str:
@@ -341,6 +373,7 @@ def write_result(
         result.parameters,
         videos=len(np.unique(predictions.videos)),
         selected_on_test=result.selected_on_test,
+        calibration=result.results.get("calibration"),
     )
     with atomic_file(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -28,6 +28,7 @@ from ..clips.augmentation import CropBox, crop_and_resize
 from ..clips.balance import EpochSampler
 from ..clips.mixing import Mix, draw_mix, erase, erasing_box, mix_clips, soft_labels
 from ..clips.rand_augment import RandAugment
+from ..evaluation.calibration import negative_log_likelihood
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length, layer_numbers
@@ -390,10 +391,7 @@ def log_figures(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, 
 
 def plain_loss(predictions: ClipPredictions, task: Task) -> float:
     """Cross-entropy of the predictions without anything that training adds; binary where several classes may be right."""
-    scores, labels = np.clip(predictions.scores, 1e-12, 1 - 1e-12), predictions.labels
-    if task.multi_label:
-        return float(-(labels * np.log(scores) + (1 - labels) * np.log(1 - scores)).mean())
-    return float(-np.log(scores[np.arange(len(labels)), labels]).mean())
+    return negative_log_likelihood(predictions.labels, predictions.scores, multi_label=task.multi_label)
 
 
 def class_counts(clips: ClipDataset) -> np.ndarray:

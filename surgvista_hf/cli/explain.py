@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
     places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)
-    with VideoReader(arguments.video) as reader:
+    with VideoReader(arguments.video, damaged="skip") as reader:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
         frames = reader.frames_at([float(place) for place in places])
+        for remark in reader.remarks:
+            logging.getLogger(__name__).warning("%s: %s", arguments.video, remark)
     clip = model.prepare(frames)
     probabilities, features = model.run(clip[None])
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)

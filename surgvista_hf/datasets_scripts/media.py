@@ -15,7 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
 from .facts import AlignmentError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
@@ -40,6 +41,9 @@ class PreparationOptions:
             the gap as in most published programs.
         folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
         tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
+        deinterlace: `"auto"`: take interlaced frames apart; `"off"`: leave them as they are stored.
+        damaged: where a video is damaged: `"skip"` leaves out the rows and reports them, if at least half of it is sound;
+            `"any"` however little is; `"refuse"` gives the video up.
 
     Raises:
         InputError: a value out of range.
@@ -53,6 +57,8 @@ class PreparationOptions:
     unlabelled: Literal["keep", "drop"] = "keep"
     folder_frames_per_second: float = 1.0
     tolerance_seconds: float = 2.0
+    deinterlace: Deinterlace = "auto"
+    damaged: Damaged = "skip"
 
     def __post_init__(self) -> None:
         positive = (self.frames_per_second, self.every, self.short_side, self.folder_frames_per_second)
@@ -62,6 +68,11 @@ class PreparationOptions:
             raise InputError(f"quality must lie in 1-95 and the tolerance must not be negative: {self}")
         if self.unlabelled not in ("keep", "drop"):
             raise InputError(f"unlabelled is {self.unlabelled!r}; it must be 'keep' or 'drop'")
+        if self.deinterlace not in ("auto", "off") or self.damaged not in ("refuse", "skip", "any"):
+            raise InputError(
+                f"deinterlace is {self.deinterlace!r} and damaged {self.damaged!r}; they must be 'auto' or 'off', and "
+                "'refuse', 'skip' or 'any'"
+            )
 
 
 class Picture(NamedTuple):
@@ -78,10 +89,12 @@ class Media(ABC):
     Args:
         rate: source frames a second.
         seconds: length; exact for folders, promised by the container for videos.
+        remarks: what was done to the pictures and what is missing, once they were read.
     """
 
     rate: float
     seconds: float
+    remarks: Sequence[str] = ()
 
     @abstractmethod
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
@@ -106,13 +119,14 @@ class VideoFile(Media):
             self.seconds = min(video.info.duration_seconds, stop)
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        with VideoReader(self.path) as video:
+        with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
             choose = frame_choice(options, self.start, self.stop)
             last = self.start
             for second, pixels in video.choose_frames(choose, start=self.start, stop=self.stop):
                 last = second
                 yield stored(Image.fromarray(pixels), None, second, options)
             self.seconds = max(min(self.seconds, self.stop), last)
+            self.remarks = video.remarks
 
 
 class FrameFolder(Media):

@@ -50,7 +50,7 @@ class VideoReport:
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated.
+        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         error: why there is no frame set of it.
@@ -266,7 +266,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = tuple(_check_alignment(video, media, options, tracks))
+        remarks = (*_check_alignment(video, media, options, tracks), *media.remarks)
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(

@@ -1,6 +1,7 @@
 """Thousands of videos: sharded over processes, resumed where it was stopped, each result whole or not there."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,12 +12,15 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged
 from ..util.files import atomic_file, atomic_folder, claim, content_hash
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
 from .privacy import OutOfBodyDetector
 
+_log = logging.getLogger(__name__)
 SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .mxf .ogv".split())
 
 
@@ -96,6 +100,7 @@ def predict_folder(
         "temporal": {name: head.source for name, head in predictor.heads.items()},
         "formats": sorted(formats),
         "out_of_body": detector.facts() if detector else None,
+        "reading": predictor.reading,
     }
     facts = {name: model.facts() for name, model in predictor.models.items()}
 
@@ -115,6 +120,8 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
@@ -123,7 +130,7 @@ def deidentify_folder(
     Args:
         folder: with videos, at any depth; or a video.
         output: folder of the results, for this detector only.
-        detector, covers: see `deidentify_video`.
+        detector, covers, deinterlace, damaged: see `deidentify_video`.
         pseudonyms: of the relative paths; the results are called by them.
         skip_unreadable, progress: see `predict_folder`.
 
@@ -134,10 +141,15 @@ def deidentify_folder(
     settings = {
         "out_of_body": detector.facts() if detector else None,
         "covers": [vars(cover) for cover in covers],
+        "reading": {"deinterlace": deinterlace, "damaged": damaged},
     }
 
     def deidentify(video: Path, name: str) -> None:
-        done = deidentify_video(video, output / f"{name}.mp4", detector, covers=covers)
+        done = deidentify_video(
+            video, output / f"{name}.mp4", detector, covers=covers, deinterlace=deinterlace, damaged=damaged
+        )
+        for remark in done.remarks:
+            _log.warning("%s: %s", name, remark)
         with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
             temporary.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
 

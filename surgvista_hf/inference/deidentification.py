@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.files import atomic_file
 from .privacy import OutOfBodyDetector
 from .video_writing import video_writer
@@ -85,7 +86,7 @@ class Pseudonyms:
 
 @dataclass(frozen=True)
 class Cover:
-    """A rectangle of every frame that is painted black, in pixels of the original from the upper left corner."""
+    """A rectangle of every frame that is painted black, in pixels of the original as shown, from the upper left."""
 
     left: int
     top: int
@@ -108,12 +109,16 @@ class Deidentified:
         frames: of the result.
         hidden: [start, end) of what was blurred, in seconds; `None`: nobody looked.
         covers: rectangles painted black.
+        damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
+        remarks: what else was done to the pictures, in sentences.
     """
 
     seconds: float
     frames: int
     hidden: list[tuple[float, float]] | None
     covers: int
+    damaged: list[tuple[float, float]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def deidentify_video(
@@ -122,6 +127,8 @@ def deidentify_video(
     detector: OutOfBodyDetector | None,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     progress: bool = False,
 ) -> Deidentified:
     """Writes a video that shows the inside of the patient only: no people, no sound, no metadata.
@@ -132,7 +139,8 @@ def deidentify_video(
         video: file.
         path: `.mp4` file to write.
         detector: finds the outside; `None`: nothing is blurred.
-        covers: rectangles to paint black, such as names that the tower writes into the picture.
+        covers: rectangles to paint black, such as names that the tower writes into the picture, in pixels as shown.
+        deinterlace, damaged: see `VideoReader`; damaged stretches are black.
         progress: show progress bars.
 
     Returns:
@@ -144,7 +152,7 @@ def deidentify_video(
     """
     if Path(path).resolve() == Path(video).resolve():
         raise InputError(f"{path} is the video itself; the original is never replaced")
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=deinterlace, damaged=damaged) as reader:
         info = reader.info
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
@@ -157,12 +165,14 @@ def deidentify_video(
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         written, last = 0, 0.0
         with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
-            frames = bar(reader.iterate(None), total=info.num_frames or None, unit="frame", desc="writing")
+            frames = bar(
+                reader.iterate(None, blank_damaged=True), total=info.num_frames or None, unit="frame", desc="writing"
+            )
             for last, pixels in frames:
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-    return Deidentified(last, written, hidden.spans if hidden else None, len(covers))
+        return Deidentified(last, written, hidden.spans if hidden else None, len(covers), reader.lost, reader.remarks)
 
 
 def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
 from .clip_model import ClipModel
 from .export import OnnxClipModel
@@ -23,9 +25,12 @@ from .prediction import VideoPrediction
 from .privacy import OutOfBodyDetector
 from .temporal_head import TemporalHead
 
+_log = logging.getLogger(__name__)
+
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
+_T = TypeVar("_T")
 _ONLY = "model"  # name of a model that has none
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
@@ -75,6 +80,9 @@ class SurgicalVideoPredictor:
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
         out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
+        deinterlace: `"auto"` or `"off"`, see `VideoReader`.
+        damaged: where a video is damaged: `"skip"` gives no answer for those seconds, if at least half of the video is
+            sound; `"any"` however little is; `"refuse"` is an error.
 
     Raises:
         InputError: no classifier can be loaded from there.
@@ -99,6 +107,8 @@ class SurgicalVideoPredictor:
         dtype: str = "auto",
         runtime: str = "torch",
         out_of_body: OutOfBodyDetector | str | os.PathLike[str] | None = None,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "skip",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -121,6 +131,7 @@ class SurgicalVideoPredictor:
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
         self.out_of_body = out_of_body
         self.batch_size = batch_size
+        self.reading: dict[str, Any] = {"deinterlace": deinterlace, "damaged": damaged}
 
     @property
     def class_names(self) -> list[str]:
@@ -161,11 +172,17 @@ class SurgicalVideoPredictor:
         Returns:
             Predictions by the names of the models.
         """
-        with VideoReader(video) as reader:
+        name = name or _name(video)
+        with VideoReader(video, **self.reading) as reader:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
                 frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
-                return self.predict_frames(frames, name or _name(video))
+                found = self.predict_frames(frames, name)
+            remarks = tuple(reader.remarks)
+        for remark in remarks:
+            _log.warning("%s: %s", name, remark)
+        deinterlace = self.reading["deinterlace"]
+        return {each: replace(one, remarks=remarks, deinterlace=deinterlace) for each, one in found.items()}
 
     def predict_frames(
         self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
@@ -174,7 +191,8 @@ class SurgicalVideoPredictor:
 
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second; the next ones are fetched in
-                another thread while these are used.
+                another thread while these are used. Seconds may be missing: there is no answer for them, and in the clips of
+                later seconds the frame before them stands in.
             name: of the video.
 
         Returns:
@@ -187,22 +205,25 @@ class SurgicalVideoPredictor:
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
-        for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            seconds += [second for second, _ in chunk]
-            images = np.stack([image for _, image in chunk])
+        sound: list[bool] = []
+        for chunk in _ahead(batched(_held(frames), _FRAMES_AT_ONCE)):
+            seconds += [second for second, _, _ in chunk]
+            sound += [is_sound for _, _, is_sound in chunk]
+            images = np.stack([image for _, image, _ in chunk])
             if self.out_of_body is not None:
                 outside.append(self.out_of_body.look(images))
             for each, line in lines.items():
                 found[each] += line.push(images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
-        times = np.asarray(seconds)
-        hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
+        answered = np.asarray(sound)
+        times = np.asarray(seconds)[answered]
+        hidden = self.out_of_body.hidden(times, np.concatenate(outside)[answered]) if self.out_of_body else None
         return {
             each: VideoPrediction(
                 name,
                 times,
-                np.concatenate([*found[each], *line.flush()]),
+                np.concatenate([*found[each], *line.flush()])[answered],
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
                 hidden=hidden,
@@ -281,13 +302,24 @@ def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterato
             due += 1 / FRAMES_PER_SECOND
 
 
+def _held(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray, bool]]:
+    """The frames, and the one before in place of each second that is missing between two; and whether it is a frame itself."""
+    due, shown = None, None
+    for second, image in frames:
+        while shown is not None and due is not None and due < second - _TOLERANCE:
+            yield due, shown, False
+            due += 1 / FRAMES_PER_SECOND
+        yield second, image, True
+        due, shown = second + 1 / FRAMES_PER_SECOND, image
+
+
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
         bar.update()
 
 
-def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:
+def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
     """The same; the next chunk is decoded while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)

@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from .errors_surgvista import InputError, VideoReadError
-from .video_reading_surgvista import VideoReader
+from .frames_as_shown_surgvista import Deinterlace
+from .video_reading_surgvista import Damaged, VideoReader
 
 _HEADER = struct.Struct("<dII")  # second (NaN: the end), height, width
 _GIB = 1 << 30
@@ -61,6 +62,11 @@ class GuardedVideo:
         start: second of the first frame.
         stop: second before which to stop; the end of the video by default.
         spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
+        deinterlace, damaged: see `VideoReader`.
+
+    Attributes:
+        info: what the file says of itself, see `VideoInfo`.
+        remarks: after all frames were read, what was done to them and what is missing, see `VideoReader.remarks`.
 
     Raises:
         VideoReadError: no such file, no video, damaged, or beyond a limit. Also while it is read.
@@ -82,7 +88,10 @@ class GuardedVideo:
         start: float = 0.0,
         stop: float | None = None,
         spread: int | None = None,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "refuse",
     ) -> None:
+        self.remarks: list[str] = []
         self.path, self.limits = Path(path), limits or VideoLimits()
         if os.name != "posix":
             raise InputError("untrusted videos can only be decoded where processes can be limited: on Linux or macOS")
@@ -97,7 +106,10 @@ class GuardedVideo:
             raise VideoReadError(f"the file has {size:.0f} MB; at most {self.limits.megabytes:g} MB are allowed")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         package = Path(__file__).resolve().parents[2]
-        wanted = {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread}
+        wanted = {
+            "reading": {"deinterlace": deinterlace, "damaged": damaged},
+            "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread},
+        }
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
             [
@@ -139,6 +151,7 @@ class GuardedVideo:
         while True:
             second, height, width = _HEADER.unpack(self._exactly(_HEADER.size))
             if math.isnan(second):
+                self.remarks = json.loads(self._line())
                 return
             if not 0 < height * width <= self.limits.pixels:
                 raise VideoReadError("the decoder went wrong")
@@ -195,7 +208,7 @@ def main() -> None:
     _restrict(limits)
     try:
         _write(arguments.path, limits, json.loads(arguments.wanted), sys.stdout.buffer)
-    except VideoReadError as error:
+    except (VideoReadError, InputError) as error:
         print(" ".join(str(error).split()).replace(arguments.path, "the file"), file=sys.stderr)
         sys.exit(3)
 
@@ -215,7 +228,7 @@ def _restrict(limits: VideoLimits) -> None:
 
 
 def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: BinaryIO) -> None:
-    with VideoReader(path, max_pixels=limits.pixels) as reader:
+    with VideoReader(path, max_pixels=limits.pixels, **wanted["reading"]) as reader:
         longest = 60 * limits.minutes
         if reader.info.duration_seconds > longest + 1:
             raise VideoReadError(
@@ -223,7 +236,7 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
             )
         output.write(json.dumps(asdict(reader.info)).encode() + b"\n")
         output.flush()
-        for second, pixels in _frames(reader, **wanted):
+        for second, pixels in _frames(reader, **wanted["frames"]):
             if second > longest + 1:
                 raise VideoReadError(f"the video is longer than {limits.minutes:g} minutes")
             height, width = pixels.shape[:2]
@@ -233,7 +246,7 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
                 pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
             output.write(_HEADER.pack(second, *pixels.shape[:2]) + pixels.tobytes())
             output.flush()
-        output.write(_HEADER.pack(math.nan, 0, 0))
+        output.write(_HEADER.pack(math.nan, 0, 0) + json.dumps(reader.remarks).encode() + b"\n")
 
 
 def _frames(

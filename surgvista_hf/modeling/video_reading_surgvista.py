@@ -183,6 +183,11 @@ class VideoReader:
             self._opened_file.close()
 
     @property
+    def is_dicom(self) -> bool:
+        """Return whether the pictures lie in a DICOM file."""
+        return self._dicom is not None or self._encapsulated is not None
+
+    @property
     def lost(self) -> list[tuple[float, float]]:
         """Return [from, to) in seconds of the damaged or missing stretches that were met so far, in order."""
         return list(self._lost)

@@ -5,11 +5,12 @@ and what was made of it is deleted when the visitor leaves.
 """
 
 import filecmp
+import html
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -146,7 +147,7 @@ class Demo:
         ]
         last = float(prediction.seconds[-1])
         return (
-            timeline_html(prediction),
+            "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks) + timeline_html(prediction),
             rows,
             result.heatmaps,
             [str(file) for file in (folder / "report.html", *written)],
@@ -163,6 +164,8 @@ class Demo:
 def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float] | None:
     """The most probable classes at a second."""
     if prediction is None:
+        return None
+    if any(start <= second < end for start, end in prediction.missing):
         return None
     row = prediction.probabilities[int(np.abs(prediction.seconds - second).argmin())]
     order = np.argsort(-row)[:_TOP]
@@ -187,11 +190,12 @@ class Watched:
 def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits) as video:
+    with GuardedVideo(path, limits, **predictor.reading) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
         prediction = predictor.predict_frames(frames, path.name)["model"]
+        prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
     return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
 from .facts import AlignmentError
 

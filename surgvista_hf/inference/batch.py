@@ -12,7 +12,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
 from ..util.files import atomic_file, atomic_folder, claim, content_hash
 from .deidentification import Cover, Pseudonyms, deidentify_video

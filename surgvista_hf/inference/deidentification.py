@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.files import atomic_file
 from .privacy import OutOfBodyDetector
@@ -163,8 +164,12 @@ def deidentify_video(
             total = int(info.duration_seconds) or None
             hidden = detector.watch(bar(reader.iterate(1.0), total=total, unit="s", desc="looking for the outside"))
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
+        stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
+        # As large as the original is stored, and shown in its shape.
+        pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
-        with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
+        rate = info.frames_per_second or 25.0
+        with video_writer(path, stored_width, stored_height, rate, pixel_aspect) as write:
             frames = bar(
                 reader.iterate(None, blank_damaged=True), total=info.num_frames or None, unit="frame", desc="writing"
             )

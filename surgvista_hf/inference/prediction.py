@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .annotated_video import write_annotated_video

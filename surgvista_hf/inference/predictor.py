@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.frames_as_shown_surgvista import Deinterlace
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
 from .clip_model import ClipModel

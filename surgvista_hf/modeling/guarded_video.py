@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from .errors_surgvista import InputError, VideoReadError
-from .frames_as_shown_surgvista import Deinterlace
+from .video_frames_surgvista import Deinterlace
 from .video_reading_surgvista import Damaged, VideoReader
 
 _HEADER = struct.Struct("<dII")  # second (NaN: the end), height, width

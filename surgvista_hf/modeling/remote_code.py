@@ -12,8 +12,8 @@ _FILES = (
     "modeling_surgvista.py",
     "video_processing_surgvista.py",
     "video_reading_surgvista.py",
-    "frames_as_shown_surgvista.py",
-    "dicom_reading_surgvista.py",
+    "video_frames_surgvista.py",
+    "video_dicom_surgvista.py",
 )
 _MODEL_ENTRIES = {
     "AutoConfig": "configuration_surgvista.SurgVistaConfig",

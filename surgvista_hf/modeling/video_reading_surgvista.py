@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from .dicom_reading_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
 from .errors_surgvista import InputError, VideoReadError
-from .frames_as_shown_surgvista import Deinterlace, FrameShaper, Neighbors, is_damaged_jpeg
+from .video_dicom_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
+from .video_frames_surgvista import Deinterlace, FrameShaper, Neighbors, is_damaged_jpeg
 
 av: Any
 try:
@@ -83,6 +83,14 @@ class VideoInfo:
     def is_plain(self) -> bool:
         """Return whether frames are shown as they are stored."""
         return not self.rotation_degrees and not self.interlaced and self.pixel_aspect == 1.0
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Return width and height in pixels as they are stored, upright."""
+        aspect = 1 / self.pixel_aspect if self.rotation_degrees % 180 else self.pixel_aspect
+        if abs(self.width / aspect - self.width) < 1 and abs(self.height * aspect - self.height) < 1:
+            return self.width, self.height
+        return (round(self.width / aspect), self.height) if aspect > 1 else (self.width, round(self.height * aspect))
 
 
 class _Picture(NamedTuple):
@@ -339,18 +347,20 @@ class VideoReader:
                 yield 0.0, self._still.copy()
             return
         with self._opened() as (container, stream):
-            number, picture = 0, None
+            number, picture, given = 0, None, -math.inf
             for picture in self._pictures_from(container, stream, start):
                 if picture.time >= stop:
                     return
                 if picture.time < start - _TOLERANCE:
                     continue
-                if picture.frame is not None and choose(number, picture.time):
-                    if not self._is_skipped(picture):
-                        yield picture.time, self._pixels(picture)
-                    elif blank_damaged:
-                        yield picture.time, self._blank()
+                chosen = picture.frame is None or choose(number, picture.time)
                 number += picture.frame is not None
+                if chosen and not self._is_skipped(picture):
+                    yield picture.time, self._pixels(picture)
+                    given = picture.time
+                elif chosen and blank_damaged and picture.time > given:
+                    yield picture.time, self._blank()
+                    given = picture.time
             if picture is None:
                 raise VideoReadError(f"{self.name} holds no frame that can be decoded")
             self._check_promise(picture)
@@ -468,7 +478,8 @@ class VideoReader:
                 if stream is None or stream.codec_context is None:
                     raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
-                stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
+                strict = {"err_detect": "explode"} if stream.codec_context.name == "mjpeg" else {}  # else it paints over
+                stream.codec_context.options = {"max_pixels": str(self.max_pixels), **strict}
                 stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
                 yield container, stream
         except _errors() as error:
@@ -674,11 +685,14 @@ class VideoReader:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
         started = damaged = False
         last = 0.0
+        torn: set[int] = set()  # presentation times of frames whose packets the container calls incomplete
         for packet in self._packets(container):
             if packet is not None and packet.stream.index != stream.index:
                 if packet.pts is not None and not stream.duration:
                     self._reached = max(self._reached, float(packet.pts * packet.time_base) - self._origin)
                 continue
+            if packet is not None and packet.is_corrupt and packet.pts is not None:
+                torn.add(packet.pts)
             try:
                 frames = [] if packet is None else packet.decode()
                 broken = packet is None
@@ -693,7 +707,7 @@ class VideoReader:
                 damaged = True
                 yield None, True
             for frame in frames:
-                damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+                damaged = frame.is_corrupt or frame.pts in torn or (damaged and not frame.key_frame)
                 started = started or not damaged
                 last = last if frame.time is None else frame.time - self._origin
                 if started:

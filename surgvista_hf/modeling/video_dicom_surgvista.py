@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors_surgvista import VideoReadError
-from .frames_as_shown_surgvista import is_damaged_jpeg, resized, shown_size
+from .video_frames_surgvista import is_damaged_jpeg, resized, shown_size
 
 pydicom: Any
 try:

@@ -23,6 +23,7 @@ Deinterlace = Literal["auto", "off"]
 
 WIDEST_PIXEL = 4.0  # times as wide as high, or as high as wide; what a file says beyond that is a damaged header
 _ASPECT_UNITS = 3600  # a pixel aspect is measured in fractions of this
+_BWDIF = (("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),)
 _COMB_LEVEL, _COMB_BLOCK, _COMB_PIXELS, _COMB_RATIO = 10, 16, 16, 1.25
 
 
@@ -127,16 +128,17 @@ class FrameShaper:
     # ------------------------------------------------------------------------------------------- interlaced frames
 
     def _taken_apart(self, frame: Any, neighbors: Neighbors) -> Any:
-        """Return the earlier moment of a frame; a pure function of it and its neighbors, so that seeking changes nothing."""
-        graph = _graph(frame, [("bwdif", "mode=send_frame:parity=auto:deint=interlaced")])
+        """Return the earlier moment of a frame; a pure function of it and its neighbors, so that seeking changes nothing.
+
+        Where it still shows two moments, as after fast movement, or a neighbor is missing, the frame's own lines must do.
+        """
         shape = frame.width, frame.height, frame.format.name
-        before, after = (
-            other if other is not None and (other.width, other.height, other.format.name) == shape else frame
-            for other in neighbors
-        )
-        return _filtered(graph, [before, frame, after])[
-            -1
-        ]  # the filter is one frame late: the second answer is the frame's
+        if all(each is not None and (each.width, each.height, each.format.name) == shape for each in neighbors):
+            # The filter is one frame late: the second answer is the frame's.
+            found = _filtered(_graph(frame, _BWDIF), [neighbors.before, frame, neighbors.after])[1]
+            if not shows_combing(found.to_ndarray(format="gray")):
+                return found
+        return _filtered(_graph(frame, _BWDIF), [frame, frame])[0]  # it knows nothing before its first frame
 
 
 def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:

@@ -47,6 +47,7 @@ _LONGEST_FRAME = 3600.0  # seconds; a longer pause is a damaged time stamp
 _SEEKS = 16  # attempts to find a key frame before decoding from the start
 _FAILED_READS = 100  # in a row, after which nothing more of a damaged container is hoped for
 _SOUND_FRACTION = 0.5  # of a video that must be sound where damage is skipped
+_LONGEST_DELAY = 64  # frames that a decoder may hold back, with its threads
 _LONGEST_LIST = 8  # damaged stretches that a remark names
 _READ_AT_ONCE = 1 << 20
 
@@ -478,7 +479,9 @@ class VideoReader:
                 if stream is None or stream.codec_context is None:
                     raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
-                strict = {"err_detect": "explode"} if stream.codec_context.name == "mjpeg" else {}  # else it paints over
+                strict = (
+                    {"err_detect": "explode"} if stream.codec_context.name == "mjpeg" else {}
+                )  # else it paints over
                 stream.codec_context.options = {"max_pixels": str(self.max_pixels), **strict}
                 stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
                 yield container, stream
@@ -685,14 +688,18 @@ class VideoReader:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
         started = damaged = False
         last = 0.0
-        torn: set[int] = set()  # presentation times of frames whose packets the container calls incomplete
-        for packet in self._packets(container):
+        sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
+        frames_since = 0
+        torn: set[int] = set()  # presentation times of frames of which the container has lost a part
+        for packet, is_torn in _torn_packets(self._packets(container), stream):
             if packet is not None and packet.stream.index != stream.index:
                 if packet.pts is not None and not stream.duration:
                     self._reached = max(self._reached, float(packet.pts * packet.time_base) - self._origin)
                 continue
-            if packet is not None and packet.is_corrupt and packet.pts is not None:
+            if is_torn:
                 torn.add(packet.pts)
+            if packet is not None and sent_since is not None:
+                sent_since.add(packet.pts)
             try:
                 frames = [] if packet is None else packet.decode()
                 broken = packet is None
@@ -704,10 +711,19 @@ class VideoReader:
                     ) from error
                 frames, broken = [], True
             if broken and started:  # recordings may begin in the middle of a group of pictures
-                damaged = True
+                damaged, sent_since, frames_since = True, set(), 0
                 yield None, True
             for frame in frames:
-                damaged = frame.is_corrupt or frame.pts in torn or (damaged and not frame.key_frame)
+                frames_since += 1
+                # Key frames that the decoder already held when it failed do not end the damage.
+                is_later = (
+                    sent_since is None
+                    or frames_since > _LONGEST_DELAY
+                    or (frame.pts is not None and frame.pts in sent_since)
+                )
+                is_torn = frame.is_corrupt or frame.pts in torn
+                damaged = is_torn or (damaged and not (frame.key_frame and is_later))
+                sent_since = sent_since if damaged else None
                 started = started or not damaged
                 last = last if frame.time is None else frame.time - self._origin
                 if started:
@@ -770,6 +786,29 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
     return np.asarray(image.convert("RGB"))
+
+
+def _torn_packets(packets: Iterator[Any], stream: Any) -> Iterator[tuple[Any, bool]]:
+    """Packets, and whether the container says that a part of them is lost.
+
+    Transport streams also say so of one of the last two packets before a place where recordings were joined: a key frame
+    follows there.
+    """
+    waiting: list[Any] = []
+    pictures = 0  # of those that wait
+    for packet in packets:
+        is_picture = packet is not None and packet.stream.index == stream.index
+        is_torn = is_picture and packet.is_corrupt and packet.pts is not None
+        if not waiting and not is_torn:
+            yield packet, False
+            continue
+        waiting.append(packet)
+        pictures += is_picture
+        is_join = is_picture and packet.is_keyframe and len(waiting) > 1
+        if is_join or pictures == 3 or packet is None:
+            yield from ((each, number == 0 and not is_join) for number, each in enumerate(waiting))
+            waiting, pictures = [], 0
+    yield from ((each, number == 0) for number, each in enumerate(waiting))
 
 
 def _errors() -> tuple[type[Exception], ...]:

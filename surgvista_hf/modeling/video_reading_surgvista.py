@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -171,6 +171,8 @@ class VideoReader:
         self._interlaced = False  # key frames need the frame before them
         self._promised = 0.0  # seconds that the container promises of the stream, or else of all its streams
         self._reached = 0.0  # last second for which packets of any stream were read
+        self._strict = True  # whether the decoder takes every irregularity for damage
+        self._failures_at_start = 0
         self._lost: list[tuple[float, float]] = []
         try:
             head = self._file.read(HEAD_BYTES)
@@ -479,9 +481,8 @@ class VideoReader:
                 if stream is None or stream.codec_context is None:
                     raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
-                strict = (
-                    {"err_detect": "explode"} if stream.codec_context.name == "mjpeg" else {}
-                )  # else it paints over
+                # A decoder that is not told to be strict paints over what is broken, and with several threads may not say so.
+                strict = {"err_detect": "explode"} if self._strict else {}
                 stream.codec_context.options = {"max_pixels": str(self.max_pixels), **strict}
                 stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
                 yield container, stream
@@ -516,6 +517,7 @@ class VideoReader:
         )
 
     def _read_info(self) -> VideoInfo:
+        self._choose_strictness()
         with self._opened() as (container, stream):
             frame = next((frame for frame, _ in self._decode(container, stream) if frame is not None), None)
             if frame is None:
@@ -539,6 +541,17 @@ class VideoReader:
                 pixel_aspect=shaper.pixel_aspect,
                 interlaced=bool(frame.interlaced_frame),
             )
+
+    def _choose_strictness(self) -> None:
+        """Be strict unless that costs frames from the first one on: what a recorder always does is not damage."""
+        failures = []
+        for self._strict in (True, False):
+            with suppress(VideoReadError), self._opened() as (container, stream):
+                next(self._decode(container, stream), None)
+            failures.append(self._failures_at_start)
+            if not failures[-1]:
+                break
+        self._strict = failures[0] <= failures[-1]
 
     def _aspect_of(self, stream: Any) -> float | None:
         """Width of a pixel divided by its height as the container or the data set around it says."""
@@ -688,6 +701,7 @@ class VideoReader:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
         started = damaged = False
         last = 0.0
+        self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
         frames_since = 0
         torn: set[int] = set()  # presentation times of frames of which the container has lost a part
@@ -710,6 +724,7 @@ class VideoReader:
                         f"{last:.1f} cannot be decoded: {_reason(error)}"
                     ) from error
                 frames, broken = [], True
+                self._failures_at_start += not started
             if broken and started:  # recordings may begin in the middle of a group of pictures
                 damaged, sent_since, frames_since = True, set(), 0
                 yield None, True

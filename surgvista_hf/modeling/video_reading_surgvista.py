@@ -700,7 +700,6 @@ class VideoReader:
     def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
         started = damaged = False
-        last = 0.0
         self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
         frames_since = 0
@@ -713,16 +712,11 @@ class VideoReader:
             if is_torn:
                 torn.add(packet.pts)
             if packet is not None and sent_since is not None:
-                sent_since.add(packet.pts)
+                sent_since.add(_stamp(packet))
             try:
                 frames = [] if packet is None else packet.decode()
                 broken = packet is None
-            except av.FFmpegError as error:
-                if started and self.damaged == "refuse":
-                    raise VideoReadError(
-                        f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, what follows second "
-                        f"{last:.1f} cannot be decoded: {_reason(error)}"
-                    ) from error
+            except av.FFmpegError:
                 frames, broken = [], True
                 self._failures_at_start += not started
             if broken and started:  # recordings may begin in the middle of a group of pictures
@@ -731,16 +725,11 @@ class VideoReader:
             for frame in frames:
                 frames_since += 1
                 # Key frames that the decoder already held when it failed do not end the damage.
-                is_later = (
-                    sent_since is None
-                    or frames_since > _LONGEST_DELAY
-                    or (frame.pts is not None and frame.pts in sent_since)
-                )
+                is_later = sent_since is None or _stamp(frame) in sent_since or frames_since > _LONGEST_DELAY
                 is_torn = frame.is_corrupt or frame.pts in torn
                 damaged = is_torn or (damaged and not (frame.key_frame and is_later))
                 sent_since = sent_since if damaged else None
                 started = started or not damaged
-                last = last if frame.time is None else frame.time - self._origin
                 if started:
                     yield frame, damaged
 
@@ -824,6 +813,12 @@ def _torn_packets(packets: Iterator[Any], stream: Any) -> Iterator[tuple[Any, bo
             yield from ((each, number == 0 and not is_join) for number, each in enumerate(waiting))
             waiting, pictures = [], 0
     yield from ((each, number == 0) for number, each in enumerate(waiting))
+
+
+def _stamp(data: Any) -> int | None:
+    """Presentation time stamp of a packet or frame; that of decoding in formats that have only this."""
+    stamp: int | None = data.dts if data.pts is None else data.pts
+    return stamp
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -7,10 +7,12 @@ an identifier: what was not read stands in no result and in no message. Messages
 
 import io
 import itertools
+import logging
 import struct
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -161,7 +163,7 @@ class DicomFrames:
         if self._syntax in _JPEG and is_damaged_jpeg(content):
             return None
         try:
-            with _quiet():
+            with _quiet:
                 values = self._decoded(content)
                 pixels = _color(values, self._header)
         except Exception:  # pydicom and its decoders raise whatever their input makes them raise
@@ -347,18 +349,36 @@ def _gray(values: np.ndarray, header: Any, bits: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------- keeping quiet
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep pydicom's warnings, which quote what they are about, from the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Keeps pydicom's warnings and log, which quote what they are about, from everybody; may be entered by several threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._depth, self._undo = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                log = logging.getLogger("pydicom")
+                self._undo.callback(log.setLevel, log.level)
+                log.setLevel(logging.CRITICAL + 1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                self._undo.close()
+
+
+_quiet = _Quiet()
 
 
 @contextmanager
 def _errors_explained(name: str) -> Iterator[None]:
     """Turn whatever pydicom raises into our error, without its text, which may quote the data set."""
-    with _quiet():
+    with _quiet:
         try:
             yield
         except VideoReadError:

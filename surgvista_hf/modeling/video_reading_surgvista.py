@@ -699,7 +699,7 @@ class VideoReader:
 
     def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
-        started = damaged = False
+        started = damaged = failed = False
         self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
         frames_since = 0
@@ -713,11 +713,14 @@ class VideoReader:
                 torn.add(packet.pts)
             if packet is not None and sent_since is not None:
                 sent_since.add(_stamp(packet))
+            if failed and packet is not None and packet.is_keyframe:
+                stream.codec_context.flush_buffers()  # it may not recover by itself
+                failed = False
             try:
                 frames = [] if packet is None else packet.decode()
                 broken = packet is None
             except av.FFmpegError:
-                frames, broken = [], True
+                frames, broken, failed = [], True, True
                 self._failures_at_start += not started
             if broken and started:  # recordings may begin in the middle of a group of pictures
                 damaged, sent_since, frames_since = True, set(), 0

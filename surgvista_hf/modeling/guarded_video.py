@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from .clip_spacing import ClipSpacing
 from .errors_surgvista import InputError, VideoReadError
 from .video_frames_surgvista import Deinterlace
 from .video_reading_surgvista import Damaged, VideoReader
@@ -62,6 +63,7 @@ class GuardedVideo:
         start: second of the first frame.
         stop: second before which to stop; the end of the video by default.
         spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
+        clips: instead of all this, the frames that such clips need, of which one ends at every second.
         deinterlace, damaged: see `VideoReader`.
 
     Attributes:
@@ -88,6 +90,7 @@ class GuardedVideo:
         start: float = 0.0,
         stop: float | None = None,
         spread: int | None = None,
+        clips: ClipSpacing | None = None,
         deinterlace: Deinterlace = "auto",
         damaged: Damaged = "refuse",
     ) -> None:
@@ -108,7 +111,7 @@ class GuardedVideo:
         package = Path(__file__).resolve().parents[2]
         wanted = {
             "reading": {"deinterlace": deinterlace, "damaged": damaged},
-            "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread},
+            "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips},
         }
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
@@ -250,8 +253,15 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
 
 
 def _frames(
-    reader: VideoReader, interval: float, start: float, stop: float | None, spread: int | None
+    reader: VideoReader,
+    interval: float,
+    start: float,
+    stop: float | None,
+    spread: int | None,
+    clips: Sequence[Any] | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
+    if clips is not None:
+        return ((second, pixels) for second, _, pixels in reader.shown_at(ClipSpacing(*clips).seconds()))
     if spread is None:
         return reader.iterate(interval, start=start, stop=stop)
     length = reader.info.duration_seconds or reader.last_second

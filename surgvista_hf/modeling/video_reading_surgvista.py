@@ -266,17 +266,44 @@ class VideoReader:
         if interval_seconds is None:
             yield from self._choose(lambda number, second: True, start, limit, blank_damaged)
             return
+        endless = (start + step * interval_seconds for step in itertools.count())
+        times = itertools.takewhile(lambda time: time < limit, endless)
+        for wanted, _, pixels in self.shown_at(times, blank_damaged=blank_damaged):
+            yield wanted, pixels
+
+    def shown_at(
+        self, times: Iterable[float], *, blank_damaged: bool = False
+    ) -> Iterator[tuple[float, float, np.ndarray]]:
+        """Frames shown at given moments, decoding each once, in constant memory.
+
+        Args:
+            times: seconds in ascending order, without end if need be: reading stops where the last frame is over.
+            blank_damaged: see `iterate`.
+
+        Yields:
+            The wanted second, the second from which this frame is shown, and the frame (height, width, 3), uint8, RGB. One
+            frame may come several times: recorders leave out frames while the picture stands still.
+
+        Raises:
+            VideoReadError: a wanted frame cannot be decoded, or the video ends before the promised time.
+        """
+        remaining = iter(times)
+        first = next(remaining, None)
+        if first is None:
+            return
+        if self._still is not None:
+            if first <= 0:
+                yield first, 0.0, self._still.copy()
+            return
         with self._opened() as (container, stream):
-            pictures = self._pictures_from(container, stream, start)
-            endless = (start + step * interval_seconds for step in itertools.count())
-            times = itertools.takewhile(lambda time: time < limit, endless)
-            for wanted, picture, is_last in self._shown(pictures, times):
+            pictures = self._pictures_from(container, stream, first)
+            for wanted, picture, is_last in self._shown(pictures, itertools.chain([first], remaining)):
                 if is_last and wanted > picture.end - _TOLERANCE:
                     return
                 if not self._is_skipped(picture):
-                    yield wanted, self._pixels(picture)
+                    yield wanted, picture.time, self._pixels(picture)
                 elif blank_damaged:
-                    yield wanted, self._blank()
+                    yield wanted, picture.time, self._blank()
 
     def choose_frames(
         self, choose: Callable[[int, float], bool], *, start: float = 0.0, stop: float = math.inf

@@ -9,6 +9,7 @@ import html
 import os
 import tempfile
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -27,7 +28,7 @@ from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.report import clock, timeline_html, write_report
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
-from ..modeling.video_processing_surgvista import online_clip_indices
+from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 from .example import rendered_operation
 from .sessions import VisitorFiles
 
@@ -61,6 +62,7 @@ class SpaceSettings:
         queue: visitors that may wait.
         device: where models run; a GPU if there is one.
         out_of_body: folder or Hub id of a detector: what it finds outside the patient is blurred in everything that is shown.
+        frame_stride: seconds between two frames of a clip, for models that do not say it.
     """
 
     models: Mapping[str, str]
@@ -69,6 +71,7 @@ class SpaceSettings:
     queue: int = 20
     device: str | None = None
     out_of_body: str | None = None
+    frame_stride: float | None = None
 
 
 def find_models(folder: Path) -> dict[str, str]:
@@ -100,6 +103,7 @@ class Demo:
                     self.settings.models[name],
                     device=self.settings.device,
                     out_of_body=self.settings.out_of_body,
+                    frame_stride=self.settings.frame_stride,
                 )
             return self._predictors[name]
 
@@ -190,7 +194,7 @@ class Watched:
 def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits, **predictor.reading) as video:
+    with GuardedVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
@@ -205,28 +209,29 @@ class _Kept:
 
     def __init__(self, model: ClipModel, seconds: float) -> None:
         self.model, self.seconds = model, max(seconds, 1.0)
-        self.thumbnails: dict[int, np.ndarray] = {}
+        self.thumbnails: dict[float, np.ndarray] = {}  # by second
 
     def passing(self, frames: Any, tell: Callable[[float], Any]) -> Iterator[tuple[float, np.ndarray]]:
-        for number, (second, image) in enumerate(frames):
+        for second, image in frames:
             step = max(image.shape[1] // 200, 1)
-            self.thumbnails[number] = image[::step, ::step].copy()
+            self.thumbnails[second] = image[::step, ::step].copy()
             tell(min(second / self.seconds, 1.0))
             yield second, image
 
     def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
         shown = []
         model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
-        for number in sorted(wanted & self.thumbnails.keys()):
-            places = online_clip_indices(number, model.num_frames, model.frame_stride)
-            if prediction.hidden and prediction.hidden.hides(float(prediction.seconds[number])):
+        times = sorted(self.thumbnails)
+        rows = {int(second): number for number, second in enumerate(prediction.seconds)}
+        for second in sorted(wanted & rows.keys()):
+            moments = online_clip_seconds(second, *model.spacing)
+            if prediction.hidden and prediction.hidden.hides(second):
                 continue
-            frames = np.stack([self.thumbnails[place] for place in places])
-            row = prediction.probabilities[number]
+            seconds = (times[bisect_right(times, moment + TOLERANCE) - 1] for moment in moments)
+            frames = np.stack([self.thumbnails[each] for each in seconds])
+            row = prediction.probabilities[rows[second]]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))
-            caption = (
-                f"{clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
-            )
+            caption = f"{clock(second)} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
             shown.append((overlay(frames, heat)[-1], caption))
         return shown
 
@@ -258,6 +263,12 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                     include_audio=True,  # otherwise gradio itself would open the file
                     elem_id="video",
                 )
+                other = gr.File(
+                    label="or a recording that browsers do not play: DICOM, MTS, MXF, …",
+                    type="filepath",
+                    height=110,
+                    elem_id="other",
+                )
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 about = gr.Markdown(demo.about(names[0]), elem_id="about")
                 button = gr.Button("Predict", variant="primary", elem_id="predict")
@@ -282,10 +293,18 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
         outputs = [timeline, table, gallery, files, second, classes, state]
 
-        def predict(path: str | None, name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-            return demo.predict(path, name, request, progress)
+        def predict(
+            path: str | None,
+            name: str,
+            file: str | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> Any:
+            return demo.predict(file or path, name, request, progress)
 
-        button.click(predict, [video, model], outputs, concurrency_limit=settings.concurrency, api_name="predict")
+        button.click(
+            predict, [video, model, other], outputs, concurrency_limit=settings.concurrency, api_name="predict"
+        )
         second.change(likely, [state, second], classes, show_progress="hidden", api_visibility="private")
         model.change(demo.about, model, about, show_progress="hidden", api_visibility="private")
         app.unload(demo.leave)

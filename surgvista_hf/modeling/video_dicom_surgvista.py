@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -114,7 +114,8 @@ def open_dicom(file: BinaryIO, name: str, max_pixels: int) -> "EncapsulatedVideo
         if syntax.startswith(_VIDEO):
             count = int(header.get("NumberOfFrames") or 1)
             _, fragments = _fragments(file, start, name)
-            return EncapsulatedVideo(_Joined(file, fragments), _times(header, count), count, _aspect(header))
+            payload = cast(BinaryIO, _Joined(file, fragments))
+            return EncapsulatedVideo(payload, _times(header, count), count, _aspect(header))
         return DicomFrames(file, name, header, syntax, (start, length), max_pixels)
 
 

@@ -173,6 +173,7 @@ class VideoReader:
         self._reached = 0.0  # last second for which packets of any stream were read
         self._strict = True  # whether the decoder takes every irregularity for damage
         self._failures_at_start = 0
+        self._begins_damaged = False
         self._lost: list[tuple[float, float]] = []
         try:
             head = self._file.read(HEAD_BYTES)
@@ -553,6 +554,10 @@ class VideoReader:
             self._check_size(shaper.width, shaper.height)
             self._origin = frame.time or 0.0
             self._can_seek = container.format.name.startswith(_SEEKABLE_FORMATS)
+            if self._failures_at_start and self._can_seek and stream.start_time is not None:
+                # Such a file begins with a key frame: what comes before the first whole frame is damage, not another start.
+                self._origin = min(self._origin, float(stream.start_time * stream.time_base))
+                self._begins_damaged = True
             self._bare = container.format.name in _BARE_FORMATS
             self._interlaced = shaper.is_interlaced(frame)
             duration, rate = self._promise(container, stream)
@@ -726,7 +731,7 @@ class VideoReader:
 
     def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
         """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
-        started = damaged = failed = False
+        started, damaged, failed = self._begins_damaged, False, False
         self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
         frames_since = 0
@@ -749,7 +754,7 @@ class VideoReader:
             except av.FFmpegError:
                 frames, broken, failed = [], True, True
                 self._failures_at_start += not started
-            if broken and started:  # recordings may begin in the middle of a group of pictures
+            if broken and started:  # other recordings may begin in the middle of a group of pictures
                 damaged, sent_since, frames_since = True, set(), 0
                 yield None, True
             for frame in frames:

@@ -65,6 +65,20 @@ def test_a_picture_of_a_damaged_time_is_the_last_sound_one(recording):
         assert np.array_equal(video.frames_at([3.5])[0], frames[before])
 
 
+def test_a_damaged_beginning_moves_nothing(tmp_path):
+    path = write_numbered_video(tmp_path / "a.mp4", options=GROUPS)
+    content = damage(path, 0)
+    with VideoReader(path) as whole, VideoReader(content, damaged="skip") as video:
+        clean, found = dict(whole.iterate(1.0)), dict(video.iterate(1.0))
+        assert list(found) == [2.0, 3.0, 4.0, 5.0]
+        assert all(np.array_equal(frame, clean[second]) for second, frame in found.items())
+        assert video.lost == [(0.0, pytest.approx(2.0))]
+        assert np.array_equal(video.frames_at([4.5])[0], whole.frames_at([4.5])[0])
+        assert video.last_second == pytest.approx(5.9)
+    with VideoReader(content) as video, pytest.raises(VideoReadError, match=r"damaged at second 0\.00"):
+        list(video.iterate(1.0))
+
+
 def test_damage_is_an_error_unless_asked_otherwise(recording):
     path, content = recording
     with VideoReader(content) as video, pytest.raises(VideoReadError, match="damaged"):

@@ -36,7 +36,7 @@ EXPORTED = sorted(
     }
 )
 REQUIRED_BY_EXPORTED = {"PIL", "huggingface_hub", "numpy", "torch", "transformers"} | sys.stdlib_module_names
-OPTIONAL_FOR_EXPORTED = {"av", "torchcodec", "torchvision"}
+OPTIONAL_FOR_EXPORTED = {"av", "pydicom", "torchcodec", "torchvision"}
 
 UNWANTED = re.compile(
     rb"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org|index[-_]url|find[-_]links"

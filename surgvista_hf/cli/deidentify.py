@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
+from .reading_arguments import add_reading_arguments, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LEFT,TOP,WIDTH,HEIGHT",
-        help="rectangle to paint black, in pixels; may be repeated",
+        help="rectangle to paint black, in pixels as shown; may be repeated",
     )
+    add_reading_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         detector_of(arguments),
         Pseudonyms(arguments.mapping, arguments.output),
         covers=covers,
+        **reading_options(arguments),
         skip_unreadable=arguments.skip_unreadable,
         progress=True,
     )

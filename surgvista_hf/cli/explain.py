@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
     places = online_clip_seconds(arguments.second, *model.spacing)
-    with VideoReader(arguments.video) as reader:
+    with VideoReader(arguments.video, damaged="skip") as reader:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
         frames = reader.frames_at([float(place) for place in places])
-    if arguments.features is not None:
-        check_features_of(arguments.features, model.fingerprint, arguments.model)
         if detector is not None:
             shown = ~_outside(detector, reader, frames, places)
+        for remark in reader.remarks:
+            logging.getLogger(__name__).warning("%s: %s", arguments.video, remark)
+    if arguments.features is not None:
+        check_features_of(arguments.features, model.fingerprint, arguments.model)
     clip = model.prepare(frames)
     probabilities, features = model.run(clip[None])
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)

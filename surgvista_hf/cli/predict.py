@@ -8,6 +8,7 @@ from typing import Any
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 from .frame_stride_argument import add_frame_stride_argument
+from .reading_arguments import add_reading_arguments, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     add_frame_stride_argument(parser)
+    add_reading_arguments(parser)
     add_detector_arguments(parser)
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
@@ -68,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         runtime=arguments.runtime,
         out_of_body=detector_of(arguments),
+        **reading_options(arguments),
         frame_stride=arguments.frame_stride,
     )
     if arguments.video.is_dir():

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .reading_arguments import add_reading_arguments, reading_options
+
 if TYPE_CHECKING:
     from ..datasets_scripts.media import PreparationOptions
 
@@ -83,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="by which labels and pictures may differ (default: 2)",
     )
+    add_reading_arguments(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be prepared")
     parser.add_argument(
         "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="further options of a data set"
@@ -145,6 +148,7 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
         unlabelled=arguments.unlabelled or usual.unlabelled,
         folder_frames_per_second=arguments.folder_frames_per_second,
         tolerance_seconds=arguments.tolerance,
+        **reading_options(arguments),
     )
     if arguments.every:
         return replace(options, every=arguments.every)

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
 from ..util.finding import IMAGE_SUFFIXES, is_image
 from .facts import AlignmentError
 
@@ -41,6 +42,9 @@ class PreparationOptions:
             the gap as in most published programs.
         folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
         tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
+        deinterlace: `"auto"`: take interlaced frames apart; `"off"`: leave them as they are stored.
+        damaged: where a video is damaged: `"skip"` leaves out the rows and reports them, if at least half of it is sound;
+            `"any"` however little is; `"refuse"` gives the video up.
 
     Raises:
         InputError: a value out of range.
@@ -54,6 +58,8 @@ class PreparationOptions:
     unlabelled: Literal["keep", "drop"] = "keep"
     folder_frames_per_second: float = 1.0
     tolerance_seconds: float = 2.0
+    deinterlace: Deinterlace = "auto"
+    damaged: Damaged = "skip"
 
     def __post_init__(self) -> None:
         positive = (self.frames_per_second, self.every, self.short_side, self.folder_frames_per_second)
@@ -63,6 +69,11 @@ class PreparationOptions:
             raise InputError(f"quality must lie in 1-95 and the tolerance must not be negative: {self}")
         if self.unlabelled not in ("keep", "drop"):
             raise InputError(f"unlabelled is {self.unlabelled!r}; it must be 'keep' or 'drop'")
+        if self.deinterlace not in ("auto", "off") or self.damaged not in ("refuse", "skip", "any"):
+            raise InputError(
+                f"deinterlace is {self.deinterlace!r} and damaged {self.damaged!r}; they must be 'auto' or 'off', and "
+                "'refuse', 'skip' or 'any'"
+            )
 
 
 class Picture(NamedTuple):
@@ -79,7 +90,7 @@ class Media(ABC):
     Args:
         rate: source frames a second.
         seconds: length; exact for folders, promised by the container for videos.
-        remarks: on what was found while the pictures were read.
+        remarks: what was found and done while the pictures were read, and what is missing.
         leaves_out: whether pictures are left out so that clips bridge them.
     """
 
@@ -111,7 +122,7 @@ class VideoFile(Media):
             self.seconds = min(video.info.duration_seconds, stop)
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        with VideoReader(self.path) as video:
+        with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
             standing = StandingPicture()
             if options.frames_per_second is None or options.every:
                 pictures = self._chosen(video, options, standing)
@@ -122,7 +133,7 @@ class VideoFile(Media):
                 last = picture.second
                 yield picture
             self.seconds = max(min(self.seconds, self.stop), last)
-            self.remarks = standing.remarks
+            self.remarks = (*standing.remarks, *video.remarks)
 
     def _shown(
         self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandingPicture"

@@ -57,7 +57,7 @@ class VideoReport:
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated.
+        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         interval: usual seconds between two rows; `None` where there is only one.

@@ -15,6 +15,8 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged
 from ..util import finding
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
 from ..util.finding import VIDEO_SUFFIXES, PassedOver
@@ -111,6 +113,7 @@ def predict_folder(
         "temporal": {name: head.fingerprint for name, head in heads.items()},
         "formats": sorted(formats),
         "out_of_body": _detector_settings(detector),
+        "reading": predictor.reading,
     }
     names = {
         "models": {name: _called(model) for name, model in models.items()},
@@ -136,6 +139,8 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
@@ -144,7 +149,7 @@ def deidentify_folder(
     Args:
         folder: with videos, at any depth; or a video.
         output: folder of the results, for this detector only.
-        detector, covers: see `deidentify_video`.
+        detector, covers, deinterlace, damaged: see `deidentify_video`.
         pseudonyms: of the videos; the results are called by them.
         skip_unreadable, progress: see `predict_folder`.
 
@@ -155,10 +160,15 @@ def deidentify_folder(
     settings = {
         "out_of_body": _detector_settings(detector),
         "covers": [vars(cover) for cover in covers],
+        "reading": {"deinterlace": deinterlace, "damaged": damaged},
     }
 
     def deidentify(video: Path, name: str, source: str) -> None:
-        done = deidentify_video(video, output / f"{name}.mp4", detector, covers=covers)
+        done = deidentify_video(
+            video, output / f"{name}.mp4", detector, covers=covers, deinterlace=deinterlace, damaged=damaged
+        )
+        for remark in done.remarks:
+            logger.warning("%s: %s", name, remark)
         with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
             content = {**asdict(done), "source": source}
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -30,7 +30,7 @@ def draw_contact_sheet(
         VideoReadError: the video cannot be decoded.
     """
     steps = np.unique(np.linspace(0, len(prediction.seconds) - 1, _COLUMNS * _ROWS).round().astype(int))
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=prediction.deinterlace, damaged="any") as reader:
         frames = reader.frames_at([float(prediction.seconds[step]) for step in steps])
     figure = Figure(figsize=(14, 9), layout="constrained")
     FigureCanvasAgg(figure)

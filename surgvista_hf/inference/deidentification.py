@@ -10,7 +10,8 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
 from .privacy import OutOfBodyDetector, watch_video
@@ -162,7 +164,7 @@ class Pseudonyms:
 
 @dataclass(frozen=True)
 class Cover:
-    """A rectangle of every frame that is painted black, in pixels of the original from the upper left corner."""
+    """A rectangle of every frame that is painted black, in pixels of the original as shown, from the upper left."""
 
     left: int
     top: int
@@ -188,6 +190,8 @@ class Deidentified:
         looks: frames that the detector looked at.
         unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
             every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
+        damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
+        remarks: what else was done to the pictures, in sentences.
     """
 
     seconds: float
@@ -196,6 +200,8 @@ class Deidentified:
     covers: int
     looks: int = 0
     unseen_seconds: float | None = None
+    damaged: list[tuple[float, float]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def deidentify_video(
@@ -204,6 +210,8 @@ def deidentify_video(
     detector: OutOfBodyDetector | None,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     progress: bool = False,
 ) -> Deidentified:
     """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
@@ -216,7 +224,8 @@ def deidentify_video(
         video: file.
         path: `.mp4` file to write.
         detector: finds the outside; `None`: nothing is hidden.
-        covers: rectangles to paint black, such as names that the tower writes into the picture.
+        covers: rectangles to paint black, such as names that the tower writes into the picture, in pixels as shown.
+        deinterlace, damaged: see `VideoReader`; damaged stretches are black.
         progress: show progress bars.
 
     Returns:
@@ -230,25 +239,32 @@ def deidentify_video(
     """
     if Path(path).resolve() == Path(video).resolve():
         raise InputError(f"{path} is the video itself; the original is never replaced")
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=deinterlace, damaged=damaged) as reader:
         info = reader.info
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
         hidden = None if detector is None else watch_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
+        stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
+        # As large as the original is stored, and shown in its shape.
+        pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
-        with video_writer(path, width, height, info.frames_per_second or 25.0, source=reader.name) as write:
-            frames = reader.iterate(None)
+        rate = info.frames_per_second or 25.0
+        with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
+            frames = reader.iterate(None, blank_damaged=True)
             for last, pixels in tqdm(
                 frames, total=info.num_frames or None, unit="frame", desc="writing", disable=not progress
             ):
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-    if hidden is None:
-        return Deidentified(last, written, None, len(covers))
-    return Deidentified(last, written, hidden.spans, len(covers), len(hidden.seconds), hidden.unseen_seconds)
+        looked: dict[str, Any] = {"hidden": None}
+        if hidden is not None:
+            looked = {"hidden": hidden.spans, "looks": len(hidden.seconds), "unseen_seconds": hidden.unseen_seconds}
+        return Deidentified(
+            last, written, covers=len(covers), damaged=reader.lost, remarks=list(reader.remarks), **looked
+        )
 
 
 def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..modeling.errors_surgvista import InputError
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .annotated_video import write_annotated_video
@@ -64,6 +65,8 @@ class VideoPrediction:
         hidden: what must not be shown; `None`: nobody looked.
         unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
             held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
+        remarks: what was done to the frames and what is missing, in sentences, see `VideoReader.remarks`.
+        deinterlace: how the frames were read, see `VideoReader`.
     """
 
     video: str
@@ -73,6 +76,8 @@ class VideoPrediction:
     multi_label: bool = False
     hidden: HiddenSeconds | None = None
     unfamiliarity: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+    deinterlace: Deinterlace = "auto"
 
     def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
@@ -98,8 +103,7 @@ class VideoPrediction:
         """[start, end) in seconds of what is unlike the training videos, in order; empty where that is unknown."""
         if self.unfamiliar is None:
             return []
-        edges = np.r_[self.seconds, self.seconds[-1] + self._step]
-        return [(float(edges[a]), float(edges[b])) for a, b in _runs(self.unfamiliar) if self.unfamiliar[a]]
+        return [self._span(a, b) for a, b in self._runs(self.unfamiliar) if self.unfamiliar[a]]
 
     @property
     def remark(self) -> str | None:
@@ -130,7 +134,39 @@ class VideoPrediction:
     def segments(self) -> list[Segment]:
         """Runs of the most probable class, in order."""
         labels = self.labels
-        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in _runs(labels)]
+        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in self._runs(labels)]
+
+    @property
+    def missing(self) -> list[tuple[float, float]]:
+        """[from, to) in seconds of the stretches within the video for which there is no answer, since it is damaged there."""
+        ends = self.seconds + self.step
+        return [
+            (float(end), float(start))
+            for end, start in zip(ends[:-1], self.seconds[1:], strict=True)
+            if start - end > self.step / 2
+        ]
+
+    @property
+    def step(self) -> float:
+        """Seconds between two answers where none is missing."""
+        return float(np.diff(self.seconds).min()) if len(self.seconds) > 1 else 1.0
+
+    def regular_rows(self) -> np.ndarray:
+        """(n,), for each step of the video the row of its answer; -1 where there is none."""
+        places = np.round((self.seconds - self.seconds[0]) / self.step).astype(int)
+        rows = np.full(places[-1] + 1, -1)
+        rows[places] = np.arange(len(places))
+        return rows
+
+    def spans(self, labels: np.ndarray) -> list[tuple[float, float, int]]:
+        """Start and end in seconds and class of each run of equal labels (steps,), none across a gap."""
+        return [(*self._span(a, b), int(labels[a])) for a, b in self._runs(labels)]
+
+    def _runs(self, values: np.ndarray) -> list[tuple[int, int]]:
+        """[first, end) of each run of equal values without a gap in time."""
+        gaps = np.diff(self.seconds) > 1.5 * self.step
+        starts = np.flatnonzero(np.r_[True, (values[1:] != values[:-1]) | gaps])
+        return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
 
     def tiers(self) -> dict[str, list[Segment]]:
         """Segments as annotation tools have them: one tier `prediction`; of independent classes one for each that was found.
@@ -143,7 +179,7 @@ class VideoPrediction:
         for number, name in enumerate(self.class_names):
             active = self.probabilities[:, number] > _ACTIVE
             if active.any():
-                found[name] = [self._segment(a, b, number, name) for a, b in _runs(active) if active[a]]
+                found[name] = [self._segment(a, b, number, name) for a, b in self._runs(active) if active[a]]
         return found
 
     def unfamiliar_tier(self) -> dict[str, list[Segment]]:
@@ -153,13 +189,15 @@ class VideoPrediction:
         return {label: spans} if spans else {}
 
     def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
-        over = self.seconds[end] if end < len(self.seconds) else self.seconds[-1] + self._step
-        confidence = float(self.probabilities[first:end, number].mean())
-        return Segment(float(self.seconds[first]), float(over), name, confidence)
+        start, over = self._span(first, end)
+        return Segment(start, over, name, float(self.probabilities[first:end, number].mean()))
 
-    @property
-    def _step(self) -> float:
-        return float(self.seconds[1] - self.seconds[0]) if len(self.seconds) > 1 else 1.0
+    def _span(self, first: int, end: int) -> tuple[float, float]:
+        """When a run of rows begins, and when it is over: with the next row, or a step after its last one before a gap."""
+        over = self.seconds[end - 1] + self.step
+        if end < len(self.seconds) and self.seconds[end] - over < self.step / 2:
+            over = self.seconds[end]
+        return float(self.seconds[first]), float(over)
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON file holds."""
@@ -184,6 +222,8 @@ class VideoPrediction:
             if self.unfamiliar is None
             else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},
             "remark": self.remark,
+            **({"missing": self.missing} if self.missing else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "segments": segments,
             "per_second": per_second,
         }
@@ -300,7 +340,8 @@ def write_video_report(
     if video is None:
         write_report(predictions, path, facts=facts)
         return
-    with VideoReader(video) as reader:
+    deinterlace = next(iter(predictions.values())).deinterlace
+    with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
         write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
 
 
@@ -309,9 +350,3 @@ def check_formats(formats: Collection[str]) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")
-
-
-def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """[first, end) of each run of equal values."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from ..clips.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.familiarity import RunningMean, appearance
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
 from .clip_model import ClipModel
 from .export import OnnxClipModel
@@ -30,6 +31,7 @@ from .temporal_head import FRAMES_PER_SECOND, TemporalHead
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
+_T = TypeVar("_T")
 _ONLY = "model"  # name of a model that has none
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
@@ -88,6 +90,9 @@ class SurgicalVideoPredictor:
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
         out_of_body: finds what must not be shown: a detector, or the folder or Hub id of one.
+        deinterlace: `"auto"` or `"off"`, see `VideoReader`.
+        damaged: where a video is damaged: `"skip"` gives no answer for those seconds, if at least half of the video is
+            sound; `"any"` however little is; `"refuse"` is an error.
         frame_stride: seconds between two frames of a clip, for models that do not say it.
 
     Raises:
@@ -114,6 +119,8 @@ class SurgicalVideoPredictor:
         runtime: str = "torch",
         out_of_body: OutOfBodyDetector | str | os.PathLike[str] | None = None,
         frame_stride: float | None = None,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "skip",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -139,6 +146,7 @@ class SurgicalVideoPredictor:
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
         self.out_of_body = out_of_body
         self.batch_size = batch_size
+        self.reading: dict[str, Any] = {"deinterlace": deinterlace, "damaged": damaged}
 
     @property
     def class_names(self) -> list[str]:
@@ -180,12 +188,18 @@ class SurgicalVideoPredictor:
             Predictions by the names of the models. What must not be shown was found by looking at every frame, or as often
             as the detector was told to.
         """
-        with VideoReader(video) as reader:
+        name = name or _name(video)
+        with VideoReader(video, **self.reading) as reader:
             hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
                 frames = _counted(self._read(reader), bar)
-                return self._predict_frames(frames, name or _name(video), hidden)
+                found = self._predict_frames(frames, name, hidden)
+            remarks = tuple(reader.remarks)
+        for remark in remarks:
+            logger.warning("%s: %s", name, remark)
+        deinterlace = self.reading["deinterlace"]
+        return {each: replace(one, remarks=remarks, deinterlace=deinterlace) for each, one in found.items()}
 
     @property
     def needs_whole_seconds_only(self) -> bool:
@@ -217,7 +231,8 @@ class SurgicalVideoPredictor:
 
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second, or those of `needed_seconds` for
-                models that need others too; the next ones are fetched in another thread while these are used.
+                models that need others too; the next ones are fetched in another thread while these are used. Some may be
+                missing: a second without a frame has no answer, and in the clips of later seconds the frame before stands in.
             name: of the video.
 
         Returns:
@@ -239,32 +254,35 @@ class SurgicalVideoPredictor:
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
-        for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            for second, image in chunk:
+        sound: list[bool] = []
+        for chunk in _ahead(batched(_held(frames, self.needed_seconds()), _FRAMES_AT_ONCE)):
+            for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
-            times = [moments.of(second) for second, _ in chunk]
+            times = [moments.of(second) for second, _, _ in chunk]
             predicted = [time % 1 == 0 for time in times]
-            seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
-            images = np.stack([image for _, image in chunk])
+            seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
+            sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
+            images = np.stack([image for _, image, _ in chunk])
             if self.out_of_body is not None and hidden is None and any(predicted):
                 outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
                 found[each] += line.push(times, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
-        times = np.asarray(seconds)
+        answered = np.asarray(sound)
+        shown = np.asarray(seconds)[answered]
         if outside:
             assert self.out_of_body is not None
-            hidden = self.out_of_body.hidden(times, np.concatenate(outside), 1 / FRAMES_PER_SECOND)
+            hidden = self.out_of_body.hidden(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
         predictions = {
             each: VideoPrediction(
                 name,
-                times,
-                np.concatenate([*found[each], *line.flush()]),
+                shown,
+                np.concatenate([*found[each], *line.flush()])[answered],
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
                 hidden=hidden,
-                unfamiliarity=line.unfamiliarity,
+                unfamiliarity=None if line.unfamiliarity is None else line.unfamiliarity[answered],
             )
             for each, line in lines.items()
         }
@@ -418,13 +436,30 @@ def _check_image(image: Any, what: str) -> None:
     )
 
 
+def _held(
+    frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float]
+) -> Iterator[tuple[float, np.ndarray, bool]]:
+    """The frames, the one before in place of each moment that is missing between two, and whether it is a frame itself."""
+    first: float | None = None
+    due, shown = next(moments), None
+    for second, image in frames:
+        first = second if first is None else first  # moments count from there
+        while shown is not None and first + due < second - _TOLERANCE:
+            yield first + due, shown, False
+            due = next(moments)
+        yield second, image, True
+        shown = image
+        if first + due <= second + _TOLERANCE:
+            due = next(moments)
+
+
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
         bar.update(frame[0] % 1 == 0)
 
 
-def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:
+def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
     """The same; the next chunk is decoded while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)

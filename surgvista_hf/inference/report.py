@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ def write_report(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
         f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
+        *(f'<p class="notice">{_text(remark)}</p>' for remark in first.remarks),
         f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '
         "says of itself; it can be sure and wrong.</p>",
     ]
@@ -123,8 +125,12 @@ def _ribbon(prediction: "VideoPrediction") -> str:
     shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
     band = _band(prediction, start, scale)
     top = _RIBBON + 8 + (_BAND + 6 if band else 0)
-    points = " ".join(
-        f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown
+    points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
+    breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
+    curves = "".join(
+        f'<polyline points="{" ".join(points[a:b])}" fill="none" stroke="#444" stroke-width="1"/>'
+        for a, b in pairwise([0, *breaks.tolist(), len(points)])
+        if a < b
     )
     said = "; ".join(_said(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
@@ -139,8 +145,7 @@ def _ribbon(prediction: "VideoPrediction") -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}{band}'
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
-        f'<polyline points="{points}" fill="none" stroke="#444" stroke-width="1"/>'
-        f"{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
+        f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
         f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
     )
 
@@ -164,7 +169,7 @@ def _label(x: float, top: float, anchor: str, text: str) -> str:
 
 def _durations(prediction: "VideoPrediction") -> str:
     rows, absent, segments = [], [], prediction.segments
-    whole = segments[-1].end - segments[0].start
+    whole = sum(each.end - each.start for each in segments)
     for number, name in enumerate(prediction.class_names):
         mine = [each for each in segments if each.label == name]
         if not mine:

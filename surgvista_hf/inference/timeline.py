@@ -66,15 +66,17 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
     heights = [1.0] * len(ribbons) + [1.0]
     rows, band = _with_band(figure, prediction, heights)
     for axes, (name, labels) in zip(rows, ribbons, strict=False):
-        _draw_ribbon(axes, prediction.seconds, labels)
+        _draw_ribbon(axes, prediction, labels)
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
     confidence = rows[-1]
-    highest = prediction.probabilities.max(axis=1)
-    edges = np.r_[prediction.seconds, _end(prediction.seconds)]
-    confidence.fill_between(edges, np.r_[highest, highest[-1]], step="post", color="#777777")
+    highest = np.where(
+        prediction.regular_rows() < 0, np.nan, prediction.probabilities.max(axis=1)[prediction.regular_rows()]
+    )
+    edges = np.append(prediction.seconds[0] + prediction.step * np.arange(len(highest)), _end(prediction))
+    confidence.fill_between(edges, np.append(highest, highest[-1]), step="post", color="#777777")
     confidence.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     confidence.set_ylabel("confidence", rotation=0, ha="right", va="center")
-    _time_axis(confidence, prediction.seconds)
+    _time_axis(confidence, prediction)
     _draw_band(band, prediction)
     shown = sorted({int(label) for _, labels in ribbons for label in labels})
     legend = [
@@ -84,14 +86,9 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
     figure.legend(handles=legend, loc="outside right upper", frameon=False, fontsize=9)
 
 
-def _draw_ribbon(axes: Axes, seconds: np.ndarray, labels: np.ndarray) -> None:
-    starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
-    edges = np.r_[seconds[starts], _end(seconds)]
-    for i, start in enumerate(starts):
-        label = int(labels[start])
-        axes.axvspan(
-            edges[i], edges[i + 1], facecolor=class_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0
-        )
+def _draw_ribbon(axes: Axes, prediction: "VideoPrediction", labels: np.ndarray) -> None:
+    for start, end, label in prediction.spans(labels):
+        axes.axvspan(start, end, facecolor=class_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0)
     axes.set(yticks=(), ylim=(0, 1))
 
 
@@ -115,25 +112,26 @@ def _draw_band(axes: Axes | None, prediction: "VideoPrediction") -> None:
 
 
 def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
-    extent = (float(prediction.seconds[0]), _end(prediction.seconds), len(prediction.class_names) - 0.5, -0.5)
-    image = axes.imshow(prediction.probabilities.T, aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=extent)
+    extent = (float(prediction.seconds[0]), _end(prediction), len(prediction.class_names) - 0.5, -0.5)
+    rows = prediction.regular_rows()
+    values = np.where(rows[:, None] < 0, np.nan, prediction.probabilities[rows])  # what is missing stays blank
+    image = axes.imshow(values.T, aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=extent)
     if len(prediction.class_names) <= 30:
         axes.set_yticks(range(len(prediction.class_names)), prediction.class_names, fontsize=8)
     else:
         axes.set_ylabel("class")
     axes.figure.colorbar(image, ax=axes, label="probability")
-    _time_axis(axes, prediction.seconds)
+    _time_axis(axes, prediction)
 
 
-def _time_axis(axes: Axes, seconds: np.ndarray) -> None:
-    axes.set_xlim(float(seconds[0]), _end(seconds))
+def _time_axis(axes: Axes, prediction: "VideoPrediction") -> None:
+    axes.set_xlim(float(prediction.seconds[0]), _end(prediction))
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}"))
 
 
-def _end(seconds: np.ndarray) -> float:
-    step = seconds[1] - seconds[0] if len(seconds) > 1 else 1.0
-    return float(seconds[-1] + step)
+def _end(prediction: "VideoPrediction") -> float:
+    return float(prediction.seconds[-1] + prediction.step)
 
 
 def class_colour(label: int) -> str:

@@ -29,7 +29,13 @@ class VideoWriteError(SurgVistaError):
 
 @contextmanager
 def video_writer(
-    path: str | os.PathLike[str], width: int, height: int, frames_per_second: float, *, source: str = "the video"
+    path: str | os.PathLike[str],
+    width: int,
+    height: int,
+    frames_per_second: float,
+    pixel_aspect: Fraction = Fraction(1),
+    *,
+    source: str = "the video",
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Give a function that appends a picture (height, width, 3), uint8, at a time in seconds.
 
@@ -37,8 +43,9 @@ def video_writer(
 
     Args:
         path: `.mp4` file; it appears when the block ends without an error.
-        width, height: of the pictures, even numbers.
+        width, height: of the pictures as they are stored, even numbers; pictures of another size are scaled to it.
         frames_per_second: about how often there will be one.
+        pixel_aspect: width of a stored pixel divided by its height; players show the pictures accordingly.
         source: name of the video that is written anew, for messages.
 
     Raises:
@@ -46,7 +53,7 @@ def video_writer(
         OutputError: nothing can be written there: the disk is full, the folder is closed, there is no encoder.
     """
     with _explained(path, source), atomic_file(path) as temporary:
-        writer = _Writer(temporary, width, height, frames_per_second)
+        writer = _Writer(temporary, width, height, frames_per_second, pixel_aspect)
         try:
             yield writer.write
             writer.finish()
@@ -71,7 +78,7 @@ def _explained(path: str | os.PathLike[str], source: str) -> Iterator[None]:
 class _Writer:
     """An open file and its encoder."""
 
-    def __init__(self, path: Path, width: int, height: int, frames_per_second: float) -> None:
+    def __init__(self, path: Path, width: int, height: int, frames_per_second: float, pixel_aspect: Fraction) -> None:
         self.output = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(frames_per_second).limit_denominator(1001)
         try:
@@ -79,6 +86,8 @@ class _Writer:
             self.stream.width, self.stream.height, self.stream.pix_fmt = width, height, "yuv420p"
             self.stream.options = {"crf": "23", "preset": "veryfast"}
             self.stream.codec_context.time_base = _CLOCK
+            if pixel_aspect != 1:
+                self.stream.codec_context.sample_aspect_ratio = pixel_aspect
         except BaseException:
             self.close()
             raise
@@ -86,6 +95,8 @@ class _Writer:
 
     def write(self, pixels: np.ndarray, second: float) -> None:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        if (frame.width, frame.height) != (self.stream.width, self.stream.height):
+            frame = frame.reformat(width=self.stream.width, height=self.stream.height, interpolation="BICUBIC")
         self.last = max(round(second / _CLOCK) if math.isfinite(second) else 0, self.last + 1)
         frame.time_base, frame.pts = _CLOCK, self.last
         self.output.mux(self.stream.encode(frame))

@@ -98,7 +98,8 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
             unless this is said in the call, and then count as one a second.
         antialias: smooth while shrinking, unlike the recipe.
-        video_backend: `"pyav"` or `"torchcodec"`.
+        video_backend: `"pyav"` or `"torchcodec"`, which decodes only what is shown as it is stored; pixels that are not
+            square, interlaced or turned frames and DICOM files are read with PyAV all the same.
 
     Returns:
         `pixel_values`, (batch, frames, channels, height, width), fp32.
@@ -266,7 +267,7 @@ def _read_clip(video: Any, sampling: dict[str, Any] | None, backend: str) -> tup
             if sampling["frame_sampling"] == "uniform" or sampling["end_second"] is None or last <= 0:
                 last = reader.last_second  # the promised duration is not exact
             seconds = _clip_seconds(last + frame_duration, last, sampling)
-        if backend == "torchcodec":
+        if backend == "torchcodec" and info.is_plain and not reader.is_dicom:
             frames = _read_with_torchcodec(video, seconds)
         elif seconds is None:
             frames = _channels_first(np.stack([frame for _, frame in reader.iterate(None)]))

@@ -5,12 +5,13 @@ and what was made of it is deleted when the visitor leaves.
 """
 
 import filecmp
+import html
 import os
 import tempfile
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,7 +160,9 @@ class Demo:
         ]
         last = float(prediction.seconds[-1])
         return (
-            warning_html(prediction) + timeline_html(prediction),
+            warning_html(prediction)
+            + "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks)
+            + timeline_html(prediction),
             rows,
             result.heatmaps,
             [str(file) for file in (folder / "report.html", *written)],
@@ -176,6 +179,8 @@ class Demo:
 def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float] | None:
     """The most probable classes at a second."""
     if prediction is None:
+        return None
+    if any(start <= second < end for start, end in prediction.missing):
         return None
     row = prediction.probabilities[int(np.abs(prediction.seconds - second).argmin())]
     order = np.argsort(-row)[:_TOP]
@@ -200,11 +205,12 @@ class Watched:
 def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits, clips=model.spacing) as video:
+    with GuardedVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
         prediction = predictor.predict_frames(frames, path.name)["model"]
+        prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
     return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
 
@@ -227,17 +233,16 @@ class _Kept:
         shown = []
         model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
         times = sorted(self.thumbnails)
-        for number in sorted(each for each in wanted if each < len(prediction.seconds)):
-            moments = online_clip_seconds(number, *model.spacing)
-            if prediction.hidden and prediction.hidden.hides(float(prediction.seconds[number])):
+        rows = {int(second): number for number, second in enumerate(prediction.seconds)}
+        for second in sorted(wanted & rows.keys()):
+            moments = online_clip_seconds(second, *model.spacing)
+            if prediction.hidden and prediction.hidden.hides(second):
                 continue
             seconds = (times[bisect_right(times, moment + TOLERANCE) - 1] for moment in moments)
-            frames = np.stack([self.thumbnails[second] for second in seconds])
-            row = prediction.probabilities[number]
+            frames = np.stack([self.thumbnails[each] for each in seconds])
+            row = prediction.probabilities[rows[second]]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))
-            caption = (
-                f"{clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
-            )
+            caption = f"{clock(second)} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
             shown.append((overlay(frames, heat)[-1], caption))
         return shown
 
@@ -269,6 +274,12 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                     include_audio=True,  # otherwise gradio itself would open the file
                     elem_id="video",
                 )
+                other = gr.File(
+                    label="or a recording that browsers do not play: DICOM, MTS, MXF, …",
+                    type="filepath",
+                    height=110,
+                    elem_id="other",
+                )
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 about = gr.Markdown(demo.about(names[0]), elem_id="about")
                 button = gr.Button("Predict", variant="primary", elem_id="predict")
@@ -293,10 +304,18 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
         outputs = [timeline, table, gallery, files, second, classes, state]
 
-        def predict(path: str | None, name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-            return demo.predict(path, name, request, progress)
+        def predict(
+            path: str | None,
+            name: str,
+            file: str | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> Any:
+            return demo.predict(file or path, name, request, progress)
 
-        button.click(predict, [video, model], outputs, concurrency_limit=settings.concurrency, api_name="predict")
+        button.click(
+            predict, [video, model, other], outputs, concurrency_limit=settings.concurrency, api_name="predict"
+        )
         second.change(likely, [state, second], classes, show_progress="hidden", api_visibility="private")
         model.change(demo.about, model, about, show_progress="hidden", api_visibility="private")
         app.unload(demo.leave)

@@ -322,7 +322,7 @@ def test_all_odd_files_decode_consistently_or_say_why_not(shared_data):
             continue
         for place, frame in zip(places, picked, strict=True):
             assert np.array_equal(frame, frames[place]), path.name
-    assert refused == {"audio_only.mp3", "bad_huffman.jpg", "corrupt.jpg"}
+    assert refused == {"audio_only.mp3", "bad_huffman.jpg", "corrupt.jpg", "recorder_02_corrupted_h264.mp4"}
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -541,8 +541,11 @@ def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
 
 
 def _content(report: VideoReport) -> dict[str, Any]:
-    """What a frame set holds of a video; what it was made from may have changed in ways that do not show."""
-    return {name: value for name, value in asdict(report).items() if name != "made_from"}
+    """What a fingerprint follows: what a frame set holds of a video.
+
+    What it was made from may have changed in ways that do not show; intervals and gaps follow from the stored file.
+    """
+    return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
 
 
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
@@ -590,11 +593,6 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
-
-
-def _content(report: VideoReport) -> dict[str, Any]:
-    """What a fingerprint follows: all of a report but what follows from the stored file."""
-    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged")}
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:

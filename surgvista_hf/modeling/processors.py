@@ -60,7 +60,7 @@ def make_processor(
     if model_type == "surgvista":
         return SurgVistaVideoProcessor(**fields)
     stock: Any = _STOCK["pixel_values_videos" if model_type == "vjepa2" else "pixel_values"]
-    return stock(  # type: ignore[no-any-return]
+    return stock(
         **fields,
         crop_size=fields["size"],
         do_center_crop=False,

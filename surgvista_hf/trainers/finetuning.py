@@ -175,7 +175,7 @@ class SurgicalFinetuner(ClipTrainer):
             self.outputs += sum(len(np.unique(column)) for column in self.component_parts.T)
         if model.config.num_labels != self.outputs:
             raise InputError(f"the model's head has {model.config.num_labels} outputs; the task needs {self.outputs}")
-        size: Any = processing_class.size
+        size = cast(Any, processing_class).size
         height, width = size["height"], size["width"]
         if height != width:
             raise InputError(f"the crops of training are square; the model takes {height}×{width}")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..util.console import Steps
 from .detector_arguments import add_detector_arguments, detector_of
 
 
@@ -41,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
-    model, detector = ClipModel.load(arguments.model, device=arguments.device), detector_of(arguments)
+    with Steps()(f"load {arguments.model}"):
+        model, detector = ClipModel.load(arguments.model, device=arguments.device), detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
     places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import Steps
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -26,8 +28,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import check_free
 
     check_free(arguments.output)
-    model = ClipModel.load(arguments.model, device="cpu", dtype="float32")
-    report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
+    steps = Steps(2)
+    with steps(f"load {arguments.model}"):
+        model = ClipModel.load(arguments.model, device="cpu", dtype="float32")
+    with steps("export and compare"):
+        report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
     if arguments.json:
         print(json.dumps(vars(report)))
         return

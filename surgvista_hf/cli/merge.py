@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ..util.console import Steps
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  surgvista merge runs/lora/model --output merged"
@@ -17,8 +19,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import atomic_folder, check_free
 
     check_free(arguments.output)
-    model = merge_adapter(arguments.adapter)
-    with atomic_folder(arguments.output) as folder:
-        model.save_pretrained(folder)
-        AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
+    with Steps()("merge the adapter with its base"):
+        model = merge_adapter(arguments.adapter)
+        with atomic_folder(arguments.output) as folder:
+            model.save_pretrained(folder)
+            AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
     print(f"model: {arguments.output}")

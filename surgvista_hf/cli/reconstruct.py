@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import Steps
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -25,16 +27,17 @@ def run(arguments: argparse.Namespace) -> None:
     from ..evaluation.reconstruction import draw_reconstruction
     from ..trainers.pictures import reconstruct_clip
 
-    reconstruction = reconstruct_clip(
-        arguments.models,
-        arguments.data,
-        arguments.data_dir,
-        arguments.split,
-        clip=arguments.clip,
-        frame_stride=arguments.frame_stride,
-        seed=arguments.seed,
-    )
-    draw_reconstruction(reconstruction, arguments.output)
+    with Steps()("reconstruct the clip"):
+        reconstruction = reconstruct_clip(
+            arguments.models,
+            arguments.data,
+            arguments.data_dir,
+            arguments.split,
+            clip=arguments.clip,
+            frame_stride=arguments.frame_stride,
+            seed=arguments.seed,
+        )
+        draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
     if arguments.json:
         print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output)}))

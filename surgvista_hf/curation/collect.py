@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tqdm.auto import tqdm
-
 from ..datasets_scripts.annotations import read_json
 from ..datasets_scripts.lemon import read_labels
 from ..datasets_scripts.media import VIDEO_SUFFIXES
 from ..modeling.errors_surgvista import InputError
+from ..util.console import track
 from ..util.files import sync
 from ..util.words import some
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
@@ -248,7 +247,7 @@ def collect(
 
 def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
     asked_site = False
-    for each in tqdm(wanted, desc="collect", unit="video", disable=not progress):
+    for each in track(wanted, "collect", unit="videos", shown=progress):
         known = collection.find(each.video_id)
         if known is not None and known.status == "removed":
             collection.forget(known)

@@ -6,6 +6,7 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from urllib.parse import quote
 import datasets
 import pyarrow as pa
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
+from ..util.console import progress_bar
 from ..util.files import OutputError, atomic_file, content_hash
 from ..util.words import some
 from .builder import FrameSetBuilder, RawVideo
@@ -29,6 +30,7 @@ from .media import Media, Picture, PreparationOptions, check_same_length
 from .registry import get_builder
 from .tracks import Track
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
@@ -204,12 +206,12 @@ def prepare_videos(
         results: Iterator[VideoReport] = run_over(
             _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
         )
-        with tqdm(total=len(found), initial=resumed, desc=name, unit="video", disable=not progress) as bar:
+        with progress_bar(name, total=len(found), unit="videos", initial=resumed, shown=progress) as bar:
             for report in results:
                 reports.append(report)
                 bar.update()
                 if report.error:
-                    bar.write(f"{report.video_id}: {report.error}")
+                    logger.warning("%s: %s", report.video_id, report.error)
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
         _write_json(folder / REPORT, report_all.to_dict())
         if report_all.failed and not skip_unreadable:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..util.console import track
 from ..util.files import atomic_file, atomic_folder, claim, content_hash
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
@@ -162,7 +162,7 @@ def _work_through(
         claim(output, settings)
     state.wait_for_everyone()
     mine = videos[state.process_index :: state.num_processes]
-    for video in tqdm(mine, unit="video", disable=not progress or not state.is_local_main_process):
+    for video in track(mine, "videos", shown=progress and state.is_local_main_process):
         original = video.name if video == folder else video.relative_to(folder).as_posix()
         name = original if pseudonyms is None else pseudonyms[original]
         if (output / finished.format(name)).exists():

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import VideoReader
+from ..util.console import track
 from ..util.files import atomic_file
 from .privacy import OutOfBodyDetector
 from .video_writing import video_writer
@@ -149,15 +149,15 @@ def deidentify_video(
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        bar = partial(tqdm, disable=not progress)
+        bar = partial(track, shown=progress)
         hidden = None
         if detector is not None:
             total = int(info.duration_seconds) or None
-            hidden = detector.watch(bar(reader.iterate(1.0), total=total, unit="s", desc="looking for the outside"))
+            hidden = detector.watch(bar(reader.iterate(1.0), "looking for the outside", total=total, unit="s"))
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         written, last = 0, 0.0
         with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
-            frames = bar(reader.iterate(None), total=info.num_frames or None, unit="frame", desc="writing")
+            frames = bar(reader.iterate(None), "writing", total=info.num_frames or None, unit="frames")
             for last, pixels in frames:
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)

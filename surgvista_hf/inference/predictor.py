@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.batches import batched
+from ..util.console import progress_bar
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
@@ -163,7 +163,7 @@ class SurgicalVideoPredictor:
         """
         with VideoReader(video) as reader:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
-            with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
+            with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
                 return self.predict_frames(frames, name or _name(video))
 

@@ -259,7 +259,7 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
         _renew(model)
         fresh.add("classifier")
     if fresh:
-        logger.warning(
+        logger.info(
             "%s: the encoder is loaded; new and untrained: %s for %d classes",
             start,
             ", ".join(sorted(fresh)),
@@ -326,7 +326,7 @@ def _load_any(
     )
     model = SurgicalEncoderForVideoClassification(whole)
     model.encoder = encoder
-    logger.warning("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
+    logger.info("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
     return _without_predictor(model)
 
 

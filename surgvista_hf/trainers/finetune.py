@@ -26,9 +26,10 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
 from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import clip_length, load_classifier, processor_of
+from ..util.console import Steps
 from ..util.files import atomic_file
 from .arguments import FinetuningArguments
-from .base import run_command
+from .base import last_loss, run_command
 from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
 from .model_card import write_model_card
@@ -82,23 +83,29 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
-    splits = load_splits(recipe.data)
-    on_test = check_splits(recipe, splits)
-    task = task_of(recipe.data, splits["train"])
-    args = build_arguments(recipe, task)
-    torch.manual_seed(args.seed)
-    model, start = build_classifier(recipe, task, args)
-    processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
-    clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
-    adapted = add_adapter(model, recipe.adapter, start)
-    parameters = count_parameters(adapted)
-    trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
-    trainer.train(resume_from_checkpoint=True)
-    folder = Path(str(args.output_dir)) / "model"
-    trainer.save_best(folder)
-    if args.should_save and recipe.adapter.is_peft:
-        model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
-    predictions = trainer.predict_clips(clips["test"], progress=progress)
+    steps = Steps(3)
+    with steps(f"load {recipe.data.name} and the model"):
+        splits = load_splits(recipe.data)
+        on_test = check_splits(recipe, splits)
+        task = task_of(recipe.data, splits["train"])
+        args = build_arguments(recipe, task)
+        torch.manual_seed(args.seed)
+        model, start = build_classifier(recipe, task, args)
+        processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
+        clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
+        adapted = add_adapter(model, recipe.adapter, start)
+        parameters = count_parameters(adapted)
+        validation = clips.get("validation")
+        trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=validation)
+    with steps(f"train on {len(clips['train']):,} clips") as step:
+        trainer.train(resume_from_checkpoint=True)
+        folder = Path(str(args.output_dir)) / "model"
+        trainer.save_best(folder)
+        if args.should_save and recipe.adapter.is_peft:
+            model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+        step.remember(last_loss(trainer.state.log_history))
+    with steps(f"test on {len(clips['test']):,} clips"):
+        predictions = trainer.predict_clips(clips["test"], progress=progress)
     result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
     if args.should_save:
         write_result(result, predictions, recipe, folder.parent)

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from ..clips import (
@@ -31,6 +30,7 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length, layer_numbers
 from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
+from ..util.console import track
 from .arguments import FinetuningArguments
 from .base import ClipTrainer
 from .schedule import layered_groups
@@ -281,7 +281,7 @@ class SurgicalFinetuner(ClipTrainer):
         model.eval()
         parts: list[list[np.ndarray]] = []
         with torch.no_grad(), self.mean_in_place():
-            for batch in tqdm(loader, desc="clips", disable=not progress or not args.should_save):
+            for batch in track(loader, "clips", unit="batches", shown=progress and args.should_save):
                 with self.autocast_smart_context_manager():
                     logits = model(**{self.input_name: batch["pixel_values"].to(args.device)}).logits
                 row = [

@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForVideoClassification, PreTrainedModel
 
 from ..clips import ClipIndex
@@ -24,6 +23,7 @@ from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import clip_length, load_any_encoder, processor_of
+from ..util.console import track
 from ..util.files import atomic_file, claim
 from ..util.words import first_line
 
@@ -134,14 +134,14 @@ class FeatureExtractor:
         state.wait_for_everyone()
         index = ClipIndex.from_frame_set(frames)
         videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-        with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
-            for video in bar:
-                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-                file = output / source / f"{name}.arrow"
-                if not file.exists():
-                    start = int(index.starts[video])
-                    rows = range(start, start + int(index.lengths[video]))
-                    _write(file, self._video(frames, rows, source, name, label, batch_size))
+        shown = progress and state.is_local_main_process
+        for video in track(videos, "features", unit="videos", shown=shown):
+            source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+            file = output / source / f"{name}.arrow"
+            if not file.exists():
+                start = int(index.starts[video])
+                rows = range(start, start + int(index.lengths[video]))
+                _write(file, self._video(frames, rows, source, name, label, batch_size))
         state.wait_for_everyone()
 
     def _video(

@@ -280,8 +280,9 @@ class SurgicalFinetuner(ClipTrainer):
         model = self.model_wrapped if self.shards_model else self.accelerator.unwrap_model(self.model)
         model.eval()
         parts: list[list[np.ndarray]] = []
+        text = "validation" if clips is self.eval_dataset else "clips"
         with torch.no_grad(), self.mean_in_place():
-            for batch in track(loader, "clips", unit="batches", shown=progress and args.should_save):
+            for batch in track(loader, text, unit="batches", shown=progress and args.should_save):
                 with self.autocast_smart_context_manager():
                     logits = model(**{self.input_name: batch["pixel_values"].to(args.device)}).logits
                 row = [

@@ -29,7 +29,7 @@ from .log_file import LogFile
 
 Item = TypeVar("Item")
 PACKAGE = __name__.partition(".")[0]
-_BAR_WIDTH = 20
+_BAR_WIDTHS = (10, 24)
 _SECONDS_BETWEEN_LINES = 30.0  # of progress where no bar can be drawn
 _NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # as accelerate reads them
@@ -135,12 +135,12 @@ class Console:
         """
         depth = len(self._activities)
         self._activities.append(activity)
-        self._log(f"begins: {(prefix or '') if depth else ''}{self._label()}")
         if not depth:
             self.began, self._prefix = True, prefix or ""
             self._last_line = time.perf_counter()
             sys.stdout = sys.stderr  # what libraries print while they work is no result
             self._start_live()
+        self._log(f"begins: {self._label()}")
         try:
             yield activity
         except BaseException:
@@ -149,8 +149,8 @@ class Console:
         finally:
             if activity in self._activities:  # a loop that was left may end after what it was part of
                 del self._activities[self._activities.index(activity) :]
-            if not self._activities:
-                self._rest()
+                if not self._activities:
+                    self._rest()
             if prefix is not None:
                 end = f" … {duration(activity.elapsed)}" + (f", {activity.outcome}" if activity.outcome else "")
                 (self._log if depth else self.say)(f"{prefix}{activity.text}{end}")
@@ -164,7 +164,7 @@ class Console:
         self.say("  " + ", ".join(filter(None, (self._label(), top.count, top.figures))))
 
     def _label(self, room: int | None = None) -> str:
-        """Return what is going on from the outermost to the innermost, without the middle where there is no room."""
+        """Return what is going on from the outermost to the innermost, of which the last fit into the room."""
         activities = list(self._activities)
         parts: list[str] = []
         for number, each in enumerate(activities):
@@ -172,7 +172,7 @@ class Console:
             if not parts or each.text not in parts[-1]:  # a bar often says what its step says
                 parts.append(counted)
         while room is not None and len(parts) > 1 and len(self._prefix + " · ".join(parts)) > room:
-            del parts[len(parts) > 2]  # the second, at last the first
+            del parts[0]
         label = self._prefix + " · ".join(parts)
         return label if room is None or len(label) <= room else label[: max(room - 1, 0)] + "…"
 
@@ -213,8 +213,9 @@ class Console:
             return Text()
         top = activities[-1]
         figures = "  ".join(filter(None, (top.count, top.figures or duration(activities[0].elapsed))))
-        width = _BAR_WIDTH if top.total else 0
-        parts: list[Any] = [self._spinner, Text(self._label(self._screen().width - width - len(figures) - 7))]
+        room = self._screen().width - len(figures) - 4
+        width = min(max(room - len(self._label()) - 2, _BAR_WIDTHS[0]), _BAR_WIDTHS[1]) if top.total else 0
+        parts: list[Any] = [self._spinner, Text(self._label(room - width - 2))]
         if top.total:
             parts.append(ProgressBar(top.total, min(top.done, top.total), width=width))
         row = Table.grid(padding=(0, 1))
@@ -280,6 +281,7 @@ class Console:
                 traceback.print_exc()
                 raise
             finally:
+                self._activities.clear()
                 self._rest()
             if self.began and not self.log.placed:
                 self.say(f"log: {self.log.path}", style="dim")

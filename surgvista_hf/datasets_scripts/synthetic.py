@@ -96,6 +96,9 @@ class TruthTrack:
     def end(self, rate: float) -> float:
         return self.operation.duration_seconds
 
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
 
 @dataclass(frozen=True)
 class ViewTrack:
@@ -109,6 +112,9 @@ class ViewTrack:
 
     def end(self, rate: float) -> float:
         return self.recording.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
 
 
 def collect(

@@ -1,5 +1,6 @@
 """What a person sees of a command, what the log holds, and what stays untouched where there is no command."""
 
+import ast
 import logging
 import os
 import pty
@@ -362,3 +363,23 @@ def test_a_table_is_plain_text_in_a_pipe(capsys):
 )
 def test_times_are_said_as_people_do(seconds, text):
     assert duration(seconds) == text
+
+
+# ------------------------------------------------------------------------------------------- the rest of the package
+
+
+def test_only_commands_print_and_only_the_console_draws_bars():
+    """What is printed elsewhere is a result that nobody asked for; a bar of tqdm would go to the log."""
+    package = REPOSITORY / "surgvista_hf"
+    may_print = {"trainers/base.py", "modeling/guarded_video.py", "util/console.py", "util/command.py"}
+    wrong = []
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package).as_posix()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            prints = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            draws = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tqdm"
+            if (prints and not name.startswith("cli/") and name not in may_print) or (
+                draws and name != "util/console.py"
+            ):
+                wrong.append(f"{name}:{node.lineno}")
+    assert wrong == []

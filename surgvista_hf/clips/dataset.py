@@ -312,16 +312,21 @@ def _jpeg_decoder() -> Callable[[bytes], torch.Tensor] | None:
     That is torchcodec's; where it or its FFmpeg is not installed, torchvision's, which is deprecated in its favor.
     """
     try:
-        from torchcodec.decoders import decode_jpeg
+        from torchcodec import decoders
 
-        return cast(Callable[[bytes], torch.Tensor], decode_jpeg)
-    except (ImportError, OSError, RuntimeError):
+        return cast(Callable[[bytes], torch.Tensor], decoders.decode_jpeg)
+    except (AttributeError, ImportError, OSError, RuntimeError):
         pass
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError:
         return None
-    return lambda data: decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+
+    def decode(data: bytes) -> torch.Tensor:
+        coded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return cast(torch.Tensor, decode_jpeg(coded, mode=ImageReadMode.RGB))
+
+    return decode
 
 
 def stack_pictures(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:

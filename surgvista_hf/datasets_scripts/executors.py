@@ -87,7 +87,7 @@ def _alone(function: Callable[[Task], Result], task: Task, crashed: Callable[[Ta
 def _with_remarks(function: Callable[[Task], Result], task: Task) -> tuple[Result, list[logging.LogRecord]]:
     """Return the result of a task with what this package logged, which nobody would see in another process."""
     remarks: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    own, handler = logging.getLogger(_PACKAGE), QueueHandler(remarks)  # type: ignore[arg-type]
+    own, handler = logging.getLogger(_PACKAGE), QueueHandler(remarks)
     own.addHandler(handler)
     try:
         result = function(task)

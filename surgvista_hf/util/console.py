@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO, TypeVar
@@ -29,7 +29,7 @@ from .log_file import LogFile
 
 Item = TypeVar("Item")
 PACKAGE = __name__.partition(".")[0]
-_BAR_WIDTHS = (10, 24)
+_BAR_WIDTHS = (10, 24)  # least and most
 _SECONDS_BETWEEN_LINES = 30.0  # of progress where no bar can be drawn
 _NO_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # as accelerate reads them
@@ -214,9 +214,10 @@ class Console:
         top = activities[-1]
         figures = "  ".join(filter(None, (top.count, top.figures or duration(activities[0].elapsed))))
         room = self._screen().width - len(figures) - 4
-        width = min(max(room - len(self._label()) - 2, _BAR_WIDTHS[0]), _BAR_WIDTHS[1]) if top.total else 0
-        parts: list[Any] = [self._spinner, Text(self._label(room - width - 2))]
+        label = self._label(room - (_BAR_WIDTHS[0] + 2 if top.total else 0))
+        parts: list[Any] = [self._spinner, Text(label)]
         if top.total:
+            width = min(max(room - len(label) - 2, _BAR_WIDTHS[0]), _BAR_WIDTHS[1])
             parts.append(ProgressBar(top.total, min(top.done, top.total), width=width))
         row = Table.grid(padding=(0, 1))
         row.add_row(*parts, Text(figures, no_wrap=True, overflow="ellipsis"))
@@ -414,7 +415,7 @@ def track(
     items: Iterable[Item], text: str, *, total: float | None = None, unit: str = "", shown: bool = True
 ) -> Iterator[Item]:
     """Yield items and move a bar with them; `total` is their length where they have one, else see `progress_bar`."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(text, total=total, unit=unit, shown=shown) as bar:
         for item in items:

@@ -87,9 +87,9 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)
-    with steps("pre-train a masked autoencoder without labels") as step:
+    with steps("pre-train a masked autoencoder") as step:
         pretrained, loss = _pretrain(output, settings)
-        step.remember(f"loss {loss:.3f} (predicting the mean: 0.998)")
+        step.remember(f"loss {loss:.3f} (of the mean: 0.998)")
     with steps("benchmark it: full, lora, linear, knn, tcn"):
         cells = _benchmark(output, pretrained, settings)
         shutil.rmtree(output / "model", ignore_errors=True)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ..util.console import Steps
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("onnx", "torch-export"), default="onnx", help="of the graph (default: onnx)"
     )
     parser.add_argument("--int8", action="store_true", help="weights of matrix products in 8 bits (onnx only)")
+    add_frame_stride_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -28,9 +30,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import check_free
 
     check_free(arguments.output)
-    steps = Steps(2)
+    stride, steps = arguments.frame_stride, Steps(2)
     with steps(f"load {arguments.model}"):
-        model = ClipModel.load(arguments.model, device="cpu", dtype="float32")
+        model = ClipModel.load(arguments.model, device="cpu", dtype="float32", frame_stride=stride)
     with steps("export and compare"):
         report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
     if arguments.json:

@@ -15,6 +15,7 @@ from .datasets_scripts.media import PreparationOptions
 from .datasets_scripts.prepare import prepare_frame_set
 from .datasets_scripts.synthetic_surgery import synthetic_corpus, write_video
 from .evaluation.benchmark_report import CellResult
+from .evaluation.tasks import ClipPredictions
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
 from .inference.prediction import DEFAULT_FORMATS
@@ -23,6 +24,7 @@ from .trainers.benchmark import run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
 from .trainers.suite import load_suite
+from .util.console import Steps, place_log
 from .util.files import at_work, atomic_file
 
 
@@ -51,6 +53,7 @@ class DemoResult:
 
     Args:
         video_accuracy: of each protocol of the benchmark: right seconds of a test operation, mean over operations, 0-1.
+        video_most_frequent: the same for always saying the operation's most frequent phase.
         accuracy: share of the seconds of the unseen operation whose phase was right.
         most_frequent: the same for always saying its most frequent phase, which no model may do worse than.
         pretraining_loss: of reconstructing hidden parts of clips, at the end; always saying their mean costs 0.998.
@@ -58,6 +61,7 @@ class DemoResult:
     """
 
     video_accuracy: dict[str, float]
+    video_most_frequent: float
     accuracy: float
     most_frequent: float
     pretraining_loss: float
@@ -85,29 +89,38 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
 
 def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
-    _make_frame_set(output / "frame_set", settings)
-    pretrained, loss = _pretrain(output, settings)
-    cells = _benchmark(output, pretrained, settings)
-    shutil.rmtree(output / "model", ignore_errors=True)
-    shutil.copytree(
-        output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model", output / "model"
-    )
-
-    *_, unseen = synthetic_corpus(
-        settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
-    )
-
-    write_video(unseen, output / "unseen_operation.mp4")
-    predictor = SurgicalVideoPredictor(output / "model")
-    prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
-    truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
-    files = prediction.save(output)
-    draw_timeline(prediction, output / "timeline.png", truth)
-    sheet = output / "contact_sheet.png"
-    draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
-    files.append(sheet)
+    """The steps of the demonstration, in a folder that is its own."""
+    place_log(output / "surgvista.log")
+    steps = Steps(5 if video is None else 6)
+    with steps(f"render {settings.operations} operations of {settings.seconds} s"):
+        _make_frame_set(output / "frame_set", settings)
+    with steps("pre-train a masked autoencoder") as step:
+        pretrained, loss = _pretrain(output, settings)
+        step.remember(f"loss {loss:.3f} (of the mean: 0.998)")
+    with steps("benchmark it: full, lora, linear, knn, tcn"):
+        cells = _benchmark(output, pretrained, settings)
+        shutil.rmtree(output / "model", ignore_errors=True)
+        shutil.copytree(
+            output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model",
+            output / "model",
+        )
+    with steps("render an operation that no model has seen"):
+        *_, unseen = synthetic_corpus(
+            settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
+        )
+        write_video(unseen, output / "unseen_operation.mp4")
+    with steps("predict it"):
+        predictor = SurgicalVideoPredictor(output / "model")
+        prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
+        truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
+        files = prediction.save(output)
+        draw_timeline(prediction, output / "timeline.png", truth)
+        sheet = output / "contact_sheet.png"
+        draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
+        files.append(sheet)
     if video is not None:
-        files += _predict_own(predictor, video, output / "your_video")
+        with steps(f"predict {video.name}"):
+            files += _predict_own(predictor, video, output / "your_video")
     files += sorted((output / "benchmark" / "plots").glob("*.png"))
     return _report(cells, prediction, truth, loss, files, settings, output)
 
@@ -181,7 +194,15 @@ def _report(
     summary = output / "result.json"
     by_protocol = {cell.protocol: round(cell.figures["video_accuracy"], 4) for cell in cells}
     names = [str(file) for file in (*files, summary)]
-    result = DemoResult(by_protocol, accuracy, most_frequent, round(pretraining_loss, 4), names)
+    of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
+    result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
     with atomic_file(summary) as temporary:
         temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
     return result
+
+
+def _most_frequent_of_tests(file: Path) -> float:
+    """Return the share of an operation's most frequent phase, mean over the test operations, 0-1."""
+    predictions = ClipPredictions.load(file)
+    labels = predictions.by_video(predictions.labels).values()
+    return float(np.mean([np.bincount(each).max() / len(each) for each in labels]))

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..util.console import Steps
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 from .reading_arguments import add_reading_arguments, reading_options
@@ -49,14 +50,15 @@ def run(arguments: argparse.Namespace) -> None:
         covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
     except (TypeError, ValueError) as error:
         raise InputError(f"--cover takes four whole numbers, LEFT,TOP,WIDTH,HEIGHT, not {arguments.cover}") from error
-    report = deidentify_folder(
-        arguments.video,
-        arguments.output,
-        detector_of(arguments),
-        Pseudonyms(arguments.mapping, arguments.output),
-        covers=covers,
-        **reading_options(arguments),
-        skip_unreadable=arguments.skip_unreadable,
-        progress=True,
-    )
+    with Steps()("write videos without people, sound, metadata and names"):
+        report = deidentify_folder(
+            arguments.video,
+            arguments.output,
+            detector_of(arguments),
+            Pseudonyms(arguments.mapping, arguments.output),
+            covers=covers,
+            **reading_options(arguments),
+            skip_unreadable=arguments.skip_unreadable,
+            progress=True,
+        )
     print_outcome(report, arguments, "wrote")

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from ..util.console import Steps
 from .detector_arguments import add_detector_arguments, detector_of
 from .frame_stride_argument import add_frame_stride_argument
 
@@ -45,8 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
-    model = ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
-    detector = detector_of(arguments)
+    with Steps()(f"load {arguments.model}"):
+        model = ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+        detector = detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
     places = online_clip_seconds(arguments.second, *model.spacing)

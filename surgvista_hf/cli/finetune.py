@@ -1,9 +1,7 @@
 """`surgvista finetune`: fine-tuning by recipe."""
 
 import argparse
-import contextlib
 import json
-import sys
 
 from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
@@ -36,8 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.check:
         print(check_run(recipe))
         return
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
-        result = finetune(recipe)
+    result = finetune(recipe)
     if arguments.json:
         print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
         return

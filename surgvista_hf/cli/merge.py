@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..util.console import Steps
 from .recipe_arguments import add_code_argument
 
 
@@ -26,11 +27,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import atomic_folder, check_free
 
     check_free(arguments.output)
-    model = merge_adapter(arguments.adapter)
-    with atomic_folder(arguments.output) as folder:
-        model.save_pretrained(folder)
-        AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
-        Confidence.load(arguments.adapter).save(folder)
-        if arguments.with_code:
-            add_remote_code(folder)
+    with Steps()("merge the adapter with its base"):
+        model = merge_adapter(arguments.adapter)
+        with atomic_folder(arguments.output) as folder:
+            model.save_pretrained(folder)
+            AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
+            Confidence.load(arguments.adapter).save(folder)
+            if arguments.with_code:
+                add_remote_code(folder)
     print(f"model: {arguments.output}")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..util.console import Steps
 from .reading_arguments import add_reading_arguments, reading_options
 
 if TYPE_CHECKING:
@@ -113,17 +114,18 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.prepare import default_options, prepare_frame_set
     from ..datasets_scripts.registry import get_builder
 
-    report = prepare_frame_set(
-        arguments.name,
-        arguments.data_dir,
-        arguments.output,
-        options=_options(arguments, default_options(get_builder(arguments.name).facts)),
-        settings=dict(arguments.set),
-        num_proc=arguments.num_proc,
-        executor=arguments.executor,
-        skip_unreadable=arguments.skip_unreadable,
-        progress=True,
-    )
+    with Steps()(f"prepare {arguments.name}"):
+        report = prepare_frame_set(
+            arguments.name,
+            arguments.data_dir,
+            arguments.output,
+            options=_options(arguments, default_options(get_builder(arguments.name).facts)),
+            settings=dict(arguments.set),
+            num_proc=arguments.num_proc,
+            executor=arguments.executor,
+            skip_unreadable=arguments.skip_unreadable,
+            progress=True,
+        )
     summary = {**report.to_dict(), "resumed": report.resumed, "output": str(arguments.output)}
     if arguments.json:
         print(json.dumps(summary))

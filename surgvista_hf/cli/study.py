@@ -1,9 +1,7 @@
 """`surgvista study`: the paper's analyses, on any frame sets."""
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
 
 from .frame_set_argument import named_frame_set
@@ -46,15 +44,14 @@ def run(arguments: argparse.Namespace) -> None:
         variants = distillation(arguments.teacher)
     else:
         variants = data_scale(dict(zip("ABCDEFGH", _shares(arguments.shares), strict=False)))
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
-        study = run_study(
-            arguments.recipe,
-            arguments.overrides,
-            variants,
-            ProbeSet(name, folder, arguments.label, arguments.protocol),
-            arguments.output,
-            seeds=arguments.seeds,
-        )
+    study = run_study(
+        arguments.recipe,
+        arguments.overrides,
+        variants,
+        ProbeSet(name, folder, arguments.label, arguments.protocol),
+        arguments.output,
+        seeds=arguments.seeds,
+    )
     if arguments.json:
         tests = {name: test.to_dict() for name, test in study.tests.items()}
         print(json.dumps({"summary": study.summary(), "tests": tests}))

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tqdm.auto import tqdm
-
 from ..datasets_scripts.annotations import read_json
 from ..datasets_scripts.lemon import read_labels
 from ..modeling.errors_surgvista import InputError
+from ..util.console import track
 from ..util.files import file_hash, sync
 from ..util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
 from ..util.fingerprint import file_fingerprint
@@ -255,7 +254,7 @@ def collect(
 
 def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
     asked_site, replaced = False, _replaced(collection, wanted)
-    for each in tqdm(wanted, desc="collect", unit="video", disable=not progress):
+    for each in track(wanted, "collect", unit="videos", shown=progress):
         known = collection.find(each.video_id)
         if known is not None and known.status == "removed":
             collection.forget(known)

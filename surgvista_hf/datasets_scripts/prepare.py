@@ -20,10 +20,10 @@ from urllib.parse import quote
 import datasets
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
 from ..util.bridging import bridging_note
+from ..util.console import progress_bar
 from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
 from ..util.origins import Origins
 from ..util.words import some
@@ -228,12 +228,12 @@ def prepare_videos(
         results: Iterator[VideoReport] = run_over(
             _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
         )
-        with tqdm(total=len(found), initial=resumed, desc=name, unit="video", disable=not progress) as bar:
+        with progress_bar(name, total=len(found), unit="videos", initial=resumed, shown=progress) as bar:
             for report in results:
                 reports.append(report)
                 bar.update()
                 if report.error:
-                    bar.write(f"{report.video_id}: {report.error}")
+                    logger.warning("%s: %s", report.video_id, report.error)
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
         _write_json(folder / REPORT, report_all.to_dict())
         if report_all.failed and not skip_unreadable:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
 from ..util import finding
+from ..util.console import track
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
 from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
@@ -251,7 +251,7 @@ def _work_through(
             _check_sources(work, items, root, has_names=pseudonyms is None)
         state.wait_for_everyone()
         mine = items[state.process_index :: state.num_processes]
-        for item in tqdm(mine, unit="video", disable=not progress or not state.is_local_main_process):
+        for item in track(mine, "videos", shown=progress and state.is_local_main_process):
             if work.noted(item.name) == item.source:
                 report.earlier.append(item.name)
                 continue

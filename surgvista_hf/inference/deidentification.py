@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
+from ..util.console import track
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
 from .privacy import OutOfBodyDetector, watch_video
@@ -250,12 +250,10 @@ def deidentify_video(
         # As large as the original is stored, and shown in its shape.
         pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
-        rate = info.frames_per_second or 25.0
+        rate, total = info.frames_per_second or 25.0, info.num_frames or None
         with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
             frames = reader.iterate(None, blank_damaged=True)
-            for last, pixels in tqdm(
-                frames, total=info.num_frames or None, unit="frame", desc="writing", disable=not progress
-            ):
+            for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1

@@ -87,7 +87,6 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
             exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
     finally:
-        graph.hook.remove()
         model.model.to(model.device)
         model.forget()
     with atomic_folder(folder) as temporary:
@@ -131,13 +130,15 @@ class _Graph(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._seen: list[torch.Tensor] = []
-        self.hook = model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self._seen.clear()
-        logits = self.model(**{self.model.main_input_name: pixel_values}).logits
-        return logits, self._seen[-1]
+        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
+        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
+        finally:
+            hook.remove()
+        return logits, seen[-1]
 
 
 def _write_onnx(exported: Any, file: Path, int8: bool) -> None:

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
@@ -22,6 +21,7 @@ from ..modeling.familiarity import RunningMean, appearance
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
+from ..util.console import progress_bar
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
@@ -192,7 +192,7 @@ class SurgicalVideoPredictor:
         with VideoReader(video, **self.reading) as reader:
             hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
-            with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
+            with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(self._read(reader), bar)
                 found = self._predict_frames(frames, name, hidden)
             remarks = tuple(reader.remarks)

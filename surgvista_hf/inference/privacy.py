@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.batches import batched
+from ..util.console import track
 from .clip_model import ClipModel
 
 OUTSIDE = ("outside", "out_of_body", "out of body", "non_surgical", "non-surgical")
@@ -287,7 +287,7 @@ def watch_video(
     def every_frame() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal shown
         frames, total = reader.iterate(None, start=start, stop=stop), reader.info.num_frames or None
-        for frame in tqdm(frames, total=total, unit="frame", desc="looking for the outside", disable=not progress):
+        for frame in track(frames, "looking for the outside", total=total, unit="frames", shown=progress):
             shown += 1
             yield frame
 

@@ -391,7 +391,7 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
         _renew(model)
         fresh.add("classifier")
     if fresh:
-        logger.warning(
+        logger.info(
             "%s: the encoder is loaded; new and untrained: %s for %d classes",
             start,
             ", ".join(sorted(fresh)),
@@ -476,7 +476,7 @@ def _load_any(
     )
     model = SurgicalEncoderForVideoClassification(whole)
     model.encoder = encoder
-    logger.warning("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
+    logger.info("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
     return _without_predictor(model)
 
 

@@ -48,6 +48,8 @@ class ClipArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all parameters are used"})
 
     def __post_init__(self) -> None:
+        if getattr(self, "activation_checkpointing", False) is None:  # transformers 5.23 deprecates the older name
+            self.activation_checkpointing, self.gradient_checkpointing = self.gradient_checkpointing, None
         super().__post_init__()
         whole = self.num_train_epochs
         if self.warmup_epochs < 0 or self.warmup_epochs + (self.cooldown_epochs or 0) > whole:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import logging
 
 from ..datasets_scripts.media import PreparationOptions
 from ..datasets_scripts.overlap import videos_in
@@ -31,6 +30,7 @@ from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
+from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_folder, check_claim, claim
 from ..util.fingerprint import weights_fingerprint
 from .confidence import build_confidence, calibrate
@@ -44,7 +44,6 @@ from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_vide
 from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
 from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
-logger = logging.get_logger(__name__)
 _LIBRARIES = (
     "surgvista-hf",
     "torch",
@@ -156,21 +155,34 @@ def run_suite(suite: Suite) -> list[CellResult]:
 
 
 def _run_suite(suite: Suite) -> list[CellResult]:
-    prepare_data(suite)
-    broken = [state for state in plan_suite(suite) if state.broken]
-    if broken:
-        raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
-    for model in suite.models:
-        _make_model(suite, model)
+    """The cells one after the other, in a folder that is the suite's own."""
+    cells, made = list(suite.cells()), [name for name in suite.models if suite.model_recipe(name) is not None]
+    steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
+    if suite.prepare:
+        with steps("prepare the data"):
+            prepare_data(suite)
+    with steps(f"check {len(cells)} cells"):
+        broken = [state for state in plan_suite(suite) if state.broken]
+        if broken:
+            raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
+    place_log(suite.output / "surgvista.log")
+    for model in made:
+        with steps(f"make the model {model}"):
+            _make_model(suite, model)
     results = []
-    for cell in suite.cells():
-        result = _finished(suite, cell)
-        if result is None:
-            logger.warning("running %s", cell.name)
-            result = _run_cell(suite, cell)
+    for cell in cells:
+        with steps(cell.name) as step:
+            result = _finished(suite, cell) or _run_cell(suite, cell)
+            step.remember(_outcome(result))
         results.append(result)
-    write_report(results, suite.output, baseline=suite.baseline)
+    with steps("tables, plots and tests"):
+        write_report(results, suite.output, baseline=suite.baseline)
     return results
+
+
+def _outcome(result: CellResult) -> str:
+    figure = result.figures.get(result.main_metric)
+    return "" if figure is None else f"{result.main_metric.replace('_', ' ')} {figure:.3f}"
 
 
 def prepare_data(suite: Suite) -> None:
@@ -189,7 +201,6 @@ def _make_model(suite: Suite, name: str) -> None:
     made_from, names = _recipe_identity(recipe, load_splits(recipe.data))
     claim(folder, made_from, names=names)
     if not (folder / "results.json").is_file():
-        logger.warning("making the model %s", name)
         finetune(recipe, progress=False)
 
 

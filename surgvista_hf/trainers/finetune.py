@@ -42,10 +42,11 @@ from ..modeling.families import (
     note_frame_stride,
     processor_of,
 )
+from ..util.console import Steps
 from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
-from .base import run_command
+from .base import last_loss, run_command
 from .confidence import build_confidence, calibrate, learn_familiarity
 from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
@@ -102,12 +103,14 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
-    splits = load_splits(recipe.data)
-    on_test = check_splits(recipe, splits)
-    task = task_of(recipe.data, splits["train"])
-    args = build_arguments(recipe, task)
+    steps = Steps(3)
+    with steps(f"load {recipe.data.name}"):
+        splits = load_splits(recipe.data)
+        on_test = check_splits(recipe, splits)
+        task = task_of(recipe.data, splits["train"])
+        args = build_arguments(recipe, task)
     with run_folder(Path(str(args.output_dir)), *finetuning_run(recipe, splits)):
-        return _finetune(recipe, splits, task, args, on_test=on_test, progress=progress)
+        return _finetune(recipe, splits, task, args, steps, on_test=on_test, progress=progress)
 
 
 def _finetune(
@@ -115,6 +118,7 @@ def _finetune(
     splits: dict[str, Dataset],
     task: Task,
     args: FinetuningArguments,
+    steps: Steps,
     *,
     on_test: bool,
     progress: bool,
@@ -131,18 +135,21 @@ def _finetune(
     adapted = add_adapter(model, recipe.adapter, start)
     parameters = count_parameters(adapted)
     trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
-    trainer.train(resume_from_checkpoint=True)
     folder = Path(str(args.output_dir)) / "model"
-    trainer.save_best(folder)
-    if args.should_save and recipe.adapter.is_peft:
-        complete_adapter(folder, model, start)
-    calibration = _calibrate(trainer, task, clips, on_test)
-    if args.should_save:
-        facts = get_builder(recipe.data.name).facts
-        known = learn_familiarity(splits["train"], splits.get("validation"), processor)
-        build_confidence(calibration, recipe.data.validation, facts, known).save(folder)
-    trainer.accelerator.wait_for_everyone()
-    predictions = trainer.predict_clips(clips["test"], progress=progress)
+    with steps(f"train on {len(clips['train']):,} clips") as step:
+        trainer.train(resume_from_checkpoint=True)
+        trainer.save_best(folder)
+        if args.should_save and recipe.adapter.is_peft:
+            complete_adapter(folder, model, start)
+        step.remember(last_loss(trainer.state.log_history))
+    with steps(f"test on {len(clips['test']):,} clips"):
+        calibration = _calibrate(trainer, task, clips, on_test)
+        if args.should_save:
+            facts = get_builder(recipe.data.name).facts
+            known = learn_familiarity(splits["train"], splits.get("validation"), processor)
+            build_confidence(calibration, recipe.data.validation, facts, known).save(folder)
+        trainer.accelerator.wait_for_everyone()
+        predictions = trainer.predict_clips(clips["test"], progress=progress)
     results = {**task.results(predictions), **_calibration_results(calibration, predictions, task)}
     result = FinetuningResult(folder, task, results, task.by_video(predictions), parameters, on_test)
     if args.should_save:

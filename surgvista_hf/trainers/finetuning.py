@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -33,6 +32,7 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length, layer_numbers
 from ..modeling.processors import prepare_clips, smooths
+from ..util.console import track
 from .arguments import FinetuningArguments
 from .base import ClipTrainer
 from .schedule import layered_groups
@@ -280,8 +280,9 @@ class SurgicalFinetuner(ClipTrainer):
         model = self.model_wrapped if self.shards_model else self.accelerator.unwrap_model(self.model)
         model.eval()
         parts: list[list[np.ndarray]] = []
+        text = "validation" if clips is self.eval_dataset else "clips"
         with torch.no_grad(), self.mean_in_place():
-            for batch in tqdm(loader, desc="clips", disable=not progress or not args.should_save):
+            for batch in track(loader, text, unit="batches", shown=progress and args.should_save):
                 with self.autocast_smart_context_manager():
                     logits = model(**{self.input_name: batch["pixel_values"].to(args.device)}).logits
                 row = [

@@ -25,10 +25,11 @@ from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
 from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
 from ..modeling.families import clip_length, note_frame_stride
+from ..util.console import Steps
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
-from .base import run_command
+from .base import last_loss, run_command
 from .identity import pretraining_run, run_folder
 from .objectives import OBJECTIVES
 from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
@@ -62,27 +63,30 @@ def pretrain(recipe: Recipe) -> Path:
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
     """
-    args = build_arguments(recipe)
-    torch.manual_seed(args.seed)
-    model = build_model(recipe)
-    objective: Any = OBJECTIVES[recipe.objective]
-    note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
-    clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
-    trainer = objective(
-        model,
-        args,
-        clips,
-        sampler=build_sampler(recipe.data, clips, args.seed),
-        processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
-        **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
-    )
-    made_from, names = pretraining_run(recipe)
+    steps = Steps(2)
+    with steps("load the corpus and the model"):
+        args = build_arguments(recipe)
+        torch.manual_seed(args.seed)
+        model = build_model(recipe)
+        objective: Any = OBJECTIVES[recipe.objective]
+        note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
+        clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
+        trainer = objective(
+            model,
+            args,
+            clips,
+            sampler=build_sampler(recipe.data, clips, args.seed),
+            processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
+            **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
+        )
+        made_from, names = pretraining_run(recipe)
     folder = Path(str(args.output_dir)) / "model"
-    with run_folder(folder.parent, made_from, names):
+    with run_folder(folder.parent, made_from, names), steps(f"train on {len(clips):,} clips") as step:
         trainer.train(resume_from_checkpoint=True)
         trainer.save_result(folder)
         if args.should_save:
             note_videos(clips, folder)
+        step.remember(last_loss(trainer.state.log_history))
     return folder
 
 

@@ -25,6 +25,7 @@ from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
+from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_file, claim
 from .features import extract_features, load_encoder
 from .identity import name_of, pretraining_run
@@ -157,12 +158,16 @@ def _run_study(
 ) -> Study:
     keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
-    cells = []
+    place_log(output / "surgvista.log")
+    cells, steps = [], Steps(seeds * len(variants))
     for seed in range(seeds):
         for variant, changes in variants.items():
             folder = output / f"{variant.replace(' ', '_')}_{seed}"
             own = [*words, *changes, f"training.seed={seed}", f"training.output_dir={folder}"]
-            cells.append(_cell(variant, seed, recipe, own, probe, folder))
+            with steps(f"{variant}, seed {seed}") as step:
+                cell = _cell(variant, seed, recipe, own, probe, folder)
+                step.remember(f"accuracy {np.mean(list(cell.accuracy.values())):.3f}")
+            cells.append(cell)
     order = list(variants)
     study = Study(sorted(cells, key=lambda cell: order.index(cell.variant)), {})
     for before, after in pairwise(order):

@@ -17,7 +17,6 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..clips import ClipIndex
@@ -36,6 +35,7 @@ from ..modeling.families import (
     stored_frame_interval,
 )
 from ..modeling.processors import prepare_clips
+from ..util.console import track
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.origins import Origins
@@ -177,15 +177,14 @@ class FeatureExtractor:
                 _check_origins(output, contents, folder_of(frames))
             state.wait_for_everyone()
             videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-            with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
-                for video in bar:
-                    source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-                    file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
-                    if _noted(file) != content:
-                        start = int(index.starts[video])
-                        rows = range(start, start + int(index.lengths[video]))
-                        times = [timeline.second(video, frame) for frame in range(len(rows))]
-                        _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
+            for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
+                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
+                if _noted(file) != content:
+                    start = int(index.starts[video])
+                    rows = range(start, start + int(index.lengths[video]))
+                    times = [timeline.second(video, frame) for frame in range(len(rows))]
+                    _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
             state.wait_for_everyone()
 
     def _video(

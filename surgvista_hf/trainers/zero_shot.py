@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_MAPPING,
@@ -33,6 +32,7 @@ from ..evaluation.answers import READINGS, answer_metrics, option_letters, promp
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
+from ..util.console import progress_bar
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import weights_fingerprint
 from ..util.words import did_you_mean, first_line
@@ -424,7 +424,7 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """Answers to one prompt with what they are about, those of earlier runs included."""
     said: list[dict[str, Any]] = []
-    with tqdm(total=len(chosen), desc=prompt, unit="picture", disable=not progress) as bar:
+    with progress_bar(prompt, total=len(chosen), unit="pictures", shown=progress) as bar:
         for start in range(0, len(chosen), _QUESTIONS_A_FILE):
             own = chosen[start : start + _QUESTIONS_A_FILE]
             file = folder / f"{start:07d}.jsonl"

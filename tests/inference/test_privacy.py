@@ -504,12 +504,18 @@ def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_pat
     shared = ["--out-of-body", str(detector_folder), "--device", "cpu"]
     words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "videos"), "--json"]
     assert main(["deidentify", str(video), *shared, "--threshold", "0.9", "--cover", "0,0,10,10", *words]) == 0
-    (name,) = json.loads(capsys.readouterr().out)["done"]
+    said = capsys.readouterr()
+    (name,) = json.loads(said.out)["done"]
+    log = Path(said.err.splitlines()[-1].removeprefix("log: "))
+    assert video.name in log.read_text()  # so it lies neither beside the results nor where others can read it
+    assert {file.suffix for file in (tmp_path / "videos").iterdir()} == {".mp4", ".json"}
+    assert log.stat().st_mode & 0o77 == 0
     done = json.loads((tmp_path / "videos" / f"{name}.json").read_text())
     assert (done["covers"], done["looks"], done["unseen_seconds"]) == (1, 120, 0.0)
     words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "out"), "--formats", "json"]
     assert main(["predict", str(video), "--model", str(model_folder), *shared, *words]) == 0
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["video"] == f"{name}.mp4"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.json"]
     picture = ["--second", "0", "--output"]
     explain = ["explain", str(video), "--model", str(model_folder), *picture]
     assert main([*explain, str(tmp_path / "open.png")]) == 0

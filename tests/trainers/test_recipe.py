@@ -21,7 +21,7 @@ from surgvista_hf.trainers.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining import PretrainingCollator
 from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, load_recipe
-from surgvista_hf.trainers.recipe import TestRecipe as Tested
+from surgvista_hf.trainers.recipe import TestRecipe as OfTest
 from surgvista_hf.trainers.recipe_files import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
 from tests.modeling.test_auto import run_python
@@ -235,7 +235,7 @@ def test_test_videos_in_the_corpus_stop_the_run(tmp_path):
     )
     prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "cholec80")
     data = DataRecipe(
-        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(Tested("cholec80"),)
+        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(OfTest("cholec80"),)
     )
     with pytest.raises(OverlapError, match=r"cholec80/video41"):
         build_clips(data, 4, 0)

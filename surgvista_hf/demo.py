@@ -18,11 +18,13 @@ from .evaluation.benchmark_report import CellResult
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
 from .inference.timeline import draw_timeline
-from .trainers.benchmark import run_suite
+from .trainers.benchmark import check_suite, run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
-from .trainers.suite import load_suite
+from .trainers.suite import Suite, load_suite
 from .util.files import atomic_file
+
+_PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,12 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
         VideoReadError: `video` cannot be decoded.
     """
     settings = settings or DemoSettings()
+    suite = _suite(output, settings)
+    check_suite(suite)
     _make_frame_set(output / "frame_set", settings)
-    pretrained, loss = _pretrain(output, settings)
-    cells = _benchmark(output, pretrained, settings)
+    loss = _pretrain(output, settings)
+    shutil.rmtree(suite.output, ignore_errors=True)
+    cells = run_suite(suite)
     shutil.rmtree(output / "model", ignore_errors=True)
     shutil.copytree(
         output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model", output / "model"
@@ -114,9 +119,9 @@ def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
     prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
 
 
-def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
-    """A masked autoencoder by the package's recipe; its folder and its loss over the last ten steps."""
-    folder = output / "pretrained"
+def _pretrain(output: Path, settings: DemoSettings) -> float:
+    """Train a masked autoencoder by the package's recipe; return its loss over the last ten steps."""
+    folder = output / _PRETRAINED
     shutil.rmtree(folder, ignore_errors=True)
     source = {"name": "synthetic", "data_dir": str((output / "frame_set").resolve())}
     recipe = load_recipe(
@@ -129,25 +134,23 @@ def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
             "training.logging_steps=1",
         ],
     )
-    trained = pretrain(recipe)
+    pretrain(recipe)
     state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
     losses = [line["loss"] for line in json.loads(state.read_text())["log_history"] if "loss" in line]
-    return trained, float(np.mean(losses[-10:]))
+    return float(np.mean(losses[-10:]))
 
 
-def _benchmark(output: Path, pretrained: Path, settings: DemoSettings) -> list[CellResult]:
-    """The package's synthetic suite on these operations, phases only; its results."""
-    folder = output / "benchmark"
-    shutil.rmtree(folder, ignore_errors=True)
+def _suite(output: Path, settings: DemoSettings) -> Suite:
+    """Return the package's synthetic suite for these operations, phases only, asked of the model that is pre-trained."""
     data = {"root": str(output.resolve()), "data_dir": "frame_set"}
     changed: dict[str, Any] = {
         "prepare": {},
-        "models": {"pretrained": {"from_pretrained": str(pretrained), "num_frames": 4}},
+        "models": {"pretrained": {"from_pretrained": str(output / _PRETRAINED / "model"), "num_frames": 4}},
         "data": {"phases": {"recipe": "synthetic", "data": data, "training": {"num_train_epochs": settings.epochs}}},
         "seeds": [settings.seed],
-        "output": str(folder),
+        "output": str(output / "benchmark"),
     }
-    return run_suite(load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()]))
+    return load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()])
 
 
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:

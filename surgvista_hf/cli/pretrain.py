@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe", show=", or a configuration for accelerate")
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe")
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -26,9 +26,10 @@ def run(arguments: argparse.Namespace) -> None:
     if was_shown(arguments, PRETRAINING, LAUNCH):
         return
     recipe = load_recipe(arguments.recipe, arguments.overrides)
+    from ..trainers.pretrain import check_run, pretrain
+
     if arguments.check:
-        print(recipe)
+        print(check_run(recipe))
         return
-    from ..trainers.pretrain import pretrain
 
     print(f"trained model: {pretrain(recipe)}")

@@ -23,6 +23,7 @@ from ..datasets_scripts.lemon import read_labels
 from ..datasets_scripts.media import VIDEO_SUFFIXES
 from ..modeling.errors_surgvista import InputError
 from ..util.files import sync
+from ..util.requirements import require
 from ..util.words import some
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
 from .reports import StageReport
@@ -440,9 +441,8 @@ class _Silent:
 
 
 def _yt_dlp() -> tuple[Any, type[Exception]]:
-    try:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.utils import YoutubeDLError
-    except ImportError as error:
-        raise InputError("collecting from the web needs yt-dlp: pip install 'surgvista-hf[curate]'") from error
+    require("web")
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import YoutubeDLError
+
     return YoutubeDL, YoutubeDLError

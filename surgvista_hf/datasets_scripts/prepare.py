@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
 from ..util.files import OutputError, atomic_file, content_hash
+from ..util.requirements import require
 from ..util.words import some
 from .builder import FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
@@ -154,6 +155,8 @@ def prepare_frame_set(
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
     root = None if data_dir is None else Path(data_dir)
+    if executor == "ray":
+        require("ray")
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,

@@ -8,7 +8,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +32,10 @@ from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.files import claim
-from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
-from .recipe_files import RecipeError, field_names
+from ..util.values import field_names
+from .finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
+from .recipe_files import RecipeError
+from .requirements import make_arguments
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
@@ -84,8 +86,45 @@ def plan_suite(suite: Suite) -> list[CellState]:
     return states
 
 
+def check_suite(suite: Suite) -> None:
+    """Make sure that this machine has what every cell needs, before anything is rendered, loaded or trained.
+
+    Raises:
+        RecipeError: some cell cannot be run here; it is named.
+    """
+    for model in suite.models:
+        recipe = suite.model_recipe(model)
+        if recipe is not None:
+            _named(f"models.{model}", check_requirements, recipe)
+    checked = set()
+    for cell in suite.cells():
+        if (cell.model, cell.data, cell.protocol) not in checked:
+            checked.add((cell.model, cell.data, cell.protocol))
+            _named(cell.name, _check_requirements, cell)
+
+
+def _named(name: str, check: Callable[[Any], None], content: Any) -> None:
+    try:
+        check(content)
+    except SurgVistaError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def _check_requirements(cell: Cell) -> None:
+    """Of one cell, without its data."""
+    if cell.asked.kind == "finetune":
+        check_requirements(cell.recipe)
+    elif cell.asked.kind in ("tcn", "pooled"):
+        is_tcn = cell.asked.kind == "tcn"
+        arguments: Any = TemporalArguments if is_tcn else VideoHeadArguments
+        settings = cell.asked.tcn if is_tcn else cell.asked.head
+        trained = {name: value for name, value in settings.items() if name in field_names(arguments)}
+        make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
+
+
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
+        _check_requirements(cell)
         if cell.asked.kind == "zero_shot":
             return check_zero_shot(
                 _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
@@ -132,6 +171,7 @@ def run_suite(suite: Suite) -> list[CellResult]:
         RecipeError: some cell cannot be run; nothing has been trained then.
         InputError: the folder has cells of other settings.
     """
+    check_suite(suite)
     prepare_data(suite)
     broken = [state for state in plan_suite(suite) if state.broken]
     if broken:
@@ -152,9 +192,8 @@ def run_suite(suite: Suite) -> list[CellResult]:
 def prepare_data(suite: Suite) -> None:
     """Makes the frame sets that come from settings alone, or what is missing of them."""
     for folder, made in suite.prepare.items():
-        settings = {name: str(value) for name, value in made.settings.items()}
         options = PreparationOptions(short_side=made.short_side)
-        prepare_frame_set(made.name, None, Path(folder), options=options, settings=settings, num_proc=2)
+        prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
 
 
 def _make_model(suite: Suite, name: str) -> None:

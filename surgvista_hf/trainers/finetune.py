@@ -24,7 +24,6 @@ from ..datasets_scripts.overlap import check_overlap, find_overlaps, videos_in
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
-from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import clip_length, load_classifier, processor_of
 from ..util.files import atomic_file
 from .arguments import FinetuningArguments
@@ -34,6 +33,7 @@ from .finetuning import SurgicalFinetuner
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
+from .requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
 _TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
@@ -82,6 +82,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
+    check_requirements(recipe)
     splits = load_splits(recipe.data)
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
@@ -111,6 +112,7 @@ def check_run(recipe: FinetuningRecipe) -> str:
     Raises:
         SurgVistaError: what would have stopped it.
     """
+    check_requirements(recipe)
     splits = load_splits(recipe.data)
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
@@ -125,6 +127,21 @@ def check_run(recipe: FinetuningRecipe) -> str:
     )
 
 
+def check_requirements(recipe: FinetuningRecipe) -> None:
+    """Make sure that this machine has what a run needs, before anything is loaded.
+
+    Raises:
+        MissingPackageError: a package is not installed.
+        SurgVistaError: something else that the machine cannot do.
+    """
+    check_adapter(recipe.adapter)
+    make_arguments(FinetuningArguments, recipe.training)
+    own = recipe.model
+    if own.config is not None:
+        options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
+        check_size("model", lambda: load_classifier(own.config, "-+", "single_label_classification", **options))
+
+
 def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:
     """The trainer's arguments: the best checkpoint by the task's metric, unless the recipe says otherwise."""
     settings = dict(recipe.training)
@@ -134,12 +151,8 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
         settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
     elif settings.get("eval_strategy", "epoch") != "no":
         settings.setdefault("load_best_model_at_end", True)
-    try:
-        return FinetuningArguments(**settings)
-    except SurgVistaError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:
-        raise RecipeError(f"training cannot be set up like this: {error}") from error
+    args: FinetuningArguments = make_arguments(FinetuningArguments, settings)
+    return args
 
 
 def load_splits(data: LabelledData) -> dict[str, Dataset]:

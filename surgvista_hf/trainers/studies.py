@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..clips import ClipDataset
+from ..clips.index import check_columns
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap
 from ..datasets_scripts.registry import get_builder
@@ -26,7 +27,7 @@ from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
 from ..util.files import atomic_file, claim
 from .features import extract_features, load_encoder
-from .pretrain import build_arguments, build_clips, build_model, pretrain
+from .pretrain import build_arguments, build_clips, build_model, check_requirements, pretrain
 from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
@@ -140,12 +141,12 @@ def run_study(
         InputError: cells of other settings in the folder, or a recipe that does not fit.
         OverlapError: videos that the probe is tested on are in the corpus.
     """
-    keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
+    check_study(recipe, overrides, variants, probe)
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
     cells = []
     for seed in range(seeds):
         for variant, changes in variants.items():
-            folder = output / f"{variant.replace(' ', '_')}_{seed}"
+            folder = cell_folder(output, variant, seed)
             own = [*words, *changes, f"training.seed={seed}", f"training.output_dir={folder}"]
             cells.append(_cell(variant, seed, recipe, own, probe, folder))
     order = list(variants)
@@ -154,6 +155,41 @@ def run_study(
         study.tests[f"{after} > {before}"] = paired_wilcoxon(study.scores(after), study.scores(before))
     _write(study, output)
     return study
+
+
+def check_study(
+    recipe: str | Path, overrides: Sequence[str], variants: Mapping[str, Sequence[str]], probe: ProbeSet
+) -> None:
+    """Check everything that can be checked without training: every variant, what it needs, its data and the probe's.
+
+    Raises:
+        SurgVistaError: what would have stopped the study.
+    """
+    output = "training.output_dir=unused"
+    recipes = [load_recipe(recipe, [*overrides, *changes, output]) for changes in variants.values()]
+    for variant in recipes:
+        check_requirements(variant)
+    for split in (probe.train, probe.test):
+        frames = load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
+        check_columns(frames, ("image", "timestamp", probe.label))
+    keep_apart(load_recipe(recipe, [*overrides, output]).data, probe)
+
+
+def plan_study(variants: Mapping[str, Sequence[str]], output: Path, *, seeds: int = 3) -> list[tuple[str, str]]:
+    """Return every cell of a study as name and state: `"finished"`, `"begun"` or `"to do"`."""
+    cells = [(variant, seed, cell_folder(output, variant, seed)) for seed in range(seeds) for variant in variants]
+    return [
+        (
+            f"{variant} / seed {seed}",
+            "finished" if (folder / "cell.json").is_file() else "begun" if folder.exists() else "to do",
+        )
+        for variant, seed, folder in cells
+    ]
+
+
+def cell_folder(output: Path, variant: str, seed: int) -> Path:
+    """Return the folder of one variant with one seed."""
+    return output / f"{variant.replace(' ', '_')}_{seed}"
 
 
 def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:

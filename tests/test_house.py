@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "surgvista_hf"
 # What a room may import, beside itself, `modeling` and `util`. The package's own files and `cli` may import everything.
 ROOMS = {
     "space": {"inference", "clips", "datasets_scripts"},
-    "inference": {"clips", "evaluation"},
+    "inference": {"clips", "datasets_scripts", "evaluation", "trainers"},
     "trainers": {"clips", "datasets_scripts", "evaluation"},
     "evaluation": {"datasets_scripts"},
     "clips": set(),

@@ -18,6 +18,7 @@ VERBS = {
     "finetune": "train a classifier by a recipe, and test it",
     "merge": "make one model of an adapter and its base",
     "extract-features": "write frozen features of whole videos",
+    "evaluate": "test a finished model, or predictions of any program, against labels",
     "benchmark": "run a suite of models, data sets and protocols, with tables, plots and tests",
     "zero-shot": "ask an image-text model about clips, without training",
     "reconstruct": "draw what pre-trained models paint where a clip was hidden",

@@ -190,6 +190,7 @@ def tracks(video: RawVideo) -> list[Track]:
         RowTrack(
             {as_integer(path, 1, frame): _row(path, frame, rows) for frame, rows in content["annotations"].items()},
             1.0,
+            exact=False,  # the file names the labeled frames; others lie between and after them
         )
     ]
 
@@ -246,7 +247,7 @@ def tracks_t45(video: RawVideo) -> list[Track]:
         raise AnnotationError(
             f"{video.video_id}: the files of triplets and components differ at frame {incomplete[0]}"
         )
-    return [RowTrack(rows, 1.0)]
+    return [RowTrack(rows, 1.0, exact=False)]
 
 
 _FRAMES = Place(FRAMES, r"(?:videos|data|frames)/VID(\d{2,3})", "VID{:02d}", rate=1.0)

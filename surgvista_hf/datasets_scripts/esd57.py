@@ -1,25 +1,26 @@
-"""Phase folders: one's own operations with one phase a second, the format of the private set ESD57.
+"""Phase folders: one's own operations with phases, and the private set ESD57.
 
-`videos/<id>.mp4` or `frames/<id>/00000.png …`, and `phases/<id>.txt` with a header and rows `second phase`. Phases are
-numbers from 0, or names if `classes.txt` lists them, one a line.
+`videos/<id>.mp4` or `frames/<id>/00000.png …`, and `phases/<id>.txt` (or `.csv`, `.tsv`, `.xlsx`, `.eaf`; see `phase_files`).
+Phases are numbers from 0, or names; `classes.txt` lists them, one a line, in their order. ESD57 has a header and rows
+`second phase` without gaps.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from .annotations import as_integer, read_table, read_text
+from .annotations import read_text
 from .builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
 from .facts import EVERYTHING, AnnotationError, DatasetFacts, Protocol
+from .phase_files import SUFFIXES, class_names, read_phase_file
 from .tracks import Track
-from .workflow import counted_phases, named_phases, phase
+from .workflow import counted_phases, phase
 
 _SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
-_PLACES = (
-    Place(VIDEO, r"videos/([^/]+)"),
-    Place(FRAMES, r"frames/([^/]+)"),
-    Place("phases", r"phases/([^/]+)\.txt"),
-)
+_PICTURES = (Place(VIDEO, r"videos/([^/]+)"), Place(FRAMES, r"frames/([^/]+)"))
+_OF_ESD57 = (*_PICTURES, Place("phases", r"phases/([^/]+)\.txt"))
+_OF_OWN = (*_PICTURES, Place("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
 
 OWN = DatasetFacts(
     name="phase_folder",
@@ -37,7 +38,8 @@ OWN = DatasetFacts(
     },
     redistributable=False,
     checked="nothing to check it against",
-    notes="classes.txt names the phases, one a line; without it they are called phase_0, phase_1, ….",
+    notes="classes.txt names the phases, one a line; without it they are called as in the labels, or phase_0, phase_1, …. "
+    "Labels may begin late, end early and have gaps. --set tier=NAME chooses a tier of ELAN.",
 )
 ESD57 = replace(
     OWN,
@@ -65,42 +67,37 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
         if len(set(names)) < len(names) or not names:
             raise AnnotationError(f"{listed} must name each phase once, one a line")
         return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
-    files = sorted(root.glob("**/phases/*.txt")) if root else []
-    highest = max(
-        (as_integer(file, line.number, line.cells[1]) for file in files for line in read_table(file, 2, header=True)),
-        default=0,
-    )
-    names = [f"phase_{number}" for number in range(highest + 1)]
+    files = sorted(file for file in root.glob("**/phases/*") if file.suffix.lower() in SUFFIXES) if root else []
+    names = class_names(read_phase_file(file, settings["tier"]) for file in files)
     return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
 
 
-def with_classes(names: Sequence[str], found: list[RawVideo]) -> list[RawVideo]:
-    """Tells each video the names that its labels may use."""
-    return [replace(video, extra=tuple(names)) for video in found]
-
-
 def expand_own(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Own phases."""
-    return with_classes(configure(root, settings).labels["phase"].names, found)
+    """Tell each video the names that its labels may use, and the tier to read."""
+    names, tier = configure(root, settings).labels["phase"].names, settings["tier"]
+    return [replace(video, extra=(names, tier)) for video in found]
 
 
-def expand_esd57(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """The eight phases of ESD57."""
-    return with_classes(ESD57.labels["phase"].names, found)
+def own_tracks(video: RawVideo) -> list[Track]:
+    """Return the phases of an own operation; what no label speaks of has none."""
+    names, tier = video.extra
+    return [read_phase_file(video.files["phases"], tier).track(names)]
 
 
-def tracks(video: RawVideo) -> list[Track]:
-    """One row a second from 0; phases by number or by name."""
-    path, names = video.files["phases"], video.extra
-    rows = read_table(path, 2, header=True)
-    if next(rows).cells[1].isdigit():
-        return [counted_phases(path, len(names), 1.0)]
-    return [named_phases(path, names, 1.0)]
+def esd57_tracks(video: RawVideo) -> list[Track]:
+    """Return the phases of ESD57: one row a second from 0, by number."""
+    return [counted_phases(video.files["phases"], len(ESD57.labels["phase"].names), 1.0)]
 
 
 BUILDERS = (
-    FrameSetBuilder(ESD57, _PLACES, tracks, needed=("phases",), expand=expand_esd57),
+    FrameSetBuilder(ESD57, _OF_ESD57, esd57_tracks, needed=("phases",)),
     FrameSetBuilder(
-        OWN, _PLACES, tracks, needed=("phases",), expand=expand_own, configure=configure, settings={"source": ""}
+        OWN,
+        _OF_OWN,
+        own_tracks,
+        needed=("phases",),
+        expand=expand_own,
+        configure=configure,
+        settings={"source": "", "tier": ""},
     ),
 )

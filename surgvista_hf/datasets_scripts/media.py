@@ -256,3 +256,28 @@ def check_same_length(video_id: str, media: Media, end: float, tolerance: float)
             "labels and video belong together; if the pictures are an extracted folder, check --folder-frames-per-second"
         )
     return f"{text}; the longer part was cut"
+
+
+def check_labels_within(video_id: str, media: Media, latest: float, tolerance: float) -> str | None:
+    """Compare how long a video lasts with the latest second that labels name which need not cover all of it.
+
+    Args:
+        video_id: for messages.
+        media: pictures, already read.
+        latest: seconds; 0 where the labels name no time.
+        tolerance: seconds that they may go beyond the end of the video.
+
+    Returns:
+        A remark if the labels end so early that they may be those of another video.
+
+    Raises:
+        AlignmentError: the labels begin or end after the video.
+    """
+    if latest > media.seconds + tolerance + 1 / media.rate:
+        raise AlignmentError(
+            f"{video_id}: the labels go on until second {latest:.1f}, the pictures end at {media.seconds:.1f}; at most "
+            f"{tolerance:g} s are allowed (--tolerance). Check that labels and video belong together"
+        )
+    if 0 < latest < media.seconds - max(tolerance, media.seconds / 10):
+        return f"{video_id}: the labels end at second {latest:.1f}, the pictures at {media.seconds:.1f}"
+    return None

@@ -131,6 +131,19 @@ def operation_of(dataset: str, video_id: str) -> str:
     return _OPERATIONS.get(dataset, f"{dataset}/{{}}".format)(video_id)
 
 
+def has_published_ids(dataset: str) -> bool:
+    """Return whether the video ids of a data set mean the same operations everywhere; those of own folders do not.
+
+    Example:
+        >>> has_published_ids("cholec80"), has_published_ids("phase_folder"), has_published_ids("our_hospital")
+        (True, False, False)
+    """
+    try:
+        return bool(get_builder(dataset).facts.video_ids)
+    except DatasetError:  # a name that somebody gave to an own folder
+        return False
+
+
 def find_overlaps(training: Videos, test: Videos) -> list[Overlap]:
     """Operations that are in both, as far as lists are known.
 

@@ -6,6 +6,7 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from ..util.words import some
 from .builder import FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
-from .media import Media, Picture, PreparationOptions, check_same_length
+from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
 from .tracks import Track
 
@@ -301,11 +302,18 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
 def _check_alignment(
     video: RawVideo, media: Media, options: PreparationOptions, tracks: Sequence[Track]
 ) -> Iterator[str]:
+    """Remarks on labels and pictures that do not cover the same time; labels of another video are an error."""
     for track in tracks:
         if track.exact:
             remark = check_same_length(video.video_id, media, track.end(media.rate), options.tolerance_seconds)
             if remark:
                 yield remark
+    if video.stop < math.inf:  # the labels of a part may speak of the whole
+        return
+    latest = [track.latest(media.rate) for track in tracks if not track.exact]
+    remark = check_labels_within(video.video_id, media, max(latest, default=0.0), options.tolerance_seconds)
+    if remark:
+        yield remark
 
 
 class _Rows:

@@ -104,6 +104,9 @@ class TruthTrack:
     def end(self, rate: float) -> float:
         return self.operation.duration_seconds
 
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
 
 @dataclass(frozen=True)
 class ViewTrack:
@@ -117,6 +120,9 @@ class ViewTrack:
 
     def end(self, rate: float) -> float:
         return self.recording.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
 
 
 def collect(

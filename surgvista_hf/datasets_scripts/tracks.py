@@ -26,6 +26,12 @@ class Track(Protocol):
     def end(self, rate: float) -> float:
         """Seconds after the start at which the labelled part is over."""
 
+    def latest(self, rate: float) -> float:
+        """Return the latest second that the labels name, as a beginning or an end; 0 where they name none.
+
+        Labels that belong to another, longer video name one beyond the end of this one.
+        """
+
 
 @dataclass(frozen=True)
 class RowTrack:
@@ -52,10 +58,13 @@ class RowTrack:
         last = max(self.rows, default=-1) + 1 if isinstance(self.rows, Mapping) else len(self.rows)
         return last / (self.rate or rate)
 
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
 
 @dataclass(frozen=True)
 class Interval:
-    """Labels from `start` to before `stop`, in seconds."""
+    """Labels from `start` to before `stop`, in units of their track."""
 
     start: float
     stop: float
@@ -69,20 +78,28 @@ class IntervalTrack:
     Args:
         intervals: in order of rising importance.
         exact: whether pictures and labels must cover the same time.
+        rate: units a second in which the intervals are given: 1 for seconds; `None`: source frames of the video.
     """
 
     intervals: Sequence[Interval]
     exact: bool = False
+    rate: float | None = 1.0
 
     def at(self, second: float, rate: float) -> Row | None:
+        # Time stamps are rounded, so a frame may begin a little before its label.
+        position, early = (second * self.rate, 1e-3 * self.rate) if self.rate else (second * rate, 0.1)
         row: dict[str, Any] = {}
         for interval in self.intervals:
-            if interval.start - 1e-3 <= second < interval.stop - 1e-3:
+            if interval.start - early <= position < interval.stop - early:
                 row.update(interval.row)
         return row or None
 
     def end(self, rate: float) -> float:
-        return max((interval.stop for interval in self.intervals), default=0.0)
+        return max((interval.stop for interval in self.intervals), default=0.0) / (self.rate or rate)
+
+    def latest(self, rate: float) -> float:
+        ends = [end for interval in self.intervals for end in (interval.start, interval.stop) if end < math.inf]
+        return max(ends, default=0.0) / (self.rate or rate)
 
 
 @dataclass(frozen=True)
@@ -97,3 +114,6 @@ class ConstantTrack:
 
     def end(self, rate: float) -> float:
         return math.inf
+
+    def latest(self, rate: float) -> float:
+        return 0.0

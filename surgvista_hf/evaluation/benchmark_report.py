@@ -183,7 +183,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
-    trained = f"{parameters['trained'] / parameters['all']:.2%}"
+    # Predictions of another program have no parameters that are known.
+    trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "unknown"
     figures = [_figure(*row.figures[name]) if name in row.figures else "" for name in names]
     interval = row.interval
     said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""

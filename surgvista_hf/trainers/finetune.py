@@ -19,16 +19,18 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..clips import ClipDataset
-from ..datasets_scripts.frame_set import load_frame_set
-from ..datasets_scripts.overlap import check_overlap, find_overlaps, videos_in
+from ..datasets_scripts.frame_set import load_frame_set, video_digests
+from ..datasets_scripts.label_mapping import map_classes
+from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlaps, has_published_ids, videos_in
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
 from ..modeling.families import clip_length, load_classifier, processor_of
 from ..util.files import atomic_file
+from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import run_command
-from .finetune_recipe import FinetuningRecipe, LabelledData, load_finetuning_recipe
+from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
 from .model_card import write_model_card
 from .pretrain import share_of_videos
@@ -157,7 +159,7 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
 
 def load_splits(data: LabelledData) -> dict[str, Dataset]:
     """The frame sets of training, validation (if there is one) and test."""
-    names = {"train": data.train, "validation": data.validation, "test": data.test}
+    names = {"train": data.train, "validation": data.validation, "test": None if data.test_on else data.test}
     splits: dict[str, Dataset] = {}
     for use, split in names.items():
         if split is None:
@@ -170,9 +172,30 @@ def load_splits(data: LabelledData) -> dict[str, Dataset]:
                 f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}"
             )
         splits[use] = frames
+    if data.test_on is not None:
+        splits["test"] = _load_test_on(data, data.test_on, splits["train"])
     if data.share != 1:
         splits["train"] = share_of_videos(splits["train"], data.share, data.share_seed)
     return splits
+
+
+def _load_test_on(data: LabelledData, other: TestData, train: Dataset) -> Dataset:
+    """The other frame set, its labels in the column and the classes of the training."""
+    frames: Any = load_frame_set(
+        other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
+    )
+    label = other.label or data.label
+    if label not in frames.column_names:
+        raise RecipeError(
+            f"data.test_on.label is {label!r}; {other.name} has the columns {', '.join(frames.column_names)}"
+        )
+    if label != data.label and data.label in frames.column_names:
+        frames = frames.remove_columns(data.label)
+    if label != data.label:
+        frames = frames.rename_column(label, data.label)
+    feature: Any = train.features[data.label]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return frames if names is None else map_classes(frames, data.label, names, other.classes)
 
 
 def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
@@ -185,6 +208,9 @@ def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
         OverlapError: there are such videos.
     """
     data, videos = recipe.data, {name: videos_in(frames) for name, frames in splits.items()}
+    if data.test_on is not None:
+        _check_other_files(data)
+        videos["test"] = {name: ids for name, ids in videos["test"].items() if has_published_ids(name)}
     check_overlap(videos["train"], videos["test"], on_overlap=data.on_overlap)
     if "validation" in videos:
         check_overlap(videos["train"], videos["validation"], on_overlap=data.on_overlap)
@@ -206,7 +232,22 @@ def _seen_before(recipe: FinetuningRecipe) -> dict[str, list[str]]:
     if recipe.model.from_pretrained is None or not file.is_file():
         return {}
     noted: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
-    return {name: videos for name, videos in noted.items() if get_builder(name).facts.video_ids}
+    return {name: videos for name, videos in noted.items() if has_published_ids(name)}
+
+
+def _check_other_files(data: LabelledData) -> None:
+    """Make sure that another frame set for the test holds no video of this one; equal names mean nothing, content does.
+
+    Raises:
+        OverlapError: there are such videos.
+    """
+    own = {digest: video for video, digest in video_digests(data.folder).items()}
+    twice = [f"{own[digest]} = {video}" for video, digest in video_digests(data.test_folder).items() if digest in own]
+    if twice and data.on_overlap == "error":
+        raise OverlapError(
+            f"{len(twice)} videos of {data.test_folder} are also in {data.folder}: {some(twice)}. A test on them says "
+            "nothing; leave them out, or allow it with data.on_overlap=warn"
+        )
 
 
 def task_of(data: LabelledData, frames: Dataset) -> Task:

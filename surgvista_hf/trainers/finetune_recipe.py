@@ -41,6 +41,28 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
+class TestData:
+    """Another frame set for the test: another hospital, another data set (external validation).
+
+    Args:
+        name, data_dir, protocol, allow_missing: see `load_frame_set`.
+        root: folder that a relative `data_dir` lies in; by default that of the training.
+        split: tested on; by default all videos, since none was trained on.
+        label: column with the labels; by default that of the training.
+        classes: class there -> class of the training, where names differ; `null` leaves its frames out.
+    """
+
+    name: str
+    data_dir: str
+    root: str | None = None
+    protocol: str | None = None
+    allow_missing: bool = False
+    split: str = "all"
+    label: str | None = None
+    classes: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LabelledData:
     """A frame set with labels, and its splits.
 
@@ -51,6 +73,7 @@ class LabelledData:
         task: kind of a `Task`, such as `"workflow"` or `"multi_label"`; by default what the data set and the column suggest.
         frame_stride, sampling, drop_empty, on_unreadable: see `ClipDataset`.
         train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
+        test_on: another frame set to test on, in place of the split `test`.
         share, share_seed: of the training videos, see `pretrain`.
         on_overlap: `"error"`, or `"warn"` to let videos be in training and test.
         select_on_test: allow a validation that has videos of the test, as some published protocols do; it is noted in the
@@ -71,6 +94,7 @@ class LabelledData:
     train: str = "train"
     validation: str | None = "validation"
     test: str = "test"
+    test_on: TestData | None = None
     share: PositiveFraction = 1.0
     share_seed: Seed = 0
     on_overlap: Literal["error", "warn"] = "error"
@@ -80,6 +104,14 @@ class LabelledData:
     def folder(self) -> Path:
         """Of the frame set."""
         return Path(self.root) / self.data_dir
+
+    @property
+    def test_folder(self) -> Path:
+        """Of the frame set that is tested on."""
+        if self.test_on is None:
+            return self.folder
+        root = self.root if self.test_on.root is None else self.test_on.root
+        return Path(root) / self.test_on.data_dir
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Research use only, not a medical device.
 
 - starts from: {start}
 - trained: {trained:,} of {all:,} parameters ({method})
-- tested once on the split `{split}`: {videos} videos{warning}
+- tested once on {split}: {videos} videos{warning}
 - licence of the data: {licence}; how to get them: {homepage}
 
 | metric | value |
@@ -97,7 +97,7 @@ def write_model_card(
         trained=parameters.trained,
         all=parameters.all,
         method=recipe.adapter.method,
-        split=recipe.data.test,
+        split=_test_split(recipe),
         videos=videos,
         warning=". The checkpoint was chosen on test videos, as published: these numbers are too good"
         * selected_on_test,
@@ -108,3 +108,11 @@ def write_model_card(
     ModelCard(text)  # its metadata can be read
     with atomic_file(folder / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _test_split(recipe: FinetuningRecipe) -> str:
+    """The split that was tested, and where it is from if not from the data set of the training."""
+    other = recipe.data.test_on
+    if other is None:
+        return f"the split `{recipe.data.test}`"
+    return f"the split `{other.split}` of another frame set, **{get_builder(other.name).facts.title}**"

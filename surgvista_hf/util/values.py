@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -43,7 +44,7 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
     Args:
         where: name of the field, for the error.
         value: what YAML or JSON can say.
-        kind: annotation; dataclasses in it, alone or in a tuple, are read from mappings.
+        kind: annotation; dataclasses in it (alone, or none, or in a tuple) are read from mappings.
 
     Raises:
         InputError: it is something else, or out of range.
@@ -56,11 +57,14 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
         ...
         surgvista_hf.modeling.errors_surgvista.InputError: data.share is 'many'; it must be a number
     """
+    inner = [member for member in get_args(kind) if is_dataclass(member)]
     if is_dataclass(kind):
         return read_fields(kind, where, value)
-    if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):
+    if get_origin(kind) is UnionType and inner:
+        return None if value is None else read_fields(inner[0], where, value)
+    if get_origin(kind) is tuple and inner:
         entries = read_value(where, value, list[Any])
-        return tuple(read_fields(get_args(kind)[0], f"{where}.{n}", entry) for n, entry in enumerate(entries))
+        return tuple(read_fields(inner[0], f"{where}.{n}", entry) for n, entry in enumerate(entries))
     try:
         # As JSON, so that a list may stand for a tuple, but neither "4" for 4 nor 1 for true.
         return _reader(kind).validate_json(json.dumps(value, default=_plain), strict=True)

@@ -29,6 +29,10 @@ from surgvista_hf.util.files import OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS, RATE, write_frames, write_video
 from tests.videos import write_numbered_video
 
+# No labels, or labels of whole videos; or copies whose labels end with their first frames.
+WITHOUT_TIMES = (
+    "psi_ava folder gensurgery lemon surgicalactions160 cholec80_cvs endoscapes prostate21 prostatd".split()
+)
 SMALL = {"videos": "6", "seconds": "14", "height": "64", "width": "80"}
 
 
@@ -168,6 +172,51 @@ def test_beyond_the_tolerance_expected_and_found_counts_are_reported(tmp_path, f
         prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
     options = PreparationOptions(tolerance_seconds=5)
     assert not prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out5", options=options).failed
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LAYOUTS if name not in WITHOUT_TIMES))
+def test_labels_that_go_on_after_the_video_stop_it_whatever_the_data_set(tmp_path, name):
+    """Labels of another, longer operation are noticed, be they rows, intervals or single frames."""
+    LAYOUTS[name](tmp_path / "raw")
+    _shorten(tmp_path / "raw")
+    options = PreparationOptions(tolerance_seconds=0.2)
+    report = prepare_frame_set(name, tmp_path / "raw", tmp_path / "out", options=options, skip_unreadable=True)
+    stopped = [
+        video
+        for video in report.videos
+        if "labels go on until" in str(video.error) or "labels cover" in str(video.error)
+    ]
+    assert stopped
+
+
+def _shorten(folder: Path) -> None:
+    """Leave one frame of each video."""
+    for path in folder.rglob("*.mp4"):
+        write_video(path, frames=1)
+    pictures: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".jpg", ".png"):
+            pictures.setdefault(path.parent, []).append(path)
+    for _, *others in pictures.values():
+        for path in others:
+            path.unlink()
+
+
+def test_labels_that_begin_after_the_video_stop_it_though_no_end_is_known(tmp_path):
+    """Cataract-101 gives beginnings only: the last phase lasts until the video is over."""
+    write_video(tmp_path / "raw/case_269.mp4", frames=4 * RATE)
+    (tmp_path / "raw/annotations.csv").write_text("VideoID;FrameNo;Phase\n269;0;1\n269;50;2\n269;200;3\n")
+    with pytest.raises(PreparationError, match=r"269: the labels go on until second 8.0, the pictures end at 4.0"):
+        prepare_frame_set("cataract101", tmp_path / "raw", tmp_path / "out")
+
+
+def test_intervals_that_end_long_before_the_video_are_reported(tmp_path):
+    write_video(tmp_path / "raw/videos/op1.mp4", frames=8 * RATE)
+    (tmp_path / "raw/phases").mkdir()
+    (tmp_path / "raw/phases/op1.csv").write_text("start,end,phase\n0,2,cut\n")
+    report = prepare_frame_set("phase_folder", tmp_path / "raw", tmp_path / "out")
+    assert report.videos[0].remarks == ("op1: the labels end at second 2.0, the pictures at 8.0",)
+    assert (report.videos[0].frames, report.videos[0].labelled) == (8, 2)
 
 
 def test_frames_extracted_at_another_rate_than_said_are_noticed(tmp_path):

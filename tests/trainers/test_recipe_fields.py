@@ -19,7 +19,7 @@ from surgvista_hf.modeling.adapters import AdapterRecipe
 from surgvista_hf.modeling.errors_surgvista import InputError, SurgVistaError
 from surgvista_hf.trainers import finetune, pretrain
 from surgvista_hf.trainers.arguments import FinetuningArguments
-from surgvista_hf.trainers.finetune_recipe import LabelledData, ModelRecipe, load_finetuning_recipe
+from surgvista_hf.trainers.finetune_recipe import LabelledData, ModelRecipe, TestData, load_finetuning_recipe
 from surgvista_hf.trainers.objectives import OBJECTIVES
 from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
 from surgvista_hf.trainers.recipe import TestRecipe as Tested
@@ -148,7 +148,12 @@ def test_no_value_of_pre_training_ends_in_a_traceback(tmp_path, data):
 def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
     content = {
         "model": {"config": {"model_type": "surgvista", **tiny.SIZES}},
-        "data": {"name": "synthetic", "data_dir": "x", "label": "phase"},
+        "data": {
+            "name": "synthetic",
+            "data_dir": "x",
+            "label": "phase",
+            "test_on": {"name": "folder", "data_dir": "y"},
+        },
         "training": {"output_dir": str(folder / "run"), "use_cpu": True, "report_to": "none"},
     }
     paths = [
@@ -156,6 +161,7 @@ def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
         *(f"model.{name}" for name in names(ModelRecipe)),
         *(f"model.config.{name}" for name in ("model_type", *tiny.SIZES)),
         *(f"data.{name}" for name in names(LabelledData)),
+        *(f"data.test_on.{name}" for name in names(TestData)),
         *(f"adapter.{name}" for name in names(AdapterRecipe)),
         *(f"training.{name}" for name in names(FinetuningArguments)),
     ]
@@ -247,7 +253,12 @@ def test_options_of_a_preparation_are_what_they_are_annotated_as(name, value):
         (load_recipe, "surgvista_base", "data.frame_stride=four", "^data.frame_stride is 'four'; it must be"),
         (load_recipe, "surgvista_base", "data.share=many", "^data.share is 'many'; it must be a number$"),
         (load_recipe, "surgvista_base", "data.sources.2.split=7", r"^data.sources.2.split is 7; it must be text$"),
-        (load_recipe, "surgvista_base", "model.hidden_size=big", "^model.hidden_size is 'big'; it must be a whole number"),
+        (
+            load_recipe,
+            "surgvista_base",
+            "model.hidden_size=big",
+            "^model.hidden_size is 'big'; it must be a whole number",
+        ),
         (load_recipe, "surgvista_base", "model.image_size=1000000", "^model.image_size is 1000000; it must lie in"),
         (load_recipe, "surgvista_base", "training.max_steps=1e3", "^training.max_steps is 1000.0; .*; write 1000$"),
         (load_recipe, "surgvista_base", "training.bf16=yes", "^training.bf16 is 'yes'; it must be true or false$"),
@@ -256,7 +267,12 @@ def test_options_of_a_preparation_are_what_they_are_annotated_as(name, value):
         (load_finetuning_recipe, "synthetic", "model.config.model_type=surgvist", "did you mean surgvista"),
         (load_suite, "synthetic", "seeds.0=x", "^seeds.0 is 'x'; it must be a whole number$"),
         (load_suite, "synthetic", "protocols.tcn.only=phases", "^protocols.tcn.only is 'phases'; it must be a list$"),
-        (load_suite, "synthetic", "protocols.lora.adapter.rank=0", "^triplet_encoder / phases / lora: adapter.rank is 0"),
+        (
+            load_suite,
+            "synthetic",
+            "protocols.lora.adapter.rank=0",
+            "^triplet_encoder / phases / lora: adapter.rank is 0",
+        ),
         (load_suite, "synthetic", "protocols.tcn.tcn.num_layers=x", "^protocols.tcn.tcn.num_layers is 'x'"),
     ],
 )

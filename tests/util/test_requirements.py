@@ -17,7 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_what_is_missing_is_named_with_all_that_installs_it(monkeypatch):
     for package in ("peft", "bitsandbytes"):
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingPackageError, match=r"needs peft; .*needs bitsandbytes: pip install 'surgvista-hf\[peft,q"):
+    with pytest.raises(
+        MissingPackageError, match=r"needs peft; .*needs bitsandbytes: pip install 'surgvista-hf\[peft,q"
+    ):
         require("adapter", "few_bits", "adapter")
 
 

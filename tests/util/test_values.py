@@ -39,12 +39,17 @@ class Whole:
         ({"parts": [{"name": "a"}, {"name": 3}]}, "whole.parts.1.name is 3; it must be text"),
         ({"parts": [{"nam": "a"}]}, "whole.parts.0 has no key 'nam'; did you mean name"),
         ({"parts": [{"name": "a", "size": 0}]}, "whole.parts.0.size is 0; it must be greater than or equal to 1"),
-        ({"parts": [{"name": "a", "size": "2"}]}, "whole.parts.0.size is '2'; .* whole number; write it without quotes"),
+        (
+            {"parts": [{"name": "a", "size": "2"}]},
+            "whole.parts.0.size is '2'; .* whole number; write it without quotes",
+        ),
         ({"parts": [{"name": "a", "size": 2.0}]}, "whole number; write 2"),
         ({"parts": [{"name": "a", "size": True}]}, "whole.parts.0.size is True"),
         ({"parts": [], "weights": "many"}, "whole.weights is 'many'; it must be a number or a mapping"),
         ({"parts": [], "weights": {"a": "x"}}, "whole.weights.a is 'x'; it must be a number"),
         ({"parts": [], "weights": float("inf")}, "whole.weights is inf"),
+        ({"parts": [], "first": 3}, "whole.first is 3; a mapping"),
+        ({"parts": [], "first": {"name": []}}, r"whole.first.name is \[\]; it must be text"),
         ({"parts": [], "mode": "stpo"}, "did you mean stop"),
         ({"parts": [], "pair": [1.0]}, "whole.pair is .*; it must be a list of at least 2"),
         ({"parts": [], "mode": "replace"}, "whole: nothing can be replaced"),
@@ -58,8 +63,8 @@ def test_the_first_wrong_value_is_named_with_what_it_must_be(content, message):
 
 
 def test_what_fits_is_taken_as_it_is():
-    content = {"parts": [{"name": "a", "size": 2}], "weights": {"a": 1}, "pair": [0, 2.5]}
-    assert read_fields(Whole, "whole", content) == Whole((Part("a", 2),), {"a": 1.0}, "stop", (0.0, 2.5))
+    content = {"parts": [{"name": "a", "size": 2}], "weights": {"a": 1}, "pair": [0, 2.5], "first": {"name": "b"}}
+    assert read_fields(Whole, "whole", content) == Whole((Part("a", 2),), {"a": 1.0}, "stop", (0.0, 2.5), Part("b"))
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -1,0 +1,138 @@
+"""`surgvista evaluate`: a finished model on a frame set, or predictions of any program against labels."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .frame_set_argument import named_frame_set
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista evaluate my-model --data cholec80=frame_sets/cholec80 --label phase --output result\n"
+        "  surgvista evaluate my-model --data phase_folder=ours --split all --label phase --classes 'sewing=Suturing'\n"
+        "  surgvista evaluate --predictions results --data cholec80=frame_sets/cholec80 --label phase --output result\n"
+        "  surgvista evaluate --predictions other_program --labels phases --output result\n"
+        "Predictions: a folder that `surgvista predict` filled, or a file for each video: CSV, JSON, NumPy (.npy), ELAN.\n"
+        "Labels: a frame set (--data), or a file for each video (--labels) with rows or intervals: CSV, text, Excel, ELAN."
+    )
+    parser.add_argument("model", nargs="?", help="folder or Hub id of a classifier or an adapter")
+    parser.add_argument("--predictions", type=Path, help="predictions instead of a model: a folder or a file")
+    parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
+    parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
+    parser.add_argument("--split", default="test", help="of the frame set (default: test; all: every video)")
+    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
+    parser.add_argument("--label", default="phase", help="its column (default: phase)")
+    parser.add_argument(
+        "--classes",
+        action="append",
+        default=[],
+        metavar="LABEL=CLASS",
+        help="what a class of the labels is called by the model; LABEL= leaves it out",
+    )
+    parser.add_argument(
+        "--every", type=float, default=1.0, help="seconds between two rows of a .npy file (default: 1)"
+    )
+    parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
+    parser.add_argument("--device", help="where to run (default: a GPU if there is one)")
+    parser.add_argument("--output", type=Path, help="folder for results, tables and plots")
+    parser.add_argument("--json", action="store_true", help="print all results as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..modeling.errors_surgvista import InputError
+
+    if (arguments.model is None) == (arguments.predictions is None):
+        raise InputError("give either a model or --predictions")
+    if (arguments.data is None) == (arguments.labels is None):
+        raise InputError("give either --data NAME=DIR or --labels FOLDER")
+    if arguments.model and arguments.labels:
+        raise InputError("a model needs a frame set: `surgvista prepare` makes one of videos and labels, then --data")
+    if not arguments.every > 0 or arguments.batch_size < 1:
+        raise InputError("--every and --batch-size must be positive")
+    evaluation = _evaluated(arguments)
+    if arguments.output:
+        name = Path(arguments.model or arguments.predictions).name
+        evaluation.save(arguments.output, name=name, data=(arguments.data or "labels").partition("=")[0])
+    _print(arguments, evaluation)
+
+
+def _evaluated(arguments: argparse.Namespace) -> Any:
+    from ..inference import evaluation as testing
+
+    if arguments.labels:
+        labels, task = testing.labels_of_files(arguments.labels, _listed_classes(arguments.labels))
+        return testing.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
+    from ..datasets_scripts.frame_set import load_frame_set
+    from ..trainers.finetune import task_of
+    from ..trainers.finetune_recipe import LabelledData
+
+    name, folder = named_frame_set("--data", arguments.data)
+    data = LabelledData(name, folder, arguments.label)
+    frames: Any = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    _check_column(frames, arguments.label)
+    task = task_of(data, frames)
+    classes = _class_mapping(arguments.classes)
+    if arguments.predictions:
+        return testing.evaluate_files(
+            arguments.predictions, testing.labels_of_frames(frames, arguments.label, task), task, every=arguments.every
+        )
+    model = testing.ClipModel.load(arguments.model, device=arguments.device)
+    return testing.evaluate_model(
+        model, frames, task, arguments.label, classes=classes, batch_size=arguments.batch_size, progress=True
+    )
+
+
+def _check_column(frames: Any, label: str) -> None:
+    from ..modeling.errors_surgvista import InputError
+
+    if label not in frames.column_names:
+        raise InputError(f"--label is {label!r}; the frame set has the columns {', '.join(frames.column_names)}")
+
+
+def _listed_classes(folder: Path) -> list[str] | None:
+    """The classes of `classes.txt` in the folder of the labels or above it."""
+    for place in (folder, folder.parent):
+        file = place / "classes.txt"
+        if place.is_dir() and file.is_file():
+            return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return None
+
+
+def _class_mapping(words: list[str]) -> dict[str, str | None]:
+    from ..modeling.errors_surgvista import InputError
+
+    pairs = [word.partition("=") for word in words]
+    if not all(equals for _, equals, _ in pairs):
+        raise InputError("--classes is LABEL=CLASS, e.g. --classes sewing=Suturing")
+    return {source: target or None for source, _, target in pairs}
+
+
+def _print(arguments: argparse.Namespace, evaluation: Any) -> None:
+    if arguments.json:
+        print(
+            json.dumps({"figures": evaluation.figures, "by_video": evaluation.by_video, "results": evaluation.results})
+        )
+        return
+    task, count, videos = evaluation.task, len(evaluation.predictions.labels), len(evaluation.by_video)
+    print(f"{task.kind} of {len(task.names)} classes, {count} labels of {videos} videos")
+    relaxed = {
+        name: evaluation.results[name]
+        for name in ("relaxed_corrected", "relaxed_published")
+        if name in evaluation.results
+    }
+    header = f"  {'':24} {'strict' if relaxed else 'value':>8}" + "".join(
+        f" {name.replace('_', ' '):>18}" for name in relaxed
+    )
+    print(header)
+    for name, value in evaluation.figures.items():
+        row = f"  {name:24} {value:8.4f}"
+        print(row + "".join(f" {_number(result.get(name)):>18}" for result in relaxed.values()))
+    if arguments.output:
+        print(f"results, tables and plots: {arguments.output}")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else ""

@@ -1,0 +1,285 @@
+"""Testing what exists: a finished model on a frame set, or predictions of any program against labels.
+
+Nothing is trained. The results have the form of a benchmark's, so tables, plots and intervals are the same.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..clips import ClipDataset
+from ..datasets_scripts.facts import MissingFilesError
+from ..datasets_scripts.label_mapping import map_classes
+from ..datasets_scripts.phase_files import SUFFIXES, class_names, read_phase_file
+from ..evaluation.benchmark_report import CellResult, write_report
+from ..evaluation.prediction_files import PredictedVideo, find_predictions, read_predictions
+from ..evaluation.tasks import ClipPredictions, Task
+from ..modeling.adapters import count_parameters
+from ..modeling.errors_surgvista import InputError
+from ..trainers.benchmark import environment
+from ..trainers.finetuning import EvaluationCollator
+from ..util.words import some
+from .clip_model import ClipModel
+
+_NEED_PROBABILITIES = ("mean_average_precision", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well predictions agree with labels.
+
+    Args:
+        task: what was predicted.
+        predictions: of every labeled clip or moment.
+        results: of all metrics, see `Task.results`.
+        figures: the numbers of a table, 0-1.
+        by_video: main number of each video.
+        parameters: of the model: trained here (none), all, and bytes of all; zeros for files.
+        seconds: it took.
+    """
+
+    task: Task
+    predictions: ClipPredictions
+    results: dict[str, Any]
+    figures: dict[str, float]
+    by_video: dict[str, float]
+    parameters: dict[str, int]
+    seconds: float
+
+    def save(self, folder: Path, *, name: str, data: str) -> None:
+        """Write `results.json`, `predictions.parquet`, and the tables and plots of a benchmark.
+
+        Args:
+            folder: made if needed; files of an earlier evaluation are replaced.
+            name: of the model or program, for the tables.
+            data: of the data set.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.predictions.save(folder / "predictions.parquet")
+        cell = CellResult(
+            model=name,
+            data=data,
+            protocol="evaluate",
+            seed=0,
+            task=self.task.kind,
+            classes=list(self.task.names),
+            main_metric=self.task.main_metric,
+            figures=self.figures,
+            results=self.results,
+            by_video=self.by_video,
+            parameters=self.parameters,
+            selected_on_test=False,
+            share=1.0,
+            seconds=round(self.seconds, 1),
+            environment=environment(),
+            predictions="predictions.parquet",
+        )
+        cell.save(folder / "results.json")
+        write_report([cell], folder)
+
+
+def evaluate_model(
+    model: ClipModel,
+    frames: Dataset,
+    task: Task,
+    label: str,
+    *,
+    classes: Mapping[str, str | None] | None = None,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Evaluation:
+    """Test a finished classifier on the labeled frames of a frame set.
+
+    Args:
+        model: a classifier with its processor.
+        frames: a split of a frame set.
+        task: what its labels mean; see `trainers.finetune.task_of`.
+        label: its column.
+        classes: class of the frame set -> class of the model, where names differ; `None` leaves it out.
+        batch_size: clips at a time.
+        progress: show a progress bar.
+
+    Returns:
+        The evaluation, in the classes of the model.
+
+    Raises:
+        InputError: the model predicts something else than the labels say.
+        DatasetError: a class has no counterpart in the model.
+    """
+    start = perf_counter()
+    if model.multi_label != task.multi_label:
+        kinds = ("one class", "several classes")
+        raise InputError(
+            f"{model.source} predicts {kinds[model.multi_label]} a frame; the column {label!r} holds {kinds[task.multi_label]}"
+        )
+    names = model.class_names[: len(task.names)] if task.kind == "triplet" else model.class_names
+    task = replace(task, names=tuple(names))
+    clips = ClipDataset(
+        map_classes(frames, label, names, classes),
+        num_frames=model.num_frames,
+        frame_stride=model.frame_stride,
+        label=label,
+    )
+    predictions = _predicted(model, clips, len(names), batch_size, progress)
+    counted = count_parameters(model.model)
+    parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
+    return _evaluation(task, predictions, parameters, True, perf_counter() - start)
+
+
+def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool) -> ClipPredictions:
+    """Scores of every clip, in the order of the frame set."""
+    loader = DataLoader(clips, batch_size=batch_size, collate_fn=EvaluationCollator(model.processor))
+    scores, labels, frames, seconds = [], [], [], []
+    for batch in tqdm(loader, desc="clips", disable=not progress):
+        scores.append(model.run(batch["pixel_values"])[0][:, :outputs])
+        labels.append(batch["labels"].numpy())
+        frames.append(batch["frame_index"].numpy())
+        seconds.append(batch["timestamp"].numpy())
+    names = np.array([clips.video_name(number) for number in range(len(clips))])
+    return ClipPredictions(names, *(np.concatenate(part) for part in (frames, seconds, labels, scores)))
+
+
+@dataclass(frozen=True)
+class LabeledMoments:
+    """The labels of one video.
+
+    Args:
+        seconds: (moments,) of labeled frames.
+        labels: (moments,) class numbers, or (moments, classes) of 0 and 1.
+    """
+
+    seconds: np.ndarray
+    labels: np.ndarray
+
+
+def evaluate_files(
+    predictions: str | os.PathLike[str],
+    labels: Mapping[str, LabeledMoments],
+    task: Task,
+    *,
+    every: float = 1.0,
+) -> Evaluation:
+    """Compare predictions of any program with labels.
+
+    Args:
+        predictions: folder or file, see `evaluation.prediction_files`.
+        labels: by the name of the video, `source/video id` or its id alone.
+        task: what they mean.
+        every: seconds between two rows of NumPy arrays.
+
+    Returns:
+        The evaluation. Metrics that need probabilities are left out where a file holds only chosen classes.
+
+    Raises:
+        InputError: videos without predictions, or labeled moments that nothing was predicted for.
+    """
+    start = perf_counter()
+    found = find_predictions(Path(predictions))
+    ids = {name: _matching(name, found, len(labels)) for name in labels}
+    missing = [name for name, key in ids.items() if key is None]
+    if missing:
+        raise InputError(
+            f"{predictions} holds no predictions of {len(missing)} of {len(labels)} videos: {some(sorted(missing))}; it has "
+            f"{some(sorted(found))}"
+        )
+    read: dict[str, PredictedVideo] = {
+        name: read_predictions(found[str(key)], task.names, every=every) for name, key in ids.items()
+    }
+    rows = [(name, moments, read[name].at(moments.seconds)) for name, moments in labels.items()]
+    together = ClipPredictions(
+        videos=np.concatenate([np.full(len(moments.seconds), name) for name, moments, _ in rows]),
+        frames=np.concatenate([np.arange(len(moments.seconds)) for _, moments, _ in rows]),
+        seconds=np.concatenate([moments.seconds for _, moments, _ in rows]),
+        labels=np.concatenate([moments.labels for _, moments, _ in rows]),
+        scores=np.concatenate([scores for _, _, scores in rows]),
+    )
+    graded = all(video.are_probabilities for video in read.values())
+    if task.multi_label and not graded:
+        raise InputError(f"a {task.kind} task needs a score of each class; {predictions} holds chosen classes only")
+    return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, perf_counter() - start)
+
+
+def _matching(name: str, found: Mapping[str, Path], videos: int) -> str | None:
+    """The predictions that belong to a video, by its id or its file name; a single file belongs to a single video."""
+    identifier = name.partition("/")[2] or name
+    candidates = [key for key in found if key in (name, identifier, identifier.rpartition("/")[2])]
+    candidates = candidates or [key for key in found if key.rpartition("/")[2] == identifier]
+    if len(candidates) > 1:
+        raise InputError(f"{', '.join(map(str, (found[key] for key in candidates)))} may all belong to {name}")
+    if not candidates and len(found) == videos == 1:
+        return next(iter(found))
+    return candidates[0] if candidates else None
+
+
+def labels_of_frames(frames: Dataset, label: str, task: Task) -> dict[str, LabeledMoments]:
+    """Return the labels of a frame set by video, without decoding a picture."""
+    columns: Any = frames.select_columns(["source", "video_id", "timestamp", label]).with_format(None)[:]
+    videos: dict[str, tuple[list[float], list[Any]]] = {}
+    for source, video, second, value in zip(*columns.values(), strict=True):
+        if value is None or (not task.multi_label and value < 0):
+            continue
+        seconds, values = videos.setdefault(f"{source}/{video}", ([], []))
+        seconds.append(second)
+        values.append(_several(value, len(task.names)) if task.multi_label else value)
+    if not videos:
+        raise InputError(f"no frame has a label in the column {label!r}")
+    return {name: LabeledMoments(np.array(seconds), np.array(values)) for name, (seconds, values) in videos.items()}
+
+
+def _several(classes: list[int], count: int) -> np.ndarray:
+    row = np.zeros(count)
+    row[classes] = 1
+    return row
+
+
+def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[str, LabeledMoments], Task]:
+    """Read one's own label files, one a video; see `datasets_scripts.phase_files`.
+
+    Args:
+        folder: with the files, or one file.
+        names: of the classes; by default those of the labels.
+
+    Returns:
+        The labels of every whole second by the name of the file, and their task.
+
+    Raises:
+        AnnotationError: a file cannot be understood.
+    """
+    paths = (
+        [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    )
+    files = {path.stem: read_phase_file(path) for path in paths if path.name != "classes.txt"}
+    if not files:
+        raise MissingFilesError(f"{folder} holds no label files ({', '.join(SUFFIXES)})")
+    counted = [str(file.path) for file in files.values() if file.rate is None]
+    if counted:
+        raise InputError(f"{some(counted)}: labels count frames; make a frame set of the videos and use --data")
+    names = names or class_names(files.values())
+    moments = {}
+    for video, file in files.items():
+        track = file.track(names)
+        rows = {second: track.at(float(second), 1.0) for second in range(int(track.end(1.0)) + 1)}
+        known = {second: row["phase"] for second, row in rows.items() if row}
+        moments[video] = LabeledMoments(np.array(list(known), np.float64), np.array(list(known.values())))
+    return moments, Task("workflow", tuple(names))
+
+
+def _evaluation(
+    task: Task, predictions: ClipPredictions, parameters: dict[str, int], graded: bool, seconds: float
+) -> Evaluation:
+    results = task.results(predictions)
+    figures = task.figures(results)
+    if not graded:
+        for section in results.values():
+            for name in _NEED_PROBABILITIES:
+                section.pop(name, None)
+        figures = {name: value for name, value in figures.items() if name not in _NEED_PROBABILITIES}
+    return Evaluation(task, predictions, results, figures, task.by_video(predictions), parameters, seconds)

@@ -139,9 +139,9 @@ def check_requirements(recipe: FinetuningRecipe) -> None:
     check_adapter(recipe.adapter)
     make_arguments(FinetuningArguments, recipe.training)
     own = recipe.model
+    options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
     if own.config is not None:
-        options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
-        check_size("model", lambda: load_classifier(own.config, "-+", "single_label_classification", **options))
+        check_size("model", lambda: load_classifier(own.start, "-+", "single_label_classification", **options))
 
 
 def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:

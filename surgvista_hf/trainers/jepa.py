@@ -119,7 +119,7 @@ class JepaPretrainer(MaskedPretrainer):
         masks = BlockMasking(
             shape.grid,
             blocks=tuple((int(count), scale) for count, scale in args.mask_blocks),
-            truncation=args.mask_truncation,  # type: ignore[arg-type]
+            truncation=args.mask_truncation,
             seed=args.seed,
         )
         crop = RandomResizedCrop(shape.size, args.seed)

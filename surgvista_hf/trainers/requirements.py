@@ -40,7 +40,8 @@ def make_arguments(kind: type[ClipArguments], settings: Mapping[str, Any]) -> An
         raise MissingPackageError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")
     try:
         args = kind(**settings)
-        Trainer.get_optimizer_cls_and_kwargs(args, torch.nn.Linear(1, 1))
+        any_model: Any = torch.nn.Linear(1, 1)
+        Trainer.get_optimizer_cls_and_kwargs(args, any_model)
     except SurgVistaError as error:
         raise RecipeError(f"training: {error}") from error
     except (TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError) as error:

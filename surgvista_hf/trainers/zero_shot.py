@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -74,11 +74,14 @@ class ZeroShotSettings:
         dtype: of the weights, such as `"bfloat16"`; by default that on a GPU and `"float32"` elsewhere.
     """
 
-    prompts: str | tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
     every: PositiveCount = 1
     max_new_tokens: PositiveCount = 16
     batch_size: PositiveCount = 8
     dtype: str | None = None
+
+    # A recipe may also give one name alone.
+    ranges: ClassVar[Mapping[str, Any]] = {"prompts": str | tuple[str, ...]}
 
     def __post_init__(self) -> None:
         named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)

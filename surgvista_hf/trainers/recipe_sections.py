@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from inspect import get_annotations
+from inspect import Parameter, get_annotations, signature
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,6 +22,7 @@ _LARGEST = (
     (r"frames|tubelet", 4096),
     (r"image_size|crop_size|patch_size", 16384),
 )
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _SIZE = re.compile(r"size|num_|layers|heads|depths|stages|frames|channels|width|dim\b")
 
 
@@ -67,6 +68,8 @@ def check_configuration(where: str, content: Mapping[str, Any], kind: Any, *, wh
     """
     check_values(where, content, _kinds(kind))
     for name, value in content.items():
+        if isinstance(value, Mapping) and "model_type" in value:
+            check_any_configuration(f"{where}.{name}", value)
         _check_size(f"{where}.{name}", name, value)
     if not whole:
         return
@@ -81,10 +84,14 @@ def check_configuration(where: str, content: Mapping[str, Any], kind: Any, *, wh
 @cache
 def _kinds(kind: Any) -> dict[str, Any]:
     """Annotations of a configuration's fields; anything goes where a family has annotated nothing that can be read."""
-    found: dict[str, Any] = {}
+    names, hints = set(field_names(kind)), {}
     for parent in reversed(kind.__mro__):
-        found |= get_annotations(parent)
-    return {name: Any if isinstance(found.get(name, ""), str) else found[name] for name in field_names(kind)}
+        hints |= get_annotations(parent)
+        if "__init__" in vars(parent) and parent is not object:  # of an older configuration
+            parameters = [entry for entry in signature(parent.__init__).parameters.values() if entry.kind in _NAMED]
+            names |= {entry.name for entry in parameters} - {"self"}
+            hints |= {entry.name: entry.annotation for entry in parameters if entry.annotation is not entry.empty}
+    return {name: Any if isinstance(hints.get(name, ""), str) else hints[name] for name in names}
 
 
 def _check_size(where: str, name: str, value: Any) -> None:

@@ -13,7 +13,6 @@ from ..modeling.configuration_ms_tcn import MsTcnConfig
 from ..modeling.configuration_video_head import VideoHeadConfig
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..util.values import Seed, field_kinds, read_value, shown
-from ..util.words import did_you_mean
 from .finetune_recipe import SECTIONS as RECIPE_SECTIONS
 from .finetune_recipe import FinetuningRecipe, ModelRecipe, parse_finetuning
 from .recipe_files import (
@@ -214,10 +213,10 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
     for name, protocol in protocols.items():
         if protocol.after is not None and protocols.get(protocol.after, protocol).kind != "finetune":
             raise RecipeError(f"protocols.{name}.after is {protocol.after!r}; it must name a protocol that fine-tunes")
-        for key, group, chosen in (("only", data, protocol.data), ("only_models", models, protocol.models)):
-            unknown = sorted(set(chosen or ()) - set(group))
+        for key, section_name, chosen in (("only", "data", protocol.data), ("only_models", "models", protocol.models)):
+            unknown = sorted(set(chosen or ()) - set(content[section_name]))
             if unknown:
-                raise RecipeError(f"protocols.{name}.{key} names {unknown[0]!r}; {did_you_mean(unknown[0], group)}")
+                raise RecipeError(f"protocols.{name}.{key} names {unknown[0]!r}, which is not in {section_name}")
     with recipe_errors():
         baseline = read_value("baseline", content.get("baseline"), str | None)
         seeds = read_value("seeds", content.get("seeds", [0]), Annotated[tuple[Seed, ...], Field(min_length=1)])

@@ -6,7 +6,9 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+import logging
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,21 +18,24 @@ from typing import Any
 from urllib.parse import quote
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
+from ..util.bridging import bridging_note
 from ..util.files import OutputError, atomic_file, content_hash
 from ..util.requirements import require
 from ..util.words import some
-from .builder import FrameSetBuilder, RawVideo
+from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
-from .tracks import Track
+from .tracks import RowTrack, Track
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
@@ -55,6 +60,8 @@ class VideoReport:
         remarks: mismatches that were tolerated.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        interval: usual seconds between two rows; `None` where there is only one.
+        bridged: whether frames were left out so that clips bridge them.
         error: why there is no frame set of it.
     """
 
@@ -67,6 +74,8 @@ class VideoReport:
     remarks: tuple[str, ...] = ()
     version: str = ""
     digest: str = ""
+    interval: float | None = None
+    bridged: bool = False
     error: str | None = None
 
 
@@ -197,6 +206,7 @@ def prepare_videos(
         What became of each video.
     """
     name = builder.facts.name
+    _note_assumed_rate(found, options)
     with _locked(folder):
         _check_plan(folder, builder, options)
         if only_these:
@@ -224,6 +234,19 @@ def prepare_videos(
             )
         write_manifest(folder, builder.facts, options)
     return report_all
+
+
+def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+    assumed = [
+        video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
+    ]
+    if assumed:
+        logger.warning(
+            "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
+            some(assumed, shown=3),
+            options.folder_frames_per_second,
+        )
 
 
 def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
@@ -270,7 +293,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = tuple(_check_alignment(video, media, options, tracks))
+        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -283,6 +306,8 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         remarks,
         video.version,
         digest,
+        rows.interval,
+        media.leaves_out or options.unlabelled == "drop",
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
     return report
@@ -297,6 +322,15 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
             return None
         merged.update(row or {})
     return merged
+
+
+def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """A remark where labels count source frames of which the recorder left some out."""
+    if media.remarks and any(isinstance(track, RowTrack) and track.rate is None for track in tracks):
+        yield (
+            f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
+            "mean rate. Give them by second, or check them"
+        )
 
 
 def _check_alignment(
@@ -327,6 +361,7 @@ class _Rows:
         self._size: tuple[int, int] | None = None
         self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
+        self._seconds = array("d")
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -360,6 +395,7 @@ class _Rows:
                 **{name: labels.get(name) for name in self.facts.labels},
             }
         )
+        self._seconds.append(picture.second)
         self.frames += 1
         self.labelled += main is not None
         self._bytes += len(picture.data)
@@ -368,6 +404,11 @@ class _Rows:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
         self._rows, self._bytes = [], 0
         return batch
+
+    @property
+    def interval(self) -> float | None:
+        """The usual seconds between two rows."""
+        return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
 
     @property
     def constant_labels(self) -> dict[str, int]:
@@ -464,8 +505,9 @@ def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
     info = datasets.DatasetInfo(
-        description=facts.notes,
+        description=facts.notes + bridged,
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,
@@ -474,7 +516,7 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
     )
     info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
-    fingerprint = content_hash([asdict(report) for report in reports])
+    fingerprint = content_hash([_content(report) for report in reports])
     state: dict[str, Any] = {
         "_data_files": [{"filename": file} for file in files],
         "_fingerprint": fingerprint,
@@ -491,6 +533,8 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         "licence": facts.licence,
         "fingerprint": fingerprint,
         "options": asdict(options),
+        "frame_interval": _common_interval(reports),
+        "bridged": bridged,
         "labels": {name: asdict(label) for name, label in facts.labels.items()},
         "videos": [
             {
@@ -503,3 +547,14 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: all of a report but what follows from the stored file."""
+    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged")}
+
+
+def _common_interval(reports: Sequence[VideoReport]) -> float | None:
+    """The seconds between two frames where all videos have about the same."""
+    known = [report.interval for report in reports if report.interval]
+    return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

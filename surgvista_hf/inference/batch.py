@@ -93,6 +93,7 @@ def predict_folder(
     output, detector = Path(output), predictor.out_of_body
     settings = {
         "models": {name: model.source for name, model in predictor.models.items()},
+        "frame_stride": {name: model.frame_stride for name, model in predictor.models.items()},
         "temporal": {name: head.source for name, head in predictor.heads.items()},
         "formats": sorted(formats),
         "out_of_body": detector.facts() if detector else None,

@@ -109,6 +109,10 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
                 f"the graph's logits differ by {report.largest_difference:.2g} from the model's, whose largest is "
                 f"{report.largest_logit:.2g}"
             )
+        if model.num_frames > 1:
+            model.model.config.frame_stride = (
+                model.frame_stride
+            )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
@@ -157,12 +161,13 @@ class OnnxClipModel(ClipModel):
 
     Args:
         folder: of the graph.
+        frame_stride: see `ClipModel`.
 
     Raises:
         InputError: no graph, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
         require("onnx")
         from onnxruntime import InferenceSession, get_available_providers
         from transformers import AutoConfig, AutoVideoProcessor
@@ -173,7 +178,7 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder))
+        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented

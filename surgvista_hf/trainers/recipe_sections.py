@@ -6,7 +6,7 @@ from functools import cache
 from inspect import Parameter, get_annotations, signature
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from transformers import CONFIG_MAPPING
 
 from ..modeling.errors_surgvista import SurgVistaError
@@ -14,7 +14,14 @@ from ..util.values import field_kinds, field_names, shown
 from ..util.words import did_you_mean, first_line
 from .recipe_files import RecipeError, check_values
 
-FrameStride = Annotated[int, Field(ge=-2, le=10**6)]  # -1, 0 and -2 are the published rules, see `ClipDataset`
+
+def _frame_stride(value: float) -> float:
+    if value <= 0 and value not in (-2, -1, 0):
+        raise ValueError("above 0, or one of the published rules -1, 0 and -2")
+    return value
+
+
+FrameStride = Annotated[float, Field(le=1e6), AfterValidator(_frame_stride)]  # see `ClipDataset`
 ClipLength = Annotated[int, Field(ge=1, le=4096)]
 # The most that a whole number in a configuration may be, by its name: what is larger would fill any memory or never end.
 _LARGEST = (

@@ -236,7 +236,7 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
     return cell
 
 
-def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:
+def ask(trained: Path, probe: ProbeSet, frame_stride: float) -> dict[str, float]:
     """Accuracy of a linear probe on a trained encoder, by test video."""
     encoder, processor = load_encoder(trained)
     train, test = (

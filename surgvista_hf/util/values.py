@@ -67,9 +67,10 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
         return tuple(read_fields(inner[0], f"{where}.{n}", entry) for n, entry in enumerate(entries))
     try:
         # As JSON, so that a list may stand for a tuple, but neither "4" for 4 nor 1 for true.
-        return _reader(kind).validate_json(json.dumps(value, default=_plain), strict=True)
+        read = _reader(kind).validate_json(json.dumps(value, default=_plain), strict=True)
     except ValidationError as error:
         raise InputError(_explained(where, value, error)) from error
+    return value if read == value else read  # 4 stays 4 where 4.0 is meant too, so that notes of old runs still agree
 
 
 def read_fields(kind: Any, where: str, content: Any) -> Any:
@@ -179,7 +180,7 @@ def _wanted(problem: Any) -> str:
     if problem["type"] in ("too_short", "too_long"):
         length = problem["ctx"].get("min_length") or problem["ctx"].get("max_length")
         return f"a list of at {'least' if problem['type'] == 'too_short' else 'most'} {length}"
-    words = str(problem["msg"]).removeprefix("Input should be ")
+    words = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
     return _WORDS.get(words, words)
 
 

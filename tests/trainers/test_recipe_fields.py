@@ -249,10 +249,22 @@ def test_options_of_a_preparation_are_what_they_are_annotated_as(name, value):
 # ------------------------------------------------------------------------------------------- what the errors say
 
 
+def test_a_spacing_below_a_second_and_the_published_rules_are_taken():
+    for value in (0.2, 4, -1, 0, -2):
+        taken = load_recipe("surgvista_base", [f"data.frame_stride={value}"]).data.frame_stride
+        assert (taken, type(taken)) == (value, type(value))
+
+
 @pytest.mark.parametrize(
     ("load", "recipe", "word", "message"),
     [
-        (load_recipe, "surgvista_base", "data.frame_stride=four", "^data.frame_stride is 'four'; it must be"),
+        (
+            load_recipe,
+            "surgvista_base",
+            "data.frame_stride=four",
+            "^data.frame_stride is 'four'; it must be a number$",
+        ),
+        (load_recipe, "surgvista_base", "data.frame_stride=-1.5", "must be above 0, or one of the published rules"),
         (load_recipe, "surgvista_base", "data.share=many", "^data.share is 'many'; it must be a number$"),
         (load_recipe, "surgvista_base", "data.sources.2.split=7", r"^data.sources.2.split is 7; it must be text$"),
         (

@@ -39,10 +39,10 @@ class DemoSettings:
         seed: of everything.
     """
 
-    operations: int = 24
+    operations: int = 20
     seconds: int = 120
-    pretraining_epochs: int = 2
-    epochs: int = 8
+    pretraining_epochs: int = 1
+    epochs: int = 4
     seed: int = 0
 
 
@@ -114,7 +114,7 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
     """Operations as a frame set; left from an earlier run with the same settings, it is used again."""
     asked = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
-    options = PreparationOptions(short_side=128, quality=95)
+    options = PreparationOptions(short_side=96, quality=95)
     texts = {name: str(value) for name, value in asked.items()}
     prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
 

@@ -167,8 +167,7 @@ def _followed(value: Any, steps: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
     """The steps that lead into a value, without pydantic's names of the members of a union; and what is there."""
     path: tuple[Any, ...] = ()
     for step in steps:
-        inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int)
-        if inside:
+        if step in (value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()):
             path, value = (*path, step), value[step]
     return path, value
 

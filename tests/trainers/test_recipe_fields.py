@@ -46,7 +46,7 @@ QUICK = settings(
 )
 MODELS: dict[str, dict[str, Any]] = {
     "surgvista": tiny.SIZES,
-    "mae": {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 1},
+    "mae": {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 32, "num_attention_heads": 2},
     "jepa": {"model_type": "surgvista", **tiny.SIZES},
     "dino": {},
 }
@@ -63,7 +63,7 @@ def changed(content: Any, path: str, value: Any) -> Any:
     place = whole
     for name in parents:
         place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-    place[last] = value
+    place[int(last) if isinstance(place, list) else last] = value
     return whole
 
 

@@ -27,7 +27,7 @@ from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
 from ..util.files import atomic_file, claim
 from .features import extract_features, load_encoder
-from .pretrain import build_arguments, build_clips, build_model, check_requirements, pretrain
+from .pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
 from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
@@ -169,6 +169,8 @@ def check_study(
     recipes = [load_recipe(recipe, [*overrides, *changes, output]) for changes in variants.values()]
     for variant in recipes:
         check_requirements(variant)
+    for teacher in {variant.teacher for variant in recipes if variant.teacher is not None}:
+        build_teacher(teacher)
     for split in (probe.train, probe.test):
         frames = load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
         check_columns(frames, ("image", "timestamp", probe.label))

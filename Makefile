@@ -4,7 +4,7 @@ usable = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3 python; do \
 	$$python -c '$(usable)' 2>/dev/null && echo $$python && break; done),$(if $(UV),3.11))
 UV ?= $(shell command -v uv)
-# Further options of `surgvista demo`, such as --operations 5 --epochs 1 for a look at it in a minute.
+# Further options of `surgvista demo`, such as --operations 6 --epochs 1 for a look at it in a minute.
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4
 

@@ -91,7 +91,8 @@ def check_configuration(where: str, content: Mapping[str, Any], kind: Any, *, wh
 @cache
 def _kinds(kind: Any) -> dict[str, Any]:
     """Annotations of a configuration's fields; anything goes where a family has annotated nothing that can be read."""
-    names, hints = set(field_names(kind)), {}
+    names = set(field_names(kind))
+    hints: dict[str, Any] = {}
     for parent in reversed(kind.__mro__):
         hints |= get_annotations(parent)
         if "__init__" in vars(parent) and parent is not object:  # of an older configuration

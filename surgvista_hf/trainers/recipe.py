@@ -131,8 +131,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def _check_model(objective: str, model: Mapping[str, Any]) -> None:
     """Refuses what no model of the objective is made of; one that is made anew must have a configuration."""
     changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
-    if model.get("from_pretrained") is not None:
-        check_values("model", {"from_pretrained": model["from_pretrained"]}, {"from_pretrained": str})
+    start = {name: value for name, value in model.items() if name not in changes}
+    check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})
     config_class = model_class(objective, model).config_class
     check_configuration("model", changes, config_class, whole=model.get("from_pretrained") is None)
 

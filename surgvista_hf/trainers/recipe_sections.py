@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from inspect import Parameter, get_annotations, signature
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PydanticUserError, TypeAdapter
 from transformers import CONFIG_MAPPING
 
 from ..modeling.errors_surgvista import SurgVistaError
@@ -99,7 +100,18 @@ def _kinds(kind: Any) -> dict[str, Any]:
             parameters = [entry for entry in signature(parent.__init__).parameters.values() if entry.kind in _NAMED]
             names |= {entry.name for entry in parameters} - {"self"}
             hints |= {entry.name: entry.annotation for entry in parameters if entry.annotation is not entry.empty}
-    return {name: Any if isinstance(hints.get(name, ""), str) else hints[name] for name in names}
+    return {name: hints[name] if name in hints and _is_readable(hints[name]) else Any for name in names}
+
+
+def _is_readable(hint: Any) -> bool:
+    """Whether a value can be compared with an annotation; one of a nested configuration is checked by its own type."""
+    if isinstance(hint, str) or any(is_dataclass(member) for member in (hint, *get_args(hint))):
+        return False
+    try:
+        TypeAdapter(hint)
+    except PydanticUserError:
+        return False
+    return True
 
 
 def _check_size(where: str, name: str, value: Any) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from types import UnionType
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -60,7 +60,7 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
     inner = [member for member in get_args(kind) if is_dataclass(member)]
     if is_dataclass(kind):
         return read_fields(kind, where, value)
-    if get_origin(kind) is UnionType and inner:
+    if inner and get_args(kind) == (inner[0], NoneType):
         return None if value is None else read_fields(inner[0], where, value)
     if get_origin(kind) is tuple and inner:
         entries = read_value(where, value, list[Any])

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_recipe_arguments(parser, "recipe")
     add_code_argument(parser)
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 

@@ -162,7 +162,10 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
 def _check(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.facts import MissingFilesError
     from ..datasets_scripts.registry import get_builder
+    from ..util.requirements import require
 
+    if arguments.executor == "ray":
+        require("ray")
     builder = get_builder(arguments.name).configured(arguments.data_dir, dict(arguments.set))
     found = builder.videos(arguments.data_dir)
     missing = [{"video": video, "missing": what} for video, what in builder.missing(found)]

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_recipe_arguments(parser, "recipe", show=", or a configuration for accelerate")
     add_code_argument(parser)
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe")
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,9 +27,10 @@ def run(arguments: argparse.Namespace) -> None:
     if was_shown(arguments, PRETRAINING, LAUNCH):
         return
     recipe = load_recipe(arguments.recipe, overrides_of(arguments))
+    from ..trainers.pretrain import check_run, pretrain
+
     if arguments.check:
-        print(recipe)
+        print(check_run(recipe))
         return
-    from ..trainers.pretrain import pretrain
 
     print(f"trained model: {pretrain(recipe)}")

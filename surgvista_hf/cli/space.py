@@ -34,9 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from importlib.util import find_spec
-
     from ..modeling.errors_surgvista import InputError
+    from ..util.requirements import require
     from .predict import named
 
     models = named("--model", arguments.model or ["demo/model"], missing="model")
@@ -51,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         export_space(models, arguments.export, arguments.out_of_body)
         print(f"Space: {arguments.export}")
         return
-    if find_spec("gradio") is None:
-        raise InputError('the web demo needs gradio: pip install "surgvista-hf[space]"')
+    require("space")
     from ..modeling.guarded_video import VideoLimits
     from ..space import SpaceSettings, launch
 

@@ -25,6 +25,7 @@ from ..util.files import file_hash, sync
 from ..util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
 from .reports import StageReport
@@ -477,9 +478,8 @@ class _Silent:
 
 
 def _yt_dlp() -> tuple[Any, type[Exception]]:
-    try:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.utils import YoutubeDLError
-    except ImportError as error:
-        raise InputError("collecting from the web needs yt-dlp: pip install 'surgvista-hf[curate]'") from error
+    require("web")
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import YoutubeDLError
+
     return YoutubeDL, YoutubeDLError

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
+from pydantic import Field
 
-from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
 from ..util.finding import IMAGE_SUFFIXES, is_image
+from ..util.values import Amount, PositiveAmount, PositiveCount, check_fields
 from .facts import AlignmentError
 
 _TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
@@ -50,30 +52,19 @@ class PreparationOptions:
         InputError: a value out of range.
     """
 
-    frames_per_second: float | None = 1.0
-    every: int | None = None
-    short_side: int | None = 256
-    quality: int = 90
+    frames_per_second: PositiveAmount | None = 1.0
+    every: PositiveCount | None = None
+    short_side: Annotated[int, Field(ge=1, le=65536)] | None = 256
+    quality: Annotated[int, Field(ge=1, le=95)] = 90
     crop_border: bool = False
     unlabelled: Literal["keep", "drop"] = "keep"
-    folder_frames_per_second: float = 1.0
-    tolerance_seconds: float = 2.0
+    folder_frames_per_second: PositiveAmount = 1.0
+    tolerance_seconds: Amount = 2.0
     deinterlace: Deinterlace = "auto"
     damaged: Damaged = "skip"
 
     def __post_init__(self) -> None:
-        positive = (self.frames_per_second, self.every, self.short_side, self.folder_frames_per_second)
-        if any(value is not None and not 0 < value < math.inf for value in positive):
-            raise InputError(f"rates and sizes must be positive: {self}")
-        if not 1 <= self.quality <= 95 or self.tolerance_seconds < 0:
-            raise InputError(f"quality must lie in 1-95 and the tolerance must not be negative: {self}")
-        if self.unlabelled not in ("keep", "drop"):
-            raise InputError(f"unlabelled is {self.unlabelled!r}; it must be 'keep' or 'drop'")
-        if self.deinterlace not in ("auto", "off") or self.damaged not in ("refuse", "skip", "any"):
-            raise InputError(
-                f"deinterlace is {self.deinterlace!r} and damaged {self.damaged!r}; they must be 'auto' or 'off', and "
-                "'refuse', 'skip' or 'any'"
-            )
+        check_fields(self)
 
 
 class Picture(NamedTuple):

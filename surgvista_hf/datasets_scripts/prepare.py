@@ -26,6 +26,7 @@ from ..util.bridging import bridging_note
 from ..util.console import progress_bar
 from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
 from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
@@ -171,6 +172,8 @@ def prepare_frame_set(
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
     root = None if data_dir is None else Path(data_dir)
+    if executor == "ray":
+        require("ray")
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,

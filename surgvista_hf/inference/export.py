@@ -5,7 +5,6 @@ import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
+from ..util.requirements import require
 from ..util.words import first_line
 from .clip_model import ClipModel
 
@@ -74,8 +74,8 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
         raise InputError(f"format is {format!r}; it must be one of {', '.join(FILES)}")
     if int8 and format != "onnx":
         raise InputError("8 bits are for format onnx only")
-    if format == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
-        raise InputError('ONNX needs onnx, onnxruntime and onnxscript: pip install "surgvista-hf[onnx]"')
+    if format == "onnx":
+        require("onnx_export")
     height, width = frame_size(model.model.config)
     channels = int(getattr(model.model.config, "num_channels", 3))
     random = torch.Generator().manual_seed(0)
@@ -175,8 +175,7 @@ class OnnxClipModel(ClipModel):
     """
 
     def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
-        if find_spec("onnxruntime") is None:
-            raise InputError('ONNX graphs need onnxruntime: pip install "surgvista-hf[onnx]"')
+        require("onnx")
         from onnxruntime import InferenceSession, get_available_providers
         from transformers import AutoConfig, AutoVideoProcessor
 

@@ -10,15 +10,18 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
 from ..util.files import atomic_file, content_hash, file_hash
+from ..util.requirements import require
+from ..util.values import PositiveAmount, Rate, check_fields
+from ..util.words import first_line
 from .errors_surgvista import InputError, folder_or_hub_name
 from .families import class_names, clip_length, is_head, load_classifier
 
@@ -44,22 +47,14 @@ class AdapterRecipe:
     """
 
     method: Method = "full"
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.05
+    rank: Annotated[int, Field(ge=1, le=65536)] = 16
+    alpha: PositiveAmount = 32
+    dropout: Rate = 0.05
     layers: Layers = "attention"
-    bits: int | None = None
+    bits: Literal[4, 8] | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method) or self.layers not in get_args(Layers):
-            raise InputError(
-                f"adapter.method is {self.method!r} and adapter.layers {self.layers!r}; they must be one of "
-                f"{', '.join(get_args(Method))} and one of {', '.join(get_args(Layers))}"
-            )
-        if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise InputError(f"adapter.rank is {self.rank} and adapter.dropout {self.dropout}: at least 1, and 0 … 1")
-        if self.bits not in (None, 4, 8):
-            raise InputError(f"adapter.bits is {self.bits}; 8 or 4 is possible")
+        check_fields(self)
         if self.bits and self.method == "full":
             raise InputError("weights in few bits cannot be trained: choose an adapter or a probe as adapter.method")
         if self.bits == 8 and self.method == "dora":
@@ -103,6 +98,26 @@ def count_parameters(model: nn.Module) -> Parameters:
     return Parameters(trained, total, size)
 
 
+def check_bits(bits: int) -> None:
+    """Make sure that this device can compute with weights in few bits, by one small layer.
+
+    Raises:
+        MissingPackageError: bitsandbytes is not installed.
+        InputError: the device cannot.
+    """
+    require("few_bits")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        import bitsandbytes
+
+        small: Any = bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
+        if bits == 8:
+            small = bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
+        small.to(device)(torch.zeros(1, 64, device=device))
+    except Exception as error:  # of a library that was built for other machines; it says so in many ways
+        raise InputError(f"weights in {bits} bits cannot be computed on {device} here: {first_line(error)}") from error
+
+
 def quantization(bits: int | None) -> dict[str, Any]:
     """What `from_pretrained` must be told to load the blocks in few bits; the head and the patches stay as they are.
 
@@ -111,8 +126,7 @@ def quantization(bits: int | None) -> dict[str, Any]:
     """
     if bits is None:
         return {}
-    if find_spec("bitsandbytes") is None:
-        raise InputError("weights in 8 or 4 bits need bitsandbytes: pip install 'surgvista-hf[quant]'")
+    require("few_bits")
     _without_word_of_kernels(bits)
     skipped = ["classifier", "fc_norm", "pooler", "pooling", "patch_embeddings.projection"]
     options: dict[str, Any] = (
@@ -168,8 +182,7 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(is_head(name) and parameter.is_floating_point())
         return model
-    if find_spec("peft") is None:
-        raise InputError(f"{recipe.method} needs peft: pip install 'surgvista-hf[peft]'")
+    require("adapter")
     _without_word_of_kernels(recipe.bits)
     from peft import IA3Config, LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -345,8 +358,7 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
         raise InputError(
             f"{folder} holds no adapter of this package: adapter_config.json and config.json are expected"
         )
-    if find_spec("peft") is None:
-        raise InputError("an adapter needs peft: pip install 'surgvista-hf[peft]'")
+    require("adapter")
     quantized: Any = loading.get("quantization_config")
     _without_word_of_kernels(4 if getattr(quantized, "load_in_4bit", False) else None)
     from peft import PeftModel

@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..util.requirements import require
 from ..util.words import first_line, some
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
@@ -357,13 +358,17 @@ def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
 
 
 def _configuration(start: Any) -> Any:
-    if not isinstance(start, Mapping):
+    if isinstance(start, Mapping):
+        fields = dict(start)
+        config = AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+    else:
         config = AutoConfig.from_pretrained(folder_or_hub_name(start))
         for each in (config, getattr(config, "encoder_config", None)):
             vars(each).pop("auto_map", None) if each is not None else None  # the code does not travel on by itself
-        return config
-    fields = dict(start)
-    return AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+    encoder = getattr(config, "encoder_config", config)
+    if getattr(encoder, "model_type", None) == "timm_wrapper":
+        require("timm")
+    return config
 
 
 def _set_length(config: Any, num_frames: int | None) -> None:

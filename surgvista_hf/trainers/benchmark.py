@@ -7,7 +7,7 @@ the versions it was made with, the predictions of every clip and the scores of e
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,11 +33,13 @@ from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_folder, check_claim, claim
 from ..util.fingerprint import weights_fingerprint
+from ..util.values import field_names
 from .confidence import build_confidence, calibrate
-from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
+from .finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
 from .finetune_recipe import FinetuningRecipe
 from .identity import finetuning_run
-from .recipe_files import RecipeError, field_names
+from .recipe_files import RecipeError
+from .requirements import make_arguments
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
@@ -90,8 +92,45 @@ def plan_suite(suite: Suite) -> list[CellState]:
     return states
 
 
+def check_suite(suite: Suite) -> None:
+    """Make sure that this machine has what every cell needs, before anything is rendered, loaded or trained.
+
+    Raises:
+        RecipeError: some cell cannot be run here; it is named.
+    """
+    for model in suite.models:
+        recipe = suite.model_recipe(model)
+        if recipe is not None:
+            _named(f"models.{model}", check_requirements, recipe)
+    checked = set()
+    for cell in suite.cells():
+        if (cell.model, cell.data, cell.protocol) not in checked:
+            checked.add((cell.model, cell.data, cell.protocol))
+            _named(cell.name, _check_requirements, cell)
+
+
+def _named(name: str, check: Callable[[Any], None], content: Any) -> None:
+    try:
+        check(content)
+    except SurgVistaError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def _check_requirements(cell: Cell) -> None:
+    """Of one cell, without its data."""
+    if cell.asked.kind == "finetune":
+        check_requirements(cell.recipe)
+    elif cell.asked.kind in ("tcn", "pooled"):
+        is_tcn = cell.asked.kind == "tcn"
+        arguments: Any = TemporalArguments if is_tcn else VideoHeadArguments
+        settings = cell.asked.tcn if is_tcn else cell.asked.head
+        trained = {name: value for name, value in settings.items() if name in field_names(arguments)}
+        make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
+
+
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
+        _check_requirements(cell)
         if cell.asked.kind == "zero_shot":
             return check_zero_shot(
                 _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
@@ -156,6 +195,7 @@ def run_suite(suite: Suite) -> list[CellResult]:
 
 def _run_suite(suite: Suite) -> list[CellResult]:
     """The cells one after the other, in a folder that is the suite's own."""
+    check_suite(suite)
     cells, made = list(suite.cells()), [name for name in suite.models if suite.model_recipe(name) is not None]
     steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
     if suite.prepare:
@@ -188,9 +228,8 @@ def _outcome(result: CellResult) -> str:
 def prepare_data(suite: Suite) -> None:
     """Makes the frame sets that come from settings alone, or what is missing of them."""
     for folder, made in suite.prepare.items():
-        settings = {name: str(value) for name, value in made.settings.items()}
         options = PreparationOptions(short_side=made.short_side)
-        prepare_frame_set(made.name, None, Path(folder), options=options, settings=settings, num_proc=2)
+        prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
 
 
 def _make_model(suite: Suite, name: str) -> None:

@@ -34,7 +34,6 @@ from ..modeling.adapters import (
     count_parameters,
     quantization,
 )
-from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import (
     clip_length,
     load_classifier,
@@ -54,6 +53,7 @@ from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
+from .requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
 _TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
@@ -103,6 +103,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
+    check_requirements(recipe)
     steps = Steps(3)
     with steps(f"load {recipe.data.name}"):
         splits = load_splits(recipe.data)
@@ -185,6 +186,7 @@ def check_run(recipe: FinetuningRecipe) -> str:
     Raises:
         SurgVistaError: what would have stopped it.
     """
+    check_requirements(recipe)
     splits = load_splits(recipe.data)
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
@@ -199,6 +201,21 @@ def check_run(recipe: FinetuningRecipe) -> str:
     )
 
 
+def check_requirements(recipe: FinetuningRecipe) -> None:
+    """Make sure that this machine has what a run needs, before anything is loaded.
+
+    Raises:
+        MissingPackageError: a package is not installed.
+        SurgVistaError: something else that the machine cannot do.
+    """
+    check_adapter(recipe.adapter)
+    make_arguments(FinetuningArguments, recipe.training)
+    own = recipe.model
+    options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
+    if own.config is not None:
+        check_size("model", lambda: load_classifier(own.start, "-+", "single_label_classification", **options))
+
+
 def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:
     """The trainer's arguments: the best checkpoint by the task's metric, unless the recipe says otherwise."""
     settings = dict(recipe.training)
@@ -208,12 +225,8 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
         settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
     elif settings.get("eval_strategy", "epoch") != "no":
         settings.setdefault("load_best_model_at_end", True)
-    try:
-        return FinetuningArguments(**settings)
-    except SurgVistaError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:
-        raise RecipeError(f"training cannot be set up like this: {error}") from error
+    args: FinetuningArguments = make_arguments(FinetuningArguments, settings)
+    return args
 
 
 def load_splits(data: LabelledData) -> dict[str, Dataset]:

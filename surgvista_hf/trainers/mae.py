@@ -12,6 +12,7 @@ from ..clips import ClipDataset, ClipMasking
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import stride_in_use
 from ..modeling.processors import make_processor
+from ..util.values import Rate
 from .arguments import PretrainingArguments
 from .pretraining import ClipShape, MaskedPretrainer
 
@@ -22,7 +23,7 @@ class MaeArguments(PretrainingArguments):
 
     base_min_learning_rate: float = field(default=1e-5, metadata={"help": "floor of the schedule for a batch of 256"})
     num_train_epochs: float = field(default=800.0, metadata={"help": "passes over all clips"})
-    mask_ratio: float = field(default=0.9, metadata={"help": "share of hidden tubes"})
+    mask_ratio: Rate = field(default=0.9, metadata={"help": "share of hidden tubes"})
 
 
 class MaePretrainer(MaskedPretrainer):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hu
 from ..util.console import progress_bar
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import weights_fingerprint
+from ..util.values import PositiveCount, check_fields
 from ..util.words import did_you_mean, first_line
 from .finetune import task_of
 from .finetune_recipe import LabelledData
@@ -77,16 +78,18 @@ class ZeroShotSettings:
     """
 
     prompts: tuple[str, ...] = ()
-    every: int = 1
-    max_new_tokens: int = 16
-    batch_size: int = 8
+    every: PositiveCount = 1
+    max_new_tokens: PositiveCount = 16
+    batch_size: PositiveCount = 8
     dtype: str | None = None
+
+    # A recipe may also give one name alone.
+    ranges: ClassVar[Mapping[str, Any]] = {"prompts": str | tuple[str, ...]}
 
     def __post_init__(self) -> None:
         named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         object.__setattr__(self, "prompts", named)
-        if min(self.every, self.max_new_tokens, self.batch_size) < 1:
-            raise InputError("every, max_new_tokens and batch_size must be at least 1")
+        check_fields(self)
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
             raise InputError(f"dtype is {self.dtype!r}; it must be a type of torch, such as bfloat16")
 
@@ -206,6 +209,8 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
             raise InputError(f"the processor of {start} has no chat template, so the model cannot be asked anything")
     elif config in MODEL_MAPPING and hasattr(MODEL_MAPPING[config], "get_text_features"):
         kind = "contrast"
+        with _loading(start):
+            AutoProcessor.from_pretrained(str(start))  # may need packages of its own
     else:
         raise InputError(
             f"{start} is a {config.__name__.removesuffix('Config')}, which neither answers questions about pictures nor "

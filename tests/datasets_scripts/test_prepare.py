@@ -303,7 +303,7 @@ def test_unknown_videos_and_settings_are_named(tmp_path):
         prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out", videos=["CASE999"])
     with pytest.raises(DatasetError, match="has no setting 'video'; did you mean videos"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"video": "3"})
-    with pytest.raises(DatasetError, match="whole numbers"):
+    with pytest.raises(DatasetError, match=r"videos .* must be a whole number"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"videos": "many"})
     with pytest.raises(MissingFilesError, match="needs a folder with the raw data"):
         prepare_frame_set("cholec80", None, tmp_path / "out")

@@ -253,7 +253,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         (["data.test=train"], "test videos in the training data"),
         (["data.validation=test"], "chosen on the test"),
         (["training.per_device_train_batch_size=200"], "one update needs 200 clips"),
-        (["training.eval_strategy=sometimes"], "training cannot be set up like this"),
+        (["training.eval_strategy=sometimes"], "training.eval_strategy is 'sometimes'; it must be"),
         (["model.changes={drop_path: 0.1}"], "has no drop_path"),
         (["data.label=triplets", "training.class_balance=0.5"], "need one class a clip"),
     ],

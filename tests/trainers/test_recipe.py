@@ -303,14 +303,14 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
         (["--show", "surgrec_mae"], 0, "objective: mae"),
         (["--show", "slurm_4x8"], 0, "#SBATCH --nodes=4"),
         (["--show", "ddp_9"], 1, "there is no ddp_9 in the package; there are ddp_8, deepspeed_zero2_8"),
-        (["surgvista_base", "--check"], 0, "endossl-teacher"),
+        (["surgvista_base", "--check"], 1, "frame_sets/"),
         (["surgvista_base", "training.sede=1"], 1, "did you mean seed"),
         (
             ["surgvista_synthetic", "data.root=nowhere", "training.use_cpu=true"],
             1,
             "there is no folder nowhere/synthetic",
         ),
-        (["surgvista_synthetic", "training.optim=none"], 1, "training cannot be set up like this"),
+        (["surgvista_synthetic", "training.optim=none"], 1, "training.optim is 'none'; it must be one of"),
     ],
 )
 def test_the_verb_answers_in_one_line(words, status, message, capsys, tmp_path, monkeypatch):

@@ -15,14 +15,16 @@ from .datasets_scripts.media import PreparationOptions
 from .datasets_scripts.prepare import prepare_frame_set
 from .datasets_scripts.synthetic_surgery import synthetic_corpus, write_video
 from .evaluation.benchmark_report import CellResult
+from .evaluation.tasks import ClipPredictions
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
+from .inference.prediction import DEFAULT_FORMATS
 from .inference.timeline import draw_timeline
-from .trainers.benchmark import check_suite, run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
 from .trainers.suite import Suite, load_suite
-from .util.files import atomic_file
+from .util.console import Steps, place_log
+from .util.files import at_work, atomic_file
 
 _PRETRAINED = "pretrained"
 
@@ -52,6 +54,7 @@ class DemoResult:
 
     Args:
         video_accuracy: of each protocol of the benchmark: right seconds of a test operation, mean over operations, 0-1.
+        video_most_frequent: the same for always saying the operation's most frequent phase.
         accuracy: share of the seconds of the unseen operation whose phase was right.
         most_frequent: the same for always saying its most frequent phase, which no model may do worse than.
         pretraining_loss: of reconstructing hidden parts of clips, at the end; always saying their mean costs 0.998.
@@ -59,6 +62,7 @@ class DemoResult:
     """
 
     video_accuracy: dict[str, float]
+    video_most_frequent: float
     accuracy: float
     most_frequent: float
     pretraining_loss: float
@@ -70,8 +74,8 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Args:
         output: folder for the benchmark, the model, the rendered video, predictions and pictures.
-        video: a further video to predict with the model. It has only seen rendered pictures, so on real surgery its answer
-            shows that everything runs, not what is going on.
+        video: a further video to predict with the model. It has only seen rendered pictures, so real surgery is said to be
+            unlike what it was trained on, second by second, and its answer shows that everything runs, not what is going on.
         settings: sizes.
 
     Returns:
@@ -79,34 +83,48 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Raises:
         VideoReadError: `video` cannot be decoded.
+        OutputError: another run is at work on `output`.
     """
-    settings = settings or DemoSettings()
+    with at_work(output):
+        return _run_demo(output, video, settings or DemoSettings())
+
+
+def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
+    """The steps of the demonstration, in a folder that is its own."""
+    place_log(output / "surgvista.log")
     suite = _suite(output, settings)
     check_suite(suite)
-    _make_frame_set(output / "frame_set", settings)
-    loss = _pretrain(output, settings)
-    shutil.rmtree(suite.output, ignore_errors=True)
-    cells = run_suite(suite)
-    shutil.rmtree(output / "model", ignore_errors=True)
-    shutil.copytree(
-        output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model", output / "model"
-    )
-
-    *_, unseen = synthetic_corpus(
-        settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
-    )
-
-    write_video(unseen, output / "unseen_operation.mp4")
-    predictor = SurgicalVideoPredictor(output / "model")
-    prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
-    truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
-    files = prediction.save(output)
-    draw_timeline(prediction, output / "timeline.png", truth)
-    sheet = output / "contact_sheet.png"
-    draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
-    files.append(sheet)
+    steps = Steps(5 if video is None else 6)
+    with steps(f"render {settings.operations} operations of {settings.seconds} s"):
+        _make_frame_set(output / "frame_set", settings)
+    with steps("pre-train a masked autoencoder") as step:
+        loss = _pretrain(output, settings)
+        step.remember(f"loss {loss:.3f} (of the mean: 0.998)")
+    with steps("benchmark it: full, lora, linear, knn, tcn"):
+        shutil.rmtree(suite.output, ignore_errors=True)
+        cells = run_suite(suite)
+        shutil.rmtree(output / "model", ignore_errors=True)
+        shutil.copytree(
+            output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model",
+            output / "model",
+        )
+    with steps("render an operation that no model has seen"):
+        *_, unseen = synthetic_corpus(
+            settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
+        )
+        write_video(unseen, output / "unseen_operation.mp4")
+    with steps("predict it"):
+        predictor = SurgicalVideoPredictor(output / "model")
+        prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
+        truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
+        files = prediction.save(output)
+        draw_timeline(prediction, output / "timeline.png", truth)
+        sheet = output / "contact_sheet.png"
+        draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
+        files.append(sheet)
     if video is not None:
-        files += _predict_own(predictor, video, output / "your_video")
+        with steps(f"predict {video.name}"):
+            files += _predict_own(predictor, video, output / "your_video")
     files += sorted((output / "benchmark" / "plots").glob("*.png"))
     return _report(cells, prediction, truth, loss, files, settings, output)
 
@@ -156,7 +174,9 @@ def _suite(output: Path, settings: DemoSettings) -> Suite:
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
-    files = prediction.save(folder)
+    facts = next(iter(predictor.models.values())).facts()
+    # The report warns of what is unknown.
+    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts)
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 
@@ -175,7 +195,15 @@ def _report(
     summary = output / "result.json"
     by_protocol = {cell.protocol: round(cell.figures["video_accuracy"], 4) for cell in cells}
     names = [str(file) for file in (*files, summary)]
-    result = DemoResult(by_protocol, accuracy, most_frequent, round(pretraining_loss, 4), names)
+    of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
+    result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
     with atomic_file(summary) as temporary:
         temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
     return result
+
+
+def _most_frequent_of_tests(file: Path) -> float:
+    """Return the share of an operation's most frequent phase, mean over the test operations, 0-1."""
+    predictions = ClipPredictions.load(file)
+    labels = predictions.by_video(predictions.labels).values()
+    return float(np.mean([np.bincount(each).max() / len(each) for each in labels]))

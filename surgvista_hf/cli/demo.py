@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import print_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: surgvista demo --video my-operation.mp4"
@@ -35,16 +37,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(vars(result)))
         return
-    print(f"\npre-training: loss {result.pretraining_loss:.3f} (predicting the mean: 0.998)")
-    print("seconds right, mean over the test operations, by protocol:")
-    for protocol, accuracy in result.video_accuracy.items():
-        print(f"  {protocol:15} {accuracy:.1%}")
-    print(
-        f"unseen operation: {result.accuracy:.1%} of the seconds right "
-        f"(always saying its most frequent phase: {result.most_frequent:.1%})"
+    print_table(
+        ("protocol", "seconds right", "most frequent phase"),
+        [
+            *(
+                (protocol, f"{accuracy:.1%}", f"{result.video_most_frequent:.1%}")
+                for protocol, accuracy in result.video_accuracy.items()
+            ),
+            ("unseen operation, by full", f"{result.accuracy:.1%}", f"{result.most_frequent:.1%}"),
+        ],
     )
     if arguments.video:
         print("Your video was predicted by a model that has only seen rendered pictures: do not believe the phases.")
     pictures = [file for file in result.files if file.endswith(".png") and "plots" not in file]
-    print("look at", *pictures, "and at", arguments.output / "benchmark" / "plots")
-    print(f"or see it work: surgvista space --model {arguments.output / 'model'}")
+    print("pictures:", *pictures, f"{arguments.output / 'benchmark' / 'plots'}/")
+    print(f"see it work: surgvista space --model {arguments.output / 'model'}")

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_frame_stride_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
-        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are blurred"
+        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are hidden"
     )
     parser.add_argument("--export", type=Path, help="write a Space with these models to a folder instead")
 

@@ -1,9 +1,7 @@
 """`surgvista study`: the paper's analyses, on any frame sets."""
 
 import argparse
-import contextlib
 import json
-import sys
 from pathlib import Path
 
 from .frame_set_argument import named_frame_set
@@ -56,10 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         for cell, state in plan_study(variants, arguments.output, seeds=arguments.seeds):
             print(f"{state:10}  {cell}")
         return
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
-        study = run_study(
-            arguments.recipe, arguments.overrides, variants, probe, arguments.output, seeds=arguments.seeds
-        )
+    study = run_study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, seeds=arguments.seeds)
     if arguments.json:
         tests = {name: test.to_dict() for name, test in study.tests.items()}
         print(json.dumps({"summary": study.summary(), "tests": tests}))

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import Steps
 from .frame_set_argument import named_frame_set
 
 
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.check:
         print(check_zero_shot(arguments.model, data, settings))
         return
-    result = zero_shot(arguments.model, data, arguments.output, settings)
+    with Steps()(f"ask {arguments.model}"):
+        result = zero_shot(arguments.model, data, arguments.output, settings)
     if arguments.json:
         print(json.dumps({"figures": result.figures, "results": result.results}, indent=1))
         return

@@ -4,12 +4,14 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
@@ -38,6 +40,7 @@ class ExportReport:
         largest_logit: to compare it with.
         agreement: share of the clips with the same most probable class.
         bytes: of the graph.
+        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
     """
 
     format: str
@@ -46,6 +49,7 @@ class ExportReport:
     largest_logit: float
     agreement: float
     bytes: int
+    fingerprints: tuple[str, ...] = ()
 
 
 def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
@@ -83,7 +87,6 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
             exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
     finally:
-        graph.hook.remove()
         model.model.to(model.device)
         model.forget()
     with atomic_folder(folder) as temporary:
@@ -103,6 +106,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             largest_logit=float(np.abs(expected).max()),
             agreement=float((found.argmax(1) == expected.argmax(1)).mean()),
             bytes=sum(path.stat().st_size for path in temporary.iterdir()),
+            fingerprints=model.fingerprints,
         )
         if not int8 and report.largest_difference > _TOLERANCE * max(report.largest_logit, 1.0):
             raise ExportError(
@@ -115,6 +119,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -125,13 +130,15 @@ class _Graph(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._seen: list[torch.Tensor] = []
-        self.hook = model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self._seen.clear()
-        logits = self.model(**{self.model.main_input_name: pixel_values}).logits
-        return logits, self._seen[-1]
+        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
+        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
+        finally:
+            hook.remove()
+        return logits, seen[-1]
 
 
 def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
@@ -178,7 +185,9 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
+        self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented
@@ -188,6 +197,13 @@ class OnnxClipModel(ClipModel):
         """See `ClipModel.run`."""
         logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
         return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        report = Path(self.source) / "export.json"
+        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
+        return self.fingerprint, *made_from
 
     def facts(self) -> dict[str, str]:
         """See `ClipModel.facts`."""

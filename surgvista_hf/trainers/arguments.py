@@ -111,9 +111,14 @@ class ClipArguments(TrainingArguments):
         default=None,
         metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},
     )
+    with_code: bool = field(
+        default=False, metadata={"help": "write the code files beside the model, for trust_remote_code=True"}
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all parameters are used"})
 
     def __post_init__(self) -> None:
+        if getattr(self, "activation_checkpointing", False) is None:  # transformers 5.23 deprecates the older name
+            self.activation_checkpointing, self.gradient_checkpointing = self.gradient_checkpointing, None
         others = set(field_names(TrainingArguments)) - set(self.ranges)  # transformers looks at these itself
         check_fields(self, [name for name in field_names(type(self)) if name not in others])
         super().__post_init__()

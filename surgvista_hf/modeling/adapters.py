@@ -110,9 +110,11 @@ def check_bits(bits: int) -> None:
     try:
         import bitsandbytes
 
-        small: Any = bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
-        if bits == 8:
-            small = bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
+        small: Any = (
+            bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
+            if bits == 8
+            else bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
+        )
         small.to(device)(torch.zeros(1, 64, device=device))
     except Exception as error:  # of a library that was built for other machines; it says so in many ways
         raise InputError(f"weights in {bits} bits cannot be computed on {device} here: {first_line(error)}") from error

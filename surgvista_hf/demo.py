@@ -155,9 +155,7 @@ def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
     facts = next(iter(predictor.models.values())).facts()
-    files = prediction.save(
-        folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts
-    )  # the report warns of what is unknown
+    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts)
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 

@@ -23,7 +23,7 @@ from .trainers.benchmark import run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
 from .trainers.suite import load_suite
-from .util.files import atomic_file
+from .util.files import at_work, atomic_file
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,13 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Raises:
         VideoReadError: `video` cannot be decoded.
+        OutputError: another run is at work on `output`.
     """
-    settings = settings or DemoSettings()
+    with at_work(output):
+        return _run_demo(output, video, settings or DemoSettings())
+
+
+def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
     _make_frame_set(output / "frame_set", settings)
     pretrained, loss = _pretrain(output, settings)
     cells = _benchmark(output, pretrained, settings)

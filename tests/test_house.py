@@ -29,9 +29,11 @@ ROOMS = {
 }
 
 EXPORTED = sorted(
-    file
-    for pattern in ("configuration_*.py", "modeling_*.py", "video_*_surgvista.py", "errors_surgvista.py")
-    for file in (PACKAGE / "modeling").glob(pattern)
+    {
+        file
+        for pattern in ("configuration_*.py", "modeling_*.py", "*_surgvista.py")
+        for file in (PACKAGE / "modeling").glob(pattern)
+    }
 )
 REQUIRED_BY_EXPORTED = {"PIL", "huggingface_hub", "numpy", "torch", "transformers"} | sys.stdlib_module_names
 OPTIONAL_FOR_EXPORTED = {"av", "torchcodec", "torchvision"}

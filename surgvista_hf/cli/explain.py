@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .detector_arguments import add_detector_arguments, detector_of
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--class", dest="label", help="class that the heat map speaks for (default: the most probable)"
     )
     parser.add_argument("--method", choices=("gradient", "rollout"), default="gradient", help="default: gradient")
+    add_frame_stride_argument(parser)
     parser.add_argument("--features", type=Path, help="features of known videos, by the same model")
     add_detector_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -36,27 +38,32 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
     from ..inference.privacy import blurred
     from ..modeling.errors_surgvista import InputError
-    from ..modeling.video_processing_surgvista import online_clip_indices
+    from ..modeling.video_processing_surgvista import online_clip_seconds
     from ..modeling.video_reading_surgvista import VideoReader
+    from ..trainers.video_features import check_features_of
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
-    model, detector = ClipModel.load(arguments.model, device=arguments.device), detector_of(arguments)
+    model = ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+    detector = detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
-    places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)
+    places = online_clip_seconds(arguments.second, *model.spacing)
     with VideoReader(arguments.video) as reader:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
         frames = reader.frames_at([float(place) for place in places])
+    if arguments.features is not None:
+        check_features_of(arguments.features, model.fingerprint, arguments.model)
+        if detector is not None:
+            shown = ~_outside(detector, reader, frames, places)
     clip = model.prepare(frames)
     probabilities, features = model.run(clip[None])
     number = int(probabilities[0].argmax()) if arguments.label is None else model.class_names.index(arguments.label)
     heat = gradient_heatmap(model, clip, number) if arguments.method == "gradient" else attention_rollout(model, clip)
     title = f"{arguments.video.name}, second {arguments.second}: {model.class_names[number]} {probabilities[0, number]:.0%}"
     if detector is not None:
-        hidden = detector.look(frames) >= detector.threshold
-        frames = np.stack([blurred(each) if hide else each for each, hide in zip(frames, hidden, strict=True)])
+        frames = np.stack([each if show else blurred(each) for each, show in zip(frames, shown, strict=True)])
     draw_heatmap(frames, heat, arguments.output, title)
     found = _neighbours(features[0], arguments.features) if arguments.features else []
     if arguments.json:
@@ -71,6 +78,16 @@ def run(arguments: argparse.Namespace) -> None:
     for each in found:
         print(f"  {each['similarity']:.3f}  {each['video']} second {each['second']:g}  {each['label']}")
     print(f"written: {arguments.output}")
+
+
+def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
+    """(frames,) bool: pictures that the detector takes for outside, or that are nearer than its margin to such."""
+    from ..inference.privacy import watch_video
+
+    around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
+    hidden = watch_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
+    near = [hidden.hides(float(place)) for place in places]
+    return (detector.look(frames) >= detector.threshold) | near
 
 
 def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe")
+    add_code_argument(parser)
     parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, FINETUNING):
         return
-    recipe = load_finetuning_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_finetuning_recipe(arguments.recipe, overrides_of(arguments))
     from ..trainers.finetune import check_run, finetune
 
     if arguments.check:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
+    add_frame_stride_argument(parser)
     add_detector_arguments(parser)
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    find_videos(arguments.video)
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)
     predictor = SurgicalVideoPredictor(
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         runtime=arguments.runtime,
         out_of_body=detector_of(arguments),
+        frame_stride=arguments.frame_stride,
     )
     if arguments.video.is_dir():
         _predict_folder(arguments, predictor, formats, pseudonyms)
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
     from ..inference.prediction import save_predictions
 
-    name = f"{pseudonyms[arguments.video.name]}.mp4" if pseudonyms else None
+    name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     found = predictor.predict_all(arguments.video, name=name, progress=True)
     facts = {name: model.facts() for name, model in predictor.models.items()}
     written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe", show=", or a configuration for accelerate")
+    add_code_argument(parser)
     parser.add_argument("--check", action="store_true", help="only read and check the recipe")
 
 
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, PRETRAINING, LAUNCH):
         return
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(arguments.recipe, overrides_of(arguments))
     if arguments.check:
         print(recipe)
         return

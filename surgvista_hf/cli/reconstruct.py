@@ -3,6 +3,9 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the frame set")
     parser.add_argument("--split", default="test", help="split of its default protocol (default: test)")
     parser.add_argument("--clip", type=int, default=0, help="number of the clip (default: 0)")
-    parser.add_argument("--frame-stride", type=int, default=4, help="frames between two frames of it (default: 4)")
+    add_frame_stride_argument(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print the mean squared errors as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..datasets_scripts.fingerprints import frames_fingerprint
+    from ..datasets_scripts.frame_set import load_frame_set
     from ..evaluation.reconstruction import draw_reconstruction
     from ..trainers.pictures import reconstruct_clip
+    from ..util.fingerprint import weights_fingerprint
 
     reconstruction = reconstruct_clip(
         arguments.models,
@@ -37,7 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
     draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
     if arguments.json:
-        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output)}))
+        frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
+        models = {name: weights_fingerprint(name) for name in arguments.models}
+        made_from = {"models": models, "frames": frames_fingerprint(frames)}
+        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output), "made_from": made_from}))
         return
     for name, error in errors.items():
         print(f"{name}: mean squared error of hidden pixels {error:.5f}")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 from huggingface_hub import HfFileSystem
 
+from ..util.bridging import bridging_note
 from ..util.files import content_hash
 from ..util.words import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
@@ -47,12 +48,16 @@ class StoredFrameSet:
         facts: of the data set, with the labels that were stored.
         videos: sorted by id.
         fingerprint: changes with the content.
+        interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
+        bridged: sentence that says so in descriptions, if clips bridge frames that were left out.
     """
 
     folder: Path
     facts: DatasetFacts
     videos: tuple[StoredVideo, ...]
     fingerprint: str
+    interval: float | None = None
+    bridged: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
@@ -82,7 +87,11 @@ class StoredFrameSet:
             for entry in content["videos"]
         )
         facts = replace(get_builder(content["name"]).facts, labels=labels)
-        return cls(folder, facts, videos, content["fingerprint"])
+        # An older version noted only the option.
+        dropped = content["options"].get("unlabelled") == "drop"
+        usual = bridging_note(facts.source or facts.name) if dropped else ""
+        bridged = content.get("bridged", usual)
+        return cls(folder, facts, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
         """The videos of a split.
@@ -222,7 +231,7 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
     folder = root / f"{get_builder(name).facts.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
-    prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True)
+    prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True, wait=True)
     return folder
 
 
@@ -234,13 +243,22 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
-    frames = datasets.load_dataset(source.removeprefix(HUB), name, split=split, streaming=streaming)
+    # The library takes a folder that was written anew for the old one, so each content gets a cache of its own.
+    cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
+    frames = datasets.load_dataset(
+        source.removeprefix(HUB),
+        name,
+        split=split,
+        streaming=streaming,
+        cache_dir=cache and str(cache / f"published-{content_hash(content)}"),
+    )
     chosen = facts.protocol(name)[1]
     for column in chosen.exclude:
         frames = frames.cast_column(column, _features(facts, chosen)[column])
     if chosen.leaks:
         warnings.warn(f"{facts.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
     text = f"{facts.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {facts.notes}"
+    text += content.get("bridged", "")
     known = {"description": text, "citation": facts.citation, "homepage": facts.homepage, "license": facts.licence}
     frames.info.update(datasets.DatasetInfo(**known))
     return frames
@@ -270,7 +288,7 @@ def _info(
     digest = content_hash([video.video_id for video in videos])
     return datasets.DatasetInfo(
         description=f"{facts.title}, split {split!r} of the protocol {name!r}: {protocol.origin}. "
-        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}",
+        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}{stored.bridged}",
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,

@@ -6,7 +6,9 @@ with a `videos/<id>.json` beside it as the mark of a finished video, and at the 
 
 import hashlib
 import json
+import logging
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,20 +18,24 @@ from typing import Any
 from urllib.parse import quote
 
 import datasets
+import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
-from ..util.files import OutputError, atomic_file, content_hash
+from ..util.bridging import bridging_note
+from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ..util.origins import Origins
 from ..util.words import some
-from .builder import FrameSetBuilder, RawVideo
+from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
+from .fingerprints import raw_fingerprint
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
-from .tracks import Track
+from .tracks import RowTrack, Track
 
+logger = logging.getLogger(__name__)
 FORMAT = 1
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
@@ -54,6 +60,9 @@ class VideoReport:
         remarks: mismatches that were tolerated.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        interval: usual seconds between two rows; `None` where there is only one.
+        bridged: whether frames were left out so that clips bridge them.
+        made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
         error: why there is no frame set of it.
     """
 
@@ -66,6 +75,9 @@ class VideoReport:
     remarks: tuple[str, ...] = ()
     version: str = ""
     digest: str = ""
+    interval: float | None = None
+    bridged: bool = False
+    made_from: str = ""
     error: str | None = None
 
 
@@ -126,11 +138,13 @@ def prepare_frame_set(
     executor: Executor = "local",
     skip_unreadable: bool = False,
     progress: bool = False,
+    wait: bool = False,
 ) -> PreparationReport:
     """Turns the raw videos of a data set into a frame set.
 
     Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
-    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`.
+    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw
+    file or labels have changed is done anew; a namesake in another folder is refused.
 
     Args:
         name: of the data set, see `list_datasets`.
@@ -142,13 +156,15 @@ def prepare_frame_set(
         num_proc, executor: see `run_over`.
         skip_unreadable: leave out videos that cannot be prepared, instead of failing at the end.
         progress: show a bar.
+        wait: for another run that is at work on `output`, instead of refusing.
 
     Returns:
         What became of each video; also written to `report.json`.
 
     Raises:
         MissingFilesError, DatasetError: the raw folder is not what it should be.
-        OutputError: `output` holds something else, or was made with other options.
+        OutputError: `output` holds something else, was made with other options or of namesakes in another folder, or another
+            run is at work on it.
         PreparationError: some videos failed. The others are finished.
 
     Example:
@@ -165,6 +181,8 @@ def prepare_frame_set(
         executor=executor,
         skip_unreadable=skip_unreadable,
         progress=progress,
+        root=root,
+        wait=wait,
     )
 
 
@@ -179,6 +197,8 @@ def prepare_videos(
     executor: Executor = "local",
     skip_unreadable: bool = False,
     progress: bool = False,
+    root: Path | None = None,
+    wait: bool = False,
 ) -> PreparationReport:
     """Turns videos that were already found into a frame set; otherwise as `prepare_frame_set`.
 
@@ -188,17 +208,20 @@ def prepare_videos(
         folder: of the frame set.
         options: what to take and how to store it.
         only_these: first remove from the folder what is not among `found`, or is there of another `RawVideo.version`.
-        num_proc, executor, skip_unreadable, progress: see `prepare_frame_set`.
+        num_proc, executor, skip_unreadable, progress, wait: see `prepare_frame_set`.
+        root: folder of the raw data; where it is known, namesakes of another one are refused.
 
     Returns:
         What became of each video.
     """
     name = builder.facts.name
-    with _locked(folder):
+    _note_assumed_rate(found, options)
+    with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished(folder)}
+        _forget_changed(folder, builder, found, finished, Origins(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -223,6 +246,19 @@ def prepare_videos(
     return report_all
 
 
+def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+    assumed = [
+        video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
+    ]
+    if assumed:
+        logger.warning(
+            "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
+            some(assumed, shown=3),
+            options.folder_frames_per_second,
+        )
+
+
 def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
     if videos is None:
         return found
@@ -239,7 +275,8 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
 def _prepare_video(task: _Task) -> VideoReport:
     """Writes the frame set of one video, or says why not."""
     try:
-        return _write_video(task, task.builder.tracks(task.video))
+        tracks = task.builder.tracks(task.video)
+        return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
     except OutputError:
         raise
     except SurgVistaError as error:
@@ -252,7 +289,7 @@ def _crash_report(task: _Task, reason: str) -> VideoReport:
     return VideoReport(task.video.video_id, error=reason)
 
 
-def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
+def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
     video, options, facts = task.video, task.options, task.builder.facts
     media = video.open(options)
     rows = _Rows(facts, video.video_id)
@@ -267,7 +304,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = tuple(_check_alignment(video, media, options, tracks))
+        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -280,6 +317,9 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         remarks,
         video.version,
         digest,
+        rows.interval,
+        media.leaves_out or options.unlabelled == "drop",
+        made_from,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
     return report
@@ -294,6 +334,15 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
             return None
         merged.update(row or {})
     return merged
+
+
+def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """A remark where labels count source frames of which the recorder left some out."""
+    if media.remarks and any(isinstance(track, RowTrack) and track.rate is None for track in tracks):
+        yield (
+            f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
+            "mean rate. Give them by second, or check them"
+        )
 
 
 def _check_alignment(
@@ -324,6 +373,7 @@ class _Rows:
         self._size: tuple[int, int] | None = None
         self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
+        self._seconds = array("d")
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -357,6 +407,7 @@ class _Rows:
                 **{name: labels.get(name) for name in self.facts.labels},
             }
         )
+        self._seconds.append(picture.second)
         self.frames += 1
         self.labelled += main is not None
         self._bytes += len(picture.data)
@@ -365,6 +416,11 @@ class _Rows:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
         self._rows, self._bytes = [], 0
         return batch
+
+    @property
+    def interval(self) -> float | None:
+        """The usual seconds between two rows."""
+        return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
 
     @property
     def constant_labels(self) -> dict[str, int]:
@@ -390,27 +446,14 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """The output folder, for this process alone; what a killed run left half-written is removed."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; choose a folder for the frame set")
-    try:
-        (folder / "videos").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error}") from error
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another preparation is writing to {folder}; wait for it") from error
-    try:
+    with at_work(folder, wait=wait):
+        (folder / "videos").mkdir(exist_ok=True)
         for part in (folder, folder / "videos"):
             for left in part.glob(".*-*"):
                 left.unlink()
         yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
 
 
 def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
@@ -434,7 +477,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
                 f"{folder} was begun with {was}, now {asked} is asked for; choose another output or remove it"
             )
         return
-    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", ".lock"))
+    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
     if others or any((folder / "videos").iterdir()):
         raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
     _write_json(path, plan)
@@ -449,20 +492,65 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
-    """Removes finished videos that are not wanted, or not of this version. The mark goes first: a kill does no harm."""
+    """Removes finished videos that are not wanted, or not of this version."""
     for report in list(_finished(folder)):
         if versions.get(report.video_id) != report.version:
-            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
-            shard = video_file(folder, report.video_id)
-            shard.with_suffix(".json").unlink()
-            shard.unlink()
+            _remove(folder, report.video_id)
+
+
+def _remove(folder: Path, video_id: str) -> None:
+    """Removes a finished video. The mark goes first: a kill does no harm."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
+    shard = video_file(folder, video_id)
+    shard.with_suffix(".json").unlink()
+    shard.unlink()
+
+
+def _forget_changed(
+    folder: Path,
+    builder: FrameSetBuilder,
+    found: Sequence[RawVideo],
+    finished: dict[str, VideoReport],
+    origins: Origins,
+) -> None:
+    """Removes finished videos whose raw files or labels have changed, so that they are done anew.
+
+    Raises:
+        OutputError: they come from another folder, so both are wanted. Nothing is removed then.
+    """
+    changed: dict[str, tuple[str, str]] = {}
+    for video in found:
+        before = finished.get(video.video_id)
+        if before is not None and before.made_from != (now := _raw_fingerprint(builder, video)):
+            changed[video.video_id] = (before.made_from or "not noted", now)
+    origins.check(changed)
+    origins.note(video.video_id for video in found)
+    for name, (was, _) in changed.items():
+        why = "was prepared by a version that did not note its content" if was == "not noted" else "has changed"
+        logger.warning("%s %s: it is prepared anew", name, why)
+        _remove(folder, name)
+        del finished[name]
+
+
+def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
+    """That of a raw video now; empty where it cannot be read, which whoever prepares it will explain."""
+    try:
+        return raw_fingerprint(video, builder.tracks(video))
+    except (SurgVistaError, OSError):
+        return ""
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a frame set holds of a video; what it was made from may have changed in ways that do not show."""
+    return {name: value for name, value in asdict(report).items() if name != "made_from"}
 
 
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
     info = datasets.DatasetInfo(
-        description=facts.notes,
+        description=facts.notes + bridged,
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,
@@ -471,7 +559,7 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
     )
     info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
-    fingerprint = content_hash([asdict(report) for report in reports])
+    fingerprint = content_hash([_content(report) for report in reports])
     state: dict[str, Any] = {
         "_data_files": [{"filename": file} for file in files],
         "_fingerprint": fingerprint,
@@ -488,6 +576,8 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         "licence": facts.licence,
         "fingerprint": fingerprint,
         "options": asdict(options),
+        "frame_interval": _common_interval(reports),
+        "bridged": bridged,
         "labels": {name: asdict(label) for name, label in facts.labels.items()},
         "videos": [
             {
@@ -500,3 +590,14 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: all of a report but what follows from the stored file."""
+    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged")}
+
+
+def _common_interval(reports: Sequence[VideoReport]) -> float | None:
+    """The seconds between two frames where all videos have about the same."""
+    known = [report.interval for report in reports if report.interval]
+    return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

@@ -29,7 +29,7 @@ def write_annotated_video(
     """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
 
     Sound is left out: people talk in operating rooms. So is all metadata of the original. What the prediction hides is
-    blurred; seconds that are unlike the training videos are marked.
+    left out: one color stands for it. Seconds that are unlike the training videos are marked.
 
     Args:
         video: the file that was predicted.
@@ -40,6 +40,8 @@ def write_annotated_video(
 
     Raises:
         VideoReadError: the video cannot be decoded.
+        VideoWriteError: its frames cannot be encoded.
+        OutputError: nothing can be written at `path`.
         InputError: a rate or height that is not positive.
     """
     if frames_per_second <= 0 or height < 16:
@@ -48,7 +50,7 @@ def write_annotated_video(
         scale = min(1.0, height / reader.info.height)
         size = _even(reader.info.width * scale), _even(reader.info.height * scale)
         board = _Board(prediction, size[0], max(64, _even(size[1] * 0.14)))
-        with video_writer(path, size[0], size[1] + board.height, frames_per_second) as write:
+        with video_writer(path, size[0], size[1] + board.height, frames_per_second, source=reader.name) as write:
             for second, pixels in reader.iterate(1 / frames_per_second):
                 shown = Image.fromarray(prediction.veiled(pixels, second))
                 picture = np.asarray(shown.resize(size, Image.Resampling.BILINEAR))

@@ -4,6 +4,7 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ class ExportReport:
         largest_logit: to compare it with.
         agreement: share of the clips with the same most probable class.
         bytes: of the graph.
+        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
     """
 
     format: str
@@ -47,6 +49,7 @@ class ExportReport:
     largest_logit: float
     agreement: float
     bytes: int
+    fingerprints: tuple[str, ...] = ()
 
 
 def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
@@ -104,12 +107,17 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             largest_logit=float(np.abs(expected).max()),
             agreement=float((found.argmax(1) == expected.argmax(1)).mean()),
             bytes=sum(path.stat().st_size for path in temporary.iterdir()),
+            fingerprints=model.fingerprints,
         )
         if not int8 and report.largest_difference > _TOLERANCE * max(report.largest_logit, 1.0):
             raise ExportError(
                 f"the graph's logits differ by {report.largest_difference:.2g} from the model's, whose largest is "
                 f"{report.largest_logit:.2g}"
             )
+        if model.num_frames > 1:
+            model.model.config.frame_stride = (
+                model.frame_stride
+            )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
         model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
@@ -159,12 +167,13 @@ class OnnxClipModel(ClipModel):
 
     Args:
         folder: of the graph.
+        frame_stride: see `ClipModel`.
 
     Raises:
         InputError: no graph, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
         if find_spec("onnxruntime") is None:
             raise InputError('ONNX graphs need onnxruntime: pip install "surgvista-hf[onnx]"')
         from onnxruntime import InferenceSession, get_available_providers
@@ -177,7 +186,8 @@ class OnnxClipModel(ClipModel):
             )
         self.config = AutoConfig.from_pretrained(folder)
         processor = AutoVideoProcessor.from_pretrained(folder)
-        self._describe(self.config, processor, str(folder), Confidence.load(folder))
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
+        self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented
@@ -187,6 +197,13 @@ class OnnxClipModel(ClipModel):
         """See `ClipModel.run`."""
         logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
         return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        report = Path(self.source) / "export.json"
+        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
+        return self.fingerprint, *made_from
 
     def facts(self) -> dict[str, str]:
         """See `ClipModel.facts`."""

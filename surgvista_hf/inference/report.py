@@ -197,7 +197,7 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     segments = prediction.segments
     longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
     chosen = [each for each in segments if each in longest]
-    pictures = [_picture(prediction, frame_at, (each.start + each.end) / 2) if frame_at else "" for each in chosen]
+    pictures = [_picture(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
     for each, picture in zip(chosen, pictures, strict=True):
@@ -244,7 +244,13 @@ def _privacy(prediction: "VideoPrediction") -> str:
     if prediction.hidden is None:
         return ""
     spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
-    return f" Outside the patient, as a classifier says, and blurred: {spans}."
+    return f" Outside the patient, as a classifier says, and hidden: {spans}."
+
+
+def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
+    """The predicted second in the middle of a segment: one that the model, and the detector of the outside, looked at."""
+    inside = prediction.seconds[(prediction.seconds >= segment.start) & (prediction.seconds < segment.end)]
+    return float(inside[(len(inside) - 1) // 2])
 
 
 def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:

@@ -24,14 +24,14 @@ from transformers.utils import logging
 
 from ..util.words import first_line, some
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
-from .errors_surgvista import InputError, SurgVistaError
+from .errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from .modeling_surgical_encoder import (
     SurgicalEncoderForVideoClassification,
     build_encoder,
     without_pooling_layer,
 )
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .video_processing_surgvista import SurgVistaVideoProcessor
+from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor
 
 logger = logging.get_logger(__name__)
 
@@ -46,6 +46,9 @@ _BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\."
 _STAGE = re.compile(r"\bstages\.(\d+)\.")
 _STAGE_CALLED_LAYER = re.compile(r"\blayers\.(\d+)\.(?=(blocks|downsample|patch_embedding|layer_norm)\.)")  # PVT, Swin
 _OF_WRAPPER = ("classifier_dropout", "classifier_init_scale", "id2label", "label2id", "problem_type")
+FRAME_STRIDE = 4  # seconds between two frames of a clip in SurgVISTA's and SurgRec's recipes
+_SAME_SECONDS = 1e-6
+_SAME_STEPS = 0.01
 _FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_vision")
 
 
@@ -85,14 +88,15 @@ def load_classifier(
     options = {**(changes or {}), **_labelled(labels, problem_type)}
     try:
         config = _configuration(start)
-        if config.model_type in CLASSIFIERS and pooling != "attentive":
+        if config.model_type in CLASSIFIERS and _pools_like(config, pooling):
             _set_length(config, num_frames)
             return _load_own(start, config, options, loading)
         return _load_any(start, config, num_frames, pooling or "mean", options, loading)
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no classifier can be made of {start}: {first_line(error)}") from error
+        other = "" if isinstance(start, Mapping) else not_a_folder_either(start)
+        raise InputError(f"no classifier can be made of {start}: {first_line(error)}{other}") from error
 
 
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
@@ -114,40 +118,163 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}") from error
+        other = not_a_folder_either(start)
+        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
 
 
-def processor_of(
-    model: Any, start: Any, frame_stride: int | None = None, sampling: str = "online"
-) -> SurgVistaVideoProcessor:
+def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
     """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
+
+    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
 
     Args:
         model: the classifier.
         start: the checkpoint it came from, whose mean and deviation are kept.
-        frame_stride: frames between two frames of a clip; by default the checkpoint's, or 4. Random strides of training become
-            1 in use.
+        frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
+            become 1 in use.
         sampling: of the clips it was trained with.
     """
-    height, width = frame_size(model.config)
     own: Any = None
     if not isinstance(start, Mapping):
         try:
             own = AutoProcessor.from_pretrained(str(start))
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
-    usual = SurgVistaVideoProcessor
-    mean, std = normalisation(own) or (usual.image_mean, usual.image_std)
+    mean, std = normalisation(own) or (IMAGENET_MEAN, IMAGENET_STD)
     if frame_stride is None:
-        frame_stride = int(getattr(own, "frame_stride", None) or usual.frame_stride)
-    return SurgVistaVideoProcessor(
-        size={"height": height, "width": width},
-        num_frames=clip_length(model.config),
-        frame_stride=max(frame_stride, 1),
+        frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
+    return make_processor(
+        model.config.model_type,
+        frame_size(model.config),
+        clip_length(model.config),
+        mean=mean,
+        std=std,
+        frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
-        image_mean=list(mean),
-        image_std=list(std),
     )
+
+
+def stride_in_use(frame_stride: float) -> float:
+    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
+    return frame_stride if frame_stride > 0 else 1
+
+
+def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
+    """Return how many seconds apart the frames of a clip are, as a model's configuration and its processor say.
+
+    Stock families keep it in the configuration only, where it is a field that transformers passes over.
+
+    Args:
+        config: of the model.
+        processor: of the model, if it has one.
+
+    Returns:
+        Seconds, or `None` where neither says it, or where clips are spread over whole videos.
+
+    Raises:
+        InputError: the two contradict each other, or one holds no positive number.
+    """
+    noted: dict[str, float] = {}
+    own = {"configuration": config, "processor": processor if _samples_online(processor) else None}
+    for where, each in own.items():
+        inner = getattr(each, "encoder_config", None)
+        value: Any = getattr(each, "frame_stride", getattr(inner, "frame_stride", None))
+        if value is not None:
+            noted[where] = checked_frame_stride(value, f"frame_stride of the model's {where}")
+    if len(noted) == 2 and abs(noted["configuration"] - noted["processor"]) > _SAME_SECONDS:
+        raise InputError(
+            f"the model's configuration says that the frames of a clip are {noted['configuration']:g} s apart, its processor "
+            f"{noted['processor']:g} s: make frame_stride the same in config.json and the processor's file"
+        )
+    return next(iter(noted.values()), None)
+
+
+def resolve_frame_stride(
+    config: Any, processor: Any, asked: float | None = None, *, source: str = "the model", encoder: bool = False
+) -> float:
+    """Return the seconds between two frames of a clip with which a model is used, and say so where they are not known.
+
+    Args:
+        config, processor: of the model.
+        asked: what the user says; needed where neither knows it.
+        source: of the model, for messages.
+        encoder: the model is no classifier: another spacing than that of its training is a remark, not an error.
+
+    Raises:
+        InputError: what the user says contradicts what the model was trained with.
+    """
+    stored = stored_frame_stride(config, processor)
+    if asked is not None:
+        asked = checked_frame_stride(asked, "frame_stride")
+    if asked is not None and stored is not None and abs(asked - stored) > _SAME_SECONDS:
+        text = f"{source} was trained on clips whose frames are {stored:g} s apart; frame_stride {asked:g} is another spacing"
+        if not encoder:
+            raise InputError(f"{text}. Leave it out, or fine-tune the model with it")
+        logger.warning("%s", text)
+    if asked is None and stored is None and clip_length(config) > 1:
+        logger.warning(
+            "%s does not say how far apart the frames of its clips are: frame_stride %g s is taken, which is a guess. Say "
+            "what it was trained with: frame_stride (--frame-stride SECONDS)",
+            source,
+            FRAME_STRIDE,
+        )
+    return asked or stored or FRAME_STRIDE
+
+
+def checked_frame_stride(value: Any, name: str) -> float:
+    """Return a spacing in seconds, if it is one.
+
+    Raises:
+        InputError: no positive number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name} is {value!r}; it must be a positive number of seconds")
+    return value
+
+
+def note_frame_stride(config: Any, frame_stride: float | None, source: str = "the encoder") -> None:
+    """Keep the spacing of a model's clips in its configuration, so that it is known with any processor.
+
+    Another spacing than the one that the configuration held before is legitimate in training, and said.
+
+    Args:
+        config: of the model that is trained.
+        frame_stride: of its clips; `None` where these are spread over whole videos.
+        source: what it was trained from, for the remark.
+    """
+    if clip_length(config) == 1:
+        return
+    if frame_stride is None:
+        config.frame_stride = None
+        return
+    used, inner = stride_in_use(frame_stride), getattr(config, "encoder_config", None)
+    before = getattr(config, "frame_stride", None) or getattr(inner, "frame_stride", None)
+    if isinstance(before, int | float) and abs(before - used) > _SAME_SECONDS:
+        logger.warning(
+            "%s was trained on clips whose frames are %g s apart; now they are %g s apart", source, before, used
+        )
+    config.frame_stride = used
+
+
+def note_frame_interval(config: Any, processor: Any, frame_stride: float, interval: float | None) -> None:
+    """Keep the spacing of the frame set, where the stride is no whole number of it, in configuration and processor.
+
+    The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
+    """
+    steps = stride_in_use(frame_stride) / interval if interval else 1.0
+    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS * max(steps, 1)
+    for each in (config, processor):
+        if not is_even or getattr(each, "frame_interval", None) is not None:
+            each.frame_interval = None if is_even else interval
+
+
+def stored_frame_interval(config: Any, processor: Any = None) -> float | None:
+    """Return the seconds between the frames of a model's frame set, where they matter; see `note_frame_interval`."""
+    return getattr(processor, "frame_interval", None) or getattr(config, "frame_interval", None)
+
+
+def _samples_online(processor: Any) -> bool:
+    return getattr(processor, "frame_sampling", None) in (None, "online")
 
 
 def normalisation(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
@@ -231,7 +358,10 @@ def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
 
 def _configuration(start: Any) -> Any:
     if not isinstance(start, Mapping):
-        return AutoConfig.from_pretrained(str(start))
+        config = AutoConfig.from_pretrained(folder_or_hub_name(start))
+        for each in (config, getattr(config, "encoder_config", None)):
+            vars(each).pop("auto_map", None) if each is not None else None  # the code does not travel on by itself
+        return config
     fields = dict(start)
     return AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
 
@@ -239,6 +369,8 @@ def _configuration(start: Any) -> Any:
 def _set_length(config: Any, num_frames: int | None) -> None:
     if num_frames is not None:
         setattr(config, "frames_per_clip" if config.model_type == "vjepa2" else "num_frames", num_frames)
+    if config.model_type == "vjepa2":
+        config.num_frames = config.frames_per_clip  # `pipeline("video-classification")` asks for it under this name
 
 
 def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
@@ -248,7 +380,7 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
         config.use_mean_pooling = True  # VideoMAE is pre-trained without and fine-tuned with it
     _changed(config, options)
     if isinstance(start, Mapping):
-        return _without_predictor(kind(config))
+        return _without_loss_kwargs(_without_predictor(kind(config)))
     model, info = kind.from_pretrained(
         str(start), config=config, ignore_mismatched_sizes=True, output_loading_info=True, **loading
     )
@@ -265,11 +397,29 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
             ", ".join(sorted(fresh)),
             len(options["id2label"]),
         )
-    return _without_predictor(model)
+    return _without_loss_kwargs(_without_predictor(model))
+
+
+def _pools_like(config: Any, pooling: str | None) -> bool:
+    """Whether a model's own classifier pools as it is wanted, so that a trained one is kept."""
+    own = config.pooling if config.model_type == SurgicalEncoderConfig.model_type else "mean"
+    return pooling in (None, own)
 
 
 def _is_classifier(config: Any) -> bool:
     return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
+
+
+def _without_loss_kwargs(model: Any) -> PreTrainedModel:
+    """Let the stock Trainer divide accumulated losses by itself, where transformers' own class ignores what it is given.
+
+    `VJEPA2ForVideoClassification` does not pass the number of labels on, and transformers' loss for several labels does
+    not read it: with gradient accumulation over 4 batches the weights would move 4 times as far.
+    """
+    own = isinstance(model, SurgVistaForVideoClassification | SurgicalEncoderForVideoClassification)
+    if not own and (model.config.model_type == "vjepa2" or model.config.problem_type != "single_label_classification"):
+        model.accepts_loss_kwargs = False
+    return cast(PreTrainedModel, model)
 
 
 def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
@@ -340,6 +490,8 @@ def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
         return build_encoder(config)
     if config.model_type == SurgicalEncoderConfig.model_type:
         return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+    if config.model_type == "surgvista" and _is_classifier(config):
+        config.final_norm = False  # there is none in the file: the recipe normalizes after pooling
     encoder, info = AutoModel.from_pretrained(
         str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
     )

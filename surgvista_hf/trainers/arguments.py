@@ -42,6 +42,9 @@ class ClipArguments(TrainingArguments):
         default=None,
         metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},
     )
+    with_code: bool = field(
+        default=False, metadata={"help": "write the code files beside the model, for trust_remote_code=True"}
+    )
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all parameters are used"})
 
     def __post_init__(self) -> None:

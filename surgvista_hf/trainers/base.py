@@ -19,6 +19,7 @@ from transformers.trainer_utils import TrainOutput
 from ..clips import ClipDataset, ShuffledSampler
 from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.remote_code import add_remote_code
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import ClipArguments
@@ -154,6 +155,14 @@ class ClipTrainer(Trainer, ABC):
         self._waited += time.perf_counter() - start
         return result
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return the FLOP of a batch, for the total in the trainer's state: those counted on one clip, for each of its clips.
+
+        The Trainer would multiply the elements of the model's input by its parameters, but clips of several sources are a
+        list until they are cropped, and what the model is given does not depend on the size of their frames.
+        """
+        return round(self._flops_of_clip * len(inputs["index"]))
+
     # ------------------------------------------------------------------------------------------- optimisation
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -283,6 +292,12 @@ class ClipTrainer(Trainer, ABC):
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
         target.load_state_dict(saved.state_dict(), strict=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        folder = Path(output_dir or str(self.args.output_dir))
+        if self.args.with_code and self.args.should_save and (folder / "config.json").is_file():
+            add_remote_code(folder)
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))

@@ -26,16 +26,30 @@ from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlap
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.calibration import Calibration, calibration_error, negative_log_likelihood, scale_probabilities
 from ..evaluation.tasks import ClipPredictions, Task
-from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
+from ..modeling.adapters import (
+    AdapterRecipe,
+    Parameters,
+    add_adapter,
+    complete_adapter,
+    count_parameters,
+    quantization,
+)
 from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.families import clip_length, load_classifier, processor_of
-from ..util.files import atomic_file
+from ..modeling.families import (
+    clip_length,
+    load_classifier,
+    note_frame_interval,
+    note_frame_stride,
+    processor_of,
+)
+from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import run_command
 from .confidence import build_confidence, calibrate, learn_familiarity
 from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
+from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
@@ -83,6 +97,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the training data.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
@@ -91,10 +106,28 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
     args = build_arguments(recipe, task)
+    with run_folder(Path(str(args.output_dir)), *finetuning_run(recipe, splits)):
+        return _finetune(recipe, splits, task, args, on_test=on_test, progress=progress)
+
+
+def _finetune(
+    recipe: FinetuningRecipe,
+    splits: dict[str, Dataset],
+    task: Task,
+    args: FinetuningArguments,
+    *,
+    on_test: bool,
+    progress: bool,
+) -> FinetuningResult:
+    """The run itself, in a folder that is its own."""
     torch.manual_seed(args.seed)
     model, start = build_classifier(recipe, task, args)
-    processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
+    stride, sampling = recipe.data.frame_stride, recipe.data.sampling
+    note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
+    processor = processor_of(model, start, stride, sampling)
     clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
+    if sampling == "online":
+        note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
     adapted = add_adapter(model, recipe.adapter, start)
     parameters = count_parameters(adapted)
     trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
@@ -102,7 +135,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     folder = Path(str(args.output_dir)) / "model"
     trainer.save_best(folder)
     if args.should_save and recipe.adapter.is_peft:
-        model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+        complete_adapter(folder, model, start)
     calibration = _calibrate(trainer, task, clips, on_test)
     if args.should_save:
         facts = get_builder(recipe.data.name).facts
@@ -299,7 +332,8 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     if recipe.adapter.method != "full" and own.config is not None:
         start = str(Path(str(args.output_dir)) / "base")
         if args.should_save and not (Path(start) / "config.json").exists():
-            load_classifier(own.start, names, task.problem_type, **options).save_pretrained(start)
+            with atomic_folder(start) as folder:
+                load_classifier(own.start, names, task.problem_type, **options).save_pretrained(folder)
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips import (
     ClipDataset,
@@ -31,7 +32,7 @@ from ..evaluation.calibration import negative_log_likelihood
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length, layer_numbers
-from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
+from ..modeling.processors import prepare_clips, smooths
 from .arguments import FinetuningArguments
 from .base import ClipTrainer
 from .schedule import layered_groups
@@ -83,14 +84,11 @@ class EvaluationCollator:
         processor: of the model.
     """
 
-    processor: SurgVistaVideoProcessor
+    processor: BaseVideoProcessor
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = collate_clips(items)
-        pixels = self.processor(list(batch["pixel_values"]), do_sample_frames=False, return_tensors="pt")[
-            "pixel_values"
-        ]
-        return {**batch, "pixel_values": pixels}
+        return {**batch, "pixel_values": prepare_clips(self.processor, list(batch["pixel_values"]))}
 
 
 class WeightMean:
@@ -162,7 +160,7 @@ class SurgicalFinetuner(ClipTrainer):
         args: FinetuningArguments,
         train_dataset: ClipDataset,
         task: Task,
-        processing_class: SurgVistaVideoProcessor,
+        processing_class: BaseVideoProcessor,
         *,
         eval_dataset: ClipDataset | None = None,
         **kwargs: Any,
@@ -177,7 +175,8 @@ class SurgicalFinetuner(ClipTrainer):
             self.outputs += sum(len(np.unique(column)) for column in self.component_parts.T)
         if model.config.num_labels != self.outputs:
             raise InputError(f"the model's head has {model.config.num_labels} outputs; the task needs {self.outputs}")
-        height, width = processing_class.size["height"], processing_class.size["width"]
+        size: Any = processing_class.size
+        height, width = size["height"], size["width"]
         if height != width:
             raise InputError(f"the crops of training are square; the model takes {height}×{width}")
         super().__init__(
@@ -250,7 +249,7 @@ class SurgicalFinetuner(ClipTrainer):
         keys = zip(batch["epoch"].tolist(), batch["key"].tolist(), strict=True)
         clips = []
         for clip, box, erased, key in zip(batch["pixel_values"], batch["boxes"], batch["erased"], keys, strict=True):
-            frames = crop_and_resize(clip, CropBox(*box), size, antialias=processor.antialias)
+            frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
             frames = normalize_clips(frames, processor.image_mean, processor.image_std)
             clips.append(erase(frames, CropBox(*erased), seed, *key) if erased else frames)
         return torch.stack(clips)

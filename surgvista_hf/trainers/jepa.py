@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import BaseVideoProcessor, TrainerCallback, VJEPA2Config, VJEPA2VideoProcessor
+from transformers import BaseVideoProcessor, TrainerCallback, VJEPA2Config
 
 from ..clips import BlockMasking, ClipDataset, RandomResizedCrop
 from ..modeling.configuration_surgvista import SurgVistaConfig
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import stride_in_use
 from ..modeling.joint_embedding import JointEmbedding, SurgVistaForJointEmbedding, VJEPA2ForJointEmbedding
+from ..modeling.processors import make_processor
 from .arguments import PretrainingArguments
 from .pretraining import ClipShape, MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
 
@@ -119,10 +121,11 @@ class JepaPretrainer(MaskedPretrainer):
         self.add_callback(_Parts(self))
 
     @staticmethod
-    def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: int) -> BaseVideoProcessor:
+    def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: float) -> BaseVideoProcessor:
         if isinstance(config, SurgVistaConfig):
             return processor_of_surgvista(config, frame_stride)
-        return VJEPA2VideoProcessor(crop_size=config.crop_size)
+        size = (int(config.crop_size), int(config.crop_size))
+        return make_processor("vjepa2", size, config.frames_per_clip, frame_stride=stride_in_use(frame_stride))
 
     def parts(self) -> list[list[torch.nn.Parameter]]:
         """Trained parameters of the encoder, and all others."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEVideoProcessor
+from transformers import VideoMAEConfig, VideoMAEForPreTraining
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips import ClipDataset, ClipMasking
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import stride_in_use
+from ..modeling.processors import make_processor
 from .arguments import PretrainingArguments
 from .pretraining import ClipShape, MaskedPretrainer
 
@@ -61,9 +64,9 @@ class MaePretrainer(MaskedPretrainer):
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
 
     @staticmethod
-    def processor_for(config: VideoMAEConfig, frame_stride: int) -> VideoMAEVideoProcessor:
+    def processor_for(config: VideoMAEConfig, frame_stride: float) -> BaseVideoProcessor:
         side = int(config.image_size)  # type: ignore[arg-type]  # the trainer takes no other
-        return VideoMAEVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        return make_processor("videomae", (side, side), config.num_frames, frame_stride=stride_in_use(frame_stride))
 
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]

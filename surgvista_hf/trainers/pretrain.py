@@ -23,12 +23,13 @@ from ..clips.balance import EpochSampler
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
-from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.families import clip_length
+from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
+from ..modeling.families import clip_length, note_frame_stride
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
 from .base import run_command
+from .identity import pretraining_run, run_folder
 from .objectives import OBJECTIVES
 from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .recipe_files import RecipeError
@@ -56,6 +57,7 @@ def pretrain(recipe: Recipe) -> Path:
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the corpus.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
@@ -64,6 +66,7 @@ def pretrain(recipe: Recipe) -> Path:
     torch.manual_seed(args.seed)
     model = build_model(recipe)
     objective: Any = OBJECTIVES[recipe.objective]
+    note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
     clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
     trainer = objective(
         model,
@@ -73,11 +76,13 @@ def pretrain(recipe: Recipe) -> Path:
         processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
         **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
     )
-    trainer.train(resume_from_checkpoint=True)
+    made_from, names = pretraining_run(recipe)
     folder = Path(str(args.output_dir)) / "model"
-    trainer.save_result(folder)
-    if args.should_save:
-        note_videos(clips, folder)
+    with run_folder(folder.parent, made_from, names):
+        trainer.train(resume_from_checkpoint=True)
+        trainer.save_result(folder)
+        if args.should_save:
+            note_videos(clips, folder)
     return folder
 
 
@@ -110,7 +115,9 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            return cast(PreTrainedModel, kind.from_pretrained(start, **changes))
+            model: Any = kind.from_pretrained(folder_or_hub_name(start), **changes)
+            vars(model.config).pop("auto_map", None)  # code that came with it does not travel on by itself
+            return cast(PreTrainedModel, model)
         return cast(PreTrainedModel, kind(kind.config_class(**changes)))
     except SurgVistaError:
         raise

@@ -18,14 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..clips import ClipDataset
+from ..datasets_scripts.fingerprints import frames_fingerprint
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
-from ..util.files import atomic_file, claim
+from ..util.files import at_work, atomic_file, claim
 from .features import extract_features, load_encoder
+from .identity import name_of, pretraining_run
 from .pretrain import build_arguments, build_clips, build_model, pretrain
 from .recipe import DataRecipe, load_recipe
 
@@ -137,9 +139,22 @@ def run_study(
         The study.
 
     Raises:
-        InputError: cells of other settings in the folder, or a recipe that does not fit.
+        InputError: a recipe that does not fit.
+        OutputError: cells of other settings, data or weights in the folder, or another run is at work there.
         OverlapError: videos that the probe is tested on are in the corpus.
     """
+    with at_work(output):
+        return _run_study(recipe, overrides, variants, probe, output, seeds)
+
+
+def _run_study(
+    recipe: str | Path,
+    overrides: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+    probe: ProbeSet,
+    output: Path,
+    seeds: int,
+) -> Study:
     keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
     cells = []
@@ -189,7 +204,14 @@ def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
 def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: ProbeSet, folder: Path) -> Cell:
     read = load_recipe(recipe, words)
     settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
-    claim(folder, settings)
+    made_from, names = pretraining_run(read)
+    training = {name: value for name, value in read.training.items() if name != "output_dir"}
+    asked = {**asdict(probe), "data_dir": _content(probe)}
+    claim(
+        folder,
+        {"recipe": {**made_from, "training": training}, "probe": asked},
+        names={"recipe": names, "probe": {"data_dir": name_of(probe.data_dir)}},
+    )
     file = folder / "cell.json"
     if file.exists():
         return Cell(**json.loads(file.read_text(encoding="utf-8")))
@@ -200,7 +222,16 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
     return cell
 
 
-def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:
+def _content(probe: ProbeSet) -> str:
+    """Fingerprint of the frames that the probe is trained and tested on."""
+    splits = (
+        load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
+        for split in (probe.train, probe.test)
+    )
+    return ", ".join(frames_fingerprint(frames) for frames in splits)
+
+
+def ask(trained: Path, probe: ProbeSet, frame_stride: float) -> dict[str, float]:
     """Accuracy of a linear probe on a trained encoder, by test video."""
     encoder, processor = load_encoder(trained)
     train, test = (

@@ -1,11 +1,14 @@
 """Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
 
-A folder of features holds one Arrow file a video and a description. Videos that are there are not computed again, and several
-processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are
+not computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
 """
 
+import json
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,32 @@ import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForVideoClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..clips import ClipIndex
 from ..clips.dataset import decode_picture, label_tensor
-from ..clips.windows import online_windows
+from ..clips.timeline import Timeline
+from ..clips.windows import ClipWindow
+from ..datasets_scripts.fingerprints import folder_of, video_fingerprints
 from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
-from ..modeling.errors_surgvista import InputError, SurgVistaError
-from ..modeling.families import clip_length, load_any_encoder, processor_of
-from ..util.files import atomic_file, claim
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
+from ..modeling.families import (
+    clip_length,
+    load_any_encoder,
+    processor_of,
+    resolve_frame_stride,
+    stored_frame_interval,
+)
+from ..modeling.processors import prepare_clips
+from ..util.files import at_work, atomic_file, claim
+from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
+from ..util.origins import Origins
 from ..util.words import first_line
 
+logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
+_CONTENT = b"frames"  # key of the note in a file of features
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,13 @@ class VideoFeatures:
         return f"{self.source}/{self.video_id}"
 
     @property
+    def frames_per_second(self) -> float | None:
+        """How often there is a feature: one over the usual time between two; `None` where there is only one."""
+        if len(self.seconds) < 2:
+            return None
+        return 1 / float(np.median(np.diff(self.seconds.astype(np.float64))))
+
+    @property
     def labelled(self) -> np.ndarray:
         """Numbers of the frames that have labels."""
         return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
@@ -67,12 +90,12 @@ class FeatureExtractor:
     Args:
         start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
         processor: of a classifier given as an object.
-        frame_stride: frames between two frames of a clip; by default the processor's, or 4.
+        frame_stride: seconds between two frames of a clip; by default what the model says, or 4 with a remark.
         num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
         device: where to run; a GPU if there is one.
 
     Raises:
-        InputError: nothing can be loaded from there.
+        InputError: nothing can be loaded from there, or a classifier was trained on clips of another spacing.
 
     Example:
         >>> extractor = FeatureExtractor("my-encoder")  # doctest: +SKIP
@@ -84,20 +107,31 @@ class FeatureExtractor:
         start: str | Path | PreTrainedModel,
         processor: Any = None,
         *,
-        frame_stride: int | None = None,
+        frame_stride: float | None = None,
         num_frames: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self.name = "model" if isinstance(start, PreTrainedModel) else str(start)
+        self._is_saved = not isinstance(start, PreTrainedModel)
+        self.name = str(start) if self._is_saved else "model"
         model, layer = (start, "classifier") if isinstance(start, PreTrainedModel) else _load(start, num_frames)
         self.model: Any = model.eval()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
-        self.processor = processor or processor_of(model, start, frame_stride)
-        self.frame_stride = frame_stride or int(getattr(self.processor, "frame_stride", None) or 4)
+        own = processor or (_stored_processor(start) if layer == "classifier" else None)
+        self.frame_stride = resolve_frame_stride(
+            model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
+        )
+        self.processor = processor or processor_of(model, start, self.frame_stride)
+        self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []
         self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints that the model may be known by: of its files, if it has some, and of its tensors."""
+        own = weights_fingerprint(self.name) if self._is_saved else model_fingerprint(self.model)
+        return own, state_fingerprint(self.model)
 
     @torch.inference_mode()
     def features(self, clips: torch.Tensor) -> np.ndarray:
@@ -118,41 +152,59 @@ class FeatureExtractor:
             batch_size: clips at a time.
             progress: show a progress bar.
 
+        A video whose frames or labels have changed is computed anew.
+
         Raises:
-            InputError: the folder holds features of another model or of other clips.
+            OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
+                another run is at work on it.
+            FrameSetError: frames of the set are further apart than those of a clip.
         """
         description = {
-            "model": self.name,
+            "model": self.fingerprints[0],
             "num_frames": self.num_frames,
             "frame_stride": self.frame_stride,
             "label": label,
             "classes": _class_names(frames, label),
         }
         state = PartialState()
-        if state.is_main_process:
-            claim(output, description)
-        state.wait_for_everyone()
-        index = ClipIndex.from_frame_set(frames)
-        videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-        with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
-            for video in bar:
-                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-                file = output / source / f"{name}.arrow"
-                if not file.exists():
-                    start = int(index.starts[video])
-                    rows = range(start, start + int(index.lengths[video]))
-                    _write(file, self._video(frames, rows, source, name, label, batch_size))
-        state.wait_for_everyone()
+        index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
+        timeline = Timeline.from_frame_set(frames, index)
+        if self.num_frames > 1:
+            timeline.check_stride(self.frame_stride, index)
+        with at_work(output):
+            if state.is_main_process:
+                claim(output, description, names={"model": _called(self.name)})
+                _check_origins(output, contents, folder_of(frames))
+            state.wait_for_everyone()
+            videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
+            with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
+                for video in bar:
+                    source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                    file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
+                    if _noted(file) != content:
+                        start = int(index.starts[video])
+                        rows = range(start, start + int(index.lengths[video]))
+                        times = [timeline.second(video, frame) for frame in range(len(rows))]
+                        _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
+            state.wait_for_everyone()
 
     def _video(
-        self, frames: Dataset, rows: range, source: str, name: str, label: str | None, batch_size: int
+        self,
+        frames: Dataset,
+        rows: range,
+        times: Sequence[float],
+        source: str,
+        name: str,
+        label: str | None,
+        batch_size: int,
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
         facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
         values: list[np.ndarray] = []
         batch: list[torch.Tensor] = []
-        for clip in online_windows(self._prepared(frames, rows, name), self.num_frames, self.frame_stride):
-            batch.append(clip)
+        window = ClipWindow(self.num_frames, self.frame_stride, self.frame_interval)
+        for second, frame in zip(times, self._prepared(frames, rows, name), strict=True):
+            batch.append(window.push(second, frame))
             if len(batch) == batch_size:
                 values.append(self.features(torch.stack(batch)))
                 batch.clear()
@@ -171,7 +223,7 @@ class FeatureExtractor:
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
             pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(pictures).permute(0, 3, 1, 2)
-            yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+            yield from prepare_clips(self.processor, clip)[0]
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
@@ -201,6 +253,29 @@ def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | No
     return [_read(found[key]) for key in wanted]
 
 
+def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
+    """Make sure that features were computed by a model.
+
+    Args:
+        folder: see `FeatureExtractor.extract`.
+        fingerprint: of the model's files, see `util.fingerprint.weights_fingerprint`.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: no such folder, or features of another model.
+    """
+    file = folder / "settings.json"
+    if not file.is_file():
+        raise InputError(f"{folder} holds no features: settings.json is missing")
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    if noted["model"] != fingerprint:
+        called = noted.get("names", {}).get("model", "a model")
+        raise InputError(
+            f"the features in {folder} were computed by {called} ({noted['model']}), not by {name} ({fingerprint}), so they "
+            f"cannot be compared; extract them anew with {name}"
+        )
+
+
 def as_clips(videos: Sequence[VideoFeatures]) -> Features:
     """All labelled frames, for a probe."""
     return Features(
@@ -217,15 +292,26 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     """A model, and the layer whose input is the feature."""
     if (Path(start) / "adapter_config.json").is_file():
         return merge_adapter(start), "classifier"
+    name = folder_or_hub_name(start)
     try:
-        config: Any = AutoConfig.from_pretrained(str(start))
+        config: Any = AutoConfig.from_pretrained(name)
         if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
-            return AutoModelForVideoClassification.from_pretrained(str(start)), "classifier"
+            return AutoModelForVideoClassification.from_pretrained(name), "classifier"
     except SurgVistaError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(name)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
+
+
+def _stored_processor(start: Any) -> Any:
+    """The processor beside a classifier, if there is one."""
+    if isinstance(start, PreTrainedModel):
+        return None
+    try:
+        return AutoVideoProcessor.from_pretrained(str(start))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------- files
@@ -251,7 +337,39 @@ def _labels(cells: list[Any], feature: Any) -> np.ndarray:
     )
 
 
-def _write(file: Path, video: VideoFeatures) -> None:
+def _called(name: str) -> str:
+    """What people call a model: its folder without the path, or its Hub id."""
+    return Path(name).name if Path(name).exists() else name
+
+
+def _noted(file: Path) -> str | None:
+    """The fingerprint of the frames that features were computed from, empty if it was not noted; `None` without features."""
+    try:
+        with pa.memory_map(str(file)) as source:
+            noted = (pa.ipc.open_stream(source).schema.metadata or {}).get(_CONTENT, b"")
+            return str(noted.decode())
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError):
+        return ""
+
+
+def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | None) -> None:
+    """Refuses namesakes of another frame set, and says which features are stale."""
+    found = {name: _noted(output / f"{name}.arrow") for name in contents}
+    changed = {
+        name: (noted or "not noted", contents[name])
+        for name, noted in found.items()
+        if noted is not None and noted != contents[name]
+    }
+    origins = Origins(output, folder and folder.parent)
+    origins.check(changed)
+    origins.note(contents)
+    for name in changed:
+        logger.warning("%s has other frames or labels than before: its features are computed anew", name)
+
+
+def _write(file: Path, video: VideoFeatures, content: str) -> None:
     width = video.values.shape[1]
     table = pa.table(
         {
@@ -262,7 +380,7 @@ def _write(file: Path, video: VideoFeatures) -> None:
             "features": pa.FixedSizeListArray.from_arrays(video.values.astype(np.float32).ravel(), width),
             "label": video.labels.tolist(),
         }
-    )
+    ).replace_schema_metadata({_CONTENT: content})
     with (
         atomic_file(file) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,

@@ -15,7 +15,7 @@ from surgvista_hf import (
     SurgVistaVideoProcessor,
     VideoReadError,
 )
-from surgvista_hf.modeling.video_processing_surgvista import online_clip_indices, uniform_clip_seconds
+from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds, uniform_clip_seconds
 
 from ..videos import numbered_frame, read_number, write_numbered_video
 from . import golden
@@ -45,7 +45,7 @@ def numbers(batch) -> list[int]:
     ],
 )
 def test_online_clips_are_those_of_the_published_table(last, expected):
-    assert online_clip_indices(last, 16, 4) == expected
+    assert online_clip_seconds(last, 16, 4) == expected
 
 
 @given(st.integers(0, 10_000), st.integers(1, 64), st.integers(1, 64))
@@ -55,7 +55,7 @@ def test_online_clips_equal_the_rule_in_words(last, num_frames, stride):
         clip.append(place)
         if place - stride >= 0:
             place -= stride
-    assert online_clip_indices(last, num_frames, stride) == sorted(clip)
+    assert online_clip_seconds(last, num_frames, stride) == sorted(clip)
 
 
 def test_uniform_clips_take_the_middles_of_equal_parts():
@@ -277,3 +277,57 @@ def test_the_video_classification_pipeline_runs_on_a_file(tmp_path):
     answer = classify(str(write_numbered_video(tmp_path / "a.mp4")))
     assert {item["label"] for item in answer} == {"a", "b", "c"}
     assert sum(item["score"] for item in answer) == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------------------------------------------- numbers in 0 … 1
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "tensor", "bfloat16", "list"])
+def test_frames_in_0_to_1_are_not_divided_by_255_again(kind):
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    scaled: object
+    if kind in ("tensor", "bfloat16"):
+        scaled = (torch.from_numpy(video).permute(0, 3, 1, 2) / 255).to(torch.bfloat16 if kind == "bfloat16" else None)
+    elif kind == "list":
+        scaled = [(frame / 255).astype(np.float32) for frame in video]
+    else:
+        scaled = (video / 255).astype(kind)
+    expected = processor(video, return_tensors="pt")["pixel_values"]
+    values = processor(scaled, return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.03
+
+
+def test_frames_of_floating_point_numbers_up_to_255_are_taken_as_such():
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    expected = processor(video, return_tensors="pt")["pixel_values"]
+    values = processor(video.astype(np.float32), return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.02
+
+
+def test_each_video_of_a_batch_is_looked_at_by_itself():
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    expected = processor([video, video], return_tensors="pt")["pixel_values"]
+    values = processor([video, (video / 255).astype(np.float32)], return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2.1])
+def test_numbers_that_are_no_pixels_are_refused(value):
+    video = np.zeros((2, 8, 8, 3), np.float32)
+    video[0, 0, 0, 0] = value
+    with pytest.raises(InputError, match="the pixels of a video range from"):
+        SurgVistaVideoProcessor()(video)
+
+
+def test_numbers_are_taken_as_they_are_where_nothing_is_to_be_scaled():
+    video = np.full((2, 8, 8, 3), -2.0, np.float32)
+    options = {"do_rescale": False, "do_normalize": False, "do_resize": False, "return_tensors": "pt"}
+    assert float(SurgVistaVideoProcessor()(video, **options)["pixel_values"].max()) == -2
+    black = np.zeros((2, 8, 8, 3), np.float32)
+    assert torch.equal(
+        SurgVistaVideoProcessor()(black, return_tensors="pt")["pixel_values"],
+        SurgVistaVideoProcessor()(black.astype(np.uint8), return_tensors="pt")["pixel_values"],
+    )

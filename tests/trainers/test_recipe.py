@@ -24,6 +24,7 @@ from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, load_recipe
 from surgvista_hf.trainers.recipe import TestRecipe as Tested
 from surgvista_hf.trainers.recipe_files import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
+from tests.modeling.test_auto import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -206,6 +207,18 @@ def test_a_recipe_trains_a_model_that_loads_with_its_processor(recipe_file, tmp_
     assert folder == tmp_path / "run" / "model"
     assert AutoModelForPreTraining.from_pretrained(folder).config.num_frames == 4
     assert AutoVideoProcessor.from_pretrained(folder).size == {"height": 32, "width": 32}
+
+
+def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed(recipe_file, tmp_path):
+    assert main(["pretrain", str(recipe_file), "training.max_steps=1", "--with-code"]) == 0
+    program = (
+        "from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor\n"
+        "for auto in (AutoModel, AutoModelForPreTraining, AutoVideoProcessor):\n"
+        "    print(type(auto.from_pretrained('run/model', trust_remote_code=True)).__name__)\n"
+    )
+    done = run_python(program, tmp_path, with_package=False)
+    expected = ["SurgVistaModel", "SurgVistaForPreTraining", "SurgVistaVideoProcessor"]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 def test_training_goes_on_from_a_trained_model(recipe_file, tmp_path):

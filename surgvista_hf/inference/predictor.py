@@ -215,14 +215,14 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            times = [moments.of(second) for second, _ in chunk]
-            predicted = [time % 1 == 0 for time in times]
+            due = [moments.of(second) for second, _ in chunk]
+            predicted = [second % 1 == 0 for second in due]
             seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             images = np.stack([image for _, image in chunk])
             if self.out_of_body is not None and any(predicted):
                 outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
-                found[each] += line.push(times, images)
+                found[each] += line.push(due, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)

@@ -178,7 +178,7 @@ class Watched:
     """A prediction with what was kept of the pictures."""
 
     prediction: VideoPrediction
-    thumbnails: dict[int, np.ndarray]
+    thumbnails: dict[float, np.ndarray]
     heatmaps: list[tuple[np.ndarray, str]]
     facts: dict[str, str]
 

@@ -274,7 +274,6 @@ def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) 
         else:
             head = _train_head(cell, task, videos)
         model, predictions = head
-        model, predictions = head
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
         return predictions, counted

@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 
 from surgvista_hf import ClipDataset, load_frame_set
-from surgvista_hf.clips import online_indices
+from surgvista_hf.clips import online_seconds
 from surgvista_hf.datasets_scripts.media import PreparationOptions
 from surgvista_hf.datasets_scripts.prepare import MANIFEST, ROWS_AT_ONCE, prepare_frame_set, video_file, write_manifest
 from surgvista_hf.datasets_scripts.registry import get_builder
@@ -111,14 +111,14 @@ def readers(work: Path, video: Path) -> dict[str, Callable[[int], np.ndarray]]:
 
     def from_png(folder: Path) -> Callable[[int], np.ndarray]:
         def read(last: int) -> np.ndarray:
-            frames = online_indices(last, NUM_FRAMES, STRIDE)
+            frames = online_seconds(last, NUM_FRAMES, STRIDE)
             return np.stack([np.asarray(Image.open(folder / f"{frame:05d}.png").convert("RGB")) for frame in frames])
 
         return read
 
     def from_video(last: int) -> np.ndarray:
         with VideoReader(video) as reader:
-            return reader.frames_at([float(frame) for frame in online_indices(last, NUM_FRAMES, STRIDE)])
+            return reader.frames_at([float(frame) for frame in online_seconds(last, NUM_FRAMES, STRIDE)])
 
     return {
         **{

@@ -47,7 +47,7 @@ from surgvista_hf import (
 )
 from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
 from surgvista_hf.inference.export import export_model
-from surgvista_hf.modeling.video_processing_surgvista import online_clip_indices
+from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .timing import ratio, save, side_by_side
@@ -170,7 +170,7 @@ class _Naive:
         for second in ASKED:
             began = time.perf_counter()
             with VideoReader(self.video) as reader:
-                frames = reader.frames_at([float(place) for place in online_clip_indices(second, 16, 4)])
+                frames = reader.frames_at([float(place) for place in online_clip_seconds(second, 16, 4)])
             decoded = time.perf_counter()
             self.model(**self.processor(list(frames), return_tensors="pt"))
             self.decoding.append((decoded - began) / (time.perf_counter() - began))

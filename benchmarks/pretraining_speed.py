@@ -28,7 +28,7 @@ from PIL import Image
 from transformers import ViTConfig, ViTModel
 
 from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
-from surgvista_hf.clips import ClipMasking, MultiScaleCrop, collate_clips, normalize_clips, online_indices
+from surgvista_hf.clips import ClipMasking, MultiScaleCrop, collate_clips, normalize_clips, online_seconds
 from surgvista_hf.clips.augmentation import crop_and_resize
 from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
@@ -76,7 +76,7 @@ def plain_clips(work: Path) -> Callable[[int], torch.Tensor]:
         clips = []
         for index in samples(step):
             frames = []
-            for second in online_indices(index, 16, 4):
+            for second in online_seconds(index, 16, 4):
                 with Image.open(work / f"{second:05d}.png") as picture:
                     picture = picture.convert("RGB")
                     box = crop.box(*picture.size, 0, index)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .detector_arguments import add_detector_arguments, detector_of
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--class", dest="label", help="class that the heat map speaks for (default: the most probable)"
     )
     parser.add_argument("--method", choices=("gradient", "rollout"), default="gradient", help="default: gradient")
+    add_frame_stride_argument(parser)
     parser.add_argument("--features", type=Path, help="features of known videos, by the same model")
     add_detector_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -36,16 +38,17 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
     from ..inference.privacy import blurred
     from ..modeling.errors_surgvista import InputError
-    from ..modeling.video_processing_surgvista import online_clip_indices
+    from ..modeling.video_processing_surgvista import online_clip_seconds
     from ..modeling.video_reading_surgvista import VideoReader
     from ..trainers.video_features import check_features_of
 
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
-    model, detector = ClipModel.load(arguments.model, device=arguments.device), detector_of(arguments)
+    model = ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+    detector = detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
-    places = online_clip_indices(arguments.second, model.num_frames, model.frame_stride)
+    places = online_clip_seconds(arguments.second, *model.spacing)
     with VideoReader(arguments.video) as reader:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from .frame_stride_argument import add_frame_stride_argument
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -16,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("onnx", "torch-export"), default="onnx", help="of the graph (default: onnx)"
     )
     parser.add_argument("--int8", action="store_true", help="weights of matrix products in 8 bits (onnx only)")
+    add_frame_stride_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -26,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import check_free
 
     check_free(arguments.output)
-    model = ClipModel.load(arguments.model, device="cpu", dtype="float32")
+    stride = arguments.frame_stride
+    model = ClipModel.load(arguments.model, device="cpu", dtype="float32", frame_stride=stride)
     report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
     if arguments.json:
         print(json.dumps(vars(report)))

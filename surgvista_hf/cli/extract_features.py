@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from .frame_set_argument import named_frame_set
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="all", help="its split (default: all videos)")
     parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
     parser.add_argument("--label", help="column to keep beside the features")
-    parser.add_argument(
-        "--frame-stride", type=int, help="frames between two frames of a clip (default: the model's, or 4)"
-    )
+    add_frame_stride_argument(parser)
     parser.add_argument(
         "--num-frames",
         type=int,

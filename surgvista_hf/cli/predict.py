@@ -7,6 +7,7 @@ from typing import Any
 
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
+    add_frame_stride_argument(parser)
     add_detector_arguments(parser)
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         runtime=arguments.runtime,
         out_of_body=detector_of(arguments),
+        frame_stride=arguments.frame_stride,
     )
     if arguments.video.is_dir():
         _predict_folder(arguments, predictor, formats, pseudonyms)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .frame_stride_argument import add_frame_stride_argument
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the frame set")
     parser.add_argument("--split", default="test", help="split of its default protocol (default: test)")
     parser.add_argument("--clip", type=int, default=0, help="number of the clip (default: 0)")
-    parser.add_argument("--frame-stride", type=int, default=4, help="frames between two frames of it (default: 4)")
+    add_frame_stride_argument(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
     parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print the mean squared errors as JSON")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .frame_stride_argument import add_frame_stride_argument
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
     parser.add_argument("--max-minutes", type=float, default=15.0, help="longest video (default: 15)")
     parser.add_argument("--max-megabytes", type=float, default=500.0, help="largest upload (default: 500)")
+    add_frame_stride_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
         "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are blurred"
@@ -54,5 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..space import SpaceSettings, launch
 
     limits = VideoLimits(megabytes=arguments.max_megabytes, minutes=arguments.max_minutes)
-    settings = SpaceSettings(models, limits, device=arguments.device, out_of_body=arguments.out_of_body)
+    settings = SpaceSettings(
+        models,
+        limits,
+        device=arguments.device,
+        out_of_body=arguments.out_of_body,
+        frame_stride=arguments.frame_stride,
+    )
     launch(settings, host=arguments.host, port=arguments.port)

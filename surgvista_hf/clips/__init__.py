@@ -6,8 +6,9 @@ from .dataset import ClipDataset, collate_clips
 from .index import ClipIndex, FrameSetError
 from .masking import BlockMasking, ClipMasking
 from .randomness import keyed_generator
-from .sampling import centred_indices, online_indices, uniform_indices
+from .sampling import centred_seconds, online_seconds, uniform_indices
 from .streaming import StreamingClipDataset, frames_from_webdataset
+from .timeline import Timeline
 
 __all__ = [
     "BlockMasking",
@@ -23,12 +24,13 @@ __all__ = [
     "ShuffledSampler",
     "SourceBalancedSampler",
     "StreamingClipDataset",
-    "centred_indices",
+    "Timeline",
+    "centred_seconds",
     "collate_clips",
     "frames_from_webdataset",
     "keyed_generator",
     "normalize_clips",
-    "online_indices",
+    "online_seconds",
     "temperature_weights",
     "uniform_indices",
 ]

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import datasets
 import numpy as np
-import pyarrow.compute as pc
 
 from ..modeling.errors_surgvista import InputError
 from ..util.words import some
 from .dataset import ClipDataset
-from .index import ClipIndex, FrameSetError, column_batches
+from .index import ClipIndex
 from .randomness import keyed_generator
+from .timeline import frame_times
 
 NUM_COMPANIONS, NUM_CHOSEN = 4, 2
 SECONDS = (-2.0, -1.0, 1.0, 2.0)
@@ -102,7 +102,7 @@ class CompanionDataset(ClipDataset):
             )
         super().__init__(frame_set, num_frames=1, **options)
         self.seconds, self._reach = tuple(seconds), float(steps.min()) / 2 + 1e-3  # times are fp32
-        self._times = _times(frame_set, self.clip_index)
+        self._times = frame_times(frame_set, self.clip_index)
         self._neighbours = read_neighbours(neighbours, self.clip_index) if neighbours else None
 
     def companions(self, row: int) -> list[int]:
@@ -209,21 +209,6 @@ def _check_entries(path: str | Path, name: str, entries: Any) -> None:
     )
     if not sound or not entries:
         raise InputError(f"{path}: the neighbours of {name!r} must be a list of at least one [frame, distance]")
-
-
-def _times(frame_set: datasets.Dataset, index: ClipIndex) -> np.ndarray:
-    """(rows,) fp32 seconds, ascending in each video."""
-    parts = [pc.fill_null(table["timestamp"], math.nan) for _, table in column_batches(frame_set, ("timestamp",))]
-    times = np.concatenate([part.to_numpy() for part in parts]).astype(np.float32)
-    rising = np.diff(times, prepend=-np.inf) > 0
-    rising[index.starts] = np.isfinite(times[index.starts])
-    if not rising.all():
-        row = int(np.flatnonzero(~rising)[0])
-        video, frame = index.locate(row)
-        raise FrameSetError(
-            f"frame {frame} of video {index.video_ids[video]} is at {times[row]} seconds; times must ascend in a video"
-        )
-    return times
 
 
 def _distance(times: np.ndarray, wanted: float) -> Any:

@@ -1,6 +1,7 @@
 """A frame set as clips: the data set that training, evaluation and feature extraction load from."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,8 @@ from ..modeling.errors_surgvista import InputError, VideoReadError
 from .balance import Draw
 from .index import ClipIndex, FrameSetError, check_columns, column_batches
 from .randomness import keyed_generator
-from .sampling import RANDOM_STRIDE, centred_indices, online_indices, uniform_indices
+from .sampling import RANDOM_STRIDE, SPECIAL_STRIDES, centred_seconds, online_seconds, uniform_indices
+from .timeline import Timeline
 
 try:  # deprecated since torchvision 0.29; half of Pillow's time for the same pixels, and Pillow will do without it
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -42,8 +44,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
     Args:
         frame_set: one or more frame sets of different sources, one after the other.
         num_frames: frames of a clip.
-        frame_stride: frames between two frames of a clip; -1, 0 and -2 are the special rules of `online_indices`. Not used
-            by uniform sampling.
+        frame_stride: seconds between two frames of a clip, also below one; -1, 0 and -2 are the special rules of
+            `online_seconds`. A clip holds the frames shown at its moments, by the column `timestamp`; the rate of the frame
+            set matters only in that it must be high enough. Not used by uniform sampling.
         sampling: `"online"`: the clip ends with the sample's frame; `"centred"`: it stands in the middle; `"uniform"` and
             `"uniform_legacy"`: spread over the video, see `uniform_indices`.
         label: column with what to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and
@@ -55,7 +58,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         seed: of the run.
 
     Raises:
-        FrameSetError: columns are missing, or the rows are not sorted and complete.
+        FrameSetError: columns are missing, the rows are not sorted and complete, or frames of the set are further apart than
+            those of a clip.
         InputError: an option out of range, or a label column of another kind.
 
     An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index`; `key` and
@@ -73,7 +77,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frame_set: datasets.Dataset,
         *,
         num_frames: int = 16,
-        frame_stride: int = 4,
+        frame_stride: float = 4,
         sampling: Sampling = "online",
         label: str | None = None,
         drop_empty: bool = False,
@@ -87,6 +91,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.num_frames, self.frame_stride, self.sampling, self.seed = num_frames, frame_stride, sampling, seed
         self.label, self.drop_empty = label, drop_empty
         self.clip_index = ClipIndex.from_frame_set(frame_set)
+        self.timeline = Timeline.from_frame_set(frame_set, self.clip_index)
+        if num_frames > 1 and sampling in ("online", "centred"):
+            self.timeline.check_stride(frame_stride, self.clip_index)
         self._label_feature = check_label(frame_set.features[label]) if label else None
         self._frame_set = frame_set
         columns = ["image", "timestamp", *([label] if label else [])]
@@ -191,15 +198,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def clip_frames(self, index: int, key: int | None = None) -> list[int]:
         """The frame indices of a sample's clip in its video, in the current epoch; `key` as in an item."""
         video, frame = self.clip_index.locate(int(self._rows[index]))
-        length = int(self.clip_index.lengths[video])
+        if self.sampling == "uniform_legacy":
+            return uniform_indices(int(self.clip_index.lengths[video]), self.num_frames, legacy=True)
+        if self.sampling == "uniform":
+            return self.timeline.spread(video, self.num_frames)
+        second = self.timeline.second(video, frame)
         if self.sampling == "centred":
-            return centred_indices(frame, length, self.num_frames, self.frame_stride)
-        if self.sampling != "online":
-            return uniform_indices(length, self.num_frames, legacy=self.sampling == "uniform_legacy")
+            last = self.timeline.last_second(video)
+            return self.timeline.frames(video, centred_seconds(second, last, self.num_frames, self.frame_stride))
         generator = None
         if self.frame_stride == RANDOM_STRIDE:
             generator = keyed_generator(self.seed, self.epoch, index if key is None else key, "stride")
-        return online_indices(frame, self.num_frames, self.frame_stride, generator)
+        return self.timeline.frames(video, online_seconds(second, self.num_frames, self.frame_stride, generator))
 
     def _sample_rows(self, frame_set: datasets.Dataset) -> np.ndarray:
         """The row of each sample: the frame whose label it has."""
@@ -240,13 +250,16 @@ def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pixel_values": clips, **default_collate(rest)}
 
 
-def check_options(num_frames: int, frame_stride: int, sampling: str) -> None:
+def check_options(num_frames: int, frame_stride: float, sampling: str) -> None:
     """Raises `InputError` for options that no clip can have."""
     if sampling not in _SAMPLINGS:
         raise InputError(f"sampling is {sampling!r}; it must be one of {_SAMPLINGS}")
     if num_frames < 1:
         raise InputError(f"num_frames is {num_frames}; it must be at least 1")
-    if frame_stride < {"online": -2, "centred": 1}.get(sampling, frame_stride):
+    if isinstance(frame_stride, bool) or not isinstance(frame_stride, int | float) or not math.isfinite(frame_stride):
+        raise InputError(f"frame_stride is {frame_stride!r}; it must be a number of seconds")
+    known = frame_stride > 0 or (sampling == "online" and frame_stride in SPECIAL_STRIDES)
+    if sampling in ("online", "centred") and not known:
         raise InputError(f"frame_stride is {frame_stride}, which {sampling} sampling does not know")
 
 

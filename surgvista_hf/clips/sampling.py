@@ -1,62 +1,66 @@
-"""Which frames make a clip: the published rules of SurgVISTA and their alternatives, as functions of numbers.
+"""Which moments make a clip: the published rules of SurgVISTA and their alternatives, as functions of numbers.
 
-Indices count the frames of one video as stored in the frame set (one a second in the recipes).
+Moments are seconds from the start of a video. The published programs count the frames of a list at one frame a second, where
+an index is a second; whole numbers therefore stay whole.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_processing_surgvista import online_clip_indices
+from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 
-RANDOM_STRIDE = -1  # each step is drawn from 1 … 5
-DOUBLING_STRIDE = 0  # steps 1, 2, 4, 8, …
-GROWING_STRIDE = -2  # steps 1, 2, 4, 6, 8, …
+RANDOM_STRIDE = -1  # each step is drawn from 1 … 5 seconds
+DOUBLING_STRIDE = 0  # steps of 1, 2, 4, 8, … seconds
+GROWING_STRIDE = -2  # steps of 1, 2, 4, 6, 8, … seconds
+SPECIAL_STRIDES = (RANDOM_STRIDE, DOUBLING_STRIDE, GROWING_STRIDE)
+_LONGEST_RANDOM_STEP = 5
 
 
-def online_indices(
-    last: int, num_frames: int, frame_stride: int, generator: np.random.Generator | None = None
-) -> list[int]:
-    """Frames of the clip that ends with frame `last` and uses only the past, for every published stride.
+def online_seconds(
+    last: float, num_frames: int, frame_stride: float, generator: np.random.Generator | None = None
+) -> list[float]:
+    """Return the moments of the clip that ends at a second and uses only the past, for every published stride.
 
     Going back from `last`, a step that would leave the video is not taken.
 
     Args:
-        last: index of the labelled frame.
+        last: second of the labelled frame.
         num_frames: frames of a clip.
-        frame_stride: frames between two frames of a clip if positive; -1: each step a fresh uniform 1 … 5; 0: steps 1, 2, 4,
-            8, …; -2: steps 1, 2, 4, 6, ….
+        frame_stride: seconds between two frames of a clip if positive; -1: each step a fresh uniform 1 … 5 s; 0: steps of 1,
+            2, 4, 8, … s; -2: steps of 1, 2, 4, 6, … s.
         generator: for stride -1.
 
     Returns:
-        `num_frames` indices, ascending.
+        `num_frames` seconds, ascending.
 
     Raises:
-        InputError: a negative index, no frames, an unknown stride, or stride -1 without a generator.
+        InputError: a negative second, no frames, an unknown stride, or stride -1 without a generator.
 
     Example:
-        >>> online_indices(100, 8, 0)
+        >>> online_seconds(100, 8, 0)
         [37, 37, 69, 85, 93, 97, 99, 100]
     """
     if frame_stride > 0:
-        return online_clip_indices(last, num_frames, frame_stride)
+        return online_clip_seconds(last, num_frames, frame_stride)
     if last < 0 or num_frames < 1:
-        raise InputError(f"no clip of {num_frames} frames ends at frame {last}")
-    frame, frames = last, []
+        raise InputError(f"no clip of {num_frames} frames ends at second {last}")
+    second, seconds = last, []
     for _, step in zip(range(num_frames), _special_steps(frame_stride, generator), strict=False):
-        frames.append(frame)
-        if frame >= step:
-            frame -= step
-    return frames[::-1]
+        seconds.append(second)
+        if second >= step - TOLERANCE:
+            second = max(second - step, 0)
+    return seconds[::-1]
 
 
-def _special_steps(frame_stride: int, generator: np.random.Generator | None) -> Iterator[int]:
+def _special_steps(frame_stride: float, generator: np.random.Generator | None) -> Iterator[int]:
     if frame_stride == RANDOM_STRIDE:
         if generator is None:
             raise InputError("frame_stride -1 draws its steps: give a generator")
         while True:
-            yield int(generator.integers(1, 6))
+            yield int(generator.integers(1, _LONGEST_RANDOM_STEP + 1))
     if frame_stride not in (DOUBLING_STRIDE, GROWING_STRIDE):
         raise InputError(f"frame_stride is {frame_stride}; it must be positive, -1, 0 or -2")
     step = 1
@@ -65,39 +69,62 @@ def _special_steps(frame_stride: int, generator: np.random.Generator | None) -> 
         step = 2 * step if frame_stride == DOUBLING_STRIDE or step == 1 else step + 2
 
 
-def centred_indices(centre: int, length: int, num_frames: int, frame_stride: int) -> list[int]:
-    """Frames on both sides of frame `centre`, which stands at place `num_frames // 2` of the clip.
+def smallest_step(frame_stride: float) -> float:
+    """Return the shortest time between two frames of a clip, in seconds; the special strides count whole seconds."""
+    return frame_stride if frame_stride > 0 else 1.0
+
+
+def longest_reach(num_frames: int, frame_stride: float) -> float:
+    """Return how many seconds before its last frame an online clip can begin.
+
+    Example:
+        >>> longest_reach(16, 4), longest_reach(4, 0.2), longest_reach(4, -1), longest_reach(4, 0), longest_reach(4, -2)
+        (60, 0.6000000000000001, 15, 8, 10)
+    """
+    steps = num_frames - 1
+    spans = {
+        RANDOM_STRIDE: _LONGEST_RANDOM_STEP * steps,
+        DOUBLING_STRIDE: 2**steps,
+        GROWING_STRIDE: 1 + steps * steps,
+    }
+    return spans.get(frame_stride, frame_stride * steps)  # type: ignore[call-overload,no-any-return]
+
+
+def centred_seconds(centre: float, last: float, num_frames: int, frame_stride: float) -> list[float]:
+    """Return moments on both sides of a second, which stands at place `num_frames // 2` of the clip.
 
     As in the online rule, a step that would leave the video is not taken.
 
     Args:
-        centre: index of the labelled frame.
-        length: frames of the video.
+        centre: second of the labelled frame.
+        last: second of the last frame of the video.
         num_frames: frames of a clip.
-        frame_stride: frames between two frames of a clip, at least 1.
+        frame_stride: seconds between two frames of a clip.
 
     Returns:
-        `num_frames` indices, ascending.
+        `num_frames` seconds, ascending.
 
     Raises:
-        InputError: `centre` outside the video, or a count or stride below 1.
+        InputError: `centre` outside the video, a count below 1 or a stride that is not positive.
 
     Example:
-        >>> centred_indices(5, 12, 6, 2)
+        >>> centred_seconds(5, 11, 6, 2)
         [1, 1, 3, 5, 7, 9]
     """
-    if not 0 <= centre < length or num_frames < 1 or frame_stride < 1:
+    if not 0 <= centre <= last or num_frames < 1 or not frame_stride > 0:
         raise InputError(
-            f"no clip of {num_frames} frames with stride {frame_stride} is centred at frame {centre} of {length}"
+            f"no clip of {num_frames} frames with stride {frame_stride} is centred at second {centre} of {last}"
         )
-    past = online_clip_indices(centre, num_frames // 2 + 1, frame_stride)
-    steps_left = (length - 1 - centre) // frame_stride
-    future = [centre + min(step, steps_left) * frame_stride for step in range(1, num_frames - num_frames // 2)]
+    past = online_clip_seconds(centre, num_frames // 2 + 1, frame_stride)
+    steps_left = math.floor((last - centre + TOLERANCE) / frame_stride)
+    future = [
+        round(centre + min(step, steps_left) * frame_stride, 9) for step in range(1, num_frames - num_frames // 2)
+    ]
     return past + future
 
 
 def uniform_indices(length: int, num_frames: int, *, legacy: bool = False) -> list[int]:
-    """Frames spread over a whole video; frames repeat where it is shorter than the clip.
+    """Return frames spread over a whole video of evenly spaced frames; they repeat where it is shorter than the clip.
 
     Args:
         length: frames of the video.

@@ -4,25 +4,30 @@ Random access (`ClipDataset`) decodes every frame of every clip anew. Here neigh
 window of one video is held.
 """
 
+import math
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import chain, dropwhile, groupby, takewhile
+from itertools import chain, dropwhile, groupby, islice, takewhile
 from typing import Any, NamedTuple
 
 import datasets
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..modeling.errors_surgvista import InputError
+from ..modeling.video_processing_surgvista import TOLERANCE
+from ..util.bridging import bridged_sources
 from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
 from .index import KEY_COLUMNS, FrameSetError
 from .randomness import keyed_generator
-from .sampling import DOUBLING_STRIDE, GROWING_STRIDE, RANDOM_STRIDE, online_indices, uniform_indices
+from .sampling import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
+from .timeline import FIRST_STEPS, Timeline, bridge, bridged_step, coarse_frames, is_coarse
 
 _ROWS_AT_ONCE = 16
 _DECODED = 256  # pictures of a window that are kept decoded
-_LONGEST_STEP = 5  # of stride -1
 
 _Row = Mapping[str, Any]
 
@@ -71,7 +76,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         frames: datasets.IterableDataset,
         *,
         num_frames: int = 16,
-        frame_stride: int = 4,
+        frame_stride: float = 4,
         sampling: Sampling = "online",
         label: str | None = None,
         drop_empty: bool = False,
@@ -96,6 +101,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         self.label, self.drop_empty, self.shuffle_buffer = label, drop_empty, shuffle_buffer
         self.rank, self.world_size = rank, world_size
         self._label_feature = check_label(frames.features[label]) if label else None
+        self._bridged = bridged_sources(frames.info.description)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._given = self._skip = 0
 
@@ -163,33 +169,74 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
     def _clips(self, rows: Iterable[_Row]) -> Iterator[_Clip]:
         """Clips of whole videos, in the order of their labelled frames."""
         before: _Row | None = None
-        for _, video in groupby(rows, _video):
-            pictures: dict[int, Any] = {}
-            for frame, row in enumerate(video):
-                _check_row(row, frame, before)
-                if frame == 0:
-                    before = row
-                pictures[frame] = row["image"]
-                if self.sampling == "online":
-                    if self._is_sample(row):
-                        yield _clip(row, self._online_frames(row), pictures)
-                    pictures.pop(frame + 1 - self.window, None)
-            if self.sampling != "online" and before is not None and self._is_sample(before):
-                legacy = self.sampling == "uniform_legacy"
-                yield _clip(before, uniform_indices(len(pictures), self.num_frames, legacy=legacy), pictures)
+        for key, video in groupby(rows, _video):
+            checked = self._checked(video, before)
+            before = next(checked)
+            own = chain([before], checked)
+            if self.sampling == "online":
+                yield from self._online_clips(key, own)
+                continue
+            pictures, times = {}, []
+            for row in own:
+                pictures[row["frame_index"]] = row["image"]
+                times.append(_time(row, times))
+            if self._is_sample(before):
+                yield _clip(before, self._spread_frames(key, np.array(times)), pictures)
 
-    @property
-    def window(self) -> int:
-        """Frames of a video that an online clip can reach back over, its last included."""
-        steps = self.num_frames - 1
-        spans = {RANDOM_STRIDE: _LONGEST_STEP * steps, DOUBLING_STRIDE: 2**steps, GROWING_STRIDE: 1 + steps * steps}
-        return spans.get(self.frame_stride, self.frame_stride * steps) + 1
+    def _checked(self, video: Iterable[_Row], before: _Row | None) -> Iterator[_Row]:
+        """The rows of a video, each checked."""
+        for frame, row in enumerate(video):
+            _check_row(row, frame, before)
+            before = row if frame == 0 else before
+            yield row
 
-    def _online_frames(self, row: _Row) -> list[int]:
+    def _online_clips(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[_Clip]:
+        """Clips of one video that end with its labelled frames; only the frames that later ones need are kept."""
+        pictures: dict[int, Any] = {}
+        seconds: list[float] = []  # of `pictures`
+        for second, row in self._timed(key, rows):
+            seconds.append(second)
+            pictures[row["frame_index"]] = row["image"]
+            if self._is_sample(row):
+                first = row["frame_index"] + 1 - len(seconds)
+                moments = self._moments(row, second)
+                frames = [first + max(bisect_right(seconds, each + TOLERANCE) - 1, 0) for each in moments]
+                yield _clip(row, frames, pictures)
+            old = bisect_right(seconds, second - longest_reach(self.num_frames, self.frame_stride) + TOLERANCE) - 1
+            for frame in range(row["frame_index"] + 1 - len(seconds), row["frame_index"] + 1 - len(seconds) + old):
+                del pictures[frame]
+            del seconds[: max(old, 0)]
+
+    def _timed(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[tuple[float, _Row]]:
+        """Each row of a video with its second from the first one; see `Timeline`."""
+        head = list(islice(rows, FIRST_STEPS + 1))
+        times: list[float] = []
+        for row in head:
+            times.append(_time(row, times))
+        usual = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+        if self.num_frames > 1 and len(times) > 1 and is_coarse(usual, self.frame_stride):
+            raise coarse_frames("/".join(key), usual, self.frame_stride)
+        second, before = 0.0, times[0]
+        for row in chain(head, rows):
+            time = float(row["timestamp"])
+            step = _time(row, [before]) - before if row["frame_index"] else 0.0
+            second += bridged_step(step, usual) if key[0] in self._bridged else step
+            before = time
+            yield second, row
+
+    def _moments(self, row: _Row, second: float) -> list[float]:
         generator = None
         if self.frame_stride == RANDOM_STRIDE:
             generator = keyed_generator(self.seed, self.epoch, sample_key(*_video(row), row["frame_index"]), "stride")
-        return online_indices(row["frame_index"], self.num_frames, self.frame_stride, generator)
+        return online_seconds(second, self.num_frames, self.frame_stride, generator)
+
+    def _spread_frames(self, key: tuple[str, str], times: np.ndarray) -> list[int]:
+        """The frames of a clip over a whole video."""
+        if self.sampling == "uniform_legacy":
+            return uniform_indices(len(times), self.num_frames, legacy=True)
+        if key[0] in self._bridged and len(times) > 1:
+            times = bridge(times, float(np.median(np.diff(times[: FIRST_STEPS + 1]))))
+        return Timeline.of_video(times).spread(0, self.num_frames)
 
     def _is_sample(self, row: _Row) -> bool:
         if not self.label:
@@ -283,6 +330,16 @@ def _video(row: _Row) -> tuple[str, str]:
 
 def _continues(row: _Row) -> bool:
     return row["frame_index"] != 0
+
+
+def _time(row: _Row, before: Sequence[float]) -> float:
+    """The second of a row, which comes after those before it in its video."""
+    time = row["timestamp"]
+    if time is None or not math.isfinite(time) or (before and time <= before[-1]):
+        raise FrameSetError(
+            f"frame {row['frame_index']} of video {row['video_id']} is at {time} seconds; times must ascend in a video"
+        )
+    return float(time)
 
 
 def _clip(row: _Row, frames: list[int], pictures: Mapping[int, Any]) -> _Clip:

@@ -96,6 +96,7 @@ class _CuratedFile(Media):
     def __init__(self, video: CuratedVideo) -> None:
         self.video = video
         self.rate, self.seconds = video.rate or 25.0, video.seconds
+        self.leaves_out = not video.black
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
         video, flags = self.video, as_flags(self.video.surgical)

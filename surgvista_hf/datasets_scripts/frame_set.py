@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 from huggingface_hub import HfFileSystem
 
+from ..util.bridging import bridging_note
 from ..util.files import content_hash
 from ..util.words import some
 from .facts import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
@@ -47,12 +48,16 @@ class StoredFrameSet:
         facts: of the data set, with the labels that were stored.
         videos: sorted by id.
         fingerprint: changes with the content.
+        interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
+        bridged: sentence that says so in descriptions, if clips bridge frames that were left out.
     """
 
     folder: Path
     facts: DatasetFacts
     videos: tuple[StoredVideo, ...]
     fingerprint: str
+    interval: float | None = None
+    bridged: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
@@ -82,7 +87,11 @@ class StoredFrameSet:
             for entry in content["videos"]
         )
         facts = replace(get_builder(content["name"]).facts, labels=labels)
-        return cls(folder, facts, videos, content["fingerprint"])
+        # An older version noted only the option.
+        dropped = content["options"].get("unlabelled") == "drop"
+        usual = bridging_note(facts.source or facts.name) if dropped else ""
+        bridged = content.get("bridged", usual)
+        return cls(folder, facts, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
         """The videos of a split.
@@ -249,6 +258,7 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
     if chosen.leaks:
         warnings.warn(f"{facts.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
     text = f"{facts.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {facts.notes}"
+    text += content.get("bridged", "")
     known = {"description": text, "citation": facts.citation, "homepage": facts.homepage, "license": facts.licence}
     frames.info.update(datasets.DatasetInfo(**known))
     return frames
@@ -278,7 +288,7 @@ def _info(
     digest = content_hash([video.video_id for video in videos])
     return datasets.DatasetInfo(
         description=f"{facts.title}, split {split!r} of the protocol {name!r}: {protocol.origin}. "
-        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}",
+        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}{stored.bridged}",
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,

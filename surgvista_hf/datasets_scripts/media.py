@@ -21,6 +21,8 @@ from .facts import AlignmentError
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
+_STANDING = 3.0  # seconds for which one frame may be shown without a remark
+_LONGEST_STEP = 1.0 + _TOLERANCE  # seconds between two recorded frames; where it is longer, the first is repeated
 _CUT_HEIGHT, _CUT_LEVEL, _CUT_FILTER, _CUT_IGNORED = 300, 15, 19, 10
 _JPEG = b"\xff\xd8\xff"
 
@@ -30,8 +32,8 @@ class PreparationOptions:
     """What to take from the videos and how to store it.
 
     Args:
-        frames_per_second: how often a picture is taken: the first frame at or after each k / rate
-            seconds. `None`: every frame.
+        frames_per_second: how often a picture is taken: of a video the frame shown at each k / rate seconds, which comes
+            again where the video has no other; of a folder the first frame at or after these seconds. `None`: every frame.
         every: take every n-th source frame instead (n = ⌈rate of the video⌉ is what the published programs do).
         short_side: pixels of the shorter side; larger ones are reduced, smaller kept. `None`: all kept.
         quality: of the JPEG coding, 1-95.
@@ -78,10 +80,14 @@ class Media(ABC):
     Args:
         rate: source frames a second.
         seconds: length; exact for folders, promised by the container for videos.
+        remarks: on what was found while the pictures were read.
+        leaves_out: whether pictures are left out so that clips bridge them.
     """
 
     rate: float
     seconds: float
+    remarks: tuple[str, ...] = ()
+    leaves_out: bool = False
 
     @abstractmethod
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
@@ -107,12 +113,72 @@ class VideoFile(Media):
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
         with VideoReader(self.path) as video:
-            choose = frame_choice(options, self.start, self.stop)
+            standing = StandingPicture()
+            if options.frames_per_second is None or options.every:
+                pictures = self._chosen(video, options, standing)
+            else:
+                pictures = self._shown(video, options, options.frames_per_second, standing)
             last = self.start
-            for second, pixels in video.choose_frames(choose, start=self.start, stop=self.stop):
-                last = second
-                yield stored(Image.fromarray(pixels), None, second, options)
+            for picture in pictures:
+                last = picture.second
+                yield picture
             self.seconds = max(min(self.seconds, self.stop), last)
+            self.remarks = standing.remarks
+
+    def _shown(
+        self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandingPicture"
+    ) -> Iterator[Picture]:
+        """The pictures shown at equal times; the last one comes again where the recorder left out frames."""
+        for second, since, pixels in video.shown_at(moments(rate, self.start, self.stop)):
+            standing.saw(since, second)
+            yield stored(Image.fromarray(pixels), None, second, options)
+
+    def _chosen(
+        self, video: VideoReader, options: PreparationOptions, standing: "StandingPicture"
+    ) -> Iterator[Picture]:
+        """Frames as they were recorded; where every frame is taken, one that stands still comes again each second."""
+        choose = frame_choice(options, self.start, self.stop)
+        before: list[float] = []
+
+        def passes(number: int, second: float) -> bool:
+            if before:
+                standing.saw(before[-1], second)
+            before[:] = [second]
+            return choose(number, second)
+
+        last: Picture | None = None
+        for second, pixels in video.choose_frames(passes, start=self.start, stop=self.stop):
+            if last is not None and not options.every and second - last.second > _LONGEST_STEP:
+                whole = self.start + math.floor(last.second - self.start + _TOLERANCE) + 1
+                for held in moments(1.0, whole, second - _TOLERANCE):
+                    yield last._replace(second=held)
+            last = stored(Image.fromarray(pixels), None, second, options)
+            yield last
+
+
+class StandingPicture:
+    """Note how long single frames are shown: recorders and screen captures leave out frames while nothing moves."""
+
+    def __init__(self) -> None:
+        self._stretches: dict[float, float] = {}  # second at which a frame comes -> second at which it is still shown
+
+    def saw(self, since: float, second: float) -> None:
+        """Note that the frame which came at a second is still shown at another."""
+        if second - since > _STANDING:
+            self._stretches[since] = second
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """One remark, if a frame is shown for more than a few seconds."""
+        if not self._stretches:
+            return ()
+        since, until = max(self._stretches.items(), key=lambda stretch: stretch[1] - stretch[0])
+        total = sum(until - since for since, until in self._stretches.items())
+        times = "once" if len(self._stretches) == 1 else f"{len(self._stretches)} times"
+        return (
+            f"the picture stands still {times}, {total:.0f} s in all, longest from second {since:.1f} to {until:.1f}: the "
+            "video has no other frames there, and the one that is shown stands for all of it",
+        )
 
 
 class FrameFolder(Media):
@@ -140,6 +206,16 @@ class FrameFolder(Media):
         for number, (second, file) in enumerate(self._files):
             if choose(number, second):
                 yield _stored_file(file, second, options)
+
+
+def moments(rate: float, start: float, stop: float) -> Iterator[float]:
+    """Return the seconds start, start + 1 / rate, … before `stop`, which may be infinite.
+
+    Example:
+        >>> list(moments(2.0, 10.0, 11.5))
+        [10.0, 10.5, 11.0]
+    """
+    return itertools.takewhile(lambda second: second < stop, (start + number / rate for number in itertools.count()))
 
 
 def frame_choice(options: PreparationOptions, start: float, stop: float) -> Callable[[int, float], bool]:

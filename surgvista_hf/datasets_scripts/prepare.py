@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,20 +18,22 @@ from typing import Any
 from urllib.parse import quote
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
+from ..util.bridging import bridging_note
 from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
 from ..util.origins import Origins
 from ..util.words import some
-from .builder import FrameSetBuilder, RawVideo
+from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
 from .fingerprints import raw_fingerprint
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
-from .tracks import Track
+from .tracks import RowTrack, Track
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -57,6 +60,8 @@ class VideoReport:
         remarks: mismatches that were tolerated.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        interval: usual seconds between two rows; `None` where there is only one.
+        bridged: whether frames were left out so that clips bridge them.
         made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
         error: why there is no frame set of it.
     """
@@ -70,6 +75,8 @@ class VideoReport:
     remarks: tuple[str, ...] = ()
     version: str = ""
     digest: str = ""
+    interval: float | None = None
+    bridged: bool = False
     made_from: str = ""
     error: str | None = None
 
@@ -208,6 +215,7 @@ def prepare_videos(
         What became of each video.
     """
     name = builder.facts.name
+    _note_assumed_rate(found, options)
     with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
         if only_these:
@@ -236,6 +244,19 @@ def prepare_videos(
             )
         write_manifest(folder, builder.facts, options)
     return report_all
+
+
+def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+    assumed = [
+        video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
+    ]
+    if assumed:
+        logger.warning(
+            "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
+            some(assumed, shown=3),
+            options.folder_frames_per_second,
+        )
 
 
 def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
@@ -283,7 +304,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
                 writer.write_batch(rows.flush())
         if not rows.frames:
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = tuple(_check_alignment(video, media, options, tracks))
+        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -296,6 +317,8 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         remarks,
         video.version,
         digest,
+        rows.interval,
+        media.leaves_out or options.unlabelled == "drop",
         made_from,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
@@ -311,6 +334,15 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
             return None
         merged.update(row or {})
     return merged
+
+
+def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """A remark where labels count source frames of which the recorder left some out."""
+    if media.remarks and any(isinstance(track, RowTrack) and track.rate is None for track in tracks):
+        yield (
+            f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
+            "mean rate. Give them by second, or check them"
+        )
 
 
 def _check_alignment(
@@ -341,6 +373,7 @@ class _Rows:
         self._size: tuple[int, int] | None = None
         self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
+        self._seconds = array("d")
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -374,6 +407,7 @@ class _Rows:
                 **{name: labels.get(name) for name in self.facts.labels},
             }
         )
+        self._seconds.append(picture.second)
         self.frames += 1
         self.labelled += main is not None
         self._bytes += len(picture.data)
@@ -382,6 +416,11 @@ class _Rows:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
         self._rows, self._bytes = [], 0
         return batch
+
+    @property
+    def interval(self) -> float | None:
+        """The usual seconds between two rows."""
+        return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
 
     @property
     def constant_labels(self) -> dict[str, int]:
@@ -501,16 +540,12 @@ def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
         return ""
 
 
-def _content(report: VideoReport) -> dict[str, Any]:
-    """What a frame set holds of a video; what it was made from may have changed in ways that do not show."""
-    return {name: value for name, value in asdict(report).items() if name != "made_from"}
-
-
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
     info = datasets.DatasetInfo(
-        description=facts.notes,
+        description=facts.notes + bridged,
         citation=facts.citation,
         homepage=facts.homepage,
         license=facts.licence,
@@ -536,6 +571,8 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         "licence": facts.licence,
         "fingerprint": fingerprint,
         "options": asdict(options),
+        "frame_interval": _common_interval(reports),
+        "bridged": bridged,
         "labels": {name: asdict(label) for name, label in facts.labels.items()},
         "videos": [
             {
@@ -548,3 +585,14 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: all of a report but what follows from the stored file, and what that was made from."""
+    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged", "made_from")}
+
+
+def _common_interval(reports: Sequence[VideoReport]) -> float | None:
+    """The seconds between two frames where all videos have about the same."""
+    known = [report.interval for report in reports if report.interval]
+    return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

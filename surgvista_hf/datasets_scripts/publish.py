@@ -221,6 +221,8 @@ def _marker(stored: StoredFrameSet, layout: _Layout, vouched: bool) -> str:
         "protocols": {name: list(splits) for name, splits in layout.items()},
         "fingerprint": stored.fingerprint,
         "options": _options(stored),
+        "frame_interval": stored.interval,
+        "bridged": stored.bridged,
         "vouched": vouched,
     }
     return json.dumps(content, indent=1) + "\n"

@@ -1,5 +1,6 @@
 """Synthetic surgery as a data set: rendered operations with every kind of label, of any number and length."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,7 +11,7 @@ from PIL import Image
 
 from .builder import FrameSetBuilder, RawVideo
 from .facts import EVERYTHING, DatasetError, DatasetFacts, Label, Protocol
-from .media import Media, Picture, PreparationOptions, frame_choice, stored
+from .media import Media, Picture, PreparationOptions, moments, stored
 from .synthetic_room import VIEWS, SyntheticRecording
 from .synthetic_surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
 from .tracks import Row, Track
@@ -62,11 +63,17 @@ class Rendered(Media):
         self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        choose = frame_choice(options, 0.0, np.inf)
-        for number in range(self.operation.num_frames):
-            second = number / self.rate
-            if choose(number, second):
-                yield stored(Image.fromarray(self.operation.frame(second)), None, second, options)
+        for second, number in self._chosen(options):
+            yield stored(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
+
+    def _chosen(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
+        """Seconds, and the numbers of the frames shown then."""
+        if options.frames_per_second and not options.every:
+            for second in moments(options.frames_per_second, 0.0, self.seconds):
+                yield second, math.floor((second + 1e-6) * self.rate)
+            return
+        for number in range(0, self.operation.num_frames, options.every or 1):
+            yield number / self.rate, number
 
 
 class RenderedVideo(RawVideo):

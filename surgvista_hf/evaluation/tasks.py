@@ -85,7 +85,7 @@ class ClipPredictions:
         """Of the labelled frames: one over the usual time between two of them; 1 where a video has only one."""
         gaps = [np.diff(seconds) for seconds in self.by_video(self.seconds).values() if len(seconds) > 1]
         usual = float(np.median(np.concatenate(gaps))) if gaps else 1.0
-        return 1 / usual if usual > 0 else 1.0
+        return round(1 / usual, 3) if usual > 0 else 1.0  # times are fp32
 
     @property
     def averaged(self) -> "ClipPredictions":

@@ -218,7 +218,7 @@ def forgiven(truth: np.ndarray, predicted: np.ndarray, num_classes: int, fps: fl
     result = difference.copy()
     for phase, start, stop in runs(truth):
         late, early = _EXCEPTIONS[num_classes].get(phase, _USUAL)
-        width = min(int(_TOLERANCE_SECONDS * fps), stop - start)
+        width = min(round(_TOLERANCE_SECONDS * fps), stop - start)
         first, last = difference[start : start + width], difference[stop - width : stop]
         result[start : start + width][np.isin(first, late)] = 0
         place = start if mode == "relaxed_published" else stop - width

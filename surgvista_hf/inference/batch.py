@@ -104,6 +104,7 @@ def predict_folder(
     models, heads = predictor.models, predictor.heads
     settings = {
         "models": {name: model.fingerprint for name, model in models.items()},
+        "frame_stride": {name: model.frame_stride for name, model in models.items()},
         "temporal": {name: head.fingerprint for name, head in heads.items()},
         "formats": sorted(formats),
         "out_of_body": _detector_settings(detector),

@@ -12,8 +12,9 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..modeling.adapters import merge_adapter
+from ..modeling.clip_spacing import ClipSpacing
 from ..modeling.errors_surgvista import InputError
-from ..modeling.families import class_names, clip_length, frame_size
+from ..modeling.families import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
@@ -29,9 +30,10 @@ class ClipModel:
         device: where to run; a GPU if there is one.
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
         source: where it came from, for reports.
+        frame_stride: seconds between two frames of a clip, for a model that does not say it.
 
     Raises:
-        InputError: the device cannot be used, or no such dtype.
+        InputError: the device cannot be used, no such dtype, or another `frame_stride` than the model was trained with.
     """
 
     _is_saved = False  # whether `source` holds it as it is
@@ -44,6 +46,7 @@ class ClipModel:
         device: str | torch.device | None = None,
         dtype: str = "auto",
         source: str = "model",
+        frame_stride: float | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
@@ -55,15 +58,17 @@ class ClipModel:
             raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
-        self._describe(model.config, processor, source)
+        self._describe(model.config, processor, source, frame_stride)
         self._seen: list[torch.Tensor] = []
         self._lock = threading.Lock()  # what was seen belongs to one run
         self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
-    def _describe(self, config: Any, processor: Any, source: str) -> None:
+    def _describe(self, config: Any, processor: Any, source: str, frame_stride: float | None) -> None:
         self.config, self.processor, self.source = config, processor, source
         self.num_frames = clip_length(config)
-        self.frame_stride = int(getattr(processor, "frame_stride", None) or 4)
+        self.frame_stride = resolve_frame_stride(config, processor, frame_stride, source=source)
+        self.frame_interval = stored_frame_interval(config, processor)
+        self.spacing = ClipSpacing(self.num_frames, self.frame_stride, self.frame_interval)
         self.class_names = class_names(config)
         self.multi_label = config.problem_type == "multi_label_classification"
 
@@ -75,6 +80,7 @@ class ClipModel:
         *,
         device: str | torch.device | None = None,
         dtype: str = "auto",
+        frame_stride: float | None = None,
     ) -> "ClipModel":
         """Loads a classifier from a folder or the Hub, or an adapter with its base.
 
@@ -97,7 +103,7 @@ class ClipModel:
             raise InputError(
                 f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
             )
-        loaded = cls(model, processor, device=device, dtype=dtype, source=name)
+        loaded = cls(model, processor, device=device, dtype=dtype, source=name, frame_stride=frame_stride)
         loaded._is_saved = True
         return loaded
 
@@ -146,7 +152,7 @@ class ClipModel:
         size = " × ".join(map(str, frame_size(self.config)))
         said = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
-            "looks at": f"{self.num_frames} frames, one in {self.frame_stride} s, {size} pixels",
+            "looks at": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
         }
         card = Path(self.source) / "README.md"
         if card.is_file():

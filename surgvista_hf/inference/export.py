@@ -113,6 +113,10 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
                 f"the graph's logits differ by {report.largest_difference:.2g} from the model's, whose largest is "
                 f"{report.largest_logit:.2g}"
             )
+        if model.num_frames > 1:
+            model.model.config.frame_stride = (
+                model.frame_stride
+            )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
@@ -161,12 +165,13 @@ class OnnxClipModel(ClipModel):
 
     Args:
         folder: of the graph.
+        frame_stride: see `ClipModel`.
 
     Raises:
         InputError: no graph, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
         if find_spec("onnxruntime") is None:
             raise InputError('ONNX graphs need onnxruntime: pip install "surgvista-hf[onnx]"')
         from onnxruntime import InferenceSession, get_available_providers
@@ -178,7 +183,7 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder))
+        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
         self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())

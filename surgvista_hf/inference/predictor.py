@@ -1,8 +1,9 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
+import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..clips.windows import ClipWindow
+from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.batches import batched
@@ -21,9 +23,8 @@ from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
 from .privacy import OutOfBodyDetector
-from .temporal_head import TemporalHead
+from .temporal_head import FRAMES_PER_SECOND, TemporalHead
 
-FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
 _ONLY = "model"  # name of a model that has none
@@ -75,9 +76,10 @@ class SurgicalVideoPredictor:
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
         out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
+        frame_stride: seconds between two frames of a clip, for models that do not say it.
 
     Raises:
-        InputError: no classifier can be loaded from there.
+        InputError: no classifier can be loaded from there, or `frame_stride` contradicts what a model was trained with.
 
     Example:
         >>> predictor = SurgicalVideoPredictor("my-phase-model")  # doctest: +SKIP
@@ -99,6 +101,7 @@ class SurgicalVideoPredictor:
         dtype: str = "auto",
         runtime: str = "torch",
         out_of_body: OutOfBodyDetector | str | os.PathLike[str] | None = None,
+        frame_stride: float | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -107,7 +110,9 @@ class SurgicalVideoPredictor:
         named = model if isinstance(model, Mapping) else {_ONLY: model}
         if not named:
             raise InputError("no model is given")
-        self.models = {name: _clip_model(each, processor, device, dtype, runtime) for name, each in named.items()}
+        self.models = {
+            name: _clip_model(each, processor, device, dtype, runtime, frame_stride) for name, each in named.items()
+        }
         heads = (
             temporal if isinstance(temporal, Mapping) else {} if temporal is None else {next(iter(named)): temporal}
         )
@@ -165,8 +170,28 @@ class SurgicalVideoPredictor:
         with VideoReader(video) as reader:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with tqdm(total=total, unit="s", desc="predicting", disable=not progress) as bar:
-                frames = _counted(reader.iterate(1 / FRAMES_PER_SECOND), bar)
+                frames = _counted(self._read(reader), bar)
                 return self.predict_frames(frames, name or _name(video))
+
+    @property
+    def needs_whole_seconds_only(self) -> bool:
+        """Whether frames at one a second are all that the models need."""
+        return all(model.spacing.is_whole for model in self.models.values())
+
+    def needed_seconds(self) -> Iterator[float]:
+        """The moments at which the models need frames to predict every second: ascending, without end.
+
+        Example:
+            >>> list(itertools.islice(predictor.needed_seconds(), 4))  # doctest: +SKIP
+            [0.0, 1.0, 2.0, 3.0]
+        """
+        return needed_seconds([model.spacing.seconds() for model in self.models.values()])
+
+    def _read(self, reader: VideoReader) -> Iterator[tuple[float, np.ndarray]]:
+        """The frames that the models need, with their seconds."""
+        if self.needs_whole_seconds_only:
+            return reader.iterate(1 / FRAMES_PER_SECOND)
+        return ((second, pixels) for second, _, pixels in reader.shown_at(self.needed_seconds()))
 
     def predict_frames(
         self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
@@ -174,8 +199,8 @@ class SurgicalVideoPredictor:
         """Predicts a video whose frames come from elsewhere, with every model.
 
         Args:
-            frames: times in seconds and images (height, width, 3), uint8, RGB, one a second; the next ones are fetched in
-                another thread while these are used.
+            frames: times in seconds and images (height, width, 3), uint8, RGB, one a second, or those of `needed_seconds` for
+                models that need others too; the next ones are fetched in another thread while these are used.
             name: of the video.
 
         Returns:
@@ -183,18 +208,22 @@ class SurgicalVideoPredictor:
 
         Raises:
             VideoReadError: there are no frames.
+            InputError: frames of other seconds than the models need.
         """
+        moments = _Moments(self)
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            seconds += [second for second, _ in chunk]
+            times = [moments.of(second) for second, _ in chunk]
+            predicted = [time % 1 == 0 for time in times]
+            seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             images = np.stack([image for _, image in chunk])
-            if self.out_of_body is not None:
-                outside.append(self.out_of_body.look(images))
+            if self.out_of_body is not None and any(predicted):
+                outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
-                found[each] += line.push(images)
+                found[each] += line.push(times, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         times = np.asarray(seconds)
@@ -216,7 +245,7 @@ class SurgicalVideoPredictor:
 
         Args:
             frames: images (height, width, 3), uint8, RGB, one a second; or, at any rate, pairs of a time in seconds from the
-                start and an image. The image shown at each whole second is used, as in `predict`.
+                start and an image. The images shown at the moments that the models need are used, as in `predict`.
 
         Yields:
             One step a second. The clips are those of `predict`, so the probabilities are too: bit for bit where `predict`
@@ -227,11 +256,27 @@ class SurgicalVideoPredictor:
         """
         lines = {name: self._line(name, 1) for name in self.models}
         names = {name: self._names(name) for name in self.models}
-        for second, image in _sampled(frames):
+        for second, image in _sampled(self._timed(frames), self.needed_seconds()):
             began = time.perf_counter()
-            probabilities = {name: line.push(image[None])[0][0] for name, line in lines.items()}
+            answers = {name: line.push([second], image[None]) for name, line in lines.items()}
+            if second % 1:
+                continue
+            probabilities = {name: answer[0][0] for name, answer in answers.items()}
             outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
             yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside)
+
+    def _timed(
+        self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]
+    ) -> Iterator[np.ndarray | tuple[float, np.ndarray]]:
+        """The frames of a stream, which must come as often as the models need them."""
+        step = min(model.spacing.step for model in self.models.values())
+        for number, item in enumerate(frames):
+            if not self.needs_whole_seconds_only and not isinstance(item, tuple):
+                raise InputError(
+                    f"frame {number} of the stream has no time: images alone count as one a second, but the frames of a clip "
+                    f"are {step:g} s apart. Give pairs of a time in seconds and an image, at least every {step:g} s"
+                )
+            yield item
 
     def _line(self, name: str, batch_size: int) -> "_Line":
         head = self.heads.get(name)
@@ -243,14 +288,17 @@ class _Line:
 
     def __init__(self, model: ClipModel, head: TemporalHead | None, batch_size: int) -> None:
         self.model, self.head, self.batch_size = model, head, batch_size
-        self.window = ClipWindow(model.num_frames, model.frame_stride)
+        self.window = ClipWindow(*model.spacing)
         self.waiting: list[torch.Tensor] = []
 
-    def push(self, images: np.ndarray) -> list[np.ndarray]:
-        """Probabilities of the batches that these frames (frames, height, width, 3) complete."""
+    def push(self, seconds: Sequence[float], images: np.ndarray) -> list[np.ndarray]:
+        """Probabilities of the batches that these frames (frames, height, width, 3) complete; whole seconds are predicted."""
         done = []
-        for frame in self.model.prepare(images):
-            self.waiting.append(self.window.push(frame))
+        for second, frame in zip(seconds, self.model.prepare(images), strict=True):
+            self.window.add(second, frame)
+            if second % 1:
+                continue
+            self.waiting.append(self.window.clip(second))
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
@@ -264,9 +312,31 @@ class _Line:
         return [self.head.push(features) if self.head else probabilities]
 
 
-def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
-    """The image shown at each whole second: the last one that is not later, known when a later one comes."""
-    due, shown = 0.0, None
+class _Moments:
+    """Says which of the needed moments the frames are that come one after the other."""
+
+    def __init__(self, predictor: SurgicalVideoPredictor) -> None:
+        self._needed, self._trusts = predictor.needed_seconds(), predictor.needs_whole_seconds_only
+        self._first: float | None = None
+
+    def of(self, second: float) -> float:
+        """The moment of the next frame, in seconds from the first; whole ones are predicted."""
+        expected = next(self._needed)
+        self._first = second if self._first is None else self._first
+        if not self._trusts and abs(second - self._first - expected) > _TOLERANCE:
+            raise InputError(
+                f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models look "
+                "at frames between whole seconds. Give those of SurgicalVideoPredictor.needed_seconds()"
+            )
+        return expected
+
+
+def _sampled(
+    frames: Iterable[np.ndarray | tuple[float, np.ndarray]], needed: Iterator[float] | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The image shown at each needed moment, usually whole seconds: the last one not later, known when a later one comes."""
+    moments = map(float, itertools.count()) if needed is None else needed
+    due, shown = next(moments), None
     for number, item in enumerate(frames):
         second, image = item if isinstance(item, tuple) else (number / FRAMES_PER_SECOND, item)
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -275,17 +345,17 @@ def _sampled(frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterato
             raise InputError(f"frame {number} of the stream is of second {second:g}, the one before of {shown[0]:g}")
         while due < second - _TOLERANCE:
             yield due, image if shown is None else shown[1]
-            due += 1 / FRAMES_PER_SECOND
+            due = next(moments)
         shown = (float(second), image)
         if due <= second + _TOLERANCE:
             yield due, image
-            due += 1 / FRAMES_PER_SECOND
+            due = next(moments)
 
 
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
-        bar.update()
+        bar.update(frame[0] % 1 == 0)
 
 
 def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:
@@ -297,16 +367,18 @@ def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tu
             yield chunk
 
 
-def _clip_model(model: Model, processor: Any, device: Any, dtype: str, runtime: str) -> ClipModel:
+def _clip_model(
+    model: Model, processor: Any, device: Any, dtype: str, runtime: str, frame_stride: float | None
+) -> ClipModel:
     if isinstance(model, ClipModel):
         return model
     if not isinstance(model, PreTrainedModel) and runtime == "onnx":
-        return OnnxClipModel(os.fspath(model))
+        return OnnxClipModel(os.fspath(model), frame_stride)
     if not isinstance(model, PreTrainedModel):
-        return ClipModel.load(model, processor, device=device, dtype=dtype)
+        return ClipModel.load(model, processor, device=device, dtype=dtype, frame_stride=frame_stride)
     if processor is None:
         raise InputError("a model given as an object needs its processor too")
-    return ClipModel(model, processor, device=device, dtype=dtype)
+    return ClipModel(model, processor, device=device, dtype=dtype, frame_stride=frame_stride)
 
 
 def _blank(model: ClipModel) -> torch.Tensor:

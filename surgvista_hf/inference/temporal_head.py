@@ -1,5 +1,6 @@
 """MS-TCN on top of a classifier of clips, as the seconds come: it remembers what its predictions can depend on, no more."""
 
+import copy
 import logging
 import os
 from collections.abc import Collection
@@ -16,6 +17,8 @@ from ..util.fingerprint import model_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
 logger = logging.getLogger(__name__)
+FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
+_SAME_RATE = 0.02
 
 
 class TemporalHead:
@@ -25,7 +28,8 @@ class TemporalHead:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
 
     Raises:
-        InputError: nothing can be loaded, or the model looks ahead.
+        InputError: nothing can be loaded, the model looks ahead, or it was trained on features at another rate than one a
+            second.
     """
 
     def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
@@ -40,6 +44,16 @@ class TemporalHead:
             raise InputError("the temporal model looks ahead (causal is false): it cannot predict as the seconds come")
         self.model: Any = model.eval()
         config: Any = model.config
+        rate = config.frames_per_second
+        if rate is None:
+            logger.warning(
+                "%s does not say at which rate its features were taken: one a second is assumed", self.source
+            )
+        elif abs(rate - FRAMES_PER_SECOND) > _SAME_RATE * FRAMES_PER_SECOND:
+            raise InputError(
+                f"the temporal model {self.source} was trained on {rate:g} features a second; predictions are made once a "
+                "second. Extract features of a frame set with one frame a second and train it on these"
+            )
         self.class_names = class_names(config)
         self._memory = np.empty((0, config.input_size), np.float32)
 
@@ -74,7 +88,9 @@ class TemporalHead:
 
     def begin(self) -> "TemporalHead":
         """The same model at the start of another video."""
-        return TemporalHead(self.model)
+        head = copy.copy(self)
+        head._memory = np.empty((0, self.model.config.input_size), np.float32)
+        return head
 
     @torch.inference_mode()
     def push(self, features: np.ndarray) -> np.ndarray:

@@ -250,4 +250,5 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
     model = load_classifier(
         base, class_names(config), config.problem_type, num_frames=clip_length(config), pooling=pooling, **loading
     )
+    model.config.frame_stride = getattr(config, "frame_stride", None)  # the adapter's, not that of its base
     return PeftModel.from_pretrained(model, str(folder)).eval()

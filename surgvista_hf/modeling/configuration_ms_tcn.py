@@ -20,6 +20,7 @@ class MsTcnConfig(PreTrainedConfig):
         causal: look back only.
         class_weights: of the cross-entropy; none: all alike.
         legacy_double_softmax: give probabilities to the cross-entropy, as the published program does by mistake.
+        frames_per_second: of the features that it was trained on; `None`: not known.
         features_from: fingerprints of the model whose features it was trained on; features of another one mean nothing to it.
 
     Raises:
@@ -42,6 +43,7 @@ class MsTcnConfig(PreTrainedConfig):
         causal: bool = True,
         class_weights: Sequence[float] | None = None,
         legacy_double_softmax: bool = False,
+        frames_per_second: float | None = None,
         features_from: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -53,6 +55,7 @@ class MsTcnConfig(PreTrainedConfig):
         self.causal = causal
         self.class_weights = list(class_weights) if class_weights is not None else None
         self.legacy_double_softmax = legacy_double_softmax
+        self.frames_per_second = frames_per_second
         self.features_from = list(features_from) if features_from is not None else None
         super().__init__(**kwargs)
         if min(input_size, num_stages, num_layers, num_feature_maps) < 1:

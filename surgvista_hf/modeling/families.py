@@ -46,6 +46,9 @@ _BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\."
 _STAGE = re.compile(r"\bstages\.(\d+)\.")
 _STAGE_CALLED_LAYER = re.compile(r"\blayers\.(\d+)\.(?=(blocks|downsample|patch_embedding|layer_norm)\.)")  # PVT, Swin
 _OF_WRAPPER = ("classifier_dropout", "classifier_init_scale", "id2label", "label2id", "problem_type")
+FRAME_STRIDE = 4  # seconds between two frames of a clip in SurgVISTA's and SurgRec's recipes
+_SAME_SECONDS = 1e-6
+_SAME_STEPS = 0.01
 _FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_vision")
 
 
@@ -118,15 +121,15 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
 
 
 def processor_of(
-    model: Any, start: Any, frame_stride: int | None = None, sampling: str = "online"
+    model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online"
 ) -> SurgVistaVideoProcessor:
     """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
 
     Args:
         model: the classifier.
         start: the checkpoint it came from, whose mean and deviation are kept.
-        frame_stride: frames between two frames of a clip; by default the checkpoint's, or 4. Random strides of training become
-            1 in use.
+        frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
+            become 1 in use.
         sampling: of the clips it was trained with.
     """
     height, width = frame_size(model.config)
@@ -139,15 +142,138 @@ def processor_of(
     usual = SurgVistaVideoProcessor
     mean, std = normalisation(own) or (usual.image_mean, usual.image_std)
     if frame_stride is None:
-        frame_stride = int(getattr(own, "frame_stride", None) or usual.frame_stride)
+        frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
     return SurgVistaVideoProcessor(
         size={"height": height, "width": width},
         num_frames=clip_length(model.config),
-        frame_stride=max(frame_stride, 1),
+        frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
         image_mean=list(mean),
         image_std=list(std),
     )
+
+
+def stride_in_use(frame_stride: float) -> float:
+    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
+    return frame_stride if frame_stride > 0 else 1
+
+
+def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
+    """Return how many seconds apart the frames of a clip are, as a model's configuration and its processor say.
+
+    Stock families keep it in the configuration only, where it is a field that transformers passes over.
+
+    Args:
+        config: of the model.
+        processor: of the model, if it has one.
+
+    Returns:
+        Seconds, or `None` where neither says it, or where clips are spread over whole videos.
+
+    Raises:
+        InputError: the two contradict each other, or one holds no positive number.
+    """
+    noted: dict[str, float] = {}
+    own = {"configuration": config, "processor": processor if _samples_online(processor) else None}
+    for where, each in own.items():
+        inner = getattr(each, "encoder_config", None)
+        value: Any = getattr(each, "frame_stride", getattr(inner, "frame_stride", None))
+        if value is not None:
+            noted[where] = checked_frame_stride(value, f"frame_stride of the model's {where}")
+    if len(noted) == 2 and abs(noted["configuration"] - noted["processor"]) > _SAME_SECONDS:
+        raise InputError(
+            f"the model's configuration says that the frames of a clip are {noted['configuration']:g} s apart, its processor "
+            f"{noted['processor']:g} s: make frame_stride the same in config.json and the processor's file"
+        )
+    return next(iter(noted.values()), None)
+
+
+def resolve_frame_stride(
+    config: Any, processor: Any, asked: float | None = None, *, source: str = "the model", encoder: bool = False
+) -> float:
+    """Return the seconds between two frames of a clip with which a model is used, and say so where they are not known.
+
+    Args:
+        config, processor: of the model.
+        asked: what the user says; needed where neither knows it.
+        source: of the model, for messages.
+        encoder: the model is no classifier: another spacing than that of its training is a remark, not an error.
+
+    Raises:
+        InputError: what the user says contradicts what the model was trained with.
+    """
+    stored = stored_frame_stride(config, processor)
+    if asked is not None:
+        asked = checked_frame_stride(asked, "frame_stride")
+    if asked is not None and stored is not None and abs(asked - stored) > _SAME_SECONDS:
+        text = f"{source} was trained on clips whose frames are {stored:g} s apart; frame_stride {asked:g} is another spacing"
+        if not encoder:
+            raise InputError(f"{text}. Leave it out, or fine-tune the model with it")
+        logger.warning("%s", text)
+    if asked is None and stored is None and clip_length(config) > 1:
+        logger.warning(
+            "%s does not say how far apart the frames of its clips are: frame_stride %g s is taken, which is a guess. Say "
+            "what it was trained with: frame_stride (--frame-stride SECONDS)",
+            source,
+            FRAME_STRIDE,
+        )
+    return asked or stored or FRAME_STRIDE
+
+
+def checked_frame_stride(value: Any, name: str) -> float:
+    """Return a spacing in seconds, if it is one.
+
+    Raises:
+        InputError: no positive number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name} is {value!r}; it must be a positive number of seconds")
+    return value
+
+
+def note_frame_stride(config: Any, frame_stride: float | None, source: str = "the encoder") -> None:
+    """Keep the spacing of a model's clips in its configuration, so that it is known with any processor.
+
+    Another spacing than the one that the configuration held before is legitimate in training, and said.
+
+    Args:
+        config: of the model that is trained.
+        frame_stride: of its clips; `None` where these are spread over whole videos.
+        source: what it was trained from, for the remark.
+    """
+    if clip_length(config) == 1:
+        return
+    if frame_stride is None:
+        config.frame_stride = None
+        return
+    used, inner = stride_in_use(frame_stride), getattr(config, "encoder_config", None)
+    before = getattr(config, "frame_stride", None) or getattr(inner, "frame_stride", None)
+    if isinstance(before, int | float) and abs(before - used) > _SAME_SECONDS:
+        logger.warning(
+            "%s was trained on clips whose frames are %g s apart; now they are %g s apart", source, before, used
+        )
+    config.frame_stride = used
+
+
+def note_frame_interval(config: Any, processor: Any, frame_stride: float, interval: float | None) -> None:
+    """Keep the spacing of the frame set, where the stride is no whole number of it, in configuration and processor.
+
+    The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
+    """
+    steps = stride_in_use(frame_stride) / interval if interval else 1.0
+    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS * max(steps, 1)
+    for each in (config, processor):
+        if not is_even or getattr(each, "frame_interval", None) is not None:
+            each.frame_interval = None if is_even else interval
+
+
+def stored_frame_interval(config: Any, processor: Any = None) -> float | None:
+    """Return the seconds between the frames of a model's frame set, where they matter; see `note_frame_interval`."""
+    return getattr(processor, "frame_interval", None) or getattr(config, "frame_interval", None)
+
+
+def _samples_online(processor: Any) -> bool:
+    return getattr(processor, "frame_sampling", None) in (None, "online")
 
 
 def normalisation(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:

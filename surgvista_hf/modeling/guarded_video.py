@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from .clip_spacing import ClipSpacing
 from .errors_surgvista import InputError, VideoReadError
 from .video_reading_surgvista import VideoReader
 
@@ -61,6 +62,7 @@ class GuardedVideo:
         start: second of the first frame.
         stop: second before which to stop; the end of the video by default.
         spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
+        clips: instead of all this, the frames that such clips need, of which one ends at every second.
 
     Raises:
         VideoReadError: no such file, no video, damaged, or beyond a limit. Also while it is read.
@@ -82,6 +84,7 @@ class GuardedVideo:
         start: float = 0.0,
         stop: float | None = None,
         spread: int | None = None,
+        clips: ClipSpacing | None = None,
     ) -> None:
         self.path, self.limits = Path(path), limits or VideoLimits()
         if os.name != "posix":
@@ -97,7 +100,7 @@ class GuardedVideo:
             raise VideoReadError(f"the file has {size:.0f} MB; at most {self.limits.megabytes:g} MB are allowed")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         package = Path(__file__).resolve().parents[2]
-        wanted = {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread}
+        wanted = {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips}
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
             [
@@ -237,8 +240,15 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
 
 
 def _frames(
-    reader: VideoReader, interval: float, start: float, stop: float | None, spread: int | None
+    reader: VideoReader,
+    interval: float,
+    start: float,
+    stop: float | None,
+    spread: int | None,
+    clips: Sequence[Any] | None,
 ) -> Iterator[tuple[float, np.ndarray]]:
+    if clips is not None:
+        return ((second, pixels) for second, _, pixels in reader.shown_at(ClipSpacing(*clips).seconds()))
     if spread is None:
         return reader.iterate(interval, start=start, stop=stop)
     length = reader.info.duration_seconds or reader.last_second

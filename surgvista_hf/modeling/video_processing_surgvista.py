@@ -21,35 +21,45 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from .errors_surgvista import InputError, VideoReadError
 from .video_reading_surgvista import VideoReader, rgb_pixels
 
+TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be the one shown at a moment
 _FRAME_CHANNELS = (1, 3, 4)
 
 
-def online_clip_indices(last: int, num_frames: int, frame_stride: int) -> list[int]:
-    """Frames of the clip that ends with frame `last`: only the past is used (published rule of SurgVISTA).
+def online_clip_seconds(
+    end: float, num_frames: int, frame_stride: float, frame_interval: float | None = None
+) -> list[float]:
+    """Return the moments of the clip that ends at a second and uses only the past (published rule of SurgVISTA).
 
-    Going back from `last` in steps of `frame_stride`, a step that would leave the video is not taken, so near the start the
-    earliest frame that was reached repeats.
+    Going back from `end` in steps of `frame_stride`, a step that would leave the video is not taken, so near the start the
+    earliest moment that was reached repeats. A clip shows the frames shown at these moments.
 
     Args:
-        last: index of the labelled frame, in frames (one a second in the recipe).
+        end: the labelled second, from the start of the video.
         num_frames: frames of a clip.
-        frame_stride: frames between two frames of a clip.
+        frame_stride: seconds between two frames of a clip; may lie below one.
+        frame_interval: take the last multiple of so many seconds before each moment, as in a frame set of that spacing.
 
     Returns:
-        `num_frames` indices, ascending.
+        `num_frames` seconds, ascending. Whole numbers stay whole: they are also indices of frames at one a second.
 
     Raises:
-        InputError: a negative index, or a count or stride below 1.
+        InputError: a negative second, a count below 1, or a stride that is not positive.
 
     Example:
-        >>> online_clip_indices(10, 4, 4)
+        >>> online_clip_seconds(10, 4, 4)
         [2, 2, 6, 10]
-        >>> online_clip_indices(60, 16, 4)
+        >>> online_clip_seconds(1.0, 4, 0.4)
+        [0.2, 0.2, 0.6, 1.0]
+        >>> online_clip_seconds(60, 16, 4)
         [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60]
     """
-    if last < 0 or num_frames < 1 or frame_stride < 1:
-        raise InputError(f"no clip of {num_frames} frames with stride {frame_stride} ends at frame {last}")
-    return [last - min(step, last // frame_stride) * frame_stride for step in reversed(range(num_frames))]
+    if end < 0 or num_frames < 1 or not frame_stride > 0:
+        raise InputError(f"no clip of {num_frames} frames with stride {frame_stride} ends at second {end}")
+    steps = math.floor((end + TOLERANCE) / frame_stride)
+    seconds = [round(end - min(step, steps) * frame_stride, 9) for step in reversed(range(num_frames))]
+    if frame_interval is None:
+        return seconds
+    return [round(math.floor((second + TOLERANCE) / frame_interval) * frame_interval, 9) for second in seconds]
 
 
 def uniform_clip_seconds(duration: float, num_frames: int) -> list[float]:
@@ -61,7 +71,8 @@ class SurgVistaVideosKwargs(VideosKwargs, total=False):
     """Options of `SurgVistaVideoProcessor` beside those of every video processor."""
 
     frame_sampling: Literal["online", "uniform"] | None
-    frame_stride: int | None
+    frame_stride: float | int | None
+    frame_interval: float | int | None
     end_second: float | int | None
     antialias: bool | None
     video_backend: Literal["pyav", "torchcodec"] | None
@@ -75,9 +86,11 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
 
     Args:
         num_frames: frames of a clip.
-        frame_sampling: `"online"`: at one frame a second, the clip ends with `end_second` and reaches back in steps of
-            `frame_stride`, as in training for workflow recognition; `"uniform"`: spread over the whole video.
-        frame_stride: seconds between two frames of an online clip.
+        frame_sampling: `"online"`: the clip ends with `end_second` and reaches back in steps of `frame_stride`, as in
+            training for workflow recognition; `"uniform"`: spread over the whole video.
+        frame_stride: seconds between two frames of an online clip; may lie below one.
+        frame_interval: seconds between the frames of the set that the model was trained on, where `frame_stride` is no whole
+            number of them: the frames of a clip are then those that such a set has at its moments.
         end_second: the labelled second of an online clip, given per call, may have a fraction; the last whole second by
             default.
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
@@ -112,6 +125,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     num_frames = 16
     frame_sampling = "online"
     frame_stride = 4
+    frame_interval = None
     end_second = None
     antialias = False
     video_backend = "pyav"
@@ -128,7 +142,15 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         layout = kwargs.pop("input_data_format", None)
         sampling: dict[str, Any] = {
             name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self, name, None)
-            for name in ("num_frames", "frame_sampling", "frame_stride", "end_second", "video_backend", "fps")
+            for name in (
+                "num_frames",
+                "frame_sampling",
+                "frame_stride",
+                "frame_interval",
+                "end_second",
+                "video_backend",
+                "fps",
+            )
         }
         _check_sampling(sampling)
         clips, metadata = [], []
@@ -193,9 +215,14 @@ def _check_sampling(sampling: dict[str, Any]) -> None:
     for name, choices in (("frame_sampling", ("online", "uniform")), ("video_backend", ("pyav", "torchcodec"))):
         if sampling[name] not in choices:
             raise InputError(f"{name} is {sampling[name]!r}; it must be one of {choices}")
-    for name in ("num_frames", "frame_stride"):
-        if not isinstance(sampling[name], int) or sampling[name] < 1:
-            raise InputError(f"{name} is {sampling[name]!r}; it must be an integer of at least 1")
+    if not isinstance(sampling["num_frames"], int) or sampling["num_frames"] < 1:
+        raise InputError(f"num_frames is {sampling['num_frames']!r}; it must be an integer of at least 1")
+    for name in ("frame_stride", "frame_interval"):
+        value = sampling[name]
+        if name == "frame_interval" and value is None:
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise InputError(f"{name} is {value!r}; it must be a positive number of seconds")
     if sampling["fps"] is not None:
         raise InputError("fps has no meaning here: online clips have frame_stride seconds between two frames")
 
@@ -207,8 +234,7 @@ def _clip_seconds(duration: float, last_second: float, sampling: dict[str, Any])
     end = float(math.floor(last_second + 1e-3)) if sampling["end_second"] is None else float(sampling["end_second"])
     if not 0 <= end < duration:
         raise InputError(f"no clip ends at second {end:g}: the video lasts {duration:g} s")
-    whole = math.floor(end)
-    return [end - whole + i for i in online_clip_indices(whole, sampling["num_frames"], sampling["frame_stride"])]
+    return online_clip_seconds(end, sampling["num_frames"], sampling["frame_stride"], sampling["frame_interval"])
 
 
 def _take_clip(frames: torch.Tensor, sampling: dict[str, Any] | None) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -216,6 +242,11 @@ def _take_clip(frames: torch.Tensor, sampling: dict[str, Any] | None) -> tuple[t
     count, _, height, width = frames.shape
     places = list(range(count))
     if sampling is not None:
+        if sampling["frame_sampling"] == "online" and sampling["num_frames"] > 1 and sampling["frame_stride"] < 1:
+            raise InputError(
+                f"frames given as images count as one a second, but the frames of a clip are {sampling['frame_stride']:g} s "
+                "apart: give a video file, or the frames of the clip themselves with do_sample_frames=False"
+            )
         places = [min(math.floor(second), count - 1) for second in _clip_seconds(count, count - 1, sampling)]
         frames = frames[places]
     return frames, {"total_num_frames": count, "height": height, "width": width, "frames_indices": places}

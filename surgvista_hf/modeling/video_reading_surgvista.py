@@ -160,14 +160,37 @@ class VideoReader:
         if interval_seconds is None:
             yield from self.choose_frames(lambda number, second: True, start=start, stop=limit)
             return
+        endless = (start + step * interval_seconds for step in itertools.count())
+        for wanted, _, pixels in self.shown_at(itertools.takewhile(lambda time: time < limit, endless)):
+            yield wanted, pixels
+
+    def shown_at(self, times: Iterable[float]) -> Iterator[tuple[float, float, np.ndarray]]:
+        """Frames shown at given moments, decoding each once, in constant memory.
+
+        Args:
+            times: seconds in ascending order, without end if need be: reading stops where the last frame is over.
+
+        Yields:
+            The wanted second, the second from which this frame is shown, and the frame (height, width, 3), uint8, RGB. One
+            frame may come several times: recorders leave out frames while the picture stands still.
+
+        Raises:
+            VideoReadError: a wanted frame cannot be decoded, or the video ends before the promised time.
+        """
+        remaining = iter(times)
+        first = next(remaining, None)
+        if first is None:
+            return
+        if self._still is not None:
+            if first <= 0:
+                yield first, 0.0, self._still.copy()
+            return
         with self._opened() as (container, stream):
-            pictures = self._pictures_from(container, stream, start)
-            endless = (start + step * interval_seconds for step in itertools.count())
-            times = itertools.takewhile(lambda time: time < limit, endless)
-            for wanted, picture, is_last in self._shown(pictures, times):
+            pictures = self._pictures_from(container, stream, first)
+            for wanted, picture, is_last in self._shown(pictures, itertools.chain([first], remaining)):
                 if is_last and wanted > picture.end - _TOLERANCE:
                     return
-                yield wanted, self._pixels(picture)
+                yield wanted, picture.time, self._pixels(picture)
 
     def choose_frames(
         self, choose: Callable[[int, float], bool], *, start: float = 0.0, stop: float = math.inf

@@ -8,6 +8,7 @@ import filecmp
 import os
 import tempfile
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,7 +27,7 @@ from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.report import clock, timeline_html, write_report
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
-from ..modeling.video_processing_surgvista import online_clip_indices
+from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 from .example import rendered_operation
 from .sessions import VisitorFiles
 
@@ -60,6 +61,7 @@ class SpaceSettings:
         queue: visitors that may wait.
         device: where models run; a GPU if there is one.
         out_of_body: folder or Hub id of a detector: what it finds outside the patient is blurred in everything that is shown.
+        frame_stride: seconds between two frames of a clip, for models that do not say it.
     """
 
     models: Mapping[str, str]
@@ -68,6 +70,7 @@ class SpaceSettings:
     queue: int = 20
     device: str | None = None
     out_of_body: str | None = None
+    frame_stride: float | None = None
 
 
 def find_models(folder: Path) -> dict[str, str]:
@@ -99,6 +102,7 @@ class Demo:
                     self.settings.models[name],
                     device=self.settings.device,
                     out_of_body=self.settings.out_of_body,
+                    frame_stride=self.settings.frame_stride,
                 )
             return self._predictors[name]
 
@@ -187,7 +191,7 @@ class Watched:
 def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits) as video:
+    with GuardedVideo(path, limits, clips=model.spacing) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
@@ -201,23 +205,25 @@ class _Kept:
 
     def __init__(self, model: ClipModel, seconds: float) -> None:
         self.model, self.seconds = model, max(seconds, 1.0)
-        self.thumbnails: dict[int, np.ndarray] = {}
+        self.thumbnails: dict[float, np.ndarray] = {}  # by second
 
     def passing(self, frames: Any, tell: Callable[[float], Any]) -> Iterator[tuple[float, np.ndarray]]:
-        for number, (second, image) in enumerate(frames):
+        for second, image in frames:
             step = max(image.shape[1] // 200, 1)
-            self.thumbnails[number] = image[::step, ::step].copy()
+            self.thumbnails[second] = image[::step, ::step].copy()
             tell(min(second / self.seconds, 1.0))
             yield second, image
 
     def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
         shown = []
         model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
-        for number in sorted(wanted & self.thumbnails.keys()):
-            places = online_clip_indices(number, model.num_frames, model.frame_stride)
+        times = sorted(self.thumbnails)
+        for number in sorted(each for each in wanted if each < len(prediction.seconds)):
+            moments = online_clip_seconds(number, *model.spacing)
             if prediction.hidden and prediction.hidden.hides(float(prediction.seconds[number])):
                 continue
-            frames = np.stack([self.thumbnails[place] for place in places])
+            seconds = (times[bisect_right(times, moment + TOLERANCE) - 1] for moment in moments)
+            frames = np.stack([self.thumbnails[second] for second in seconds])
             row = prediction.probabilities[number]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))
             caption = (

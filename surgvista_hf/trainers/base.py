@@ -154,6 +154,14 @@ class ClipTrainer(Trainer, ABC):
         self._waited += time.perf_counter() - start
         return result
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return the FLOP of a batch, for the total in the trainer's state: those counted on one clip, for each of its clips.
+
+        The Trainer would multiply the elements of the model's input by its parameters, but clips of several sources are a
+        list until they are cropped, and what the model is given does not depend on the size of their frames.
+        """
+        return round(self._flops_of_clip * len(inputs["index"]))
+
     # ------------------------------------------------------------------------------------------- optimisation
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -179,7 +179,7 @@ class DinoPretrainer(Pretrainer):
         self.add_callback(_Updates(self))
 
     @staticmethod
-    def processor_for(config: Any, frame_stride: int) -> ViTImageProcessor:
+    def processor_for(config: Any, frame_stride: float) -> ViTImageProcessor:
         side = _side(config)
         usual = SurgVistaVideoProcessor
         return ViTImageProcessor(
@@ -188,7 +188,7 @@ class DinoPretrainer(Pretrainer):
 
     @staticmethod
     def dataset_for(args: DinoArguments) -> Callable[..., ClipDataset]:
-        def frames(corpus: Any, *, frame_stride: int, **options: Any) -> CompanionDataset:
+        def frames(corpus: Any, *, frame_stride: float, **options: Any) -> CompanionDataset:
             return CompanionDataset(corpus, seconds=args.companion_seconds, neighbours=args.neighbours, **options)
 
         return frames

@@ -26,7 +26,13 @@ from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
 from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.families import clip_length, load_classifier, processor_of
+from ..modeling.families import (
+    clip_length,
+    load_classifier,
+    note_frame_interval,
+    note_frame_stride,
+    processor_of,
+)
 from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
@@ -106,8 +112,12 @@ def _finetune(
     """The run itself, in a folder that is its own."""
     torch.manual_seed(args.seed)
     model, start = build_classifier(recipe, task, args)
-    processor = processor_of(model, start, recipe.data.frame_stride, recipe.data.sampling)
+    stride, sampling = recipe.data.frame_stride, recipe.data.sampling
+    note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
+    processor = processor_of(model, start, stride, sampling)
     clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
+    if sampling == "online":
+        note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
     adapted = add_adapter(model, recipe.adapter, start)
     parameters = count_parameters(adapted)
     trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))

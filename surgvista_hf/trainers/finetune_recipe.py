@@ -68,7 +68,8 @@ class LabelledData:
         label: column to predict.
         root: folder that a relative `data_dir` lies in.
         task: kind of a `Task`, such as `"workflow"` or `"multi_label"`; by default what the data set and the column suggest.
-        frame_stride, sampling, drop_empty, on_unreadable: see `ClipDataset`.
+        frame_stride: seconds between two frames of a clip; see `ClipDataset`.
+        sampling, drop_empty, on_unreadable: see `ClipDataset`.
         train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
         test_on: another frame set to test on, in place of the split `test`.
         share, share_seed: of the training videos, see `pretrain`.
@@ -84,7 +85,7 @@ class LabelledData:
     protocol: str | None = None
     allow_missing: bool = False
     task: str | None = None
-    frame_stride: int = 4
+    frame_stride: float = 4
     sampling: Sampling = "online"
     drop_empty: bool = False
     on_unreadable: Literal["stop", "replace"] = "stop"

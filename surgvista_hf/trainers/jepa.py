@@ -119,7 +119,7 @@ class JepaPretrainer(MaskedPretrainer):
         self.add_callback(_Parts(self))
 
     @staticmethod
-    def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: int) -> BaseVideoProcessor:
+    def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: float) -> BaseVideoProcessor:
         if isinstance(config, SurgVistaConfig):
             return processor_of_surgvista(config, frame_stride)
         return VJEPA2VideoProcessor(crop_size=config.crop_size)

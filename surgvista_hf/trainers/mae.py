@@ -61,7 +61,7 @@ class MaePretrainer(MaskedPretrainer):
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
 
     @staticmethod
-    def processor_for(config: VideoMAEConfig, frame_stride: int) -> VideoMAEVideoProcessor:
+    def processor_for(config: VideoMAEConfig, frame_stride: float) -> VideoMAEVideoProcessor:
         side = int(config.image_size)  # type: ignore[arg-type]  # the trainer takes no other
         return VideoMAEVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 

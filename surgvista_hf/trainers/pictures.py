@@ -11,6 +11,7 @@ from ..clips import ClipDataset, ClipMasking
 from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.reconstruction import Reconstruction, draw_reconstruction
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import resolve_frame_stride
 from ..modeling.modeling_surgvista import SurgVistaForPreTraining
 from .pretraining import processor_of_surgvista
 
@@ -60,7 +61,7 @@ def reconstruct_clip(
     split: str,
     *,
     clip: int = 0,
-    frame_stride: int = 4,
+    frame_stride: float | None = None,
     seed: int = 0,
 ) -> Reconstruction:
     """Lets saved models paint a clip of a frame set, all behind the same mask.
@@ -69,7 +70,7 @@ def reconstruct_clip(
         models: folders or Hub ids.
         data, data_dir, split: see `load_frame_set`.
         clip: its number.
-        frame_stride: frames between two frames of the clip.
+        frame_stride: seconds between two frames of the clip, where the models do not say it.
         seed: of the mask, whose ratio and type are the first model's.
 
     Raises:
@@ -77,6 +78,12 @@ def reconstruct_clip(
     """
     loaded = {str(name): _load(name) for name in models}
     config = next(iter(loaded.values())).config
+    strides = {resolve_frame_stride(model.config, None, frame_stride, source=name) for name, model in loaded.items()}
+    if len(strides) > 1:
+        raise InputError(
+            f"the models were trained on clips of different spacing: {sorted(strides)} seconds between frames"
+        )
+    frame_stride = strides.pop()
     clips = ClipDataset(load_frame_set(data, data_dir, split), num_frames=config.num_frames, frame_stride=frame_stride)
     if not 0 <= clip < len(clips):
         raise InputError(f"there is no clip {clip}: the split {split} of {data} has {len(clips)}")

@@ -24,7 +24,7 @@ from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
 from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.families import clip_length
+from ..modeling.families import clip_length, note_frame_stride
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
@@ -66,6 +66,7 @@ def pretrain(recipe: Recipe) -> Path:
     torch.manual_seed(args.seed)
     model = build_model(recipe)
     objective: Any = OBJECTIVES[recipe.objective]
+    note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
     clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
     trainer = objective(
         model,

@@ -18,6 +18,7 @@ from ..clips import ClipCrop, ClipDataset, MultiScaleCrop, collate_clips, keyed_
 from ..clips.augmentation import CropBox, crop_and_resize
 from ..modeling.configuration_surgvista import SurgVistaConfig
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import stride_in_use
 from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from .arguments import PretrainingArguments
 from .base import ClipTrainer
@@ -82,7 +83,7 @@ class Pretrainer(ClipTrainer):
 
     @staticmethod
     @abstractmethod
-    def processor_for(config: Any, frame_stride: int) -> BaseVideoProcessor | BaseImageProcessor:
+    def processor_for(config: Any, frame_stride: float) -> BaseVideoProcessor | BaseImageProcessor:
         """The processor that is saved with a model of this configuration."""
 
     @staticmethod
@@ -153,7 +154,8 @@ def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
     )
 
 
-def processor_of_surgvista(config: SurgVistaConfig, frame_stride: int) -> SurgVistaVideoProcessor:
+def processor_of_surgvista(config: SurgVistaConfig, frame_stride: float) -> SurgVistaVideoProcessor:
     """The processor of a model of our own; random strides of training become 1 in use."""
     size = dict(zip(("height", "width"), config.frame_size, strict=True))
-    return SurgVistaVideoProcessor(size=size, num_frames=config.num_frames, frame_stride=max(frame_stride, 1))
+    stride = stride_in_use(frame_stride)
+    return SurgVistaVideoProcessor(size=size, num_frames=config.num_frames, frame_stride=stride)

@@ -38,7 +38,7 @@ class DataRecipe:
     Args:
         sources: frame sets, in this order.
         root: folder that relative `data_dir`s lie in.
-        frame_stride: frames between two frames of a clip.
+        frame_stride: seconds between two frames of a clip; see `ClipDataset`.
         balance: `None`: every clip once an epoch; a number from 0 to 1: sources drawn in proportion to their sizes to this
             power; or a weight for each source by its name.
         clips_per_epoch: draws of an epoch when sources are balanced; by default as many as there are clips.
@@ -51,7 +51,7 @@ class DataRecipe:
 
     sources: tuple[SourceRecipe, ...]
     root: str = "."
-    frame_stride: int = 4
+    frame_stride: float = 4
     balance: float | Mapping[str, float] | None = None
     clips_per_epoch: int | None = None
     on_unreadable: Literal["stop", "replace"] = "stop"

@@ -231,7 +231,7 @@ def _content(probe: ProbeSet) -> str:
     return ", ".join(frames_fingerprint(frames) for frames in splits)
 
 
-def ask(trained: Path, probe: ProbeSet, frame_stride: int) -> dict[str, float]:
+def ask(trained: Path, probe: ProbeSet, frame_stride: float) -> dict[str, float]:
     """Accuracy of a linear probe on a trained encoder, by test video."""
     encoder, processor = load_encoder(trained)
     train, test = (

@@ -20,6 +20,7 @@ from .video_features import VideoFeatures
 from .whole_videos import WholeVideos, WholeVideoTrainer
 
 _NO_LABEL = -100
+_SAME_RATE = 1.05
 
 
 @dataclass
@@ -84,9 +85,12 @@ class TemporalTrainer(WholeVideoTrainer):
     Args:
         model: the temporal model.
         args: arguments.
-        train_dataset: features of the training videos.
+        train_dataset: features of the training videos; the model notes at which rate they come.
         task: workflow.
         kwargs: see `WholeVideoTrainer`.
+
+    Raises:
+        InputError: videos with features at different rates.
 
     Example:
         >>> trainer = TemporalTrainer(model, TemporalArguments("run"), FeatureVideos(videos), task)  # doctest: +SKIP
@@ -103,15 +107,44 @@ class TemporalTrainer(WholeVideoTrainer):
         task: Task,
         **kwargs: Any,
     ) -> None:
+        model.config.frames_per_second = feature_rate(train_dataset.videos)
         super().__init__(model, args, train_dataset, task, VideoCollator(args.seed), **kwargs)
 
     def predictions(self, dataset: FeatureVideos) -> ClipPredictions:
         return predict_videos(self.model, dataset.videos, self.task)
 
 
+def feature_rate(videos: Sequence[VideoFeatures]) -> float | None:
+    """Return how many features a second videos have; `None` where none has two.
+
+    Raises:
+        InputError: videos differ.
+    """
+    rates = {video.name: video.frames_per_second for video in videos}
+    known = {name: rate for name, rate in rates.items() if rate is not None}
+    if not known:
+        return None
+    slow, fast = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
+    if known[fast] > known[slow] * _SAME_RATE:
+        raise InputError(
+            f"{fast} has {known[fast]:.3g} features a second, {slow} has {known[slow]:.3g}: a temporal model needs one rate. "
+            "Extract features of frame sets that were prepared alike"
+        )
+    return round(float(np.median(list(known.values()))), 3)
+
+
 @torch.no_grad()
 def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> ClipPredictions:
-    """Predictions of a temporal model for all labelled frames of videos."""
+    """Predictions of a temporal model for all labelled frames of videos.
+
+    Raises:
+        InputError: features at another rate than the model was trained on.
+    """
+    trained, rate = model.config.frames_per_second, feature_rate(videos)
+    if trained is not None and rate is not None and not 1 / _SAME_RATE <= rate / trained <= _SAME_RATE:
+        raise InputError(
+            f"the temporal model was trained on {trained:g} features a second; these have {rate:g} a second"
+        )
     model.eval()
     names, frames, seconds, labels, logits = [], [], [], [], []
     for video in videos:

@@ -18,16 +18,23 @@ import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForVideoClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..clips import ClipIndex
 from ..clips.dataset import decode_picture, label_tensor
-from ..clips.windows import online_windows
+from ..clips.timeline import Timeline
+from ..clips.windows import ClipWindow
 from ..datasets_scripts.fingerprints import folder_of, video_fingerprints
 from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
 from ..modeling.errors_surgvista import InputError, SurgVistaError
-from ..modeling.families import clip_length, load_any_encoder, processor_of
+from ..modeling.families import (
+    clip_length,
+    load_any_encoder,
+    processor_of,
+    resolve_frame_stride,
+    stored_frame_interval,
+)
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.origins import Origins
@@ -61,6 +68,13 @@ class VideoFeatures:
         return f"{self.source}/{self.video_id}"
 
     @property
+    def frames_per_second(self) -> float | None:
+        """How often there is a feature: one over the usual time between two; `None` where there is only one."""
+        if len(self.seconds) < 2:
+            return None
+        return 1 / float(np.median(np.diff(self.seconds.astype(np.float64))))
+
+    @property
     def labelled(self) -> np.ndarray:
         """Numbers of the frames that have labels."""
         return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
@@ -75,12 +89,12 @@ class FeatureExtractor:
     Args:
         start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
         processor: of a classifier given as an object.
-        frame_stride: frames between two frames of a clip; by default the processor's, or 4.
+        frame_stride: seconds between two frames of a clip; by default what the model says, or 4 with a remark.
         num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
         device: where to run; a GPU if there is one.
 
     Raises:
-        InputError: nothing can be loaded from there.
+        InputError: nothing can be loaded from there, or a classifier was trained on clips of another spacing.
 
     Example:
         >>> extractor = FeatureExtractor("my-encoder")  # doctest: +SKIP
@@ -92,7 +106,7 @@ class FeatureExtractor:
         start: str | Path | PreTrainedModel,
         processor: Any = None,
         *,
-        frame_stride: int | None = None,
+        frame_stride: float | None = None,
         num_frames: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
@@ -102,8 +116,12 @@ class FeatureExtractor:
         self.model: Any = model.eval()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
-        self.processor = processor or processor_of(model, start, frame_stride)
-        self.frame_stride = frame_stride or int(getattr(self.processor, "frame_stride", None) or 4)
+        own = processor or (_stored_processor(start) if layer == "classifier" else None)
+        self.frame_stride = resolve_frame_stride(
+            model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
+        )
+        self.processor = processor or processor_of(model, start, self.frame_stride)
+        self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []
         self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
@@ -138,6 +156,7 @@ class FeatureExtractor:
         Raises:
             OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
                 another run is at work on it.
+            FrameSetError: frames of the set are further apart than those of a clip.
         """
         description = {
             "model": self.fingerprints[0],
@@ -148,6 +167,9 @@ class FeatureExtractor:
         }
         state = PartialState()
         index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
+        timeline = Timeline.from_frame_set(frames, index)
+        if self.num_frames > 1:
+            timeline.check_stride(self.frame_stride, index)
         with at_work(output):
             if state.is_main_process:
                 claim(output, description, names={"model": _called(self.name)})
@@ -161,18 +183,27 @@ class FeatureExtractor:
                     if _noted(file) != content:
                         start = int(index.starts[video])
                         rows = range(start, start + int(index.lengths[video]))
-                        _write(file, self._video(frames, rows, source, name, label, batch_size), content)
+                        times = [timeline.second(video, frame) for frame in range(len(rows))]
+                        _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
             state.wait_for_everyone()
 
     def _video(
-        self, frames: Dataset, rows: range, source: str, name: str, label: str | None, batch_size: int
+        self,
+        frames: Dataset,
+        rows: range,
+        times: Sequence[float],
+        source: str,
+        name: str,
+        label: str | None,
+        batch_size: int,
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
         facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
         values: list[np.ndarray] = []
         batch: list[torch.Tensor] = []
-        for clip in online_windows(self._prepared(frames, rows, name), self.num_frames, self.frame_stride):
-            batch.append(clip)
+        window = ClipWindow(self.num_frames, self.frame_stride, self.frame_interval)
+        for second, frame in zip(times, self._prepared(frames, rows, name), strict=True):
+            batch.append(window.push(second, frame))
             if len(batch) == batch_size:
                 values.append(self.features(torch.stack(batch)))
                 batch.clear()
@@ -269,6 +300,16 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
+
+
+def _stored_processor(start: Any) -> Any:
+    """The processor beside a classifier, if there is one."""
+    if isinstance(start, PreTrainedModel):
+        return None
+    try:
+        return AutoVideoProcessor.from_pretrained(str(start))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------- files

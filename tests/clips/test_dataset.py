@@ -15,7 +15,7 @@ from accelerate import skip_first_batches
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from surgvista_hf.clips import ClipDataset, FrameSetError, SourceBalancedSampler, collate_clips, online_indices
+from surgvista_hf.clips import ClipDataset, FrameSetError, SourceBalancedSampler, collate_clips, online_seconds
 from surgvista_hf.clips import dataset as dataset_module
 from surgvista_hf.datasets_scripts.synthetic_surgery import PHASES, SyntheticOperation
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
@@ -64,7 +64,7 @@ def test_every_frame_is_the_end_of_an_online_clip(corpus):
         video = int(row["video_id"][-2:])
         assert item["pixel_values"].shape == (5, 3, 24, 32)
         assert item["pixel_values"].dtype == torch.uint8
-        assert seen(item) == [(video, frame) for frame in online_indices(row["frame_index"], 5, 4)]
+        assert seen(item) == [(video, frame) for frame in online_seconds(row["frame_index"], 5, 4)]
         assert {name: item[name] for name in ("source", "video_id", "frame_index", "timestamp")} == {
             name: row[name] for name in ("source", "video_id", "frame_index", "timestamp")
         }

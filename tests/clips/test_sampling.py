@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgvista_hf.clips import centred_indices, keyed_generator, online_indices, uniform_indices
+from surgvista_hf.clips import centred_seconds, keyed_generator, online_seconds, uniform_indices
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 # Rows of the table of the published rule, clips of 16 frames: (last frame, stride) -> frames.
@@ -24,30 +24,30 @@ PUBLISHED = {
 
 @pytest.mark.parametrize(("case", "frames"), PUBLISHED.items())
 def test_published_clips(case, frames):
-    assert online_indices(case[0], 16, case[1]) == frames
+    assert online_seconds(case[0], 16, case[1]) == frames
 
 
 def test_growing_steps_stop_at_the_first_that_does_not_fit():
-    assert online_indices(5, 6, 0) == [2, 2, 2, 2, 4, 5]
-    assert online_indices(8, 6, -2) == [1, 1, 1, 5, 7, 8]
-    assert online_indices(0, 3, 0) == online_indices(0, 3, -2) == [0, 0, 0]
+    assert online_seconds(5, 6, 0) == [2, 2, 2, 2, 4, 5]
+    assert online_seconds(8, 6, -2) == [1, 1, 1, 5, 7, 8]
+    assert online_seconds(0, 3, 0) == online_seconds(0, 3, -2) == [0, 0, 0]
 
 
 @given(st.integers(0, 400), st.integers(1, 32), st.integers(0, 1000))
 def test_random_strides_are_fresh_steps_of_one_to_five_into_the_past(last, count, seed):
-    clip = online_indices(last, count, -1, keyed_generator(seed, 0, last, "stride"))
+    clip = online_seconds(last, count, -1, keyed_generator(seed, 0, last, "stride"))
     steps = np.diff(clip)
     assert len(clip) == count
     assert clip[-1] == last
     assert min(clip) >= 0
     assert set(steps) <= {0, 1, 2, 3, 4, 5}
     assert all(frame < 5 for frame, step in zip(clip[1:], steps, strict=True) if step == 0)
-    assert clip == online_indices(last, count, -1, keyed_generator(seed, 0, last, "stride"))
+    assert clip == online_seconds(last, count, -1, keyed_generator(seed, 0, last, "stride"))
 
 
 def test_random_strides_take_every_step_alike():
     generator = keyed_generator(0, 0, 0, "stride")
-    steps = np.concatenate([np.diff(online_indices(1000, 16, -1, generator)) for _ in range(400)])
+    steps = np.concatenate([np.diff(online_seconds(1000, 16, -1, generator)) for _ in range(400)])
     counts = np.bincount(steps, minlength=6)
     assert counts[0] == 0
     assert np.abs(counts[1:] / len(steps) - 0.2).max() < 0.03
@@ -55,17 +55,17 @@ def test_random_strides_take_every_step_alike():
 
 @given(st.integers(0, 300), st.integers(1, 32), st.integers(-2, 12))
 def test_online_clips_never_look_ahead(last, count, stride):
-    clip = online_indices(last, count, stride, keyed_generator(0, 0, last, "stride"))
+    clip = online_seconds(last, count, stride, keyed_generator(0, 0, last, "stride"))
     assert clip == sorted(clip)
     assert len(clip) == count
     assert 0 <= clip[0] <= clip[-1] == last
 
 
 def test_centred_clips_by_hand():
-    assert centred_indices(5, 12, 6, 2) == [1, 1, 3, 5, 7, 9]
-    assert centred_indices(20, 100, 4, 4) == [12, 16, 20, 24]
-    assert centred_indices(99, 100, 5, 4) == [91, 95, 99, 99, 99]
-    assert centred_indices(0, 1, 4, 4) == [0, 0, 0, 0]
+    assert centred_seconds(5, 11, 6, 2) == [1, 1, 3, 5, 7, 9]
+    assert centred_seconds(20, 99, 4, 4) == [12, 16, 20, 24]
+    assert centred_seconds(99, 99, 5, 4) == [91, 95, 99, 99, 99]
+    assert centred_seconds(0, 0, 4, 4) == [0, 0, 0, 0]
 
 
 @given(st.data())
@@ -76,8 +76,8 @@ def test_a_centred_clip_mirrors_when_the_video_does(data):
         data.draw(st.integers(0, 8)),
         data.draw(st.integers(1, 9)),
     )
-    clip = centred_indices(centre, length, 2 * half + 1, stride)
-    mirrored = centred_indices(length - 1 - centre, length, 2 * half + 1, stride)
+    clip = centred_seconds(centre, length - 1, 2 * half + 1, stride)
+    mirrored = centred_seconds(length - 1 - centre, length - 1, 2 * half + 1, stride)
     assert clip[half] == centre
     assert clip == [length - 1 - frame for frame in reversed(mirrored)]
 
@@ -103,13 +103,13 @@ def test_uniform_clips_spread_evenly(length, count):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: online_indices(-1, 16, 4),
-        lambda: online_indices(-1, 16, 0),
-        lambda: online_indices(5, 0, -2),
-        lambda: online_indices(5, 4, -3),
-        lambda: online_indices(5, 4, -1),
-        lambda: centred_indices(5, 5, 4, 1),
-        lambda: centred_indices(1, 5, 4, 0),
+        lambda: online_seconds(-1, 16, 4),
+        lambda: online_seconds(-1, 16, 0),
+        lambda: online_seconds(5, 0, -2),
+        lambda: online_seconds(5, 4, -3),
+        lambda: online_seconds(5, 4, -1),
+        lambda: centred_seconds(6, 5, 4, 1),
+        lambda: centred_seconds(1, 5, 4, 0),
         lambda: uniform_indices(0, 4),
         lambda: uniform_indices(4, 0),
     ],

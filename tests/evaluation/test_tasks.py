@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from surgvista_hf import classification_metrics, cvs_metrics, phase_metrics, triplet_metrics
 from surgvista_hf.evaluation.tasks import ClipPredictions, Kind, Task
+from surgvista_hf.evaluation.workflow import forgiven
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 PHASES = tuple(f"phase {number}" for number in range(7))
@@ -137,6 +138,16 @@ def test_the_rate_is_found_from_the_times():
     assert found.frames_per_second == 1.0
     fast = ClipPredictions(found.videos, found.frames, found.frames / 25, labels, scores)
     assert fast.frames_per_second == pytest.approx(25)
+
+
+def test_ten_seconds_are_fifty_frames_of_a_set_with_five_a_second():
+    """Time stamps are fp32: 0.2 s is a little more, and 10 s must not become 49 frames."""
+    times = (np.arange(200) * 0.2).astype(np.float32)
+    labels = np.repeat([0, 1], 100)
+    scores = np.eye(7)[np.where(np.arange(200) < 150, 0, 1)]
+    found = ClipPredictions(np.full(200, "a"), np.arange(200), times, labels, scores)
+    assert found.frames_per_second == 5.0
+    assert forgiven(labels + 1, scores.argmax(1) + 1, 7, found.frames_per_second, "relaxed").tolist().count(-1) == 0
 
 
 def test_logits_become_probabilities_without_overflow():

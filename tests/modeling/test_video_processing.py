@@ -15,7 +15,7 @@ from surgvista_hf import (
     SurgVistaVideoProcessor,
     VideoReadError,
 )
-from surgvista_hf.modeling.video_processing_surgvista import online_clip_indices, uniform_clip_seconds
+from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds, uniform_clip_seconds
 
 from ..videos import numbered_frame, read_number, write_numbered_video
 from . import golden
@@ -45,7 +45,7 @@ def numbers(batch) -> list[int]:
     ],
 )
 def test_online_clips_are_those_of_the_published_table(last, expected):
-    assert online_clip_indices(last, 16, 4) == expected
+    assert online_clip_seconds(last, 16, 4) == expected
 
 
 @given(st.integers(0, 10_000), st.integers(1, 64), st.integers(1, 64))
@@ -55,7 +55,7 @@ def test_online_clips_equal_the_rule_in_words(last, num_frames, stride):
         clip.append(place)
         if place - stride >= 0:
             place -= stride
-    assert online_clip_indices(last, num_frames, stride) == sorted(clip)
+    assert online_clip_seconds(last, num_frames, stride) == sorted(clip)
 
 
 def test_uniform_clips_take_the_middles_of_equal_parts():

@@ -1,5 +1,6 @@
 """Temporal models on the common trainer: they learn what needs memory, resume exactly, and keep the best."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from surgvista_hf.evaluation.tasks import Task
+from surgvista_hf.inference.temporal_head import TemporalHead
 from surgvista_hf.modeling.configuration_ms_tcn import MsTcnConfig
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.modeling_ms_tcn import MsTcnForFrameClassification
@@ -55,6 +57,25 @@ def trainer(output: Path, **changes) -> TemporalTrainer:
     }
     args = TemporalArguments(str(output), **{**usual, **changes})
     return TemporalTrainer(model, args, FeatureVideos(videos(8, 0)), TASK, eval_dataset=FeatureVideos(videos(4, 1)))
+
+
+def test_a_temporal_model_knows_the_rate_of_its_features_and_takes_no_other(tmp_path):
+    """Features at five frames a second are not those of one a second."""
+
+    def at_rate(rate: float, made: list[VideoFeatures]) -> list[VideoFeatures]:
+        return [replace(video, seconds=(video.seconds / rate).astype(np.float32)) for video in made]
+
+    usual = trainer(tmp_path / "usual")
+    assert usual.model.config.frames_per_second == 1.0
+    with pytest.raises(InputError, match="trained on 1 features a second; these have 5 a second"):
+        predict_videos(usual.model, at_rate(5, videos(2, 3)), TASK)
+    mixed = [*videos(2, 0), *at_rate(5, videos(1, 4))]
+    with pytest.raises(InputError, match="a temporal model needs one rate"):
+        TemporalTrainer(usual.model, usual.args, FeatureVideos(mixed), TASK)
+    TemporalTrainer(usual.model, usual.args, FeatureVideos(at_rate(5, videos(2, 0))), TASK)
+    usual.model.save_pretrained(tmp_path / "fast")
+    with pytest.raises(InputError, match="was trained on 5 features a second; predictions are made once a second"):
+        TemporalHead(tmp_path / "fast")
 
 
 def test_it_learns_what_only_memory_can_tell_and_keeps_the_best(tmp_path):

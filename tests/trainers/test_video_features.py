@@ -10,6 +10,8 @@ from transformers import AutoModel, ViTImageProcessor
 
 from surgvista_hf import ClipDataset, convert_checkpoint, load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.media import PreparationOptions
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.families import load_classifier
 from surgvista_hf.trainers.features import extract_features
@@ -43,6 +45,34 @@ def test_the_features_of_a_classifier_are_what_its_last_layer_sees_of_every_clip
         with torch.no_grad():
             expected = extractor.model.extract_features(pixels["pixel_values"])[0]
         np.testing.assert_allclose(together.values[number], expected.numpy(), atol=1e-5)
+
+
+def test_features_of_a_set_at_another_rate_are_those_of_clips_of_the_same_spacing(classifier, tmp_path, caplog):
+    folder = tmp_path / "fine"
+    prepare_frame_set(
+        "synthetic",
+        None,
+        folder,
+        options=PreparationOptions(frames_per_second=2.5),
+        settings={"videos": "1", "seconds": "14", "height": "48", "width": "64"},
+    )
+    frames = load_frame_set("synthetic", folder, "all")
+    extractor = FeatureExtractor(classifier)
+    assert extractor.frame_stride == 2
+    extractor.extract(frames, tmp_path / "features", progress=False)
+    (video,) = load_video_features(tmp_path / "features")
+    assert video.frames_per_second == pytest.approx(2.5)
+    clips = ClipDataset(frames, num_frames=4, frame_stride=2)
+    for number in (0, 7, 34):
+        pixels = extractor.processor(clips[number]["pixel_values"], do_sample_frames=False, return_tensors="pt")
+        with torch.no_grad():
+            expected = extractor.model.extract_features(pixels["pixel_values"])[0]
+        np.testing.assert_allclose(video.values[number], expected.numpy(), atol=1e-5)
+    with pytest.raises(InputError, match="frame_stride 4 is another spacing"):
+        FeatureExtractor(classifier, frame_stride=4)
+    slow = load_frame_set("synthetic", folder, "all").select(range(35))
+    with pytest.raises(InputError, match=r"0\.4 s apart, those of a clip 0\.2 s"):
+        ClipDataset(slow, num_frames=4, frame_stride=0.2)
 
 
 @pytest.mark.parametrize("family", ["surgvista", "videomae", "vjepa2", "convnext", "vit"])
@@ -116,7 +146,7 @@ def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, 
     monkeypatch.setattr(
         FeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+        lambda self, *args, own=FeatureExtractor._video: done.append(args[4]) or own(self, *args),
     )
     extractor.extract(frames, folder, progress=False)
     assert done == [lost.stem]

@@ -50,6 +50,8 @@ from .surgvista import check_tables
 _PREDICTOR = "predictor."
 _PREDICTOR_DEFAULTS = {384: 12}  # width -> heads, as published
 
+_FRAME_STRIDE = 4  # seconds, see surgrec.py
+
 
 def _plan(tensors: Tensors, said: Mapping[str, Any], **usual: Any) -> Blueprint:
     encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith(_PREDICTOR)}
@@ -79,7 +81,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Bluep
         tensors,
         parameter_shapes(SurgVistaModel, config),
         surgvista_naming(prefix, fused_bias=True),
-        clip_processor(config.frame_size, config.num_frames, frame_stride=4),
+        clip_processor(config.frame_size, config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=(
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),

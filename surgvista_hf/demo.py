@@ -15,14 +15,18 @@ from .datasets_scripts.media import PreparationOptions
 from .datasets_scripts.prepare import prepare_frame_set
 from .datasets_scripts.synthetic_surgery import synthetic_corpus, write_video
 from .evaluation.benchmark_report import CellResult
+from .evaluation.tasks import ClipPredictions
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
+from .inference.prediction import DEFAULT_FORMATS
 from .inference.timeline import draw_timeline
-from .trainers.benchmark import run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
-from .trainers.suite import load_suite
+from .trainers.suite import Suite, load_suite
+from .util.console import Steps, place_log
 from .util.files import at_work, atomic_file
+
+_PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,10 @@ class DemoSettings:
         seed: of everything.
     """
 
-    operations: int = 24
+    operations: int = 20
     seconds: int = 120
-    pretraining_epochs: int = 2
-    epochs: int = 8
+    pretraining_epochs: int = 1
+    epochs: int = 4
     seed: int = 0
 
 
@@ -50,6 +54,7 @@ class DemoResult:
 
     Args:
         video_accuracy: of each protocol of the benchmark: right seconds of a test operation, mean over operations, 0-1.
+        video_most_frequent: the same for always saying the operation's most frequent phase.
         accuracy: share of the seconds of the unseen operation whose phase was right.
         most_frequent: the same for always saying its most frequent phase, which no model may do worse than.
         pretraining_loss: of reconstructing hidden parts of clips, at the end; always saying their mean costs 0.998.
@@ -57,6 +62,7 @@ class DemoResult:
     """
 
     video_accuracy: dict[str, float]
+    video_most_frequent: float
     accuracy: float
     most_frequent: float
     pretraining_loss: float
@@ -68,8 +74,8 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Args:
         output: folder for the benchmark, the model, the rendered video, predictions and pictures.
-        video: a further video to predict with the model. It has only seen rendered pictures, so on real surgery its answer
-            shows that everything runs, not what is going on.
+        video: a further video to predict with the model. It has only seen rendered pictures, so real surgery is said to be
+            unlike what it was trained on, second by second, and its answer shows that everything runs, not what is going on.
         settings: sizes.
 
     Returns:
@@ -84,29 +90,41 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
 
 def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
-    _make_frame_set(output / "frame_set", settings)
-    pretrained, loss = _pretrain(output, settings)
-    cells = _benchmark(output, pretrained, settings)
-    shutil.rmtree(output / "model", ignore_errors=True)
-    shutil.copytree(
-        output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model", output / "model"
-    )
-
-    *_, unseen = synthetic_corpus(
-        settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
-    )
-
-    write_video(unseen, output / "unseen_operation.mp4")
-    predictor = SurgicalVideoPredictor(output / "model")
-    prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
-    truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
-    files = prediction.save(output)
-    draw_timeline(prediction, output / "timeline.png", truth)
-    sheet = output / "contact_sheet.png"
-    draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
-    files.append(sheet)
+    """The steps of the demonstration, in a folder that is its own."""
+    place_log(output / "surgvista.log")
+    suite = _suite(output, settings)
+    check_suite(suite)
+    steps = Steps(5 if video is None else 6)
+    with steps(f"render {settings.operations} operations of {settings.seconds} s"):
+        _make_frame_set(output / "frame_set", settings)
+    with steps("pre-train a masked autoencoder") as step:
+        loss = _pretrain(output, settings)
+        step.remember(f"loss {loss:.3f} (of the mean: 0.998)")
+    with steps("benchmark it: full, lora, linear, knn, tcn"):
+        shutil.rmtree(suite.output, ignore_errors=True)
+        cells = run_suite(suite)
+        shutil.rmtree(output / "model", ignore_errors=True)
+        shutil.copytree(
+            output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model",
+            output / "model",
+        )
+    with steps("render an operation that no model has seen"):
+        *_, unseen = synthetic_corpus(
+            settings.operations + 1, settings.seed, duration_seconds=settings.seconds, frames_per_second=10.0
+        )
+        write_video(unseen, output / "unseen_operation.mp4")
+    with steps("predict it"):
+        predictor = SurgicalVideoPredictor(output / "model")
+        prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
+        truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
+        files = prediction.save(output)
+        draw_timeline(prediction, output / "timeline.png", truth)
+        sheet = output / "contact_sheet.png"
+        draw_contact_sheet(output / "unseen_operation.mp4", prediction, sheet, truth)
+        files.append(sheet)
     if video is not None:
-        files += _predict_own(predictor, video, output / "your_video")
+        with steps(f"predict {video.name}"):
+            files += _predict_own(predictor, video, output / "your_video")
     files += sorted((output / "benchmark" / "plots").glob("*.png"))
     return _report(cells, prediction, truth, loss, files, settings, output)
 
@@ -114,14 +132,14 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
 def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
     """Operations as a frame set; left from an earlier run with the same settings, it is used again."""
     asked = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
-    options = PreparationOptions(short_side=128, quality=95)
+    options = PreparationOptions(short_side=96, quality=95)
     texts = {name: str(value) for name, value in asked.items()}
     prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
 
 
-def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
-    """A masked autoencoder by the package's recipe; its folder and its loss over the last ten steps."""
-    folder = output / "pretrained"
+def _pretrain(output: Path, settings: DemoSettings) -> float:
+    """Train a masked autoencoder by the package's recipe; return its loss over the last ten steps."""
+    folder = output / _PRETRAINED
     shutil.rmtree(folder, ignore_errors=True)
     source = {"name": "synthetic", "data_dir": str((output / "frame_set").resolve())}
     recipe = load_recipe(
@@ -134,31 +152,31 @@ def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
             "training.logging_steps=1",
         ],
     )
-    trained = pretrain(recipe)
+    pretrain(recipe)
     state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
     losses = [line["loss"] for line in json.loads(state.read_text())["log_history"] if "loss" in line]
-    return trained, float(np.mean(losses[-10:]))
+    return float(np.mean(losses[-10:]))
 
 
-def _benchmark(output: Path, pretrained: Path, settings: DemoSettings) -> list[CellResult]:
-    """The package's synthetic suite on these operations, phases only; its results."""
-    folder = output / "benchmark"
-    shutil.rmtree(folder, ignore_errors=True)
+def _suite(output: Path, settings: DemoSettings) -> Suite:
+    """Return the package's synthetic suite for these operations, phases only, asked of the model that is pre-trained."""
     data = {"root": str(output.resolve()), "data_dir": "frame_set"}
     changed: dict[str, Any] = {
         "prepare": {},
-        "models": {"pretrained": {"from_pretrained": str(pretrained), "num_frames": 4}},
+        "models": {"pretrained": {"from_pretrained": str(output / _PRETRAINED / "model"), "num_frames": 4}},
         "data": {"phases": {"recipe": "synthetic", "data": data, "training": {"num_train_epochs": settings.epochs}}},
         "seeds": [settings.seed],
-        "output": str(folder),
+        "output": str(output / "benchmark"),
     }
-    return run_suite(load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()]))
+    return load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()])
 
 
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
-    files = prediction.save(folder)
+    facts = next(iter(predictor.models.values())).facts()
+    # The report warns of what is unknown.
+    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts)
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 
@@ -177,7 +195,15 @@ def _report(
     summary = output / "result.json"
     by_protocol = {cell.protocol: round(cell.figures["video_accuracy"], 4) for cell in cells}
     names = [str(file) for file in (*files, summary)]
-    result = DemoResult(by_protocol, accuracy, most_frequent, round(pretraining_loss, 4), names)
+    of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
+    result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
     with atomic_file(summary) as temporary:
         temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
     return result
+
+
+def _most_frequent_of_tests(file: Path) -> float:
+    """Return the share of an operation's most frequent phase, mean over the test operations, 0-1."""
+    predictions = ClipPredictions.load(file)
+    labels = predictions.by_video(predictions.labels).values()
+    return float(np.mean([np.bincount(each).max() / len(each) for each in labels]))

@@ -1,9 +1,8 @@
 """`surgvista benchmark`: a suite of models, data sets and protocols."""
 
 import argparse
-import contextlib
-import sys
 
+from ..util.console import Steps
 from .recipe_arguments import add_recipe_arguments, was_shown
 
 
@@ -33,15 +32,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..trainers.benchmark import plan_suite, run_suite
 
     if arguments.dry_run:
-        states = plan_suite(suite)
+        with Steps()("check the cells"):
+            states = plan_suite(suite)
         for state in states:
             print(f"{'CANNOT RUN' if state.broken else state.state:10}  {state.cell.name}: {state.plan}")
         broken = sum(state.broken for state in states)
         if broken:
             raise InputError(f"{broken} of {len(states)} cells cannot be run")
         return
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
-        results = run_suite(suite)
+    results = run_suite(suite)
     if arguments.json:
         print((suite.output / "summary.json").read_text(encoding="utf-8"), end="")
         return

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..util.console import Steps
+
 if TYPE_CHECKING:
     from ..modeling.conversion.family import Family
 
@@ -49,14 +51,15 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--config is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"--config must be a JSON object, not {arguments.config}")
-    report = convert_checkpoint(
-        arguments.checkpoint,
-        arguments.output,
-        family=arguments.family,
-        config=config,
-        part=arguments.part,
-        include_code=arguments.with_code,
-    )
+    with Steps()(f"convert {arguments.checkpoint}"):
+        report = convert_checkpoint(
+            arguments.checkpoint,
+            arguments.output,
+            family=arguments.family,
+            config=config,
+            part=arguments.part,
+            include_code=arguments.with_code,
+        )
     print(json.dumps(vars(report)) if arguments.json else report)
 
 

@@ -1,12 +1,13 @@
 """`surgvista curate`: from addresses of web videos to a clean frame set, stage by stage."""
 
 import argparse
-import contextlib
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..util.console import Steps
+from .verbose_argument import add_verbose_argument
 
 if TYPE_CHECKING:
     from ..curation.pipeline import CurationOptions
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if not action.startswith("train"):
             subparser.add_argument("folder", type=Path, help="folder of the collection")
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
+        add_verbose_argument(subparser)
         _ADD.get(action, _add_stage)(subparser)
 
 
@@ -280,7 +282,9 @@ def _collect(arguments: argparse.Namespace) -> None:
         text = "\n".join(f"{each.video_id}  {each.url}" for each in wanted)
         print(json.dumps(entries) if arguments.json else f"{text}\n{len(wanted)} videos would be asked for".strip())
         return
-    _print([collect.collect(arguments.folder, wanted, options, progress=True)], arguments.json)
+    with Steps()(f"collect {len(wanted)} videos"):
+        report = collect.collect(arguments.folder, wanted, options, progress=True)
+    _print([report], arguments.json)
 
 
 def _options(arguments: argparse.Namespace) -> "CurationOptions":
@@ -295,9 +299,10 @@ def _options(arguments: argparse.Namespace) -> "CurationOptions":
 def _run_stage(arguments: argparse.Namespace) -> None:
     from ..curation.pipeline import run_stage
 
-    report = run_stage(
-        arguments.folder, arguments.action, _options(arguments), num_proc=arguments.num_proc, progress=True
-    )
+    with Steps()(arguments.action):
+        report = run_stage(
+            arguments.folder, arguments.action, _options(arguments), num_proc=arguments.num_proc, progress=True
+        )
     _print([report], arguments.json)
 
 
@@ -324,15 +329,16 @@ def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
         without_masks=arguments.without_masks,
         keep_border=arguments.keep_border,
     )
-    report = export_frame_set(
-        arguments.folder,
-        arguments.output,
-        options,
-        labels=arguments.labels,
-        source=arguments.source,
-        num_proc=arguments.num_proc,
-        progress=True,
-    )
+    with Steps()("export"):
+        report = export_frame_set(
+            arguments.folder,
+            arguments.output,
+            options,
+            labels=arguments.labels,
+            source=arguments.source,
+            num_proc=arguments.num_proc,
+            progress=True,
+        )
     return {**report.to_dict(), "output": str(arguments.output)}
 
 
@@ -345,9 +351,10 @@ def _review(arguments: argparse.Namespace) -> None:
         return
     from ..curation.review import write_review
 
-    path = write_review(
-        arguments.folder, arguments.output, only=arguments.only, videos=arguments.ids, limit=arguments.limit
-    )
+    with Steps()("draw the page"):
+        path = write_review(
+            arguments.folder, arguments.output, only=arguments.only, videos=arguments.ids, limit=arguments.limit
+        )
     print(json.dumps({"page": str(path)}) if arguments.json else f"written: {path}")
 
 
@@ -370,7 +377,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     schedule = Schedule(arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.seed)
     given: dict[str, Any] = {"model": arguments.model, "validation": arguments.validation, "schedule": schedule}
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
+    with Steps()("train"):
         if arguments.action == "train-classifier":
             classes = arguments.classes.split(",") if arguments.classes else None
             report = train_classifier(arguments.examples, arguments.output, classes=classes, **given)

@@ -4,17 +4,19 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import print_table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: surgvista demo --video my-operation.mp4"
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="also predict this video")
-    parser.add_argument("--operations", type=int, default=24, help="synthetic operations (default: 24)")
+    parser.add_argument("--operations", type=int, default=20, help="synthetic operations (default: 20)")
     parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
     parser.add_argument(
-        "--pretraining-epochs", type=int, default=2, help="passes over them without labels (default: 2)"
+        "--pretraining-epochs", type=int, default=1, help="passes over them without labels (default: 1)"
     )
-    parser.add_argument("--epochs", type=int, default=8, help="passes over them with labels (default: 8)")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over them with labels (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -35,16 +37,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(vars(result)))
         return
-    print(f"\npre-training: loss {result.pretraining_loss:.3f} (predicting the mean: 0.998)")
-    print("seconds right, mean over the test operations, by protocol:")
-    for protocol, accuracy in result.video_accuracy.items():
-        print(f"  {protocol:15} {accuracy:.1%}")
-    print(
-        f"unseen operation: {result.accuracy:.1%} of the seconds right "
-        f"(always saying its most frequent phase: {result.most_frequent:.1%})"
+    print_table(
+        ("protocol", "seconds right", "most frequent phase"),
+        [
+            *(
+                (protocol, f"{accuracy:.1%}", f"{result.video_most_frequent:.1%}")
+                for protocol, accuracy in result.video_accuracy.items()
+            ),
+            ("unseen operation, by full", f"{result.accuracy:.1%}", f"{result.most_frequent:.1%}"),
+        ],
     )
     if arguments.video:
         print("Your video was predicted by a model that has only seen rendered pictures: do not believe the phases.")
     pictures = [file for file in result.files if file.endswith(".png") and "plots" not in file]
-    print("look at", *pictures, "and at", arguments.output / "benchmark" / "plots")
-    print(f"or see it work: surgvista space --model {arguments.output / 'model'}")
+    print("pictures:", *pictures, f"{arguments.output / 'benchmark' / 'plots'}/")
+    print(f"see it work: surgvista space --model {arguments.output / 'model'}")

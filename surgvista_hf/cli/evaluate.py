@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..util.console import Steps
 from .frame_set_argument import named_frame_set
 
 
@@ -52,10 +53,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("a model needs a frame set: `surgvista prepare` makes one of videos and labels, then --data")
     if not arguments.every > 0 or arguments.batch_size < 1:
         raise InputError("--every and --batch-size must be positive")
-    evaluation = _evaluated(arguments)
-    if arguments.output:
-        name = Path(arguments.model or arguments.predictions).name
-        evaluation.save(arguments.output, name=name, data=(arguments.data or "labels").partition("=")[0])
+    with Steps()(f"evaluate {arguments.model or arguments.predictions}"):
+        evaluation = _evaluated(arguments)
+        if arguments.output:
+            name = Path(arguments.model or arguments.predictions).name
+            evaluation.save(arguments.output, name=name, data=(arguments.data or "labels").partition("=")[0])
     _print(arguments, evaluation)
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import Steps
 from .frame_stride_argument import add_frame_stride_argument
 
 
@@ -29,9 +30,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.files import check_free
 
     check_free(arguments.output)
-    stride = arguments.frame_stride
-    model = ClipModel.load(arguments.model, device="cpu", dtype="float32", frame_stride=stride)
-    report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
+    stride, steps = arguments.frame_stride, Steps(2)
+    with steps(f"load {arguments.model}"):
+        model = ClipModel.load(arguments.model, device="cpu", dtype="float32", frame_stride=stride)
+    with steps("export and compare"):
+        report = export_model(model, arguments.output, arguments.format, int8=arguments.int8)
     if arguments.json:
         print(json.dumps(vars(report)))
         return

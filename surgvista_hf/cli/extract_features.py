@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..util.console import Steps
 from .frame_set_argument import named_frame_set
 from .frame_stride_argument import add_frame_stride_argument
 
@@ -35,6 +36,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     name, folder = named_frame_set("--data", arguments.data)
     frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
-    extractor = FeatureExtractor(arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames)
-    extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)
+    steps = Steps(2)
+    with steps(f"load {arguments.model}"):
+        extractor = FeatureExtractor(
+            arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames
+        )
+    with steps("compute features"):
+        extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)
     print(f"features: {arguments.output}")

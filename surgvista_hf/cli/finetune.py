@@ -1,11 +1,9 @@
 """`surgvista finetune`: fine-tuning by recipe."""
 
 import argparse
-import contextlib
 import json
-import sys
 
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe")
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
+    add_code_argument(parser)
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -29,14 +28,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, FINETUNING):
         return
-    recipe = load_finetuning_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_finetuning_recipe(arguments.recipe, overrides_of(arguments))
     from ..trainers.finetune import check_run, finetune
 
     if arguments.check:
         print(check_run(recipe))
         return
-    with contextlib.redirect_stdout(sys.stderr):  # what training says is no result
-        result = finetune(recipe)
+    result = finetune(recipe)
     if arguments.json:
         print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
         return

@@ -1,14 +1,14 @@
-"""`surgvista <verb>`: finds the verb, runs it, and turns errors into one line and a non-zero exit."""
+"""`surgvista <verb>`: finds the verb and runs it on a console, which turns errors into one line and a non-zero exit."""
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..modeling.errors_surgvista import SurgVistaError
+from ..util.command import run_with_console
+from .verbose_argument import add_verbose_argument
 
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         module = importlib.import_module(f".{verb.replace('-', '_')}", __package__)
         module.add_arguments(subparser)
+        add_verbose_argument(subparser)
         subparser.set_defaults(run=module.run)
     return parser
 
@@ -73,18 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if late:  # argparse takes key=value words only before the first option
         parsed.overrides = [*parsed.overrides, *late]
-    try:
-        parsed.run(parsed)
-        sys.stdout.flush()
-    except SurgVistaError as error:
-        print(f"surgvista {parsed.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever reads (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print(f"surgvista {parsed.verb}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_with_console(
+        f"surgvista {parsed.verb}",
+        (sys.argv[1:] if arguments is None else arguments)[1:],
+        lambda: parsed.run(parsed),
+        verbose="verbose" in parsed,
+        hides=parsed.verb != "space",  # a server: its address and what gradio says are for the person
+    )
 
 
 if __name__ == "__main__":

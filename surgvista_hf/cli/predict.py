@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..util.console import Steps
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 from .frame_stride_argument import add_frame_stride_argument
+from .reading_arguments import add_reading_arguments, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     add_frame_stride_argument(parser)
+    add_reading_arguments(parser)
     add_detector_arguments(parser)
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
@@ -57,32 +60,37 @@ def run(arguments: argparse.Namespace) -> None:
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    find_videos(arguments.video)
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)
-    predictor = SurgicalVideoPredictor(
-        models,
-        temporal=named("--temporal", arguments.temporal, missing=next(iter(models))),
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        dtype=arguments.dtype,
-        runtime=arguments.runtime,
-        out_of_body=detector_of(arguments),
-        frame_stride=arguments.frame_stride,
-    )
-    if arguments.video.is_dir():
-        _predict_folder(arguments, predictor, formats, pseudonyms)
-    else:
-        _predict_one(arguments, predictor, formats, pseudonyms)
+    temporal = named("--temporal", arguments.temporal, missing=next(iter(models)))
+    steps = Steps(2)
+    with steps(f"load {', '.join(models.values())}"):
+        predictor = SurgicalVideoPredictor(
+            models,
+            temporal=temporal,
+            device=arguments.device,
+            batch_size=arguments.batch_size,
+            dtype=arguments.dtype,
+            runtime=arguments.runtime,
+            out_of_body=detector_of(arguments),
+            **reading_options(arguments),
+            frame_stride=arguments.frame_stride,
+        )
+    predict = _predict_folder if arguments.video.is_dir() else _predict_one
+    predict(arguments, predictor, formats, pseudonyms, steps)
 
 
-def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
+def _predict_one(
+    arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
+) -> None:
     from ..inference.prediction import save_predictions
 
     name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
-    found = predictor.predict_all(arguments.video, name=name, progress=True)
-    facts = {name: model.facts() for name, model in predictor.models.items()}
-    written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)
+    with steps(f"predict {arguments.video.name}"):
+        found = predictor.predict_all(arguments.video, name=name, progress=True)
+        facts = {name: model.facts() for name, model in predictor.models.items()}
+        written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)
     files = [str(file) for file in written]
     said = {name: [vars(each) for tier in one.tiers().values() for each in tier] for name, one in found.items()}
     if arguments.json:
@@ -99,18 +107,21 @@ def _predict_one(arguments: argparse.Namespace, predictor: Any, formats: list[st
     print("written:", *files)
 
 
-def _predict_folder(arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any) -> None:
+def _predict_folder(
+    arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
+) -> None:
     from ..inference.batch import predict_folder
 
-    report = predict_folder(
-        predictor,
-        arguments.video,
-        arguments.output,
-        formats=formats,
-        pseudonyms=pseudonyms,
-        skip_unreadable=arguments.skip_unreadable,
-        progress=True,
-    )
+    with steps(f"predict the videos in {arguments.video}"):
+        report = predict_folder(
+            predictor,
+            arguments.video,
+            arguments.output,
+            formats=formats,
+            pseudonyms=pseudonyms,
+            skip_unreadable=arguments.skip_unreadable,
+            progress=True,
+        )
     print_outcome(report, arguments, "predicted")
 
 

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..util.console import Steps
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
@@ -41,14 +43,19 @@ def run(arguments: argparse.Namespace) -> None:
     if found != asked:
         raise InputError(f"{arguments.data_dir} holds {found}, not {asked}")
     data_dir = arguments.data_dir.resolve()
-    folder = publish_frame_set(
-        data_dir,
-        arguments.output or data_dir.with_name(f"{data_dir.name}-published"),
-        protocols=arguments.protocol,
-        allow_missing=arguments.allow_missing,
-        i_have_the_right=arguments.i_have_the_right,
-    )
-    address = None if arguments.dry_run else upload(folder, arguments.repo_id, private=not arguments.public)
+    steps = Steps(1 if arguments.dry_run else 2)
+    with steps("write the data set"):
+        folder = publish_frame_set(
+            data_dir,
+            arguments.output or data_dir.with_name(f"{data_dir.name}-published"),
+            protocols=arguments.protocol,
+            allow_missing=arguments.allow_missing,
+            i_have_the_right=arguments.i_have_the_right,
+        )
+    address = None
+    if not arguments.dry_run:
+        with steps(f"send it to {arguments.repo_id}"):
+            address = upload(folder, arguments.repo_id, private=not arguments.public)
     if arguments.json:
         print(json.dumps({"folder": str(folder), "address": address}))
     else:

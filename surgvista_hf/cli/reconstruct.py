@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..util.console import Steps
 from .frame_stride_argument import add_frame_stride_argument
 
 
@@ -31,16 +32,17 @@ def run(arguments: argparse.Namespace) -> None:
     from ..trainers.pictures import reconstruct_clip
     from ..util.fingerprint import weights_fingerprint
 
-    reconstruction = reconstruct_clip(
-        arguments.models,
-        arguments.data,
-        arguments.data_dir,
-        arguments.split,
-        clip=arguments.clip,
-        frame_stride=arguments.frame_stride,
-        seed=arguments.seed,
-    )
-    draw_reconstruction(reconstruction, arguments.output)
+    with Steps()("reconstruct the clip"):
+        reconstruction = reconstruct_clip(
+            arguments.models,
+            arguments.data,
+            arguments.data_dir,
+            arguments.split,
+            clip=arguments.clip,
+            frame_stride=arguments.frame_stride,
+            seed=arguments.seed,
+        )
+        draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
     if arguments.json:
         frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)

@@ -176,7 +176,8 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             if self.sampling == "online":
                 yield from self._online_clips(key, own)
                 continue
-            pictures, times = {}, []
+            pictures: dict[int, Any] = {}
+            times: list[float] = []
             for row in own:
                 pictures[row["frame_index"]] = row["image"]
                 times.append(_time(row, times))

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tqdm.auto import tqdm
-
 from ..datasets_scripts.annotations import read_json
 from ..datasets_scripts.lemon import read_labels
-from ..datasets_scripts.media import VIDEO_SUFFIXES
 from ..modeling.errors_surgvista import InputError
+from ..util.console import track
 from ..util.files import file_hash, sync
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
 from .reports import StageReport
@@ -201,14 +201,16 @@ def title_fits(title: str, words: str, ignore: Sequence[str] = ()) -> bool:
 
 
 def from_folder(folder: Path) -> list[Wanted]:
-    """The videos that lie in a folder of this machine; the id is the name without the suffix.
+    """The videos that lie in a folder of this machine, at any depth; the id is the name without the suffix.
 
     Raises:
-        CurationError: there are none, or a name cannot be an id.
+        CurationError: there are none, a name cannot be an id, or two have the same name.
     """
-    files = sorted(file for file in folder.glob("[!.]*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    passed = PassedOver()
+    files = find_videos(folder, passed)
     if not files:
-        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)})")
+        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}){passed}")
+    passed.tell()
     return _distinct([Wanted(check_id(file.stem), str(file), "folder") for file in files], folder)
 
 
@@ -253,7 +255,7 @@ def collect(
 
 def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
     asked_site, replaced = False, _replaced(collection, wanted)
-    for each in tqdm(wanted, desc="collect", unit="video", disable=not progress):
+    for each in track(wanted, "collect", unit="videos", shown=progress):
         known = collection.find(each.video_id)
         if known is not None and known.status == "removed":
             collection.forget(known)
@@ -389,7 +391,7 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
     parts = [Path(part["filepath"]) for part in info.get("requested_downloads") or ()]
     if len(parts) != 1 or not parts[0].is_file() or parts[0].parent != partial:
         return replace(_begun(wanted), status="failed", reason=f"larger than {options.megabytes:g} MB, or interrupted")
-    if parts[0].suffix.lower() not in VIDEO_SUFFIXES:
+    if not is_video(parts[0]):
         parts[0].unlink()
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
     write_object(
@@ -476,9 +478,8 @@ class _Silent:
 
 
 def _yt_dlp() -> tuple[Any, type[Exception]]:
-    try:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.utils import YoutubeDLError
-    except ImportError as error:
-        raise InputError("collecting from the web needs yt-dlp: pip install 'surgvista-hf[curate]'") from error
+    require("web")
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import YoutubeDLError
+
     return YoutubeDL, YoutubeDLError

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from ..util.console import track
 from .seconds import candidate_pairs, shared_seconds
 
 
@@ -37,7 +37,7 @@ def find_repeats(
     for first, second in candidate_pairs([hashes[name] for name in order]):  # by place in the order
         earlier[order[second]].append(order[first])
     repeats: dict[str, tuple[str, int]] = {}
-    for name in tqdm(order, desc="deduplicate", unit="video", disable=not progress):
+    for name in track(order, "deduplicate", unit="videos", shown=progress):
         if name in never:
             continue
         best, keeper = 0, ""

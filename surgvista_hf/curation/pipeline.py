@@ -5,6 +5,7 @@ and pictures are changed once, at the export.
 """
 
 import base64
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..datasets_scripts.executors import run_over
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..util.batches import batched
+from ..util.console import progress_bar
 from ..util.files import content_hash
 from ..util.words import did_you_mean, first_line
 from .border import picture_border
@@ -26,6 +27,8 @@ from .overrules import Overrule, corrected
 from .reports import StageReport
 from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
 from .stages import BY_NAME, STAGES, UNREADABLE, Result, Stage, State, read_result, summarise, write_result
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # torch takes seconds to import, in every process; half of the stages need no models
     from .classifiers import FrameClassifier, RegionDetector
@@ -427,20 +430,12 @@ def _run_each(
             tasks.append(Task(collection.folder, stage.name, video, new, decided, options))
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
-    bar = tqdm(
-        total=max(hours, 1e-9),
-        initial=before,
-        desc=stage.name,
-        unit="h",
-        disable=not progress,
-        bar_format="{l_bar}{bar}| {n:.2f}/{total:.2f} h of video [{elapsed}<{remaining}]",
-    )
-    with bar:
+    with progress_bar(stage.name, total=max(hours, 1e-9), unit="h of video", initial=before, shown=progress) as bar:
         at_once = 1 if stage.name == "trim" else num_proc  # no work for a process
         for video, problem in run_over(run_task, tasks, _crashed, num_proc=at_once):
-            bar.update(min(video.seconds / 3600, bar.total - bar.n))
+            bar.update(video.seconds / 3600)
             if problem:
-                bar.write(f"{video.video_id}: {problem}")
+                logger.warning("%s: %s", video.video_id, problem)
 
 
 def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, progress: bool) -> None:

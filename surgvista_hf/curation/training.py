@@ -35,6 +35,7 @@ from transformers import (
 from ..clips.randomness import keyed_generator
 from ..modeling.errors_surgvista import InputError
 from ..util.files import atomic_folder, check_free
+from ..util.trainer_callback import show_on_console
 from ..util.words import first_line, some
 from .classifiers import FrameClassifier, RegionDetector, model_folder, region_model_class
 
@@ -457,9 +458,11 @@ def _fit(network: Any, pictures: _Pictures, collate: Callable[..., Any], schedul
             dataloader_pin_memory=False,
         )
         with torch.random.fork_rng():  # the Trainer seeds it
-            Trainer(
+            trainer = Trainer(
                 network, arguments, data_collator=collate, train_dataset=pictures, callbacks=[_Epochs(pictures)]
-            ).train()
+            )
+            show_on_console(trainer)
+            trainer.train()
 
 
 def _seeded(schedule: Schedule, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:

@@ -1,17 +1,22 @@
 """Running one function over many videos: in this process, in several, or on a Ray cluster."""
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from ..modeling.errors_surgvista import InputError
+from ..util.requirements import require
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Executor = Literal["local", "ray"]
 EXECUTORS = ("local", "ray")
+_PACKAGE = __name__.partition(".")[0]
 _CRASH = "the process that worked on it was killed (a decoder that crashes, or too little memory)"
 
 
@@ -54,19 +59,19 @@ def _in_processes(
     """No more tasks are in the pool than run, so that after a crash the few that may have caused it are known."""
     waiting = list(reversed(tasks))
     while waiting:
-        running: dict[Future[Result], Task] = {}
+        running: dict[Future[tuple[Result, list[logging.LogRecord]]], Task] = {}
         suspects: list[Task] = []
         with _pool(num_proc) as pool:
             while (waiting or running) and not suspects:
                 while waiting and len(running) < num_proc:
                     task = waiting.pop()
-                    running[pool.submit(function, task)] = task
+                    running[pool.submit(_with_remarks, function, task)] = task
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     task = running.pop(future)
                     if isinstance(future.exception(), BrokenProcessPool):
                         suspects.append(task)
                     else:
-                        yield future.result()
+                        yield _without_remarks(future.result())
             suspects += running.values()
         for task in suspects:
             yield _alone(function, task, crashed)
@@ -75,9 +80,29 @@ def _in_processes(
 def _alone(function: Callable[[Task], Result], task: Task, crashed: Callable[[Task, str], Result]) -> Result:
     with _pool(1) as pool:
         try:
-            return pool.submit(function, task).result()
+            return _without_remarks(pool.submit(_with_remarks, function, task).result())
         except BrokenProcessPool:
             return crashed(task, _CRASH)
+
+
+def _with_remarks(function: Callable[[Task], Result], task: Task) -> tuple[Result, list[logging.LogRecord]]:
+    """Return the result of a task with what this package logged, which nobody would see in another process."""
+    remarks: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    own, handler = logging.getLogger(_PACKAGE), QueueHandler(remarks)
+    own.addHandler(handler)
+    try:
+        result = function(task)
+    finally:
+        own.removeHandler(handler)
+    return result, [remarks.get() for _ in range(remarks.qsize())]
+
+
+def _without_remarks(done: tuple[Result, list[logging.LogRecord]]) -> Result:
+    """Log here what was logged in another process, and return the result."""
+    result, remarks = done
+    for record in remarks:
+        logging.getLogger(record.name).handle(record)
+    return result
 
 
 def _pool(num_proc: int) -> ProcessPoolExecutor:
@@ -89,23 +114,22 @@ def _on_ray(
     function: Callable[[Task], Result], tasks: Sequence[Task], crashed: Callable[[Task, str], Result], num_proc: int
 ) -> Iterator[Result]:
     """Uses the cluster this process belongs to or that RAY_ADDRESS names, else starts one on this machine."""
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("the executor 'ray' needs Ray: pip install 'surgvista-hf[ray]'") from error
+    require("ray")
+    import ray
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    remote: Any = ray.remote(max_retries=1)(function)
+    remote: Any = ray.remote(max_retries=1)(_with_remarks)
     limit = num_proc or max(int(ray.cluster_resources().get("CPU", 1)), 1)
     waiting = list(reversed(tasks))
     running: dict[Any, Task] = {}
     while waiting or running:
         while waiting and len(running) < limit:
             task = waiting.pop()
-            running[remote.remote(task)] = task
+            running[remote.remote(function, task)] = task
         for reference in ray.wait(list(running))[0]:
             task = running.pop(reference)
             try:
-                yield ray.get(reference)
+                yield _without_remarks(ray.get(reference))
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError):
                 yield crashed(task, _CRASH)

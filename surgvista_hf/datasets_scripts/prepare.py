@@ -20,12 +20,13 @@ from urllib.parse import quote
 import datasets
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
 from ..util.bridging import bridging_note
+from ..util.console import progress_bar
 from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
 from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
@@ -57,7 +58,7 @@ class VideoReport:
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated.
+        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         interval: usual seconds between two rows; `None` where there is only one.
@@ -171,6 +172,8 @@ def prepare_frame_set(
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
     root = None if data_dir is None else Path(data_dir)
+    if executor == "ray":
+        require("ray")
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,
@@ -228,12 +231,12 @@ def prepare_videos(
         results: Iterator[VideoReport] = run_over(
             _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
         )
-        with tqdm(total=len(found), initial=resumed, desc=name, unit="video", disable=not progress) as bar:
+        with progress_bar(name, total=len(found), unit="videos", initial=resumed, shown=progress) as bar:
             for report in results:
                 reports.append(report)
                 bar.update()
                 if report.error:
-                    bar.write(f"{report.video_id}: {report.error}")
+                    logger.warning("%s: %s", report.video_id, report.error)
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
         _write_json(folder / REPORT, report_all.to_dict())
         if report_all.failed and not skip_unreadable:
@@ -540,6 +543,14 @@ def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
         return ""
 
 
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: what a frame set holds of a video.
+
+    What it was made from may have changed in ways that do not show; intervals and gaps follow from the stored file.
+    """
+    return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
+
+
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
@@ -585,11 +596,6 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
-
-
-def _content(report: VideoReport) -> dict[str, Any]:
-    """What a fingerprint follows: all of a report but what follows from the stored file, and what that was made from."""
-    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged", "made_from")}
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:

@@ -12,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged
+from ..util import finding
+from ..util.console import track
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
+from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
 from .privacy import OutOfBodyDetector
+from .video_writing import VideoWriteError
 
 logger = logging.getLogger(__name__)
 _SOURCE = "source.json"  # in the folder of a video's results
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .mxf .ogv".split())
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class BatchReport:
     Args:
         done: videos of this run.
         earlier: videos that had been done before.
-        unreadable: videos that cannot be decoded, with the reason.
+        unreadable: videos that cannot be decoded, or not be encoded again, with the reason.
     """
 
     done: list[str]
@@ -43,8 +47,12 @@ class BatchReport:
     unreadable: dict[str, str]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Video files below a folder by their suffix, sorted, without hidden ones; or the file that `folder` is.
+def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
+    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+
+    Args:
+        folder: where to look.
+        tell: name in a remark what is passed over.
 
     Raises:
         InputError: there are none, or there is nothing at all.
@@ -53,15 +61,12 @@ def find_videos(folder: Path) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    passed = PassedOver()
+    found = finding.find_videos(folder, passed)
     if not found:
-        raise InputError(f"{folder} holds no videos ({' '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
+    if tell:
+        passed.tell()
     return found
 
 
@@ -87,7 +92,7 @@ def predict_folder(
         output: folder of the results, for these models and formats only.
         formats: see `VideoPrediction.save`.
         pseudonyms: of the videos; these stand in folders, files and report instead.
-        skip_unreadable: note videos that cannot be decoded in `unreadable_<process>.json` and go on.
+        skip_unreadable: note videos that cannot be decoded, or not be encoded again, in `unreadable_<process>.json` and go on.
         progress: show a progress bar.
 
     Returns:
@@ -97,7 +102,7 @@ def predict_folder(
         InputError: no videos, or an unknown format.
         OutputError: `output` holds predictions of other models, in other formats, or of namesakes in another folder; or
             another run is at work on it.
-        VideoReadError: a video cannot be decoded, unless they are skipped.
+        VideoReadError, VideoWriteError: a video cannot be decoded, or not be encoded again, unless they are skipped.
     """
     check_formats(formats)
     output, detector = Path(output), predictor.out_of_body
@@ -108,6 +113,7 @@ def predict_folder(
         "temporal": {name: head.fingerprint for name, head in heads.items()},
         "formats": sorted(formats),
         "out_of_body": _detector_settings(detector),
+        "reading": predictor.reading,
     }
     names = {
         "models": {name: _called(model) for name, model in models.items()},
@@ -133,6 +139,8 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
@@ -141,7 +149,7 @@ def deidentify_folder(
     Args:
         folder: with videos, at any depth; or a video.
         output: folder of the results, for this detector only.
-        detector, covers: see `deidentify_video`.
+        detector, covers, deinterlace, damaged: see `deidentify_video`.
         pseudonyms: of the videos; the results are called by them.
         skip_unreadable, progress: see `predict_folder`.
 
@@ -152,10 +160,15 @@ def deidentify_folder(
     settings = {
         "out_of_body": _detector_settings(detector),
         "covers": [vars(cover) for cover in covers],
+        "reading": {"deinterlace": deinterlace, "damaged": damaged},
     }
 
     def deidentify(video: Path, name: str, source: str) -> None:
-        done = deidentify_video(video, output / f"{name}.mp4", detector, covers=covers)
+        done = deidentify_video(
+            video, output / f"{name}.mp4", detector, covers=covers, deinterlace=deinterlace, damaged=damaged
+        )
+        for remark in done.remarks:
+            logger.warning("%s: %s", name, remark)
         with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
             content = {**asdict(done), "source": source}
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -227,7 +240,8 @@ def _work_through(
     folder: Path, work: _Work, pseudonyms: Pseudonyms | None, skip_unreadable: bool, progress: bool
 ) -> BatchReport:
     """Does something with each video of this process's share that is not finished in the output, or was of other content."""
-    state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
+    state, report = PartialState(), BatchReport([], [], {})
+    videos = find_videos(folder, tell=state.is_main_process)
     root = folder.parent if folder.is_file() else folder
     with at_work(work.output):
         items = list(_items(videos, root, pseudonyms))
@@ -237,13 +251,13 @@ def _work_through(
             _check_sources(work, items, root, has_names=pseudonyms is None)
         state.wait_for_everyone()
         mine = items[state.process_index :: state.num_processes]
-        for item in tqdm(mine, unit="video", disable=not progress or not state.is_local_main_process):
+        for item in track(mine, "videos", shown=progress and state.is_local_main_process):
             if work.noted(item.name) == item.source:
                 report.earlier.append(item.name)
                 continue
             try:
                 work.do(item.video, item.name, item.source)
-            except VideoReadError as error:
+            except (VideoReadError, VideoWriteError) as error:
                 if not skip_unreadable:
                     raise
                 said = str(error)

@@ -1,4 +1,4 @@
-"""Videos and names that may leave the hospital: blurred outside the patient, silent, without metadata, under a pseudonym.
+"""Videos and names that may leave the hospital: plain outside the patient, silent, without metadata, under a pseudonym.
 
 What is painted into the picture itself, such as a name that the endoscopy tower writes, is covered only where the caller says.
 """
@@ -10,20 +10,21 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
+from ..util.console import track
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
-from .privacy import OutOfBodyDetector
+from .privacy import OutOfBodyDetector, watch_video
 from .video_writing import video_writer
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Pseudonyms:
 
 @dataclass(frozen=True)
 class Cover:
-    """A rectangle of every frame that is painted black, in pixels of the original from the upper left corner."""
+    """A rectangle of every frame that is painted black, in pixels of the original as shown, from the upper left."""
 
     left: int
     top: int
@@ -184,14 +185,23 @@ class Deidentified:
     Args:
         seconds: length of the result.
         frames: of the result.
-        hidden: [start, end) of what was blurred, in seconds; `None`: nobody looked.
+        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
         covers: rectangles painted black.
+        looks: frames that the detector looked at.
+        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
+            every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
+        damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
+        remarks: what else was done to the pictures, in sentences.
     """
 
     seconds: float
     frames: int
     hidden: list[tuple[float, float]] | None
     covers: int
+    looks: int = 0
+    unseen_seconds: float | None = None
+    damaged: list[tuple[float, float]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def deidentify_video(
@@ -200,17 +210,22 @@ def deidentify_video(
     detector: OutOfBodyDetector | None,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     progress: bool = False,
 ) -> Deidentified:
-    """Writes a video that shows the inside of the patient only: no people, no sound, no metadata.
+    """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
 
-    The video is decoded twice, once to look and once to write, in constant memory. Every frame is written at its time.
+    The video is decoded twice, once to look and once to write, in constant memory. The detector looks at every frame, or as
+    often as it was told to; the last frame is always looked at, and what was not looked at is hidden. Every frame is written,
+    in order, at its time; where several have the same time they follow each other by 1/90000 s.
 
     Args:
         video: file.
         path: `.mp4` file to write.
-        detector: finds the outside; `None`: nothing is blurred.
-        covers: rectangles to paint black, such as names that the tower writes into the picture.
+        detector: finds the outside; `None`: nothing is hidden.
+        covers: rectangles to paint black, such as names that the tower writes into the picture, in pixels as shown.
+        deinterlace, damaged: see `VideoReader`; damaged stretches are black.
         progress: show progress bars.
 
     Returns:
@@ -218,29 +233,36 @@ def deidentify_video(
 
     Raises:
         VideoReadError: the video cannot be decoded.
+        VideoWriteError: its frames cannot be encoded.
+        OutputError: nothing can be written at `path`.
         InputError: `path` is the video itself, or a rectangle outside the picture.
     """
     if Path(path).resolve() == Path(video).resolve():
         raise InputError(f"{path} is the video itself; the original is never replaced")
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=deinterlace, damaged=damaged) as reader:
         info = reader.info
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        bar = partial(tqdm, disable=not progress)
-        hidden = None
-        if detector is not None:
-            total = int(info.duration_seconds) or None
-            hidden = detector.watch(bar(reader.iterate(1.0), total=total, unit="s", desc="looking for the outside"))
+        hidden = None if detector is None else watch_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
+        stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
+        # As large as the original is stored, and shown in its shape.
+        pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
-        with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
-            frames = bar(reader.iterate(None), total=info.num_frames or None, unit="frame", desc="writing")
-            for last, pixels in frames:
+        rate, total = info.frames_per_second or 25.0, info.num_frames or None
+        with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
+            frames = reader.iterate(None, blank_damaged=True)
+            for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-    return Deidentified(last, written, hidden.spans if hidden else None, len(covers))
+        looked: dict[str, Any] = {"hidden": None}
+        if hidden is not None:
+            looked = {"hidden": hidden.spans, "looks": len(hidden.seconds), "unseen_seconds": hidden.unseen_seconds}
+        return Deidentified(
+            last, written, covers=len(covers), damaged=reader.lost, remarks=list(reader.remarks), **looked
+        )
 
 
 def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:

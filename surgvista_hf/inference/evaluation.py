@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ..clips import ClipDataset
 from ..datasets_scripts.facts import MissingFilesError
@@ -26,6 +25,7 @@ from ..modeling.adapters import count_parameters
 from ..modeling.errors_surgvista import InputError
 from ..trainers.benchmark import environment
 from ..trainers.finetuning import EvaluationCollator
+from ..util.console import track
 from ..util.words import some
 from .clip_model import ClipModel
 
@@ -138,7 +138,7 @@ def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: i
     """Scores of every clip, in the order of the frame set."""
     loader = DataLoader(clips, batch_size=batch_size, collate_fn=EvaluationCollator(model.processor))
     scores, labels, frames, seconds = [], [], [], []
-    for batch in tqdm(loader, desc="clips", disable=not progress):
+    for batch in track(loader, "clips", unit="batches", shown=progress):
         scores.append(model.run(batch["pixel_values"])[0][:, :outputs])
         labels.append(batch["labels"].numpy())
         frames.append(batch["frame_index"].numpy())

@@ -5,16 +5,17 @@ import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
+from ..util.requirements import require
 from ..util.words import first_line
 from .clip_model import ClipModel
 
@@ -73,8 +74,8 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
         raise InputError(f"format is {format!r}; it must be one of {', '.join(FILES)}")
     if int8 and format != "onnx":
         raise InputError("8 bits are for format onnx only")
-    if format == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
-        raise InputError('ONNX needs onnx, onnxruntime and onnxscript: pip install "surgvista-hf[onnx]"')
+    if format == "onnx":
+        require("onnx_export")
     height, width = frame_size(model.model.config)
     channels = int(getattr(model.model.config, "num_channels", 3))
     random = torch.Generator().manual_seed(0)
@@ -86,7 +87,6 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
             exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
     finally:
-        graph.hook.remove()
         model.model.to(model.device)
         model.forget()
     with atomic_folder(folder) as temporary:
@@ -119,6 +119,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -129,13 +130,15 @@ class _Graph(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._seen: list[torch.Tensor] = []
-        self.hook = model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self._seen.clear()
-        logits = self.model(**{self.model.main_input_name: pixel_values}).logits
-        return logits, self._seen[-1]
+        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
+        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
+        finally:
+            hook.remove()
+        return logits, seen[-1]
 
 
 def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
@@ -172,8 +175,7 @@ class OnnxClipModel(ClipModel):
     """
 
     def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
-        if find_spec("onnxruntime") is None:
-            raise InputError('ONNX graphs need onnxruntime: pip install "surgvista-hf[onnx]"')
+        require("onnx")
         from onnxruntime import InferenceSession, get_available_providers
         from transformers import AutoConfig, AutoVideoProcessor
 
@@ -183,7 +185,8 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
         self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())

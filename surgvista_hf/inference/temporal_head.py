@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling.errors_surgvista import InputError
+from ..modeling.confidence import Confidence
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..util.fingerprint import model_fingerprint, weights_fingerprint
@@ -26,20 +27,27 @@ class TemporalHead:
 
     Args:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
+        temperature: that its logits are divided by; by default what its folder says, see `Confidence`.
 
     Raises:
         InputError: nothing can be loaded, the model looks ahead, or it was trained on features at another rate than one a
             second.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | MsTcnForFrameClassification, temperature: float | None = None
+    ) -> None:
         self._is_saved = not isinstance(model, MsTcnForFrameClassification)
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
+        self.temperature = temperature or 1.0
         if not isinstance(model, MsTcnForFrameClassification):
+            name = folder_or_hub_name(model)
+            self.temperature = temperature or Confidence.load(name).temperature
             try:
-                model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))
+                model = MsTcnForFrameClassification.from_pretrained(name)
             except (OSError, ValueError, RuntimeError, TypeError) as error:
-                raise InputError(f"no temporal model can be loaded from {model}: {first_line(error)}") from error
+                other = not_a_folder_either(name)
+                raise InputError(f"no temporal model can be loaded from {name}: {first_line(error)}{other}") from error
         if not model.config.causal:
             raise InputError("the temporal model looks ahead (causal is false): it cannot predict as the seconds come")
         self.model: Any = model.eval()
@@ -112,5 +120,7 @@ class TemporalHead:
             )
         known = np.concatenate([self._memory, features])
         logits = self.model(torch.from_numpy(known)[None]).logits
+        if self.temperature != 1:
+            logits = logits.double() / self.temperature
         self._memory = known[-(self.model.config.receptive_field - 1) :]
-        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).numpy())
+        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).float().numpy())

@@ -60,6 +60,13 @@ class MsTcnConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         if min(input_size, num_stages, num_layers, num_feature_maps) < 1:
             raise InputError("input_size, num_stages, num_layers and num_feature_maps must be at least 1")
+        if num_layers > 30 or num_stages > 100 or num_feature_maps > 2**16:
+            raise InputError(
+                f"at most 30 num_layers (the last one looks 2^30 frames back), 100 num_stages and 65536 num_feature_maps are "
+                f"possible; got {num_layers}, {num_stages} and {num_feature_maps}"
+            )
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1")
         if self.class_weights is not None and len(self.class_weights) != self.num_labels:
             raise InputError(f"there are {len(self.class_weights)} class_weights for {self.num_labels} classes")
 

@@ -19,7 +19,11 @@ from transformers.trainer_utils import TrainOutput
 from ..clips import ClipDataset, ShuffledSampler
 from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.remote_code import add_remote_code
+from ..util.command import run_with_console
+from ..util.console import place_log
 from ..util.files import atomic_file
+from ..util.trainer_callback import show_on_console
 from ..util.words import some
 from .arguments import ClipArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
@@ -49,21 +53,34 @@ def run_command(
         words: recipe and changes; by default those of the command line.
         train: takes a recipe and changes; gives the folder of the trained model.
 
+    The word `--verbose` shows what otherwise only the log holds.
+
     Returns:
         Exit status.
     """
-    arguments = sys.argv[1:] if words is None else list(words)
+    given = sys.argv[1:] if words is None else list(words)
+    arguments = [word for word in given if word != "--verbose"]
     if not arguments or arguments[0].startswith("-"):
         print(usage)
         return 0 if arguments else 2
-    try:
+
+    def work() -> None:
         folder = train(arguments[0], arguments[1:])
         end_processes()
         print(f"trained model: {folder}")
-    except SurgVistaError as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_with_console(name, arguments, work, verbose=arguments != given)
+
+
+def last_loss(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the last loss of a trainer's log for the end of a step's line; nothing where none was logged.
+
+    Example:
+        >>> last_loss([{"loss": 0.5}, {"loss": 0.25}, {"eval_loss": 1.0}])
+        'loss 0.25'
+    """
+    losses = [line["loss"] for line in history if "loss" in line]
+    return f"loss {losses[-1]:.3g}" if losses else ""
 
 
 class _Epochs(TrainerCallback):
@@ -123,6 +140,7 @@ class ClipTrainer(Trainer, ABC):
         self.model_accepts_loss_kwargs = (
             False  # the loss is a mean: accumulated ones are divided (both versions need it)
         )
+        show_on_console(self)
         self.add_callback(_Epochs(train_dataset, self.sampler))
         if args.final_weight_decay is not None:
             self.add_callback(_WeightDecay)
@@ -277,6 +295,7 @@ class ClipTrainer(Trainer, ABC):
             resume_from_checkpoint = str(found[-1]) if found else None
         if not self.shards_model:
             self._flops_of_clip = count_flops(self)
+        place_log(folder / "surgvista.log")
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -291,6 +310,12 @@ class ClipTrainer(Trainer, ABC):
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
         target.load_state_dict(saved.state_dict(), strict=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        folder = Path(output_dir or str(self.args.output_dir))
+        if self.args.with_code and self.args.should_save and (folder / "config.json").is_file():
+            add_remote_code(folder)
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))

@@ -7,7 +7,7 @@ the versions it was made with, the predictions of every clip and the scores of e
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.utils import logging
 
 from ..datasets_scripts.media import PreparationOptions
 from ..datasets_scripts.overlap import videos_in
 from ..datasets_scripts.prepare import prepare_frame_set
+from ..datasets_scripts.registry import get_builder
 from ..evaluation.benchmark_report import CellResult, write_report
 from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
@@ -30,19 +30,22 @@ from ..modeling.errors_surgvista import SurgVistaError
 from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
+from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_folder, check_claim, claim
 from ..util.fingerprint import weights_fingerprint
-from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
+from ..util.values import field_names
+from .confidence import build_confidence, calibrate
+from .finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
 from .finetune_recipe import FinetuningRecipe
 from .identity import finetuning_run
-from .recipe_files import RecipeError, field_names
+from .recipe_files import RecipeError
+from .requirements import make_arguments
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
 from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
 from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
-logger = logging.get_logger(__name__)
 _LIBRARIES = (
     "surgvista-hf",
     "torch",
@@ -89,8 +92,45 @@ def plan_suite(suite: Suite) -> list[CellState]:
     return states
 
 
+def check_suite(suite: Suite) -> None:
+    """Make sure that this machine has what every cell needs, before anything is rendered, loaded or trained.
+
+    Raises:
+        RecipeError: some cell cannot be run here; it is named.
+    """
+    for model in suite.models:
+        recipe = suite.model_recipe(model)
+        if recipe is not None:
+            _named(f"models.{model}", check_requirements, recipe)
+    checked = set()
+    for cell in suite.cells():
+        if (cell.model, cell.data, cell.protocol) not in checked:
+            checked.add((cell.model, cell.data, cell.protocol))
+            _named(cell.name, _check_requirements, cell)
+
+
+def _named(name: str, check: Callable[[Any], None], content: Any) -> None:
+    try:
+        check(content)
+    except SurgVistaError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def _check_requirements(cell: Cell) -> None:
+    """Of one cell, without its data."""
+    if cell.asked.kind == "finetune":
+        check_requirements(cell.recipe)
+    elif cell.asked.kind in ("tcn", "pooled"):
+        is_tcn = cell.asked.kind == "tcn"
+        arguments: Any = TemporalArguments if is_tcn else VideoHeadArguments
+        settings = cell.asked.tcn if is_tcn else cell.asked.head
+        trained = {name: value for name, value in settings.items() if name in field_names(arguments)}
+        make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
+
+
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
+        _check_requirements(cell)
         if cell.asked.kind == "zero_shot":
             return check_zero_shot(
                 _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
@@ -154,29 +194,42 @@ def run_suite(suite: Suite) -> list[CellResult]:
 
 
 def _run_suite(suite: Suite) -> list[CellResult]:
-    prepare_data(suite)
-    broken = [state for state in plan_suite(suite) if state.broken]
-    if broken:
-        raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
-    for model in suite.models:
-        _make_model(suite, model)
+    """The cells one after the other, in a folder that is the suite's own."""
+    check_suite(suite)
+    cells, made = list(suite.cells()), [name for name in suite.models if suite.model_recipe(name) is not None]
+    steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
+    if suite.prepare:
+        with steps("prepare the data"):
+            prepare_data(suite)
+    with steps(f"check {len(cells)} cells"):
+        broken = [state for state in plan_suite(suite) if state.broken]
+        if broken:
+            raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
+    place_log(suite.output / "surgvista.log")
+    for model in made:
+        with steps(f"make the model {model}"):
+            _make_model(suite, model)
     results = []
-    for cell in suite.cells():
-        result = _finished(suite, cell)
-        if result is None:
-            logger.warning("running %s", cell.name)
-            result = _run_cell(suite, cell)
+    for cell in cells:
+        with steps(cell.name) as step:
+            result = _finished(suite, cell) or _run_cell(suite, cell)
+            step.remember(_outcome(result))
         results.append(result)
-    write_report(results, suite.output, baseline=suite.baseline)
+    with steps("tables, plots and tests"):
+        write_report(results, suite.output, baseline=suite.baseline)
     return results
+
+
+def _outcome(result: CellResult) -> str:
+    figure = result.figures.get(result.main_metric)
+    return "" if figure is None else f"{result.main_metric.replace('_', ' ')} {figure:.3f}"
 
 
 def prepare_data(suite: Suite) -> None:
     """Makes the frame sets that come from settings alone, or what is missing of them."""
     for folder, made in suite.prepare.items():
-        settings = {name: str(value) for name, value in made.settings.items()}
         options = PreparationOptions(short_side=made.short_side)
-        prepare_frame_set(made.name, None, Path(folder), options=options, settings=settings, num_proc=2)
+        prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
 
 
 def _make_model(suite: Suite, name: str) -> None:
@@ -187,7 +240,6 @@ def _make_model(suite: Suite, name: str) -> None:
     made_from, names = _recipe_identity(recipe, load_splits(recipe.data))
     claim(folder, made_from, names=names)
     if not (folder / "results.json").is_file():
-        logger.warning("making the model %s", name)
         finetune(recipe, progress=False)
 
 
@@ -324,7 +376,14 @@ def _train_tcn(
     sizes = {"input_size": width, "num_labels": len(names), **chosen}
     model = MsTcnForFrameClassification(MsTcnConfig(id2label=names, features_from=features_from, **sizes))
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
-    _train(cell, TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation))
+    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    _train(cell, trainer)
+    on_test = {video.name for video in videos.get("validation", ())} & {video.name for video in videos["test"]}
+    known = None if validation is None else trainer.predictions(validation)
+    calibration = calibrate(known, task, selected_on_test=bool(on_test))
+    if args.should_save:
+        facts = get_builder(cell.recipe.data.name).facts
+        build_confidence(calibration, cell.recipe.data.validation, facts).save(cell.folder / "model")
     return model, predict_videos(model, videos["test"], task)
 
 

@@ -24,7 +24,7 @@ from .recipe import DataRecipe, Recipe
 from .teachers import teacher_path
 
 FILE = "made_from.json"
-_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable", "tested_on")
+_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..clips import ClipDataset
+from ..clips.index import check_columns
 from ..datasets_scripts.fingerprints import frames_fingerprint
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap
@@ -25,10 +26,11 @@ from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
+from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_file, claim
 from .features import extract_features, load_encoder
 from .identity import name_of, pretraining_run
-from .pretrain import build_arguments, build_clips, build_model, pretrain
+from .pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
 from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
@@ -143,6 +145,7 @@ def run_study(
         OutputError: cells of other settings, data or weights in the folder, or another run is at work there.
         OverlapError: videos that the probe is tested on are in the corpus.
     """
+    check_study(recipe, overrides, variants, probe)
     with at_work(output):
         return _run_study(recipe, overrides, variants, probe, output, seeds)
 
@@ -155,20 +158,60 @@ def _run_study(
     output: Path,
     seeds: int,
 ) -> Study:
-    keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
-    cells = []
+    place_log(output / "surgvista.log")
+    cells, steps = [], Steps(seeds * len(variants))
     for seed in range(seeds):
         for variant, changes in variants.items():
-            folder = output / f"{variant.replace(' ', '_')}_{seed}"
+            folder = cell_folder(output, variant, seed)
             own = [*words, *changes, f"training.seed={seed}", f"training.output_dir={folder}"]
-            cells.append(_cell(variant, seed, recipe, own, probe, folder))
+            with steps(f"{variant}, seed {seed}") as step:
+                cell = _cell(variant, seed, recipe, own, probe, folder)
+                step.remember(f"accuracy {np.mean(list(cell.accuracy.values())):.3f}")
+            cells.append(cell)
     order = list(variants)
     study = Study(sorted(cells, key=lambda cell: order.index(cell.variant)), {})
     for before, after in pairwise(order):
         study.tests[f"{after} > {before}"] = paired_wilcoxon(study.scores(after), study.scores(before))
     _write(study, output)
     return study
+
+
+def check_study(
+    recipe: str | Path, overrides: Sequence[str], variants: Mapping[str, Sequence[str]], probe: ProbeSet
+) -> None:
+    """Check everything that can be checked without training: every variant, what it needs, its data and the probe's.
+
+    Raises:
+        SurgVistaError: what would have stopped the study.
+    """
+    output = "training.output_dir=unused"
+    recipes = [load_recipe(recipe, [*overrides, *changes, output]) for changes in variants.values()]
+    for variant in recipes:
+        check_requirements(variant)
+    for teacher in {variant.teacher for variant in recipes if variant.teacher is not None}:
+        build_teacher(teacher)
+    for split in (probe.train, probe.test):
+        frames = load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
+        check_columns(frames, ("image", "timestamp", probe.label))
+    keep_apart(load_recipe(recipe, [*overrides, output]).data, probe)
+
+
+def plan_study(variants: Mapping[str, Sequence[str]], output: Path, *, seeds: int = 3) -> list[tuple[str, str]]:
+    """Return every cell of a study as name and state: `"finished"`, `"begun"` or `"to do"`."""
+    cells = [(variant, seed, cell_folder(output, variant, seed)) for seed in range(seeds) for variant in variants]
+    return [
+        (
+            f"{variant} / seed {seed}",
+            "finished" if (folder / "cell.json").is_file() else "begun" if folder.exists() else "to do",
+        )
+        for variant, seed, folder in cells
+    ]
+
+
+def cell_folder(output: Path, variant: str, seed: int) -> Path:
+    """Return the folder of one variant with one seed."""
+    return output / f"{variant.replace(' ', '_')}_{seed}"
 
 
 def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:

@@ -17,7 +17,6 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ..clips import ClipIndex
@@ -27,7 +26,7 @@ from ..clips.windows import ClipWindow
 from ..datasets_scripts.fingerprints import folder_of, video_fingerprints
 from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
-from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import (
     clip_length,
     load_any_encoder,
@@ -35,6 +34,8 @@ from ..modeling.families import (
     resolve_frame_stride,
     stored_frame_interval,
 )
+from ..modeling.processors import prepare_clips
+from ..util.console import track
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.origins import Origins
@@ -176,15 +177,14 @@ class FeatureExtractor:
                 _check_origins(output, contents, folder_of(frames))
             state.wait_for_everyone()
             videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-            with tqdm(videos, unit="video", disable=not progress or not state.is_local_main_process) as bar:
-                for video in bar:
-                    source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-                    file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
-                    if _noted(file) != content:
-                        start = int(index.starts[video])
-                        rows = range(start, start + int(index.lengths[video]))
-                        times = [timeline.second(video, frame) for frame in range(len(rows))]
-                        _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
+            for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
+                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
+                if _noted(file) != content:
+                    start = int(index.starts[video])
+                    rows = range(start, start + int(index.lengths[video]))
+                    times = [timeline.second(video, frame) for frame in range(len(rows))]
+                    _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
             state.wait_for_everyone()
 
     def _video(
@@ -222,7 +222,7 @@ class FeatureExtractor:
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
             pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(pictures).permute(0, 3, 1, 2)
-            yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+            yield from prepare_clips(self.processor, clip)[0]
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
@@ -291,14 +291,15 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     """A model, and the layer whose input is the feature."""
     if (Path(start) / "adapter_config.json").is_file():
         return merge_adapter(start), "classifier"
+    name = folder_or_hub_name(start)
     try:
-        config: Any = AutoConfig.from_pretrained(str(start))
+        config: Any = AutoConfig.from_pretrained(name)
         if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
-            return AutoModelForVideoClassification.from_pretrained(str(start)), "classifier"
+            return AutoModelForVideoClassification.from_pretrained(name), "classifier"
     except SurgVistaError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(name)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
 
 

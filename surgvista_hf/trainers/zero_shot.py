@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_MAPPING,
@@ -32,9 +31,11 @@ from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
+from ..util.console import progress_bar
 from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import weights_fingerprint
+from ..util.values import PositiveCount, check_fields
 from ..util.words import did_you_mean, first_line
 from .finetune import task_of
 from .finetune_recipe import LabelledData
@@ -77,16 +78,18 @@ class ZeroShotSettings:
     """
 
     prompts: tuple[str, ...] = ()
-    every: int = 1
-    max_new_tokens: int = 16
-    batch_size: int = 8
+    every: PositiveCount = 1
+    max_new_tokens: PositiveCount = 16
+    batch_size: PositiveCount = 8
     dtype: str | None = None
+
+    # A recipe may also give one name alone.
+    ranges: ClassVar[Mapping[str, Any]] = {"prompts": str | tuple[str, ...]}
 
     def __post_init__(self) -> None:
         named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         object.__setattr__(self, "prompts", named)
-        if min(self.every, self.max_new_tokens, self.batch_size) < 1:
-            raise InputError("every, max_new_tokens and batch_size must be at least 1")
+        check_fields(self)
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
             raise InputError(f"dtype is {self.dtype!r}; it must be a type of torch, such as bfloat16")
 
@@ -206,6 +209,8 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
             raise InputError(f"the processor of {start} has no chat template, so the model cannot be asked anything")
     elif config in MODEL_MAPPING and hasattr(MODEL_MAPPING[config], "get_text_features"):
         kind = "contrast"
+        with _loading(start):
+            AutoProcessor.from_pretrained(str(start))  # may need packages of its own
     else:
         raise InputError(
             f"{start} is a {config.__name__.removesuffix('Config')}, which neither answers questions about pictures nor "
@@ -401,9 +406,12 @@ def _unit(features: Any) -> torch.Tensor:
 @contextmanager
 def _loading(start: str | Path) -> Iterator[None]:
     try:
+        folder_or_hub_name(start)
         yield
+    except SurgVistaError:
+        raise
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(start)}") from error
 
 
 # ------------------------------------------------------------------------------------------- answers
@@ -421,7 +429,7 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """Answers to one prompt with what they are about, those of earlier runs included."""
     said: list[dict[str, Any]] = []
-    with tqdm(total=len(chosen), desc=prompt, unit="picture", disable=not progress) as bar:
+    with progress_bar(prompt, total=len(chosen), unit="pictures", shown=progress) as bar:
         for start in range(0, len(chosen), _QUESTIONS_A_FILE):
             own = chosen[start : start + _QUESTIONS_A_FILE]
             file = folder / f"{start:07d}.jsonl"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,12 @@ def test_prepare_says_what_it_made_and_goes_on_where_it_stopped(tmp_path, capsys
     LAYOUTS["cholec80"](tmp_path / "raw")
     words = ["prepare", "cholec80", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
     assert main(words) == 0
-    assert "3 videos, 12 frames (12 labelled)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 videos, 12 frames (12 labelled)" in said.out
+    step, log = said.err.splitlines()
+    assert step.startswith("prepare cholec80 … ")
+    assert "cholec80" in Path(log.removeprefix("log: ")).read_text()
+    assert not list((tmp_path / "out").rglob("*.log"))  # frame sets are compared byte by byte
     assert main([*words, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["videos"], summary["resumed"], summary["failed"]) == (3, 3, {})
@@ -66,7 +72,7 @@ def test_list_names_every_data_set_with_licence_and_protocols(capsys):
         (["cholec80", "--data-dir", "nowhere", "--output", "x"], "there is no folder nowhere"),
         (["synthetic", "--output", "x", "--set", "video=1"], "did you mean videos"),
         (["synthetic", "--output", "x", "--num-proc", "0"], "cannot run 0 at a time"),
-        (["synthetic", "--output", "x", "--quality", "200"], "quality must lie in 1-95"),
+        (["synthetic", "--output", "x", "--quality", "200"], "quality is 200; it must be less than or equal to 95"),
     ],
 )
 def test_wrong_words_get_one_line_and_leave_nothing(words, message, tmp_path, capsys, monkeypatch):

@@ -1,8 +1,10 @@
 """Clips hold the right frames and labels, and are the same bit for bit however they are loaded."""
 
 import hashlib
+import importlib
 import io
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -93,11 +95,22 @@ def test_with_uniform_sampling_every_video_is_one_sample(corpus):
     assert seen(legacy[1]) == [(1, 0), (1, 2), (1, 4)]
 
 
-@pytest.fixture(params=["torchvision", "pillow"])
-def decoder(request, monkeypatch) -> None:
-    """Both ways to decode, the second of which is for installations whose torchvision has lost its decoder."""
-    if request.param == "pillow":
-        monkeypatch.setattr(dataset_module, "decode_jpeg", None)
+@pytest.fixture(params=["torchcodec", "torchvision", "pillow"])
+def decoder(request, monkeypatch) -> Iterator[None]:
+    """All ways to decode; the later ones are for installations without torchcodec, or whose torchvision has no decoder."""
+    libraries = ["torchcodec", "torchvision", "pillow"]
+    for library, module in {"torchcodec": "torchcodec.decoders", "torchvision": "torchvision.io"}.items():
+        try:
+            imported = importlib.import_module(module)
+        except (ImportError, OSError, RuntimeError) as error:
+            if library == request.param:
+                pytest.skip(f"{library} cannot be loaded: {error}")
+            continue
+        if libraries.index(library) < libraries.index(request.param):
+            monkeypatch.delattr(imported, "decode_jpeg")
+    dataset_module._jpeg_decoder.cache_clear()
+    yield
+    dataset_module._jpeg_decoder.cache_clear()
 
 
 @pytest.mark.usefixtures("decoder")

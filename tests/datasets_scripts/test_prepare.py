@@ -1,6 +1,7 @@
 """Preparing: whole or not at all, the same however it was interrupted or spread."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -302,7 +303,7 @@ def test_unknown_videos_and_settings_are_named(tmp_path):
         prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out", videos=["CASE999"])
     with pytest.raises(DatasetError, match="has no setting 'video'; did you mean videos"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"video": "3"})
-    with pytest.raises(DatasetError, match="whole numbers"):
+    with pytest.raises(DatasetError, match=r"videos .* must be a whole number"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"videos": "many"})
     with pytest.raises(MissingFilesError, match="needs a folder with the raw data"):
         prepare_frame_set("cholec80", None, tmp_path / "out")
@@ -344,6 +345,20 @@ def crashed(number: int, reason: str) -> int:
 def test_a_process_that_dies_costs_one_task_only():
     results = list(run_over(square, [1, 2, 13, 3, 4, 5], crashed, num_proc=2))
     assert sorted(results) == [-13, 1, 4, 9, 16, 25]
+
+
+def remark(number: int) -> int:
+    logging.getLogger("surgvista_hf.somewhere").warning("video %d is interlaced", number)
+    return number
+
+
+def test_remarks_of_other_processes_are_logged_here(caplog):
+    assert sorted(run_over(remark, [1, 2], crashed, num_proc=2)) == [1, 2]
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "video 1 is interlaced",
+        "video 2 is interlaced",
+    ]
+    assert {record.name for record in caplog.records} == {"surgvista_hf.somewhere"}
 
 
 def test_impossible_executors_are_refused():

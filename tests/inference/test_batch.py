@@ -104,6 +104,22 @@ def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F8
     assert all(shares)
 
 
+@pytest.mark.slow
+def test_of_several_processes_one_prints_what_all_did(videos, model_folder, tmp_path):  # noqa: F811
+    words = ["predict", videos, "--model", model_folder, "--output", tmp_path / "out", "--formats", "csv", "--json"]
+    command = [sys.executable, *LAUNCH.split(), "-m", "surgvista_hf.cli.main", *words]
+    done = subprocess.run(
+        [str(word) for word in command],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=300,
+    )
+    assert sorted(json.loads(done.stdout)["done"]) == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
+    assert done.stderr.count("1/2 load") == 1
+
+
 def test_the_command_takes_folders_names_and_formats(videos, model_folder, tmp_path, capsys):  # noqa: F811
     shutil.copytree(model_folder, tmp_path / "other")
     models = ["--model", f"phase={model_folder}", "--model", f"again={tmp_path / 'other'}"]
@@ -267,7 +283,7 @@ def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results
 
 def test_a_temporal_model_of_another_models_features_is_refused(model_folder, tmp_path, caplog):  # noqa: F811
     model = ClipModel.load(model_folder)
-    sizes = {"input_size": 64, "num_labels": 4, "num_layers": 2, "num_feature_maps": 8}
+    sizes = {"input_size": 64, "num_labels": 4, "num_layers": 2, "num_feature_maps": 8, "frames_per_second": 1.0}
     for name, features_from in (("own", model.fingerprints[1:]), ("other", ["0123"]), ("old", None)):
         MsTcnForFrameClassification(MsTcnConfig(features_from=features_from, **sizes)).save_pretrained(tmp_path / name)
     SurgicalVideoPredictor(model_folder, temporal=tmp_path / "own")

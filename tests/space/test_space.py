@@ -25,7 +25,7 @@ from surgvista_hf.util.files import OutputError
 
 from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
 from ..inference.test_privacy import Redness, detector_folder  # noqa: F401  # a fixture
-from ..videos import write_numbered_video
+from ..videos import damage, write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
 
@@ -77,6 +77,22 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
     demo.leave(SimpleNamespace(session_hash="a"))
     assert not video.exists()
     assert not Path(files[0]).parent.exists()
+
+
+def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missing(model_folder, tmp_path):  # noqa: F811
+    pytest.importorskip("pydicom")
+    from ..modeling.dicom_files import jpeg_dicom  # needs pydicom
+
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    (_, rows, *_), _ = visit(demo, jpeg_dicom(tmp_path / "IM000001"))
+    assert [time for time, *_ in rows] == ["0:00", "0:01", "0:02"]
+    groups = {"g": "20", "keyint_min": "20", "sc_threshold": "0"}
+    (tmp_path / "a.mp4").write_bytes(damage(write_numbered_video(tmp_path / "whole.mp4", 80, options=groups), 27))
+    (timeline, rows, _, files, _, _, state), _ = visit(demo, tmp_path / "a.mp4")
+    assert len(rows) == 7
+    assert "left out" in timeline
+    assert "left out" in Path(files[0]).read_text()
+    assert likely(state, 3.0) is None
 
 
 def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa: F811

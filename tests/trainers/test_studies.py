@@ -96,7 +96,13 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
 ):
     command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--shares", "0.25,1"]
     assert main(command) == 0
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    cells = len(found["summary"]["A"]) - 2  # of each variant: one for each seed
+    assert [line.partition(" ")[0] for line in said.err.splitlines()] == [
+        "log:",
+        *(f"{number}/{2 * cells}" for number in range(1, 2 * cells + 1)),
+    ]
     assert list(found["summary"]) == ["A", "B"]
     assert list(found["tests"]) == ["B > A"]
     study = json.loads((tmp_path / "out" / "study.json").read_text())

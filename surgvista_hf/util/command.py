@@ -1,0 +1,64 @@
+"""Running a command: its work on a console, its errors as one line and an exit status."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ..modeling.errors_surgvista import SurgVistaError
+from .console import Console, open_console
+from .words import first_line
+
+
+def run_with_console(
+    name: str, words: Sequence[str], work: Callable[[], object], *, verbose: bool = False, hides: bool = True
+) -> int:
+    """Run a command.
+
+    Args:
+        name: of the command, such as `surgvista predict`.
+        words: of the command line after the name, for the log.
+        work: what it does; prints results when the work is done.
+        verbose: show what otherwise only the log holds.
+        hides: open a console; a server does not, because what it says is meant for the person.
+
+    Returns:
+        Exit status: 0, 1 for an error, of which one line on standard error tells, 130 when interrupted.
+    """
+    console: Console | None = None
+    try:
+        if hides:
+            with open_console(name.split()[-1], words, verbose=verbose) as console:
+                _report_unforeseen(work, console)
+        else:
+            work()
+        sys.stdout.flush()
+    except SurgVistaError as error:
+        return _fail(name, f"error: {' '.join(str(error).split())}", console)
+    except BrokenPipeError:  # whoever reads (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        _fail(name, "interrupted", console)
+        return 130
+    except _UnforeseenError as error:
+        return _fail(name, f"error: {error}", console)
+    return 0
+
+
+class _UnforeseenError(Exception):
+    """A mistake in this package, or a failure of the machine."""
+
+
+def _report_unforeseen(work: Callable[[], object], console: Console) -> None:
+    try:
+        work()
+    except (SurgVistaError, BrokenPipeError):
+        raise
+    except Exception as error:
+        console.began = True  # so that the log, which has the traceback, is kept and named
+        raise _UnforeseenError(f"unforeseen {type(error).__name__}: {first_line(error)}") from error
+
+
+def _fail(name: str, message: str, console: Console | None) -> int:
+    log = f" (log: {console.log.path})" if console is not None and console.began else ""
+    print(f"{name}: {message}{log}", file=sys.stderr)
+    return 1

@@ -5,7 +5,7 @@ how many seconds of new videos of the same kind are called unfamiliar (false ala
 for the first; for the others rendered pictures, other procedures from the web, another hospital, and talks. Features: what
 frames look like (what is shipped), the mean patch embedding, the mean token of the middle layer, what the classifier sees;
 scores: Mahalanobis distance, nearest neighbor after whitening (Sun et al., ICML 2022), what principal components leave over
-(as in ViM, CVPR 2022). All limits leave 4 % of held-out training seconds beyond them.
+(as in ViM, CVPR 2022). All limits leave 2 % of held-out training seconds beyond them.
 
     python -m benchmarks.familiarity --data FOLDER --output benchmarks/results/familiarity_cpu.json
 

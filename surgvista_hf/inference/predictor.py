@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
 _T = TypeVar("_T")
+_SPARSE = 3  # whole seconds in a row without any frame between them: not a damaged stretch, but too few frames
 _ONLY = "model"  # name of a model that has none
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
@@ -258,7 +259,7 @@ class SurgicalVideoPredictor:
         for chunk in _ahead(batched(_held(frames, self.needed_seconds()), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
-            due = [moments.of(second) for second, _, _ in chunk]
+            due = [moments.of(second, is_sound) for second, _, is_sound in chunk]
             predicted = [second % 1 == 0 for second in due]
             seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
@@ -393,10 +394,23 @@ class _Moments:
     def __init__(self, predictor: SurgicalVideoPredictor) -> None:
         self._needed, self._trusts = predictor.needed_seconds(), predictor.needs_whole_seconds_only
         self._first: float | None = None
+        self._whole = self._between = 0  # frames that came, at whole seconds and between them
 
-    def of(self, second: float) -> float:
-        """The moment of the next frame, in seconds from the first; whole ones are predicted."""
+    def of(self, second: float, is_sound: bool = True) -> float:
+        """The moment of the next frame, in seconds from the first; whole ones are predicted.
+
+        Args:
+            second: of the frame.
+            is_sound: whether it is a frame itself and does not stand in for a missing one.
+        """
         expected = next(self._needed)
+        self._whole += is_sound and expected % 1 == 0
+        self._between += is_sound and expected % 1 != 0
+        if not self._trusts and self._whole >= _SPARSE and not self._between:
+            raise InputError(
+                "frames come at whole seconds only, but the models look at frames between them. Give those of "
+                "SurgicalVideoPredictor.needed_seconds()"
+            )
         self._first = second if self._first is None else self._first
         if not self._trusts and abs(second - self._first - expected) > _TOLERANCE:
             raise InputError(

@@ -363,7 +363,7 @@ def test_frames_and_streams_come_at_the_needed_moments_or_are_refused(tmp_path):
     assert streamed.clips == whole.clips
     with (
         VideoReader(path) as reader,
-        pytest.raises(InputError, match=r"a frame of second 1 came where one of second 0\.2"),
+        pytest.raises(InputError, match="frames come at whole seconds only"),
     ):
         predictor.predict_frames(reader.iterate(1.0))
     with pytest.raises(InputError, match="images alone count as one a second"):

@@ -352,14 +352,16 @@ def main() -> None:
     }
     results: dict[str, Any] = {}
     for title, (known, new) in runs.items():
-        model = train([videos[name] for name in known[: -max(len(known) // 5, 1)]], processor)
+        labelled = [name for name in known if videos[name].phases is not None]
+        kept = max(len(labelled) // 5, 1)  # not trained on, for the temperature
+        model = train([videos[name] for name in labelled[:-kept]], processor)
         for video in videos.values():
             describe(video, model, processor)
         seen = [videos[name] for name in known]
         asked = {group: [videos[name] for name in names] for group, names in new.items()}
         results[title] = {
             "shipped": shipped(seen, asked),
-            "calibration": calibration(seen[-max(len(known) // 5, 1) :], asked["new, of the same kind"]),
+            "calibration": calibration([videos[name] for name in labelled[-kept:]], asked["new, of the same kind"]),
             "compared": {
                 f"{name}, {kind}": {
                     group: [numbers["unfamiliar_seconds"], numbers["most_of_one_video"]]

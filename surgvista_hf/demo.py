@@ -20,6 +20,7 @@ from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
 from .inference.prediction import DEFAULT_FORMATS
 from .inference.timeline import draw_timeline
+from .trainers.benchmark import check_suite, run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
 from .trainers.suite import Suite, load_suite

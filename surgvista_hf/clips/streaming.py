@@ -336,7 +336,7 @@ def _continues(row: _Row) -> bool:
 def _time(row: _Row, before: Sequence[float]) -> float:
     """The second of a row, which comes after those before it in its video."""
     time = row["timestamp"]
-    if time is None or not math.isfinite(time) or (before and time <= before[-1]):
+    if time is None or not math.isfinite(time) or (before and time < before[-1]):
         raise FrameSetError(
             f"frame {row['frame_index']} of video {row['video_id']} is at {time} seconds; times must ascend in a video"
         )

@@ -59,7 +59,8 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     found: dict[str, RawVideo] = {}
     for path in sorted([*without_doubles(root, videos, passed), *without_doubles(root, folders, passed)]):
         role = FRAMES if path.is_dir() else VIDEO
-        name = (path.with_suffix("") if role == VIDEO else path).relative_to(root).as_posix()
+        has_suffix = role == VIDEO and path.suffix.lower() in VIDEO_SUFFIXES  # a DICOM file may be called 1.2.840.7
+        name = (path.with_suffix("") if has_suffix else path).relative_to(root).as_posix()
         if name in found:
             raise DatasetError(
                 f"{path} and {next(iter(found[name].files.values()))} would both be called {name}; rename one"

@@ -258,15 +258,15 @@ class SurgicalVideoPredictor:
         for chunk in _ahead(batched(_held(frames, self.needed_seconds()), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
-            times = [moments.of(second) for second, _, _ in chunk]
-            predicted = [time % 1 == 0 for time in times]
+            due = [moments.of(second) for second, _, _ in chunk]
+            predicted = [second % 1 == 0 for second in due]
             seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             images = np.stack([image for _, image, _ in chunk])
             if self.out_of_body is not None and hidden is None and any(predicted):
                 outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
-                found[each] += line.push(times, images)
+                found[each] += line.push(due, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         answered = np.asarray(sound)

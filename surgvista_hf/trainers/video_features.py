@@ -184,18 +184,18 @@ class FeatureExtractor:
                     start = int(index.starts[video])
                     rows = range(start, start + int(index.lengths[video]))
                     times = [timeline.second(video, frame) for frame in range(len(rows))]
-                    _write(file, self._video(frames, rows, times, source, name, label, batch_size), content)
+                    _write(file, self._video(frames, rows, source, name, label, batch_size, times), content)
             state.wait_for_everyone()
 
     def _video(
         self,
         frames: Dataset,
         rows: range,
-        times: Sequence[float],
         source: str,
         name: str,
         label: str | None,
         batch_size: int,
+        times: Sequence[float],
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
         facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]

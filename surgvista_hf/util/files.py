@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ..modeling.errors_surgvista import SurgVistaError
 from .words import some
@@ -224,7 +224,7 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
         target.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            _acquire(lock, path, timeout=0)
         except Timeout:
             holder = _holder(path)
             if not wait:
@@ -232,12 +232,13 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
                     f"another run is at work on {target}{holder}; wait until it has ended, or give another output"
                 ) from None
             logger.warning("another run is at work on %s%s; waiting for it", target, holder)
-            lock.acquire()
+            _acquire(lock, path, timeout=-1)
     except OSError as error:
         raise OutputError(f"cannot write to the folder {target}: {error}") from error
     try:
-        if path.read_text(encoding="utf-8")[:1] in ("", "{"):  # where locks are files, filelock says itself who has it
-            path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8")[:1] in ("", "{"):  # where locks are files, filelock says who has it
+                path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -245,6 +246,13 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
         if is_new:
             with suppress(OSError):
                 target.rmdir()  # only if it is empty
+
+
+def _acquire(lock: BaseFileLock, path: Path, timeout: float) -> None:
+    lock.acquire(timeout=timeout)
+    while not path.exists():  # who held it has removed the file meanwhile: nobody else would see this lock
+        lock.release()
+        lock.acquire(timeout=timeout)
 
 
 def _holder(path: Path) -> str:

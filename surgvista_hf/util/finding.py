@@ -26,6 +26,7 @@ VIDEO_CONTAINERS = {
     ".flv": "flv",
     ".ogv": "ogg",
     ".dv": "dv",
+    **dict.fromkeys((".dcm", ".dicom"), "dicom"),
 }
 VIDEO_SUFFIXES = tuple(VIDEO_CONTAINERS)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -39,6 +40,7 @@ _UNFINISHED = tuple(
 _SYSTEM = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx", "lost+found"})
 _LEFTOVERS = "leftovers of unfinished downloads or empty files"
 _BARE = "bare picture streams, which hold no times; put each into a container: ffmpeg -r RATE -i IN -c copy OUT.mp4"
+_DICOM = b"DICM"  # 128 bytes into a file; archives give such files numbers for names
 _TIMES = 8  # that a folder may be visited under different names; bounds what links among folders can cost
 
 
@@ -99,13 +101,24 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a file has the suffix of a video, in whatever case.
+    """Return whether a file has the suffix of a video, in whatever case, or none and the content of a DICOM file.
 
     Example:
         >>> is_video(Path("OP7.MTS")), is_video(Path("op7.mp4.part"))
         (True, False)
     """
-    return path.suffix.lower() in VIDEO_CONTAINERS
+    return path.suffix.lower() in VIDEO_CONTAINERS or _is_dicom(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Return whether a file without a suffix, or with a number for one, is a DICOM file; an index of others is none."""
+    if path.suffix.strip(".0123456789") or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == _DICOM
+    except OSError:
+        return False
 
 
 def is_image(path: Path) -> bool:

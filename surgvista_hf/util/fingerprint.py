@@ -28,7 +28,15 @@ _SAFE_WEIGHTS, _OTHER_WEIGHTS = (".safetensors",), (".bin", ".pt", ".pth")
 _PARTS = (".json", ".jinja", ".model", ".txt", ".py", ".onnx", ".data", ".pt2", ".npz")  # beside the weights
 # Beside a model lie records of its training, which change nothing in what it predicts.
 _NO_PARTS = ("training_args", "trainer_state", "optimizer", "scheduler", "scaler", "rng_state")
-_NO_PART_FILES = {"pretraining_videos.json", "results.json", "export.json", "made_from.json", "settings.json"}
+_ADAPTER_BASE = "adapter_base.json"  # the way to an adapter's base, which may change, and a hash of its weights
+_NO_PART_FILES = {
+    _ADAPTER_BASE,
+    "pretraining_videos.json",
+    "results.json",
+    "export.json",
+    "made_from.json",
+    "settings.json",
+}
 _NO_CONTENT = ("_name_or_path", "_commit_hash", "transformers_version", "base_model_name_or_path")  # of a JSON file
 
 
@@ -215,6 +223,9 @@ def _base_of(folder: Path) -> str | None:
     file = folder / "adapter_config.json"
     if not file.is_file():
         return None
+    noted = folder / _ADAPTER_BASE
+    if noted.is_file():  # a base with other weights is refused, wherever it is found
+        return str(json.loads(noted.read_text(encoding="utf-8"))["weights"])
     name = str(json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
     beside = folder / name
     return weights_fingerprint(beside if name and beside.is_dir() else name)

@@ -16,6 +16,8 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.synthetic_room import SyntheticRecording
 from surgvista_hf.datasets_scripts.synthetic_surgery import write_video
 from surgvista_hf.inference.privacy import OutOfBodyDetector
+from surgvista_hf.modeling.confidence import Confidence
+from surgvista_hf.modeling.familiarity import Familiarity, VideoAppearance
 from surgvista_hf.modeling.guarded_video import VideoLimits
 from surgvista_hf.space import SpaceSettings, build_app, find_models
 from surgvista_hf.space.app import Demo, likely
@@ -58,7 +60,8 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
     (timeline, rows, heatmaps, files, _, classes, state), said = visit(demo, video)
     assert 'role="img"' in timeline
     assert len(rows) == 8
-    assert rows[0][0] == "0:00"
+    assert (rows[0][0], rows[0][3]) == ("0:00", "unknown")  # a model without a summary of its training videos
+    assert "is unknown" in timeline
     assert 1 <= len(heatmaps) <= 6
     assert all(picture.dtype == np.uint8 for picture, _ in heatmaps)
     assert [Path(file).name for file in files] == [
@@ -191,3 +194,15 @@ def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, cap
 
 def test_the_space_in_the_repository_asks_for_what_the_package_needs():
     assert (TEMPLATE / "requirements.txt").read_text() == requirements()
+
+
+def test_a_video_unlike_the_training_is_called_so_before_anything_else(model_folder, tmp_path):  # noqa: F811
+    random = np.random.default_rng(0)
+    seen = [VideoAppearance(np.arange(20.0), random.normal(size=(20, 36))) for _ in range(4)]
+    trained_on = {"title": "Synthetic surgery", "procedure": "rendered cholecystectomy"}
+    Confidence(trained_on=trained_on, familiarity=Familiarity.fit(seen)).save(model_folder)
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    assert "It learned from Synthetic surgery (rendered cholecystectomy)" in demo.about("m")
+    (timeline, rows, *_), _ = visit(demo, write_numbered_video(tmp_path / "upload.mp4", count=80))
+    assert timeline.index('role="alert"') < timeline.index("<svg")
+    assert {row[3] for row in rows} == {"no"}

@@ -244,7 +244,7 @@ def test_features_of_changed_frames_are_computed_anew_and_those_of_others_kept(t
     monkeypatch.setattr(
         FeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[4]) or own(self, *args),
+        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
     )
     changed = whole.select(range(48)).map(
         lambda row, number: {"phase": row["phase"] + (number == 20)}, with_indices=True, keep_in_memory=True

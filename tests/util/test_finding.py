@@ -24,6 +24,8 @@ GUARDED = {".mts", ".vob", ".mxf", ".3gp", ".ogv", ".dv"}  # a process each: one
 def write_container(path: Path) -> Path:
     """Ten frames in the container that belongs to the suffix."""
     container = finding.VIDEO_CONTAINERS[path.suffix.lower()]
+    if container == "dicom":
+        return write_dicom_frames(path)
     muxer = MUXERS.get(path.suffix.lower(), {"mov": "mp4"}.get(container, container))
     codec = "libvpx" if muxer in ("webm", "ogg") else CODECS.get(container, "libx264")
     height, width = (576, 720) if codec == "dvvideo" else (64, 160)
@@ -36,6 +38,16 @@ def write_container(path: Path) -> Path:
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return path
+
+
+def write_dicom_frames(path: Path) -> Path:
+    """Ten gray frames, 25 a second, in a DICOM file."""
+    pytest.importorskip("pydicom")
+    from ..modeling.dicom_files import write_dicom  # needs pydicom
+
+    frames = np.zeros((10, 64, 160), np.uint8) + 20 * np.arange(10, dtype=np.uint8)[:, None, None]
+    tags = {"NumberOfFrames": 10, "FrameTime": 40}
+    return write_dicom(path, "1.2.840.10008.1.2.1", frames.tobytes(), "MONOCHROME2", 1, **tags)
 
 
 def prepared(folder: Path) -> list[str]:
@@ -67,7 +79,16 @@ def test_what_is_found_by_its_suffix_can_be_read(suffix, tmp_path):
 
 
 def test_the_reader_opens_every_container_of_the_list():
-    assert set(finding.VIDEO_CONTAINERS.values()) <= set(video_reading_surgvista._FORMATS.split(","))
+    assert set(finding.VIDEO_CONTAINERS.values()) - {"dicom"} <= set(video_reading_surgvista._FORMATS.split(","))
+
+
+def test_dicom_files_are_found_whatever_an_archive_called_them(tmp_path):
+    (tmp_path / "DICOM").mkdir()
+    files = [write_dicom_frames(tmp_path / "DICOM" / name) for name in ("IM000001", "1.2.840.7", "1.2.840.8")]
+    (tmp_path / "DICOMDIR").write_bytes(files[0].read_bytes())
+    (tmp_path / "README").write_bytes(b"no video")
+    assert names(tmp_path) == ["DICOM/1.2.840.7", "DICOM/1.2.840.8", "DICOM/IM000001"]
+    assert prepared(tmp_path) == ["DICOM/1.2.840.7", "DICOM/1.2.840.8", "DICOM/IM000001"]
 
 
 def test_a_bare_picture_stream_is_named_and_not_taken_because_its_times_would_be_guessed(tmp_path, remarks):

@@ -149,6 +149,21 @@ def test_an_adapter_is_another_one_over_another_base(tmp_path, model_folder):
     assert len(found) == 2
 
 
+def test_an_adapter_that_notes_the_weights_of_its_base_stays_the_same_wherever_both_move(tmp_path):
+    adapter, found = tmp_path / "adapter", set()
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    for place, way, weights in (
+        ("/a/base", "../base", "1"),
+        ("/b/base", "../../base", "1"),
+        ("/a/base", "../base", "2"),
+    ):
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": place}))
+        (adapter / "adapter_base.json").write_text(json.dumps({"folder": way, "weights": weights}))
+        found.add(weights_fingerprint(adapter))
+    assert len(found) == 2
+
+
 def test_a_hub_id_is_known_by_the_commit_in_the_cache(tmp_path, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--me--phases"

@@ -44,7 +44,8 @@ def test_no_other_place_asks_for_optional_packages():
     found = {
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
-        if re.search(r"find_spec\(|pip install ['\"]?surgvista-hf\[", path.read_text().partition('"""\n')[2])
+        if not path.name.endswith("_surgvista.py")  # they travel with a checkpoint and cannot call it
+        and re.search(r"find_spec\(|pip install ['\"]?surgvista-hf\[", path.read_text().partition('"""\n')[2])
     }
     assert found <= allowed | {"util/requirements.py"}
     assert issubclass(MissingPackageError, SurgVistaError)

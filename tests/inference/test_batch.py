@@ -1,6 +1,7 @@
 """Folders of videos: every video once, resumed, shared by processes, broken ones noted."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -105,12 +106,13 @@ def test_of_several_processes_one_prints_what_all_did(videos, model_folder, tmp_
     command = [sys.executable, *LAUNCH.split(), "-m", "surgvista_hf.cli.main", *words]
     done = subprocess.run(
         [str(word) for word in command],
-        check=True,
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
         timeout=300,
     )
+    assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["done"]) == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
     assert done.stderr.count("1/2 load") == 1
 

@@ -1,6 +1,11 @@
 # Every target first makes the environment it needs, once; `make` alone lists the targets.
-PYTHON ?= $(shell command -v python3.11 || echo python3)
-UV := $(shell command -v uv)
+# The first Python that starts (a shim of pyenv may not), is new enough and can make environments.
+usable = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3 python; do \
+	$$python -c '$(usable)' 2>/dev/null && echo $$python && break; done),$(if $(UV),3.11))
+UV ?= $(shell command -v uv)
+# Further options of `surgvista demo`, such as --operations 6 --epochs 1 for a look at it in a minute.
+DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4
 
 .NOTPARALLEL:
@@ -9,8 +14,8 @@ PYTEST_ARGS ?= -n auto --maxprocesses=4
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/ready-data ## train on synthetic surgery, predict an unseen operation; VIDEO=file.mp4 predicts that
-	@.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"}
+demo: .venv/ready-demo ## train on synthetic surgery, predict an unseen operation; VIDEO=file.mp4 predicts that
+	@.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"} $(DEMO_ARGS)
 
 test: .venv/ready-dev ## run the tests; PYTEST_ARGS='-k word' chooses
 	@OMP_NUM_THREADS=1 .venv/bin/pytest $(PYTEST_ARGS)
@@ -34,7 +39,7 @@ clean: ## remove environments, caches and built files
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # ready-EXTRA is written last. An environment without one was interrupted and is made anew; one with a stale one is
-# brought up to date in place. Every extra used here contains `data`.
+# brought up to date in place. Every extra used here contains `demo`.
 .venv/ready-%: pyproject.toml constraints.txt
 	$(call install,.venv,constraints.txt)
 
@@ -43,9 +48,10 @@ clean: ## remove environments, caches and built files
 
 # Arguments: environment, constraints.
 define install
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: python3-venv); or say make PYTHON=path" >&2; exit 1; }
 	@test -n "$(wildcard $(1)/ready-*)" || rm -rf $(1)
 	@rm -f $(1)/ready-*
 	$(if $(UV),test -d $(1) || $(UV) venv --seed --python $(PYTHON) $(1),$(PYTHON) -m venv $(1))
 	$(if $(UV),$(UV) pip install --python $(1)/bin/python,$(1)/bin/python -m pip install) -c $(2) -e '.[$*]'
-	@touch $(1)/ready-data $@
+	@touch $(1)/ready-demo $@
 endef

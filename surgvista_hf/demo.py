@@ -18,13 +18,16 @@ from .evaluation.benchmark_report import CellResult
 from .evaluation.tasks import ClipPredictions
 from .inference import SurgicalVideoPredictor, VideoPrediction
 from .inference.contact_sheet import draw_contact_sheet
+from .inference.prediction import DEFAULT_FORMATS
 from .inference.timeline import draw_timeline
-from .trainers.benchmark import run_suite
+from .trainers.benchmark import check_suite, run_suite
 from .trainers.pretrain import pretrain
 from .trainers.recipe import load_recipe
-from .trainers.suite import load_suite
+from .trainers.suite import Suite, load_suite
 from .util.console import Steps, place_log
-from .util.files import atomic_file
+from .util.files import at_work, atomic_file
+
+_PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ class DemoSettings:
         seed: of everything.
     """
 
-    operations: int = 24
+    operations: int = 20
     seconds: int = 120
-    pretraining_epochs: int = 2
-    epochs: int = 8
+    pretraining_epochs: int = 1
+    epochs: int = 4
     seed: int = 0
 
 
@@ -72,8 +75,8 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Args:
         output: folder for the benchmark, the model, the rendered video, predictions and pictures.
-        video: a further video to predict with the model. It has only seen rendered pictures, so on real surgery its answer
-            shows that everything runs, not what is going on.
+        video: a further video to predict with the model. It has only seen rendered pictures, so real surgery is said to be
+            unlike what it was trained on, second by second, and its answer shows that everything runs, not what is going on.
         settings: sizes.
 
     Returns:
@@ -81,17 +84,26 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
     Raises:
         VideoReadError: `video` cannot be decoded.
+        OutputError: another run is at work on `output`.
     """
-    settings = settings or DemoSettings()
+    with at_work(output):
+        return _run_demo(output, video, settings or DemoSettings())
+
+
+def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
+    """The steps of the demonstration, in a folder that is its own."""
     place_log(output / "surgvista.log")
+    suite = _suite(output, settings)
+    check_suite(suite)
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)
     with steps("pre-train a masked autoencoder") as step:
-        pretrained, loss = _pretrain(output, settings)
+        loss = _pretrain(output, settings)
         step.remember(f"loss {loss:.3f} (of the mean: 0.998)")
     with steps("benchmark it: full, lora, linear, knn, tcn"):
-        cells = _benchmark(output, pretrained, settings)
+        shutil.rmtree(suite.output, ignore_errors=True)
+        cells = run_suite(suite)
         shutil.rmtree(output / "model", ignore_errors=True)
         shutil.copytree(
             output / "benchmark" / "phases" / "pretrained" / "full" / f"seed_{settings.seed}" / "model",
@@ -121,14 +133,14 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
     """Operations as a frame set; left from an earlier run with the same settings, it is used again."""
     asked = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
-    options = PreparationOptions(short_side=128, quality=95)
+    options = PreparationOptions(short_side=96, quality=95)
     texts = {name: str(value) for name, value in asked.items()}
     prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
 
 
-def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
-    """A masked autoencoder by the package's recipe; its folder and its loss over the last ten steps."""
-    folder = output / "pretrained"
+def _pretrain(output: Path, settings: DemoSettings) -> float:
+    """Train a masked autoencoder by the package's recipe; return its loss over the last ten steps."""
+    folder = output / _PRETRAINED
     shutil.rmtree(folder, ignore_errors=True)
     source = {"name": "synthetic", "data_dir": str((output / "frame_set").resolve())}
     recipe = load_recipe(
@@ -141,31 +153,31 @@ def _pretrain(output: Path, settings: DemoSettings) -> tuple[Path, float]:
             "training.logging_steps=1",
         ],
     )
-    trained = pretrain(recipe)
+    pretrain(recipe)
     state = max(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
     losses = [line["loss"] for line in json.loads(state.read_text())["log_history"] if "loss" in line]
-    return trained, float(np.mean(losses[-10:]))
+    return float(np.mean(losses[-10:]))
 
 
-def _benchmark(output: Path, pretrained: Path, settings: DemoSettings) -> list[CellResult]:
-    """The package's synthetic suite on these operations, phases only; its results."""
-    folder = output / "benchmark"
-    shutil.rmtree(folder, ignore_errors=True)
+def _suite(output: Path, settings: DemoSettings) -> Suite:
+    """Return the package's synthetic suite for these operations, phases only, asked of the model that is pre-trained."""
     data = {"root": str(output.resolve()), "data_dir": "frame_set"}
     changed: dict[str, Any] = {
         "prepare": {},
-        "models": {"pretrained": {"from_pretrained": str(pretrained), "num_frames": 4}},
+        "models": {"pretrained": {"from_pretrained": str(output / _PRETRAINED / "model"), "num_frames": 4}},
         "data": {"phases": {"recipe": "synthetic", "data": data, "training": {"num_train_epochs": settings.epochs}}},
         "seeds": [settings.seed],
-        "output": str(folder),
+        "output": str(output / "benchmark"),
     }
-    return run_suite(load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()]))
+    return load_suite("synthetic", [f"{key}={json.dumps(value)}" for key, value in changed.items()])
 
 
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
-    files = prediction.save(folder)
+    facts = next(iter(predictor.models.values())).facts()
+    # The report warns of what is unknown.
+    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts)
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 

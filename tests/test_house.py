@@ -29,12 +29,14 @@ ROOMS = {
 }
 
 EXPORTED = sorted(
-    file
-    for pattern in ("configuration_*.py", "modeling_*.py", "video_*_surgvista.py", "errors_surgvista.py")
-    for file in (PACKAGE / "modeling").glob(pattern)
+    {
+        file
+        for pattern in ("configuration_*.py", "modeling_*.py", "*_surgvista.py")
+        for file in (PACKAGE / "modeling").glob(pattern)
+    }
 )
 REQUIRED_BY_EXPORTED = {"PIL", "huggingface_hub", "numpy", "torch", "transformers"} | sys.stdlib_module_names
-OPTIONAL_FOR_EXPORTED = {"av", "torchcodec", "torchvision"}
+OPTIONAL_FOR_EXPORTED = {"av", "pydicom", "torchcodec", "torchvision"}
 
 UNWANTED = re.compile(
     rb"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org|index[-_]url|find[-_]links"

@@ -1,5 +1,6 @@
 """Small videos for tests, encoded here; every frame carries its number as a pattern that survives compression."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,3 +59,52 @@ def tagged(video: Path, path: Path) -> Path:
         copy.mux(sound.encode(frame))
         copy.mux(sound.encode(None))
     return path
+
+
+def write_pictures(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    rate: int = 25,
+    codec: str = "libx264",
+    *,
+    pixel_aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A video of pictures (height, width, 3), uint8, of one size, whose pixels may not be square."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 8_000_000
+        for number, pixels in enumerate(pictures):
+            if number == 0:
+                stream.height, stream.width = pixels.shape[:2]
+                if pixel_aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = pixel_aspect
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def two_moments(number: int, height: int = 128, width: int = 160) -> np.ndarray:
+    """A bar that moves: even lines show it at one moment, odd lines half a frame later."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    left = (number * 8) % (width - 40)
+    pixels[0::2, left : left + 20] = 255
+    pixels[1::2, left + 12 : left + 32] = 255
+    return pixels
+
+
+INTERLACED = {
+    ".mp4": ("libx264", {"flags": "+ildct+ilme", "x264-params": "tff=1", "g": "10"}),
+    ".mpg": ("mpeg2video", {"flags": "+ildct+ilme", "top": "1", "g": "10"}),
+}
+
+
+def damage(video: Path, number: int) -> bytes:
+    """The content of a video file whose packet of this number is noise but for its beginning."""
+    content = bytearray(video.read_bytes())
+    with av.open(str(video)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    place, size = places[number]
+    kept = size // 2 if video.suffix == ".ts" else 6  # else the container drops it all, and nobody can know
+    content[place + kept : place + size] = np.random.default_rng(0).bytes(size - kept)
+    return bytes(content)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..util.console import Steps
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
+from .reading_arguments import add_reading_arguments, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista deidentify operation.mp4 --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
         "  surgvista deidentify videos --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
         "  surgvista deidentify operation.mp4 --no-detector --cover 0,0,320,60 --mapping names.json --output shared\n"
-        "What is outside the patient is blurred, sound and metadata are left out, files get pseudonyms. Names that are\n"
+        "What is outside the patient is hidden, sound and metadata are left out, files get pseudonyms. Names that are\n"
         "painted into the picture stay unless --cover hides them. No detector is perfect: look before you share."
     )
     parser.add_argument("video", type=Path, help="video file, or a folder with videos")
@@ -23,14 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mapping", type=Path, required=True, help="JSON file of pseudonyms and names; never share it"
     )
     add_detector_arguments(parser)
-    parser.add_argument("--no-detector", action="store_true", help="blur nothing: the camera was inside all the time")
+    parser.add_argument("--no-detector", action="store_true", help="hide nothing: the camera was inside all the time")
     parser.add_argument(
         "--cover",
         action="append",
         default=[],
         metavar="LEFT,TOP,WIDTH,HEIGHT",
-        help="rectangle to paint black, in pixels; may be repeated",
+        help="rectangle to paint black, in pixels as shown; may be repeated",
     )
+    add_reading_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -42,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..modeling.errors_surgvista import InputError
 
     if (arguments.out_of_body is None) != arguments.no_detector:
-        raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be blurred")
-    find_videos(arguments.video)
+        raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be hidden")
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     try:
         covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
     except (TypeError, ValueError) as error:
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             detector_of(arguments),
             Pseudonyms(arguments.mapping, arguments.output),
             covers=covers,
+            **reading_options(arguments),
             skip_unreadable=arguments.skip_unreadable,
             progress=True,
         )

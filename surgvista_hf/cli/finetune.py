@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe")
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe and its data")
+    add_code_argument(parser)
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, FINETUNING):
         return
-    recipe = load_finetuning_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_finetuning_recipe(arguments.recipe, overrides_of(arguments))
     from ..trainers.finetune import check_run, finetune
 
     if arguments.check:

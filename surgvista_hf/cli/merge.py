@@ -4,18 +4,26 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
+from .recipe_arguments import add_code_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example:\n  surgvista merge runs/lora/model --output merged"
+    parser.epilog = (
+        "examples:\n"
+        "  surgvista merge runs/lora/model --output merged\n"
+        "  surgvista merge runs/lora/model --output merged --with-code   # loads where this package is not installed"
+    )
     parser.add_argument("adapter", type=Path, help="folder of an adapter that `surgvista finetune` made")
     parser.add_argument("--output", type=Path, required=True, help="folder of the whole model")
+    add_code_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     from transformers import AutoVideoProcessor
 
     from ..modeling.adapters import merge_adapter
+    from ..modeling.confidence import Confidence
+    from ..modeling.remote_code import add_remote_code
     from ..util.files import atomic_folder, check_free
 
     check_free(arguments.output)
@@ -24,4 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         with atomic_folder(arguments.output) as folder:
             model.save_pretrained(folder)
             AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
+            Confidence.load(arguments.adapter).save(folder)
+            if arguments.with_code:
+                add_remote_code(folder)
     print(f"model: {arguments.output}")

@@ -9,6 +9,7 @@ from ..util.console import Steps
 from .batch_outcome import print_outcome
 from .detector_arguments import add_detector_arguments, detector_of
 from .frame_stride_argument import add_frame_stride_argument
+from .reading_arguments import add_reading_arguments, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     add_frame_stride_argument(parser)
+    add_reading_arguments(parser)
     add_detector_arguments(parser)
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
-    find_videos(arguments.video)
+    find_videos(arguments.video, tell=False)  # before anything is loaded
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     models = named("--model", arguments.model)
     temporal = named("--temporal", arguments.temporal, missing=next(iter(models)))
@@ -72,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
             dtype=arguments.dtype,
             runtime=arguments.runtime,
             out_of_body=detector_of(arguments),
+            **reading_options(arguments),
             frame_stride=arguments.frame_stride,
         )
     predict = _predict_folder if arguments.video.is_dir() else _predict_one
@@ -83,7 +86,7 @@ def _predict_one(
 ) -> None:
     from ..inference.prediction import save_predictions
 
-    name = f"{pseudonyms[arguments.video.name]}.mp4" if pseudonyms else None
+    name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     with steps(f"predict {arguments.video.name}"):
         found = predictor.predict_all(arguments.video, name=name, progress=True)
         facts = {name: model.facts() for name, model in predictor.models.items()}

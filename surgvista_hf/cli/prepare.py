@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
+from .reading_arguments import add_reading_arguments, reading_options
 
 if TYPE_CHECKING:
     from ..datasets_scripts.media import PreparationOptions
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="by which labels and pictures may differ (default: 2)",
     )
+    add_reading_arguments(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be prepared")
     parser.add_argument(
         "--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="further options of a data set"
@@ -148,6 +150,7 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
         unlabelled=arguments.unlabelled or usual.unlabelled,
         folder_frames_per_second=arguments.folder_frames_per_second,
         tolerance_seconds=arguments.tolerance,
+        **reading_options(arguments),
     )
     if arguments.every:
         return replace(options, every=arguments.every)
@@ -159,7 +162,10 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
 def _check(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.facts import MissingFilesError
     from ..datasets_scripts.registry import get_builder
+    from ..util.requirements import require
 
+    if arguments.executor == "ray":
+        require("ray")
     builder = get_builder(arguments.name).configured(arguments.data_dir, dict(arguments.set))
     found = builder.videos(arguments.data_dir)
     missing = [{"video": video, "missing": what} for video, what in builder.missing(found)]

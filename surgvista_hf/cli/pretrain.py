@@ -2,7 +2,7 @@
 
 import argparse
 
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command resumes a run that was stopped."
     )
     add_recipe_arguments(parser, "recipe", show=", or a configuration for accelerate")
-    parser.add_argument("--check", action="store_true", help="only read and check the recipe")
+    add_code_argument(parser)
+    parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -25,10 +26,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, PRETRAINING, LAUNCH):
         return
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(arguments.recipe, overrides_of(arguments))
+    from ..trainers.pretrain import check_run, pretrain
+
     if arguments.check:
-        print(recipe)
+        print(check_run(recipe))
         return
-    from ..trainers.pretrain import pretrain
 
     print(f"trained model: {pretrain(recipe)}")

@@ -17,6 +17,20 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, what: str, *, show: st
     parser.add_argument("--show", metavar="NAME", help=f"print a {what} of the package{show}, to start from")
 
 
+def add_code_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--with-code`."""
+    parser.add_argument(
+        "--with-code",
+        action="store_true",
+        help="also write the code files, so that the model loads without this package, with trust_remote_code=True",
+    )
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """The changes to a recipe, those of options such as `--with-code` included."""
+    return [*arguments.overrides, *(["training.with_code=true"] if arguments.with_code else [])]
+
+
 def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
     """Answers `--list` and `--show` from rooms of `recipe_files`, the first of which is the verb's; whether that was all.
 

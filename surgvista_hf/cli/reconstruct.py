@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ..util.console import Steps
 from .frame_stride_argument import add_frame_stride_argument
@@ -25,8 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..datasets_scripts.fingerprints import frames_fingerprint
+    from ..datasets_scripts.frame_set import load_frame_set
     from ..evaluation.reconstruction import draw_reconstruction
     from ..trainers.pictures import reconstruct_clip
+    from ..util.fingerprint import weights_fingerprint
 
     with Steps()("reconstruct the clip"):
         reconstruction = reconstruct_clip(
@@ -41,7 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
         draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
     if arguments.json:
-        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output)}))
+        frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
+        models = {name: weights_fingerprint(name) for name in arguments.models}
+        made_from = {"models": models, "frames": frames_fingerprint(frames)}
+        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output), "made_from": made_from}))
         return
     for name, error in errors.items():
         print(f"{name}: mean squared error of hidden pixels {error:.5f}")

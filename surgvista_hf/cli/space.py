@@ -28,15 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_frame_stride_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
-        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are blurred"
+        "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are hidden"
     )
     parser.add_argument("--export", type=Path, help="write a Space with these models to a folder instead")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from importlib.util import find_spec
-
     from ..modeling.errors_surgvista import InputError
+    from ..util.requirements import require
     from .predict import named
 
     models = named("--model", arguments.model or ["demo/model"], missing="model")
@@ -51,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         export_space(models, arguments.export, arguments.out_of_body)
         print(f"Space: {arguments.export}")
         return
-    if find_spec("gradio") is None:
-        raise InputError('the web demo needs gradio: pip install "surgvista-hf[space]"')
+    require("space")
     from ..modeling.guarded_video import VideoLimits
     from ..space import SpaceSettings, launch
 

@@ -32,26 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shares", default="0.125,0.25,0.5,1", help="data-scale: shares of the videos (default: %(default)s)"
     )
     parser.add_argument("--teacher", help="distillation: the teacher, if not the recipe's")
+    parser.add_argument("--dry-run", action="store_true", help="only check everything, and say what is to be done")
     parser.add_argument("--output", type=Path, required=True, help="folder of the study")
     parser.add_argument("--json", action="store_true", help="print the summary and the tests as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..trainers.studies import ProbeSet, data_scale, distillation, run_study
+    from ..modeling.errors_surgvista import InputError
+    from ..trainers.studies import ProbeSet, check_study, data_scale, distillation, plan_study, run_study
 
+    if arguments.seeds < 1:
+        raise InputError(f"--seeds is {arguments.seeds}; at least one run of each variant is needed")
     name, folder = named_frame_set("--probe", arguments.probe)
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:
         variants = data_scale(dict(zip("ABCDEFGH", _shares(arguments.shares), strict=False)))
-    study = run_study(
-        arguments.recipe,
-        arguments.overrides,
-        variants,
-        ProbeSet(name, folder, arguments.label, arguments.protocol),
-        arguments.output,
-        seeds=arguments.seeds,
-    )
+    probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
+    if arguments.dry_run:
+        check_study(arguments.recipe, arguments.overrides, variants, probe)
+        for cell, state in plan_study(variants, arguments.output, seeds=arguments.seeds):
+            print(f"{state:10}  {cell}")
+        return
+    study = run_study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, seeds=arguments.seeds)
     if arguments.json:
         tests = {name: test.to_dict() for name, test in study.tests.items()}
         print(json.dumps({"summary": study.summary(), "tests": tests}))

@@ -32,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures at a time (default: 8)")
     parser.add_argument("--dtype", help="of the weights (default: bfloat16 on a GPU, else float32)")
+    parser.add_argument("--check", action="store_true", help="only check the model, the data and the prompts")
     parser.add_argument("--output", type=Path, required=True, help="folder of the answers")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from ..trainers.finetune_recipe import LabelledData
-    from ..trainers.zero_shot import ZeroShotSettings, zero_shot
+    from ..trainers.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabelledData(
@@ -52,6 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
     settings = ZeroShotSettings(
         arguments.prompts, arguments.every, arguments.max_new_tokens, arguments.batch_size, arguments.dtype
     )
+    if arguments.check:
+        print(check_zero_shot(arguments.model, data, settings))
+        return
     with Steps()(f"ask {arguments.model}"):
         result = zero_shot(arguments.model, data, arguments.output, settings)
     if arguments.json:

@@ -102,7 +102,7 @@ class CompanionDataset(ClipDataset):
             )
         super().__init__(frame_set, num_frames=1, **options)
         self.seconds, self._reach = tuple(seconds), float(steps.min()) / 2 + 1e-3  # times are fp32
-        self._times = frame_times(frame_set, self.clip_index)
+        self._times = frame_times(frame_set, self.clip_index, distinct=True)
         self._neighbours = read_neighbours(neighbours, self.clip_index) if neighbours else None
 
     def companions(self, row: int) -> list[int]:

@@ -87,7 +87,7 @@ def longest_reach(num_frames: int, frame_stride: float) -> float:
         DOUBLING_STRIDE: 2**steps,
         GROWING_STRIDE: 1 + steps * steps,
     }
-    return spans.get(frame_stride, frame_stride * steps)  # type: ignore[call-overload,no-any-return]
+    return spans.get(frame_stride, frame_stride * steps)  # type: ignore[call-overload]
 
 
 def centred_seconds(centre: float, last: float, num_frames: int, frame_stride: float) -> list[float]:

@@ -176,7 +176,8 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             if self.sampling == "online":
                 yield from self._online_clips(key, own)
                 continue
-            pictures, times = {}, []
+            pictures: dict[int, Any] = {}
+            times: list[float] = []
             for row in own:
                 pictures[row["frame_index"]] = row["image"]
                 times.append(_time(row, times))
@@ -335,7 +336,7 @@ def _continues(row: _Row) -> bool:
 def _time(row: _Row, before: Sequence[float]) -> float:
     """The second of a row, which comes after those before it in its video."""
     time = row["timestamp"]
-    if time is None or not math.isfinite(time) or (before and time <= before[-1]):
+    if time is None or not math.isfinite(time) or (before and time < before[-1]):
         raise FrameSetError(
             f"frame {row['frame_index']} of video {row['video_id']} is at {time} seconds; times must ascend in a video"
         )

@@ -127,7 +127,7 @@ class Timeline:
 def _spacing(times: np.ndarray) -> tuple[float, bool]:
     """The seconds between two frames of a video, and whether its frames are evenly spaced."""
     interval = float(times[-1]) / (len(times) - 1)
-    if np.abs(times - np.arange(len(times)) * interval).max() <= _EVEN * interval:
+    if interval > 0 and np.abs(times - np.arange(len(times)) * interval).max() <= _EVEN * interval:
         return interval, True
     return float(np.median(np.diff(times))), False
 
@@ -172,15 +172,21 @@ def _usual_of_source(times: np.ndarray, index: ClipIndex, source: int) -> float:
     return float(np.median(np.concatenate(steps))) if steps else 1.0
 
 
-def frame_times(frame_set: datasets.Dataset, index: ClipIndex) -> np.ndarray:
-    """Return (rows,) fp32 seconds, ascending in each video.
+def frame_times(frame_set: datasets.Dataset, index: ClipIndex, *, distinct: bool = False) -> np.ndarray:
+    """Return (rows,) fp32 seconds, ascending in each video; recorders may give two frames the same time.
+
+    Args:
+        frame_set: with the column `timestamp`.
+        index: of the frame set.
+        distinct: refuse two frames of the same time.
 
     Raises:
-        FrameSetError: times that are missing or do not ascend.
+        FrameSetError: times that are missing or go back.
     """
     parts = [pc.fill_null(table["timestamp"], math.nan) for _, table in column_batches(frame_set, ("timestamp",))]
     times = np.concatenate([part.to_numpy() for part in parts]).astype(np.float32)
-    rising = np.diff(times, prepend=-np.inf) > 0
+    steps = np.diff(times, prepend=-np.inf)
+    rising = steps > 0 if distinct else steps >= 0
     rising[index.starts] = np.isfinite(times[index.starts])
     if not rising.all():
         row = int(np.flatnonzero(~rising)[0])

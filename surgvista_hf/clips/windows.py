@@ -32,9 +32,9 @@ class ClipWindow:
         """Take the next frame of the video, shown from a second on.
 
         Raises:
-            InputError: a second that is not after that of the frame before.
+            InputError: a second before that of the last frame.
         """
-        if self._times and second <= self._times[-1]:
+        if self._times and second < self._times[-1]:
             raise InputError(f"a frame of second {second:g} follows one of second {self._times[-1]:g}")
         self._times.append(second)
         self._frames.append(frame)

@@ -23,7 +23,7 @@ from transformers import (
     AutoModelForSemanticSegmentation,
 )
 
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name
 from ..util.files import file_hash
 from ..util.words import first_line
 
@@ -269,10 +269,11 @@ def model_folder(folder: str | Path) -> Path:
     Raises:
         InputError: it is neither.
     """
-    if Path(folder).is_dir():
-        return Path(folder)
+    name = folder_or_hub_name(folder)
+    if Path(name).is_dir():
+        return Path(name)
     try:
-        return Path(snapshot_download(str(folder), allow_patterns=list(_FILES)))
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is neither a folder nor a model on the Hub: {first_line(error)}") from error
 

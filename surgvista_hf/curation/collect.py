@@ -6,6 +6,7 @@ what the site says, and that apart from everything else. Nothing here has been r
 """
 
 import io
+import logging
 import re
 import shutil
 import time
@@ -18,15 +19,19 @@ from urllib.parse import unquote, urlsplit
 
 from ..datasets_scripts.annotations import read_json
 from ..datasets_scripts.lemon import read_labels
-from ..datasets_scripts.media import VIDEO_SUFFIXES
 from ..modeling.errors_surgvista import InputError
 from ..util.console import track
-from ..util.files import sync
+from ..util.files import file_hash, sync
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
+from ..util.fingerprint import file_fingerprint
+from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
 from .reports import StageReport
 from .stages import summarise
 
+logger = logging.getLogger(__name__)
 WATCH = "https://www.youtube.com/watch?v={}"
 _KEPT_METADATA = ("title", "license", "upload_date", "duration", "webpage_url", "extractor")
 # What a site says, and what it means. The first line that fits counts; what fits none is tried again in the next run.
@@ -196,14 +201,16 @@ def title_fits(title: str, words: str, ignore: Sequence[str] = ()) -> bool:
 
 
 def from_folder(folder: Path) -> list[Wanted]:
-    """The videos that lie in a folder of this machine; the id is the name without the suffix.
+    """The videos that lie in a folder of this machine, at any depth; the id is the name without the suffix.
 
     Raises:
-        CurationError: there are none, or a name cannot be an id.
+        CurationError: there are none, a name cannot be an id, or two have the same name.
     """
-    files = sorted(file for file in folder.glob("[!.]*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    passed = PassedOver()
+    files = find_videos(folder, passed)
     if not files:
-        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)})")
+        raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}){passed}")
+    passed.tell()
     return _distinct([Wanted(check_id(file.stem), str(file), "folder") for file in files], folder)
 
 
@@ -233,7 +240,8 @@ def collect(
 
     Raises:
         CollectError: the site asks to slow down.
-        OutputError: the folder holds something else, or another process works on it.
+        CurationError: a video of this name was collected from elsewhere.
+        OutputError: the folder holds something else or videos of another folder, or another run is at work on it.
     """
     collection, options = Collection(folder), options or CollectOptions()
     with collection.locked(create=True):
@@ -246,18 +254,18 @@ def collect(
 
 
 def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
-    asked_site = False
+    asked_site, replaced = False, _replaced(collection, wanted)
     for each in track(wanted, "collect", unit="videos", shown=progress):
         known = collection.find(each.video_id)
         if known is not None and known.status == "removed":
             collection.forget(known)
             continue
-        if known is not None and not _to_do(collection, known, options):
+        if known is not None and each.video_id not in replaced and not _to_do(collection, known, options):
             continue
         if asked_site and each.origin != "folder":
             time.sleep(options.pause_seconds)
         asked_site = asked_site or each.origin != "folder"
-        is_there = known is not None and _is_there(collection, known)
+        is_there = known is not None and each.video_id not in replaced and collection.holds(known)
         new = _still_there(each, options) if is_there else _fetch(collection, each, options)
         if new is None:
             continue
@@ -265,6 +273,8 @@ def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: Coll
             collection.bury(new, new.reason)
         elif not is_there:
             collection.write_video(new)
+            if known is not None and known.file not in ("", new.file):
+                collection.video_file(known).unlink(missing_ok=True)
 
 
 def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
@@ -285,15 +295,44 @@ def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
         summarise(collection)
 
 
-def _is_there(collection: Collection, known: Video) -> bool:
-    file = collection.video_file(known)
-    return known.status == "collected" and file.is_file() and file.stat().st_size == known.bytes
+def _replaced(collection: Collection, wanted: Sequence[Wanted]) -> set[str]:
+    """Ids whose file in a folder of this machine is not the one that was collected.
+
+    Raises:
+        CurationError: the one that was collected came from elsewhere.
+        OutputError: it came from another folder.
+    """
+    own = {each.video_id: Path(each.url) for each in wanted if each.origin == "folder"}
+    changed: dict[str, tuple[str, str]] = {}
+    for video_id, path in own.items():
+        known = collection.find(video_id)
+        if known is not None and not _is_same(collection, known, path):
+            if known.origin != "folder":
+                raise CurationError(
+                    f"{collection.folder} holds {video_id} of {known.url or known.origin}; {path} has another content. Rename "
+                    "it, or remove the other with `surgvista curate remove`"
+                )
+            changed[video_id] = (f"{known.bytes} bytes", f"{path.stat().st_size} bytes")
+    roots = {path.parent for path in own.values()}
+    origins = Origins(collection.folder, roots.pop() if len(roots) == 1 else None)
+    origins.check(changed)
+    origins.note(own)
+    for video_id in changed:
+        logger.warning("%s has another content than before: it is collected anew", own[video_id])
+    return set(changed)
+
+
+def _is_same(collection: Collection, known: Video, path: Path) -> bool:
+    """Whether a file is the one that was collected, or once was found unreadable."""
+    if collection.holds(known):
+        return file_fingerprint(path) == file_fingerprint(collection.video_file(known))
+    return known.status != "unreadable" or (known.bytes, known.sha256) == (path.stat().st_size, file_hash(path))
 
 
 def _to_do(collection: Collection, known: Video, options: CollectOptions) -> bool:
     if known.status == "unreadable":
         return options.retry_unreadable
-    return not _is_there(collection, known) or (options.recheck and known.origin != "folder")
+    return not collection.holds(known) or (options.recheck and known.origin != "folder")
 
 
 def _still_there(wanted: Wanted, options: CollectOptions) -> Video | None:
@@ -352,7 +391,7 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
     parts = [Path(part["filepath"]) for part in info.get("requested_downloads") or ()]
     if len(parts) != 1 or not parts[0].is_file() or parts[0].parent != partial:
         return replace(_begun(wanted), status="failed", reason=f"larger than {options.megabytes:g} MB, or interrupted")
-    if parts[0].suffix.lower() not in VIDEO_SUFFIXES:
+    if not is_video(parts[0]):
         parts[0].unlink()
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
     write_object(
@@ -439,9 +478,8 @@ class _Silent:
 
 
 def _yt_dlp() -> tuple[Any, type[Exception]]:
-    try:
-        from yt_dlp import YoutubeDL
-        from yt_dlp.utils import YoutubeDLError
-    except ImportError as error:
-        raise InputError("collecting from the web needs yt-dlp: pip install 'surgvista-hf[curate]'") from error
+    require("web")
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import YoutubeDLError
+
     return YoutubeDL, YoutubeDLError

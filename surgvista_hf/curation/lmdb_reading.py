@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..modeling.errors_surgvista import InputError
 from ..modeling.video_reading_surgvista import rgb_pixels
+from ..util.requirements import require
 from ..util.words import first_line
 from .manifest import CurationError
 
@@ -32,10 +32,9 @@ class LmdbError(CurationError):
 @cache
 def _environment(path: Path) -> Any:
     """An opened LMDB; a process may open each only once. Without locks a forked process may read on in that of its parent."""
-    try:
-        import lmdb
-    except ImportError as error:
-        raise InputError("reading an LMDB needs lmdb: pip install 'surgvista-hf[curate]'") from error
+    require("lmdb")
+    import lmdb
+
     if not path.exists():
         raise LmdbError(f"there is no LMDB at {path}")
     try:

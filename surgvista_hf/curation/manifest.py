@@ -24,11 +24,10 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
-from ..util.files import OutputError, atomic_file, file_hash
+from ..util.files import OutputError, at_work, atomic_file, file_hash
 
 Status = Literal["collected", "removed", "failed", "unreadable"]
 LIMITS = VideoLimits(megabytes=20_000, minutes=12 * 60, memory_gib=8.0, cpu_seconds=120)
@@ -174,19 +173,16 @@ class Collection:
                 raise OutputError(f"{self.folder} holds other files; choose an empty folder for the collection")
             records.mkdir(parents=True, exist_ok=True)
         self.check()
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(f"another process works on {self.folder}; wait for it") from error
-        try:
+        with at_work(self.folder):
             for part in (self.folder, records, self.folder / "metadata", *self.folder.glob("results/*")):
                 for left in part.glob(".*-*"):
                     left.unlink()
             yield
-        finally:
-            (self.folder / ".lock").unlink(missing_ok=True)
-            lock.release()
+
+    def holds(self, video: Video) -> bool:
+        """Whether the file of a collected video is there, as large as it was when it was collected."""
+        file = self.video_file(video)
+        return video.status == "collected" and file.is_file() and file.stat().st_size == video.bytes
 
     def check(self) -> None:
         """Makes sure that there is a collection.

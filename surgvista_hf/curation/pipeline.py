@@ -345,6 +345,7 @@ def run_stage(
     stage, options, collection = BY_NAME[name], options or CurationOptions(), Collection(folder)
     with collection.locked():
         state = State(collection)
+        _check_files(collection, state.videos)
         missing = [each for each in stage.needs if BY_NAME[each] not in state.stages]
         if missing:
             raise CurationError(f"{name} needs the results of {missing[0]}; run `surgvista curate {missing[0]}` first")
@@ -356,6 +357,17 @@ def run_stage(
             _run_each(state, stage, waiting, options, num_proc, progress)
         reports = summarise(collection)
     return next((report for report in reports if report.stage == name), StageReport(name))
+
+
+def _check_files(collection: Collection, videos: Sequence[Video]) -> None:
+    """Refuses files that were changed after they were collected: results would speak of other videos."""
+    for video in videos:
+        file = collection.video_file(video)
+        if video.status == "collected" and file.is_file() and not collection.holds(video):
+            raise CurationError(
+                f"{file} has {file.stat().st_size} bytes; when it was collected it had {video.bytes} (sha256 "
+                f"{video.sha256[:16]}). Collect it again, or put the collected file back"
+            )
 
 
 def run_pipeline(

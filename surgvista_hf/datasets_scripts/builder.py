@@ -1,15 +1,15 @@
 """From a raw download to videos with labels: finding the files of a data set and reading what belongs to each video."""
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, is_unfinished, is_video, walk
 from ..util.words import did_you_mean, some
 from .facts import DatasetError, DatasetFacts, MissingFilesError, Parts
-from .media import VIDEO_SUFFIXES, FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
+from .media import FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
 from .tracks import Track
 
 VIDEO, FRAMES = "video", "frames"
@@ -149,7 +149,8 @@ class FrameSetBuilder:
         return {video.video_id: video for video in found}
 
     def _collect(self, root: Path) -> list[RawVideo]:
-        files, rates = self._scan(root)
+        passed = PassedOver()
+        files, rates = self._scan(root, passed)
         found = [
             RawVideo(name, roles, rates.get(name))
             for name, roles in files.items()
@@ -158,8 +159,9 @@ class FrameSetBuilder:
         if not found:
             raise MissingFilesError(
                 f"{root} holds no videos of {self.facts.title}: expected paths that end like "
-                f"{some([place.pattern for place in self.places if place.role in (VIDEO, FRAMES)])}. {self.source}"
+                f"{some([place.pattern for place in self.places if place.role in (VIDEO, FRAMES)])}. {self.source}{passed}"
             )
+        passed.tell()
         self._check_ids([video.video_id for video in found])
         return found
 
@@ -189,22 +191,17 @@ class FrameSetBuilder:
                 raise DatasetError(f"{self.facts.name} has no setting {name!r}; {hint}")
         return {**self.settings, **settings}
 
-    def _scan(self, root: Path) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
+    def _scan(self, root: Path, passed: PassedOver) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
         """Paths by video and role, and the rates of distributed frames. Folders of frames are not listed."""
         files: dict[str, dict[str, Path]] = {}
         rates: dict[str, float] = {}
         folders = [place for place in self.places if place.role == FRAMES]
         others = [place for place in self.places if place.role != FRAMES]
-        for current, names, entries in os.walk(root):
-            here = Path(current)
-            names[:] = [
-                name
-                for name in sorted(names)
-                if not name.startswith(".") and not self._note(files, rates, folders, root, here / name)
-            ]
-            for name in sorted(entries):
-                if not name.startswith("."):
-                    self._note(files, rates, others, root, here / name)
+        for here, names, entries in walk(root, passed):
+            names[:] = [name for name in names if not self._note(files, rates, folders, root, here / name)]
+            for path in (here / name for name in entries):
+                if is_unfinished(path) or not self._note(files, rates, others, root, path):
+                    passed.add(path, f"videos not named as those of {self.facts.title}" if is_video(path) else None)
         return files, rates
 
     def _note(
@@ -221,6 +218,8 @@ class FrameSetBuilder:
             if name is None:
                 continue
             roles = files.setdefault(name, {})
+            if place.role in roles and path.resolve() == roles[place.role].resolve():
+                return True  # a link leads to what was found already
             if place.role in roles:
                 raise DatasetError(
                     f"{path} and {roles[place.role]} both look like the {place.role} of {name}; keep one of them"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..util.requirements import require
 from .annotations import as_integer, read_text
 from .builder import FrameSetBuilder, RawVideo, shared_file
 from .cholec80 import LATER, PICTURES, TRAIN, VIDEOS
@@ -123,10 +124,9 @@ def _rows(path: Path) -> Iterator[dict[str, int]]:
 
 
 def _sheet(path: Path) -> Iterator[tuple[Any, ...]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise MissingFilesError(f"reading {path} needs openpyxl: pip install openpyxl, or save it as .csv") from error
+    require("spreadsheet")
+    import openpyxl
+
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except Exception as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..util.finding import is_unfinished, walk
 from .annotations import read_text
 from .builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
 from .facts import EVERYTHING, AnnotationError, DatasetFacts, Protocol
@@ -67,7 +68,9 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
         if len(set(names)) < len(names) or not names:
             raise AnnotationError(f"{listed} must name each phase once, one a line")
         return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
-    files = sorted(file for file in root.glob("**/phases/*") if file.suffix.lower() in SUFFIXES) if root else []
+    folders = ((here, names) for here, _, names in walk(root) if here.name == "phases") if root else ()
+    paths = sorted(here / name for here, names in folders for name in names)
+    files = [path for path in paths if path.suffix.lower() in SUFFIXES and not is_unfinished(path)]
     names = class_names(read_phase_file(file, settings["tier"]) for file in files)
     return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
 

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from ..modeling.errors_surgvista import InputError
+from ..util.requirements import require
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -113,10 +114,9 @@ def _on_ray(
     function: Callable[[Task], Result], tasks: Sequence[Task], crashed: Callable[[Task, str], Result], num_proc: int
 ) -> Iterator[Result]:
     """Uses the cluster this process belongs to or that RAY_ADDRESS names, else starts one on this machine."""
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("the executor 'ray' needs Ray: pip install 'surgvista-hf[ray]'") from error
+    require("ray")
+    import ray
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     remote: Any = ray.remote(max_retries=1)(_with_remarks)

@@ -1,13 +1,12 @@
 """Any folder of videos, or of folders with frames, without labels: for pre-training and for predictions."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_leftover, is_video, walk, without_doubles
 from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .facts import EVERYTHING, DatasetError, DatasetFacts, MissingFilesError, Protocol
-from .media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .tracks import Track
 
 FACTS = DatasetFacts(
@@ -48,22 +47,30 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     """Every video file, and every folder that holds pictures."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with videos")
+    passed, videos, folders = PassedOver(), [], []
+    for here, _, files in walk(root, passed):
+        for path in (here / name for name in files):
+            if is_video(path) and path.is_file() and not is_leftover(path):
+                videos.append(path)
+            elif not is_image(path):
+                passed.add(path)
+        if here != root and any(is_image(Path(name)) for name in files):
+            folders.append(here)
     found: dict[str, RawVideo] = {}
-    for current, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        here = Path(current)
-        visible = sorted(name for name in files if not name.startswith("."))
-        videos = [here / name for name in visible if Path(name).suffix.lower() in VIDEO_SUFFIXES]
-        pictures = here != root and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in visible)
-        for path, role in [*((video, VIDEO) for video in videos), *([(here, FRAMES)] if pictures else [])]:
-            name = (path.with_suffix("") if role == VIDEO else path).relative_to(root).as_posix()
-            if name in found:
-                raise DatasetError(
-                    f"{path} and {next(iter(found[name].files.values()))} would both be called {name}; rename one"
-                )
-            found[name] = RawVideo(name, {role: path})
+    for path in sorted([*without_doubles(root, videos, passed), *without_doubles(root, folders, passed)]):
+        role = FRAMES if path.is_dir() else VIDEO
+        has_suffix = role == VIDEO and path.suffix.lower() in VIDEO_SUFFIXES  # a DICOM file may be called 1.2.840.7
+        name = (path.with_suffix("") if has_suffix else path).relative_to(root).as_posix()
+        if name in found:
+            raise DatasetError(
+                f"{path} and {next(iter(found[name].files.values()))} would both be called {name}; rename one"
+            )
+        found[name] = RawVideo(name, {role: path})
     if not found:
-        raise MissingFilesError(f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures")
+        raise MissingFilesError(
+            f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures{passed}"
+        )
+    passed.tell()
     return list(found.values())
 
 

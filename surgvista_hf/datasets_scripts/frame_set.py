@@ -231,7 +231,7 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
     folder = root / f"{get_builder(name).facts.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
-    prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True)
+    prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True, wait=True)
     return folder
 
 
@@ -243,7 +243,15 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
-    frames = datasets.load_dataset(source.removeprefix(HUB), name, split=split, streaming=streaming)
+    # The library takes a folder that was written anew for the old one, so each content gets a cache of its own.
+    cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
+    frames = datasets.load_dataset(
+        source.removeprefix(HUB),
+        name,
+        split=split,
+        streaming=streaming,
+        cache_dir=cache and str(cache / f"published-{content_hash(content)}"),
+    )
     chosen = facts.protocol(name)[1]
     for column in chosen.exclude:
         frames = frames.cast_column(column, _features(facts, chosen)[column])

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
+from pydantic import Field
 
-from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_reading_surgvista import VideoReader, rgb_pixels
+from ..modeling.errors_surgvista import VideoReadError
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
+from ..util.finding import IMAGE_SUFFIXES, is_image
+from ..util.values import Amount, PositiveAmount, PositiveCount, check_fields
 from .facts import AlignmentError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TOLERANCE = 1.5e-3  # seconds: a frame that begins so much before a wanted time is meant by it
 _STANDING = 3.0  # seconds for which one frame may be shown without a remark
 _LONGEST_STEP = 1.0 + _TOLERANCE  # seconds between two recorded frames; where it is longer, the first is repeated
@@ -42,28 +44,27 @@ class PreparationOptions:
             the gap as in most published programs.
         folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
         tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
+        deinterlace: `"auto"`: take interlaced frames apart; `"off"`: leave them as they are stored.
+        damaged: where a video is damaged: `"skip"` leaves out the rows and reports them, if at least half of it is sound;
+            `"any"` however little is; `"refuse"` gives the video up.
 
     Raises:
         InputError: a value out of range.
     """
 
-    frames_per_second: float | None = 1.0
-    every: int | None = None
-    short_side: int | None = 256
-    quality: int = 90
+    frames_per_second: PositiveAmount | None = 1.0
+    every: PositiveCount | None = None
+    short_side: Annotated[int, Field(ge=1, le=65536)] | None = 256
+    quality: Annotated[int, Field(ge=1, le=95)] = 90
     crop_border: bool = False
     unlabelled: Literal["keep", "drop"] = "keep"
-    folder_frames_per_second: float = 1.0
-    tolerance_seconds: float = 2.0
+    folder_frames_per_second: PositiveAmount = 1.0
+    tolerance_seconds: Amount = 2.0
+    deinterlace: Deinterlace = "auto"
+    damaged: Damaged = "skip"
 
     def __post_init__(self) -> None:
-        positive = (self.frames_per_second, self.every, self.short_side, self.folder_frames_per_second)
-        if any(value is not None and not 0 < value < math.inf for value in positive):
-            raise InputError(f"rates and sizes must be positive: {self}")
-        if not 1 <= self.quality <= 95 or self.tolerance_seconds < 0:
-            raise InputError(f"quality must lie in 1-95 and the tolerance must not be negative: {self}")
-        if self.unlabelled not in ("keep", "drop"):
-            raise InputError(f"unlabelled is {self.unlabelled!r}; it must be 'keep' or 'drop'")
+        check_fields(self)
 
 
 class Picture(NamedTuple):
@@ -80,7 +81,7 @@ class Media(ABC):
     Args:
         rate: source frames a second.
         seconds: length; exact for folders, promised by the container for videos.
-        remarks: on what was found while the pictures were read.
+        remarks: what was found and done while the pictures were read, and what is missing.
         leaves_out: whether pictures are left out so that clips bridge them.
     """
 
@@ -112,7 +113,7 @@ class VideoFile(Media):
             self.seconds = min(video.info.duration_seconds, stop)
 
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        with VideoReader(self.path) as video:
+        with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
             standing = StandingPicture()
             if options.frames_per_second is None or options.every:
                 pictures = self._chosen(video, options, standing)
@@ -123,7 +124,7 @@ class VideoFile(Media):
                 last = picture.second
                 yield picture
             self.seconds = max(min(self.seconds, self.stop), last)
-            self.remarks = standing.remarks
+            self.remarks = (*standing.remarks, *video.remarks)
 
     def _shown(
         self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandingPicture"
@@ -245,7 +246,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
     """
     files: dict[int, Path] = {}
     for file in folder.iterdir():
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+        if not is_image(file) or file.name.startswith("."):
             continue
         match = re.search(r"(\d+)$", file.stem)
         if not match:

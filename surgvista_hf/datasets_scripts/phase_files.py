@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..util.requirements import require
 from .annotations import Line, read_text
 from .facts import AnnotationError
 from .tracks import Interval, IntervalTrack
@@ -177,10 +178,9 @@ def _text_lines(path: Path) -> list[Line]:
 
 def _excel_lines(path: Path) -> list[Line]:
     """Rows of the first sheet that holds any."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise AnnotationError(f"{path} is a spreadsheet: reading it needs openpyxl (pip install openpyxl)") from error
+    require("spreadsheet")
+    import openpyxl
+
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except Exception as error:  # openpyxl has no common error of its own

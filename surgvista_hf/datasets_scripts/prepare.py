@@ -20,16 +20,18 @@ from urllib.parse import quote
 import datasets
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from ..modeling.errors_surgvista import SurgVistaError, VideoReadError
 from ..util.bridging import bridging_note
 from ..util.console import progress_bar
-from ..util.files import OutputError, atomic_file, content_hash
+from ..util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ..util.origins import Origins
+from ..util.requirements import require
 from ..util.words import some
 from .builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from .executors import Executor, run_over
 from .facts import DatasetError, DatasetFacts, Parts
+from .fingerprints import raw_fingerprint
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
 from .tracks import RowTrack, Track
@@ -56,11 +58,12 @@ class VideoReport:
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated.
+        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
         version: of what it was made from, see `RawVideo.version`.
         digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
         interval: usual seconds between two rows; `None` where there is only one.
         bridged: whether frames were left out so that clips bridge them.
+        made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
         error: why there is no frame set of it.
     """
 
@@ -75,6 +78,7 @@ class VideoReport:
     digest: str = ""
     interval: float | None = None
     bridged: bool = False
+    made_from: str = ""
     error: str | None = None
 
 
@@ -135,11 +139,13 @@ def prepare_frame_set(
     executor: Executor = "local",
     skip_unreadable: bool = False,
     progress: bool = False,
+    wait: bool = False,
 ) -> PreparationReport:
     """Turns the raw videos of a data set into a frame set.
 
     Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
-    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`.
+    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw
+    file or labels have changed is done anew; a namesake in another folder is refused.
 
     Args:
         name: of the data set, see `list_datasets`.
@@ -151,19 +157,23 @@ def prepare_frame_set(
         num_proc, executor: see `run_over`.
         skip_unreadable: leave out videos that cannot be prepared, instead of failing at the end.
         progress: show a bar.
+        wait: for another run that is at work on `output`, instead of refusing.
 
     Returns:
         What became of each video; also written to `report.json`.
 
     Raises:
         MissingFilesError, DatasetError: the raw folder is not what it should be.
-        OutputError: `output` holds something else, or was made with other options.
+        OutputError: `output` holds something else, was made with other options or of namesakes in another folder, or another
+            run is at work on it.
         PreparationError: some videos failed. The others are finished.
 
     Example:
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
     root = None if data_dir is None else Path(data_dir)
+    if executor == "ray":
+        require("ray")
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,
@@ -174,6 +184,8 @@ def prepare_frame_set(
         executor=executor,
         skip_unreadable=skip_unreadable,
         progress=progress,
+        root=root,
+        wait=wait,
     )
 
 
@@ -188,6 +200,8 @@ def prepare_videos(
     executor: Executor = "local",
     skip_unreadable: bool = False,
     progress: bool = False,
+    root: Path | None = None,
+    wait: bool = False,
 ) -> PreparationReport:
     """Turns videos that were already found into a frame set; otherwise as `prepare_frame_set`.
 
@@ -197,18 +211,20 @@ def prepare_videos(
         folder: of the frame set.
         options: what to take and how to store it.
         only_these: first remove from the folder what is not among `found`, or is there of another `RawVideo.version`.
-        num_proc, executor, skip_unreadable, progress: see `prepare_frame_set`.
+        num_proc, executor, skip_unreadable, progress, wait: see `prepare_frame_set`.
+        root: folder of the raw data; where it is known, namesakes of another one are refused.
 
     Returns:
         What became of each video.
     """
     name = builder.facts.name
     _note_assumed_rate(found, options)
-    with _locked(folder):
+    with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished(folder)}
+        _forget_changed(folder, builder, found, finished, Origins(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -262,7 +278,8 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
 def _prepare_video(task: _Task) -> VideoReport:
     """Writes the frame set of one video, or says why not."""
     try:
-        return _write_video(task, task.builder.tracks(task.video))
+        tracks = task.builder.tracks(task.video)
+        return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
     except OutputError:
         raise
     except SurgVistaError as error:
@@ -275,7 +292,7 @@ def _crash_report(task: _Task, reason: str) -> VideoReport:
     return VideoReport(task.video.video_id, error=reason)
 
 
-def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
+def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
     video, options, facts = task.video, task.options, task.builder.facts
     media = video.open(options)
     rows = _Rows(facts, video.video_id)
@@ -305,6 +322,7 @@ def _write_video(task: _Task, tracks: Sequence[Track]) -> VideoReport:
         digest,
         rows.interval,
         media.leaves_out or options.unlabelled == "drop",
+        made_from,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
     return report
@@ -431,27 +449,14 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """The output folder, for this process alone; what a killed run left half-written is removed."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; choose a folder for the frame set")
-    try:
-        (folder / "videos").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error}") from error
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another preparation is writing to {folder}; wait for it") from error
-    try:
+    with at_work(folder, wait=wait):
+        (folder / "videos").mkdir(exist_ok=True)
         for part in (folder, folder / "videos"):
             for left in part.glob(".*-*"):
                 left.unlink()
         yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)
-        lock.release()
 
 
 def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
@@ -475,7 +480,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
                 f"{folder} was begun with {was}, now {asked} is asked for; choose another output or remove it"
             )
         return
-    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", ".lock"))
+    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
     if others or any((folder / "videos").iterdir()):
         raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
     _write_json(path, plan)
@@ -490,13 +495,60 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
-    """Removes finished videos that are not wanted, or not of this version. The mark goes first: a kill does no harm."""
+    """Removes finished videos that are not wanted, or not of this version."""
     for report in list(_finished(folder)):
         if versions.get(report.video_id) != report.version:
-            (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
-            shard = video_file(folder, report.video_id)
-            shard.with_suffix(".json").unlink()
-            shard.unlink()
+            _remove(folder, report.video_id)
+
+
+def _remove(folder: Path, video_id: str) -> None:
+    """Removes a finished video. The mark goes first: a kill does no harm."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
+    shard = video_file(folder, video_id)
+    shard.with_suffix(".json").unlink()
+    shard.unlink()
+
+
+def _forget_changed(
+    folder: Path,
+    builder: FrameSetBuilder,
+    found: Sequence[RawVideo],
+    finished: dict[str, VideoReport],
+    origins: Origins,
+) -> None:
+    """Removes finished videos whose raw files or labels have changed, so that they are done anew.
+
+    Raises:
+        OutputError: they come from another folder, so both are wanted. Nothing is removed then.
+    """
+    changed: dict[str, tuple[str, str]] = {}
+    for video in found:
+        before = finished.get(video.video_id)
+        if before is not None and before.made_from != (now := _raw_fingerprint(builder, video)):
+            changed[video.video_id] = (before.made_from or "not noted", now)
+    origins.check(changed)
+    origins.note(video.video_id for video in found)
+    for name, (was, _) in changed.items():
+        why = "was prepared by a version that did not note its content" if was == "not noted" else "has changed"
+        logger.warning("%s %s: it is prepared anew", name, why)
+        _remove(folder, name)
+        del finished[name]
+
+
+def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
+    """That of a raw video now; empty where it cannot be read, which whoever prepares it will explain."""
+    try:
+        return raw_fingerprint(video, builder.tracks(video))
+    except (SurgVistaError, OSError):
+        return ""
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: what a frame set holds of a video.
+
+    What it was made from may have changed in ways that do not show; intervals and gaps follow from the stored file.
+    """
+    return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
 
 
 def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
@@ -544,11 +596,6 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
         ],
     }
     _write_json(folder / MANIFEST, manifest)
-
-
-def _content(report: VideoReport) -> dict[str, Any]:
-    """What a fingerprint follows: all of a report but what follows from the stored file."""
-    return {name: value for name, value in asdict(report).items() if name not in ("interval", "bridged")}
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:

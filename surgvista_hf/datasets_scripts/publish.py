@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCardData, HfApi
 
 from .. import __version__
 from ..modeling.errors_surgvista import SurgVistaError
-from ..util.files import atomic_folder
+from ..util.files import OutputError, atomic_folder
 from .facts import DatasetError, DatasetFacts, Protocol
 from .frame_set import PUBLISHED, StoredFrameSet, StoredVideo
 from .overlap import find_overlaps, find_suspicions
@@ -92,7 +92,7 @@ def publish_frame_set(
     chosen = {name: facts.protocol(name)[1] for name in protocols or facts.protocols}
     files, layout = _plan(stored, chosen, allow_missing, shard_bytes)
     marker = _marker(stored, layout, i_have_the_right)
-    if _is_there(Path(output), stored, marker):
+    if _is_there(Path(output), marker):
         return Path(output)
     with atomic_folder(output) as folder:
         (folder / "data").mkdir()
@@ -186,14 +186,23 @@ def _videos(stored: StoredFrameSet, split: str, protocol: Protocol, allow_missin
         raise
 
 
-def _is_there(output: Path, stored: StoredFrameSet, marker: str) -> bool:
-    """Whether the same was written before, after the frame set was prepared."""
+def _is_there(output: Path, marker: str) -> bool:
+    """Whether the same was written before; the fingerprint in the marker follows frames and labels.
+
+    Raises:
+        OutputError: another frame set was, or other splits of this one.
+    """
     path = output / PUBLISHED
-    if not path.is_file() or path.read_text(encoding="utf-8") != marker:
-        return False
-    written = path.stat().st_mtime_ns
-    files = (video_file(stored.folder, video.video_id) for video in stored.videos)
-    return all(file.stat().st_mtime_ns <= written for file in files)
+    if not path.is_file() or path.read_text(encoding="utf-8") == marker:
+        return path.is_file()
+    try:
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(marker)
+        was, asked = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} cannot be read; remove {output}, or choose another output") from error
+    raise OutputError(
+        f"{output} was published with {was}, now {asked} is asked for; remove it, or choose another output"
+    )
 
 
 def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVideo]) -> None:

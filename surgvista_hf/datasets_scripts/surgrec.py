@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..util.words import some
 from .builder import VIDEO, FrameSetBuilder, RawVideo
-from .facts import DatasetFacts, Label, MissingFilesError, Protocol
+from .facts import DatasetError, DatasetFacts, Label, MissingFilesError, Protocol
 from .surgrec_splits import SURGREC, ClipRow, SurgRecFacts, read_split, video_disjoint
 from .tracks import ConstantTrack, Track
 
@@ -72,6 +72,8 @@ def collect(entry: SurgRecFacts, root: Path | None, settings: Mapping[str, str])
     parts = {"surgrec": _members(rows), "by_video": _members(disjoint)}
     base = root / entry.folder if (root / entry.folder).is_dir() else root
     missing = [path for path in clips if not (base / path).is_file()]
+    if settings["partial"] not in ("yes", "no"):
+        raise DatasetError(f"the setting partial is {settings['partial']!r}; it must be yes or no")
     if missing and settings["partial"] != "yes":
         raise MissingFilesError(
             f"{len(missing)} of {len(clips)} clips are not in {base}: {some(missing)}. Numbers from a part of "

@@ -19,6 +19,14 @@ from .triplets import triplet_table
 
 TABLE = triplet_table("cholect50")
 SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
+# Smallest and largest; an operation needs two seconds a phase.
+RANGES = {
+    "videos": (1, 10**6 - 1),
+    "seconds": (2 * len(PHASES), 10**6),
+    "seed": (0, 2**32 - 1),
+    "height": (32, 4096),
+    "width": (32, 4096),
+}
 
 FACTS = DatasetFacts(
     name="synthetic",
@@ -128,12 +136,7 @@ def collect(
     root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
 ) -> list[RawVideo]:
     """The operations that the settings ask for; the data folder is not used."""
-    try:
-        numbers = {name: int(value) for name, value in settings.items()}
-    except ValueError as error:
-        raise DatasetError(f"settings of synthetic surgery are whole numbers: {dict(settings)}") from error
-    if not 0 < numbers["videos"] < 10**6:
-        raise DatasetError(f"cannot render {numbers['videos']} operations")
+    numbers = {name: int(value) for name, value in settings.items()}
     corpus = synthetic_corpus(
         numbers["videos"],
         numbers["seed"],
@@ -147,6 +150,21 @@ def collect(
     ]
 
 
+def checked(facts: DatasetFacts, root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+    """Return the facts, after the settings were looked at: numbers of operations that can be rendered.
+
+    Raises:
+        DatasetError: a setting that is no whole number, or out of range.
+    """
+    for name, text in settings.items():
+        smallest, largest = RANGES[name]
+        if not text.strip().isdecimal() or not smallest <= int(text) <= largest:
+            raise DatasetError(
+                f"the setting {name} of {facts.name} is {text!r}; it must be a whole number from {smallest} to {largest:,}"
+            )
+    return facts
+
+
 def tracks(video: RawVideo) -> list[Track]:
     """The truth."""
     return [TruthTrack(video.extra)]
@@ -158,6 +176,13 @@ def view_tracks(video: RawVideo) -> list[Track]:
 
 
 BUILDERS = (
-    FrameSetBuilder(FACTS, (), tracks, collect=collect, settings=SETTINGS),
-    FrameSetBuilder(VIEW_FACTS, (), view_tracks, collect=partial(collect, made=SyntheticRecording), settings=SETTINGS),
+    FrameSetBuilder(FACTS, (), tracks, collect=collect, configure=partial(checked, FACTS), settings=SETTINGS),
+    FrameSetBuilder(
+        VIEW_FACTS,
+        (),
+        view_tracks,
+        collect=partial(collect, made=SyntheticRecording),
+        configure=partial(checked, VIEW_FACTS),
+        settings=SETTINGS,
+    ),
 )

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..modeling.errors_surgvista import InputError
+from ..util.requirements import require
 from .classification import classification_metrics
 from .triplets import triplet_metrics
 from .workflow import phase_metrics
 
-try:
-    import evaluate
-    from datasets import Features, List, Value
-except ImportError as error:
-    raise InputError('these modules need the evaluate library: pip install "surgvista-hf[evaluate]"') from error
+require("evaluate")
+import evaluate  # noqa: E402
+from datasets import Features, List, Value  # noqa: E402
 
 _CITATION = "Metrics Matter in Surgical Phase Recognition, arXiv 2305.13961"
 

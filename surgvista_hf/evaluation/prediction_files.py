@@ -16,6 +16,7 @@ import numpy as np
 from ..datasets_scripts.facts import AnnotationError
 from ..datasets_scripts.phase_files import SUFFIXES, PhaseSpans, read_phase_file
 from ..modeling.errors_surgvista import InputError
+from ..util.finding import walk
 
 KNOWN = (".csv", ".json", ".npy", ".eaf", ".tsv", ".txt", ".xlsx")
 _OF_PREDICT = ("predictions.csv", "predictions.json", "annotations.eaf")  # the most exact first
@@ -68,7 +69,7 @@ def find_predictions(folder: Path) -> dict[str, Path]:
     if folder.is_file():
         return {_video_name(folder.stem): folder}
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+    for path in sorted(here / name for here, _, files in walk(folder) for name in files):
         of_predict = path.name in _OF_PREDICT
         if (
             path.suffix.lower() not in KNOWN

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.files import atomic_file
-from .timeline import NOTICE
+from .timeline import NOTICE, UNFAMILIAR_LABEL
 
 if TYPE_CHECKING:
     from .prediction import Segment, VideoPrediction
@@ -22,7 +22,17 @@ def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
         prediction: what to write. Of independent classes each has cues of its own.
         path: `.vtt` file.
     """
-    lines = ["WEBVTT", "", f"NOTE {prediction.video}, predicted; {NOTICE}", ""]
+    lines = [
+        "WEBVTT",
+        "",
+        f"NOTE {prediction.video}, predicted; {NOTICE}",
+        "",
+        f"NOTE {prediction.familiarity_text}",
+        "",
+    ]
+    if spans := prediction.unfamiliar_spans:
+        times = "\n".join(f"{_clock(start)} to {_clock(end)}" for start, end in spans)
+        lines += [f"NOTE {UNFAMILIAR_LABEL}:\n{times}", ""]
     cues = [(segment, name) for name, segments in prediction.tiers().items() for segment in segments]
     for number, (segment, _) in enumerate(sorted(cues, key=lambda cue: cue[0].start), 1):
         label = segment.label.replace("&", "&amp;").replace("<", "&lt;").replace("-->", "→")
@@ -32,7 +42,8 @@ def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
 
 
 def write_elan(prediction: "VideoPrediction", path: str | Path) -> None:
-    """Writes an annotation document of ELAN (EAF 3.0): one tier, or one for each of independent classes.
+    """Writes an annotation document of ELAN (EAF 3.0): one tier, or one for each of independent classes, and one of what is
+    unlike the training videos where something is.
 
     The document names the video by its file name only: put both into one folder.
 
@@ -57,7 +68,7 @@ def write_elan(prediction: "VideoPrediction", path: str | Path) -> None:
         "MIME_TYPE": "video/mp4" if prediction.video.lower().endswith(".mp4") else "unknown",
     }
     ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
-    tiers = prediction.tiers()
+    tiers = {**prediction.tiers(), **prediction.unfamiliar_tier()}
     order = ElementTree.SubElement(root, "TIME_ORDER")
     numbered = list(enumerate((segment for segments in tiers.values() for segment in segments), 1))
     moments = sorted((moment, f"ts{2 * number - 1 + end}") for number, each in numbered for end, moment in _ends(each))

@@ -1,23 +1,35 @@
 """Thousands of videos: sharded over processes, resumed where it was stopped, each result whole or not there."""
 
 import json
+import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
 from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged
+from ..util import finding
 from ..util.console import track
-from ..util.files import atomic_file, atomic_folder, claim, content_hash
+from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
+from ..util.finding import VIDEO_SUFFIXES, PassedOver
+from ..util.fingerprint import file_fingerprint
+from ..util.origins import Origins
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
 from .privacy import OutOfBodyDetector
+from .video_writing import VideoWriteError
 
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .mxf .ogv".split())
+logger = logging.getLogger(__name__)
+_SOURCE = "source.json"  # in the folder of a video's results
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class BatchReport:
     Args:
         done: videos of this run.
         earlier: videos that had been done before.
-        unreadable: videos that cannot be decoded, with the reason.
+        unreadable: videos that cannot be decoded, or not be encoded again, with the reason.
     """
 
     done: list[str]
@@ -35,8 +47,12 @@ class BatchReport:
     unreadable: dict[str, str]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Video files below a folder by their suffix, sorted, without hidden ones; or the file that `folder` is.
+def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
+    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+
+    Args:
+        folder: where to look.
+        tell: name in a remark what is passed over.
 
     Raises:
         InputError: there are none, or there is nothing at all.
@@ -45,15 +61,12 @@ def find_videos(folder: Path) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    passed = PassedOver()
+    found = finding.find_videos(folder, passed)
     if not found:
-        raise InputError(f"{folder} holds no videos ({' '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
+    if tell:
+        passed.tell()
     return found
 
 
@@ -70,15 +83,16 @@ def predict_folder(
     """Predicts every video below a folder; the same call goes on after an interruption.
 
     Processes that `accelerate launch` started share the videos. The files of a video lie in `output`, in a folder with its
-    relative path, and appear together.
+    relative path, and appear together; `source.json` beside them notes the content of the video. A video whose content has
+    changed is predicted anew; a namesake in another folder is refused. Only one run at a time works on an output.
 
     Args:
         predictor: with its models.
         folder: with videos, at any depth.
         output: folder of the results, for these models and formats only.
         formats: see `VideoPrediction.save`.
-        pseudonyms: of the relative paths; these stand in folders, files and report instead.
-        skip_unreadable: note videos that cannot be decoded in `unreadable_<process>.json` and go on.
+        pseudonyms: of the videos; these stand in folders, files and report instead.
+        skip_unreadable: note videos that cannot be decoded, or not be encoded again, in `unreadable_<process>.json` and go on.
         progress: show a progress bar.
 
     Returns:
@@ -86,27 +100,36 @@ def predict_folder(
 
     Raises:
         InputError: no videos, or an unknown format.
-        OutputError: `output` holds predictions of other models or in other formats.
-        VideoReadError: a video cannot be decoded, unless they are skipped.
+        OutputError: `output` holds predictions of other models, in other formats, or of namesakes in another folder; or
+            another run is at work on it.
+        VideoReadError, VideoWriteError: a video cannot be decoded, or not be encoded again, unless they are skipped.
     """
     check_formats(formats)
     output, detector = Path(output), predictor.out_of_body
+    models, heads = predictor.models, predictor.heads
     settings = {
-        "models": {name: model.source for name, model in predictor.models.items()},
-        "frame_stride": {name: model.frame_stride for name, model in predictor.models.items()},
-        "temporal": {name: head.source for name, head in predictor.heads.items()},
+        "models": {name: model.fingerprint for name, model in models.items()},
+        "frame_stride": {name: model.frame_stride for name, model in models.items()},
+        "temporal": {name: head.fingerprint for name, head in heads.items()},
         "formats": sorted(formats),
-        "out_of_body": detector.facts() if detector else None,
+        "out_of_body": _detector_settings(detector),
+        "reading": predictor.reading,
     }
-    facts = {name: model.facts() for name, model in predictor.models.items()}
+    names = {
+        "models": {name: _called(model) for name, model in models.items()},
+        "temporal": {name: _called(head) for name, head in heads.items()},
+    }
+    facts = {name: model.facts() for name, model in models.items()}
 
-    def predict(video: Path, name: str) -> None:
-        with atomic_folder(output / name) as temporary:
+    def predict(video: Path, name: str, source: str) -> None:
+        with atomic_folder(output / name, replace=True) as temporary:
             shown = None if pseudonyms is None else f"{name}.mp4"
             found = predictor.predict_all(video, name=shown)
             save_predictions(found, temporary, formats, video=video, facts=facts)
+            (temporary / _SOURCE).write_text(json.dumps({"source": source}) + "\n", encoding="utf-8")
 
-    return _work_through(Path(folder), output, settings, "{}", predict, pseudonyms, skip_unreadable, progress)
+    work = _Work(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
+    return _work_through(Path(folder), work, pseudonyms, skip_unreadable, progress)
 
 
 def deidentify_folder(
@@ -116,6 +139,8 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
@@ -124,8 +149,8 @@ def deidentify_folder(
     Args:
         folder: with videos, at any depth; or a video.
         output: folder of the results, for this detector only.
-        detector, covers: see `deidentify_video`.
-        pseudonyms: of the relative paths; the results are called by them.
+        detector, covers, deinterlace, damaged: see `deidentify_video`.
+        pseudonyms: of the videos; the results are called by them.
         skip_unreadable, progress: see `predict_folder`.
 
     Returns, Raises:
@@ -133,52 +158,157 @@ def deidentify_folder(
     """
     output = Path(output)
     settings = {
-        "out_of_body": detector.facts() if detector else None,
+        "out_of_body": _detector_settings(detector),
         "covers": [vars(cover) for cover in covers],
+        "reading": {"deinterlace": deinterlace, "damaged": damaged},
     }
 
-    def deidentify(video: Path, name: str) -> None:
-        done = deidentify_video(video, output / f"{name}.mp4", detector, covers=covers)
+    def deidentify(video: Path, name: str, source: str) -> None:
+        done = deidentify_video(
+            video, output / f"{name}.mp4", detector, covers=covers, deinterlace=deinterlace, damaged=damaged
+        )
+        for remark in done.remarks:
+            logger.warning("%s: %s", name, remark)
         with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
-            temporary.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
+            content = {**asdict(done), "source": source}
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    return _work_through(Path(folder), output, settings, "{}.json", deidentify, pseudonyms, skip_unreadable, progress)
+    work = _Work(
+        output, settings, {}, deidentify, lambda name: output / f"{name}.json", lambda name: output / f"{name}.mp4"
+    )
+    return _work_through(Path(folder), work, pseudonyms, skip_unreadable, progress)
+
+
+# ------------------------------------------------------------------------------------------- all videos
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each video of a folder.
+
+    Args:
+        output: folder of the results.
+        settings, names: see `files.claim`.
+        do: takes a video, its name in the output and the note of its content, which it must leave in `note`.
+        note: file that says which content a result was made of, by the name of the video.
+        result: what must be there too for a video to be finished, a file or the folder that `note` lies in.
+    """
+
+    output: Path
+    settings: Mapping[str, Any]
+    names: Mapping[str, Any]
+    do: Callable[[Path, str, str], None]
+    note: Callable[[str], Path]
+    result: Callable[[str], Path]
+
+    def noted(self, name: str) -> str | None:
+        """The note of the content that the result was made of; `None` if there is no whole result.
+
+        Raises:
+            OutputError: something else is there.
+        """
+        result, note = self.result(name), self.note(name)
+        if not result.exists() or (note.parent != result and not note.exists()):
+            return None
+        try:
+            return str(json.loads(note.read_text(encoding="utf-8"))["source"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{result} is there and does not note the content that it was made of; remove it, or give another output"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A video, its name in the output, and the mapping of its pseudonym."""
+
+    video: Path
+    name: str
+    pseudonyms: Pseudonyms | None
+
+    @cached_property
+    def source(self) -> str:
+        """The note of its content; keyed where others may see it."""
+        try:
+            fingerprint = file_fingerprint(self.video)
+        except OSError as error:
+            raise InputError(f"{self.video} cannot be read: {error}") from error
+        return fingerprint if self.pseudonyms is None else self.pseudonyms.keyed(fingerprint)
 
 
 def _work_through(
-    folder: Path,
-    output: Path,
-    settings: Mapping[str, Any],
-    finished: str,
-    work: Callable[[Path, str], None],
-    pseudonyms: Pseudonyms | None,
-    skip_unreadable: bool,
-    progress: bool,
+    folder: Path, work: _Work, pseudonyms: Pseudonyms | None, skip_unreadable: bool, progress: bool
 ) -> BatchReport:
-    """Does something with each video of this process's share that has no file or folder `finished` in `output` yet."""
-    state, videos, report = PartialState(), find_videos(folder), BatchReport([], [], {})
-    if pseudonyms is not None:  # the folder may be shared: no paths of this machine in it
-        settings = {"hash": content_hash(settings)}
-    if state.is_main_process:
-        claim(output, settings)
-    state.wait_for_everyone()
-    mine = videos[state.process_index :: state.num_processes]
-    for video in track(mine, "videos", shown=progress and state.is_local_main_process):
-        original = video.name if video == folder else video.relative_to(folder).as_posix()
-        name = original if pseudonyms is None else pseudonyms[original]
-        if (output / finished.format(name)).exists():
-            report.earlier.append(name)
-            continue
-        try:
-            work(video, name)
-        except VideoReadError as error:
-            if not skip_unreadable:
-                raise
-            said = str(error)
-            report.unreadable[name] = said if pseudonyms is None else said.replace(str(video), name)
-            with atomic_file(output / f"unreadable_{state.process_index}.json") as temporary:
-                temporary.write_text(json.dumps(report.unreadable, indent=1) + "\n", encoding="utf-8")
-            continue
-        report.done.append(name)
-    state.wait_for_everyone()
+    """Does something with each video of this process's share that is not finished in the output, or was of other content."""
+    state, report = PartialState(), BatchReport([], [], {})
+    videos = find_videos(folder, tell=state.is_main_process)
+    root = folder.parent if folder.is_file() else folder
+    with at_work(work.output):
+        items = list(_items(videos, root, pseudonyms))
+        if state.is_main_process:
+            # What others may see gets no names of this machine's folders.
+            claim(work.output, work.settings, names=work.names if pseudonyms is None else None)
+            _check_sources(work, items, root, has_names=pseudonyms is None)
+        state.wait_for_everyone()
+        mine = items[state.process_index :: state.num_processes]
+        for item in track(mine, "videos", shown=progress and state.is_local_main_process):
+            if work.noted(item.name) == item.source:
+                report.earlier.append(item.name)
+                continue
+            try:
+                work.do(item.video, item.name, item.source)
+            except (VideoReadError, VideoWriteError) as error:
+                if not skip_unreadable:
+                    raise
+                said = str(error)
+                report.unreadable[item.name] = said if pseudonyms is None else said.replace(str(item.video), item.name)
+                with atomic_file(work.output / f"unreadable_{state.process_index}.json") as temporary:
+                    temporary.write_text(json.dumps(report.unreadable, indent=1) + "\n", encoding="utf-8")
+                continue
+            report.done.append(item.name)
+        state.wait_for_everyone()
     return report
+
+
+def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) -> Iterator[_Item]:
+    """Each video under its name in the output; of the same content under one pseudonym only the first."""
+    names = set()
+    for video in videos:
+        name = video.relative_to(root).as_posix() if pseudonyms is None else pseudonyms.of(video, root)
+        if name not in names:
+            names.add(name)
+            yield _Item(video, name, pseudonyms)
+
+
+def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names: bool) -> None:
+    """Refuses namesakes of another folder, says which results are stale, and clears away what a killed run left.
+
+    Raises:
+        OutputError: the output holds results of namesakes.
+    """
+    changed = {
+        item.name: (noted, item.source)
+        for item in items
+        if (noted := work.noted(item.name)) is not None and noted != item.source
+    }
+    if has_names:
+        origins = Origins(work.output, root)
+        origins.check(changed)
+        origins.note(item.name for item in items)
+    for name in changed:
+        logger.warning("%s has another content than before: it is done anew", name)
+    for left in work.output.glob("unreadable_*.json"):
+        left.unlink()
+    for item in items:
+        path = work.output / item.name
+        for left in path.parent.glob(f".{escape(path.name)}-????????"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _detector_settings(detector: OutOfBodyDetector | None) -> dict[str, Any] | None:
+    return None if detector is None else {**detector.facts(), "model": detector.model.fingerprint}
+
+
+def _called(model: Any) -> str:
+    """What people call a model: its folder without the path, or its Hub id."""
+    return Path(model.source).name if Path(model.source).exists() else str(model.source)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor, Pr
 
 from ..modeling.adapters import merge_adapter
 from ..modeling.clip_spacing import ClipSpacing
-from ..modeling.errors_surgvista import InputError
+from ..modeling.confidence import Confidence
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
+from ..modeling.processors import prepare_clips
+from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -29,10 +33,13 @@ class ClipModel:
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
         source: where it came from, for reports.
         frame_stride: seconds between two frames of a clip, for a model that does not say it.
+        confidence: temperature, and what the training videos look like; `None`: unknown.
 
     Raises:
         InputError: the device cannot be used, no such dtype, or another `frame_stride` than the model was trained with.
     """
+
+    _is_saved = False  # whether `source` holds it as it is
 
     def __init__(
         self,
@@ -43,6 +50,7 @@ class ClipModel:
         dtype: str = "auto",
         source: str = "model",
         frame_stride: float | None = None,
+        confidence: Confidence | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
@@ -54,13 +62,15 @@ class ClipModel:
             raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
-        self._describe(model.config, processor, source, frame_stride)
+        self._describe(model.config, processor, source, frame_stride, confidence or Confidence())
         self._seen: list[torch.Tensor] = []
         self._lock = threading.Lock()  # what was seen belongs to one run
         self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
-    def _describe(self, config: Any, processor: Any, source: str, frame_stride: float | None) -> None:
-        self.config, self.processor, self.source = config, processor, source
+    def _describe(
+        self, config: Any, processor: Any, source: str, frame_stride: float | None, confidence: Confidence
+    ) -> None:
+        self.config, self.processor, self.source, self.confidence = config, processor, source, confidence
         self.num_frames = clip_length(config)
         self.frame_stride = resolve_frame_stride(config, processor, frame_stride, source=source)
         self.frame_interval = stored_frame_interval(config, processor)
@@ -83,7 +93,7 @@ class ClipModel:
         Raises:
             InputError: nothing can be loaded, or its classifier would have to be made up.
         """
-        name = os.fspath(name)
+        name = folder_or_hub_name(name)
         try:
             if (Path(name) / "adapter_config.json").is_file():
                 model, lacking = merge_adapter(name), []
@@ -91,20 +101,25 @@ class ClipModel:
                 model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
                 lacking = sorted(info["missing_keys"])
             processor = processor or AutoVideoProcessor.from_pretrained(name)
+        except SurgVistaError:
+            raise
         except (OSError, ValueError) as error:
             raise InputError(
                 f"no video classifier with its processor can be loaded from {name}: {first_line(error)}"
+                f"{not_a_folder_either(name)}"
             ) from error
         if lacking:
             raise InputError(
                 f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
             )
-        return cls(model, processor, device=device, dtype=dtype, source=name, frame_stride=frame_stride)
+        options: Any = {"device": device, "dtype": dtype, "source": name, "frame_stride": frame_stride}
+        loaded = cls(model, processor, **options, confidence=Confidence.load(name))
+        loaded._is_saved = True
+        return loaded
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
         """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
-        prepared: torch.Tensor = self.processor(images, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-        return prepared
+        return prepare_clips(self.processor, images)[0]
 
     @torch.inference_mode()
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +142,16 @@ class ClipModel:
         with self._lock:
             self._seen.clear()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the weights, configuration and processor, wherever they lie."""
+        return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All fingerprints that the features of this model may be known by: of its files, and of its tensors."""
+        return self.fingerprint, state_fingerprint(self.model)
+
     def facts(self) -> dict[str, str]:
         """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -137,6 +162,7 @@ class ClipModel:
         said = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
             "looks at": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
+            **self._confidence_facts(),
         }
         card = Path(self.source) / "README.md"
         if card.is_file():
@@ -153,7 +179,23 @@ class ClipModel:
                 said["tested, as its card says"] = "; ".join(results[:6])
         return said
 
+    def _confidence_facts(self) -> dict[str, str]:
+        known, facts = self.confidence, {}
+        if known.trained_on:
+            facts["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
+        if known.calibration:
+            found = known.calibration
+            facts["confidence"] = (
+                f"calibrated on the split {found['split']}, {found['samples']:,} clips: temperature {known.temperature:.2f}, "
+                f"calibration error {found['error_before']:.1%} before and {found['error_after']:.1%} after"
+            )
+        else:
+            facts["confidence"] = "not calibrated"
+        return facts
+
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
-        """Softmax, or sigmoid where classes are independent."""
+        """Return softmax, or sigmoid where classes are independent, of logits divided by the model's temperature."""
+        if self.confidence.temperature != 1:
+            logits = logits.double() / self.confidence.temperature  # float64: the order of the classes stays
         values = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
-        return values.cpu().numpy()
+        return values.float().cpu().numpy()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .prediction import VideoPrediction
-from .timeline import NOTICE, class_colour
+from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
 
 _COLUMNS, _ROWS = 6, 4
 
@@ -30,7 +30,7 @@ def draw_contact_sheet(
         VideoReadError: the video cannot be decoded.
     """
     steps = np.unique(np.linspace(0, len(prediction.seconds) - 1, _COLUMNS * _ROWS).round().astype(int))
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=prediction.deinterlace, damaged="any") as reader:
         frames = reader.frames_at([float(prediction.seconds[step]) for step in steps])
     figure = Figure(figsize=(14, 9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -45,10 +45,14 @@ def draw_contact_sheet(
         axes.set_axis_on()
         axes.set(xticks=(), yticks=())
         axes.imshow(prediction.veiled(frame, float(prediction.seconds[step])))
-        axes.set_title(caption, fontsize=8, loc="left")
+        unlike = prediction.unfamiliar is not None and prediction.unfamiliar[step]
+        axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR if unlike else "black")
         for spine in axes.spines.values():
             spine.set(color=class_colour(label), linewidth=4)
-    figure.suptitle(f"{prediction.video}: frame colour = predicted phase", x=0.01, ha="left", fontsize=12)
+    title = f"{prediction.video}: frame colour = predicted phase"
+    if prediction.unfamiliar_spans:
+        title += f"; orange = {UNFAMILIAR_LABEL}: {prediction.unfamiliar_fraction:.0%} of the seconds"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.supxlabel(NOTICE, fontsize=9, color="#555555")
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -1,4 +1,4 @@
-"""Videos and names that may leave the hospital: blurred outside the patient, silent, without metadata, under a pseudonym.
+"""Videos and names that may leave the hospital: plain outside the patient, silent, without metadata, under a pseudonym.
 
 What is painted into the picture itself, such as a name that the endoscopy tower writes, is covered only where the caller says.
 """
@@ -6,11 +6,12 @@ What is painted into the picture itself, such as a name that the endoscopy tower
 import base64
 import hmac
 import json
+import logging
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,29 @@ import numpy as np
 from filelock import FileLock
 
 from ..modeling.errors_surgvista import InputError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.console import track
 from ..util.files import atomic_file
-from .privacy import OutOfBodyDetector
+from ..util.fingerprint import file_fingerprint
+from .privacy import OutOfBodyDetector, watch_video
 from .video_writing import video_writer
 
+logger = logging.getLogger(__name__)
 _LETTERS = 12  # of a pseudonym: 60 bits
 
 
 class Pseudonyms:
     """Names that say nothing, and the one file that can turn them back into the real ones. Keep that file at home.
 
-    A pseudonym is a keyed hash of the name; the key is random and lies in the file. The same name always gets the same
-    pseudonym, in every process that uses the file, and without the file nobody can try names until one fits.
+    A pseudonym belongs to the content of a video. Namesakes in two folders get two; a file that is moved, copied or called
+    otherwise keeps its own, so the same video in two folders is one video under one pseudonym. A file whose content was
+    replaced gets another, with a warning, since what was made of the old content still lies under the old one.
+
+    It is a keyed hash of the video's fingerprint; the key is random and lies in the file. In every process that uses the file
+    it is the same, and without the file nobody can try videos until one fits. The file notes for each pseudonym the
+    fingerprint, and every folder and name that the video was found at. Mappings of earlier versions hold names only: the first
+    video of a name keeps its old pseudonym.
 
     Args:
         file: JSON file, made if it does not exist, readable by its owner only.
@@ -42,7 +52,7 @@ class Pseudonyms:
 
     Example:
         >>> names = Pseudonyms("names.json")  # doctest: +SKIP
-        >>> names["Smith_2024-03-01.mp4"]  # doctest: +SKIP
+        >>> names.of("videos/Smith_2024-03-01.mp4", "videos")  # doctest: +SKIP
         'video-k3f7q2mztaeb'
     """
 
@@ -52,30 +62,99 @@ class Pseudonyms:
             raise InputError(f"{self.file} would leave together with {output}: keep the mapping elsewhere")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{self.file}.lock")
+        self._names: dict[str, str] = {}  # by fingerprint, of the content `_indexed`
+        self._indexed: dict[str, Any] | None = None
         with self._lock:
             self._content: dict[str, Any] = (
-                self._read() if self.file.exists() else {"key": secrets.token_hex(32), "names": {}}
+                self._read() if self.file.exists() else {"key": secrets.token_hex(32), "names": {}, "originals": {}}
             )
             self._write()
 
-    def __getitem__(self, name: str) -> str:
-        digest = hmac.digest(bytes.fromhex(self._content["key"]), name.encode(), "sha256")
-        pseudonym = f"video-{base64.b32encode(digest).decode().lower()[:_LETTERS]}"
-        if pseudonym not in self._content["names"]:
+    def of(self, video: str | os.PathLike[str], root: str | os.PathLike[str]) -> str:
+        """Return the pseudonym of a video, and note where the video was found.
+
+        Args:
+            video: file.
+            root: folder that it lies in, at any depth.
+
+        Raises:
+            InputError: the video cannot be read.
+        """
+        try:
+            fingerprint = file_fingerprint(video)
+        except OSError as error:
+            raise InputError(f"{video} cannot be read: {error}") from error
+        place = {"folder": str(Path(root).resolve()), "name": Path(video).relative_to(root).as_posix()}
+        found = self._known(fingerprint)
+        if found is None or place not in self._content["originals"][found]["files"]:
             with self._lock:
                 self._content = self._read()  # other processes may have written
-                self._content["names"][pseudonym] = name
+                found = self._known(fingerprint) or self._given(fingerprint, place)
+                files = self._content["originals"][found]["files"]
+                if place not in files:
+                    self._warn(found, place)
+                    files.append(place)
                 self._write()
+        return found
+
+    def keyed(self, text: str) -> str:
+        """Return a hash of a text that only those who have the mapping can compute, for notes in what is shared."""
+        return hmac.digest(bytes.fromhex(self._content["key"]), text.encode(), "sha256").hex()[:16]
+
+    def _known(self, fingerprint: str) -> str | None:
+        if self._indexed is not self._content:
+            originals = self._content["originals"].items()
+            self._names, self._indexed = {entry["fingerprint"]: name for name, entry in originals}, self._content
+        return self._names.get(fingerprint)
+
+    def _given(self, fingerprint: str, place: Mapping[str, str]) -> str:
+        """A pseudonym for a video that has none; that of its name, if an earlier version gave it one."""
+        pseudonym = self._pseudonym(place["name"])
+        if pseudonym in self._content["names"] and pseudonym not in self._content["originals"]:
+            logger.warning(
+                "%s is a pseudonym of an earlier version, for the name %s; from now on it stands for the content of %s",
+                pseudonym,
+                place["name"],
+                Path(place["folder"]) / place["name"],
+            )
+        else:
+            pseudonym = self._pseudonym(f"content {fingerprint}")
+        self._content["names"][pseudonym] = place["name"]
+        self._content["originals"][pseudonym] = {"fingerprint": fingerprint, "files": []}
+        self._names[fingerprint] = pseudonym
         return pseudonym
+
+    def _pseudonym(self, text: str) -> str:
+        digest = hmac.digest(bytes.fromhex(self._content["key"]), text.encode(), "sha256")
+        return f"video-{base64.b32encode(digest).decode().lower()[:_LETTERS]}"
+
+    def _warn(self, pseudonym: str, place: Mapping[str, str]) -> None:
+        """Say what a user may not expect: the same video again, or another content of the same file."""
+        path = Path(place["folder"]) / place["name"]
+        before = [name for name, entry in self._content["originals"].items() if place in entry["files"]]
+        if before:
+            logger.warning(
+                "%s has another content than before, so it is %s now; what was made of the old content stays as %s: remove "
+                "that if it must not be shared",
+                path,
+                pseudonym,
+                ", ".join(before),
+            )
+        same = self._content["originals"][pseudonym]["files"]
+        if same and (first := Path(same[0]["folder"]) / same[0]["name"]).exists():
+            logger.warning("%s is the same video as %s: both are %s", path, first, pseudonym)
 
     def _read(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.file.read_text(encoding="utf-8"))
+            content = dict(json.loads(self.file.read_text(encoding="utf-8")))
             bytes.fromhex(content["key"])
             dict(content["names"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            originals = content.setdefault("originals", {}).values()
+            if not all(isinstance(each["files"], list) and each["fingerprint"] for each in originals):
+                raise ValueError("originals")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.file} is no mapping of pseudonyms: {type(error).__name__}") from error
-        return dict(content)
+        return content
 
     def _write(self) -> None:
         with atomic_file(self.file) as temporary:
@@ -85,7 +164,7 @@ class Pseudonyms:
 
 @dataclass(frozen=True)
 class Cover:
-    """A rectangle of every frame that is painted black, in pixels of the original from the upper left corner."""
+    """A rectangle of every frame that is painted black, in pixels of the original as shown, from the upper left."""
 
     left: int
     top: int
@@ -106,14 +185,23 @@ class Deidentified:
     Args:
         seconds: length of the result.
         frames: of the result.
-        hidden: [start, end) of what was blurred, in seconds; `None`: nobody looked.
+        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
         covers: rectangles painted black.
+        looks: frames that the detector looked at.
+        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
+            every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
+        damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
+        remarks: what else was done to the pictures, in sentences.
     """
 
     seconds: float
     frames: int
     hidden: list[tuple[float, float]] | None
     covers: int
+    looks: int = 0
+    unseen_seconds: float | None = None
+    damaged: list[tuple[float, float]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def deidentify_video(
@@ -122,17 +210,22 @@ def deidentify_video(
     detector: OutOfBodyDetector | None,
     *,
     covers: Sequence[Cover] = (),
+    deinterlace: Deinterlace = "auto",
+    damaged: Damaged = "skip",
     progress: bool = False,
 ) -> Deidentified:
-    """Writes a video that shows the inside of the patient only: no people, no sound, no metadata.
+    """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
 
-    The video is decoded twice, once to look and once to write, in constant memory. Every frame is written at its time.
+    The video is decoded twice, once to look and once to write, in constant memory. The detector looks at every frame, or as
+    often as it was told to; the last frame is always looked at, and what was not looked at is hidden. Every frame is written,
+    in order, at its time; where several have the same time they follow each other by 1/90000 s.
 
     Args:
         video: file.
         path: `.mp4` file to write.
-        detector: finds the outside; `None`: nothing is blurred.
-        covers: rectangles to paint black, such as names that the tower writes into the picture.
+        detector: finds the outside; `None`: nothing is hidden.
+        covers: rectangles to paint black, such as names that the tower writes into the picture, in pixels as shown.
+        deinterlace, damaged: see `VideoReader`; damaged stretches are black.
         progress: show progress bars.
 
     Returns:
@@ -140,29 +233,36 @@ def deidentify_video(
 
     Raises:
         VideoReadError: the video cannot be decoded.
+        VideoWriteError: its frames cannot be encoded.
+        OutputError: nothing can be written at `path`.
         InputError: `path` is the video itself, or a rectangle outside the picture.
     """
     if Path(path).resolve() == Path(video).resolve():
         raise InputError(f"{path} is the video itself; the original is never replaced")
-    with VideoReader(video) as reader:
+    with VideoReader(video, deinterlace=deinterlace, damaged=damaged) as reader:
         info = reader.info
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        bar = partial(track, shown=progress)
-        hidden = None
-        if detector is not None:
-            total = int(info.duration_seconds) or None
-            hidden = detector.watch(bar(reader.iterate(1.0), "looking for the outside", total=total, unit="s"))
+        hidden = None if detector is None else watch_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
+        stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
+        # As large as the original is stored, and shown in its shape.
+        pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
-        with video_writer(path, width, height, info.frames_per_second or 25.0) as write:
-            frames = bar(reader.iterate(None), "writing", total=info.num_frames or None, unit="frames")
-            for last, pixels in frames:
+        rate, total = info.frames_per_second or 25.0, info.num_frames or None
+        with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
+            frames = reader.iterate(None, blank_damaged=True)
+            for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
                 shown = pixels if hidden is None else hidden.veiled(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-    return Deidentified(last, written, hidden.spans if hidden else None, len(covers))
+        looked: dict[str, Any] = {"hidden": None}
+        if hidden is not None:
+            looked = {"hidden": hidden.spans, "looks": len(hidden.seconds), "unseen_seconds": hidden.unseen_seconds}
+        return Deidentified(
+            last, written, covers=len(covers), damaged=reader.lost, remarks=list(reader.remarks), **looked
+        )
 
 
 def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:

@@ -4,16 +4,18 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.families import frame_size
 from ..util.files import atomic_folder
+from ..util.requirements import require
 from ..util.words import first_line
 from .clip_model import ClipModel
 
@@ -38,6 +40,7 @@ class ExportReport:
         largest_logit: to compare it with.
         agreement: share of the clips with the same most probable class.
         bytes: of the graph.
+        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
     """
 
     format: str
@@ -46,6 +49,7 @@ class ExportReport:
     largest_logit: float
     agreement: float
     bytes: int
+    fingerprints: tuple[str, ...] = ()
 
 
 def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
@@ -70,8 +74,8 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
         raise InputError(f"format is {format!r}; it must be one of {', '.join(FILES)}")
     if int8 and format != "onnx":
         raise InputError("8 bits are for format onnx only")
-    if format == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
-        raise InputError('ONNX needs onnx, onnxruntime and onnxscript: pip install "surgvista-hf[onnx]"')
+    if format == "onnx":
+        require("onnx_export")
     height, width = frame_size(model.model.config)
     channels = int(getattr(model.model.config, "num_channels", 3))
     random = torch.Generator().manual_seed(0)
@@ -102,6 +106,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             largest_logit=float(np.abs(expected).max()),
             agreement=float((found.argmax(1) == expected.argmax(1)).mean()),
             bytes=sum(path.stat().st_size for path in temporary.iterdir()),
+            fingerprints=model.fingerprints,
         )
         if not int8 and report.largest_difference > _TOLERANCE * max(report.largest_logit, 1.0):
             raise ExportError(
@@ -114,6 +119,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             )  # where only the user could say it, the graph knows it now
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
         (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -169,8 +175,7 @@ class OnnxClipModel(ClipModel):
     """
 
     def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
-        if find_spec("onnxruntime") is None:
-            raise InputError('ONNX graphs need onnxruntime: pip install "surgvista-hf[onnx]"')
+        require("onnx")
         from onnxruntime import InferenceSession, get_available_providers
         from transformers import AutoConfig, AutoVideoProcessor
 
@@ -180,7 +185,9 @@ class OnnxClipModel(ClipModel):
                 f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
             )
         self.config = AutoConfig.from_pretrained(folder)
-        self._describe(self.config, AutoVideoProcessor.from_pretrained(folder), str(folder), frame_stride)
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
+        self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
         except Exception as error:  # onnxruntime's own kinds are not documented
@@ -190,6 +197,13 @@ class OnnxClipModel(ClipModel):
         """See `ClipModel.run`."""
         logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
         return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        report = Path(self.source) / "export.json"
+        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
+        return self.fingerprint, *made_from
 
     def facts(self) -> dict[str, str]:
         """See `ClipModel.facts`."""

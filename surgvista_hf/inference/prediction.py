@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..modeling.errors_surgvista import InputError
+from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.files import atomic_file
 from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
 from .privacy import HiddenSeconds
 from .report import write_report
-from .timeline import draw_timeline
+from .timeline import UNFAMILIAR_LABEL, draw_timeline
 
 FORMATS = {
     "csv": "predictions.csv",
@@ -31,6 +32,7 @@ FORMATS = {
 }
 DEFAULT_FORMATS = ("csv", "json", "png")
 _ACTIVE = 0.5  # probability above which an independent class counts as found
+UNFAMILIAR_VIDEO = 0.2  # fraction of seconds from which on a whole video is remarked on; 5 % of them may be by chance
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class VideoPrediction:
         class_names: names of the classes.
         multi_label: classes are independent of each other.
         hidden: what must not be shown; `None`: nobody looked.
+        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
+            held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
+        remarks: what was done to the frames and what is missing, in sentences, see `VideoReader.remarks`.
+        deinterlace: how the frames were read, see `VideoReader`.
     """
 
     video: str
@@ -69,6 +75,9 @@ class VideoPrediction:
     class_names: list[str]
     multi_label: bool = False
     hidden: HiddenSeconds | None = None
+    unfamiliarity: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+    deinterlace: Deinterlace = "auto"
 
     def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
@@ -80,10 +89,84 @@ class VideoPrediction:
         return self.probabilities.argmax(axis=1)
 
     @property
+    def unfamiliar(self) -> np.ndarray | None:
+        """(steps,) bool, whether a step is unlike the videos that the model was trained on; `None`: unknown."""
+        return None if self.unfamiliarity is None else self.unfamiliarity > 1
+
+    @property
+    def unfamiliar_fraction(self) -> float | None:
+        """Fraction of the steps that are unlike the training videos, 0-1; `None`: unknown."""
+        return None if self.unfamiliar is None else float(self.unfamiliar.mean())
+
+    @property
+    def unfamiliar_spans(self) -> list[tuple[float, float]]:
+        """[start, end) in seconds of what is unlike the training videos, in order; empty where that is unknown."""
+        if self.unfamiliar is None:
+            return []
+        return [self._span(a, b) for a, b in self._runs(self.unfamiliar) if self.unfamiliar[a]]
+
+    @property
+    def remark(self) -> str | None:
+        """A sentence of warning where more of the video is unlike the training videos than chance explains."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None or fraction < UNFAMILIAR_VIDEO:
+            return None
+        return (
+            f"{self.video} is unlike what the model was trained on in {fraction:.0%} of its seconds: its confidence means "
+            "nothing there"
+        )
+
+    @property
+    def familiarity_text(self) -> str:
+        """A sentence on whether the video is like those that the model was trained on."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None:
+            return (
+                "Whether the video is like those that the model was trained on is unknown: no summary of them was saved "
+                "with it."
+            )
+        return (
+            self.remark
+            or f"{fraction:.0%} of the seconds are unlike what the model was trained on; 5 % may be by chance."
+        )
+
+    @property
     def segments(self) -> list[Segment]:
         """Runs of the most probable class, in order."""
         labels = self.labels
-        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in _runs(labels)]
+        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in self._runs(labels)]
+
+    @property
+    def missing(self) -> list[tuple[float, float]]:
+        """[from, to) in seconds of the stretches within the video for which there is no answer, since it is damaged there."""
+        ends = self.seconds + self.step
+        return [
+            (float(end), float(start))
+            for end, start in zip(ends[:-1], self.seconds[1:], strict=True)
+            if start - end > self.step / 2
+        ]
+
+    @property
+    def step(self) -> float:
+        """Seconds between two answers where none is missing."""
+        return float(np.diff(self.seconds).min()) if len(self.seconds) > 1 else 1.0
+
+    def regular_rows(self) -> np.ndarray:
+        """(n,), for each step of the video the row of its answer; -1 where there is none."""
+        places = np.round((self.seconds - self.seconds[0]) / self.step).astype(int)
+        rows = np.full(places[-1] + 1, -1)
+        rows[places] = np.arange(len(places))
+        return rows
+
+    def spans(self, labels: np.ndarray) -> list[tuple[float, float, int]]:
+        """Start and end in seconds and class of each run of equal labels (steps,), none across a gap."""
+        return [(*self._span(a, b), int(labels[a])) for a, b in self._runs(labels)]
+
+    def _runs(self, values: np.ndarray) -> list[tuple[int, int]]:
+        """[first, end) of each run of equal values without a gap in time."""
+        gaps = np.diff(self.seconds) > 1.5 * self.step
+        starts = np.flatnonzero(np.r_[True, (values[1:] != values[:-1]) | gaps])
+        return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
 
     def tiers(self) -> dict[str, list[Segment]]:
         """Segments as annotation tools have them: one tier `prediction`; of independent classes one for each that was found.
@@ -96,17 +179,25 @@ class VideoPrediction:
         for number, name in enumerate(self.class_names):
             active = self.probabilities[:, number] > _ACTIVE
             if active.any():
-                found[name] = [self._segment(a, b, number, name) for a, b in _runs(active) if active[a]]
+                found[name] = [self._segment(a, b, number, name) for a, b in self._runs(active) if active[a]]
         return found
 
-    def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
-        over = self.seconds[end] if end < len(self.seconds) else self.seconds[-1] + self._step
-        confidence = float(self.probabilities[first:end, number].mean())
-        return Segment(float(self.seconds[first]), float(over), name, confidence)
+    def unfamiliar_tier(self) -> dict[str, list[Segment]]:
+        """What is unlike the training videos, as a tier of its own; none where nothing is or where it is unknown."""
+        label = UNFAMILIAR_LABEL
+        spans = [Segment(start, end, label, 1.0) for start, end in self.unfamiliar_spans]
+        return {label: spans} if spans else {}
 
-    @property
-    def _step(self) -> float:
-        return float(self.seconds[1] - self.seconds[0]) if len(self.seconds) > 1 else 1.0
+    def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
+        start, over = self._span(first, end)
+        return Segment(start, over, name, float(self.probabilities[first:end, number].mean()))
+
+    def _span(self, first: int, end: int) -> tuple[float, float]:
+        """When a run of rows begins, and when it is over: with the next row, or a step after its last one before a gap."""
+        over = self.seconds[end - 1] + self.step
+        if end < len(self.seconds) and self.seconds[end] - over < self.step / 2:
+            over = self.seconds[end]
+        return float(self.seconds[first]), float(over)
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON file holds."""
@@ -115,9 +206,11 @@ class VideoPrediction:
                 "second": round(float(second), 3),
                 "label": self.class_names[row.argmax()],
                 "confidence": round(float(row.max()), 6),
+                "unfamiliar": None if score is None else bool(score > 1),
+                "unfamiliarity": None if score is None else round(float(score), 4),
                 "probabilities": [round(float(value), 6) for value in row],
             }
-            for second, row in zip(self.seconds, self.probabilities, strict=True)
+            for second, row, score in zip(self.seconds, self.probabilities, self._scores, strict=True)
         ]
         segments = [] if self.multi_label else [vars(segment) for segment in self.segments]
         return {
@@ -125,9 +218,19 @@ class VideoPrediction:
             "class_names": self.class_names,
             "multi_label": self.multi_label,
             **({} if self.hidden is None else {"hidden": self.hidden.spans}),
+            "unfamiliar": "unknown"
+            if self.unfamiliar is None
+            else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},
+            "remark": self.remark,
+            **({"missing": self.missing} if self.missing else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "segments": segments,
             "per_second": per_second,
         }
+
+    @property
+    def _scores(self) -> list[float | None]:
+        return [None] * len(self.seconds) if self.unfamiliarity is None else self.unfamiliarity.tolist()
 
     def save(
         self,
@@ -175,11 +278,20 @@ class VideoPrediction:
         with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(
-                ["second", "label_id", "label", "confidence", *(f"p({name})" for name in self.class_names)]
+                [
+                    "second",
+                    "label_id",
+                    "label",
+                    "confidence",
+                    *(f"p({name})" for name in self.class_names),
+                    "unfamiliar",
+                ]
             )
-            for second, label, row in zip(self.seconds, self.labels, self.probabilities, strict=True):
+            steps = zip(self.seconds, self.labels, self.probabilities, self._scores, strict=True)
+            for second, label, row, score in steps:
                 values = [f"{value:.6f}" for value in row]
-                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values])
+                unlike = "unknown" if score is None else str(int(score > 1))
+                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values, unlike])
 
     def _write_json(self, path: Path) -> None:
         with atomic_file(path) as temporary:
@@ -228,7 +340,8 @@ def write_video_report(
     if video is None:
         write_report(predictions, path, facts=facts)
         return
-    with VideoReader(video) as reader:
+    deinterlace = next(iter(predictions.values())).deinterlace
+    with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
         write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
 
 
@@ -237,9 +350,3 @@ def check_formats(formats: Collection[str]) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")
-
-
-def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """[first, end) of each run of equal values."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))

@@ -1,13 +1,14 @@
 """Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,17 +17,21 @@ from transformers import PreTrainedModel
 from ..clips.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.video_reading_surgvista import VideoReader
+from ..modeling.familiarity import RunningMean, appearance
+from ..modeling.video_frames_surgvista import Deinterlace
+from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
 from ..util.console import progress_bar
 from .clip_model import ClipModel
 from .export import OnnxClipModel
 from .prediction import VideoPrediction
-from .privacy import OutOfBodyDetector
+from .privacy import HiddenSeconds, OutOfBodyDetector, watch_video
 from .temporal_head import FRAMES_PER_SECOND, TemporalHead
 
+logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
+_T = TypeVar("_T")
 _ONLY = "model"  # name of a model that has none
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
@@ -42,6 +47,8 @@ class StreamStep:
         class_names: of each model.
         latency_seconds: from the frame's arrival to this answer.
         outside: probability that the camera is outside the patient, where the predictor has a detector.
+        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond
+            what it knows; `None`: it is unknown what they look like.
     """
 
     second: float
@@ -49,6 +56,7 @@ class StreamStep:
     class_names: dict[str, list[str]]
     latency_seconds: float
     outside: float | None = None
+    unfamiliarity: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -60,6 +68,12 @@ class StreamStep:
     def confidence(self) -> float:
         """Its probability."""
         return float(next(iter(self.probabilities.values())).max())
+
+    @property
+    def unfamiliar(self) -> bool | None:
+        """Whether the last seconds are unlike the training videos of the first model; `None`: unknown."""
+        score = next(iter(self.unfamiliarity.values()), None)
+        return None if score is None else score > 1
 
 
 class SurgicalVideoPredictor:
@@ -75,7 +89,10 @@ class SurgicalVideoPredictor:
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
-        out_of_body: finds what must not be shown, in the same frames: a detector, or the folder or Hub id of one.
+        out_of_body: finds what must not be shown: a detector, or the folder or Hub id of one.
+        deinterlace: `"auto"` or `"off"`, see `VideoReader`.
+        damaged: where a video is damaged: `"skip"` gives no answer for those seconds, if at least half of the video is
+            sound; `"any"` however little is; `"refuse"` is an error.
         frame_stride: seconds between two frames of a clip, for models that do not say it.
 
     Raises:
@@ -102,6 +119,8 @@ class SurgicalVideoPredictor:
         runtime: str = "torch",
         out_of_body: OutOfBodyDetector | str | os.PathLike[str] | None = None,
         frame_stride: float | None = None,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "skip",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
@@ -122,10 +141,12 @@ class SurgicalVideoPredictor:
         self.heads = {name: TemporalHead(head) for name, head in heads.items()}
         for name, head in self.heads.items():
             head.begin().push(self.models[name].run(_blank(self.models[name]))[1])  # the widths fit, or it is said now
+            head.check_features(self.models[name].fingerprints, self.models[name].source)
         if isinstance(out_of_body, str | os.PathLike):
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
         self.out_of_body = out_of_body
         self.batch_size = batch_size
+        self.reading: dict[str, Any] = {"deinterlace": deinterlace, "damaged": damaged}
 
     @property
     def class_names(self) -> list[str]:
@@ -164,13 +185,21 @@ class SurgicalVideoPredictor:
             name: that the video has in the results; its file name otherwise.
 
         Returns:
-            Predictions by the names of the models.
+            Predictions by the names of the models. What must not be shown was found by looking at every frame, or as often
+            as the detector was told to.
         """
-        with VideoReader(video) as reader:
+        name = name or _name(video)
+        with VideoReader(video, **self.reading) as reader:
+            hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(self._read(reader), bar)
-                return self.predict_frames(frames, name or _name(video))
+                found = self._predict_frames(frames, name, hidden)
+            remarks = tuple(reader.remarks)
+        for remark in remarks:
+            logger.warning("%s: %s", name, remark)
+        deinterlace = self.reading["deinterlace"]
+        return {each: replace(one, remarks=remarks, deinterlace=deinterlace) for each, one in found.items()}
 
     @property
     def needs_whole_seconds_only(self) -> bool:
@@ -197,47 +226,70 @@ class SurgicalVideoPredictor:
     ) -> dict[str, VideoPrediction]:
         """Predicts a video whose frames come from elsewhere, with every model.
 
+        A detector of what must not be shown sees these frames only: what lies between two of them is taken for inside where
+        both are.
+
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second, or those of `needed_seconds` for
-                models that need others too; the next ones are fetched in another thread while these are used.
+                models that need others too; the next ones are fetched in another thread while these are used. Some may be
+                missing: a second without a frame has no answer, and in the clips of later seconds the frame before stands in.
             name: of the video.
 
         Returns:
             Predictions by the names of the models.
 
         Raises:
+            InputError: something that is no image.
             VideoReadError: there are no frames.
             InputError: frames of other seconds than the models need.
         """
+        return self._predict_frames(frames, name, None)
+
+    def _predict_frames(
+        self, frames: Iterable[tuple[float, np.ndarray]], name: str, hidden: HiddenSeconds | None
+    ) -> dict[str, VideoPrediction]:
+        """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
         moments = _Moments(self)
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
-        for chunk in _ahead(batched(frames, _FRAMES_AT_ONCE)):
-            times = [moments.of(second) for second, _ in chunk]
-            predicted = [time % 1 == 0 for time in times]
-            seconds += [second for (second, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
-            images = np.stack([image for _, image in chunk])
-            if self.out_of_body is not None and any(predicted):
+        sound: list[bool] = []
+        for chunk in _ahead(batched(_held(frames, self.needed_seconds()), _FRAMES_AT_ONCE)):
+            for second, image, _ in chunk:
+                _check_image(image, f"the frame of second {second:g} of {name}")
+            due = [moments.of(second) for second, _, _ in chunk]
+            predicted = [second % 1 == 0 for second in due]
+            seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
+            sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
+            images = np.stack([image for _, image, _ in chunk])
+            if self.out_of_body is not None and hidden is None and any(predicted):
                 outside.append(self.out_of_body.look(images[predicted]))
             for each, line in lines.items():
-                found[each] += line.push(times, images)
+                found[each] += line.push(due, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
-        times = np.asarray(seconds)
-        hidden = self.out_of_body.hidden(times, np.concatenate(outside)) if self.out_of_body else None
-        return {
+        answered = np.asarray(sound)
+        shown = np.asarray(seconds)[answered]
+        if outside:
+            assert self.out_of_body is not None
+            hidden = self.out_of_body.hidden(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
+        predictions = {
             each: VideoPrediction(
                 name,
-                times,
-                np.concatenate([*found[each], *line.flush()]),
+                shown,
+                np.concatenate([*found[each], *line.flush()])[answered],
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
                 hidden=hidden,
+                unfamiliarity=None if line.unfamiliarity is None else line.unfamiliarity[answered],
             )
             for each, line in lines.items()
         }
+        for each, prediction in predictions.items():
+            if prediction.remark:
+                logger.warning("%s%s", f"{each}: " if len(predictions) > 1 else "", prediction.remark)
+        return predictions
 
     def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
         """Predicts while an operation goes on.
@@ -261,8 +313,9 @@ class SurgicalVideoPredictor:
             if second % 1:
                 continue
             probabilities = {name: answer[0][0] for name, answer in answers.items()}
+            unfamiliarity = {name: line.last_unfamiliarity for name, line in lines.items()}
             outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
-            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside)
+            yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
     def _timed(
         self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]
@@ -289,11 +342,15 @@ class _Line:
         self.model, self.head, self.batch_size = model, head, batch_size
         self.window = ClipWindow(*model.spacing)
         self.waiting: list[torch.Tensor] = []
+        self.mean_distance = RunningMean()
+        self.scores: list[float] = []
 
     def push(self, seconds: Sequence[float], images: np.ndarray) -> list[np.ndarray]:
         """Probabilities of the batches that these frames (frames, height, width, 3) complete; whole seconds are predicted."""
-        done = []
-        for second, frame in zip(seconds, self.model.prepare(images), strict=True):
+        done, prepared = [], self.model.prepare(images)
+        whole = [number for number, second in enumerate(seconds) if second % 1 == 0]
+        self._compare(prepared[whole], [seconds[number] for number in whole])
+        for second, frame in zip(seconds, prepared, strict=True):
             self.window.add(second, frame)
             if second % 1:
                 continue
@@ -301,6 +358,25 @@ class _Line:
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
+
+    def _compare(self, prepared: torch.Tensor, seconds: list[float]) -> None:
+        """Note how unlike the training videos the seconds up to each frame are."""
+        known = self.model.confidence.familiarity
+        if known is not None and seconds:
+            distances = known.distances(appearance(prepared))
+            means = map(self.mean_distance.push, seconds, distances.tolist())
+            self.scores += [known.unfamiliarity(mean) for mean in means]
+
+    @property
+    def unfamiliarity(self) -> np.ndarray | None:
+        """(seconds,) so far; `None`: unknown."""
+        return None if self.model.confidence.familiarity is None else np.array(self.scores)
+
+    @property
+    def last_unfamiliarity(self) -> float | None:
+        """Of the last frame. A stream has no end: what came before it is dropped."""
+        del self.scores[:-1]
+        return self.scores[-1] if self.scores else None
 
     def flush(self) -> list[np.ndarray]:
         """Those of the last batch, if there is one."""
@@ -338,8 +414,7 @@ def _sampled(
     due, shown = next(moments), None
     for number, item in enumerate(frames):
         second, image = item if isinstance(item, tuple) else (number / FRAMES_PER_SECOND, item)
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(f"frame {number} of the stream is no image (height, width, 3) of uint8")
+        _check_image(image, f"frame {number} of the stream")
         if shown is not None and second < shown[0]:
             raise InputError(f"frame {number} of the stream is of second {second:g}, the one before of {shown[0]:g}")
         while due < second - _TOLERANCE:
@@ -351,13 +426,40 @@ def _sampled(
             due = next(moments)
 
 
+def _check_image(image: Any, what: str) -> None:
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return
+    found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise InputError(
+        f"{what} is no image (height, width, 3) of uint8 but {found}; numbers in 0 … 1 become one by "
+        "(image * 255).round().astype('uint8')"
+    )
+
+
+def _held(
+    frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float]
+) -> Iterator[tuple[float, np.ndarray, bool]]:
+    """The frames, the one before in place of each moment that is missing between two, and whether it is a frame itself."""
+    first: float | None = None
+    due, shown = next(moments), None
+    for second, image in frames:
+        first = second if first is None else first  # moments count from there
+        while shown is not None and first + due < second - _TOLERANCE:
+            yield first + due, shown, False
+            due = next(moments)
+        yield second, image, True
+        shown = image
+        if first + due <= second + _TOLERANCE:
+            due = next(moments)
+
+
 def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
         bar.update(frame[0] % 1 == 0)
 
 
-def _ahead(chunks: Iterator[list[tuple[float, np.ndarray]]]) -> Iterator[list[tuple[float, np.ndarray]]]:
+def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
     """The same; the next chunk is decoded while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from ..util.files import atomic_file
-from .timeline import NOTICE, class_colour
+from ..util.words import some
+from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
 
 if TYPE_CHECKING:
     from .prediction import Segment, VideoPrediction
 
 FrameAt = Callable[[float], np.ndarray]
 
-_WIDTH, _RIBBON, _CURVE = 1000, 44, 60  # of the drawing, in its own units
+_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # of the drawing, in its own units
 _THUMBNAIL = 180  # pixels wide
 _DOUBTFUL = 5
 _STYLE = """
@@ -26,6 +28,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 .notice { background: #fff4ce; border-left: .4rem solid #b58900; padding: .6rem 1rem; margin: 1rem 0 }
+.warning { background: #fde3d3; border-left: .4rem solid #d55e00; padding: .6rem 1rem; margin: 1rem 0 }
 svg { width: 100%; height: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
@@ -60,9 +63,11 @@ def write_report(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
         f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
+        *(f'<p class="notice">{_text(remark)}</p>' for remark in first.remarks),
         f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '
         "says of itself; it can be sure and wrong.</p>",
     ]
+    parts += [warning_html(prediction, name if len(named) > 1 else "") for name, prediction in named.items()]
     for name, prediction in named.items():
         parts.append(f"<section><h2>{_text(name)}</h2>")
         parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
@@ -75,6 +80,23 @@ def write_report(
 def timeline_html(prediction: "VideoPrediction") -> str:
     """The drawing of a prediction alone, or the table of independent classes, as HTML without a page around it."""
     return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
+
+
+def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
+    """Return a warning where the video is unlike the training data, a paragraph on how alike it is everywhere else.
+
+    Args:
+        prediction: with or without scores.
+        name: of the model, where there are several.
+    """
+    model = f"{_text(name)}: " if name else ""
+    if prediction.remark is None:
+        return f'<p class="familiarity">{model}{_text(prediction.familiarity_text)}</p>'
+    spans = [f"{clock(start)}–{clock(end)}" for start, end in prediction.unfamiliar_spans]
+    return (
+        f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other '
+        f"videos and cannot know what these seconds show: {_text(some(spans, shown=8))}.</p>"
+    )
 
 
 def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
@@ -101,31 +123,53 @@ def _ribbon(prediction: "VideoPrediction") -> str:
     )
     highest = prediction.probabilities.max(axis=1)
     shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
-    top = _RIBBON + 8
-    points = " ".join(
-        f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown
+    band = _band(prediction, start, scale)
+    top = _RIBBON + 8 + (_BAND + 6 if band else 0)
+    points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
+    breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
+    curves = "".join(
+        f'<polyline points="{" ".join(points[a:b])}" fill="none" stroke="#444" stroke-width="1"/>'
+        for a, b in pairwise([0, *breaks.tolist(), len(points)])
+        if a < b
     )
     said = "; ".join(_said(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
         f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{_text(name)}</span>'
         for name in dict.fromkeys(each.label for each in segments)
     )
+    if band:
+        fraction = f"{prediction.unfamiliar_fraction:.0%}"
+        swatch = f'<span class="swatch" style="background:{UNFAMILIAR}"></span>'
+        legend += f'<span style="white-space:nowrap">{swatch}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
+        said += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}'
+        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}{band}'
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
-        f'<polyline points="{points}" fill="none" stroke="#444" stroke-width="1"/>'
-        f"{_label(0, 'start', clock(start))}{_label(_WIDTH / 2, 'middle', 'confidence, 0 to 1')}"
-        f"{_label(_WIDTH, 'end', clock(end))}</svg><p>{legend}</p>"
+        f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
+        f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
     )
 
 
-def _label(x: float, anchor: str, text: str) -> str:
-    return f'<text x="{x}" y="{_RIBBON + _CURVE + 22}" font-size="12" text-anchor="{anchor}">{text}</text>'
+def _band(prediction: "VideoPrediction", start: float, scale: float) -> str:
+    """A strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
+    if prediction.unfamiliar is None:
+        return ""
+    width = (prediction.segments[-1].end - start) * scale
+    back = f'<rect x="0" y="{_RIBBON + 6}" width="{width:.2f}" height="{_BAND}" fill="#e8e8ec"/>'
+    return back + "".join(
+        f'<rect x="{(first - start) * scale:.2f}" y="{_RIBBON + 6}" width="{(end - first) * scale:.2f}" height="{_BAND}" '
+        f'fill="{UNFAMILIAR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
+        for first, end in prediction.unfamiliar_spans
+    )
+
+
+def _label(x: float, top: float, anchor: str, text: str) -> str:
+    return f'<text x="{x}" y="{top + _CURVE + 14}" font-size="12" text-anchor="{anchor}">{text}</text>'
 
 
 def _durations(prediction: "VideoPrediction") -> str:
     rows, absent, segments = [], [], prediction.segments
-    whole = segments[-1].end - segments[0].start
+    whole = sum(each.end - each.start for each in segments)
     for number, name in enumerate(prediction.class_names):
         mine = [each for each in segments if each.label == name]
         if not mine:
@@ -158,7 +202,7 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     segments = prediction.segments
     longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
     chosen = [each for each in segments if each in longest]
-    pictures = [_picture(prediction, frame_at, (each.start + each.end) / 2) if frame_at else "" for each in chosen]
+    pictures = [_picture(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
     for each, picture in zip(chosen, pictures, strict=True):
@@ -205,7 +249,13 @@ def _privacy(prediction: "VideoPrediction") -> str:
     if prediction.hidden is None:
         return ""
     spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
-    return f" Outside the patient, as a classifier says, and blurred: {spans}."
+    return f" Outside the patient, as a classifier says, and hidden: {spans}."
+
+
+def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
+    """The predicted second in the middle of a segment: one that the model, and the detector of the outside, looked at."""
+    inside = prediction.seconds[(prediction.seconds >= segment.start) & (prediction.seconds < segment.end)]
+    return float(inside[(len(inside) - 1) // 2])
 
 
 def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:

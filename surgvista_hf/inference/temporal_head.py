@@ -3,14 +3,18 @@
 import copy
 import logging
 import os
+from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..modeling.errors_surgvista import InputError
+from ..modeling.confidence import Confidence
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import class_names
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
+from ..util.fingerprint import model_fingerprint, weights_fingerprint
 from ..util.words import first_line
 
 logger = logging.getLogger(__name__)
@@ -23,19 +27,27 @@ class TemporalHead:
 
     Args:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
+        temperature: that its logits are divided by; by default what its folder says, see `Confidence`.
 
     Raises:
         InputError: nothing can be loaded, the model looks ahead, or it was trained on features at another rate than one a
             second.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | MsTcnForFrameClassification) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | MsTcnForFrameClassification, temperature: float | None = None
+    ) -> None:
+        self._is_saved = not isinstance(model, MsTcnForFrameClassification)
         self.source = "model" if isinstance(model, MsTcnForFrameClassification) else os.fspath(model)
+        self.temperature = temperature or 1.0
         if not isinstance(model, MsTcnForFrameClassification):
+            name = folder_or_hub_name(model)
+            self.temperature = temperature or Confidence.load(name).temperature
             try:
-                model = MsTcnForFrameClassification.from_pretrained(os.fspath(model))
+                model = MsTcnForFrameClassification.from_pretrained(name)
             except (OSError, ValueError, RuntimeError, TypeError) as error:
-                raise InputError(f"no temporal model can be loaded from {model}: {first_line(error)}") from error
+                other = not_a_folder_either(name)
+                raise InputError(f"no temporal model can be loaded from {name}: {first_line(error)}{other}") from error
         if not model.config.causal:
             raise InputError("the temporal model looks ahead (causal is false): it cannot predict as the seconds come")
         self.model: Any = model.eval()
@@ -52,6 +64,35 @@ class TemporalHead:
             )
         self.class_names = class_names(config)
         self._memory = np.empty((0, config.input_size), np.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the temporal model."""
+        return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
+
+    def check_features(self, fingerprints: Collection[str], name: str) -> None:
+        """Make sure that features come from the model that this one was trained on.
+
+        Args:
+            fingerprints: of the model that gives the features, see `ClipModel.fingerprints`.
+            name: of that model, for messages.
+
+        Raises:
+            InputError: it was trained on the features of another model.
+        """
+        expected = self.model.config.features_from
+        if not expected:
+            logger.warning(
+                "the temporal model %s does not say whose features it was trained on; make sure that it was those of %s",
+                self.source,
+                name,
+            )
+        elif not set(expected) & set(fingerprints):
+            raise InputError(
+                f"the temporal model {self.source} was trained on the features of a model with the fingerprint {expected[0]}; "
+                f"{name} has {next(iter(fingerprints))}, so its features mean something else. Train the temporal model "
+                f"again on features of {name}, or give the model that it belongs to"
+            )
 
     def begin(self) -> "TemporalHead":
         """The same model at the start of another video."""
@@ -79,5 +120,7 @@ class TemporalHead:
             )
         known = np.concatenate([self._memory, features])
         logits = self.model(torch.from_numpy(known)[None]).logits
+        if self.temperature != 1:
+            logits = logits.double() / self.temperature
         self._memory = known[-(self.model.config.receptive_field - 1) :]
-        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).numpy())
+        return np.asarray(logits[0, -len(features) :].softmax(dim=-1).float().numpy())

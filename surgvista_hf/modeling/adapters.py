@@ -5,23 +5,31 @@ the linear layers of attention (of ConvNeXt in its pointwise layers), IA3 in key
 """
 
 import json
+import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
-from .errors_surgvista import InputError
+from ..util.files import atomic_file, content_hash, file_hash
+from ..util.requirements import require
+from ..util.values import PositiveAmount, Rate, check_fields
+from ..util.words import first_line
+from .errors_surgvista import InputError, folder_or_hub_name
 from .families import class_names, clip_length, is_head, load_classifier
 
 Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+BASE_FILE = "adapter_base.json"
+_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _KEYS_VALUES = re.compile(r"(^|\.|_)(k|v|key|value)(_proj)?$")
 
 
@@ -39,22 +47,14 @@ class AdapterRecipe:
     """
 
     method: Method = "full"
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.05
+    rank: Annotated[int, Field(ge=1, le=65536)] = 16
+    alpha: PositiveAmount = 32
+    dropout: Rate = 0.05
     layers: Layers = "attention"
-    bits: int | None = None
+    bits: Literal[4, 8] | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method) or self.layers not in get_args(Layers):
-            raise InputError(
-                f"adapter.method is {self.method!r} and adapter.layers {self.layers!r}; they must be one of "
-                f"{', '.join(get_args(Method))} and one of {', '.join(get_args(Layers))}"
-            )
-        if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise InputError(f"adapter.rank is {self.rank} and adapter.dropout {self.dropout}: at least 1, and 0 … 1")
-        if self.bits not in (None, 4, 8):
-            raise InputError(f"adapter.bits is {self.bits}; 8 or 4 is possible")
+        check_fields(self)
         if self.bits and self.method == "full":
             raise InputError("weights in few bits cannot be trained: choose an adapter or a probe as adapter.method")
         if self.bits == 8 and self.method == "dora":
@@ -98,6 +98,28 @@ def count_parameters(model: nn.Module) -> Parameters:
     return Parameters(trained, total, size)
 
 
+def check_bits(bits: int) -> None:
+    """Make sure that this device can compute with weights in few bits, by one small layer.
+
+    Raises:
+        MissingPackageError: bitsandbytes is not installed.
+        InputError: the device cannot.
+    """
+    require("few_bits")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        import bitsandbytes
+
+        small: Any = (
+            bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
+            if bits == 8
+            else bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
+        )
+        small.to(device)(torch.zeros(1, 64, device=device))
+    except Exception as error:  # of a library that was built for other machines; it says so in many ways
+        raise InputError(f"weights in {bits} bits cannot be computed on {device} here: {first_line(error)}") from error
+
+
 def quantization(bits: int | None) -> dict[str, Any]:
     """What `from_pretrained` must be told to load the blocks in few bits; the head and the patches stay as they are.
 
@@ -106,8 +128,8 @@ def quantization(bits: int | None) -> dict[str, Any]:
     """
     if bits is None:
         return {}
-    if find_spec("bitsandbytes") is None:
-        raise InputError("weights in 8 or 4 bits need bitsandbytes: pip install 'surgvista-hf[quant]'")
+    require("few_bits")
+    _without_word_of_kernels(bits)
     skipped = ["classifier", "fc_norm", "pooler", "pooling", "patch_embeddings.projection"]
     options: dict[str, Any] = (
         {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -117,6 +139,11 @@ def quantization(bits: int | None) -> dict[str, Any]:
         "quantization_config": BitsAndBytesConfig(**options, llm_int8_skip_modules=skipped),
         "device_map": {"": device},
     }
+
+
+def _without_word_of_kernels(bits: int | None) -> None:
+    """Keep bitsandbytes quiet about kernels for 4 bits, which it misses whenever it is imported; peft imports it always."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.NOTSET if bits == 4 else logging.ERROR)
 
 
 def adapted_layers(model: nn.Module, layers: Layers) -> list[str]:
@@ -157,8 +184,8 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(is_head(name) and parameter.is_floating_point())
         return model
-    if find_spec("peft") is None:
-        raise InputError(f"{recipe.method} needs peft: pip install 'surgvista-hf[peft]'")
+    require("adapter")
+    _without_word_of_kernels(recipe.bits)
     from peft import IA3Config, LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if recipe.bits:
@@ -182,13 +209,106 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
             modules_to_save=trained,
         )
     adapted = get_peft_model(model, config)
-    adapted.peft_config["default"].base_model_name_or_path = str(start)
+    adapted.peft_config["default"].base_model_name_or_path = _name_of_base(start)
+    adapted.peft_config["default"].revision = getattr(model.config, "_commit_hash", None)
     return adapted
+
+
+def _name_of_base(start: str | Path) -> str:
+    """A Hub id as it is, a folder from the root, so that peft by itself finds it from any working directory too."""
+    name = folder_or_hub_name(start)
+    return str(Path(name).absolute()) if Path(name).exists() else name
 
 
 def _narrows(model: nn.Module, name: str) -> bool:
     layer: Any = model.get_submodule(name)
     return bool(layer.in_features > layer.out_features)
+
+
+# ------------------------------------------------------------------------------------------- the base of an adapter
+
+
+def complete_adapter(folder: str | Path, model: PreTrainedModel, start: str | Path) -> None:
+    """Write beside a saved adapter what is needed to load it without its recipe.
+
+    That is the configuration of the whole model and, where the base is a folder, the way there from the adapter's own folder
+    with a hash of the base's weights: the two may move together, and another model in the base's place is refused.
+
+    Args:
+        folder: of the adapter.
+        model: the adapted model, without peft around it.
+        start: the checkpoint it came from.
+    """
+    folder = Path(folder)
+    model.config.save_pretrained(folder)
+    base = Path(folder_or_hub_name(start))
+    if not base.is_dir():
+        return
+    content = {
+        "folder": Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix(),
+        "weights": weights_hash(base),
+    }
+    with atomic_file(folder / BASE_FILE) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def weights_hash(folder: str | Path) -> str:
+    """Return a hash of the weights in a folder, whatever else lies beside them.
+
+    Args:
+        folder: of a saved model.
+    """
+    files = sorted(
+        file
+        for suffix in ("safetensors", "bin")
+        for file in Path(folder).glob(f"*.{suffix}")
+        if file.name not in _NO_WEIGHTS
+    )
+    return content_hash([[file.name, file_hash(file)] for file in files])
+
+
+def find_base(folder: str | Path) -> str:
+    """Return the folder or Hub id of the base of a saved adapter, from any working directory and after both have moved.
+
+    Args:
+        folder: of the adapter.
+
+    Raises:
+        InputError: the base is nowhere, or another model is in its place.
+    """
+    folder = Path(folder)
+    named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    noted: dict[str, str] = {}
+    if (folder / BASE_FILE).is_file():
+        noted = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    places = [Path(named).expanduser()] if noted or Path(named).is_absolute() else _places_of_older(folder, named)
+    if "folder" in noted:
+        places.insert(0, folder.resolve() / noted["folder"])
+    found = [place for place in dict.fromkeys(map(_normal, places)) if place.is_dir()]
+    for place in found:
+        if "weights" not in noted or weights_hash(place) == noted["weights"]:
+            return str(place)
+    if found:
+        raise InputError(
+            f"the base of the adapter {folder} was retrained or replaced: {found[0]} has other weights than those that the "
+            "adapter was trained on. Restore them, or train the adapter again"
+        )
+    if noted or Path(named).is_absolute():
+        looked = ", ".join(dict.fromkeys(str(_normal(place)) for place in places))
+        raise InputError(
+            f"the base of the adapter {folder} is not there; looked for {looked}. Put it back, or move adapter and base "
+            "together. An adapter without its base predicts nothing: `surgvista merge` makes one model of both"
+        )
+    return folder_or_hub_name(named)
+
+
+def _normal(place: Path) -> Path:
+    return Path(os.path.normpath(place.absolute()))
+
+
+def _places_of_older(folder: Path, named: str) -> list[Path]:
+    """Where a path that an older adapter noted as it was typed may lead: from here, or from a folder around the adapter."""
+    return [Path(named).expanduser(), *(parent / named for parent in folder.resolve().parents)]
 
 
 def merge_adapter(folder: str | Path) -> PreTrainedModel:
@@ -240,11 +360,15 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
         raise InputError(
             f"{folder} holds no adapter of this package: adapter_config.json and config.json are expected"
         )
-    if find_spec("peft") is None:
-        raise InputError("an adapter needs peft: pip install 'surgvista-hf[peft]'")
+    require("adapter")
+    quantized: Any = loading.get("quantization_config")
+    _without_word_of_kernels(4 if getattr(quantized, "load_in_4bit", False) else None)
     from peft import PeftModel
 
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = find_base(folder)
+    revision = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("revision")
+    if revision and not Path(base).is_dir():
+        loading["revision"] = revision  # of the Hub: what the adapter was trained on, not what is there today
     config: Any = AutoConfig.from_pretrained(folder)
     pooling = getattr(config, "pooling", None)
     model = load_classifier(

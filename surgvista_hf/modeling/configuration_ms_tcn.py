@@ -21,6 +21,7 @@ class MsTcnConfig(PreTrainedConfig):
         class_weights: of the cross-entropy; none: all alike.
         legacy_double_softmax: give probabilities to the cross-entropy, as the published program does by mistake.
         frames_per_second: of the features that it was trained on; `None`: not known.
+        features_from: fingerprints of the model whose features it was trained on; features of another one mean nothing to it.
 
     Raises:
         InputError: sizes below 1, or weights for another number of classes.
@@ -43,6 +44,7 @@ class MsTcnConfig(PreTrainedConfig):
         class_weights: Sequence[float] | None = None,
         legacy_double_softmax: bool = False,
         frames_per_second: float | None = None,
+        features_from: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.input_size = input_size
@@ -54,9 +56,17 @@ class MsTcnConfig(PreTrainedConfig):
         self.class_weights = list(class_weights) if class_weights is not None else None
         self.legacy_double_softmax = legacy_double_softmax
         self.frames_per_second = frames_per_second
+        self.features_from = list(features_from) if features_from is not None else None
         super().__init__(**kwargs)
         if min(input_size, num_stages, num_layers, num_feature_maps) < 1:
             raise InputError("input_size, num_stages, num_layers and num_feature_maps must be at least 1")
+        if num_layers > 30 or num_stages > 100 or num_feature_maps > 2**16:
+            raise InputError(
+                f"at most 30 num_layers (the last one looks 2^30 frames back), 100 num_stages and 65536 num_feature_maps are "
+                f"possible; got {num_layers}, {num_stages} and {num_feature_maps}"
+            )
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout is {dropout}; it must be at least 0 and below 1")
         if self.class_weights is not None and len(self.class_weights) != self.num_labels:
             raise InputError(f"there are {len(self.class_weights)} class_weights for {self.num_labels} classes")
 

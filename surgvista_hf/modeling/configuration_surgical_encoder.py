@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError
 
 _FRAME_FEATURES = ("pooler", "first", "mean", "patches")
@@ -50,6 +51,7 @@ class SurgicalEncoderConfig(PreTrainedConfig):
     """
 
     model_type = "surgical_encoder"
+    _auto_class = "AutoConfig"  # saving writes the code along: transformers has no such class
     sub_configs = {"encoder_config": AutoConfig}
 
     def __init__(
@@ -69,9 +71,12 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         if isinstance(encoder_config, dict) or encoder_config is None:
             content = dict(encoder_config or {"model_type": "vit"})
             kind = content.pop("model_type", None)
-            if kind not in CONFIG_MAPPING:
+            if kind == SurgVistaConfig.model_type:  # known here even where it is not registered
+                encoder_config = SurgVistaConfig(**content)
+            elif kind in CONFIG_MAPPING:
+                encoder_config = CONFIG_MAPPING[kind](**content)
+            else:
                 raise InputError(f"transformers knows no encoder of type {kind!r}")
-            encoder_config = CONFIG_MAPPING[kind](**content)
         self.encoder_config = encoder_config
         self.num_frames = num_frames
         self.pooling = pooling

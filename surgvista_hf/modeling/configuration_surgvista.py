@@ -49,6 +49,8 @@ class SurgVistaConfig(PreTrainedConfig):
         image_loss_type: `"smooth_l1"` (beta 1), `"l1"` or `"l2"`.
         norm_teacher_features: teacher features are layer-normalised before they become targets.
         image_mean, image_std: normalisation of `pixel_values`, needed to rebuild pixels.
+        final_norm: the encoder normalizes its output. The published classifier goes without and normalizes after pooling;
+            `False` says so of an encoder that was taken from one.
         classifier_dropout: dropout before the classifier. The published recipe uses 0.5.
         classifier_init_scale: factor on the classifier's initial weights; the published 0 makes all first logits 0.
 
@@ -98,6 +100,7 @@ class SurgVistaConfig(PreTrainedConfig):
     norm_teacher_features: bool = False
     image_mean: list[float] | tuple[float, ...] = (0.485, 0.456, 0.406)
     image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
+    final_norm: bool = True
     classifier_dropout: float | int = 0.0
     classifier_init_scale: float | int = 0.0
 

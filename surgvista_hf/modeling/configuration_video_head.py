@@ -53,6 +53,10 @@ class VideoHeadConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         if pooling not in get_args(FramePooling):
             raise InputError(f"pooling is {pooling!r}; it must be one of {', '.join(get_args(FramePooling))}")
+        if not 0 <= dropout < 1 or hidden_size > 2**20:
+            raise InputError(
+                f"dropout is {dropout} and hidden_size {hidden_size}; at least 0 and below 1, and at most 1048576 are expected"
+            )
         if min(input_size, num_neighbors) < 1 or hidden_size < 0 or smallest_distance <= 0:
             raise InputError(
                 "input_size and num_neighbors must be at least 1, hidden_size at least 0, smallest_distance above 0"

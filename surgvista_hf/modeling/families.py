@@ -22,16 +22,17 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..util.requirements import require
 from ..util.words import first_line, some
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
-from .errors_surgvista import InputError, SurgVistaError
+from .errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from .modeling_surgical_encoder import (
     SurgicalEncoderForVideoClassification,
     build_encoder,
     without_pooling_layer,
 )
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .video_processing_surgvista import SurgVistaVideoProcessor
+from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor
 
 logger = logging.get_logger(__name__)
 
@@ -88,14 +89,15 @@ def load_classifier(
     options = {**(changes or {}), **_labelled(labels, problem_type)}
     try:
         config = _configuration(start)
-        if config.model_type in CLASSIFIERS and pooling != "attentive":
+        if config.model_type in CLASSIFIERS and _pools_like(config, pooling):
             _set_length(config, num_frames)
             return _load_own(start, config, options, loading)
         return _load_any(start, config, num_frames, pooling or "mean", options, loading)
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no classifier can be made of {start}: {first_line(error)}") from error
+        other = "" if isinstance(start, Mapping) else not_a_folder_either(start)
+        raise InputError(f"no classifier can be made of {start}: {first_line(error)}{other}") from error
 
 
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
@@ -117,13 +119,14 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}") from error
+        other = not_a_folder_either(start)
+        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
 
 
-def processor_of(
-    model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online"
-) -> SurgVistaVideoProcessor:
+def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
     """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
+
+    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
 
     Args:
         model: the classifier.
@@ -132,24 +135,23 @@ def processor_of(
             become 1 in use.
         sampling: of the clips it was trained with.
     """
-    height, width = frame_size(model.config)
     own: Any = None
     if not isinstance(start, Mapping):
         try:
             own = AutoProcessor.from_pretrained(str(start))
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
-    usual = SurgVistaVideoProcessor
-    mean, std = normalisation(own) or (usual.image_mean, usual.image_std)
+    mean, std = normalisation(own) or (IMAGENET_MEAN, IMAGENET_STD)
     if frame_stride is None:
         frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
-    return SurgVistaVideoProcessor(
-        size={"height": height, "width": width},
-        num_frames=clip_length(model.config),
+    return make_processor(
+        model.config.model_type,
+        frame_size(model.config),
+        clip_length(model.config),
+        mean=mean,
+        std=std,
         frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
-        image_mean=list(mean),
-        image_std=list(std),
     )
 
 
@@ -356,15 +358,24 @@ def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
 
 
 def _configuration(start: Any) -> Any:
-    if not isinstance(start, Mapping):
-        return AutoConfig.from_pretrained(str(start))
-    fields = dict(start)
-    return AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+    if isinstance(start, Mapping):
+        fields = dict(start)
+        config = AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+    else:
+        config = AutoConfig.from_pretrained(folder_or_hub_name(start))
+        for each in (config, getattr(config, "encoder_config", None)):
+            vars(each).pop("auto_map", None) if each is not None else None  # the code does not travel on by itself
+    encoder = getattr(config, "encoder_config", config)
+    if getattr(encoder, "model_type", None) == "timm_wrapper":
+        require("timm")
+    return config
 
 
 def _set_length(config: Any, num_frames: int | None) -> None:
     if num_frames is not None:
         setattr(config, "frames_per_clip" if config.model_type == "vjepa2" else "num_frames", num_frames)
+    if config.model_type == "vjepa2":
+        config.num_frames = config.frames_per_clip  # `pipeline("video-classification")` asks for it under this name
 
 
 def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
@@ -374,7 +385,7 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
         config.use_mean_pooling = True  # VideoMAE is pre-trained without and fine-tuned with it
     _changed(config, options)
     if isinstance(start, Mapping):
-        return _without_predictor(kind(config))
+        return _without_loss_kwargs(_without_predictor(kind(config)))
     model, info = kind.from_pretrained(
         str(start), config=config, ignore_mismatched_sizes=True, output_loading_info=True, **loading
     )
@@ -391,11 +402,29 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
             ", ".join(sorted(fresh)),
             len(options["id2label"]),
         )
-    return _without_predictor(model)
+    return _without_loss_kwargs(_without_predictor(model))
+
+
+def _pools_like(config: Any, pooling: str | None) -> bool:
+    """Whether a model's own classifier pools as it is wanted, so that a trained one is kept."""
+    own = config.pooling if config.model_type == SurgicalEncoderConfig.model_type else "mean"
+    return pooling in (None, own)
 
 
 def _is_classifier(config: Any) -> bool:
     return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
+
+
+def _without_loss_kwargs(model: Any) -> PreTrainedModel:
+    """Let the stock Trainer divide accumulated losses by itself, where transformers' own class ignores what it is given.
+
+    `VJEPA2ForVideoClassification` does not pass the number of labels on, and transformers' loss for several labels does
+    not read it: with gradient accumulation over 4 batches the weights would move 4 times as far.
+    """
+    own = isinstance(model, SurgVistaForVideoClassification | SurgicalEncoderForVideoClassification)
+    if not own and (model.config.model_type == "vjepa2" or model.config.problem_type != "single_label_classification"):
+        model.accepts_loss_kwargs = False
+    return cast(PreTrainedModel, model)
 
 
 def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
@@ -466,6 +495,8 @@ def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
         return build_encoder(config)
     if config.model_type == SurgicalEncoderConfig.model_type:
         return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+    if config.model_type == "surgvista" and _is_classifier(config):
+        config.final_norm = False  # there is none in the file: the recipe normalizes after pooling
     encoder, info = AutoModel.from_pretrained(
         str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
     )

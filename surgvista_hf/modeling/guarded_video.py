@@ -23,7 +23,8 @@ from PIL import Image
 
 from .clip_spacing import ClipSpacing
 from .errors_surgvista import InputError, VideoReadError
-from .video_reading_surgvista import VideoReader
+from .video_frames_surgvista import Deinterlace
+from .video_reading_surgvista import Damaged, VideoReader
 
 _HEADER = struct.Struct("<dII")  # second (NaN: the end), height, width
 _GIB = 1 << 30
@@ -63,6 +64,11 @@ class GuardedVideo:
         stop: second before which to stop; the end of the video by default.
         spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
         clips: instead of all this, the frames that such clips need, of which one ends at every second.
+        deinterlace, damaged: see `VideoReader`.
+
+    Attributes:
+        info: what the file says of itself, see `VideoInfo`.
+        remarks: after all frames were read, what was done to them and what is missing, see `VideoReader.remarks`.
 
     Raises:
         VideoReadError: no such file, no video, damaged, or beyond a limit. Also while it is read.
@@ -85,7 +91,10 @@ class GuardedVideo:
         stop: float | None = None,
         spread: int | None = None,
         clips: ClipSpacing | None = None,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "refuse",
     ) -> None:
+        self.remarks: list[str] = []
         self.path, self.limits = Path(path), limits or VideoLimits()
         if os.name != "posix":
             raise InputError("untrusted videos can only be decoded where processes can be limited: on Linux or macOS")
@@ -100,7 +109,10 @@ class GuardedVideo:
             raise VideoReadError(f"the file has {size:.0f} MB; at most {self.limits.megabytes:g} MB are allowed")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         package = Path(__file__).resolve().parents[2]
-        wanted = {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips}
+        wanted = {
+            "reading": {"deinterlace": deinterlace, "damaged": damaged},
+            "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips},
+        }
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
             [
@@ -142,6 +154,7 @@ class GuardedVideo:
         while True:
             second, height, width = _HEADER.unpack(self._exactly(_HEADER.size))
             if math.isnan(second):
+                self.remarks = json.loads(self._line())
                 return
             if not 0 < height * width <= self.limits.pixels:
                 raise VideoReadError("the decoder went wrong")
@@ -198,7 +211,7 @@ def main() -> None:
     _restrict(limits)
     try:
         _write(arguments.path, limits, json.loads(arguments.wanted), sys.stdout.buffer)
-    except VideoReadError as error:
+    except (VideoReadError, InputError) as error:
         print(" ".join(str(error).split()).replace(arguments.path, "the file"), file=sys.stderr)
         sys.exit(3)
 
@@ -218,7 +231,7 @@ def _restrict(limits: VideoLimits) -> None:
 
 
 def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: BinaryIO) -> None:
-    with VideoReader(path, max_pixels=limits.pixels) as reader:
+    with VideoReader(path, max_pixels=limits.pixels, **wanted["reading"]) as reader:
         longest = 60 * limits.minutes
         if reader.info.duration_seconds > longest + 1:
             raise VideoReadError(
@@ -226,7 +239,7 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
             )
         output.write(json.dumps(asdict(reader.info)).encode() + b"\n")
         output.flush()
-        for second, pixels in _frames(reader, **wanted):
+        for second, pixels in _frames(reader, **wanted["frames"]):
             if second > longest + 1:
                 raise VideoReadError(f"the video is longer than {limits.minutes:g} minutes")
             height, width = pixels.shape[:2]
@@ -236,7 +249,7 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
                 pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
             output.write(_HEADER.pack(second, *pixels.shape[:2]) + pixels.tobytes())
             output.flush()
-        output.write(_HEADER.pack(math.nan, 0, 0))
+        output.write(_HEADER.pack(math.nan, 0, 0) + json.dumps(reader.remarks).encode() + b"\n")
 
 
 def _frames(

@@ -53,6 +53,7 @@ class JointEmbedding(nn.Module):
     moves it.
     """
 
+    accepts_loss_kwargs = False  # the Trainer divides the loss by the number of batches of a step
     target_encoder: nn.Module
 
     @property

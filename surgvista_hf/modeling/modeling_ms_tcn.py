@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_ms_tcn import MsTcnConfig
 from .errors_surgvista import InputError
+from .losses_surgvista import cross_entropy
 
 
 @dataclass
@@ -97,12 +98,19 @@ class MsTcnForFrameClassification(PreTrainedModel):
         elif module is self and self.class_weights is not None and self.config.class_weights is not None:
             init.copy_(self.class_weights, torch.tensor(self.config.class_weights))
 
-    def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any) -> MsTcnOutput:
+    def forward(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> MsTcnOutput:
         """Classifies every frame.
 
         Args:
             features: (B, T, input_size), whole videos or their beginnings.
             labels: (B, T) class numbers, -100 where a frame has none.
+            num_items_in_batch: labelled frames of a whole optimizer step, see `cross_entropy`.
 
         Raises:
             InputError: features of another width.
@@ -115,9 +123,13 @@ class MsTcnForFrameClassification(PreTrainedModel):
         for stage in self.stages:
             outputs.append(stage(outputs[-1].softmax(dim=1)))
         stacked = torch.stack(outputs).transpose(2, 3)
-        loss = None if labels is None else torch.stack([self._loss(each, labels) for each in outputs]).mean()
+        loss = None
+        if labels is not None:
+            loss = torch.stack([self._loss(each, labels, num_items_in_batch) for each in outputs]).mean()
         return MsTcnOutput(loss=loss, logits=stacked[-1], stage_logits=stacked)
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
         said = logits.softmax(dim=1) if self.config.legacy_double_softmax else logits
-        return F.cross_entropy(said.float(), labels, self.class_weights)
+        return cross_entropy(said.float(), labels, self.class_weights, num_items)

@@ -14,7 +14,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from .configuration_surgical_encoder import SurgicalEncoderConfig
-from .errors_surgvista import InputError
+from .configuration_surgvista import SurgVistaConfig
+from .errors_surgvista import InputError, folder_or_hub_name
+from .losses_surgvista import classification_loss
 
 
 class AttentivePooling(nn.Module):
@@ -56,6 +58,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
     config_class = SurgicalEncoderConfig
     config: SurgicalEncoderConfig
+    _auto_class = "AutoModelForVideoClassification"  # saving writes the code along: transformers has no such class
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
     input_modalities = "video"
@@ -71,6 +74,12 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a model as `PreTrainedModel.from_pretrained` does; a folder that is not there is no Hub name."""
+        name = pretrained_model_name_or_path
+        return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
@@ -91,13 +100,18 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
             init.zeros_(module.bias)
 
     def forward(
-        self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
     ) -> ImageClassifierOutput:
         """Classifies clips.
 
         Args:
             pixel_values: normalised frames (B, frames, channels, height, width).
             labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
+            num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
 
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
@@ -106,7 +120,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
             InputError: no batch of clips.
         """
         logits = self.classifier(self.dropout(self.extract_features(pixel_values)))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
         return ImageClassifierOutput(loss=loss, logits=logits)
 
     def extract_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -147,6 +161,11 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
 def build_encoder(config: Any) -> Any:
     """An encoder without weights."""
+    if config.model_type == SurgVistaConfig.model_type:  # not registered where this file travelled with a checkpoint
+        # Not at the top: transformers imports this file while that one is being imported.
+        from .modeling_surgvista import SurgVistaModel
+
+        return SurgVistaModel._from_config(config)
     return AutoModel.from_config(config, **without_pooling_layer(config))
 
 

@@ -26,7 +26,8 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_surgvista import SurgVistaConfig
-from .errors_surgvista import InputError, explain_missing_weights
+from .errors_surgvista import InputError, explain_missing_weights, folder_or_hub_name
+from .losses_surgvista import classification_loss
 
 Grid = tuple[int, int, int]  # slices, rows, columns
 _TOKENS_IN_CACHE = 784
@@ -446,8 +447,9 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Loads a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
-        with explain_missing_weights(pretrained_model_name_or_path):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        name = pretrained_model_name_or_path
+        with explain_missing_weights(name):
+            return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
 
     def set_drop_path_keys(self, keys: torch.Tensor | None) -> None:
         """Lets stochastic depth depend on the clips of the next batch instead of PyTorch's global generator.
@@ -503,8 +505,8 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
 
     Args:
         config: the configuration.
-        add_final_norm: apply the final layer normalisation. The classification model goes without: it normalises after
-            pooling.
+        add_final_norm: apply the final layer normalisation, by default as `config.final_norm` says. The classification model
+            goes without: it normalises after pooling.
 
     Example:
         >>> import torch
@@ -514,8 +516,9 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         torch.Size([1, 8, 768])
     """
 
-    def __init__(self, config: SurgVistaConfig, add_final_norm: bool = True) -> None:
+    def __init__(self, config: SurgVistaConfig, add_final_norm: bool | None = None) -> None:
         super().__init__(config)
+        add_final_norm = config.final_norm if add_final_norm is None else add_final_norm
         self.embeddings = SurgVistaEmbeddings(config)
         self.encoder = SurgVistaEncoder(
             config, config.hidden_size, config.num_hidden_layers, config.num_attention_heads
@@ -675,6 +678,9 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         torch.Size([1, 4, 1536])
     """
 
+    accepts_loss_kwargs = (
+        False  # the Trainer divides the loss by the batches of a step; every clip has as many masked tokens
+    )
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 
@@ -893,9 +899,10 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
         """
+        num_items: Any = kwargs.pop("num_items_in_batch", None)  # of a whole optimizer step, see `classification_loss`
         outputs = self.surgvista(pixel_values, **kwargs)
         logits = self.classifier(self.dropout(self.fc_norm(outputs.last_hidden_state.mean(dim=1))))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

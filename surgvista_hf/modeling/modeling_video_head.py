@@ -14,6 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_video_head import VideoHeadConfig
 from .errors_surgvista import InputError
+from .losses_surgvista import classification_loss
 
 _ROWS_AT_ONCE = 1024  # of the similarities of all frames to all others
 
@@ -92,13 +93,18 @@ class VideoHeadForClassification(PreTrainedModel):
         return weights @ features.float()
 
     def forward(
-        self, pooled: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Any
+        self,
+        pooled: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Classifies videos.
 
         Args:
             pooled: (B, D), see `pool`.
             labels: (B,) class numbers, or (B, classes) of 0 and 1 where a video has several.
+            num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
 
         Raises:
             InputError: features of another width.
@@ -111,8 +117,5 @@ class VideoHeadForClassification(PreTrainedModel):
         if self.fc1 is not None:
             hidden = self.dropout(F.gelu(self.fc1(hidden)))
         logits = self.classifier(hidden)
-        loss = None
-        if labels is not None:
-            several = self.config.problem_type == "multi_label_classification"
-            loss = F.binary_cross_entropy_with_logits(logits, labels) if several else F.cross_entropy(logits, labels)
+        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -5,43 +5,62 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from ..util.files import atomic_file
+
 _HERE = Path(__file__).parent
-_FILES = (
-    "configuration_surgvista.py",
-    "errors_surgvista.py",
-    "modeling_surgvista.py",
-    "video_processing_surgvista.py",
-    "video_reading_surgvista.py",
-)
-_MODEL_ENTRIES = {
-    "AutoConfig": "configuration_surgvista.SurgVistaConfig",
-    "AutoModel": "modeling_surgvista.SurgVistaModel",
-    "AutoModelForPreTraining": "modeling_surgvista.SurgVistaForPreTraining",
-    "AutoModelForVideoClassification": "modeling_surgvista.SurgVistaForVideoClassification",
+_CLASSES: dict[str, dict[str, str]] = {
+    "surgvista": {
+        "AutoConfig": "configuration_surgvista.SurgVistaConfig",
+        "AutoModel": "modeling_surgvista.SurgVistaModel",
+        "AutoModelForPreTraining": "modeling_surgvista.SurgVistaForPreTraining",
+        "AutoModelForVideoClassification": "modeling_surgvista.SurgVistaForVideoClassification",
+    },
+    "surgical_encoder": {
+        "AutoConfig": "configuration_surgical_encoder.SurgicalEncoderConfig",
+        "AutoModelForVideoClassification": "modeling_surgical_encoder.SurgicalEncoderForVideoClassification",
+    },
+    "ms_tcn": {
+        "AutoConfig": "configuration_ms_tcn.MsTcnConfig",
+        "AutoModel": "modeling_ms_tcn.MsTcnForFrameClassification",
+    },
+    "video_head": {
+        "AutoConfig": "configuration_video_head.VideoHeadConfig",
+        "AutoModel": "modeling_video_head.VideoHeadForClassification",
+    },
 }
-_PROCESSOR_ENTRIES = {"AutoVideoProcessor": "video_processing_surgvista.SurgVistaVideoProcessor"}
+_PROCESSORS = {"SurgVistaVideoProcessor": {"AutoVideoProcessor": "video_processing_surgvista.SurgVistaVideoProcessor"}}
 
 
 def add_remote_code(folder: str | Path) -> None:
-    """Adds the code files to a saved SurgVISTA model and names them in `auto_map`, for every Auto class.
+    """Add the code files that a saved model and its processor need, and name their classes in `auto_map`.
 
     Args:
-        folder: where `save_pretrained` wrote the model and, if any, its processor. A model of another type, such as the
-            image teacher, needs no code and is left as it is.
+        folder: where `save_pretrained` wrote the model and, if any, its processor. What transformers has a class for, such
+            as an image teacher, needs no code and is left as it is.
+
+    Example:
+        >>> add_remote_code("runs/phases/model")  # doctest: +SKIP
+        >>> AutoModelForVideoClassification.from_pretrained("runs/phases/model", trust_remote_code=True)  # doctest: +SKIP
     """
     folder = Path(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "surgvista":
-        return
-    for name in _FILES:
-        shutil.copyfile(_HERE / name, folder / name)
-    _set_auto_map(folder / "config.json", _MODEL_ENTRIES)
-    processor = folder / "video_preprocessor_config.json"
-    if processor.exists():
-        _set_auto_map(processor, _PROCESSOR_ENTRIES)
+    for name, key, known in (
+        ("config.json", "model_type", _CLASSES),
+        ("video_preprocessor_config.json", "video_processor_type", _PROCESSORS),
+    ):
+        file = folder / name
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        entries = known.get(str(content.get(key)))
+        if entries is None:
+            continue
+        for module in {entry.partition(".")[0] for entry in entries.values()}:
+            _copy_with_imports(_HERE / f"{module}.py", folder)
+        with atomic_file(file) as temporary:
+            text = json.dumps({**content, "auto_map": entries}, indent=2, sort_keys=True)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _set_auto_map(file: Path, entries: dict[str, str]) -> None:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    content["auto_map"] = entries
-    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _copy_with_imports(module: Path, folder: Path) -> None:
+    for file in (module, *map(Path, get_relative_import_files(module))):
+        shutil.copyfile(file, folder / file.name)

@@ -121,6 +121,7 @@ class SelfDistillation(PreTrainedModel):
     normalisation), and take images of several sizes.
     """
 
+    accepts_loss_kwargs = False  # the Trainer divides the loss by the number of batches of a step
     encoder_class: ClassVar[type[PreTrainedModel]]
     config: Any
     centre: torch.Tensor

@@ -82,7 +82,9 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     r"""Prepares videos for the SurgVISTA models.
 
     A video is a path, the bytes of a file, a list of PIL images, or an array or tensor of frames, (frames, height, width,
-    channels) or (frames, channels, height, width); a batch is a list of videos. Grey, CMYK and RGBA become RGB.
+    channels) or (frames, channels, height, width); a batch is a list of videos. Grey, CMYK and RGBA become RGB. Pixels are
+    integers in 0 … 255 or floating-point numbers in 0 … 255 or 0 … 1: a video whose numbers all lie in 0 … 1 counts as divided
+    by 255 already and is not divided again. With `do_rescale=False` numbers are taken as they are.
 
     Args:
         num_frames: frames of a clip.
@@ -96,7 +98,8 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
             unless this is said in the call, and then count as one a second.
         antialias: smooth while shrinking, unlike the recipe.
-        video_backend: `"pyav"` or `"torchcodec"`.
+        video_backend: `"pyav"` or `"torchcodec"`, which decodes only what is shown as it is stored; pixels that are not
+            square, interlaced or turned frames and DICOM files are read with PyAV all the same.
 
     Returns:
         `pixel_values`, (batch, frames, channels, height, width), fp32.
@@ -160,7 +163,8 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
                 clip, about = _read_clip(video, sampling if sample else None, sampling["video_backend"])
             else:
                 clip, about = _take_clip(_as_frames(video, layout), sampling if asked else None)
-            clips.append(clip)
+            rescales = self.do_rescale if kwargs.get("do_rescale") is None else kwargs["do_rescale"]
+            clips.append(_from_0_to_255(clip) if rescales else clip)
             metadata.append(about)
         if kwargs.get("video_metadata") is None:
             kwargs["video_metadata"] = metadata
@@ -263,7 +267,7 @@ def _read_clip(video: Any, sampling: dict[str, Any] | None, backend: str) -> tup
             if sampling["frame_sampling"] == "uniform" or sampling["end_second"] is None or last <= 0:
                 last = reader.last_second  # the promised duration is not exact
             seconds = _clip_seconds(last + frame_duration, last, sampling)
-        if backend == "torchcodec":
+        if backend == "torchcodec" and info.is_plain and not reader.is_dicom:
             frames = _read_with_torchcodec(video, seconds)
         elif seconds is None:
             frames = _channels_first(np.stack([frame for _, frame in reader.iterate(None)]))
@@ -365,6 +369,19 @@ def _stack(images: list[Any]) -> torch.Tensor:
         raise InputError(f"the frames of a video differ in size: {sorted(sizes)}")
     stacked = torch.stack(frames)
     return stacked[..., None] if stacked.ndim == 3 else stacked
+
+
+def _from_0_to_255(frames: torch.Tensor) -> torch.Tensor:
+    """Bring floating-point frames that are in 0 … 1 to 0 … 255; interpolation may have overshot a little."""
+    if not frames.is_floating_point():
+        return frames
+    low, high = frames.min().item(), frames.max().item()
+    if not (math.isfinite(low) and math.isfinite(high)) or (low < -0.1 and high < 10):
+        raise InputError(
+            f"the pixels of a video range from {low:g} to {high:g}; frames are in 0 … 255 or 0 … 1. Normalized frames are "
+            "what this makes: give the original ones, or say do_rescale=False and do_normalize=False"
+        )
+    return frames * 255 if high <= 1.1 else frames
 
 
 def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -1,23 +1,28 @@
 """The one place where videos are decoded (PyAV). This file travels with a checkpoint.
 
 Times are seconds from the first shown frame. At a time the frame is shown whose presentation time is the last one not after
-it. Files are never trusted: only container formats on a list are opened, none of which can point at another file; frames
+it. Frames are given out as the surgeon saw them: upright, of square pixels and of one moment.
+
+Files are never trusted: only container formats on a list are opened, none of which can point at another file; frames
 larger than `max_pixels` are refused before they are allocated; what cannot be decoded is a `VideoReadError`.
 """
 
+import bisect
 import io
 import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .errors_surgvista import InputError, VideoReadError
+from .video_dicom_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
+from .video_frames_surgvista import Deinterlace, FrameShaper, Neighbors, is_damaged_jpeg
 
 av: Any
 try:
@@ -28,15 +33,26 @@ except ImportError:  # the models work without it
 # None of these formats can name other files, as playlists (hls, concat, dash, image2 patterns) do.
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif,asf,flv,ogg,mxf,ivf,dv"
 _SEEKABLE_FORMATS = ("mov", "matroska")  # these store presentation times; elsewhere seeking is not exact
+_BARE_FORMATS = (
+    "h264",
+    "hevc",
+    "mpegvideo",
+    "m4v",
+)  # no container: neither times nor a length that is more than a guess
 _STILL_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _NOT_FRAME_THREADED = ("hevc", "vvc")  # FFmpeg 8 hangs for ever when it closes such a decoder after damaged parameters
 _TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant: Matroska rounds to milliseconds
 _EXCUSED_SECONDS, _EXCUSED_FRAMES = 1.0, 5  # a container may promise this much more than it holds
 _LONGEST_FRAME = 3600.0  # seconds; a longer pause is a damaged time stamp
 _SEEKS = 16  # attempts to find a key frame before decoding from the start
+_FAILED_READS = 100  # in a row, after which nothing more of a damaged container is hoped for
+_SOUND_FRACTION = 0.5  # of a video that must be sound where damage is skipped
+_LONGEST_DELAY = 64  # frames that a decoder may hold back, with its threads
+_LONGEST_LIST = 8  # damaged stretches that a remark names
 _READ_AT_ONCE = 1 << 20
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
+Damaged = Literal["refuse", "skip", "any"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +60,14 @@ class VideoInfo:
     """What a file says of its picture stream; of several, the one FFmpeg finds best (usually the largest).
 
     Args:
-        width, height: of a frame as shown, in pixels, after rotation.
+        width, height: of a frame as shown, in pixels: square ones, after rotation.
         duration_seconds: as promised by the container; 0 if it does not say.
         frames_per_second: average rate as promised; 0 if it does not say.
         num_frames: as promised, or estimated from duration and rate.
         codec: name of the coding.
         rotation_degrees: how far frames are turned, counter-clockwise, before they are shown.
+        pixel_aspect: width of a pixel as stored, divided by its height.
+        interlaced: whether the decoder calls the first frame interlaced.
     """
 
     width: int
@@ -59,15 +77,34 @@ class VideoInfo:
     num_frames: int
     codec: str
     rotation_degrees: int = 0
+    pixel_aspect: float = 1.0
+    interlaced: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether frames are shown as they are stored."""
+        return not self.rotation_degrees and not self.interlaced and self.pixel_aspect == 1.0
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Return width and height in pixels as they are stored, upright."""
+        aspect = 1 / self.pixel_aspect if self.rotation_degrees % 180 else self.pixel_aspect
+        if abs(self.width / aspect - self.width) < 1 and abs(self.height * aspect - self.height) < 1:
+            return self.width, self.height
+        return (round(self.width / aspect), self.height) if aspect > 1 else (self.width, round(self.height * aspect))
 
 
 class _Picture(NamedTuple):
-    """A decoded frame; shown from second `time` to, by its own account, `end`."""
+    """A decoded frame, or the number of one in a DICOM file; shown from second `time` to, by its own account, `end`.
+
+    Where a packet cannot be decoded, `frame` is `None`, and it is not known until when.
+    """
 
     time: float
     end: float
     frame: Any
     damaged: bool
+    neighbors: Neighbors = Neighbors()
 
 
 class _Key(NamedTuple):
@@ -84,15 +121,22 @@ class VideoReader:
     the stream's own matrix and range (PyAV before 17: always BT.601, which is also meant where none is named); high dynamic
     range is not tone-mapped.
 
+    Where pixels are not square, the shorter side is enlarged; interlaced frames are taken apart; DICOM files are read with
+    pydicom (see `FrameShaper` and `open_dicom`). What was done to the frames stands in `remarks`.
+
     A frame is never given out when the decoder marks it as damaged, or any frame between it and the key frame before.
     (Damage that keeps to the rules of the coding cannot be noticed, nor that of a frame which refers to a later one.)
 
     Args:
         source: path, content, or binary file object that can seek.
-        max_pixels: largest frame, width times height, that is decoded.
+        max_pixels: largest frame, width times height as stored and as shown, that is decoded.
+        deinterlace: `"auto"`, or `"off"`: leave interlaced frames as they are.
+        damaged: what to do where a frame is damaged or missing: `"refuse"` is an error; `"skip"` leaves it out and goes on,
+            if at least half of the video is sound; `"any"` however little is.
 
     Raises:
         VideoReadError: no such file, not a video, no pictures in it, or frames that are too large.
+        InputError: an option with another value.
 
     Example:
         >>> with VideoReader("operation.mp4") as video:  # doctest: +SKIP
@@ -101,18 +145,40 @@ class VideoReader:
         ...         ...
     """
 
-    def __init__(self, source: Source, *, max_pixels: int = 8192 * 8192) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        max_pixels: int = 8192 * 8192,
+        deinterlace: Deinterlace = "auto",
+        damaged: Damaged = "refuse",
+    ) -> None:
+        if damaged not in ("refuse", "skip", "any") or deinterlace not in ("auto", "off"):
+            raise InputError(
+                f"damaged is {damaged!r} and deinterlace {deinterlace!r}; they must be 'refuse', 'skip' or 'any', and "
+                "'auto' or 'off'"
+            )
         self.name, self._file, self._owned = _open(source)
-        self.max_pixels = max_pixels
+        self._opened_file = self._file
+        self.max_pixels, self.damaged, self.deinterlace = max_pixels, damaged, deinterlace
         self._still: np.ndarray | None = None
+        self._dicom: DicomFrames | None = None
+        self._encapsulated: EncapsulatedVideo | None = None
+        self._shaper: FrameShaper | None = None
         self._origin = 0.0  # presentation time of the first shown frame
         self._can_seek = False
+        self._bare = False  # the file has no container, and so no times
+        self._interlaced = False  # key frames need the frame before them
         self._promised = 0.0  # seconds that the container promises of the stream, or else of all its streams
         self._reached = 0.0  # last second for which packets of any stream were read
+        self._strict = True  # whether the decoder takes every irregularity for damage
+        self._failures_at_start = 0
+        self._begins_damaged = False
+        self._lost: list[tuple[float, float]] = []
         try:
-            head = self._file.read(8)
+            head = self._file.read(HEAD_BYTES)
             self._file.seek(0)
-            self.info = self._read_still() if head.startswith(_STILL_IMAGES) else self._read_info()
+            self.info = self._read_dicom() if is_dicom(head) else self._read(head)
         except BaseException:
             self.close()
             raise
@@ -126,12 +192,52 @@ class VideoReader:
     def close(self) -> None:
         """Closes the file, if the reader opened it."""
         if self._owned:
-            self._file.close()
+            self._opened_file.close()
+
+    @property
+    def is_dicom(self) -> bool:
+        """Return whether the pictures lie in a DICOM file."""
+        return self._dicom is not None or self._encapsulated is not None
+
+    @property
+    def lost(self) -> list[tuple[float, float]]:
+        """Return [from, to) in seconds of the damaged or missing stretches that were met so far, in order."""
+        return list(self._lost)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what was done to the frames that were read so far, and what is missing, in sentences without the name."""
+        said = []
+        if self._shaper is not None:
+            shaper = self._shaper
+            if shaper.deinterlaced:
+                said.append("interlaced: the two moments of a frame were taken apart (deinterlaced)")
+            elif self.info.interlaced and self.deinterlace == "off":
+                said.append("interlaced frames were left as they are stored")
+            if shaper.ignored_aspect is not None:
+                said.append(f"a pixel aspect of {shaper.ignored_aspect:g} is a damaged header and was ignored")
+            if shaper.refitted:
+                said.append("the pixel aspect changes: pictures were fitted between black borders")
+        timed_by = self._dicom or (self._encapsulated if self._bare else None)
+        if timed_by is not None and self.info.num_frames > 1 and not timed_by.times.known:
+            said.append("the DICOM file does not say how many frames a second it has: 25 were assumed")
+        if self._lost:
+            spans = ", ".join(f"{start:.1f}–{end:.1f}" for start, end in self._lost[:_LONGEST_LIST])
+            more = f" and {len(self._lost) - _LONGEST_LIST} more" if len(self._lost) > _LONGEST_LIST else ""
+            whole = f" of {self._promised:.1f}" if self._promised else ""
+            total = sum(end - start for start, end in self._lost)
+            said.append(f"damaged: {total:.1f}{whole} s cannot be decoded and are left out (seconds {spans}{more})")
+        return said
 
     # --------------------------------------------------------------------------------------------- public reading
 
     def iterate(
-        self, interval_seconds: float | None = 1.0, *, start: float = 0.0, stop: float | None = None
+        self,
+        interval_seconds: float | None = 1.0,
+        *,
+        start: float = 0.0,
+        stop: float | None = None,
+        blank_damaged: bool = False,
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Frames in order, decoding each once, in constant memory.
 
@@ -140,6 +246,7 @@ class VideoReader:
                 is over. `None`: every frame.
             start: first second.
             stop: second before which to stop; the end of the video by default.
+            blank_damaged: where damage is skipped, give black pictures for it instead of leaving the times out.
 
         Yields:
             The wanted time (with `None` the frame's own), and the frame (height, width, 3), uint8, RGB.
@@ -158,17 +265,21 @@ class VideoReader:
                 yield 0.0, self._still.copy()
             return
         if interval_seconds is None:
-            yield from self.choose_frames(lambda number, second: True, start=start, stop=limit)
+            yield from self._choose(lambda number, second: True, start, limit, blank_damaged)
             return
         endless = (start + step * interval_seconds for step in itertools.count())
-        for wanted, _, pixels in self.shown_at(itertools.takewhile(lambda time: time < limit, endless)):
+        times = itertools.takewhile(lambda time: time < limit, endless)
+        for wanted, _, pixels in self.shown_at(times, blank_damaged=blank_damaged):
             yield wanted, pixels
 
-    def shown_at(self, times: Iterable[float]) -> Iterator[tuple[float, float, np.ndarray]]:
+    def shown_at(
+        self, times: Iterable[float], *, blank_damaged: bool = False
+    ) -> Iterator[tuple[float, float, np.ndarray]]:
         """Frames shown at given moments, decoding each once, in constant memory.
 
         Args:
             times: seconds in ascending order, without end if need be: reading stops where the last frame is over.
+            blank_damaged: see `iterate`.
 
         Yields:
             The wanted second, the second from which this frame is shown, and the frame (height, width, 3), uint8, RGB. One
@@ -190,12 +301,17 @@ class VideoReader:
             for wanted, picture, is_last in self._shown(pictures, itertools.chain([first], remaining)):
                 if is_last and wanted > picture.end - _TOLERANCE:
                     return
-                yield wanted, picture.time, self._pixels(picture)
+                if not self._is_skipped(picture):
+                    yield wanted, picture.time, self._pixels(picture)
+                elif blank_damaged:
+                    yield wanted, picture.time, self._blank()
 
     def choose_frames(
         self, choose: Callable[[int, float], bool], *, start: float = 0.0, stop: float = math.inf
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Some of all frames, in order; only what is chosen is converted to pixels.
+
+        Where damage is skipped, chosen frames that are damaged are left out.
 
         Args:
             choose: asked once for each frame with its number, counted from the first one not before `start`, and its second.
@@ -207,22 +323,7 @@ class VideoReader:
         Raises:
             VideoReadError: a chosen frame cannot be decoded, or the video ends before the promised time.
         """
-        if self._still is not None:
-            if start <= 0 < stop and choose(0, 0.0):
-                yield 0.0, self._still.copy()
-            return
-        with self._opened() as (container, stream):
-            number, picture = 0, None
-            for picture in self._pictures_from(container, stream, start):
-                if picture.time >= stop:
-                    return
-                if picture.time >= start - _TOLERANCE:
-                    if choose(number, picture.time):
-                        yield picture.time, self._pixels(picture)
-                    number += 1
-            if picture is None:
-                raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-            self._check_promise(picture)
+        yield from self._choose(choose, start, stop, blank_damaged=False)
 
     def frames_at(self, seconds: Sequence[float]) -> np.ndarray:
         """The frames shown at the given times.
@@ -231,7 +332,8 @@ class VideoReader:
         once; other formats are decoded from the start.
 
         Args:
-            seconds: any order, repeats allowed. Before the start means the first frame, after the end the last one.
+            seconds: any order, repeats allowed. Before the start means the first frame, after the end the last one. Where
+                damage is skipped, the sound frame before a damaged one is meant, or the next one after it.
 
         Returns:
             (times, height, width, 3), uint8, RGB.
@@ -262,10 +364,55 @@ class VideoReader:
         if self._still is not None:
             return 0.0
         with self._opened() as (container, stream):
-            *_, (_, last, _) = self._shown(self._pictures_from(container, stream, math.inf), [math.inf])
+            pictures = self._sound(self._pictures_from(container, stream, math.inf))
+            *_, (_, last, _) = self._shown(pictures, [math.inf])
         return last.time
 
     # --------------------------------------------------------------------------------------------- choosing frames
+
+    def _choose(
+        self, choose: Callable[[int, float], bool], start: float, stop: float, blank_damaged: bool
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        if self._still is not None:
+            if start <= 0 < stop and choose(0, 0.0):
+                yield 0.0, self._still.copy()
+            return
+        with self._opened() as (container, stream):
+            number, picture, given = 0, None, -math.inf
+            for picture in self._pictures_from(container, stream, start):
+                if picture.time >= stop:
+                    return
+                if picture.time < start - _TOLERANCE:
+                    continue
+                chosen = picture.frame is None or choose(number, picture.time)
+                number += picture.frame is not None
+                if chosen and not self._is_skipped(picture):
+                    yield picture.time, self._pixels(picture)
+                    given = picture.time
+                elif chosen and blank_damaged and picture.time > given:
+                    yield picture.time, self._blank()
+                    given = picture.time
+            if picture is None:
+                raise VideoReadError(f"{self.name} holds no frame that can be decoded")
+            self._check_promise(picture)
+
+    def _is_skipped(self, picture: _Picture) -> bool:
+        """Return whether a picture is damaged and to be left out; where damage is refused, showing it is the error."""
+        return self.damaged != "refuse" and self._is_damaged(picture)
+
+    def _is_damaged(self, picture: _Picture) -> bool:
+        if self._dicom is None or picture.damaged:
+            return picture.damaged
+        damaged = self._dicom.pixels(picture.frame) is None
+        if damaged:
+            self._lose(picture.time, picture.end)
+        return damaged
+
+    def _sound(self, pictures: Iterator[_Picture]) -> Iterator[_Picture]:
+        return (picture for picture in pictures if not self._is_skipped(picture))
+
+    def _blank(self) -> np.ndarray:
+        return np.zeros((self.info.height, self.info.width, 3), np.uint8)
 
     def _decode_at(self, times: list[float]) -> Iterator[np.ndarray]:
         """Pixels shown at ascending times."""
@@ -275,7 +422,7 @@ class VideoReader:
                 size = next(
                     (i for i, key in enumerate(keys) if key.stamp != keys[0].stamp and self._can_seek), len(times)
                 )
-                pictures = self._pictures_from(container, stream, times[0])
+                pictures = self._sound(self._pictures_from(container, stream, times[0]))
                 for _, picture, _ in self._shown(pictures, times[:size]):
                     yield self._pixels(picture)
                 times, keys = times[size:], keys[size:]
@@ -302,17 +449,46 @@ class VideoReader:
 
     def _check_promise(self, last: _Picture) -> None:
         excused = max(_EXCUSED_SECONDS, _EXCUSED_FRAMES * (last.end - last.time))
-        if max(last.end, self._reached) + excused < self._promised:
+        if max(last.end, self._reached) + excused >= self._promised:
+            return
+        if self.damaged != "refuse":
+            self._lose(last.end, self._promised)
+            return
+        raise VideoReadError(
+            f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, {last.end:.1f} s can be decoded"
+        )
+
+    def _lose(self, start: float, end: float) -> None:
+        """Note a damaged stretch.
+
+        Raises:
+            VideoReadError: so much is damaged that what is left is not the video any more.
+        """
+        merged: list[tuple[float, float]] = []
+        for span in sorted([*self._lost, (start, max(start, end))]):
+            if merged and span[0] <= merged[-1][1] + _TOLERANCE:
+                merged[-1] = merged[-1][0], max(merged[-1][1], span[1])
+            else:
+                merged.append(span)
+        self._lost = merged
+        total = sum(end - start for start, end in merged)
+        if self.damaged == "skip" and 0 < self._promised < total / (1 - _SOUND_FRACTION):
             raise VideoReadError(
-                f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, "
-                f"{last.end:.1f} s can be decoded"
+                f"{self.name} is truncated or damaged: {total:.1f} s of {self._promised:.1f} s cannot be decoded, more "
+                "than half; damaged='any' (--damaged any) takes what is left"
             )
 
     # --------------------------------------------------------------------------------------------- decoding
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """The container, at its start, and its best picture stream; FFmpeg's errors become ours."""
+        """The container, at its start, and its best picture stream; FFmpeg's errors become ours.
+
+        Of a DICOM file with frames that are coded one by one both are `None`.
+        """
+        if self._dicom is not None:
+            yield None, None
+            return
         if av is None:
             raise VideoReadError("reading videos needs PyAV: pip install av")
         options = {
@@ -333,7 +509,9 @@ class VideoReader:
                 if stream is None or stream.codec_context is None:
                     raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
-                stream.codec_context.options = {"max_pixels": str(self.max_pixels)}
+                # A decoder that is not told to be strict paints over what is broken, and with several threads may not say so.
+                strict = {"err_detect": "explode"} if self._strict else {}
+                stream.codec_context.options = {"max_pixels": str(self.max_pixels), **strict}
                 stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
                 yield container, stream
         except _errors() as error:
@@ -345,49 +523,162 @@ class VideoReader:
                 f"{self.name} has frames of {width}×{height} pixels; at most {self.max_pixels} pixels are decoded"
             )
 
+    def _read(self, head: bytes) -> VideoInfo:
+        return self._read_still() if head.startswith(_STILL_IMAGES) else self._read_info()
+
+    def _read_dicom(self) -> VideoInfo:
+        found = open_dicom(self._file, self.name, self.max_pixels)
+        if isinstance(found, EncapsulatedVideo):
+            self._file, self._encapsulated = found.payload, found
+            return self._read_info()
+        self._dicom, self._can_seek = found, True
+        promised = found.times[found.promised]
+        self._promised = promised if found.promised > 1 else 0.0
+        return VideoInfo(
+            width=found.width,
+            height=found.height,
+            duration_seconds=promised,
+            frames_per_second=found.promised / promised,
+            num_frames=found.promised,
+            codec=found.codec,
+            pixel_aspect=found.pixel_aspect,
+        )
+
     def _read_info(self) -> VideoInfo:
+        self._choose_strictness()
         with self._opened() as (container, stream):
-            frame = next((frame for frame, _ in self._decode(container, stream)), None)
+            frame = next((frame for frame, _ in self._decode(container, stream) if frame is not None), None)
             if frame is None:
                 raise VideoReadError(f"{self.name} holds no frame that can be decoded")
+            shaper = self._shaper = FrameShaper(frame, self._aspect_of(stream), self.deinterlace)
+            self._check_size(shaper.width, shaper.height)
             self._origin = frame.time or 0.0
             self._can_seek = container.format.name.startswith(_SEEKABLE_FORMATS)
-            duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
-            duration = duration or (container.duration or 0) / av.time_base
+            if self._failures_at_start and self._can_seek and stream.start_time is not None:
+                # Such a file begins with a key frame: what comes before the first whole frame is damage, not another start.
+                self._origin = min(self._origin, float(stream.start_time * stream.time_base))
+                self._begins_damaged = True
+            self._bare = container.format.name in _BARE_FORMATS
+            self._interlaced = shaper.is_interlaced(frame)
+            duration, rate = self._promise(container, stream)
+            if container.format.name.startswith("matroska"):  # it says when the video ends, not how long it lasts
+                duration = max(duration - max(self._origin, 0.0), 0.0)
             self._promised = duration
-            rate = float(stream.average_rate or 0)
-            sideways = _quarter_turns(frame) % 2 == 1
             return VideoInfo(
-                width=frame.height if sideways else frame.width,
-                height=frame.width if sideways else frame.height,
+                width=shaper.width,
+                height=shaper.height,
                 duration_seconds=duration,
                 frames_per_second=rate,
                 num_frames=stream.frames or round(duration * rate),
                 codec=stream.codec_context.codec.canonical_name,
                 rotation_degrees=90 * _quarter_turns(frame),
+                pixel_aspect=shaper.pixel_aspect,
+                interlaced=bool(frame.interlaced_frame),
             )
+
+    def _choose_strictness(self) -> None:
+        """Be strict unless that costs frames from the first one on: what a recorder always does is not damage."""
+        failures = []
+        for self._strict in (True, False):
+            with suppress(VideoReadError), self._opened() as (container, stream):
+                next(self._decode(container, stream), None)
+            failures.append(self._failures_at_start)
+            if not failures[-1]:
+                break
+        self._strict = failures[0] <= failures[-1]
+
+    def _aspect_of(self, stream: Any) -> float | None:
+        """Width of a pixel divided by its height as the container or the data set around it says."""
+        own = float(stream.sample_aspect_ratio or 0) or None
+        return own or (self._encapsulated.pixel_aspect if self._encapsulated else None)
+
+    def _promise(self, container: Any, stream: Any) -> tuple[float, float]:
+        """Seconds and frames a second that the file promises; 0 where it does not say."""
+        rate = float(stream.average_rate or 0)
+        if self._bare and self._encapsulated is not None:
+            times, count = self._encapsulated.times, self._encapsulated.count
+            return (times[count], count / times[count]) if count > 1 else (0.0, 1 / times[1])
+        if self._bare:
+            return 0.0, rate
+        duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        return duration or (container.duration or 0) / av.time_base, rate
 
     def _pictures_from(self, container: Any, stream: Any, second: float) -> Iterator[_Picture]:
         """Pictures in order of presentation, the first one not after `second`."""
-        key = self._key_before(container, stream, second)
-        if key.stamp is not None:
-            container.seek(key.target, stream=stream)
-            pictures = self._timed(self._decode(container, stream), math.inf)
-            # Pictures before the key frame may lack what they refer to. The decoder, not the container, says what is one.
-            latest = second + _TOLERANCE
-            pictures = itertools.dropwhile(lambda it: it.time <= latest and not it.frame.key_frame, pictures)
-            first = next(pictures, None)
-            if first is not None and first.time <= latest:
-                yield first
-                yield from pictures
-                return
-            self._can_seek = False
+        if self._dicom is not None:
+            yield from self._dicom_pictures(second)
+            return
+        pictures = self._seek(container, stream, second)
+        if pictures is not None:
+            yield from self._with_neighbors(pictures)
+            return
         with self._opened() as (container, stream):
-            yield from self._timed(self._decode(container, stream), 0.0)
+            yield from self._with_neighbors(self._timed(self._decode(container, stream), 0.0))
+
+    def _seek(self, container: Any, stream: Any, second: float) -> Iterator[_Picture] | None:
+        """Pictures from the last key frame not after `second`; `None`: the file has to be decoded from its start."""
+        key = self._key_before(container, stream, second)
+        if self._interlaced and key.stamp is not None:  # to take a key frame apart, the frame before it is needed
+            key = self._key_before(
+                container, stream, key.stamp * float(stream.time_base) - self._origin - 3 * _TOLERANCE
+            )
+        if key.stamp is None:
+            return None
+        container.seek(key.target, stream=stream)
+        pictures = self._timed(self._decode(container, stream), math.inf)
+        # Pictures before the key frame may lack what they refer to. The decoder, not the container, says what is one.
+        latest = second + _TOLERANCE
+        pictures = itertools.dropwhile(
+            lambda it: it.time <= latest and not (it.frame is not None and it.frame.key_frame), pictures
+        )
+        first = next(pictures, None)
+        if first is None or first.time > latest:
+            self._can_seek = False
+            return None
+        if not self._interlaced and self._shaper is not None and self._shaper.is_interlaced(first.frame):
+            self._interlaced = True  # the recording began otherwise
+            return self._seek(container, stream, second)
+        return itertools.chain([first], pictures)
+
+    def _dicom_pictures(self, second: float) -> Iterator[_Picture]:
+        assert self._dicom is not None
+        times, count = self._dicom.times, self._dicom.count
+        first = self._dicom_number(second)
+        for number in range(first, count):
+            yield _Picture(times[number], times[number + 1], number, damaged=False)
+
+    def _dicom_number(self, second: float) -> int:
+        """Number of the frame shown at a time."""
+        assert self._dicom is not None
+        times, count = self._dicom.times, self._dicom.count
+        return max(bisect.bisect_right(range(count), second + _TOLERANCE, key=lambda number: times[number]) - 1, 0)
+
+    def _with_neighbors(self, pictures: Iterator[_Picture]) -> Iterator[_Picture]:
+        """Add to interlaced pictures the sound frames around them; the one after is decoded before they are given out."""
+        shaper, before = self._shaper, None
+        picture = next(pictures, None)
+        while picture is not None:
+            if shaper is None or picture.damaged or not shaper.is_interlaced(picture.frame):
+                yield picture
+                before, picture = picture, next(pictures, None)
+                continue
+            failure = None
+            try:
+                after = next(pictures, None)
+            except VideoReadError as error:
+                after, failure = None, error
+            around = (None if each is None or each.damaged else each.frame for each in (before, after))
+            yield picture._replace(neighbors=Neighbors(*around))
+            if failure is not None:
+                raise failure
+            before, picture = picture, after
 
     def _key_before(self, container: Any, stream: Any, second: float) -> "_Key":
         """The last key frame not after a time, by the container's account."""
         start = _Key(None, 0)
+        if self._dicom is not None:
+            number = self._dicom_number(second)
+            return _Key(number, number)
         if not self._can_seek or not self.info.duration_seconds:
             return start
         unit = float(stream.time_base)
@@ -410,8 +701,15 @@ class VideoReader:
         """Adds times; a frame without a time stamp is shown when the one before is over."""
         shift, previous = -self._origin, -math.inf
         nominal = 1 / (self.info.frames_per_second or 25.0)
+        damaged_from: float | None = None
+        number = 0
         for frame, damaged in frames:
-            time = due if frame.time is None else frame.time + shift
+            if frame is None:  # it is not known when it would have been shown, but that it follows the ones before
+                damaged_from = due if damaged_from is None else damaged_from
+                yield _Picture(due, due, None, damaged=True)
+                continue
+            time = self._time_of(number, frame, due, shift)
+            number += 1
             if time < previous - 1.0:  # time stamps start anew, as where recordings were joined
                 shift += due - time
                 time = due
@@ -420,44 +718,91 @@ class VideoReader:
             previous = max(time, previous)
             duration = float(frame.duration * frame.time_base) if frame.duration else nominal
             due = previous + min(duration, _LONGEST_FRAME)
+            if damaged and damaged_from is None:
+                damaged_from = previous
+            if damaged_from is not None and self.damaged != "refuse":
+                self._lose(damaged_from, due if damaged else previous)
+            damaged_from = damaged_from if damaged else None
             yield _Picture(previous, due, frame, damaged)
 
+    def _time_of(self, number: int, frame: Any, due: float, shift: float) -> float:
+        """Second at which a frame is shown, by the account of the file around it, its own, or that of the ones before."""
+        if self._bare and self._encapsulated is not None:
+            return self._encapsulated.times[number]
+        return due if frame.time is None else frame.time + shift
+
     def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
-        """Every frame, from the first whole one, and whether it may show damage."""
-        started = damaged = False
-        last = 0.0
-        for packet in container.demux():
-            if packet.stream.index != stream.index:
+        """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
+        started, damaged, failed = self._begins_damaged, False, False
+        self._failures_at_start = 0
+        sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
+        frames_since = 0
+        torn: set[int] = set()  # presentation times of frames of which the container has lost a part
+        for packet, is_torn in _torn_packets(self._packets(container), stream):
+            if packet is not None and packet.stream.index != stream.index:
                 if packet.pts is not None and not stream.duration:
                     self._reached = max(self._reached, float(packet.pts * packet.time_base) - self._origin)
                 continue
+            if is_torn:
+                torn.add(packet.pts)
+            if packet is not None and sent_since is not None:
+                sent_since.add(_stamp(packet))
+            if failed and packet is not None and packet.is_keyframe:
+                stream.codec_context.flush_buffers()  # it may not recover by itself
+                failed = False
             try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                if not started:  # recordings may begin in the middle of a group of pictures
-                    continue
-                raise VideoReadError(
-                    f"{self.name} is truncated or damaged: {self._promised:.1f} s are promised, what follows second "
-                    f"{last:.1f} cannot be decoded: {_reason(error)}"
-                ) from error
+                frames = [] if packet is None else packet.decode()
+                broken = packet is None
+            except av.FFmpegError:
+                frames, broken, failed = [], True, True
+                self._failures_at_start += not started
+            if broken and started:  # other recordings may begin in the middle of a group of pictures
+                damaged, sent_since, frames_since = True, set(), 0
+                yield None, True
             for frame in frames:
-                damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+                frames_since += 1
+                # Key frames that the decoder already held when it failed do not end the damage.
+                is_later = sent_since is None or _stamp(frame) in sent_since or frames_since > _LONGEST_DELAY
+                is_torn = frame.is_corrupt or frame.pts in torn
+                damaged = is_torn or (damaged and not (frame.key_frame and is_later))
+                sent_since = sent_since if damaged else None
                 started = started or not damaged
-                last = last if frame.time is None else frame.time - self._origin
                 if started:
                     yield frame, damaged
 
+    def _packets(self, container: Any) -> Iterator[Any]:
+        """Packets of all streams; where damage is skipped, `None` for those that cannot be read."""
+        packets, failures = container.demux(), 0
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                failures += 1
+                if self.damaged == "refuse" or failures > _FAILED_READS:
+                    raise
+                packets = container.demux()
+                yield None
+                continue
+            if packet is None:
+                return
+            failures = 0
+            yield packet
+
     def _pixels(self, picture: _Picture) -> np.ndarray:
         """RGB as shown, (height, width, 3)."""
-        if picture.damaged:
+        if self._dicom is not None:
+            pixels = self._dicom.pixels(picture.frame)
+        else:
+            assert self._shaper is not None
+            pixels = None if picture.damaged else self._shaper.pixels(picture.frame, picture.neighbors)
+        if pixels is not None:
+            return pixels
+        if picture.damaged or self._dicom is not None:
             raise VideoReadError(f"{self.name} is damaged at second {picture.time:.2f}")
-        pixels = np.rot90(picture.frame.to_ndarray(format="rgb24"), _quarter_turns(picture.frame))
-        if pixels.shape[:2] != (self.info.height, self.info.width):
-            raise VideoReadError(
-                f"{self.name} changes from {self.info.width}×{self.info.height} to {pixels.shape[1]}×{pixels.shape[0]} "
-                f"pixels at second {picture.time:.2f}; a video must keep its size"
-            )
-        return np.ascontiguousarray(pixels)
+        raise VideoReadError(
+            f"{self.name} changes from {self.info.width}×{self.info.height} to {picture.frame.width}×{picture.frame.height} "
+            f"pixels at second {picture.time:.2f}; a video must keep its size"
+        )
 
     # --------------------------------------------------------------------------------------------- images
 
@@ -467,7 +812,7 @@ class VideoReader:
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
                 self._check_size(image.width, image.height)
                 codec = str(image.format).lower()
-                if codec == "jpeg" and _is_damaged_jpeg(content):
+                if codec == "jpeg" and is_damaged_jpeg(content):
                     raise VideoReadError(f"{self.name} is a damaged JPEG image")
                 self._still = rgb_pixels(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -484,18 +829,33 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _is_damaged_jpeg(content: bytes) -> bool:
-    """Pillow paints over broken data without a word; FFmpeg can be told to be strict."""
-    if av is None:
-        return False
-    decoder = av.CodecContext.create("mjpeg", "r")
-    decoder.options = {"err_detect": "explode"}
-    try:
-        return not decoder.decode(av.Packet(content))
-    except av.InvalidDataError:
-        return True
-    except av.FFmpegError:  # a kind of JPEG that FFmpeg does not know
-        return False
+def _torn_packets(packets: Iterator[Any], stream: Any) -> Iterator[tuple[Any, bool]]:
+    """Packets, and whether the container says that a part of them is lost.
+
+    Transport streams also say so of one of the last two packets before a place where recordings were joined: a key frame
+    follows there.
+    """
+    waiting: list[Any] = []
+    pictures = 0  # of those that wait
+    for packet in packets:
+        is_picture = packet is not None and packet.stream.index == stream.index
+        is_torn = is_picture and packet.is_corrupt and packet.pts is not None
+        if not waiting and not is_torn:
+            yield packet, False
+            continue
+        waiting.append(packet)
+        pictures += is_picture
+        is_join = is_picture and packet.is_keyframe and len(waiting) > 1
+        if is_join or pictures == 3 or packet is None:
+            yield from ((each, number == 0 and not is_join) for number, each in enumerate(waiting))
+            waiting, pictures = [], 0
+    yield from ((each, number == 0) for number, each in enumerate(waiting))
+
+
+def _stamp(data: Any) -> int | None:
+    """Presentation time stamp of a packet or frame; that of decoding in formats that have only this."""
+    stamp: int | None = data.dts if data.pts is None else data.pts
+    return stamp
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -5,12 +5,13 @@ and what was made of it is deleted when the visitor leaves.
 """
 
 import filecmp
+import html
 import os
 import tempfile
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.clip_model import ClipModel
 from ..inference.explanations import gradient_heatmap, overlay
-from ..inference.report import clock, timeline_html, write_report
+from ..inference.report import clock, timeline_html, warning_html, write_report
 from ..modeling.errors_surgvista import InputError, SurgVistaError
 from ..modeling.guarded_video import GuardedVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
@@ -40,6 +41,7 @@ shared, or the rendered example. Uploads are deleted when you close the page.</d
 _FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of the visitor: no font is fetched
 _CSS = """
 .notice { background: #fff4ce; color: #1b1b1f; border-left: .4rem solid #b58900; padding: .6rem 1rem; border-radius: .3rem }
+.warning { background: #fde3d3; color: #1b1b1f; border-left: .4rem solid #d55e00; padding: .6rem 1rem; border-radius: .3rem }
 #timeline { min-height: 9rem; overflow-x: auto } #timeline svg { width: 100%; min-width: 34rem; height: auto }
 #timeline .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em }
 #timeline text { fill: currentColor }
@@ -60,7 +62,7 @@ class SpaceSettings:
         concurrency: predictions at a time.
         queue: visitors that may wait.
         device: where models run; a GPU if there is one.
-        out_of_body: folder or Hub id of a detector: what it finds outside the patient is blurred in everything that is shown.
+        out_of_body: folder or Hub id of a detector: what it finds outside the patient is hidden in everything that is shown.
         frame_stride: seconds between two frames of a clip, for models that do not say it.
     """
 
@@ -108,14 +110,16 @@ class Demo:
 
     def about(self, name: str) -> str:
         """What a visitor should know about a model before believing it."""
-        facts = next(iter(self.predictor(name).models.values())).facts()
+        model = next(iter(self.predictor(name).models.values()))
+        facts = model.facts()
         tested = facts.get("tested, as its card says", "no results are on record for it").partition(";")[0]
-        rendered = (
-            " It learned from rendered pictures: on real surgery its answers mean nothing."
-            if "ynthetic" in tested
-            else ""
+        learned = f" It learned from {facts['learned from']}." if "learned from" in facts else ""
+        limits = (
+            " Of every second it says whether it has seen the like: where it has not, its answers mean nothing."
+            if model.confidence.familiarity is not None
+            else " Whether your video is like those that it learned from is unknown."
         )
-        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{rendered}*"
+        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{learned}{limits}*"
 
     def predict(self, video: str | None, name: str, request: gr.Request, progress: Any) -> tuple[Any, ...]:
         """The prediction of a video, as the components show it."""
@@ -144,13 +148,21 @@ class Demo:
             frame_at=result.frame_at,
             facts={"prediction": result.facts},
         )
+        unfamiliar = prediction.unfamiliar
         rows = [
-            [clock(second), prediction.class_names[int(row.argmax())], round(float(row.max()), 3)]
-            for second, row in zip(prediction.seconds, prediction.probabilities, strict=True)
+            [
+                clock(second),
+                prediction.class_names[int(row.argmax())],
+                round(float(row.max()), 3),
+                "unknown" if unfamiliar is None else "no" if unfamiliar[step] else "yes",
+            ]
+            for step, (second, row) in enumerate(zip(prediction.seconds, prediction.probabilities, strict=True))
         ]
         last = float(prediction.seconds[-1])
         return (
-            timeline_html(prediction),
+            warning_html(prediction)
+            + "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks)
+            + timeline_html(prediction),
             rows,
             result.heatmaps,
             [str(file) for file in (folder / "report.html", *written)],
@@ -168,6 +180,8 @@ def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float
     """The most probable classes at a second."""
     if prediction is None:
         return None
+    if any(start <= second < end for start, end in prediction.missing):
+        return None
     row = prediction.probabilities[int(np.abs(prediction.seconds - second).argmin())]
     order = np.argsort(-row)[:_TOP]
     return {prediction.class_names[place]: float(row[place]) for place in order}
@@ -178,7 +192,7 @@ class Watched:
     """A prediction with what was kept of the pictures."""
 
     prediction: VideoPrediction
-    thumbnails: dict[int, np.ndarray]
+    thumbnails: dict[float, np.ndarray]
     heatmaps: list[tuple[np.ndarray, str]]
     facts: dict[str, str]
 
@@ -191,11 +205,12 @@ class Watched:
 def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits, clips=model.spacing) as video:
+    with GuardedVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
         prediction = predictor.predict_frames(frames, path.name)["model"]
+        prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
     return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
 
@@ -218,17 +233,16 @@ class _Kept:
         shown = []
         model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
         times = sorted(self.thumbnails)
-        for number in sorted(each for each in wanted if each < len(prediction.seconds)):
-            moments = online_clip_seconds(number, *model.spacing)
-            if prediction.hidden and prediction.hidden.hides(float(prediction.seconds[number])):
+        rows = {int(second): number for number, second in enumerate(prediction.seconds)}
+        for second in sorted(wanted & rows.keys()):
+            moments = online_clip_seconds(second, *model.spacing)
+            if prediction.hidden and prediction.hidden.hides(second):
                 continue
             seconds = (times[bisect_right(times, moment + TOLERANCE) - 1] for moment in moments)
-            frames = np.stack([self.thumbnails[second] for second in seconds])
-            row = prediction.probabilities[number]
+            frames = np.stack([self.thumbnails[each] for each in seconds])
+            row = prediction.probabilities[rows[second]]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))
-            caption = (
-                f"{clock(prediction.seconds[number])} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
-            )
+            caption = f"{clock(second)} {prediction.class_names[int(row.argmax())]} {row.max():.0%}"
             shown.append((overlay(frames, heat)[-1], caption))
         return shown
 
@@ -260,6 +274,12 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                     include_audio=True,  # otherwise gradio itself would open the file
                     elem_id="video",
                 )
+                other = gr.File(
+                    label="or a recording that browsers do not play: DICOM, MTS, MXF, …",
+                    type="filepath",
+                    height=110,
+                    elem_id="other",
+                )
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 about = gr.Markdown(demo.about(names[0]), elem_id="about")
                 button = gr.Button("Predict", variant="primary", elem_id="predict")
@@ -270,8 +290,8 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                 classes = gr.Label(label="Most probable at this second", num_top_classes=_TOP, elem_id="classes")
         with gr.Tab("Seconds"):
             table = gr.Dataframe(
-                headers=["time", "class", "confidence"],
-                datatype=["str", "str", "number"],
+                headers=["time", "class", "confidence", "like its training"],
+                datatype=["str", "str", "number", "str"],
                 interactive=False,
                 elem_id="table",
             )
@@ -284,10 +304,18 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
         outputs = [timeline, table, gallery, files, second, classes, state]
 
-        def predict(path: str | None, name: str, request: gr.Request, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-            return demo.predict(path, name, request, progress)
+        def predict(
+            path: str | None,
+            name: str,
+            file: str | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> Any:
+            return demo.predict(file or path, name, request, progress)
 
-        button.click(predict, [video, model], outputs, concurrency_limit=settings.concurrency, api_name="predict")
+        button.click(
+            predict, [video, model, other], outputs, concurrency_limit=settings.concurrency, api_name="predict"
+        )
         second.change(likely, [state, second], classes, show_progress="hidden", api_visibility="private")
         model.change(demo.about, model, about, show_progress="hidden", api_visibility="private")
         app.unload(demo.leave)

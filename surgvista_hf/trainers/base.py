@@ -19,6 +19,7 @@ from transformers.trainer_utils import TrainOutput
 from ..clips import ClipDataset, ShuffledSampler
 from ..clips.balance import EpochSampler
 from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.remote_code import add_remote_code
 from ..util.command import run_with_console
 from ..util.console import place_log
 from ..util.files import atomic_file
@@ -310,6 +311,12 @@ class ClipTrainer(Trainer, ABC):
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
         target.load_state_dict(saved.state_dict(), strict=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        folder = Path(output_dir or str(self.args.output_dir))
+        if self.args.with_code and self.args.should_save and (folder / "config.json").is_file():
+            add_remote_code(folder)
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))

@@ -4,11 +4,10 @@ A cell is finished when its `cell.json` is there; the same command goes on with 
 the versions it was made with, the predictions of every clip and the scores of every video.
 """
 
-import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from ..datasets_scripts.media import PreparationOptions
 from ..datasets_scripts.overlap import videos_in
 from ..datasets_scripts.prepare import prepare_frame_set
+from ..datasets_scripts.registry import get_builder
 from ..evaluation.benchmark_report import CellResult, write_report
 from ..evaluation.linear_probe import knn_probe, logistic_probe
 from ..evaluation.tasks import ClipPredictions, Task
@@ -31,14 +31,20 @@ from ..modeling.families import load_classifier
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.console import Steps, place_log
-from ..util.files import claim
-from .finetune import FinetuningResult, check_run, check_splits, finetune, load_splits, task_of
-from .recipe_files import RecipeError, field_names
+from ..util.files import at_work, atomic_folder, check_claim, claim
+from ..util.fingerprint import weights_fingerprint
+from ..util.values import field_names
+from .confidence import build_confidence, calibrate
+from .finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
+from .finetune_recipe import FinetuningRecipe
+from .identity import finetuning_run
+from .recipe_files import RecipeError
+from .requirements import make_arguments
 from .suite import Cell, Suite
 from .temporal import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from .video_features import FeatureExtractor, VideoFeatures, as_clips, load_video_features
 from .video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
-from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, zero_shot
+from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
 _LIBRARIES = (
     "surgvista-hf",
@@ -79,12 +85,52 @@ def plan_suite(suite: Suite) -> list[CellState]:
         if key not in plans:
             plans[key] = _plan(suite, cell)
         state = "finished" if (cell.folder / "cell.json").is_file() else "begun" if cell.folder.exists() else "to do"
-        states.append(CellState(cell, state, *plans[key]))
+        plan, is_broken = plans[key]
+        if not is_broken and state != "to do":
+            plan, is_broken = _plan_again(suite, cell, plan)
+        states.append(CellState(cell, state, plan, is_broken))
     return states
+
+
+def check_suite(suite: Suite) -> None:
+    """Make sure that this machine has what every cell needs, before anything is rendered, loaded or trained.
+
+    Raises:
+        RecipeError: some cell cannot be run here; it is named.
+    """
+    for model in suite.models:
+        recipe = suite.model_recipe(model)
+        if recipe is not None:
+            _named(f"models.{model}", check_requirements, recipe)
+    checked = set()
+    for cell in suite.cells():
+        if (cell.model, cell.data, cell.protocol) not in checked:
+            checked.add((cell.model, cell.data, cell.protocol))
+            _named(cell.name, _check_requirements, cell)
+
+
+def _named(name: str, check: Callable[[Any], None], content: Any) -> None:
+    try:
+        check(content)
+    except SurgVistaError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def _check_requirements(cell: Cell) -> None:
+    """Of one cell, without its data."""
+    if cell.asked.kind == "finetune":
+        check_requirements(cell.recipe)
+    elif cell.asked.kind in ("tcn", "pooled"):
+        is_tcn = cell.asked.kind == "tcn"
+        arguments: Any = TemporalArguments if is_tcn else VideoHeadArguments
+        settings = cell.asked.tcn if is_tcn else cell.asked.head
+        trained = {name: value for name, value in settings.items() if name in field_names(arguments)}
+        make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
 
 
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
+        _check_requirements(cell)
         if cell.asked.kind == "zero_shot":
             return check_zero_shot(
                 _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
@@ -95,6 +141,18 @@ def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
             return check_run(cell.recipe), False
         made = replace(cell.recipe, model=maker.model)  # what is to be made has the architecture of its start
         return f"after {cell.model} is made: {check_run(made)}", False
+    except SurgVistaError as error:
+        return " ".join(str(error).split()), True
+
+
+def _plan_again(suite: Suite, cell: Cell, plan: str) -> tuple[str, bool]:
+    """The plan of a cell that was begun, or what has changed since."""
+    if cell.asked.after is not None and not _trained_before(suite, cell).is_dir():
+        return plan, False
+    try:
+        made_from, names = _identity(suite, cell)
+        check_claim(cell.folder, made_from, names=names)
+        return plan, False
     except SurgVistaError as error:
         return " ".join(str(error).split()), True
 
@@ -129,8 +187,15 @@ def run_suite(suite: Suite) -> list[CellResult]:
 
     Raises:
         RecipeError: some cell cannot be run; nothing has been trained then.
-        InputError: the folder has cells of other settings.
+        OutputError: the folder has cells of other settings, other data or other models, or another run is at work there.
     """
+    with at_work(suite.output):
+        return _run_suite(suite)
+
+
+def _run_suite(suite: Suite) -> list[CellResult]:
+    """The cells one after the other, in a folder that is the suite's own."""
+    check_suite(suite)
     cells, made = list(suite.cells()), [name for name in suite.models if suite.model_recipe(name) is not None]
     steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
     if suite.prepare:
@@ -147,7 +212,7 @@ def run_suite(suite: Suite) -> list[CellResult]:
     results = []
     for cell in cells:
         with steps(cell.name) as step:
-            result = _finished(cell) or _run_cell(suite, cell)
+            result = _finished(suite, cell) or _run_cell(suite, cell)
             step.remember(_outcome(result))
         results.append(result)
     with steps("tables, plots and tests"):
@@ -163,9 +228,8 @@ def _outcome(result: CellResult) -> str:
 def prepare_data(suite: Suite) -> None:
     """Makes the frame sets that come from settings alone, or what is missing of them."""
     for folder, made in suite.prepare.items():
-        settings = {name: str(value) for name, value in made.settings.items()}
         options = PreparationOptions(short_side=made.short_side)
-        prepare_frame_set(made.name, None, Path(folder), options=options, settings=settings, num_proc=2)
+        prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
 
 
 def _make_model(suite: Suite, name: str) -> None:
@@ -173,18 +237,31 @@ def _make_model(suite: Suite, name: str) -> None:
     if recipe is None:
         return
     folder = suite.output / "models" / name
-    claim(folder, _settings(recipe))
+    made_from, names = _recipe_identity(recipe, load_splits(recipe.data))
+    claim(folder, made_from, names=names)
     if not (folder / "results.json").is_file():
         finetune(recipe, progress=False)
 
 
-def _settings(recipe: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return settings
+def _identity(suite: Suite, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a cell is made from, and what people call it; see `claim`."""
+    data = cell.recipe.data
+    splits = {"test": load_test_frames(data)} if cell.asked.kind == "zero_shot" else load_splits(data)
+    recipe, names = _recipe_identity(cell.recipe, splits)
+    after = None if cell.asked.after is None else weights_fingerprint(_trained_before(suite, cell))
+    made_from = {"recipe": recipe, "protocol": asdict(cell.asked), "features_of": after}
+    return made_from, {"recipe": names, "features_of": cell.asked.after}
 
 
-def _finished(cell: Cell) -> CellResult | None:
-    claim(cell.folder, {"recipe": _settings(cell.recipe), "protocol": _settings(cell.asked)})
+def _recipe_identity(recipe: FinetuningRecipe, splits: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    made_from, names = finetuning_run(recipe, splits)
+    training = {name: value for name, value in recipe.training.items() if name != "output_dir"}
+    return {**made_from, "training": training}, names
+
+
+def _finished(suite: Suite, cell: Cell) -> CellResult | None:
+    made_from, names = _identity(suite, cell)
+    claim(cell.folder, made_from, names=names)
     file = cell.folder / "cell.json"
     return CellResult.load(file) if file.is_file() else None
 
@@ -244,8 +321,11 @@ def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) 
         videos[use] = load_video_features(folder, videos_in(frames))
     frozen = count_parameters(extractor.model)
     if cell.asked.kind in ("tcn", "pooled"):
-        train = _train_tcn if cell.asked.kind == "tcn" else _train_head
-        model, predictions = train(cell, task, videos)
+        if cell.asked.kind == "tcn":
+            head: Any = _train_tcn(cell, task, videos, extractor.fingerprints)
+        else:
+            head = _train_head(cell, task, videos)
+        model, predictions = head
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
         return predictions, counted
@@ -260,7 +340,7 @@ def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) 
 def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
     """Of the model itself or of what an earlier protocol made of it; and the folder of its features."""
     if cell.asked.after is not None:
-        start: Any = suite.output / cell.data / cell.model / cell.asked.after / f"seed_{cell.seed}" / "model"
+        start: Any = _trained_before(suite, cell)
         folder = start.parent / "features"
     else:
         start, folder = cell.recipe.model.start, suite.output / "features" / cell.model / cell.data
@@ -270,23 +350,40 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
     return FeatureExtractor(start, frame_stride=stride, num_frames=length), folder
 
 
+def _trained_before(suite: Suite, cell: Cell) -> Path:
+    """The model that an earlier protocol has trained."""
+    return suite.output / cell.data / cell.model / str(cell.asked.after) / f"seed_{cell.seed}" / "model"
+
+
 def _untrained(cell: Cell, folder: Path) -> Path:
     """A model without training, made once with seed 0 so that all probes ask the same one."""
-    if not (folder / "config.json").is_file():
+    if not folder.is_dir():
         torch.manual_seed(0)
-        load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification").save_pretrained(folder)
+        model = load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification")
+        with atomic_folder(folder) as temporary:
+            model.save_pretrained(temporary)
+            claim(temporary, {"config": cell.recipe.model.start})
+    claim(folder, {"config": cell.recipe.model.start})
     return folder
 
 
 def _train_tcn(
-    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
+    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]], features_from: Sequence[str]
 ) -> tuple[MsTcnForFrameClassification, ClipPredictions]:
     args, chosen = _head_arguments(cell, TemporalArguments, cell.asked.tcn, validated="validation" in videos)
     names = dict(enumerate(task.names))
     width = videos["train"][0].values.shape[1]
-    model = MsTcnForFrameClassification(MsTcnConfig(input_size=width, id2label=names, num_labels=len(names), **chosen))
+    sizes = {"input_size": width, "num_labels": len(names), **chosen}
+    model = MsTcnForFrameClassification(MsTcnConfig(id2label=names, features_from=features_from, **sizes))
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
-    _train(cell, TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation))
+    trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
+    _train(cell, trainer)
+    on_test = {video.name for video in videos.get("validation", ())} & {video.name for video in videos["test"]}
+    known = None if validation is None else trainer.predictions(validation)
+    calibration = calibrate(known, task, selected_on_test=bool(on_test))
+    if args.should_save:
+        facts = get_builder(cell.recipe.data.name).facts
+        build_confidence(calibration, cell.recipe.data.validation, facts).save(cell.folder / "model")
     return model, predict_videos(model, videos["test"], task)
 
 

@@ -5,13 +5,14 @@ of DINO (arXiv 2104.14294).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from transformers import TrainerCallback, ViTImageProcessor
 
 from ..clips import ClipDataset
-from ..clips.companions import SECONDS, CompanionDataset
+from ..clips.companions import NUM_COMPANIONS, SECONDS, CompanionDataset
 from ..clips.views import ViewCollator, make_views, surgfm_views
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import frame_size
@@ -21,9 +22,12 @@ from ..modeling.self_distillation import (
     SelfDistillation,
 )
 from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
+from ..util.values import Amount, Fraction, PositiveAmount, PositiveFraction
 from .arguments import PretrainingArguments
 from .pretraining import Pretrainer
 from .schedule import cosine, parameter_groups
+
+_Scale = Annotated[list[PositiveFraction], Field(min_length=2, max_length=2)]
 
 
 @dataclass
@@ -40,31 +44,33 @@ class DinoArguments(PretrainingArguments):
     )
     adam_beta2: float = field(default=0.999, metadata={"help": "second moment of AdamW"})
     num_train_epochs: float = field(default=100.0, metadata={"help": "passes over all frames"})
-    ema_momentum: float = field(default=0.996, metadata={"help": "of the teacher, at the start"})
-    final_ema_momentum: float = field(default=1.0, metadata={"help": "at the end, along a cosine"})
-    student_temperature: float = field(default=0.1, metadata={"help": "of the student's softmax"})
-    teacher_temperature: float = field(default=0.04, metadata={"help": "of the teacher's softmax"})
-    centre_momentum: float = field(
+    ema_momentum: Fraction = field(default=0.996, metadata={"help": "of the teacher, at the start"})
+    final_ema_momentum: Fraction = field(default=1.0, metadata={"help": "at the end, along a cosine"})
+    student_temperature: PositiveAmount = field(default=0.1, metadata={"help": "of the student's softmax"})
+    teacher_temperature: PositiveAmount = field(default=0.04, metadata={"help": "of the teacher's softmax"})
+    centre_momentum: Fraction = field(
         default=0.9, metadata={"help": "of the mean that the teacher's logits are freed from"}
     )
-    max_tensor_grad_norm: float = field(
+    max_tensor_grad_norm: Amount = field(
         default=3.0, metadata={"help": "the gradient of every tensor is clipped to it, each by itself; 0: never"}
     )
-    frozen_last_layer_epochs: float = field(
+    frozen_last_layer_epochs: Amount = field(
         default=1.0, metadata={"help": "epochs in which the head's last layer stays"}
     )
     teacher_drop_path: bool = field(
         default=False, metadata={"help": "the teacher drops paths too, as published by mistake"}
     )
-    local_size: int = field(default=96, metadata={"help": "side of local views; global ones have the model's"})
-    local_views: int = field(default=8, metadata={"help": "of the frame itself"})
-    global_scale: list[float] = field(
+    local_size: Annotated[int, Field(ge=1, le=4096)] = field(
+        default=96, metadata={"help": "side of local views; global ones have the model's"}
+    )
+    local_views: Annotated[int, Field(ge=0, le=1000)] = field(default=8, metadata={"help": "of the frame itself"})
+    global_scale: _Scale = field(
         default_factory=lambda: [0.4, 1.0], metadata={"help": "share of the picture in a global view"}
     )
-    local_scale: list[float] = field(
+    local_scale: _Scale = field(
         default_factory=lambda: [0.05, 0.4], metadata={"help": "share of the picture in a local view"}
     )
-    companion_seconds: list[float] = field(
+    companion_seconds: Annotated[list[float], Field(min_length=NUM_COMPANIONS, max_length=NUM_COMPANIONS)] = field(
         default_factory=lambda: list(SECONDS), metadata={"help": "where the four companions of a frame are in time"}
     )
     neighbours: str | None = field(
@@ -73,26 +79,14 @@ class DinoArguments(PretrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("ema_momentum", "final_ema_momentum", "centre_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must lie in 0 … 1")
         if self.ema_momentum > self.final_ema_momentum:
             raise InputError(
                 f"the teacher's momentum must rise; it goes from {self.ema_momentum} to {self.final_ema_momentum}"
             )
-        if min(self.student_temperature, self.teacher_temperature) <= 0:
-            raise InputError(
-                f"temperatures must be positive: student {self.student_temperature}, teacher {self.teacher_temperature}"
-            )
         for name in ("global_scale", "local_scale"):
             scale = getattr(self, name)
-            if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-                raise InputError(f"{name} is {scale}; a smallest and a largest share above 0 and up to 1 are needed")
-        if self.local_views < 0 or self.local_size < 1 or self.max_tensor_grad_norm < 0:
-            raise InputError(
-                f"local_views {self.local_views}, local_size {self.local_size} and max_tensor_grad_norm "
-                f"{self.max_tensor_grad_norm} must not be negative"
-            )
+            if scale[0] > scale[1]:
+                raise InputError(f"{name} is {scale}; the smallest share comes first")
 
     def momentum(self, step: int, total_steps: int) -> float:
         """Of the teacher after update `step`, from 0."""

@@ -10,7 +10,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoVideoProcessor
 
 from ..clips import ClipDataset, collate_clips
 from ..evaluation.linear_probe import Features
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
+from ..modeling.processors import prepare_clips
 
 Pooling = Literal["mean", "slices"]
 
@@ -51,7 +52,7 @@ def _of_clips(model: Any, processor: Any, clips: list[torch.Tensor], pooling: Po
     """(B, slices, width)."""
     name = model.main_input_name
     extra = {"skip_predictor": True} if model.config.model_type == "vjepa2" else {}
-    pixels = processor(clips, return_tensors="pt")[name].to(model.device)
+    pixels = prepare_clips(processor, clips).to(model.device)
     tokens = model(**{name: pixels}, **extra).last_hidden_state.float()
     slices = pixels.shape[1] // model.config.tubelet_size if pooling == "slices" else 1
     means: torch.Tensor = tokens.unflatten(1, (slices, -1)).mean(dim=2)
@@ -71,9 +72,10 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
     Raises:
         InputError: it cannot be loaded.
     """
+    folder = folder_or_hub_name(folder)
     try:
-        model: Any = AutoModel.from_pretrained(str(folder))
+        model: Any = AutoModel.from_pretrained(folder)
         kind: Any = AutoVideoProcessor if "video" in model.input_modalities else AutoImageProcessor
-        return model, kind.from_pretrained(str(folder))
+        return model, kind.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} cannot be loaded: {error}") from error
+        raise InputError(f"{folder} cannot be loaded: {error}{not_a_folder_either(folder)}") from error

@@ -3,12 +3,13 @@
     accelerate launch -m surgvista_hf.trainers.finetune recipe.yaml [key=value …]
 
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder. At the end the best
-checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did.
+checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did. The
+scores in that file are the model's own, before the temperature that is saved with it (`model/confidence.json`).
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,16 @@ from ..datasets_scripts.frame_set import load_frame_set, video_digests
 from ..datasets_scripts.label_mapping import map_classes
 from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlaps, has_published_ids, videos_in
 from ..datasets_scripts.registry import get_builder
+from ..evaluation.calibration import Calibration, calibration_error, negative_log_likelihood, scale_probabilities
 from ..evaluation.tasks import ClipPredictions, Task
-from ..modeling.adapters import AdapterRecipe, Parameters, add_adapter, count_parameters, quantization
-from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.adapters import (
+    AdapterRecipe,
+    Parameters,
+    add_adapter,
+    complete_adapter,
+    count_parameters,
+    quantization,
+)
 from ..modeling.families import (
     clip_length,
     load_classifier,
@@ -34,15 +42,18 @@ from ..modeling.families import (
     processor_of,
 )
 from ..util.console import Steps
-from ..util.files import atomic_file
+from ..util.files import atomic_file, atomic_folder
 from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import last_loss, run_command
+from .confidence import build_confidence, calibrate, learn_familiarity
 from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
+from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
 from .pretrain import share_of_videos
 from .recipe_files import RecipeError
+from .requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
 _TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
@@ -87,41 +98,86 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the training data.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
     """
+    check_requirements(recipe)
     steps = Steps(3)
-    with steps(f"load {recipe.data.name} and the model"):
+    with steps(f"load {recipe.data.name}"):
         splits = load_splits(recipe.data)
         on_test = check_splits(recipe, splits)
         task = task_of(recipe.data, splits["train"])
         args = build_arguments(recipe, task)
-        torch.manual_seed(args.seed)
-        model, start = build_classifier(recipe, task, args)
-        stride, sampling = recipe.data.frame_stride, recipe.data.sampling
-        note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
-        processor = processor_of(model, start, stride, sampling)
-        clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
-        if sampling == "online":
-            note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
-        adapted = add_adapter(model, recipe.adapter, start)
-        parameters = count_parameters(adapted)
-        validation = clips.get("validation")
-        trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=validation)
+    with run_folder(Path(str(args.output_dir)), *finetuning_run(recipe, splits)):
+        return _finetune(recipe, splits, task, args, steps, on_test=on_test, progress=progress)
+
+
+def _finetune(
+    recipe: FinetuningRecipe,
+    splits: dict[str, Dataset],
+    task: Task,
+    args: FinetuningArguments,
+    steps: Steps,
+    *,
+    on_test: bool,
+    progress: bool,
+) -> FinetuningResult:
+    """The run itself, in a folder that is its own."""
+    torch.manual_seed(args.seed)
+    model, start = build_classifier(recipe, task, args)
+    stride, sampling = recipe.data.frame_stride, recipe.data.sampling
+    note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
+    processor = processor_of(model, start, stride, sampling)
+    clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
+    if sampling == "online":
+        note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
+    adapted = add_adapter(model, recipe.adapter, start)
+    parameters = count_parameters(adapted)
+    trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
+    folder = Path(str(args.output_dir)) / "model"
     with steps(f"train on {len(clips['train']):,} clips") as step:
         trainer.train(resume_from_checkpoint=True)
-        folder = Path(str(args.output_dir)) / "model"
         trainer.save_best(folder)
         if args.should_save and recipe.adapter.is_peft:
-            model.config.save_pretrained(folder)  # so that the adapter can be loaded without its recipe
+            complete_adapter(folder, model, start)
         step.remember(last_loss(trainer.state.log_history))
     with steps(f"test on {len(clips['test']):,} clips"):
+        calibration = _calibrate(trainer, task, clips, on_test)
+        if args.should_save:
+            facts = get_builder(recipe.data.name).facts
+            known = learn_familiarity(splits["train"], splits.get("validation"), processor)
+            build_confidence(calibration, recipe.data.validation, facts, known).save(folder)
+        trainer.accelerator.wait_for_everyone()
         predictions = trainer.predict_clips(clips["test"], progress=progress)
-    result = FinetuningResult(folder, task, task.results(predictions), task.by_video(predictions), parameters, on_test)
+    results = {**task.results(predictions), **_calibration_results(calibration, predictions, task)}
+    result = FinetuningResult(folder, task, results, task.by_video(predictions), parameters, on_test)
     if args.should_save:
         write_result(result, predictions, recipe, folder.parent)
     return result
+
+
+def _calibrate(
+    trainer: SurgicalFinetuner, task: Task, clips: Mapping[str, ClipDataset], on_test: bool
+) -> Calibration | None:
+    """The temperature of the model that is tested, found on the validation in every process alike."""
+    usable = "validation" in clips and not on_test
+    return calibrate(trainer.predict_clips(clips["validation"]) if usable else None, task, selected_on_test=on_test)
+
+
+def _calibration_results(calibration: Calibration | None, predictions: ClipPredictions, task: Task) -> dict[str, Any]:
+    """What calibration changes on the test, which had no part in it; nothing where there is none."""
+    if calibration is None:
+        return {}
+    labels = (predictions.labels >= 0.5).astype(int) if task.multi_label else predictions.labels
+    both = {"before": predictions.scores}
+    both["after"] = scale_probabilities(predictions.scores, calibration.temperature, multi_label=task.multi_label)
+    tested: dict[str, float] = {}
+    for when, scores in both.items():
+        tested[f"error_{when}"] = calibration_error(labels, scores, multi_label=task.multi_label)
+        tested[f"loss_{when}"] = negative_log_likelihood(labels, scores, multi_label=task.multi_label)
+    return {"calibration": {"validation": calibration.to_dict(), "test": tested}}
 
 
 def check_run(recipe: FinetuningRecipe) -> str:
@@ -130,6 +186,7 @@ def check_run(recipe: FinetuningRecipe) -> str:
     Raises:
         SurgVistaError: what would have stopped it.
     """
+    check_requirements(recipe)
     splits = load_splits(recipe.data)
     on_test = check_splits(recipe, splits)
     task = task_of(recipe.data, splits["train"])
@@ -144,6 +201,21 @@ def check_run(recipe: FinetuningRecipe) -> str:
     )
 
 
+def check_requirements(recipe: FinetuningRecipe) -> None:
+    """Make sure that this machine has what a run needs, before anything is loaded.
+
+    Raises:
+        MissingPackageError: a package is not installed.
+        SurgVistaError: something else that the machine cannot do.
+    """
+    check_adapter(recipe.adapter)
+    make_arguments(FinetuningArguments, recipe.training)
+    own = recipe.model
+    options: dict[str, Any] = {"num_frames": own.num_frames, "pooling": own.pooling, "changes": own.changes}
+    if own.config is not None:
+        check_size("model", lambda: load_classifier(own.start, "-+", "single_label_classification", **options))
+
+
 def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:
     """The trainer's arguments: the best checkpoint by the task's metric, unless the recipe says otherwise."""
     settings = dict(recipe.training)
@@ -153,12 +225,8 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
         settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
     elif settings.get("eval_strategy", "epoch") != "no":
         settings.setdefault("load_best_model_at_end", True)
-    try:
-        return FinetuningArguments(**settings)
-    except SurgVistaError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:
-        raise RecipeError(f"training cannot be set up like this: {error}") from error
+    args: FinetuningArguments = make_arguments(FinetuningArguments, settings)
+    return args
 
 
 def load_splits(data: LabelledData) -> dict[str, Dataset]:
@@ -284,7 +352,8 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     if recipe.adapter.method != "full" and own.config is not None:
         start = str(Path(str(args.output_dir)) / "base")
         if args.should_save and not (Path(start) / "config.json").exists():
-            load_classifier(own.start, names, task.problem_type, **options).save_pretrained(start)
+            with atomic_folder(start) as folder:
+                load_classifier(own.start, names, task.problem_type, **options).save_pretrained(folder)
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 
@@ -324,6 +393,7 @@ def write_result(
         result.parameters,
         videos=len(np.unique(predictions.videos)),
         selected_on_test=result.selected_on_test,
+        calibration=result.results.get("calibration"),
     )
     with atomic_file(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..clips.dataset import Sampling
+from ..evaluation.tasks import Kind
 from ..modeling.adapters import AdapterRecipe
+from ..util.values import PositiveFraction, Seed
 from .arguments import FinetuningArguments
-from .recipe_files import FINETUNING, RecipeError, build, check_keys, field_names, read_recipe
+from .recipe_files import FINETUNING, RecipeError, build, check_keys, read_recipe, section
+from .recipe_sections import ClipLength, FrameStride, check_any_configuration, check_training
 
 SECTIONS = ("model", "data", "adapter", "training")
 
@@ -27,7 +30,7 @@ class ModelRecipe:
 
     from_pretrained: str | None = None
     config: Mapping[str, Any] | None = None
-    num_frames: int | None = None
+    num_frames: ClipLength | None = None
     pooling: Literal["mean", "attentive"] | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,8 +87,8 @@ class LabelledData:
     root: str = "."
     protocol: str | None = None
     allow_missing: bool = False
-    task: str | None = None
-    frame_stride: float = 4
+    task: Kind | None = None
+    frame_stride: FrameStride = 4
     sampling: Sampling = "online"
     drop_empty: bool = False
     on_unreadable: Literal["stop", "replace"] = "stop"
@@ -93,8 +96,8 @@ class LabelledData:
     validation: str | None = "validation"
     test: str = "test"
     test_on: TestData | None = None
-    share: float = 1.0
-    share_seed: int = 0
+    share: PositiveFraction = 1.0
+    share_seed: Seed = 0
     on_overlap: Literal["error", "warn"] = "error"
     select_on_test: bool = False
 
@@ -152,15 +155,12 @@ def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) ->
 def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
     """Checks the content of a recipe."""
     check_keys("the recipe", content, SECTIONS)
-    model: ModelRecipe = build(ModelRecipe, "model", content.get("model") or {})
+    model: ModelRecipe = build(ModelRecipe, "model", section(content, "model"))
     if (model.from_pretrained is None) == (model.config is None):
         raise RecipeError("model needs from_pretrained (a folder or Hub id) or config (a model without training)")
-    about_data = dict(content.get("data") or {})
-    if about_data.get("test_on") is not None:
-        about_data["test_on"] = build(TestData, "data.test_on", about_data["test_on"])
-    data = build(LabelledData, "data", about_data)
-    training = content.get("training") or {}
-    check_keys("training", training, field_names(FinetuningArguments))
-    if "output_dir" not in training:
-        raise RecipeError("training.output_dir is missing: the folder of the run")
-    return FinetuningRecipe(model, data, build(AdapterRecipe, "adapter", content.get("adapter") or {}), training)
+    if model.config is not None:
+        check_any_configuration("model.config", model.config)
+    data = build(LabelledData, "data", section(content, "data"))
+    training = section(content, "training")
+    check_training(training, FinetuningArguments)
+    return FinetuningRecipe(model, data, build(AdapterRecipe, "adapter", section(content, "adapter")), training)

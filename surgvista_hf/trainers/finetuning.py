@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips import (
     ClipDataset,
@@ -26,10 +27,11 @@ from ..clips.augmentation import CropBox, crop_and_resize
 from ..clips.balance import EpochSampler
 from ..clips.mixing import Mix, draw_mix, erase, erasing_box, mix_clips, soft_labels
 from ..clips.rand_augment import RandAugment
+from ..evaluation.calibration import negative_log_likelihood
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length, layer_numbers
-from ..modeling.video_processing_surgvista import SurgVistaVideoProcessor
+from ..modeling.processors import prepare_clips, smooths
 from ..util.console import track
 from .arguments import FinetuningArguments
 from .base import ClipTrainer
@@ -82,14 +84,11 @@ class EvaluationCollator:
         processor: of the model.
     """
 
-    processor: SurgVistaVideoProcessor
+    processor: BaseVideoProcessor
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = collate_clips(items)
-        pixels = self.processor(list(batch["pixel_values"]), do_sample_frames=False, return_tensors="pt")[
-            "pixel_values"
-        ]
-        return {**batch, "pixel_values": pixels}
+        return {**batch, "pixel_values": prepare_clips(self.processor, list(batch["pixel_values"]))}
 
 
 class WeightMean:
@@ -161,7 +160,7 @@ class SurgicalFinetuner(ClipTrainer):
         args: FinetuningArguments,
         train_dataset: ClipDataset,
         task: Task,
-        processing_class: SurgVistaVideoProcessor,
+        processing_class: BaseVideoProcessor,
         *,
         eval_dataset: ClipDataset | None = None,
         **kwargs: Any,
@@ -176,7 +175,8 @@ class SurgicalFinetuner(ClipTrainer):
             self.outputs += sum(len(np.unique(column)) for column in self.component_parts.T)
         if model.config.num_labels != self.outputs:
             raise InputError(f"the model's head has {model.config.num_labels} outputs; the task needs {self.outputs}")
-        height, width = processing_class.size["height"], processing_class.size["width"]
+        size = cast(Any, processing_class).size
+        height, width = size["height"], size["width"]
         if height != width:
             raise InputError(f"the crops of training are square; the model takes {height}×{width}")
         super().__init__(
@@ -249,7 +249,7 @@ class SurgicalFinetuner(ClipTrainer):
         keys = zip(batch["epoch"].tolist(), batch["key"].tolist(), strict=True)
         clips = []
         for clip, box, erased, key in zip(batch["pixel_values"], batch["boxes"], batch["erased"], keys, strict=True):
-            frames = crop_and_resize(clip, CropBox(*box), size, antialias=processor.antialias)
+            frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
             frames = normalize_clips(frames, processor.image_mean, processor.image_std)
             clips.append(erase(frames, CropBox(*erased), seed, *key) if erased else frames)
         return torch.stack(clips)
@@ -392,10 +392,7 @@ def log_figures(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, 
 
 def plain_loss(predictions: ClipPredictions, task: Task) -> float:
     """Cross-entropy of the predictions without anything that training adds; binary where several classes may be right."""
-    scores, labels = np.clip(predictions.scores, 1e-12, 1 - 1e-12), predictions.labels
-    if task.multi_label:
-        return float(-(labels * np.log(scores) + (1 - labels) * np.log(1 - scores)).mean())
-    return float(-np.log(scores[np.arange(len(labels)), labels]).mean())
+    return negative_log_likelihood(predictions.labels, predictions.scores, multi_label=task.multi_label)
 
 
 def class_counts(clips: ClipDataset) -> np.ndarray:

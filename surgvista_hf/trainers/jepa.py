@@ -2,17 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from transformers import BaseVideoProcessor, TrainerCallback, VJEPA2Config, VJEPA2VideoProcessor
+from pydantic import Field
+from transformers import BaseVideoProcessor, TrainerCallback, VJEPA2Config
 
 from ..clips import BlockMasking, ClipDataset, RandomResizedCrop
 from ..modeling.configuration_surgvista import SurgVistaConfig
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import stride_in_use
 from ..modeling.joint_embedding import JointEmbedding, SurgVistaForJointEmbedding, VJEPA2ForJointEmbedding
+from ..modeling.processors import make_processor
+from ..util.values import Amount, Fraction, PositiveAmount
 from .arguments import PretrainingArguments
 from .pretraining import ClipShape, MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+
+_Blocks = Annotated[list[PositiveAmount], Field(min_length=2, max_length=2)]
 
 
 @dataclass
@@ -29,27 +35,32 @@ class JepaArguments(PretrainingArguments):
     schedule_stretch: float = field(
         default=1.25, metadata={"help": "schedules are longer than the run by this factor"}
     )
-    ema_momentum: float = field(default=0.998, metadata={"help": "of the target encoder, at the start"})
-    final_ema_momentum: float = field(default=1.0, metadata={"help": "at the end, along a line"})
-    max_part_grad_norm: float = field(
+    ema_momentum: Fraction = field(default=0.998, metadata={"help": "of the target encoder, at the start"})
+    final_ema_momentum: Fraction = field(default=1.0, metadata={"help": "at the end, along a line"})
+    max_part_grad_norm: Amount = field(
         default=10.0,
         metadata={"help": "encoder and predictor are clipped to it, each by itself, after the warm-up; 0: never"},
     )
-    mask_blocks: list[list[float]] = field(
+    mask_blocks: Annotated[list[_Blocks], Field(min_length=1, max_length=100)] = field(
         default_factory=lambda: [[8, 0.15], [2, 0.7]],
         metadata={"help": "for each set of masks, number of blocks and share of a slice of each"},
     )
-    mask_truncation: str = field(
+    mask_truncation: Literal["first", "random"] = field(
         default="first", metadata={"help": "first (as published) or random; see BlockMasking"}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.ema_momentum <= self.final_ema_momentum <= 1:
+        if self.ema_momentum > self.final_ema_momentum:
             raise InputError(
-                f"the target encoder's momentum must rise within 0 … 1; got ema_momentum {self.ema_momentum}, "
+                f"the target encoder's momentum must rise; got ema_momentum {self.ema_momentum}, "
                 f"final_ema_momentum {self.final_ema_momentum}"
             )
+        for count, share in self.mask_blocks:
+            if count > 1000 or count % 1 or share > 1:
+                raise InputError(
+                    f"mask_blocks is {self.mask_blocks}; each needs a whole number of blocks and their share, up to 1"
+                )
 
     def momentum(self, step: int, total_steps: int) -> float:
         """Of the target encoder after update `step`, from 0."""
@@ -110,7 +121,7 @@ class JepaPretrainer(MaskedPretrainer):
         masks = BlockMasking(
             shape.grid,
             blocks=tuple((int(count), scale) for count, scale in args.mask_blocks),
-            truncation=args.mask_truncation,  # type: ignore[arg-type]
+            truncation=args.mask_truncation,
             seed=args.seed,
         )
         crop = RandomResizedCrop(shape.size, args.seed)
@@ -122,7 +133,8 @@ class JepaPretrainer(MaskedPretrainer):
     def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: float) -> BaseVideoProcessor:
         if isinstance(config, SurgVistaConfig):
             return processor_of_surgvista(config, frame_stride)
-        return VJEPA2VideoProcessor(crop_size=config.crop_size)
+        size = (int(config.crop_size), int(config.crop_size))
+        return make_processor("vjepa2", size, config.frames_per_clip, frame_stride=stride_in_use(frame_stride))
 
     def parts(self) -> list[list[torch.nn.Parameter]]:
         """Trained parameters of the encoder, and all others."""

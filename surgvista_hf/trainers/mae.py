@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEVideoProcessor
+from transformers import VideoMAEConfig, VideoMAEForPreTraining
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips import ClipDataset, ClipMasking
 from ..modeling.errors_surgvista import InputError
+from ..modeling.families import stride_in_use
+from ..modeling.processors import make_processor
+from ..util.values import Rate
 from .arguments import PretrainingArguments
 from .pretraining import ClipShape, MaskedPretrainer
 
@@ -19,7 +23,7 @@ class MaeArguments(PretrainingArguments):
 
     base_min_learning_rate: float = field(default=1e-5, metadata={"help": "floor of the schedule for a batch of 256"})
     num_train_epochs: float = field(default=800.0, metadata={"help": "passes over all clips"})
-    mask_ratio: float = field(default=0.9, metadata={"help": "share of hidden tubes"})
+    mask_ratio: Rate = field(default=0.9, metadata={"help": "share of hidden tubes"})
 
 
 class MaePretrainer(MaskedPretrainer):
@@ -61,9 +65,9 @@ class MaePretrainer(MaskedPretrainer):
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
 
     @staticmethod
-    def processor_for(config: VideoMAEConfig, frame_stride: float) -> VideoMAEVideoProcessor:
+    def processor_for(config: VideoMAEConfig, frame_stride: float) -> BaseVideoProcessor:
         side = int(config.image_size)  # type: ignore[arg-type]  # the trainer takes no other
-        return VideoMAEVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        return make_processor("videomae", (side, side), config.num_frames, frame_stride=stride_in_use(frame_stride))
 
     def clip_loss(
         self, model: torch.nn.Module, batch: Mapping[str, Any]

@@ -1,5 +1,6 @@
 """The card of a fine-tuned model: what it was trained and tested on, with its results as metadata that the Hub shows."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -7,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.tasks import Task
 from ..modeling.adapters import Parameters
+from ..modeling.confidence import Confidence
 from ..util.files import atomic_file
 from .finetune_recipe import FinetuningRecipe
 
@@ -28,6 +30,8 @@ Research use only, not a medical device.
 - starts from: {start}
 - trained: {trained:,} of {all:,} parameters ({method})
 - tested once on {split}: {videos} videos{warning}
+- {calibrated}
+- {known}
 - licence of the data: {licence}; how to get them: {homepage}
 
 | metric | value |
@@ -47,6 +51,7 @@ def write_model_card(
     *,
     videos: int,
     selected_on_test: bool,
+    calibration: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Writes `README.md` with `model-index` metadata beside a model.
 
@@ -58,6 +63,7 @@ def write_model_card(
         parameters: how many were trained.
         videos: of the test.
         selected_on_test: the validation had test videos.
+        calibration: of the temperature, on the validation and on the test; `None`: there is none.
     """
     facts = get_builder(recipe.data.name).facts
     protocol = recipe.data.protocol or next(iter(facts.protocols))
@@ -101,6 +107,8 @@ def write_model_card(
         videos=videos,
         warning=". The checkpoint was chosen on test videos, as published: these numbers are too good"
         * selected_on_test,
+        calibrated=_calibrated(calibration, recipe.data.validation),
+        known=_known(Confidence.load(folder)),
         licence=facts.licence,
         homepage=facts.homepage,
         table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()),
@@ -108,6 +116,29 @@ def write_model_card(
     ModelCard(text)  # its metadata can be read
     with atomic_file(folder / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _calibrated(calibration: Mapping[str, Mapping[str, float]] | None, split: str | None) -> str:
+    if calibration is None:
+        return "confidences are not calibrated: there was no validation apart from the test"
+    found, tested = calibration["validation"], calibration["test"]
+    return (
+        f"confidences were calibrated on the split `{split}`, {found['samples']:,} clips, by one temperature "
+        f"({found['temperature']:.3f}), which `confidence.json` holds and `surgvista predict` applies; the model's own logits "
+        f"and the table below are without it. Expected calibration error before and after: {found['error_before']:.4f} and "
+        f"{found['error_after']:.4f} there, {tested['error_before']:.4f} and {tested['error_after']:.4f} on the test"
+    )
+
+
+def _known(confidence: Confidence) -> str:
+    known = confidence.familiarity
+    if known is None:
+        return "what the training videos look like was not saved: whether a new video is like them is unknown"
+    return (
+        f"`surgvista predict` says of every second whether it looks like the {known.videos} training videos; "
+        f"{known.false_alarms:.1%} of {known.held_out_seconds:,} seconds of {known.held_out_videos} videos that were held out "
+        "do not"
+    )
 
 
 def _test_split(recipe: FinetuningRecipe) -> str:

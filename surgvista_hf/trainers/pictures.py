@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from ..clips import ClipDataset, ClipMasking
 from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.reconstruction import Reconstruction, draw_reconstruction
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import resolve_frame_stride
 from ..modeling.modeling_surgvista import SurgVistaForPreTraining
 from .pretraining import processor_of_surgvista
@@ -94,10 +94,11 @@ def reconstruct_clip(
 
 
 def _load(name: str | Path) -> SurgVistaForPreTraining:
+    name = folder_or_hub_name(name)
     try:
-        model, info = SurgVistaForPreTraining.from_pretrained(str(name), output_loading_info=True)
+        model, info = SurgVistaForPreTraining.from_pretrained(name, output_loading_info=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be loaded: {error}") from error
+        raise InputError(f"{name} cannot be loaded: {error}{not_a_folder_either(name)}") from error
     if any(key.startswith("video_decoder.") for key in info["missing_keys"]):
         raise InputError(f"{name} is no pre-trained SurgVISTA model: it has no pixel decoder")
     return cast(SurgVistaForPreTraining, model)

@@ -23,16 +23,18 @@ from ..clips.balance import EpochSampler
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap, videos_of
-from ..modeling.errors_surgvista import SurgVistaError
+from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
 from ..modeling.families import clip_length, note_frame_stride
 from ..util.console import Steps
 from ..util.files import atomic_file
 from ..util.words import some
 from .arguments import PretrainingArguments
 from .base import last_loss, run_command
+from .identity import pretraining_run, run_folder
 from .objectives import OBJECTIVES
 from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .recipe_files import RecipeError
+from .requirements import check_compiler, check_size, make_arguments
 from .teachers import ImageTeacher
 
 logger = logging.get_logger(__name__)
@@ -57,13 +59,14 @@ def pretrain(recipe: Recipe) -> Path:
     Raises:
         RecipeError: parts that do not fit together.
         OverlapError: test videos are in the corpus.
+        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
     """
     steps = Steps(2)
     with steps("load the corpus and the model"):
-        args = build_arguments(recipe)
+        args = check_requirements(recipe)
         torch.manual_seed(args.seed)
         model = build_model(recipe)
         objective: Any = OBJECTIVES[recipe.objective]
@@ -77,14 +80,54 @@ def pretrain(recipe: Recipe) -> Path:
             processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
             **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
         )
-    with steps(f"train on {len(clips):,} clips") as step:
+        made_from, names = pretraining_run(recipe)
+    folder = Path(str(args.output_dir)) / "model"
+    with run_folder(folder.parent, made_from, names), steps(f"train on {len(clips):,} clips") as step:
         trainer.train(resume_from_checkpoint=True)
-        folder = Path(str(args.output_dir)) / "model"
         trainer.save_result(folder)
         if args.should_save:
             note_videos(clips, folder)
         step.remember(last_loss(trainer.state.log_history))
     return folder
+
+
+def check_requirements(recipe: Recipe) -> PretrainingArguments:
+    """Make sure that this machine has what a run needs, before anything is loaded; return the run's arguments.
+
+    Raises:
+        MissingPackageError: a package is not installed.
+        SurgVistaError: something else that the machine cannot do.
+    """
+    args = build_arguments(recipe)
+    if recipe.model.get("from_pretrained") is None:
+        check_size("model", lambda: build_model(recipe))
+    return args
+
+
+def check_run(recipe: Recipe) -> str:
+    """Say what a run would do, after everything that can be checked without training was checked.
+
+    Raises:
+        SurgVistaError: what would have stopped it.
+    """
+    args = check_requirements(recipe)
+    model = build_model(recipe)
+    objective: Any = OBJECTIVES[recipe.objective]
+    clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
+    sampler = build_sampler(recipe.data, clips, args.seed)
+    drawn = len(clips) if sampler is None else len(sampler)
+    if drawn < args.total_batch:
+        raise RecipeError(f"one update needs {args.total_batch} clips; an epoch has {drawn}")
+    teacher = ""
+    if recipe.teacher is not None:
+        build_teacher(recipe.teacher)
+        teacher = f", taught by {recipe.teacher.name}"
+    start = recipe.model.get("from_pretrained") or "scratch"
+    return (
+        f"{type(model).__name__} from {start}, {model.num_parameters():,} parameters{teacher}\n"
+        f"{len(clips):,} clips of {some(list(clips.clip_index.source_names))}; {drawn:,} an epoch, {args.total_batch} an "
+        f"update, {args.num_train_epochs:g} epochs"
+    )
 
 
 def note_videos(clips: ClipDataset, folder: Path) -> None:
@@ -100,12 +143,10 @@ def note_videos(clips: ClipDataset, folder: Path) -> None:
 
 def build_arguments(recipe: Recipe) -> PretrainingArguments:
     """The trainer's arguments, or why this machine or the trainer refuses them."""
-    try:
-        return OBJECTIVES[recipe.objective].arguments_class(**recipe.training)
-    except SurgVistaError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:
-        raise RecipeError(f"training cannot be set up like this: {error}") from error
+    args: PretrainingArguments = make_arguments(OBJECTIVES[recipe.objective].arguments_class, recipe.training)
+    if recipe.teacher is not None and recipe.teacher.compile:
+        check_compiler("teacher.compile", args.device)
+    return args
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
@@ -116,7 +157,9 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            return cast(PreTrainedModel, kind.from_pretrained(start, **changes))
+            model: Any = kind.from_pretrained(folder_or_hub_name(start), **changes)
+            vars(model.config).pop("auto_map", None)  # code that came with it does not travel on by itself
+            return cast(PreTrainedModel, model)
         return cast(PreTrainedModel, kind(kind.config_class(**changes)))
     except SurgVistaError:
         raise
@@ -188,8 +231,6 @@ def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampl
 
 def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
     """The teacher in its precision."""
-    if teacher.dtype is not None and teacher.dtype not in _TEACHER_DTYPES:
-        raise RecipeError(f"teacher.dtype is {teacher.dtype!r}; it must be one of {', '.join(_TEACHER_DTYPES)}")
     return ImageTeacher.from_pretrained(
         teacher.name,
         final_norm=teacher.final_norm,

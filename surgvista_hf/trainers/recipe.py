@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..util.values import Amount, Fraction, PositiveCount, PositiveFraction, Seed, read_value
 from .objectives import OBJECTIVES
-from .recipe_files import PRETRAINING, RecipeError, build, check_keys, field_names, read_recipe
+from .recipe_files import PRETRAINING, RecipeError, build, check_values, read_recipe, recipe_errors, section
+from .recipe_sections import FrameStride, check_configuration, check_training
 
 SECTIONS = ("objective", "model", "teacher", "data", "training")
 
@@ -51,12 +53,12 @@ class DataRecipe:
 
     sources: tuple[SourceRecipe, ...]
     root: str = "."
-    frame_stride: float = 4
-    balance: float | Mapping[str, float] | None = None
-    clips_per_epoch: int | None = None
+    frame_stride: FrameStride = 4
+    balance: Fraction | Mapping[str, Amount] | None = None
+    clips_per_epoch: PositiveCount | None = None
     on_unreadable: Literal["stop", "replace"] = "stop"
-    share: float = 1.0
-    share_seed: int = 0
+    share: PositiveFraction = 1.0
+    share_seed: Seed = 0
     tested_on: tuple[TestRecipe, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
@@ -67,8 +69,8 @@ class TeacherRecipe:
 
     name: str
     final_norm: bool | None = None
-    dtype: str | None = None
-    batch_size: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float8"] | None = None
+    batch_size: PositiveCount | None = None
     compile: bool = False
 
 
@@ -110,41 +112,35 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         3
     """
     content = read_recipe(source, SECTIONS, overrides, room=PRETRAINING)
-    objective = content.get("objective") or "surgvista"
-    check_keys("the list of objectives", {objective: None}, list(OBJECTIVES))
+    objective = content.get("objective", "surgvista")
+    with recipe_errors():
+        read_value("objective", objective, Literal[tuple(OBJECTIVES)])
     trainer = OBJECTIVES[objective]
-    model, training, teacher = (content.get(name) or {} for name in ("model", "training", "teacher"))
-    known = field_names(model_class(objective, model).config_class)
-    check_keys("model", model, ("from_pretrained", "model_type", *known))
-    check_keys("training", training, field_names(trainer.arguments_class))
-    if "output_dir" not in training:
-        raise RecipeError("training.output_dir is missing: the folder of the run")
+    model, training = section(content, "model"), section(content, "training")
+    teacher = build(TeacherRecipe, "teacher", content["teacher"]) if content.get("teacher") is not None else None
+    _check_model(objective, model)
+    check_training(training, trainer.arguments_class)
     if teacher and not trainer.takes_teacher:
         raise RecipeError(f"the objective {objective} has no teacher: set teacher to null")
-    return Recipe(
-        _data(content.get("data") or {}),
-        objective,
-        model,
-        build(TeacherRecipe, "teacher", teacher) if teacher else None,
-        training,
-    )
+    data = section(content, "data")
+    if not data.get("sources"):
+        raise RecipeError("data.sources is missing: a list of frame sets, each with name and data_dir")
+    return Recipe(build(DataRecipe, "data", data), objective, model, teacher, training)
 
 
-def model_class(objective: str, model: Any) -> Any:
+def _check_model(objective: str, model: Mapping[str, Any]) -> None:
+    """Refuses what no model of the objective is made of; one that is made anew must have a configuration."""
+    changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
+    start = {name: value for name, value in model.items() if name not in changes}
+    check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})
+    config_class = model_class(objective, model).config_class
+    check_configuration("model", changes, config_class, whole=model.get("from_pretrained") is None)
+
+
+def model_class(objective: str, model: Mapping[str, Any]) -> Any:
     """The class of the model that the section `model` describes."""
     known = OBJECTIVES[objective].models
-    name = model.get("model_type") if isinstance(model, dict) else None
+    name = model.get("model_type")
     if name is not None and name not in known:
         raise RecipeError(f"the objective {objective} trains models of type {' or '.join(known)}, not {name!r}")
     return known[name or next(iter(known))]
-
-
-def _data(content: Any) -> DataRecipe:
-    if not isinstance(content, dict) or not content.get("sources"):
-        raise RecipeError("data.sources is missing: a list of frame sets, each with name and data_dir")
-    sources = tuple(build(SourceRecipe, f"data.sources.{n}", entry) for n, entry in enumerate(content["sources"]))
-    tested = tuple(
-        build(TestRecipe, f"data.tested_on.{n}", entry) for n, entry in enumerate(content.get("tested_on") or ())
-    )
-    built: DataRecipe = build(DataRecipe, "data", {**content, "sources": sources, "tested_on": tested})
-    return built

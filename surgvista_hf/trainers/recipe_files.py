@@ -5,8 +5,8 @@ A misspelt key is an error with a suggestion, never a silent default. Any value 
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from ..modeling.errors_surgvista import InputError
-from ..util.words import did_you_mean
+from ..util import values
+from ..util.values import read_fields, read_value, shown
 
 # Folders beside this file.
 PRETRAINING, FINETUNING, SUITES, LAUNCH = "recipes", "finetuning_recipes", "suites", "launch"
@@ -128,34 +129,59 @@ def _entry(place: Any, name: str, path: str) -> Any:
 
 
 def build(kind: Any, where: str, content: Any) -> Any:
-    """A dataclass from a mapping.
+    """Return a dataclass from a section of a recipe.
 
     Raises:
-        RecipeError: unknown or missing keys.
+        RecipeError: unknown or missing keys, or values that are not what the fields are annotated as.
     """
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where} is {content!r}; a mapping with {', '.join(field_names(kind))} is expected")
-    check_keys(where, content, field_names(kind))
-    try:
-        return kind(**content)
-    except TypeError as error:
-        raise RecipeError(f"{where}: {str(error).partition('__init__() ')[2] or error}") from error
-
-
-def field_names(kind: Any) -> list[str]:
-    """Names of what a dataclass can be told."""
-    return [entry.name for entry in fields(kind) if entry.init]
+    with recipe_errors():
+        return read_fields(kind, where, content)
 
 
 def check_keys(where: str, content: Any, known: Sequence[str]) -> None:
-    """Refuses what is no mapping, and keys that nothing knows.
+    """Refuse what is no mapping, and keys that nothing knows.
 
     Raises:
         RecipeError: with what was probably meant.
     """
-    if not isinstance(content, dict):
-        raise RecipeError(f"{where} is {content!r}; a mapping is expected")
-    for key in content:
-        if key not in known:
-            hint = did_you_mean(str(key), known, f"known are {', '.join(sorted(known)[:12])} …")
-            raise RecipeError(f"{where} has no key {key!r}; {hint}")
+    with recipe_errors():
+        values.check_keys(where, content, known)
+
+
+def check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Check a section that is handed on as it is: its keys, and the values by their annotations.
+
+    Raises:
+        RecipeError: an unknown key, or a value that does not fit.
+    """
+    check_keys(where, content, list(kinds))
+    with recipe_errors():
+        for name, value in content.items():
+            read_value(f"{where}.{name}", value, kinds[name])
+
+
+def section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section of a recipe, empty where it is missing or null.
+
+    Raises:
+        RecipeError: it is no mapping.
+    """
+    found = content.get(name)
+    if found is not None and not (isinstance(found, Mapping) and all(isinstance(key, str) for key in found)):
+        raise RecipeError(f"{name} is {shown(found)}; a mapping is expected, with names as keys")
+    return dict(found or {})
+
+
+@contextmanager
+def recipe_errors() -> Iterator[None]:
+    """Turn errors about single values into errors about the recipe.
+
+    Raises:
+        RecipeError: some value is wrong.
+    """
+    try:
+        yield
+    except RecipeError:
+        raise
+    except InputError as error:
+        raise RecipeError(str(error)) from error

@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..clips import ClipDataset
+from ..clips.index import check_columns
+from ..datasets_scripts.fingerprints import frames_fingerprint
 from ..datasets_scripts.frame_set import load_frame_set
 from ..datasets_scripts.overlap import check_overlap
 from ..datasets_scripts.registry import get_builder
@@ -25,9 +27,10 @@ from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
 from ..modeling.families import clip_length
 from ..util.console import Steps, place_log
-from ..util.files import atomic_file, claim
+from ..util.files import at_work, atomic_file, claim
 from .features import extract_features, load_encoder
-from .pretrain import build_arguments, build_clips, build_model, pretrain
+from .identity import name_of, pretraining_run
+from .pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
 from .recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
@@ -138,16 +141,29 @@ def run_study(
         The study.
 
     Raises:
-        InputError: cells of other settings in the folder, or a recipe that does not fit.
+        InputError: a recipe that does not fit.
+        OutputError: cells of other settings, data or weights in the folder, or another run is at work there.
         OverlapError: videos that the probe is tested on are in the corpus.
     """
-    keep_apart(load_recipe(recipe, [*overrides, "training.output_dir=unused"]).data, probe)
+    check_study(recipe, overrides, variants, probe)
+    with at_work(output):
+        return _run_study(recipe, overrides, variants, probe, output, seeds)
+
+
+def _run_study(
+    recipe: str | Path,
+    overrides: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+    probe: ProbeSet,
+    output: Path,
+    seeds: int,
+) -> Study:
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
     place_log(output / "surgvista.log")
     cells, steps = [], Steps(seeds * len(variants))
     for seed in range(seeds):
         for variant, changes in variants.items():
-            folder = output / f"{variant.replace(' ', '_')}_{seed}"
+            folder = cell_folder(output, variant, seed)
             own = [*words, *changes, f"training.seed={seed}", f"training.output_dir={folder}"]
             with steps(f"{variant}, seed {seed}") as step:
                 cell = _cell(variant, seed, recipe, own, probe, folder)
@@ -159,6 +175,43 @@ def run_study(
         study.tests[f"{after} > {before}"] = paired_wilcoxon(study.scores(after), study.scores(before))
     _write(study, output)
     return study
+
+
+def check_study(
+    recipe: str | Path, overrides: Sequence[str], variants: Mapping[str, Sequence[str]], probe: ProbeSet
+) -> None:
+    """Check everything that can be checked without training: every variant, what it needs, its data and the probe's.
+
+    Raises:
+        SurgVistaError: what would have stopped the study.
+    """
+    output = "training.output_dir=unused"
+    recipes = [load_recipe(recipe, [*overrides, *changes, output]) for changes in variants.values()]
+    for variant in recipes:
+        check_requirements(variant)
+    for teacher in {variant.teacher for variant in recipes if variant.teacher is not None}:
+        build_teacher(teacher)
+    for split in (probe.train, probe.test):
+        frames = load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
+        check_columns(frames, ("image", "timestamp", probe.label))
+    keep_apart(load_recipe(recipe, [*overrides, output]).data, probe)
+
+
+def plan_study(variants: Mapping[str, Sequence[str]], output: Path, *, seeds: int = 3) -> list[tuple[str, str]]:
+    """Return every cell of a study as name and state: `"finished"`, `"begun"` or `"to do"`."""
+    cells = [(variant, seed, cell_folder(output, variant, seed)) for seed in range(seeds) for variant in variants]
+    return [
+        (
+            f"{variant} / seed {seed}",
+            "finished" if (folder / "cell.json").is_file() else "begun" if folder.exists() else "to do",
+        )
+        for variant, seed, folder in cells
+    ]
+
+
+def cell_folder(output: Path, variant: str, seed: int) -> Path:
+    """Return the folder of one variant with one seed."""
+    return output / f"{variant.replace(' ', '_')}_{seed}"
 
 
 def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:
@@ -194,7 +247,14 @@ def _updates(recipe: str | Path, overrides: Sequence[str]) -> int:
 def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: ProbeSet, folder: Path) -> Cell:
     read = load_recipe(recipe, words)
     settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
-    claim(folder, settings)
+    made_from, names = pretraining_run(read)
+    training = {name: value for name, value in read.training.items() if name != "output_dir"}
+    asked = {**asdict(probe), "data_dir": _content(probe)}
+    claim(
+        folder,
+        {"recipe": {**made_from, "training": training}, "probe": asked},
+        names={"recipe": names, "probe": {"data_dir": name_of(probe.data_dir)}},
+    )
     file = folder / "cell.json"
     if file.exists():
         return Cell(**json.loads(file.read_text(encoding="utf-8")))
@@ -203,6 +263,15 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
     with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(asdict(cell), indent=1) + "\n", encoding="utf-8")
     return cell
+
+
+def _content(probe: ProbeSet) -> str:
+    """Fingerprint of the frames that the probe is trained and tested on."""
+    splits = (
+        load_frame_set(probe.name, probe.data_dir, split, protocol=probe.protocol)
+        for split in (probe.train, probe.test)
+    )
+    return ", ".join(frames_fingerprint(frames) for frames in splits)
 
 
 def ask(trained: Path, probe: ProbeSet, frame_stride: float) -> dict[str, float]:

@@ -4,17 +4,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_type_hints
 
+from pydantic import Field
+
+from ..datasets_scripts.registry import get_builder
+from ..modeling.configuration_ms_tcn import MsTcnConfig
+from ..modeling.configuration_video_head import VideoHeadConfig
+from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..util.values import Seed, field_kinds, read_value, shown
 from .finetune_recipe import SECTIONS as RECIPE_SECTIONS
-from .finetune_recipe import FinetuningRecipe, parse_finetuning
-from .recipe_files import FINETUNING, SUITES, RecipeError, build, check_keys, field_names, read_recipe
+from .finetune_recipe import FinetuningRecipe, ModelRecipe, parse_finetuning
+from .recipe_files import (
+    FINETUNING,
+    SUITES,
+    RecipeError,
+    build,
+    check_keys,
+    check_values,
+    read_recipe,
+    recipe_errors,
+    section,
+)
 from .temporal import TemporalArguments
 from .video_head import VideoHeadArguments
 from .zero_shot import ZeroShotSettings
 
 SECTIONS = ("prepare", "models", "data", "protocols", "seeds", "baseline", "output")
-_MODEL_KEYS = ("from_pretrained", "config", "num_frames", "pooling", "changes", "finetuned")
 _TCN_KEYS = ("num_stages", "num_layers", "num_feature_maps", "dropout")
 _HEAD_KEYS = ("pooling", "num_neighbors", "smallest_distance", "hidden_size", "dropout")
 Asked = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
@@ -93,7 +109,19 @@ class Rendered:
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    short_side: int = 256
+    short_side: Annotated[int, Field(ge=1, le=16384)] = 256
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The settings as `prepare_frame_set` takes them."""
+        return {name: str(value) for name, value in self.settings.items()}
+
+
+@dataclass(frozen=True)
+class _SuiteModel(ModelRecipe):
+    """A model of a suite; `finetuned`, the sections of a recipe, makes it first."""
+
+    finetuned: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +157,9 @@ class Suite:
                         continue
                     for seed in self.seeds if asked.seeded else self.seeds[:1]:
                         folder = self.output / data / model / protocol / f"seed_{seed}"
-                        recipe = self._recipe(model, data, asked, seed, folder)
+                        recipe = _parsed(
+                            f"{model} / {data} / {protocol}", self._content(model, data, asked, seed, folder)
+                        )
                         yield Cell(model, data, protocol, seed, recipe, asked)
 
     def model_recipe(self, model: str) -> FinetuningRecipe | None:
@@ -138,19 +168,18 @@ class Suite:
         if content is None:
             return None
         whole = _recipe_content(f"models.{model}.finetuned", content)
-        whole.setdefault("training", {})["output_dir"] = str(self.output / "models" / model)
-        return parse_finetuning(whole)
+        whole = _merged(whole, {"training": {"output_dir": str(self.output / "models" / model)}})
+        return _parsed(f"models.{model}.finetuned", whole)
 
-    def _recipe(self, model: str, data: str, asked: Protocol, seed: int, folder: Path) -> FinetuningRecipe:
+    def _content(self, model: str, data: str, asked: Protocol, seed: int, folder: Path) -> dict[str, Any]:
         content = _recipe_content(f"data.{data}", self.data[data])
         own = {key: value for key, value in self.models[model].items() if key != "finetuned"}
-        if "finetuned" in self.models[model]:
+        if self.models[model].get("finetuned") is not None:
             own["from_pretrained"] = str(self.output / "models" / model / "model")
-        shared = {key: value for key, value in content.get("model", {}).items() if key == "changes"}
+        shared = {key: value for key, value in (content.get("model") or {}).items() if key == "changes"}
         content["model"] = _merged({} if "config" in own else shared, own)
         content = _merged(content, asked.changes)
-        content = _merged(content, {"training": {"seed": seed, "output_dir": str(folder)}})
-        return parse_finetuning(content)
+        return _merged(content, {"training": {"seed": seed, "output_dir": str(folder)}})
 
 
 def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -171,57 +200,88 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
         13
     """
     content = read_recipe(source, SECTIONS, overrides, room=SUITES)
-    for section in ("models", "data", "protocols"):
-        if not isinstance(content.get(section), dict) or not content[section]:
-            raise RecipeError(f"{section} is missing: a mapping from names to their settings")
-    for name, model in content["models"].items():
-        check_keys(f"models.{name}", model, _MODEL_KEYS)
-    protocols = {name: _protocol(name, entry or {}) for name, entry in content["protocols"].items()}
+    for name in ("models", "data", "protocols"):
+        if not section(content, name):
+            raise RecipeError(f"{name} is missing: a mapping from names to their settings")
+        for entry in content[name]:  # they name folders
+            if Path(entry).name != entry:
+                raise RecipeError(f"{name} has the name {entry!r}; it must be one that a folder can have")
+    models, data = section(content, "models"), section(content, "data")
+    for name, model in models.items():
+        build(_SuiteModel, f"models.{name}", model)
+    protocols = {name: _protocol(name, entry) for name, entry in section(content, "protocols").items()}
     for name, protocol in protocols.items():
         if protocol.after is not None and protocols.get(protocol.after, protocol).kind != "finetune":
             raise RecipeError(f"protocols.{name}.after is {protocol.after!r}; it must name a protocol that fine-tunes")
-        for key, section, chosen in (("only", "data", protocol.data), ("only_models", "models", protocol.models)):
-            unknown = sorted(set(chosen or ()) - set(content[section]))
+        for key, section_name, chosen in (("only", "data", protocol.data), ("only_models", "models", protocol.models)):
+            unknown = sorted(set(chosen or ()) - set(content[section_name]))
             if unknown:
-                raise RecipeError(f"protocols.{name}.{key} names {unknown[0]!r}, which is not in {section}")
-    baseline = content.get("baseline")
-    if baseline is not None and baseline not in (*content["models"], *protocols):
+                raise RecipeError(f"protocols.{name}.{key} names {unknown[0]!r}, which is not in {section_name}")
+    with recipe_errors():
+        baseline = read_value("baseline", content.get("baseline"), str | None)
+        seeds = read_value("seeds", content.get("seeds", [0]), Annotated[tuple[Seed, ...], Field(min_length=1)])
+        output = read_value("output", content.get("output"), str | None) or f"benchmarks/{Path(source).stem}"
+    if baseline is not None and baseline not in (*models, *protocols):
         raise RecipeError(f"baseline is {baseline!r}; it must be the name of a model or of a protocol")
-    seeds = content.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-        raise RecipeError(f"seeds is {seeds!r}; a list of whole numbers is expected")
-    output = Path(content.get("output") or f"benchmarks/{Path(source).stem}")
-    prepare = {
-        folder: build(Rendered, f"prepare.{folder}", entry) for folder, entry in (content.get("prepare") or {}).items()
-    }
-    suite = Suite(prepare, content["models"], content["data"], protocols, tuple(seeds), baseline, output)
+    prepare = {folder: _rendered(f"prepare.{folder}", entry) for folder, entry in section(content, "prepare").items()}
+    suite = Suite(prepare, models, data, protocols, seeds, baseline, Path(output))
+    for name in models:
+        suite.model_recipe(name)
     for _ in suite.cells():  # every recipe can be parsed
         pass
     return suite
 
 
-def _protocol(name: str, entry: Mapping[str, Any]) -> Protocol:
-    sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS and key != "data"}
-    chosen = {name: tuple(entry[key]) for key, name in (("only", "data"), ("only_models", "models")) if key in entry}
-    rest = {key: value for key, value in entry.items() if key not in (*sections, "only", "only_models")}
+def _rendered(where: str, entry: Any) -> Rendered:
+    made: Rendered = build(Rendered, where, entry)
+    try:
+        get_builder(made.name).configured(None, made.options)
+    except SurgVistaError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return made
+
+
+def _protocol(name: str, entry: Any) -> Protocol:
+    where = f"protocols.{name}"
+    entry = {} if entry is None else entry
     known = (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "zero_shot", "only", "only_models")
-    check_keys(f"protocols.{name}", entry, known)
-    if "data" in rest:
-        sections["data"] = rest.pop("data")
-    protocol: Protocol = build(Protocol, f"protocols.{name}", {**rest, "changes": sections, **chosen})
-    if protocol.kind not in get_args(Asked):
-        raise RecipeError(
-            f"protocols.{name}.kind is {protocol.kind!r}; it must be one of {', '.join(get_args(Asked))}"
-        )
-    check_keys(f"protocols.{name}.tcn", protocol.tcn, (*_TCN_KEYS, *field_names(TemporalArguments)))
-    check_keys(f"protocols.{name}.head", protocol.head, (*_HEAD_KEYS, *field_names(VideoHeadArguments)))
-    build(ZeroShotSettings, f"protocols.{name}.zero_shot", protocol.zero_shot)
+    check_keys(where, entry, known)
+    sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS}
+    for key, value in sections.items():
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}.{key} is {shown(value)}; a mapping with what to change is expected")
+    renamed = {"only": "data", "only_models": "models"}
+    for key in renamed:
+        with recipe_errors():
+            read_value(f"{where}.{key}", entry.get(key), tuple[str, ...] | None)
+    rest = {renamed.get(key, key): value for key, value in entry.items() if key not in sections}
+    protocol: Protocol = build(Protocol, where, {**rest, "changes": sections})
+    _check_head(f"{where}.tcn", protocol.tcn, MsTcnConfig, _TCN_KEYS, TemporalArguments)
+    _check_head(f"{where}.head", protocol.head, VideoHeadConfig, _HEAD_KEYS, VideoHeadArguments)
+    build(ZeroShotSettings, f"{where}.zero_shot", protocol.zero_shot)
     return protocol
 
 
+def _check_head(where: str, content: Mapping[str, Any], config: Any, names: Sequence[str], arguments: Any) -> None:
+    """Check what a head over features is made of, and what trains it."""
+    hints = get_type_hints(config.__init__)
+    check_values(where, content, {**{name: hints[name] for name in names}, **field_kinds(arguments)})
+    try:
+        config(**{name: value for name, value in content.items() if name in names})
+    except InputError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _parsed(where: str, content: Mapping[str, Any]) -> FinetuningRecipe:
+    try:
+        return parse_finetuning(content)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
 def _recipe_content(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    check_keys(where, entry, ("recipe", *RECIPE_SECTIONS))
-    changes = {key: value for key, value in entry.items() if key != "recipe"}
+    check_values(where, entry, {"recipe": str, **dict.fromkeys(RECIPE_SECTIONS, Mapping[str, Any] | None)})
+    changes = {key: value or {} for key, value in entry.items() if key != "recipe"}
     base: dict[str, Any] = {}
     if "recipe" in entry:
         base = read_recipe(entry["recipe"], RECIPE_SECTIONS, room=FINETUNING)

@@ -27,7 +27,7 @@ from transformers.utils import logging
 from ..modeling.configuration_surgical_encoder import feature_width
 from ..modeling.conversion import FAMILIES
 from ..modeling.conversion.hub import converted_from_hub
-from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import normalisation
 from ..modeling.modeling_surgical_encoder import without_pooling_layer
 from .float8 import Float8Linear, use_float8
@@ -102,14 +102,15 @@ class ImageTeacher(nn.Module):
             InputError: it cannot be loaded, or is no image model.
             WeightsElsewhereError: a family whose weights must be fetched by hand.
         """
-        place = _place(name)
+        place = teacher_path(name)
         try:
             config: Any = AutoConfig.from_pretrained(place)
             model = AutoModel.from_pretrained(place, **without_pooling_layer(config))
         except SurgVistaError:
             raise
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise InputError(f"the teacher {name} cannot be loaded: {error}") from error
+            other = not_a_folder_either(name)
+            raise InputError(f"the teacher {name} cannot be loaded: {error}{other}") from error
         if final_norm is None:
             family = FAMILIES.get(getattr(config, "converted_from", ""))
             final_norm = family.final_norm if family else True
@@ -188,11 +189,11 @@ class ImageTeacher(nn.Module):
         return hidden[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
-def _place(name: str | Path) -> str:
-    """Folder or Hub id that a name stands for."""
+def teacher_path(name: str | Path) -> str:
+    """Return the folder or Hub id that a teacher's name stands for."""
     family = FAMILIES.get(_SHORT_NAMES.get(str(name), str(name)))
     if family is None or Path(name).is_dir():
-        return str(name)
+        return folder_or_hub_name(name)
     if not family.image_teacher:
         raise InputError(
             f"{family.name} is no image teacher; those are "

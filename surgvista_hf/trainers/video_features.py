@@ -1,11 +1,14 @@
 """Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
 
-A folder of features holds one Arrow file a video and a description. Videos that are there are not computed again, and several
-processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are
+not computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
 """
 
+import json
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,10 @@ from ..clips import ClipIndex
 from ..clips.dataset import decode_picture, label_tensor
 from ..clips.timeline import Timeline
 from ..clips.windows import ClipWindow
+from ..datasets_scripts.fingerprints import folder_of, video_fingerprints
 from ..evaluation.linear_probe import Features
 from ..modeling.adapters import merge_adapter
-from ..modeling.errors_surgvista import InputError, SurgVistaError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..modeling.families import (
     clip_length,
     load_any_encoder,
@@ -30,11 +34,16 @@ from ..modeling.families import (
     resolve_frame_stride,
     stored_frame_interval,
 )
+from ..modeling.processors import prepare_clips
 from ..util.console import track
-from ..util.files import atomic_file, claim
+from ..util.files import at_work, atomic_file, claim
+from ..util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
+from ..util.origins import Origins
 from ..util.words import first_line
 
+logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
+_CONTENT = b"frames"  # key of the note in a file of features
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,8 @@ class FeatureExtractor:
         num_frames: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self.name = "model" if isinstance(start, PreTrainedModel) else str(start)
+        self._is_saved = not isinstance(start, PreTrainedModel)
+        self.name = str(start) if self._is_saved else "model"
         model, layer = (start, "classifier") if isinstance(start, PreTrainedModel) else _load(start, num_frames)
         self.model: Any = model.eval()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -116,6 +126,12 @@ class FeatureExtractor:
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []
         self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints that the model may be known by: of its files, if it has some, and of its tensors."""
+        own = weights_fingerprint(self.name) if self._is_saved else model_fingerprint(self.model)
+        return own, state_fingerprint(self.model)
 
     @torch.inference_mode()
     def features(self, clips: torch.Tensor) -> np.ndarray:
@@ -136,46 +152,50 @@ class FeatureExtractor:
             batch_size: clips at a time.
             progress: show a progress bar.
 
+        A video whose frames or labels have changed is computed anew.
+
         Raises:
-            InputError: the folder holds features of another model or of other clips.
+            OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
+                another run is at work on it.
             FrameSetError: frames of the set are further apart than those of a clip.
         """
         description = {
-            "model": self.name,
+            "model": self.fingerprints[0],
             "num_frames": self.num_frames,
             "frame_stride": self.frame_stride,
             "label": label,
             "classes": _class_names(frames, label),
         }
         state = PartialState()
-        if state.is_main_process:
-            claim(output, description)
-        state.wait_for_everyone()
-        index = ClipIndex.from_frame_set(frames)
+        index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
         timeline = Timeline.from_frame_set(frames, index)
         if self.num_frames > 1:
             timeline.check_stride(self.frame_stride, index)
-        videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-        shown = progress and state.is_local_main_process
-        for video in track(videos, "features", unit="videos", shown=shown):
-            source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-            file = output / source / f"{name}.arrow"
-            if not file.exists():
-                start = int(index.starts[video])
-                rows = range(start, start + int(index.lengths[video]))
-                times = [timeline.second(video, frame) for frame in range(len(rows))]
-                _write(file, self._video(frames, rows, times, source, name, label, batch_size))
-        state.wait_for_everyone()
+        with at_work(output):
+            if state.is_main_process:
+                claim(output, description, names={"model": _called(self.name)})
+                _check_origins(output, contents, folder_of(frames))
+            state.wait_for_everyone()
+            videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
+            for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
+                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
+                if _noted(file) != content:
+                    start = int(index.starts[video])
+                    rows = range(start, start + int(index.lengths[video]))
+                    times = [timeline.second(video, frame) for frame in range(len(rows))]
+                    _write(file, self._video(frames, rows, source, name, label, batch_size, times), content)
+            state.wait_for_everyone()
 
     def _video(
         self,
         frames: Dataset,
         rows: range,
-        times: Sequence[float],
         source: str,
         name: str,
         label: str | None,
         batch_size: int,
+        times: Sequence[float],
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
         facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
@@ -202,7 +222,7 @@ class FeatureExtractor:
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
             pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(pictures).permute(0, 3, 1, 2)
-            yield from self.processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
+            yield from prepare_clips(self.processor, clip)[0]
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
@@ -232,6 +252,29 @@ def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | No
     return [_read(found[key]) for key in wanted]
 
 
+def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
+    """Make sure that features were computed by a model.
+
+    Args:
+        folder: see `FeatureExtractor.extract`.
+        fingerprint: of the model's files, see `util.fingerprint.weights_fingerprint`.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: no such folder, or features of another model.
+    """
+    file = folder / "settings.json"
+    if not file.is_file():
+        raise InputError(f"{folder} holds no features: settings.json is missing")
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    if noted["model"] != fingerprint:
+        called = noted.get("names", {}).get("model", "a model")
+        raise InputError(
+            f"the features in {folder} were computed by {called} ({noted['model']}), not by {name} ({fingerprint}), so they "
+            f"cannot be compared; extract them anew with {name}"
+        )
+
+
 def as_clips(videos: Sequence[VideoFeatures]) -> Features:
     """All labelled frames, for a probe."""
     return Features(
@@ -248,14 +291,15 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     """A model, and the layer whose input is the feature."""
     if (Path(start) / "adapter_config.json").is_file():
         return merge_adapter(start), "classifier"
+    name = folder_or_hub_name(start)
     try:
-        config: Any = AutoConfig.from_pretrained(str(start))
+        config: Any = AutoConfig.from_pretrained(name)
         if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
-            return AutoModelForVideoClassification.from_pretrained(str(start)), "classifier"
+            return AutoModelForVideoClassification.from_pretrained(name), "classifier"
     except SurgVistaError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(name)}") from error
     return load_any_encoder(start, num_frames), "fc_norm"
 
 
@@ -292,7 +336,39 @@ def _labels(cells: list[Any], feature: Any) -> np.ndarray:
     )
 
 
-def _write(file: Path, video: VideoFeatures) -> None:
+def _called(name: str) -> str:
+    """What people call a model: its folder without the path, or its Hub id."""
+    return Path(name).name if Path(name).exists() else name
+
+
+def _noted(file: Path) -> str | None:
+    """The fingerprint of the frames that features were computed from, empty if it was not noted; `None` without features."""
+    try:
+        with pa.memory_map(str(file)) as source:
+            noted = (pa.ipc.open_stream(source).schema.metadata or {}).get(_CONTENT, b"")
+            return str(noted.decode())
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError):
+        return ""
+
+
+def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | None) -> None:
+    """Refuses namesakes of another frame set, and says which features are stale."""
+    found = {name: _noted(output / f"{name}.arrow") for name in contents}
+    changed = {
+        name: (noted or "not noted", contents[name])
+        for name, noted in found.items()
+        if noted is not None and noted != contents[name]
+    }
+    origins = Origins(output, folder and folder.parent)
+    origins.check(changed)
+    origins.note(contents)
+    for name in changed:
+        logger.warning("%s has other frames or labels than before: its features are computed anew", name)
+
+
+def _write(file: Path, video: VideoFeatures, content: str) -> None:
     width = video.values.shape[1]
     table = pa.table(
         {
@@ -303,7 +379,7 @@ def _write(file: Path, video: VideoFeatures) -> None:
             "features": pa.FixedSizeListArray.from_arrays(video.values.astype(np.float32).ravel(), width),
             "label": video.labels.tolist(),
         }
-    )
+    ).replace_schema_metadata({_CONTENT: content})
     with (
         atomic_file(file) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,16 +26,20 @@ from transformers import (
 )
 
 from ..clips import ClipDataset
+from ..datasets_scripts.fingerprints import frames_fingerprint
 from ..datasets_scripts.frame_set import load_frame_set
 from ..evaluation.answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import Parameters, count_parameters
-from ..modeling.errors_surgvista import InputError
+from ..modeling.errors_surgvista import InputError, SurgVistaError, folder_or_hub_name, not_a_folder_either
 from ..util.console import progress_bar
-from ..util.files import atomic_file, claim
+from ..util.files import at_work, atomic_file, claim
+from ..util.fingerprint import weights_fingerprint
+from ..util.values import PositiveCount, check_fields
 from ..util.words import did_you_mean, first_line
 from .finetune import task_of
 from .finetune_recipe import LabelledData
+from .identity import name_of
 
 Kind = Literal["generate", "contrast"]
 QUESTIONS = {
@@ -74,16 +78,18 @@ class ZeroShotSettings:
     """
 
     prompts: tuple[str, ...] = ()
-    every: int = 1
-    max_new_tokens: int = 16
-    batch_size: int = 8
+    every: PositiveCount = 1
+    max_new_tokens: PositiveCount = 16
+    batch_size: PositiveCount = 8
     dtype: str | None = None
+
+    # A recipe may also give one name alone.
+    ranges: ClassVar[Mapping[str, Any]] = {"prompts": str | tuple[str, ...]}
 
     def __post_init__(self) -> None:
         named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         object.__setattr__(self, "prompts", named)
-        if min(self.every, self.max_new_tokens, self.batch_size) < 1:
-            raise InputError("every, max_new_tokens and batch_size must be at least 1")
+        check_fields(self)
         if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
             raise InputError(f"dtype is {self.dtype!r}; it must be a type of torch, such as bfloat16")
 
@@ -144,6 +150,7 @@ def zero_shot(
 
     Raises:
         InputError: a task with several labels, an unknown prompt, or a model of another kind.
+        OutputError: the folder holds answers of another model or about other frames, or another run is at work there.
 
     Example:
         >>> data = LabelledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
@@ -151,19 +158,23 @@ def zero_shot(
     """
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
-    task, clips, chosen = _test_clips(data, settings)
+    frames = load_test_frames(data)
+    task, clips, chosen = _test_clips(data, frames, settings)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
     settled = replace(settings, prompts=prompts, dtype=precision)
-    claim(output, _description(str(start), kind, data, settled, task, len(chosen)))
-    model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
-    said = {
-        prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
-        for prompt in prompts
-    }
-    model.model.requires_grad_(False)
-    result = _judge(said, kind, task, output, count_parameters(model.model))
-    _write(result, said)
+    with at_work(output):
+        described = _description(start, kind, data, settled, task, frames_fingerprint(frames), len(chosen))
+        names = {"model": name_of(start), "data": {"content": name_of(data.folder)}}
+        claim(output, described, names=names)
+        model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
+        said = {
+            prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
+            for prompt in prompts
+        }
+        model.model.requires_grad_(False)
+        result = _judge(said, kind, task, output, count_parameters(model.model))
+        _write(result, said)
     return result
 
 
@@ -174,7 +185,7 @@ def check_zero_shot(start: str | Path, data: LabelledData, settings: ZeroShotSet
         SurgVistaError: what would have stopped it.
     """
     kind, prompts = check_model(start, settings)
-    task, _, chosen = _test_clips(data, settings)
+    task, _, chosen = _test_clips(data, load_test_frames(data), settings)
     asked = (
         f"asks {start} about {len(chosen):,} pictures" if kind == "generate" else f"compares {len(chosen):,} pictures"
     )
@@ -198,6 +209,8 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
             raise InputError(f"the processor of {start} has no chat template, so the model cannot be asked anything")
     elif config in MODEL_MAPPING and hasattr(MODEL_MAPPING[config], "get_text_features"):
         kind = "contrast"
+        with _loading(start):
+            AutoProcessor.from_pretrained(str(start))  # may need packages of its own
     else:
         raise InputError(
             f"{start} is a {config.__name__.removesuffix('Config')}, which neither answers questions about pictures nor "
@@ -212,12 +225,19 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
 
 
 def _description(
-    start: str, kind: Kind, data: LabelledData, settings: ZeroShotSettings, task: Task, count: int
+    start: str | Path,
+    kind: Kind,
+    data: LabelledData,
+    settings: ZeroShotSettings,
+    task: Task,
+    content: str,
+    count: int,
 ) -> dict[str, Any]:
     """What may not change while answers are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
-    asked = {**asdict(settings), "prompts": texts, "model": start, "pictures": count}
-    from_where = {name: getattr(data, name) for name in ("name", "data_dir", "label", "protocol", "test", "sampling")}
+    asked = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
+    fields = ("name", "label", "protocol", "test", "sampling")
+    from_where = {**{name: getattr(data, name) for name in fields}, "content": content}
     settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
     return settled
 
@@ -225,11 +245,13 @@ def _description(
 # ------------------------------------------------------------------------------------------- what is asked about
 
 
-def _test_clips(data: LabelledData, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
+def load_test_frames(data: LabelledData) -> Any:
+    """Return the frame set that is asked about."""
+    return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
+
+
+def _test_clips(data: LabelledData, frames: Any, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
     """The task, clips of one frame, and which of them are asked about."""
-    frames: Any = load_frame_set(
-        data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing
-    )
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")
     task = _task(data, frames)
@@ -384,9 +406,12 @@ def _unit(features: Any) -> torch.Tensor:
 @contextmanager
 def _loading(start: str | Path) -> Iterator[None]:
     try:
+        folder_or_hub_name(start)
         yield
+    except SurgVistaError:
+        raise
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{start} cannot be loaded: {first_line(error)}") from error
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(start)}") from error
 
 
 # ------------------------------------------------------------------------------------------- answers

@@ -2,15 +2,24 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from ..modeling.errors_surgvista import SurgVistaError
+from .words import some
+
+logger = logging.getLogger(__name__)
+LOCK = ".lock"
+_NOTE = 2  # version of what `claim` writes; since 2 it holds fingerprints
 
 
 class OutputError(SurgVistaError):
@@ -52,14 +61,19 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Gives a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
 
+    Args:
+        path: of the folder.
+        replace: put it in the place of a folder that is there.
+
     Raises:
-        OutputError: `path` exists and is not an empty folder.
+        OutputError: `path` exists and is not an empty folder, now or when the block has ended.
     """
     target = Path(path)
-    check_free(target)
+    if not replace:
+        check_free(target)
     _make_parent(target)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -67,27 +81,187 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         for file in temporary.rglob("*"):
             sync(file)
-        temporary.replace(target)
+        if replace and target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            target.replace(old)
+            temporary.replace(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            _take_place(temporary, target)
         sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Notes in a folder what it is about to be filled with, or compares with what was noted.
+def _take_place(temporary: Path, target: Path) -> None:
+    try:
+        temporary.replace(target)
+    except OSError as error:  # not empty any more
+        check_free(target)
+        raise OutputError(f"{target} cannot be written: {error}") from error
 
-    A run that goes on with what it finds must never be finished under other settings.
+
+def claim(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    names: Mapping[str, Any] | None = None,
+    file: str = "settings.json",
+) -> None:
+    """Note in a folder what it is about to be filled with, or compare with what was noted.
+
+    A run that goes on with what it finds must never be finished under other settings, from other data or by another model.
+
+    Args:
+        folder: of the results.
+        settings: what must stay the same, as JSON can say it; contents by their fingerprints.
+        names: for messages, in the structure of `settings`: what people call these contents. They may change.
+        file: where it is noted.
 
     Raises:
-        OutputError: the folder was begun with other settings.
+        OutputError: the folder was begun with other settings, or by a version that did not note contents.
     """
-    file = folder / "settings.json"
-    text = json.dumps(settings, indent=1) + "\n"
-    if not file.exists():
-        with atomic_file(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    elif file.read_text(encoding="utf-8") != text:
-        raise OutputError(f"{folder} was begun with other settings; remove it, or give another --output")
+    if not check_claim(folder, settings, names=names, file=file):
+        content = {"format": _NOTE, **settings, "names": names or {}}
+        with atomic_file(folder / file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def check_claim(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    names: Mapping[str, Any] | None = None,
+    file: str = "settings.json",
+) -> bool:
+    """Compare what `claim` would note with what is noted, and write nothing.
+
+    Args:
+        folder, settings, names, file: see `claim`.
+
+    Returns:
+        Whether something is noted; `{}`, by which a user vouches for what lies there, counts as nothing.
+
+    Raises:
+        OutputError: something else is noted.
+    """
+    before = _noted(folder / file)
+    if not before:
+        return False
+    if before.get("format") != _NOTE:
+        raise OutputError(
+            f"{folder} was begun by a version that did not note the contents it worked on, so nobody can tell whether they "
+            f"are still the same; remove it, or give another output"
+        )
+    known_as, called = _leaves(before.pop("names", {})), _leaves(json.loads(json.dumps(names or {})))
+    was, now = _leaves(before), _leaves(json.loads(json.dumps({"format": _NOTE, **settings})))
+    differences = [
+        f"{key} was {_shown(was.get(key), known_as.get(key))}, is now {_shown(now.get(key), called.get(key))}"
+        for key in {**was, **now}
+        if was.get(key) != now.get(key)
+    ]
+    if differences:
+        raise OutputError(
+            f"{folder} was begun with other settings: {some(differences, shown=3)}. Go on with those, remove the "
+            "folder, or give another output"
+        )
+    return True
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What `claim` has written; empty if there is nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path} holds no settings; remove it with its folder, or give another output")
+    return content
+
+
+def _leaves(content: Any, key: str = "") -> dict[str, Any]:
+    """The single values of nested mappings, by their dotted keys."""
+    if not isinstance(content, dict) or (key and not content):
+        return {key: content}
+    return {
+        name: value
+        for part, inner in content.items()
+        for name, value in _leaves(inner, f"{key}.{part}" if key else str(part)).items()
+    }
+
+
+def _shown(value: Any, name: Any = None) -> str:
+    text = "not given" if value is None else str(value)
+    text = f"{text[:77]}…" if len(text) > 80 else text
+    return f"{name} ({text})" if name is not None else text
+
+
+@contextmanager
+def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this process alone, so that two runs never write into it at the same time.
+
+    The lock is the operating system's: it ends with the process, however that ends. The folder is made if needed, and removed
+    again if nothing was put into it. Of the processes that `accelerate launch` started, the first holds it for all.
+
+    Args:
+        folder: of the results.
+        wait: until another run has ended, instead of refusing.
+
+    Raises:
+        OutputError: another run holds it, or it cannot be written to.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file; choose a folder")
+    is_new = not target.exists()
+    path = target / LOCK
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            _acquire(lock, path, timeout=0)
+        except Timeout:
+            holder = _holder(path)
+            if not wait:
+                raise OutputError(
+                    f"another run is at work on {target}{holder}; wait until it has ended, or give another output"
+                ) from None
+            logger.warning("another run is at work on %s%s; waiting for it", target, holder)
+            _acquire(lock, path, timeout=-1)
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder {target}: {error}") from error
+    try:
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8")[:1] in ("", "{"):  # where locks are files, filelock says who has it
+                path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+        if is_new:
+            with suppress(OSError):
+                target.rmdir()  # only if it is empty
+
+
+def _acquire(lock: BaseFileLock, path: Path, timeout: float) -> None:
+    lock.acquire(timeout=timeout)
+    while not path.exists():  # who held it has removed the file meanwhile: nobody else would see this lock
+        lock.release()
+        lock.acquire(timeout=timeout)
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, in words; empty if that is not known."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return f" (process {content['pid']} on {content['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def content_hash(content: Any) -> str:

@@ -72,7 +72,7 @@ def test_list_names_every_data_set_with_licence_and_protocols(capsys):
         (["cholec80", "--data-dir", "nowhere", "--output", "x"], "there is no folder nowhere"),
         (["synthetic", "--output", "x", "--set", "video=1"], "did you mean videos"),
         (["synthetic", "--output", "x", "--num-proc", "0"], "cannot run 0 at a time"),
-        (["synthetic", "--output", "x", "--quality", "200"], "quality must lie in 1-95"),
+        (["synthetic", "--output", "x", "--quality", "200"], "quality is 200; it must be less than or equal to 95"),
     ],
 )
 def test_wrong_words_get_one_line_and_leave_nothing(words, message, tmp_path, capsys, monkeypatch):

@@ -112,9 +112,15 @@ def test_centred_and_uniform_clips_go_by_seconds_too():
     assert spread.clip_frames(0) == [1, 3, 3, 4]  # seconds 1.375, 4.125, 6.875, 9.625
 
 
+def test_of_two_frames_of_the_same_time_the_second_is_shown():
+    clips = ClipDataset(at_times([0.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0]), num_frames=2, frame_stride=1)
+    assert clips.clip_frames(3) == [2, 3]
+    assert clips.clip_frames(6) == [1, 1]
+
+
 def test_times_must_ascend_and_strides_be_numbers():
-    with pytest.raises(FrameSetError, match=r"frame 2 of video video00 is at 1\.0 seconds; times must ascend"):
-        ClipDataset(at_times([0.0, 1.0, 1.0]))
+    with pytest.raises(FrameSetError, match=r"frame 2 of video video00 is at 0\.5 seconds; times must ascend"):
+        ClipDataset(at_times([0.0, 1.0, 0.5]))
     for wrong in ("four", None, True, float("nan"), float("inf")):
         with pytest.raises(InputError, match=r"frame_stride is .*; it must be a number of seconds"):
             ClipDataset(at_times([0.0, 1.0]), frame_stride=wrong)

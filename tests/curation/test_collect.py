@@ -24,6 +24,7 @@ from surgvista_hf.curation.collect import (
     understand,
 )
 from surgvista_hf.curation.manifest import Collection, CurationError, read_manifest
+from surgvista_hf.curation.pipeline import run_stage
 from surgvista_hf.datasets_scripts.facts import AnnotationError
 from surgvista_hf.datasets_scripts.lemon import PROCEDURES, read_labels
 from surgvista_hf.modeling.errors_surgvista import InputError
@@ -388,6 +389,61 @@ def test_own_videos_are_copied(clip, tmp_path):
         from_folder(tmp_path)
 
 
+def test_a_replaced_upload_is_collected_anew_and_the_others_are_kept(clip, tmp_path, caplog):
+    own, corpus = tmp_path / "own", tmp_path / "corpus"
+    own.mkdir()
+    for name in ("one", "two"):
+        shutil.copyfile(clip, own / f"{name}.mp4")
+    collect(corpus, from_folder(own), QUICK)
+    kept = Collection(corpus).find("two")
+    ColourVideo(2, before=0, during=4, after=0).write(own / "one.mp4")
+    collect(corpus, from_folder(own), QUICK)
+    new = Collection(corpus).find("one")
+    assert new.sha256 == hashlib.sha256((own / "one.mp4").read_bytes()).hexdigest() != kept.sha256
+    assert Collection(corpus).holds(new)
+    assert Collection(corpus).find("two") == kept
+    assert f"{own / 'one.mp4'} has another content than before" in caplog.text
+
+
+def test_an_upload_that_was_unreadable_is_looked_at_again_when_it_was_replaced(clip, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "one.mp4").write_bytes(b"half an upload")
+    collect(tmp_path / "corpus", from_folder(own), QUICK)
+    assert Collection(tmp_path / "corpus").find("one").status == "unreadable"
+    shutil.copyfile(clip, own / "one.mp4")
+    collect(tmp_path / "corpus", from_folder(own), QUICK)
+    assert Collection(tmp_path / "corpus").find("one").status == "collected"
+
+
+def test_an_upload_of_the_same_name_in_another_folder_or_from_the_web_is_refused(clip, site, tmp_path):
+    for name, during in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        ColourVideo(2, before=0, during=during, after=0).write(tmp_path / name / "op.mp4")
+    corpus = tmp_path / "corpus"
+    collect(corpus, from_folder(tmp_path / "a"), QUICK)
+    before = Collection(corpus).find("op")
+    with pytest.raises(OutputError, match=r"holds op of another folder, a .*; op of .*b has another content"):
+        collect(corpus, from_folder(tmp_path / "b"), QUICK)
+    assert Collection(corpus).find("op") == before
+    collect(corpus, wanted(site, "one"), QUICK)
+    (tmp_path / "a" / "op.mp4").rename(tmp_path / "a" / "one.mp4")
+    with pytest.raises(CurationError, match=r"one\.mp4 has another content"):
+        collect(corpus, from_folder(tmp_path / "a"), QUICK)
+
+
+def test_a_file_that_was_changed_within_the_collection_stops_the_stages(clip, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copyfile(clip, own / "one.mp4")
+    collect(tmp_path / "corpus", from_folder(own), QUICK)
+    ColourVideo(2, before=0, during=4, after=0).write(tmp_path / "corpus" / "videos" / "one.mp4")
+    with pytest.raises(CurationError, match=r"one\.mp4 has \d+ bytes; when it was collected it had \d+"):
+        run_stage(tmp_path / "corpus", "hash")
+    collect(tmp_path / "corpus", from_folder(own), QUICK)
+    assert Collection(tmp_path / "corpus").holds(Collection(tmp_path / "corpus").find("one"))
+
+
 # --------------------------------------------------------------------------------------------- messages, bad input
 
 
@@ -423,7 +479,10 @@ def test_another_folder_is_never_filled(tmp_path, site):
 
 
 def test_two_processes_do_not_work_on_one_collection(tmp_path, site):
-    with Collection(tmp_path / "corpus").locked(create=True), pytest.raises(OutputError, match="another process"):
+    with (
+        Collection(tmp_path / "corpus").locked(create=True),
+        pytest.raises(OutputError, match="another run is at work"),
+    ):
         collect(tmp_path / "corpus", wanted(site, "one"), QUICK)
 
 

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pytest
+from PIL import Image
 
 from surgvista_hf.datasets_scripts.builder import RawVideo
 from surgvista_hf.datasets_scripts.executors import run_over
@@ -290,7 +293,7 @@ def test_two_preparations_do_not_write_to_one_folder(tmp_path):
     from filelock import FileLock
 
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out/.lock"), pytest.raises(OutputError, match="another preparation"):
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(OutputError, match="another run is at work"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL)
 
 
@@ -300,7 +303,7 @@ def test_unknown_videos_and_settings_are_named(tmp_path):
         prepare_frame_set("psi_ava", tmp_path / "raw", tmp_path / "out", videos=["CASE999"])
     with pytest.raises(DatasetError, match="has no setting 'video'; did you mean videos"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"video": "3"})
-    with pytest.raises(DatasetError, match="whole numbers"):
+    with pytest.raises(DatasetError, match=r"videos .* must be a whole number"):
         prepare_frame_set("synthetic", None, tmp_path / "out", settings={"videos": "many"})
     with pytest.raises(MissingFilesError, match="needs a folder with the raw data"):
         prepare_frame_set("cholec80", None, tmp_path / "out")
@@ -403,3 +406,92 @@ def test_a_frame_set_of_only_these_forgets_what_is_gone_or_of_another_version(tm
     assert report.resumed == 1
     assert {file.stem for file in (output / "videos").iterdir()} == {"a", "b"}
     assert set(load_frame_set("folder", output, "all")["video_id"]) == {"a", "b"}
+
+
+# ------------------------------------------------------------------------------------------- same name, other content
+
+
+def write_numbered(path: Path, **options) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_numbered_video(path, **options)
+
+
+def frames_of(folder: Path) -> dict[str, int]:
+    return dict(Counter(load_frame_set("folder", folder, "all")["video_id"]))
+
+
+def test_a_replaced_video_is_prepared_anew_and_the_others_are_kept(tmp_path, caplog):
+    for name, count in (("op1", 30), ("op2", 40)):
+        write_numbered(tmp_path / f"a/{name}.mp4", count=count, rate=10)
+    prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
+    write_numbered(tmp_path / "a/op1.mp4", count=70, rate=10)
+    assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 1
+    assert frames_of(tmp_path / "out") == {"op1": 7, "op2": 4}
+    assert "op1 has changed: it is prepared anew" in caplog.text
+    assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 2
+
+
+def test_a_namesake_in_another_folder_is_refused_and_a_moved_folder_is_not(tmp_path):
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
+    write_numbered(tmp_path / "b/op1.mp4", count=70, rate=10)
+    write_numbered(tmp_path / "b/op2.mp4", count=50, rate=10)
+    prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"holds op1 of another folder, a .*; op1 of .*b has another content"):
+        prepare_frame_set("folder", tmp_path / "b", tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "a").rename(tmp_path / "archive")
+    assert prepare_frame_set("folder", tmp_path / "archive", tmp_path / "out").resumed == 1
+    assert prepare_frame_set("folder", tmp_path / "b", tmp_path / "out", videos=["op2"]).resumed == 0
+    assert frames_of(tmp_path / "out") == {"op1": 3, "op2": 5}
+
+
+def test_changed_labels_are_read_anew_for_the_videos_that_they_belong_to(tmp_path):
+    LAYOUTS["cholec80"](tmp_path / "raw")
+    prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
+    file = next((tmp_path / "raw").rglob("video41*phase*.txt"))
+    file.write_text(file.read_text().replace("Preparation", "ClippingCutting"))
+    assert prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out").resumed == 2
+    frames = load_frame_set("cholec80", tmp_path / "out", "all")
+    rows = frames.filter(lambda video: video == "video41", input_columns="video_id")
+    assert frames.features["phase"].str2int("Preparation") not in set(rows["phase"])
+
+
+def test_a_changed_frame_of_an_extracted_folder_is_seen(tmp_path):
+    for name in "ab":
+        write_frames(tmp_path / "raw" / name, [f"{number}.jpg" for number in range(5)], range(5))
+    prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+    frame = sorted((tmp_path / "raw/a").iterdir())[3]
+    Image.new("RGB", Image.open(frame).size, "red").save(frame)
+    assert prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out").resumed == 1
+
+
+def test_a_frame_set_of_an_earlier_version_is_prepared_anew_with_a_remark(tmp_path, caplog):
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
+    prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    record = tmp_path / "out/videos/op1.json"
+    old = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in old.items() if key != "made_from"}))
+    (tmp_path / "out/.origins.json").unlink()
+    assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 0
+    assert "op1 was prepared by a version that did not note its content" in caplog.text
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_has_not_changed_is_not_prepared_again_wherever_it_lies(name, tmp_path):
+    LAYOUTS[name](tmp_path / "raw")
+    report = prepare_frame_set(name, tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "raw").rename(tmp_path / "moved")
+    assert prepare_frame_set(name, tmp_path / "moved", tmp_path / "out").resumed == len(report.videos)
+
+
+def test_two_that_open_one_raw_folder_wait_for_each_other(tmp_path):
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
+    with ThreadPoolExecutor(2) as pool:
+        opened = [
+            pool.submit(load_frame_set, "folder", tmp_path / "a", "all", cache_dir=tmp_path / "cache")
+            for _ in range(2)
+        ]
+        assert [len(each.result(timeout=60)) for each in opened] == [3, 3]

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -88,6 +88,25 @@ def test_clips_of_the_published_set_are_those_of_the_frame_set(frame_set, publis
             assert torch.equal(one["pixel_values"], two["pixel_values"])
             assert torch.equal(one["pixel_values"], three["pixel_values"])
             assert one["labels"] == two["labels"] == three["labels"]
+
+
+def test_a_set_that_is_published_anew_in_its_place_is_not_taken_for_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    for seed in ("0", "1"):
+        for name in ("set", "out"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        prepare_frame_set("synthetic", None, tmp_path / "set", settings={**SMALL, "seed": seed})
+        publish_frame_set(tmp_path / "set", tmp_path / "out", protocols=["everything"])
+        opened, loaded = (
+            load_frame_set("synthetic", tmp_path / n, "train", protocol="everything") for n in ("set", "out")
+        )
+        assert loaded[0]["image"].tobytes() == opened[0]["image"].tobytes()
+
+
+def test_a_published_set_may_be_older_than_a_copy_of_its_frame_set(tmp_path, frame_set):
+    published = publish_frame_set(frame_set, tmp_path / "out")
+    copied = shutil.copytree(frame_set, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert publish_frame_set(copied, published) == published
 
 
 def test_pictures_are_written_once_for_all_protocols_and_bytes_repeat(frame_set, published, tmp_path):
@@ -199,15 +218,19 @@ def test_the_same_call_leaves_what_it_wrote_and_any_other_is_refused(frame_set, 
     publish_frame_set(frame_set, folder)
     assert (folder / "README.md").read_text() == "edited by hand"
     for change in ({"protocols": ["everything"]}, {"i_have_the_right": True}):
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="was published with"):
             publish_frame_set(frame_set, folder, **change)
 
 
 def test_what_was_written_before_the_frame_set_changed_is_not_taken_for_it(frame_set, tmp_path):
-    folder = publish_frame_set(frame_set, tmp_path / "out")
-    os.utime(folder / "published.json", ns=(0, 0))
-    with pytest.raises(OutputError, match="exists already"):
-        publish_frame_set(frame_set, folder)
+    own = shutil.copytree(frame_set, tmp_path / "set")
+    folder = publish_frame_set(own, tmp_path / "out")
+    shutil.rmtree(own)
+    prepare_frame_set("synthetic", None, own, settings={**SMALL, "seed": "77"})
+    with pytest.raises(
+        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is asked"
+    ):
+        publish_frame_set(own, folder)
 
 
 def test_a_right_claimed_once_is_claimed_again(cvs, tmp_path):

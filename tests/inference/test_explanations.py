@@ -130,6 +130,12 @@ def test_the_command_draws_and_names_what_looks_alike(tmp_path, capsys):
         assert picture.size[0] > 300
     assert main([*words, "--class", "Nothing", "--output", str(tmp_path / "b.png")]) == 1
     assert "there is no class 'Nothing'" in capsys.readouterr().err
+    other = tiny_classifier()
+    torch.nn.init.normal_(other.classifier.weight)
+    other.save_pretrained(tmp_path / "model")  # in the place of the one that gave the features
+    assert main([*words, "--features", features, "--output", str(tmp_path / "c.png")]) == 1
+    assert "were computed by model (" in capsys.readouterr().err
+    assert not (tmp_path / "c.png").exists()
 
 
 def test_a_heat_map_is_painted_where_it_is_hot(tmp_path):

@@ -1,15 +1,22 @@
 """Few trained parameters: every method on every family, exact when loaded, equal when merged, also on few bits."""
 
+import json
+import logging
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from surgvista_hf.modeling.adapters import (
+    BASE_FILE,
     AdapterRecipe,
     adapted_layers,
     add_adapter,
+    complete_adapter,
     count_parameters,
+    find_base,
     load_adapted,
     merge_adapter,
     quantization,
@@ -115,3 +122,104 @@ def test_what_no_adapter_can_be_is_refused(changes, message):
 def test_a_folder_without_an_adapter_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no adapter"):
         merge_adapter(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- where the base is
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project with an encoder and, deep inside, an adapter on it that was trained from the project's own folder."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    encoder("surgvista", Path("my-encoder"))
+    model = load_classifier("my-encoder", LABELS, SINGLE, num_frames=4)
+    adapted = add_adapter(model, AdapterRecipe("lora", rank=2), "my-encoder")
+    adapted.save_pretrained("runs/lora/model")
+    complete_adapter("runs/lora/model", model, "my-encoder")
+    return tmp_path / "project"
+
+
+def test_an_adapter_finds_its_base_from_any_folder(project, monkeypatch):
+    for folder in (project, project.parent, project / "runs", Path("/")):
+        monkeypatch.chdir(folder)
+        adapter = os.path.relpath(project / "runs/lora/model")
+        assert Path(find_base(adapter)) == project / "my-encoder"
+    assert load_adapted(project / "runs/lora/model") is not None
+
+
+def test_an_adapter_finds_its_base_after_the_whole_project_moved(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.move(project, tmp_path / "elsewhere")
+    assert Path(find_base("elsewhere/runs/lora/model")) == tmp_path / "elsewhere" / "my-encoder"
+    assert merge_adapter("elsewhere/runs/lora/model") is not None
+
+
+def test_an_adapter_that_moved_alone_finds_a_base_that_stayed(project, tmp_path):
+    shutil.move(project / "runs/lora/model", tmp_path / "alone")
+    assert Path(find_base(tmp_path / "alone")) == project / "my-encoder"
+
+
+def test_an_adapter_behind_a_link_finds_its_base(project, tmp_path):
+    (tmp_path / "link").symlink_to(project / "runs")
+    assert Path(find_base(tmp_path / "link/lora/model")) == project / "my-encoder"
+
+
+def test_another_model_in_the_place_of_the_base_is_refused(project):
+    with torch.no_grad():
+        model = load_classifier("my-encoder", LABELS, SINGLE, num_frames=4)
+        for value in model.parameters():
+            value.add_(1)
+    model.save_pretrained("my-encoder")
+    with pytest.raises(InputError, match=r"retrained or replaced: .*my-encoder has other weights"):
+        load_adapted("runs/lora/model")
+
+
+def test_a_base_with_another_card_or_processor_is_still_the_base(project):
+    (project / "my-encoder" / "README.md").write_text("more words")
+    (project / "my-encoder" / "preprocessor_config.json").write_text("{}")
+    assert Path(find_base("runs/lora/model")) == project / "my-encoder"
+
+
+def test_the_right_base_is_found_beside_a_wrong_one(project, tmp_path, monkeypatch):
+    """Moved without its base, while the old base stays and something else lies where the way leads."""
+    shutil.copytree(project / "runs/lora/model", tmp_path / "other/runs/lora/model")
+    torch.manual_seed(5)
+    load_classifier(
+        {"model_type": "surgvista", **FAMILIES["surgvista"]}, LABELS, SINGLE, num_frames=4
+    ).save_pretrained(tmp_path / "other/my-encoder")
+    assert Path(find_base(tmp_path / "other/runs/lora/model")) == project / "my-encoder"
+
+
+def test_a_base_that_is_gone_is_named_and_never_looked_for_on_the_hub(project):
+    shutil.rmtree("my-encoder")
+    with pytest.raises(InputError, match=r"is not there; looked for .*project/my-encoder"):
+        load_adapted("runs/lora/model")
+
+
+def test_the_folder_of_an_older_adapter_is_searched_for_around_it(project, monkeypatch):
+    file = project / "runs/lora/model/adapter_config.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "base_model_name_or_path": "my-encoder"}))
+    (project / "runs/lora/model" / BASE_FILE).unlink()
+    monkeypatch.chdir("/")
+    assert Path(find_base(project / "runs/lora/model")) == project / "my-encoder"
+    file.write_text(json.dumps({**content, "base_model_name_or_path": "models/of/mine"}))
+    with pytest.raises(InputError, match="there is no folder models/of/mine"):
+        find_base(project / "runs/lora/model")
+
+
+def test_a_base_on_the_hub_keeps_its_name(project, monkeypatch):
+    file = project / "runs/lora/model/adapter_config.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "base_model_name_or_path": "owner/name"}))
+    (project / "runs/lora/model" / BASE_FILE).unlink()
+    assert find_base(project / "runs/lora/model") == "owner/name"
+
+
+def test_nobody_speaks_of_kernels_for_4_bits_where_there_are_none(project):
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    load_adapted("runs/lora/model")
+    assert not logger.isEnabledFor(logging.WARNING)
+    quantization(4)
+    assert logger.isEnabledFor(logging.WARNING)

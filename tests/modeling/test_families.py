@@ -1,15 +1,25 @@
 """A classifier of any family: encoder kept to the bit, head made anew and said so, layers numbered."""
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForVideoClassification, VideoMAEConfig, VideoMAEForPreTraining
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForVideoClassification,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+)
 
-from surgvista_hf import SurgVistaConfig, SurgVistaForVideoClassification
+from surgvista_hf import SurgVistaConfig, SurgVistaForVideoClassification, convert_checkpoint
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.families import is_head, layer_numbers, load_classifier, processor_of
+from surgvista_hf.modeling.families import is_head, layer_numbers, load_any_encoder, load_classifier, processor_of
+from surgvista_hf.modeling.modeling_surgical_encoder import SurgicalEncoderForVideoClassification
 
+from . import golden
 from .families import FAMILIES, LABELS, SINGLE, clips, encoder, fields
 
 
@@ -131,7 +141,7 @@ def test_the_processor_keeps_the_mean_and_deviation_of_the_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("start", "changes", "message"),
     [
-        ("nowhere/at all", {}, "no classifier can be made of nowhere"),
+        ("nowhere/at all", {}, "there is no folder nowhere/at all"),
         ({"model_type": "surgvista", "image_size": 33}, {}, "33"),
         ({"model_type": "unheard_of"}, {}, "unheard_of"),
         ({"model_type": "surgvista"}, {"drop_pat_rate": 0.1}, "has no drop_pat_rate"),
@@ -154,3 +164,85 @@ def test_a_checkpoint_that_lacks_blocks_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match="lacks 15 weights of the encoder"):
         load_classifier(start, LABELS, SINGLE)
+
+
+# ------------------------------------------------------------------------------------------------- attentive heads
+
+
+def attentive(start: object) -> SurgicalEncoderForVideoClassification:
+    """A classifier with attentive pooling whose head does not start at zero."""
+    torch.manual_seed(0)
+    model: Any = load_classifier(start, LABELS, SINGLE, num_frames=4, pooling="attentive").eval()
+    assert isinstance(model, SurgicalEncoderForVideoClassification)
+    torch.nn.init.normal_(model.classifier.weight)
+    return model
+
+
+def assert_survives_saving(model: Any, folder: Path, inputs: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        model.save_pretrained(folder)
+        again = AutoModelForVideoClassification.from_pretrained(folder).eval()
+        assert torch.equal(again(**inputs).logits, expected)
+        assert torch.equal(
+            load_classifier(folder, LABELS, SINGLE, pooling="attentive").eval()(**inputs).logits, expected
+        )
+        assert torch.equal(load_classifier(folder, LABELS, SINGLE).eval()(**inputs).logits, expected)
+
+
+@pytest.mark.parametrize("family", ["surgvista", "videomae", "vjepa2", "vit"])
+def test_an_attentive_head_is_put_on_the_encoder_of_a_trained_classifier(family, tmp_path):
+    trained: Any = load_classifier(encoder(family, tmp_path / "e"), LABELS, SINGLE, num_frames=4).eval()
+    trained.save_pretrained(tmp_path / "trained")
+    model = attentive(tmp_path / "trained")
+    pixels = clips(family)
+    if family == "surgvista":  # what the new head sees are the tokens of the trained classifier, without another norm
+        with torch.no_grad():
+            assert torch.equal(model._tokens(pixels), trained.surgvista(pixels).last_hidden_state)
+    assert_survives_saving(model, tmp_path / "c", {"pixel_values": pixels})
+
+
+@pytest.mark.parametrize(
+    ("family", "fixture"),
+    [
+        ("mvd", "tiny_classify_video_3d_sincos"),
+        ("surgvista", "tiny_classify_video_3d_sincos"),
+        ("umt", "tiny_classify_video_1d_sincos"),
+        ("videomae", "tiny_classify_video_1d_sincos"),
+        ("mae", "tiny_classify_image_2d"),
+        ("supervised", "tiny_classify_image_2d"),
+    ],
+)
+@pytest.mark.parametrize("headless", [False, True])
+def test_an_attentive_head_is_put_on_converted_models(family, fixture, headless, tmp_path):
+    if headless and family == "surgvista":
+        pytest.skip("SurgVISTA's own files have a head, or the norm of the encoder")
+    tensors = golden.part(golden.load(fixture), "model.")
+    if headless:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(("head.", "fc_norm."))}
+    torch.save({"model": tensors}, tmp_path / "a.pth")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "out", family=family, config=golden.UNREADABLE_SIZES)
+    config: Any = AutoConfig.from_pretrained(tmp_path / "out")
+    whole: Any = AutoModelForVideoClassification.from_pretrained(tmp_path / "out").eval()
+    torch.manual_seed(0)
+    model: Any = load_classifier(tmp_path / "out", LABELS, SINGLE, pooling="attentive").eval()
+    torch.nn.init.normal_(model.classifier.weight)
+    pixels = torch.randn(2, config.num_frames, 3, *config.frame_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        if config.architectures == ["SurgVistaForVideoClassification"]:
+            assert torch.equal(model._tokens(pixels), whole.surgvista(pixels).last_hidden_state)
+    assert_survives_saving(model, tmp_path / "c", {"pixel_values": pixels})
+
+
+def test_features_of_an_encoder_taken_from_a_classifier_have_no_norm_that_nobody_trained(tmp_path):
+    load_classifier(encoder("surgvista", tmp_path / "e"), LABELS, SINGLE, num_frames=4).save_pretrained(tmp_path / "c")
+    model: Any = load_any_encoder(tmp_path / "c")
+    assert model.encoder.layernorm is None
+    assert load_any_encoder(tmp_path / "e").encoder.layernorm is not None
+
+
+def test_another_pooling_than_the_trained_one_is_made_anew(tmp_path, caplog):
+    attentive(encoder("vit", tmp_path / "e")).save_pretrained(tmp_path / "c")
+    model: Any = load_classifier(tmp_path / "c", LABELS, SINGLE, pooling="mean")
+    assert model.pooling is None
+    assert "new and untrained" in caplog.text

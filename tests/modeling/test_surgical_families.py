@@ -158,8 +158,8 @@ def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unver
     side = original.pixels.shape[-1]
     frames = torch.randint(0, 256, (4, 3, 40, 60), dtype=torch.uint8)
     if video:
-        pixels = processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values"]
-        assert pixels.shape == original.pixels[:1].shape
+        inputs = processor(frames, do_sample_frames=False, return_tensors="pt")
+        assert inputs[AutoModel.from_pretrained(folder).main_input_name].shape == original.pixels[:1].shape
     else:
         pixels = processor(list(frames), return_tensors="pt")["pixel_values"]
         assert pixels.shape[-1] == (224 if name == "lemonfm" else side)

@@ -277,3 +277,57 @@ def test_the_video_classification_pipeline_runs_on_a_file(tmp_path):
     answer = classify(str(write_numbered_video(tmp_path / "a.mp4")))
     assert {item["label"] for item in answer} == {"a", "b", "c"}
     assert sum(item["score"] for item in answer) == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------------------------------------------- numbers in 0 … 1
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "tensor", "bfloat16", "list"])
+def test_frames_in_0_to_1_are_not_divided_by_255_again(kind):
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    scaled: object
+    if kind in ("tensor", "bfloat16"):
+        scaled = (torch.from_numpy(video).permute(0, 3, 1, 2) / 255).to(torch.bfloat16 if kind == "bfloat16" else None)
+    elif kind == "list":
+        scaled = [(frame / 255).astype(np.float32) for frame in video]
+    else:
+        scaled = (video / 255).astype(kind)
+    expected = processor(video, return_tensors="pt")["pixel_values"]
+    values = processor(scaled, return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.03
+
+
+def test_frames_of_floating_point_numbers_up_to_255_are_taken_as_such():
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    expected = processor(video, return_tensors="pt")["pixel_values"]
+    values = processor(video.astype(np.float32), return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.02
+
+
+def test_each_video_of_a_batch_is_looked_at_by_itself():
+    processor = SurgVistaVideoProcessor(size={"height": 32, "width": 32})
+    video = frames(3, 48, 64)
+    expected = processor([video, video], return_tensors="pt")["pixel_values"]
+    values = processor([video, (video / 255).astype(np.float32)], return_tensors="pt")["pixel_values"]
+    assert float((values - expected).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2.1])
+def test_numbers_that_are_no_pixels_are_refused(value):
+    video = np.zeros((2, 8, 8, 3), np.float32)
+    video[0, 0, 0, 0] = value
+    with pytest.raises(InputError, match="the pixels of a video range from"):
+        SurgVistaVideoProcessor()(video)
+
+
+def test_numbers_are_taken_as_they_are_where_nothing_is_to_be_scaled():
+    video = np.full((2, 8, 8, 3), -2.0, np.float32)
+    options = {"do_rescale": False, "do_normalize": False, "do_resize": False, "return_tensors": "pt"}
+    assert float(SurgVistaVideoProcessor()(video, **options)["pixel_values"].max()) == -2
+    black = np.zeros((2, 8, 8, 3), np.float32)
+    assert torch.equal(
+        SurgVistaVideoProcessor()(black, return_tensors="pt")["pixel_values"],
+        SurgVistaVideoProcessor()(black.astype(np.uint8), return_tensors="pt")["pixel_values"],
+    )

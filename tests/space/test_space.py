@@ -16,6 +16,8 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.synthetic_room import SyntheticRecording
 from surgvista_hf.datasets_scripts.synthetic_surgery import write_video
 from surgvista_hf.inference.privacy import OutOfBodyDetector
+from surgvista_hf.modeling.confidence import Confidence
+from surgvista_hf.modeling.familiarity import Familiarity, VideoAppearance
 from surgvista_hf.modeling.guarded_video import VideoLimits
 from surgvista_hf.space import SpaceSettings, build_app, find_models
 from surgvista_hf.space.app import Demo, likely
@@ -25,7 +27,7 @@ from surgvista_hf.util.files import OutputError
 
 from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
 from ..inference.test_privacy import Redness, detector_folder  # noqa: F401  # a fixture
-from ..videos import write_numbered_video
+from ..videos import damage, write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
 
@@ -58,7 +60,8 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
     (timeline, rows, heatmaps, files, _, classes, state), said = visit(demo, video)
     assert 'role="img"' in timeline
     assert len(rows) == 8
-    assert rows[0][0] == "0:00"
+    assert (rows[0][0], rows[0][3]) == ("0:00", "unknown")  # a model without a summary of its training videos
+    assert "is unknown" in timeline
     assert 1 <= len(heatmaps) <= 6
     assert all(picture.dtype == np.uint8 for picture, _ in heatmaps)
     assert [Path(file).name for file in files] == [
@@ -77,6 +80,22 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
     demo.leave(SimpleNamespace(session_hash="a"))
     assert not video.exists()
     assert not Path(files[0]).parent.exists()
+
+
+def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missing(model_folder, tmp_path):  # noqa: F811
+    pytest.importorskip("pydicom")
+    from ..modeling.dicom_files import jpeg_dicom  # needs pydicom
+
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    (_, rows, *_), _ = visit(demo, jpeg_dicom(tmp_path / "IM000001"))
+    assert [time for time, *_ in rows] == ["0:00", "0:01", "0:02"]
+    groups = {"g": "20", "keyint_min": "20", "sc_threshold": "0"}
+    (tmp_path / "a.mp4").write_bytes(damage(write_numbered_video(tmp_path / "whole.mp4", 80, options=groups), 27))
+    (timeline, rows, _, files, _, _, state), _ = visit(demo, tmp_path / "a.mp4")
+    assert len(rows) == 7
+    assert "left out" in timeline
+    assert "left out" in Path(files[0]).read_text()
+    assert likely(state, 3.0) is None
 
 
 def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa: F811
@@ -175,3 +194,15 @@ def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, cap
 
 def test_the_space_in_the_repository_asks_for_what_the_package_needs():
     assert (TEMPLATE / "requirements.txt").read_text() == requirements()
+
+
+def test_a_video_unlike_the_training_is_called_so_before_anything_else(model_folder, tmp_path):  # noqa: F811
+    random = np.random.default_rng(0)
+    seen = [VideoAppearance(np.arange(20.0), random.normal(size=(20, 36))) for _ in range(4)]
+    trained_on = {"title": "Synthetic surgery", "procedure": "rendered cholecystectomy"}
+    Confidence(trained_on=trained_on, familiarity=Familiarity.fit(seen)).save(model_folder)
+    demo = Demo(SpaceSettings({"m": str(model_folder)}))
+    assert "It learned from Synthetic surgery (rendered cholecystectomy)" in demo.about("m")
+    (timeline, rows, *_), _ = visit(demo, write_numbered_video(tmp_path / "upload.mp4", count=80))
+    assert timeline.index('role="alert"') < timeline.index("<svg")
+    assert {row[3] for row in rows} == {"no"}

@@ -241,10 +241,10 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
         ({"ema_momentum": 1.5}, "ema_momentum is 1.5"),
         ({"ema_momentum": 0.99, "final_ema_momentum": 0.9}, "must rise"),
         ({"centre_momentum": -1}, "centre_momentum is -1"),
-        ({"teacher_temperature": 0.0}, "temperatures must be positive"),
+        ({"teacher_temperature": 0.0}, "teacher_temperature is 0.0; it must be greater than 0"),
         ({"local_scale": [0.4, 0.05]}, "local_scale is"),
         ({"global_scale": [0.4]}, "global_scale is"),
-        ({"max_tensor_grad_norm": -1.0}, "must not be negative"),
+        ({"max_tensor_grad_norm": -1.0}, "max_tensor_grad_norm is -1.0"),
         ({"local_size": 16}, "no pictures below 32 pixels; views have 64 and 16"),
     ],
 )

@@ -22,6 +22,7 @@ from surgvista_hf.trainers.finetune_recipe import LabelledData, load_finetuning_
 from surgvista_hf.trainers.recipe_files import FINETUNING, RecipeError, bundled_recipes
 
 from ..modeling.families import encoder
+from ..modeling.test_auto import run_python
 from . import tiny
 
 SMALL = [
@@ -174,6 +175,30 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
     assert results["parameters"]["trained"] < 0.1 * results["parameters"]["all"]
 
 
+def test_with_code_trained_and_merged_models_load_where_this_package_is_not_installed(operations, tmp_path):
+    short = ["training.max_steps=2", "data.validation=null"]
+    assert main([*words(operations, tmp_path / "full", *short), "--with-code"]) == 0
+    assert main(words(operations, tmp_path / "plain", *short)) == 0
+    assert not list((tmp_path / "plain" / "model").glob("*.py"))
+    assert main(words(operations, tmp_path / "lora", *short, "adapter.method=lora", "adapter.rank=2")) == 0
+    adapter, merged = str(tmp_path / "lora" / "model"), str(tmp_path / "merged")
+    assert main(["merge", adapter, "--output", merged, "--with-code"]) == 0
+    attentive = [*short, "model.pooling=attentive"]
+    assert main([*words(operations, tmp_path / "attentive", *attentive), "--with-code"]) == 0
+    folders = [str(tmp_path / "full" / "model"), merged, str(tmp_path / "attentive" / "model")]
+    program = (
+        "import numpy\nfrom transformers import AutoModelForVideoClassification, AutoVideoProcessor\n"
+        f"for folder in {folders!r}:\n"
+        "    model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)\n"
+        "    processor = AutoVideoProcessor.from_pretrained(folder, trust_remote_code=True)\n"
+        "    clip = processor(numpy.zeros((4, 40, 50, 3), numpy.uint8), return_tensors='pt')\n"
+        "    print(type(model).__name__, tuple(model(**clip).logits.shape))\n"
+    )
+    done = run_python(program, tmp_path, with_package=False)
+    own = "SurgVistaForVideoClassification (1, 7)"
+    assert done.stdout.splitlines() == [own, own, "SurgicalEncoderForVideoClassification (1, 7)"], done.stderr
+
+
 def test_a_run_that_computes_activations_again_is_the_same_run(operations, tmp_path):
     start = encoder("surgvista", tmp_path / "encoder")
     fixed = ["model.config=null", f"model.from_pretrained={start}", "adapter.method=lora", "training.max_steps=6"]
@@ -226,7 +251,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         (["data.test=train"], "test videos in the training data"),
         (["data.validation=test"], "chosen on the test"),
         (["training.per_device_train_batch_size=200"], "one update needs 200 clips"),
-        (["training.eval_strategy=sometimes"], "training cannot be set up like this"),
+        (["training.eval_strategy=sometimes"], "training.eval_strategy is 'sometimes'; it must be"),
         (["model.changes={drop_path: 0.1}"], "has no drop_path"),
         (["data.label=triplets", "training.class_balance=0.5"], "need one class a clip"),
     ],

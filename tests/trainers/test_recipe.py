@@ -24,6 +24,7 @@ from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, load_recipe
 from surgvista_hf.trainers.recipe import TestRecipe as OfTest
 from surgvista_hf.trainers.recipe_files import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
+from tests.modeling.test_auto import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -208,6 +209,18 @@ def test_a_recipe_trains_a_model_that_loads_with_its_processor(recipe_file, tmp_
     assert AutoVideoProcessor.from_pretrained(folder).size == {"height": 32, "width": 32}
 
 
+def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed(recipe_file, tmp_path):
+    assert main(["pretrain", str(recipe_file), "training.max_steps=1", "--with-code"]) == 0
+    program = (
+        "from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor\n"
+        "for auto in (AutoModel, AutoModelForPreTraining, AutoVideoProcessor):\n"
+        "    print(type(auto.from_pretrained('run/model', trust_remote_code=True)).__name__)\n"
+    )
+    done = run_python(program, tmp_path, with_package=False)
+    expected = ["SurgVistaModel", "SurgVistaForPreTraining", "SurgVistaVideoProcessor"]
+    assert done.stdout.splitlines() == expected, done.stderr
+
+
 def test_training_goes_on_from_a_trained_model(recipe_file, tmp_path):
     first = pretrain(load_recipe(recipe_file))
     words = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]
@@ -290,14 +303,14 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
         (["--show", "surgrec_mae"], 0, "objective: mae"),
         (["--show", "slurm_4x8"], 0, "#SBATCH --nodes=4"),
         (["--show", "ddp_9"], 1, "there is no ddp_9 in the package; there are ddp_8, deepspeed_zero2_8"),
-        (["surgvista_base", "--check"], 0, "endossl-teacher"),
+        (["surgvista_base", "--check"], 1, "frame_sets/"),
         (["surgvista_base", "training.sede=1"], 1, "did you mean seed"),
         (
             ["surgvista_synthetic", "data.root=nowhere", "training.use_cpu=true"],
             1,
             "there is no folder nowhere/synthetic",
         ),
-        (["surgvista_synthetic", "training.optim=none"], 1, "training cannot be set up like this"),
+        (["surgvista_synthetic", "training.optim=none"], 1, "training.optim is 'none'; it must be one of"),
     ],
 )
 def test_the_verb_answers_in_one_line(words, status, message, capsys, tmp_path, monkeypatch):

@@ -71,8 +71,9 @@ def test_a_temporal_model_knows_the_rate_of_its_features_and_takes_no_other(tmp_
         predict_videos(usual.model, at_rate(5, videos(2, 3)), TASK)
     mixed = [*videos(2, 0), *at_rate(5, videos(1, 4))]
     with pytest.raises(InputError, match="a temporal model needs one rate"):
-        TemporalTrainer(usual.model, usual.args, FeatureVideos(mixed), TASK)
-    TemporalTrainer(usual.model, usual.args, FeatureVideos(at_rate(5, videos(2, 0))), TASK)
+        TemporalTrainer(usual.model, usual.args, FeatureVideos(mixed), TASK, eval_dataset=FeatureVideos(videos(1, 5)))
+    fast = FeatureVideos(at_rate(5, videos(2, 0)))
+    TemporalTrainer(usual.model, usual.args, fast, TASK, eval_dataset=fast)
     usual.model.save_pretrained(tmp_path / "fast")
     with pytest.raises(InputError, match="was trained on 5 features a second; predictions are made once a second"):
         TemporalHead(tmp_path / "fast")

@@ -146,13 +146,13 @@ def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, 
     monkeypatch.setattr(
         FeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+        lambda self, *args, own=FeatureExtractor._video: done.append(args[4]) or own(self, *args),
     )
     extractor.extract(frames, folder, progress=False)
     assert done == [lost.stem]
     assert all(np.array_equal(video.values, before[video.name]) for video in load_video_features(folder))
     with pytest.raises(OutputError, match="begun with other settings"):
-        FeatureExtractor(classifier, frame_stride=5).extract(frames, folder, progress=False)
+        extractor.extract(frames, folder, label="phase", progress=False)
 
 
 def test_datasets_reads_the_files(classifier, frame_set, tmp_path):

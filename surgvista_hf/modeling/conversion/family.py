@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTImageProcessor
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...util.words import did_you_mean
 from ..configuration_surgvista import SurgVistaConfig
 from ..errors_surgvista import InputError
-from ..video_processing_surgvista import SurgVistaVideoProcessor
+from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
+from ..processors import IMAGENET_STD as IMAGENET_STD
+from ..processors import make_processor
 from .mapping import Naming
 from .reading import CONTAINERS, CheckpointError
 
 Tensors = Mapping[str, torch.Tensor]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Heads cannot be read from a tensor. These widths are the published ones (encoders and decoders).
 _HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 640: 8, 768: 12, 1024: 16, 1280: 16, 1408: 22}
@@ -217,13 +219,7 @@ def image_processor(
     return ViTImageProcessor(size={"height": side, "width": side}, image_mean=list(mean), image_std=list(std))
 
 
-def clip_processor(size: tuple[int, int], num_frames: int, **options: Any) -> SurgVistaVideoProcessor:
-    """Clips of so many frames of this height and width, normalised as ImageNet unless the options say otherwise."""
-    height, width = size
-    return SurgVistaVideoProcessor(size={"height": height, "width": width}, num_frames=num_frames, **options)
-
-
-def processor_of_surgvista(config: SurgVistaConfig) -> SurgVistaVideoProcessor:
+def processor_of_surgvista(config: SurgVistaConfig, **sampling: Any) -> BaseVideoProcessor:
     """The processor of a model of ours."""
-    mean, std = list(config.image_mean), list(config.image_std)
-    return clip_processor(config.frame_size, config.num_frames, image_mean=mean, image_std=std)
+    statistics = {"mean": config.image_mean, "std": config.image_std}
+    return make_processor(config.model_type, config.frame_size, config.num_frames, **statistics, **sampling)

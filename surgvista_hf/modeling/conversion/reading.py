@@ -1,8 +1,8 @@
 """Reads the tensors of a checkpoint file or folder without running anything that it may contain."""
 
-import argparse
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ...util.files import file_hash
 from ...util.words import first_line
 from ..errors_surgvista import SurgVistaError
+from .inert import HARMLESS
 
 CONTAINERS = ("model", "module", "state_dict")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -97,17 +98,35 @@ def _load(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(list(HARMLESS)):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file} was not read: it is not a checkpoint, or it holds objects other than tensors and plain values, which "
-            f"could run code when loaded. Ask for a safetensors file. ({first_line(error)})"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(_refusal(file, error)) from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise CheckpointError(
             f"{file} cannot be read; it is damaged or no checkpoint ({first_line(error)})"
         ) from error
+
+
+def _refusal(file: Path, error: pickle.UnpicklingError) -> str:
+    """Say what is in the way, by its name where the file names it."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found is None:
+        return f"{file} was not read: it is not a checkpoint, or not one that holds data only ({first_line(error)})"
+    return (
+        f"{file} was not read: beside tensors and plain values it holds {found[1]}, which could run code when loaded. Ask "
+        "for a safetensors file, or, where you trust it, save its weights alone: "
+        "torch.save({'model': checkpoint['model']}, …)"
+    )
 
 
 def _state_dict(

@@ -26,12 +26,12 @@ from transformers import (
     VideoMAEModel,
 )
 
+from ...processors import make_processor
 from ..family import (
     Blueprint,
     Family,
     HubFile,
     Tensors,
-    clip_processor,
     encoder_sizes,
     make_config,
     num_blocks,
@@ -74,7 +74,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         tensors,
         _stored_shapes(model_class, config),
         _naming(prefix),
-        clip_processor((side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
+        make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
     )
 

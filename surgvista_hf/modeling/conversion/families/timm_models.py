@@ -1,21 +1,18 @@
 """Checkpoints that become a model of timm inside transformers' `TimmWrapperModel`; needs the extra `timm`."""
 
-import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from transformers import TimmWrapperConfig, TimmWrapperModel
-from transformers.utils import is_timm_available
 
+from ....util.requirements import require
 from ...errors_surgvista import InputError
 from ..family import Blueprint, Tensors, image_processor, make_config
 from ..mapping import Naming
 from ..reading import CheckpointError
 
 _SIDE = 224
-_OLDEST = (1, 0, 23)  # before, what timm computes at the start is lost when transformers loads a model
 
 
 def plan_timm(
@@ -35,12 +32,10 @@ def plan_timm(
         ignored: see `Blueprint`.
 
     Raises:
-        InputError: timm is not installed, or is too old.
+        MissingPackageError: timm is not installed, or is too old.
         CheckpointError: no architecture fits.
     """
-    if not is_timm_available() or tuple(map(int, re.findall(r"\d+", version("timm"))[:3])) < _OLDEST:
-        oldest = ".".join(map(str, _OLDEST))
-        raise InputError(f'this architecture needs timm {oldest} or newer: pip install "surgvista-hf[timm]"')
+    require("timm")  # before 1.0.23, what timm computes at the start is lost when transformers loads a model
     if "architecture" in said:
         candidates = (str(said["architecture"]),)
     for architecture in candidates:

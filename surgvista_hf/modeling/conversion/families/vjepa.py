@@ -28,17 +28,18 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from ...configuration_surgvista import SurgVistaConfig
 from ...modeling_surgvista import SurgVistaModel, sincos_3d_equal_table
+from ...processors import make_processor
 from ..family import (
     Blueprint,
     Family,
     HubFile,
     Tensors,
-    clip_processor,
     encoder_sizes,
     make_config,
     num_blocks,
     parameter_shapes,
     prefix_of,
+    processor_of_surgvista,
     refuse_class_token,
     shape_of,
     tubelet_of,
@@ -81,7 +82,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Bluep
         tensors,
         parameter_shapes(SurgVistaModel, config),
         surgvista_naming(prefix, fused_bias=True),
-        clip_processor(config.frame_size, config.num_frames, frame_stride=_FRAME_STRIDE),
+        processor_of_surgvista(config, frame_stride=_FRAME_STRIDE),
         ignored=(
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),
@@ -123,7 +124,7 @@ def _plan_rotary(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Blue
         tensors,
         parameter_shapes(VJEPA2Model, config),
         _rotary_naming(prefix, predictor),
-        clip_processor((config.crop_size, config.crop_size), config.frames_per_clip),
+        make_processor("vjepa2", (config.crop_size, config.crop_size), config.frames_per_clip),
         may_be_absent=() if has_predictor else (_PREDICTOR,),
         ignored=((r".*mask_tokens\.\d+$", "stacked into one tensor"),),
     )

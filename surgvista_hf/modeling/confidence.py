@@ -1,0 +1,90 @@
+"""What a model folder says of the model's own confidence: its temperature, and what its training videos look like.
+
+It lies beside the model as `confidence.json` and is applied by whoever makes probabilities of logits; the weights and the
+configuration stay as they are, so that a folder of a stock family gives its own logits in stock transformers.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from ..util.files import atomic_file
+from ..util.words import first_line
+from .errors_surgvista import InputError
+from .familiarity import Familiarity
+
+CONFIDENCE_FILE = "confidence.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Confidence:
+    """How far a model's probabilities can be believed.
+
+    Args:
+        temperature: that logits are divided by before softmax or sigmoid; 1: nothing was calibrated.
+        calibration: how the temperature was found: split, clips, and metrics before and after; `None`: it was not.
+        trained_on: title and procedure of the training data; `None`: unknown.
+        familiarity: what the training videos look like; `None`: unknown.
+    """
+
+    temperature: float = 1.0
+    calibration: Mapping[str, Any] | None = None
+    trained_on: Mapping[str, str] | None = None
+    familiarity: Familiarity | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.temperature, int | float) or not 0 < self.temperature < float("inf"):
+            raise InputError(f"the temperature is {self.temperature!r}; it must be a positive number")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `confidence.json` into a model folder.
+
+        Returns:
+            The file.
+        """
+        content = {
+            **vars(self),
+            "format": _FORMAT,
+            "familiarity": self.familiarity and self.familiarity.to_dict(),
+        }
+        file = Path(folder) / CONFIDENCE_FILE
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return file
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str]) -> "Confidence":
+        """Read what lies beside a model in a folder or on the Hub; where nothing does, everything is unknown.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        try:
+            file = cached_file(
+                os.fspath(name),
+                CONFIDENCE_FILE,
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        except (OSError, ValueError):
+            file = None
+        if file is None:
+            return cls()
+        try:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            known = {each: content.get(each) for each in ("calibration", "trained_on")}
+            familiarity = content.get("familiarity")
+            return cls(
+                content.get("temperature", 1.0),
+                familiarity=None if familiarity is None else Familiarity.from_dict(familiarity),
+                **known,
+            )
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"{file} cannot be read: {first_line(error)}; remove it or train again") from error

@@ -1,0 +1,72 @@
+"""Losses of the classifiers, in a form that gradient accumulation does not change. This file travels with a checkpoint."""
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+NO_LABEL = -100  # marks what is not judged, as everywhere in PyTorch and transformers
+
+
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    config: Any,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Return the mean loss of a batch, or its part of the mean over all batches of one optimizer step.
+
+    transformers' `Trainer` gives a model that takes `**kwargs` the number of labels of the whole step and does not divide
+    by the number of batches any more; transformers' own loss for several labels ignores that number.
+
+    Args:
+        logits: (B, classes).
+        labels: (B,) class numbers, or (B, classes) floats for several labels; -100 where something is not judged.
+        config: of the model; `problem_type` chooses the loss and is set from the labels where it is `None`.
+        num_items_in_batch: labels of the whole step that are not -100, in all its batches.
+
+    Returns:
+        Scalar.
+    """
+    if config.problem_type is None:
+        integers = not labels.is_floating_point()
+        several = "single_label_classification" if integers else "multi_label_classification"
+        config.problem_type = "regression" if config.num_labels == 1 else several
+    labels = labels.to(logits.device)
+    if config.problem_type == "single_label_classification":
+        return cross_entropy(logits, labels, num_items_in_batch=num_items_in_batch)
+    known = labels != NO_LABEL
+    kind = torch.promote_types(labels.dtype, logits.dtype)
+    targets, judged = torch.where(known, labels, 0).to(kind), known.to(kind)
+    if config.problem_type == "regression":
+        logits = logits.view_as(targets)
+        loss = F.mse_loss(logits * judged, targets)
+    else:
+        loss = F.binary_cross_entropy_with_logits(logits, targets, weight=judged)
+    # `loss` is a sum over all labels of the batch, divided by their number with those that are not judged.
+    return loss * (labels.numel() / _count(known.sum() if num_items_in_batch is None else num_items_in_batch, logits))
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Return the cross-entropy of a batch, or its part of that of a whole optimizer step; see `classification_loss`.
+
+    Args:
+        logits: (B, classes), or (B, classes, T).
+        labels: (B,) or (B, T) class numbers, -100 where something is not judged.
+        class_weights: (classes,). Within one batch the weighted sum is divided by the sum of the weights, as PyTorch does;
+            for a step of several batches that sum is not known, and the number of labels takes its place.
+        num_items_in_batch: labels of the whole step that are not -100.
+    """
+    if num_items_in_batch is None:
+        return F.cross_entropy(logits, labels, class_weights, ignore_index=NO_LABEL)
+    total = F.cross_entropy(logits, labels, class_weights, ignore_index=NO_LABEL, reduction="sum")
+    return total / _count(num_items_in_batch, logits)
+
+
+def _count(items: torch.Tensor | int, logits: torch.Tensor) -> torch.Tensor | int:
+    return items.to(logits.device) if isinstance(items, torch.Tensor) else items

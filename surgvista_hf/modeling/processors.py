@@ -1,0 +1,107 @@
+"""Which video processor is saved with a model, and how any of them is asked for the pixels of clips.
+
+A SurgVISTA model has ours, which repeats its published transform and travels with its code. Every other model gets a class of
+transformers itself, so that `AutoVideoProcessor` and `pipeline("video-classification")` load the folder where this package is
+not installed. Both squeeze frames to the model's size with bilinear interpolation; transformers' smooths while it shrinks
+(antialias), so that is what training and prediction do for those models too.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlavaOnevisionVideoProcessor, VideoMAEVideoProcessor
+from transformers.image_utils import PILImageResampling
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from .errors_surgvista import InputError
+from .video_processing_surgvista import SurgVistaVideoProcessor
+
+# `VJEPA2VideoProcessor` overwrites the size it is given and cuts the sides of a frame off; the class below is the plainest of
+# transformers under the same input name, and does what its fields say.
+_STOCK: dict[str, type[BaseVideoProcessor]] = {
+    "pixel_values": VideoMAEVideoProcessor,
+    "pixel_values_videos": LlavaOnevisionVideoProcessor,
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def make_processor(
+    model_type: str,
+    size: tuple[int, int],
+    num_frames: int,
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    **sampling: Any,
+) -> BaseVideoProcessor:
+    """Return the processor for a model that takes clips.
+
+    Args:
+        model_type: of the model's configuration.
+        size: height and width of its frames, in pixels.
+        num_frames: of a clip.
+        mean, std: of the normalization, one number a channel.
+        sampling: `frame_stride`, `frame_sampling`: how clips were chosen in training. transformers' classes keep such fields
+            and do not use them: given a file, they take `num_frames` frames spread over all of it.
+
+    Example:
+        >>> type(make_processor("vjepa2", (256, 256), 16, frame_stride=4)).__name__
+        'LlavaOnevisionVideoProcessor'
+    """
+    fields: dict[str, Any] = {
+        "size": {"height": size[0], "width": size[1]},
+        "num_frames": num_frames,
+        "image_mean": list(mean),
+        "image_std": list(std),
+        **sampling,
+    }
+    if model_type == "surgvista":
+        return SurgVistaVideoProcessor(**fields)
+    stock: Any = _STOCK["pixel_values_videos" if model_type == "vjepa2" else "pixel_values"]
+    return stock(
+        **fields,
+        crop_size=fields["size"],
+        do_center_crop=False,
+        do_sample_frames=True,
+        resample=PILImageResampling.BILINEAR,
+    )
+
+
+def prepare_clips(
+    processor: Any, clips: np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Return all given frames as a model takes them, whatever the processor calls its output.
+
+    Args:
+        processor: a video processor, ours or transformers'.
+        clips: uint8 frames of one clip or of several: arrays (frames, height, width, 3) or tensors (frames, 3, height,
+            width).
+
+    Returns:
+        (clips, frames, channels, height, width), fp32.
+
+    Raises:
+        InputError: frames of another type.
+    """
+    first = clips if isinstance(clips, np.ndarray | torch.Tensor) else clips[0]
+    if first.dtype not in (
+        np.uint8,
+        torch.uint8,
+    ):  # transformers' classes would divide numbers in 0 … 1 by 255 once more
+        raise InputError(f"frames are {first.dtype}; pixels of uint8, in 0 … 255, are needed")
+    layout = "channels_last" if isinstance(first, np.ndarray) else "channels_first"
+    batch = processor(clips, do_sample_frames=False, input_data_format=layout, return_tensors="pt")
+    pixels: torch.Tensor = batch["pixel_values" if "pixel_values" in batch else "pixel_values_videos"]
+    return pixels
+
+
+def smooths(processor: Any) -> bool:
+    """Whether a processor smooths while it shrinks a frame; transformers' always do.
+
+    Example:
+        >>> smooths(make_processor("surgvista", (224, 224), 16)), smooths(make_processor("vit", (224, 224), 8))
+        (False, True)
+    """
+    return bool(getattr(processor, "antialias", True))

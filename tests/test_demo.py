@@ -18,7 +18,9 @@ def test_the_demo_pre_trains_asks_every_protocol_and_predicts(tmp_path, capsys, 
     assert main(["demo", *small, "--json"]) == 0
     said = capsys.readouterr()
     result = json.loads(said.out)
-    log, *lines = said.err.splitlines()
+    log, *lines = (
+        line for line in said.err.splitlines() if not line.startswith("  ")
+    )  # on a slow machine: how far it is
     assert log == "log: demo/surgvista.log"
     assert [line.partition(" ")[0] for line in lines] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     assert "eval_video_accuracy" in (tmp_path / "demo" / "surgvista.log").read_text()

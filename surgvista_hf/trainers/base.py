@@ -73,13 +73,14 @@ def run_command(
 
 
 def last_loss(history: Sequence[Mapping[str, Any]]) -> str:
-    """Return the last loss of a trainer's log for the end of a step's line; nothing where none was logged.
+    """Return the last loss of a trainer's log for the end of a step's line, or that of a short run as a whole.
 
     Example:
         >>> last_loss([{"loss": 0.5}, {"loss": 0.25}, {"eval_loss": 1.0}])
         'loss 0.25'
     """
     losses = [line["loss"] for line in history if "loss" in line]
+    losses = losses or [line["train_loss"] for line in history if "train_loss" in line]
     return f"loss {losses[-1]:.3g}" if losses else ""
 
 

@@ -17,7 +17,7 @@ def test_prepare_says_what_it_made_and_goes_on_where_it_stopped(tmp_path, capsys
     assert main(words) == 0
     said = capsys.readouterr()
     assert "3 videos, 12 frames (12 labelled)" in said.out
-    step, log = said.err.splitlines()
+    *_, step, log = said.err.splitlines()
     assert step.startswith("prepare cholec80 … ")
     assert "cholec80" in Path(log.removeprefix("log: ")).read_text()
     assert not list((tmp_path / "out").rglob("*.log"))  # frame sets are compared byte by byte

@@ -5,14 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
 from surgvista_hf import InputError, SurgicalVideoPredictor, VideoReadError
+from surgvista_hf.cli.batch_outcome import print_outcome
 from surgvista_hf.cli.main import main
-from surgvista_hf.inference.batch import predict_folder
+from surgvista_hf.inference.batch import BatchReport, predict_folder
 from surgvista_hf.inference.clip_model import ClipModel
 from surgvista_hf.modeling.configuration_ms_tcn import MsTcnConfig
 from surgvista_hf.modeling.modeling_ms_tcn import MsTcnForFrameClassification
@@ -104,20 +106,12 @@ def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F8
     assert all(shares)
 
 
-@pytest.mark.slow
-def test_of_several_processes_one_prints_what_all_did(videos, model_folder, tmp_path):  # noqa: F811
-    words = ["predict", videos, "--model", model_folder, "--output", tmp_path / "out", "--formats", "csv", "--json"]
-    command = [sys.executable, *LAUNCH.split(), "-m", "surgvista_hf.cli.main", *words]
-    done = subprocess.run(
-        [str(word) for word in command],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=300,
-    )
-    assert sorted(json.loads(done.stdout)["done"]) == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
-    assert done.stderr.count("1/2 load") == 1
+def test_of_several_processes_one_prints_what_all_did(monkeypatch, capsys):
+    own, other = BatchReport(["a.mp4"], [], {"c.mp4": "broken"}), BatchReport(["b.mkv"], ["d.mp4"], {})
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda reports: [*reports, other])
+    print_outcome(own, Namespace(json=True), "predicted")
+    expected = {"done": ["a.mp4", "b.mkv"], "earlier": ["d.mp4"], "unreadable": {"c.mp4": "broken"}}
+    assert json.loads(capsys.readouterr().out) == expected
 
 
 def test_the_command_takes_folders_names_and_formats(videos, model_folder, tmp_path, capsys):  # noqa: F811

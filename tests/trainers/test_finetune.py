@@ -105,12 +105,10 @@ def test_the_recipes_have_the_published_numbers(name, tmp_path):
 def test_a_model_is_trained_tested_once_written_up_and_used(operations, tmp_path, capsys):
     assert main([*words(operations, tmp_path / "run"), "--json"]) == 0
     printed = capsys.readouterr()
-    said, lines = json.loads(printed.out), printed.err.splitlines()
+    said, lines = json.loads(printed.out), [line for line in printed.err.splitlines() if not line.startswith("  ")]
     assert [line.partition(" ")[0] for line in lines] == ["1/3", "log:", "2/3", "3/3"]
     assert ", loss " in lines[2]
-    log = (tmp_path / "run" / "surgvista.log").read_text()
-    assert "eval_image_accuracy" in log
-    assert "clips_per_second" in log
+    assert "eval_image_accuracy" in (tmp_path / "run" / "surgvista.log").read_text()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["figures"] == said["figures"]
     assert set(results["by_video"]) == set(said["by_video"])

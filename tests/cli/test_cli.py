@@ -139,7 +139,7 @@ def test_convert_lists_the_families():
         (["merge", "model", "--output", "o", "seeds=[1]"], "unrecognized arguments: seeds=[1]"),
         (["finetune", "nowhere"], "there is no recipe nowhere"),
         (["finetune", "cholec80", "training.sed=1"], "did you mean seed?"),
-        (["finetune", "cholec80", "--check"], "frame_sets"),
+        (["finetune", "cholec80", "training.use_cpu=true", "training.bf16=false", "--check"], "frame_sets"),
         (["merge", "model", "--output", "o"], "model holds no adapter"),
         (["extract-features", "model", "--data", "cholec80", "--output", "o"], "NAME=DIR is expected"),
     ],

@@ -109,7 +109,7 @@ def test_folders_without_a_model_are_refused(kind, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     for folders, reason in (
         ([tmp_path / "empty"], "empty"),
-        ([tmp_path / "not" / "there" / "at-all"], "neither a folder nor a model on the Hub"),
+        ([tmp_path / "not" / "there" / "at-all"], "there is no folder"),
         ([], "at least one model"),
         (str(tmp_path), "give a list"),
     ):

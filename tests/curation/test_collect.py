@@ -385,8 +385,9 @@ def test_own_videos_are_copied(clip, tmp_path):
     shutil.copyfile(clip, own / "with space.mp4")
     with pytest.raises(CurationError, match="with space"):
         from_folder(own)
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(CurationError, match="holds no videos"):
-        from_folder(tmp_path)
+        from_folder(tmp_path / "nothing")
 
 
 def test_a_replaced_upload_is_collected_anew_and_the_others_are_kept(clip, tmp_path, caplog):

@@ -63,7 +63,7 @@ def test_a_suite_asks_for_everything_before_it_renders_anything(monkeypatch, tmp
     assert (
         "triplet_encoder / phases / lora / seed 0: an adapter (LoRA, DoRA, IA3) needs peft" in capsys.readouterr().err
     )
-    assert list(tmp_path.iterdir()) == []
+    assert {path.suffix for path in tmp_path.rglob("*.*")} <= {".log"}
 
 
 def test_a_suite_asks_for_the_logs_of_heads_and_of_models_that_are_made_first(monkeypatch):
@@ -81,7 +81,7 @@ def test_the_demo_asks_for_everything_before_it_renders_anything(monkeypatch, tm
     monkeypatch.setitem(sys.modules, "peft", None)
     assert main(["demo"]) == 1
     assert "needs peft" in capsys.readouterr().err
-    assert list(tmp_path.rglob("*.*")) == []
+    assert {path.suffix for path in tmp_path.rglob("*.*")} <= {".log"}
 
 
 def test_a_device_that_cannot_compute_in_few_bits_is_told_before_training(monkeypatch, capsys, tmp_path):

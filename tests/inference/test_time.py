@@ -21,6 +21,7 @@ from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.inference.clip_model import ClipModel
 from surgvista_hf.inference.export import OnnxClipModel, export_model
 from surgvista_hf.modeling.clip_spacing import ClipSpacing
+from surgvista_hf.modeling.confidence import Confidence
 from surgvista_hf.modeling.families import (
     load_classifier,
     note_frame_interval,
@@ -71,7 +72,7 @@ class Numbers(ClipModel):
     def __init__(self, num_frames: int, frame_stride: float, frame_interval: float | None = None) -> None:
         self.num_frames, self.frame_stride = num_frames, frame_stride
         self.spacing = ClipSpacing(num_frames, frame_stride, frame_interval)
-        self.class_names, self.multi_label = ["a", "b"], False
+        self.class_names, self.multi_label, self.confidence = ["a", "b"], False, Confidence()
         self.clips: list[list[int]] = []
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:

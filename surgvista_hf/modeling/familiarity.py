@@ -20,7 +20,9 @@ from torch.nn import functional
 from .errors_surgvista import InputError
 
 WINDOW_SECONDS = 16.0
-FALSE_ALARMS = 0.02  # of held-out seconds: videos differ, and so few of them that a new one is to stay below 5 % needs room
+FALSE_ALARMS = (
+    0.02  # of held-out seconds: videos differ, and so few of them that a new one is to stay below 5 % needs room
+)
 _GRID = 24  # frames are averaged onto so many rows and columns: finer texture is that of the codec
 _SCALES = 3
 _FOLDS = 20

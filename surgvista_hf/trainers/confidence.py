@@ -17,6 +17,7 @@ from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.confidence import Confidence
 from ..modeling.errors_surgvista import InputError, VideoReadError
 from ..modeling.familiarity import WINDOW_SECONDS, Familiarity, VideoAppearance, appearance
+from ..modeling.processors import prepare_clips
 from ..util.batches import batched
 
 logger = logging.getLogger(__name__)
@@ -105,8 +106,7 @@ def look_at_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]
                     pictures[row] = decode_picture(cell, f"frame {row} of video {index.video_ids[video]}")
             if pictures:
                 clip = torch.stack(list(pictures.values())).permute(0, 3, 1, 2)  # (frames, 3, height, width)
-                prepared = processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-                values.append(appearance(prepared))
+                values.append(appearance(prepare_clips(processor, clip)[0]))
                 known += pictures
         if known:
             yield VideoAppearance(times[known], np.concatenate(values))

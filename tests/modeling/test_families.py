@@ -34,6 +34,7 @@ def _warnings_are_seen(caplog):
 @pytest.mark.parametrize("pooling", [None, "attentive"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_keeps_its_encoder_and_gets_a_head(family, pooling, tmp_path, caplog):
+    caplog.set_level("INFO", "surgvista_hf")
     start = encoder(family, tmp_path)
     model = load_classifier(start, LABELS, SINGLE, num_frames=4, pooling=pooling).eval()
     assert "new and untrained" in caplog.text
@@ -63,6 +64,7 @@ def test_a_saved_classifier_says_the_same_when_loaded_and_keeps_its_head_for_the
 
 
 def test_a_head_for_as_many_but_other_classes_is_made_anew(tmp_path, caplog):
+    caplog.set_level("INFO", "surgvista_hf")
     torch.manual_seed(0)
     names = dict(enumerate(LABELS))
     config = SurgVistaConfig(**FAMILIES["surgvista"], id2label=names, label2id={v: k for k, v in names.items()})
@@ -242,6 +244,7 @@ def test_features_of_an_encoder_taken_from_a_classifier_have_no_norm_that_nobody
 
 
 def test_another_pooling_than_the_trained_one_is_made_anew(tmp_path, caplog):
+    caplog.set_level("INFO", "surgvista_hf")
     attentive(encoder("vit", tmp_path / "e")).save_pretrained(tmp_path / "c")
     model: Any = load_classifier(tmp_path / "c", LABELS, SINGLE, pooling="mean")
     assert model.pooling is None

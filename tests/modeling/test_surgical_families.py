@@ -270,12 +270,15 @@ def test_a_stored_table_of_another_v_jepa_is_refused(tmp_path):
 
 def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
     from surgvista_hf import InputError
-    from surgvista_hf.modeling.conversion.families import timm_models
+    from surgvista_hf.util import requirements
 
-    original = ORIGINALS["gsvit"]()
-    for name, value in (("is_timm_available", lambda: False), ("version", lambda name: "1.0.15")):
+    original, version = ORIGINALS["gsvit"](), requirements.metadata.version
+    for module, name, value in (
+        (requirements, "is_installed", lambda package: package != "timm"),
+        (requirements.metadata, "version", lambda package: "1.0.15" if package == "timm" else version(package)),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(timm_models, name, value)
+            patch.setattr(module, name, value)
             with pytest.raises(InputError, match=r"1\.0\.23.*surgvista-hf\[timm\]"):
                 converted(original, tmp_path)
 

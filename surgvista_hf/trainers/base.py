@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from ..clips import ClipDataset, ShuffledSampler
@@ -297,7 +297,19 @@ class ClipTrainer(Trainer, ABC):
         if not self.shards_model:
             self._flops_of_clip = count_flops(self)
         place_log(folder / "surgvista.log")
+        if resume_from_checkpoint and not self.shards_model:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+            if 0 < self.args.max_steps <= state.global_step:
+                return self._stay_finished(str(resume_from_checkpoint), state)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _stay_finished(self, checkpoint: str, state: TrainerState) -> TrainOutput:
+        """Take over a run that has made all its updates; in the middle of an epoch the stock loop would make one more."""
+        self.state = state
+        self._load_from_checkpoint(checkpoint)
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            self._load_best_model()
+        return TrainOutput(state.global_step, 0.0, {})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Loads through `from_pretrained`, which knows the names that a model is saved under.

@@ -273,13 +273,13 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
     from surgvista_hf.util import requirements
 
     original, version = ORIGINALS["gsvit"](), requirements.metadata.version
-    for module, name, value in (
-        (requirements, "is_installed", lambda package: package != "timm"),
-        (requirements.metadata, "version", lambda package: "1.0.15" if package == "timm" else version(package)),
+    for module, name, value, found in (
+        (requirements, "is_installed", lambda package: package != "timm", "needs timm"),
+        (requirements.metadata, "version", lambda package: "1.0.15" if package == "timm" else version(package), "1.0.23"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
-            with pytest.raises(InputError, match=r"1\.0\.23.*surgvista-hf\[timm\]"):
+            with pytest.raises(InputError, match=rf"{found}.*surgvista-hf\[timm\]"):
                 converted(original, tmp_path)
 
 

@@ -162,6 +162,19 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     tiny.assert_same_weights(tmp_path, output)
 
 
+def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, tmp_path):
+    """Three of ten updates of an epoch: the stock loop would make a fourth."""
+    run(tmp_path, frame_set, max_steps=3, save_steps=3)
+    before = tiny.final_weights(tmp_path)
+    again = tiny.trainer(frame_set, tmp_path, max_steps=3, save_steps=3)
+    assert again.train(resume_from_checkpoint=True).global_step == 3
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["checkpoint-3"]
+    saved = again.model.state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in before.items())
+    longer = tiny.trainer(frame_set, tmp_path, max_steps=4, save_steps=4)
+    assert longer.train(resume_from_checkpoint=True).global_step == 4
+
+
 def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
     assert losses(run(tmp_path, frame_set, dataloader_num_workers=2)) == whole[1]
     tiny.assert_same_weights(tmp_path, whole[0])

@@ -13,7 +13,8 @@ from surgvista_hf import load_frame_set
 from surgvista_hf.datasets_scripts import multibypass140
 from surgvista_hf.datasets_scripts.builder import RawVideo
 from surgvista_hf.datasets_scripts.lemon import PROCEDURES, read_labels, split_labels
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.media import PreparationOptions
+from surgvista_hf.datasets_scripts.prepare import PreparationError, prepare_frame_set
 from tests.datasets_scripts.raw_layouts import write_frames
 
 LABELS = [
@@ -63,7 +64,12 @@ def test_real_label_files_become_a_frame_set(bypass, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(bypass / "labels" / f"{name}.mp4.json", target)
         write_frames(tmp_path / f"raw/frames/{video}", [f"{video}_{n:08d}.jpg" for n in range(1, 21)], range(20))
-    assert prepare_frame_set("multibypass140", tmp_path / "raw", tmp_path / "out").failed == ()
+    with pytest.raises(
+        PreparationError, match=r"4 of 4 .* the labels go on until second 3796\.7, the pictures end at 20\.0"
+    ):
+        prepare_frame_set("multibypass140", tmp_path / "raw", tmp_path / "refused")
+    beginning = PreparationOptions(tolerance_seconds=100_000)  # twenty seconds of operations of hours
+    assert prepare_frame_set("multibypass140", tmp_path / "raw", tmp_path / "out", options=beginning).failed == ()
     frames = load_frame_set("multibypass140", tmp_path / "out", "all")
     assert Counter(frames["video_id"]) == {"BBP03": 20, "BBP63": 20, "SBP05": 20, "SBP07": 20}
     first = frames.filter(lambda row: row["video_id"] == "BBP03")

@@ -65,22 +65,23 @@ def test_a_full_disk_is_not_taken_for_a_bad_video(tmp_path, monkeypatch):
 
 def test_of_a_folder_the_others_go_on_unless_the_disk_is_full(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
-    for name in ("a", "b", "c"):
-        write_numbered_video(tmp_path / f"videos/{name}.mp4", count=5)
+    for count, name in enumerate(("a", "b", "c"), start=5):
+        write_numbered_video(tmp_path / f"videos/{name}.mp4", count=count)
     names = Pseudonyms(tmp_path / "names.json")
+    called = {name: names.of(tmp_path / f"videos/{name}.mp4", tmp_path / "videos") for name in "abc"}
 
-    def picky(path, width, height, rate, *, source):
-        return video_writer(path, width - (Path(source).stem == "b"), height, rate, source=source)
+    def picky(path, width, height, *others, source):
+        return video_writer(path, width - (Path(source).stem == "b"), height, *others, source=source)
 
     monkeypatch.setattr(deidentification, "video_writer", picky)
     with pytest.raises(VideoWriteError, match=r"b\.mp4 can be read"):
         deidentify_folder(tmp_path / "videos", tmp_path / "strict", None, names)
     report = deidentify_folder(tmp_path / "videos", tmp_path / "out", None, names, skip_unreadable=True)
-    assert report.done == [names["a.mp4"], names["c.mp4"]]
+    assert report.done == [called["a"], called["c"]]
     (reason,) = report.unreadable.values()
     assert "can be read, but not be written" in reason
     assert "b.mp4 " not in reason  # the folder may be shared
-    assert not list((tmp_path / "out").glob(f"*{names['b.mp4']}*"))
+    assert not list((tmp_path / "out").glob(f"*{called['b']}*"))
     monkeypatch.setattr(video_writing, "atomic_file", full_disk)
     with pytest.raises(OutputError, match="No space left"):
         deidentify_folder(tmp_path / "videos", tmp_path / "full", None, names, skip_unreadable=True)

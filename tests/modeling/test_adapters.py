@@ -107,9 +107,9 @@ def test_adapters_sit_in_attention_or_in_all_blocks_and_never_in_the_head(tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "lorra"}, "adapter.method is 'lorra'"),
-        ({"rank": 0}, "at least 1"),
-        ({"method": "lora", "bits": 3}, "8 or 4"),
+        ({"method": "lorra"}, "method is 'lorra'.*did you mean lora"),
+        ({"rank": 0}, "rank is 0; it must be greater than or equal to 1"),
+        ({"method": "lora", "bits": 3}, "4 or 8"),
         ({"bits": 4}, "cannot be trained"),
         ({"method": "dora", "bits": 8}, "take 4, or LoRA"),
     ],

@@ -275,7 +275,12 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
     original, version = ORIGINALS["gsvit"](), requirements.metadata.version
     for module, name, value, found in (
         (requirements, "is_installed", lambda package: package != "timm", "needs timm"),
-        (requirements.metadata, "version", lambda package: "1.0.15" if package == "timm" else version(package), "1.0.23"),
+        (
+            requirements.metadata,
+            "version",
+            lambda package: "1.0.15" if package == "timm" else version(package),
+            "1.0.23",
+        ),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)

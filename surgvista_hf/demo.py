@@ -92,9 +92,9 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
 def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
     """The steps of the demonstration, in a folder that is its own."""
-    place_log(output / "surgvista.log")
     suite = _suite(output, settings)
     check_suite(suite)
+    place_log(output / "surgvista.log")
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)

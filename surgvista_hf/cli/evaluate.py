@@ -2,11 +2,13 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..util.console import Steps
 from .frame_set_argument import named_frame_set
+from .frame_stride_argument import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=float, default=1.0, help="seconds between two rows of a .npy file (default: 1)"
     )
+    add_frame_stride_argument(parser)
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
     parser.add_argument("--device", help="where to run (default: a GPU if there is one)")
     parser.add_argument("--output", type=Path, help="folder for results, tables and plots")
@@ -75,13 +78,14 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
     data = LabelledData(name, folder, arguments.label)
     frames: Any = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     _check_column(frames, arguments.label)
-    task = task_of(data, frames)
     classes = _class_mapping(arguments.classes)
     if arguments.predictions:
+        task = task_of(data, frames)
         return testing.evaluate_files(
             arguments.predictions, testing.labels_of_frames(frames, arguments.label, task), task, every=arguments.every
         )
-    model = testing.ClipModel.load(arguments.model, device=arguments.device)
+    model = testing.ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+    task = task_of(replace(data, sampling=testing.sampling_of(model)), frames)
     return testing.evaluate_model(
         model, frames, task, arguments.label, classes=classes, batch_size=arguments.batch_size, progress=True
     )

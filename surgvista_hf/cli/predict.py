@@ -87,7 +87,7 @@ def _predict_one(
     from ..inference.prediction import save_predictions
 
     name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
-    with steps(f"predict {arguments.video.name}"):
+    with steps(f"predict {name or arguments.video.name}"):
         found = predictor.predict_all(arguments.video, name=name, progress=True)
         facts = {name: model.facts() for name, model in predictor.models.items()}
         written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)

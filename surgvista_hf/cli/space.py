@@ -45,6 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
                 "there is no model in demo/model: run `make demo` or `surgvista demo` first, or give --model"
             )
     if arguments.export is not None:
+        if arguments.frame_stride is not None:
+            raise InputError(
+                "an exported Space does not keep --frame-stride: write frame_stride into config.json of the model"
+            )
         from ..space.export import export_space
 
         export_space(models, arguments.export, arguments.out_of_body)

@@ -83,12 +83,14 @@ class Media(ABC):
         seconds: length; exact for folders, promised by the container for videos.
         remarks: what was found and done while the pictures were read, and what is missing.
         leaves_out: whether pictures are left out so that clips bridge them.
+        stands_still: whether one frame was shown for long, since the recorder left others out.
     """
 
     rate: float
     seconds: float
     remarks: tuple[str, ...] = ()
     leaves_out: bool = False
+    stands_still: bool = False
 
     @abstractmethod
     def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
@@ -125,6 +127,7 @@ class VideoFile(Media):
                 yield picture
             self.seconds = max(min(self.seconds, self.stop), last)
             self.remarks = (*standing.remarks, *video.remarks)
+            self.stands_still = bool(standing.remarks)
 
     def _shown(
         self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandingPicture"
@@ -142,7 +145,7 @@ class VideoFile(Media):
         before: list[float] = []
 
         def passes(number: int, second: float) -> bool:
-            if before:
+            if before and not _overlaps(video.lost, before[-1], second):
                 standing.saw(before[-1], second)
             before[:] = [second]
             return choose(number, second)
@@ -152,9 +155,15 @@ class VideoFile(Media):
             if last is not None and not options.every and second - last.second > _LONGEST_STEP:
                 whole = self.start + math.floor(last.second - self.start + _TOLERANCE) + 1
                 for held in moments(1.0, whole, second - _TOLERANCE):
-                    yield last._replace(second=held)
+                    if not _overlaps(video.lost, held, held + _TOLERANCE):
+                        yield last._replace(second=held)
             last = stored(Image.fromarray(pixels), None, second, options)
             yield last
+
+
+def _overlaps(spans: Sequence[tuple[float, float]], start: float, stop: float) -> bool:
+    """Whether the time from `start` to `stop` lies in part in one of the spans of damage, all in seconds."""
+    return any(since < stop - _TOLERANCE / 2 and start < until - _TOLERANCE / 2 for since, until in spans)
 
 
 class StandingPicture:

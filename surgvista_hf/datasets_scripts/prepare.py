@@ -34,7 +34,7 @@ from .facts import DatasetError, DatasetFacts, Parts
 from .fingerprints import raw_fingerprint
 from .media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .registry import get_builder
-from .tracks import RowTrack, Track
+from .tracks import IntervalTrack, RowTrack, Track
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -341,7 +341,8 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
 
 def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
     """A remark where labels count source frames of which the recorder left some out."""
-    if media.remarks and any(isinstance(track, RowTrack) and track.rate is None for track in tracks):
+    counted = any(isinstance(track, RowTrack | IntervalTrack) and track.rate is None for track in tracks)
+    if media.stands_still and counted:
         yield (
             f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
             "mean rate. Give them by second, or check them"

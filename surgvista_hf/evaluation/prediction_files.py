@@ -71,8 +71,10 @@ def find_predictions(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(here / name for here, _, files in walk(folder) for name in files):
         of_predict = path.name in _OF_PREDICT
+        note = path.name == "source.json" and any((path.parent / name).is_file() for name in _OF_PREDICT)
         if (
-            path.suffix.lower() not in KNOWN
+            note
+            or path.suffix.lower() not in KNOWN
             or not path.is_file()
             or path.name.startswith((".", "settings", "unreadable_"))
         ):

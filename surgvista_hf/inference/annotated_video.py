@@ -85,7 +85,8 @@ class _Board:
         row = prediction.probabilities[step]
         image = self.blank.copy()
         draw = ImageDraw.Draw(image)
-        if any(start <= second < end for start, end in prediction.missing):
+        lacks = any(start <= second < end for start, end in prediction.missing)
+        if lacks:
             caption = "no answer: the video is damaged here"
         elif prediction.multi_label:
             found = [prediction.class_names[place] for place in np.flatnonzero(row > 0.5)]
@@ -97,7 +98,7 @@ class _Board:
             place = round(passed / max(len(self.rows) - 1, 1) * (self.width - 3))
             draw.rectangle([place, self.height - self.bar - 3, place + 2, self.height], fill=(255, 255, 255))
         draw.text((8, 4), caption, fill=_INK, font=self.text)
-        if prediction.unfamiliar is not None and prediction.unfamiliar[step]:
+        if not lacks and prediction.unfamiliar is not None and prediction.unfamiliar[step]:
             width = draw.textlength(UNFAMILIAR_LABEL, font=self.small) + 12
             high = self.height // 6 + 8
             draw.rectangle([self.width - width, 0, self.width, high], fill=UNFAMILIAR)

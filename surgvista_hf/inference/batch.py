@@ -303,6 +303,9 @@ def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names
         path = work.output / item.name
         for left in path.parent.glob(f".{escape(path.name)}-????????"):
             shutil.rmtree(left, ignore_errors=True)
+        for suffix in (".mp4", ".json"):
+            for left in path.parent.glob(f".{escape(path.name)}-????????{suffix}"):
+                left.unlink(missing_ok=True)
 
 
 def _detector_settings(detector: OutOfBodyDetector | None) -> dict[str, Any] | None:

@@ -126,12 +126,18 @@ def evaluate_model(
         map_classes(frames, label, names, classes),
         num_frames=model.num_frames,
         frame_stride=model.frame_stride,
+        sampling=sampling_of(model),
         label=label,
     )
     predictions = _predicted(model, clips, len(names), batch_size, progress)
     counted = count_parameters(model.model)
     parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
     return _evaluation(task, predictions, parameters, True, perf_counter() - start)
+
+
+def sampling_of(model: ClipModel) -> Any:
+    """Return how the clips of a model are chosen, as its processor says: `"online"` or `"uniform"`."""
+    return getattr(model.processor, "frame_sampling", None) or "online"
 
 
 def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool) -> ClipPredictions:

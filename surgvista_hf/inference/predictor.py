@@ -195,7 +195,7 @@ class SurgicalVideoPredictor:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(self._read(reader), bar)
-                found = self._predict_frames(frames, name, hidden)
+                found = self._predict_frames(frames, name, hidden, 0.0)
             remarks = tuple(reader.remarks)
         for remark in remarks:
             logger.warning("%s: %s", name, remark)
@@ -223,7 +223,7 @@ class SurgicalVideoPredictor:
         return ((second, pixels) for second, _, pixels in reader.shown_at(self.needed_seconds()))
 
     def predict_frames(
-        self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video"
+        self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video", *, origin: float | None = None
     ) -> dict[str, VideoPrediction]:
         """Predicts a video whose frames come from elsewhere, with every model.
 
@@ -235,6 +235,7 @@ class SurgicalVideoPredictor:
                 models that need others too; the next ones are fetched in another thread while these are used. Some may be
                 missing: a second without a frame has no answer, and in the clips of later seconds the frame before stands in.
             name: of the video.
+            origin: second that the moments count from; by default that of the first frame.
 
         Returns:
             Predictions by the names of the models.
@@ -244,19 +245,23 @@ class SurgicalVideoPredictor:
             VideoReadError: there are no frames.
             InputError: frames of other seconds than the models need.
         """
-        return self._predict_frames(frames, name, None)
+        return self._predict_frames(frames, name, None, origin)
 
     def _predict_frames(
-        self, frames: Iterable[tuple[float, np.ndarray]], name: str, hidden: HiddenSeconds | None
+        self,
+        frames: Iterable[tuple[float, np.ndarray]],
+        name: str,
+        hidden: HiddenSeconds | None,
+        origin: float | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
-        moments = _Moments(self)
+        moments = _Moments(self, origin)
         lines = {each: self._line(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         sound: list[bool] = []
-        for chunk in _ahead(batched(_held(frames, self.needed_seconds()), _FRAMES_AT_ONCE)):
+        for chunk in _ahead(batched(_held(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
             due = [moments.of(second, is_sound) for second, _, is_sound in chunk]
@@ -389,12 +394,18 @@ class _Line:
 
 
 class _Moments:
-    """Says which of the needed moments the frames are that come one after the other."""
+    """Says which of the needed moments the frames are that come one after the other.
 
-    def __init__(self, predictor: SurgicalVideoPredictor) -> None:
+    Args:
+        predictor: whose models need them.
+        origin: second from which moments count; by default that of the first frame.
+    """
+
+    def __init__(self, predictor: SurgicalVideoPredictor, origin: float | None = None) -> None:
         self._needed, self._trusts = predictor.needed_seconds(), predictor.needs_whole_seconds_only
-        self._first: float | None = None
+        self._first, self._begun = origin, False
         self._whole = self._between = 0  # frames that came, at whole seconds and between them
+        self._needs_between = False  # models of an uneven spacing may still need whole seconds only
 
     def of(self, second: float, is_sound: bool = True) -> float:
         """The moment of the next frame, in seconds from the first; whole ones are predicted.
@@ -403,15 +414,19 @@ class _Moments:
             second: of the frame.
             is_sound: whether it is a frame itself and does not stand in for a missing one.
         """
+        self._first = second if self._first is None else self._first
         expected = next(self._needed)
+        while not self._begun and self._first + expected < second - _TOLERANCE:  # of a damaged beginning nothing comes
+            expected = next(self._needed)
+        self._begun = True
         self._whole += is_sound and expected % 1 == 0
         self._between += is_sound and expected % 1 != 0
-        if not self._trusts and self._whole >= _SPARSE and not self._between:
+        self._needs_between |= expected % 1 != 0
+        if not self._trusts and self._needs_between and self._whole >= _SPARSE and not self._between:
             raise InputError(
                 "frames come at whole seconds only, but the models look at frames between them. Give those of "
                 "SurgicalVideoPredictor.needed_seconds()"
             )
-        self._first = second if self._first is None else self._first
         if not self._trusts and abs(second - self._first - expected) > _TOLERANCE:
             raise InputError(
                 f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models look "
@@ -451,15 +466,16 @@ def _check_image(image: Any, what: str) -> None:
 
 
 def _held(
-    frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float]
+    frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float], origin: float | None
 ) -> Iterator[tuple[float, np.ndarray, bool]]:
     """The frames, the one before in place of each moment that is missing between two, and whether it is a frame itself."""
-    first: float | None = None
+    first = origin
     due, shown = next(moments), None
     for second, image in frames:
         first = second if first is None else first  # moments count from there
-        while shown is not None and first + due < second - _TOLERANCE:
-            yield first + due, shown, False
+        while first + due < second - _TOLERANCE:
+            if shown is not None:
+                yield first + due, shown, False
             due = next(moments)
         yield second, image, True
         shown = image

@@ -209,7 +209,7 @@ def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, p
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
         kept = _Kept(model, promised)
         frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
-        prediction = predictor.predict_frames(frames, path.name)["model"]
+        prediction = predictor.predict_frames(frames, path.name, origin=0.0)["model"]
         prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
     return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
@@ -238,7 +238,7 @@ class _Kept:
             moments = online_clip_seconds(second, *model.spacing)
             if prediction.hidden and prediction.hidden.hides(second):
                 continue
-            seconds = (times[bisect_right(times, moment + TOLERANCE) - 1] for moment in moments)
+            seconds = (times[max(bisect_right(times, moment + TOLERANCE) - 1, 0)] for moment in moments)
             frames = np.stack([self.thumbnails[each] for each in seconds])
             row = prediction.probabilities[rows[second]]
             heat = gradient_heatmap(model, model.prepare(frames), int(row.argmax()))

@@ -21,7 +21,7 @@ def requirements() -> str:
 
 
 def _needed(line: str) -> bool:
-    return "extra ==" not in line or re.search(r"extra == ['\"]space['\"]", line) is not None
+    return "extra ==" not in line or re.search(r"extra == ['\"](space|dicom)['\"]", line) is not None
 
 
 def export_space(models: Mapping[str, str], folder: Path, out_of_body: str | None = None) -> None:

@@ -27,11 +27,11 @@ from ..modeling.adapters import Parameters, count_parameters
 from ..modeling.configuration_ms_tcn import MsTcnConfig
 from ..modeling.configuration_video_head import VideoHeadConfig
 from ..modeling.errors_surgvista import SurgVistaError
-from ..modeling.families import load_classifier
+from ..modeling.families import load_classifier, stride_in_use
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.modeling_video_head import VideoHeadForClassification
 from ..util.console import Steps, place_log
-from ..util.files import at_work, atomic_folder, check_claim, claim
+from ..util.files import at_work, atomic_folder, check_claim, claim, content_hash
 from ..util.fingerprint import weights_fingerprint
 from ..util.values import field_names
 from .confidence import build_confidence, calibrate
@@ -306,23 +306,28 @@ def _ask_features(suite: Suite, cell: Cell, file: Path) -> FinetuningResult:
     splits = load_splits(cell.recipe.data)
     on_test = check_splits(cell.recipe, splits)
     task = task_of(cell.recipe.data, splits["train"])
-    predictions, parameters = _ask_heads(suite, cell, task, splits)
+    predictions, parameters = _ask_heads(suite, cell, task, splits, on_test=on_test)
     predictions.save(file)
     results, by_video = task.results(predictions), task.by_video(predictions)
     return FinetuningResult(cell.folder, task, results, by_video, parameters, on_test)
 
 
-def _ask_heads(suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any]) -> tuple[ClipPredictions, Parameters]:
+def _ask_heads(
+    suite: Suite, cell: Cell, task: Task, splits: Mapping[str, Any], *, on_test: bool
+) -> tuple[ClipPredictions, Parameters]:
     """What a head over frozen features says of the test, and how many parameters it has with its encoder."""
     extractor, folder = _extractor(suite, cell)
-    videos = {}
+    videos, other = {}, cell.recipe.data.test_on
     for use, frames in splits.items():
-        extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
-        videos[use] = load_video_features(folder, videos_in(frames))
+        place = folder
+        if use == "test" and other is not None:  # its videos may have the same names, its labels depend on the mapping
+            place = folder.with_name(f"{folder.name}_on_{content_hash(asdict(other))}")
+        extractor.extract(frames, place, label=cell.recipe.data.label, progress=False)
+        videos[use] = load_video_features(place, videos_in(frames))
     frozen = count_parameters(extractor.model)
     if cell.asked.kind in ("tcn", "pooled"):
         if cell.asked.kind == "tcn":
-            head: Any = _train_tcn(cell, task, videos, extractor.fingerprints)
+            head: Any = _train_tcn(cell, task, videos, extractor.fingerprints, on_test=on_test)
         else:
             head = _train_head(cell, task, videos)
         model, predictions = head
@@ -346,7 +351,7 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
         start, folder = cell.recipe.model.start, suite.output / "features" / cell.model / cell.data
         if isinstance(start, Mapping):
             start = _untrained(cell, suite.output / "models" / f"{cell.model}_untrained")
-    stride, length = cell.recipe.data.frame_stride, cell.recipe.model.num_frames
+    stride, length = stride_in_use(cell.recipe.data.frame_stride), cell.recipe.model.num_frames
     return FeatureExtractor(start, frame_stride=stride, num_frames=length), folder
 
 
@@ -368,7 +373,12 @@ def _untrained(cell: Cell, folder: Path) -> Path:
 
 
 def _train_tcn(
-    cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]], features_from: Sequence[str]
+    cell: Cell,
+    task: Task,
+    videos: Mapping[str, list[VideoFeatures]],
+    features_from: Sequence[str],
+    *,
+    on_test: bool,
 ) -> tuple[MsTcnForFrameClassification, ClipPredictions]:
     args, chosen = _head_arguments(cell, TemporalArguments, cell.asked.tcn, validated="validation" in videos)
     names = dict(enumerate(task.names))
@@ -378,9 +388,8 @@ def _train_tcn(
     validation = FeatureVideos(videos["validation"]) if "validation" in videos else None
     trainer = TemporalTrainer(model, args, FeatureVideos(videos["train"]), task, eval_dataset=validation)
     _train(cell, trainer)
-    on_test = {video.name for video in videos.get("validation", ())} & {video.name for video in videos["test"]}
     known = None if validation is None else trainer.predictions(validation)
-    calibration = calibrate(known, task, selected_on_test=bool(on_test))
+    calibration = calibrate(known, task, selected_on_test=on_test)
     if args.should_save:
         facts = get_builder(cell.recipe.data.name).facts
         build_confidence(calibration, cell.recipe.data.validation, facts).save(cell.folder / "model")

@@ -24,7 +24,7 @@ from .recipe import DataRecipe, Recipe
 from .teachers import teacher_path
 
 FILE = "made_from.json"
-_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable")
+_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable", "tested_on")
 
 
 @contextmanager
@@ -59,21 +59,22 @@ def start_of(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**model, "from_pretrained": None if start is None else weights_fingerprint(str(start))}
 
 
-def _without_paths(section: Mapping[str, Any]) -> dict[str, Any]:
+def without_paths(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section of a recipe without its paths and what changes nothing in the content."""
     return {name: value for name, value in section.items() if name not in _PATHS}
 
 
 def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """Return what of a labelled frame set is used, with the fingerprint of each split instead of its path."""
-    section = _without_paths(asdict(data))
+    section = without_paths(asdict(data))
     if data.test_on is not None:
-        section["test_on"] = _without_paths(section["test_on"])
+        section["test_on"] = without_paths(section["test_on"])
     return {**section, "content": {name: frames_fingerprint(frames) for name, frames in splits.items()}}
 
 
 def corpus_data(data: DataRecipe) -> dict[str, Any]:
     """Return what of a corpus is used, with the fingerprint of each source instead of its path."""
-    section = _without_paths(asdict(data))
+    section = without_paths(asdict(data))
     content = {}
     for number, source in enumerate(data.sources):
         folder = Path(data.root) / source.data_dir

@@ -70,13 +70,16 @@ def write_model_card(
     start = recipe.model.from_pretrained
     on_hub = start is not None and start.count("/") == 1 and not Path(start).exists()
     title = f"{facts.title}: {recipe.data.label}"
+    other = recipe.data.test_on
+    tested = facts if other is None else get_builder(other.name).facts
+    used = protocol if other is None else other.protocol or next(iter(tested.protocols))
     results = [
         EvalResult(
             task_type="video-classification",
-            dataset_type=facts.name,
-            dataset_name=facts.title,
-            dataset_config=protocol,
-            dataset_split=recipe.data.test,
+            dataset_type=tested.name,
+            dataset_name=tested.title,
+            dataset_config=used,
+            dataset_split=recipe.data.test if other is None else other.split,
             metric_type=name,
             metric_value=round(value, 6),
             metric_name=name.replace("_", " "),

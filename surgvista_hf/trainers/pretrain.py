@@ -64,9 +64,9 @@ def pretrain(recipe: Recipe) -> Path:
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
     """
+    args = check_requirements(recipe)
     steps = Steps(2)
     with steps("load the corpus and the model"):
-        args = check_requirements(recipe)
         torch.manual_seed(args.seed)
         model = build_model(recipe)
         objective: Any = OBJECTIVES[recipe.objective]

@@ -37,9 +37,9 @@ from ..util.files import at_work, atomic_file, claim
 from ..util.fingerprint import weights_fingerprint
 from ..util.values import PositiveCount, check_fields
 from ..util.words import did_you_mean, first_line
-from .finetune import task_of
+from .finetune import load_splits, task_of
 from .finetune_recipe import LabelledData
-from .identity import name_of
+from .identity import name_of, without_paths
 
 Kind = Literal["generate", "contrast"]
 QUESTIONS = {
@@ -165,7 +165,7 @@ def zero_shot(
     settled = replace(settings, prompts=prompts, dtype=precision)
     with at_work(output):
         described = _description(start, kind, data, settled, task, frames_fingerprint(frames), len(chosen))
-        names = {"model": name_of(start), "data": {"content": name_of(data.folder)}}
+        names = {"model": name_of(start), "data": {"content": name_of(data.test_folder)}}
         claim(output, described, names=names)
         model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
         said = {
@@ -238,6 +238,8 @@ def _description(
     asked = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
     fields = ("name", "label", "protocol", "test", "sampling")
     from_where = {**{name: getattr(data, name) for name in fields}, "content": content}
+    if data.test_on is not None:
+        from_where["test_on"] = without_paths(asdict(data.test_on))
     settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
     return settled
 
@@ -247,6 +249,8 @@ def _description(
 
 def load_test_frames(data: LabelledData) -> Any:
     """Return the frame set that is asked about."""
+    if data.test_on is not None:
+        return load_splits(data)["test"]  # with the classes of the training
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 

@@ -270,8 +270,9 @@ def test_a_model_of_any_family_predicts_clips_of_its_own_spacing(kind, tmp_path)
             pixels = processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values"]
             expected = model(**{model.main_input_name: pixels}).logits.softmax(-1)[0].numpy()
             np.testing.assert_allclose(prediction.probabilities[second], expected, atol=1e-5)
-            same = processor(path, end_second=second, return_tensors="pt")["pixel_values"]
-            assert torch.equal(same, pixels)
+            if isinstance(processor, SurgVistaVideoProcessor):  # those of transformers spread frames over the file
+                same = processor(path, end_second=second, return_tensors="pt")["pixel_values"]
+                assert torch.equal(same, pixels)
     with pytest.raises(InputError, match=r"trained on clips whose frames are 0\.4 s apart; frame_stride 4 is another"):
         SurgicalVideoPredictor(tmp_path / "model", frame_stride=4)
 

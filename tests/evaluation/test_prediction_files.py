@@ -63,6 +63,7 @@ def test_a_moment_without_a_prediction_is_named(tmp_path):
 def test_files_are_found_by_video_in_both_layouts(tmp_path):
     VideoPrediction("a.mp4", SECONDS, SCORES, NAMES).save(tmp_path / "site/a.mp4", ["csv", "json", "eaf"])
     (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "site/a.mp4/source.json").write_text("{}")  # `predict` notes there what it predicted
     np.save(tmp_path / "b.npy", np.array(CHOSEN))
     found = {name: path.name for name, path in find_predictions(tmp_path).items()}
     assert found == {"site/a": "predictions.csv", "b": "b.npy"}

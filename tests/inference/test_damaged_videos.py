@@ -2,15 +2,18 @@
 
 import csv
 import json
-from itertools import pairwise
+import shutil
+from itertools import pairwise, takewhile
 
 import av
 import numpy as np
 import pytest
 from datasets import load_from_disk
 
-from surgvista_hf import SurgicalVideoPredictor, VideoReadError
+from surgvista_hf import SurgicalVideoPredictor, VideoReadError, load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.media import PreparationOptions
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.contact_sheet import draw_contact_sheet
 from surgvista_hf.inference.deidentification import deidentify_video
@@ -18,8 +21,9 @@ from surgvista_hf.inference.prediction import FORMATS
 from surgvista_hf.inference.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
-from ..videos import INTERLACED, damage, read_number, two_moments, write_numbered_video, write_pictures
+from ..videos import INTERLACED, damage, numbered_frame, read_number, two_moments, write_numbered_video, write_pictures
 from .test_predictor import model_folder, prediction  # noqa: F401  # a fixture
+from .test_time import Numbers
 
 GROUPS = {"g": "50", "keyint_min": "50", "sc_threshold": "0"}
 
@@ -118,6 +122,28 @@ def test_a_frame_set_lacks_the_damaged_rows_and_the_report_says_so(video, tmp_pa
         ["prepare", "folder", "--data-dir", str(video.parent), "--output", str(tmp_path / "b"), "--damaged", "refuse"]
     )
     assert "is damaged at second" in capsys.readouterr().err
+
+
+def test_of_every_frame_none_is_made_up_where_the_video_is_damaged(video, tmp_path):
+    (tmp_path / "raw").mkdir()
+    shutil.copy(video, tmp_path / "raw/op.mp4")
+    options = PreparationOptions(frames_per_second=None)
+    report = prepare_frame_set("folder", tmp_path / "raw", tmp_path / "set", options=options)
+    times = load_frame_set("folder", tmp_path / "set", "all")["timestamp"][:]
+    lost = missing_seconds(video)
+    assert times
+    assert not [time for time in times if lost[0] <= time < lost[-1] + 0.95]
+    assert not any("stands still" in remark for remark in report.videos[0].remarks)
+
+
+@pytest.mark.parametrize("stride", [0.2, 0.4, 1.5, 4])
+def test_after_a_damaged_beginning_whole_seconds_are_answered(stride):
+    """The first sound frame comes at 3.2 s; moments count from the beginning all the same."""
+    predictor = SurgicalVideoPredictor(Numbers(3, stride))
+    needed = takewhile(lambda second: second < 12, predictor.needed_seconds())
+    frames = ((second, numbered_frame(round(second * 10))) for second in needed if second >= 3.2)
+    (found,) = predictor.predict_frames(frames, origin=0.0).values()
+    assert found.seconds.tolist() == list(range(4, 12))
 
 
 def test_a_copy_is_black_where_the_video_is_damaged_and_keeps_all_times(video, tmp_path):

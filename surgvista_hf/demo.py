@@ -147,6 +147,7 @@ def _pretrain(output: Path, settings: DemoSettings) -> float:
         "surgvista_synthetic",
         [
             f"data.sources=[{json.dumps(source)}]",
+            "data.frame_stride=4",  # that of the suite
             f"training.output_dir={json.dumps(str(folder))}",
             f"training.num_train_epochs={settings.pretraining_epochs}",
             f"training.seed={settings.seed}",

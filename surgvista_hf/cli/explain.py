@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..modeling.video_reading_surgvista import VideoReader
     from ..trainers.video_features import check_features_of
 
+    if arguments.output.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--output is {arguments.output}; a picture is .png, .svg or .pdf")
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
     with Steps()(f"load {arguments.model}"):

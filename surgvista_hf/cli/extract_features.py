@@ -32,8 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.frame_set import load_frame_set
+    from ..modeling.errors_surgvista import InputError
     from ..trainers.video_features import FeatureExtractor
 
+    for option, number in (("--num-frames", arguments.num_frames), ("--batch-size", arguments.batch_size)):
+        if number is not None and number < 1:
+            raise InputError(f"{option} is {number}; at least 1 is needed")
     name, folder = named_frame_set("--data", arguments.data)
     frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     steps = Steps(2)

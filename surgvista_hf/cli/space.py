@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.requirements import require
     from .predict import named
 
+    if arguments.port is not None and not 0 <= arguments.port < 65536:
+        raise InputError(f"--port is {arguments.port}; ports are 0 to 65535")
     models = named("--model", arguments.model or ["demo/model"], missing="model")
     for path in models.values():
         if path == "demo/model" and not Path(path).is_dir():

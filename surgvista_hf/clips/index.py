@@ -160,16 +160,17 @@ def _check_starts(first_frames: np.ndarray, ids: list[str]) -> None:
 
 
 def _check_order(names: list[str], ids: list[str]) -> None:
-    """Sources stand together, and within each the videos ascend, so none can come twice."""
+    """Sources stand together, and no video comes twice in one."""
     finished: set[str] = set()
-    for number in range(1, len(ids)):
-        before, name = names[number - 1], names[number]
-        if name == before:
-            if ids[number] <= ids[number - 1]:
-                raise FrameSetError(
-                    f"video {ids[number]} of {name} follows {ids[number - 1]}; sort by (video_id, frame_index)"
-                )
-            continue
-        finished.add(before)
+    seen: set[tuple[str, str]] = set()
+    for number, (name, video) in enumerate(zip(names, ids, strict=True)):
+        if number and name != names[number - 1]:
+            finished.add(names[number - 1])
         if name in finished:
             raise FrameSetError(f"the videos of {name} do not stand together; concatenate whole frame sets")
+        if (name, video) in seen:
+            raise FrameSetError(
+                f"video {video} of {name} comes twice; take it from one frame set only, or prepare frame sets of different "
+                "recordings under names of their own (--set source=NAME)"
+            )
+        seen.add((name, video))

@@ -156,7 +156,9 @@ def deidentify_folder(
     Returns, Raises:
         See `predict_folder` and `deidentify_video`.
     """
-    output = Path(output)
+    output, source = Path(output), Path(folder).resolve()
+    if output.resolve() == (source if source.is_dir() else source.parent):
+        raise InputError(f"{output} holds the originals: copies that may be shared need a folder of their own")
     settings = {
         "out_of_body": _detector_settings(detector),
         "covers": [vars(cover) for cover in covers],

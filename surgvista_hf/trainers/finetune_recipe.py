@@ -156,7 +156,12 @@ def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
     """Checks the content of a recipe."""
     check_keys("the recipe", content, SECTIONS)
     model: ModelRecipe = build(ModelRecipe, "model", section(content, "model"))
-    if (model.from_pretrained is None) == (model.config is None):
+    if model.from_pretrained is not None and model.config is not None:
+        raise RecipeError(
+            "model has both from_pretrained and config (a model without training); give one, and the other as null: "
+            "model.config=null"
+        )
+    if model.from_pretrained is None and model.config is None:
         raise RecipeError("model needs from_pretrained (a folder or Hub id) or config (a model without training)")
     if model.config is not None:
         check_any_configuration("model.config", model.config)

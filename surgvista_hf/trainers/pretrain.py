@@ -5,6 +5,7 @@
 A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder.
 """
 
+import itertools
 import json
 import math
 import sys
@@ -22,7 +23,7 @@ from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_w
 from ..clips.balance import EpochSampler
 from ..datasets_scripts.facts import shuffled
 from ..datasets_scripts.frame_set import load_frame_set
-from ..datasets_scripts.overlap import check_overlap, videos_of
+from ..datasets_scripts.overlap import check_overlap, has_published_ids, videos_of
 from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
 from ..modeling.families import clip_length, note_frame_stride
 from ..util.console import Steps
@@ -183,6 +184,7 @@ def build_clips(
     ]
     if data.share != 1:
         parts = [share_of_videos(part, data.share, data.share_seed) for part in parts]
+    parts = told_apart(parts)
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
@@ -193,6 +195,32 @@ def build_clips(
         on_unreadable=data.on_unreadable,
         seed=seed,
     )
+
+
+def told_apart(parts: Sequence[Any]) -> list[Any]:
+    """Return frame sets whose sources have different names: those of own recordings get numbers where names are the same.
+
+    Two hospitals' folders are both called `phase_folder`, and both may hold `op1`. Published data sets keep their names, since
+    their video ids mean the same everywhere; those with equal names are put beside each other.
+    """
+    taken: set[str] = set()
+    renamed = []
+    for part in parts:
+        names = dict.fromkeys(part.unique("source"))
+        own = {name: name for name in names if name in taken and not has_published_ids(name)}
+        for name in own:
+            own[name] = next(new for new in (f"{name} {number}" for number in itertools.count(2)) if new not in taken)
+        if own:
+            column = [own.get(name, name) for name in part["source"][:]]
+            part = part.remove_columns("source").add_column("source", column).select_columns(part.column_names)
+        taken |= {own.get(name, name) for name in names}
+        renamed.append(part)
+    order = {name: number for number, name in enumerate(dict.fromkeys(_first_source(part) for part in renamed))}
+    return sorted(renamed, key=lambda part: order[_first_source(part)])
+
+
+def _first_source(part: Any) -> str:
+    return str(part[:1]["source"][0]) if "source" in part.column_names else ""
 
 
 def share_of_videos(frames: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:

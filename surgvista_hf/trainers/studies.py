@@ -25,6 +25,7 @@ from ..datasets_scripts.overlap import check_overlap
 from ..datasets_scripts.registry import get_builder
 from ..evaluation.linear_probe import accuracy_by_video, ridge_probe
 from ..evaluation.statistics import PairedTest, paired_wilcoxon
+from ..modeling.errors_surgvista import InputError
 from ..modeling.families import clip_length
 from ..util.console import Steps, place_log
 from ..util.files import at_work, atomic_file, claim
@@ -147,6 +148,7 @@ def run_study(
     """
     check_study(recipe, overrides, variants, probe)
     with at_work(output):
+        claim(output, {"variants": {name: list(changes) for name, changes in variants.items()}})
         return _run_study(recipe, overrides, variants, probe, output, seeds)
 
 
@@ -187,6 +189,10 @@ def check_study(
     """
     output = "training.output_dir=unused"
     recipes = [load_recipe(recipe, [*overrides, *changes, output]) for changes in variants.values()]
+    if "with teacher" in variants and all(variant.teacher is None for variant in recipes):
+        raise InputError(
+            f"{recipe} has no teacher, so there is nothing to compare: name one with --teacher, or with teacher.name"
+        )
     for variant in recipes:
         check_requirements(variant)
     for teacher in {variant.teacher for variant in recipes if variant.teacher is not None}:

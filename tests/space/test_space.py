@@ -132,8 +132,8 @@ def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folde
     assert any(recording.outside(int(time[2:])) for time in before)
     assert shown == [time for time in before if not state.hidden.hides(int(time[2:]))]
     assert len(shown) > 1
-    assert "and blurred" in pages
-    assert "and blurred" not in everything
+    assert "as a classifier says, and hidden" in pages
+    assert "as a classifier says, and hidden" not in everything
 
 
 def test_the_likely_classes_are_those_of_the_nearest_second():
@@ -158,7 +158,7 @@ def test_errors_are_said_to_the_visitor_and_the_upload_is_deleted(model_folder, 
 def test_what_cannot_be_shown_is_known_before_anybody_visits(tmp_path, monkeypatch, capsys):
     with pytest.raises(InputError, match="the demo needs a model"):
         build_app(SpaceSettings({}))
-    with pytest.raises(InputError, match="no video classifier"):
+    with pytest.raises(InputError, match="there is no folder"):
         build_app(SpaceSettings({"m": str(tmp_path / "nothing")}))
     monkeypatch.chdir(tmp_path)
     assert main(["space"]) == 1

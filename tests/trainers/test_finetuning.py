@@ -317,9 +317,9 @@ def test_rare_classes_are_drawn_as_often_as_asked(frame_set, tmp_path):
     [
         ("triplets", {"class_balance": 0.5}, "need one class a clip"),
         ("phase", {"layer_decay": 0.0}, "layer_decay"),
-        ("phase", {"class_weights": "inverse"}, "median_frequency is known"),
-        ("phase", {"ema_decay": 1.0}, "between 0 and 1"),
-        ("phase", {"rand_augment_magnitude": 11}, "0 … 10"),
+        ("phase", {"class_weights": "inverse"}, "it must be 'median_frequency'"),
+        ("phase", {"ema_decay": 1.0}, "ema_decay is 1.0; it must be less than 1"),
+        ("phase", {"rand_augment_magnitude": 11}, "must be less than or equal to 10"),
         ("triplets", {"component_weight": 1.0}, "the task needs 131"),
     ],
 )

@@ -15,9 +15,12 @@ from torch.utils.data import DataLoader
 
 from surgvista_hf import ClipDataset, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.clips import MultiScaleCrop
+from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 from surgvista_hf.trainers.base import NonFiniteLossError
 from surgvista_hf.trainers.checkpoints import MARK, complete_checkpoints
+from surgvista_hf.trainers.pretrain import build_clips
+from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe
 from surgvista_hf.trainers.schedule import parameter_groups
 from surgvista_hf.trainers.surgvista import SurgVistaPretrainer
 
@@ -160,6 +163,20 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     resumed = losses(history)
     assert {step: resumed[step] for step in range(5, STEPS + 1)} == {step: table[step] for step in range(5, STEPS + 1)}
     tiny.assert_same_weights(tmp_path, output)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_factory, order):
+    """Two hospitals' recordings have the same kind of frame set, and may have the same names."""
+    other = tmp_path_factory.mktemp("other") / "set"
+    prepare_frame_set("synthetic", None, other, settings={**tiny.VIDEOS, "seed": "9", "height": "48", "width": "96"})
+    folders = [frame_set, other]
+    sources = tuple(SourceRecipe("synthetic", str(folders[number]), split="all") for number in order)
+    clips = build_clips(DataRecipe(sources, frame_stride=2), 4, seed=0)
+    single = [len(load_frame_set("synthetic", folder, "all")) for folder in folders]
+    assert len(clips) == sum(single)
+    assert list(clips.clip_index.source_names) == ["synthetic", "synthetic 2"]
+    assert len({clips[number]["pixel_values"].shape for number in (0, len(clips) - 1)}) == 2
 
 
 def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, tmp_path):

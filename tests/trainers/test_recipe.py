@@ -303,7 +303,11 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
         (["--show", "surgrec_mae"], 0, "objective: mae"),
         (["--show", "slurm_4x8"], 0, "#SBATCH --nodes=4"),
         (["--show", "ddp_9"], 1, "there is no ddp_9 in the package; there are ddp_8, deepspeed_zero2_8"),
-        (["surgvista_base", "--check"], 1, "frame_sets/"),
+        (
+            ["surgvista_base", "training.use_cpu=true", "training.bf16=false", "teacher=null", "--check"],
+            1,
+            "frame_sets/",
+        ),
         (["surgvista_base", "training.sede=1"], 1, "did you mean seed"),
         (
             ["surgvista_synthetic", "data.root=nowhere", "training.use_cpu=true"],

@@ -146,7 +146,7 @@ def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, 
     monkeypatch.setattr(
         FeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[4]) or own(self, *args),
+        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
     )
     extractor.extract(frames, folder, progress=False)
     assert done == [lost.stem]

@@ -99,7 +99,9 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     said = capsys.readouterr()
     found = json.loads(said.out)
     cells = len(found["summary"]["A"]) - 2  # of each variant: one for each seed
-    assert [line.partition(" ")[0] for line in said.err.splitlines() if not line.startswith("  ")] == [
+    assert [
+        line.partition(" ")[0] for line in said.err.splitlines() if not line.startswith(("  ", "note: the teacher"))
+    ] == [
         "log:",
         *(f"{number}/{2 * cells}" for number in range(1, 2 * cells + 1)),
     ]

@@ -42,10 +42,10 @@ class DemoSettings:
         seed: of everything.
     """
 
-    operations: int = 20
+    operations: int = 24
     seconds: int = 120
     pretraining_epochs: int = 1
-    epochs: int = 4
+    epochs: int = 7
     seed: int = 0
 
 

@@ -11,12 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: surgvista demo --video my-operation.mp4"
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="also predict this video")
-    parser.add_argument("--operations", type=int, default=20, help="synthetic operations (default: 20)")
+    parser.add_argument("--operations", type=int, default=24, help="synthetic operations (default: 24)")
     parser.add_argument("--seconds", type=int, default=120, help="length of an operation (default: 120)")
     parser.add_argument(
         "--pretraining-epochs", type=int, default=1, help="passes over them without labels (default: 1)"
     )
-    parser.add_argument("--epochs", type=int, default=4, help="passes over them with labels (default: 4)")
+    parser.add_argument("--epochs", type=int, default=7, help="passes over them with labels (default: 7)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -356,6 +356,8 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
         InputError: no adapter, or its base cannot be loaded.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} with an adapter")
     if not (folder / "adapter_config.json").is_file() or not (folder / "config.json").is_file():
         raise InputError(
             f"{folder} holds no adapter of this package: adapter_config.json and config.json are expected"

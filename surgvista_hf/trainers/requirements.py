@@ -35,6 +35,11 @@ def make_arguments(kind: type[ClipArguments], settings: Mapping[str, Any]) -> An
         MissingPackageError: a package that they need is not installed.
         RecipeError: this machine or the trainer refuses them.
     """
+    if settings.get("resume_from_checkpoint") is not None:
+        raise RecipeError(
+            "training.resume_from_checkpoint is not used: a run goes on by itself from the newest complete checkpoint in "
+            "training.output_dir"
+        )
     check_reporting(settings.get("report_to"))
     if settings.get("use_liger_kernel") and not is_installed("liger_kernel"):
         raise MissingPackageError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")

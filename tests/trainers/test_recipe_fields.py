@@ -138,7 +138,7 @@ def test_every_field_of_pre_training_refuses_what_it_cannot_be(objective, tmp_pa
         path: sum(not attempt(load_recipe, content, path, value, tmp_path, needs(path)) for value in NASTY)
         for path in paths
     }
-    free = {"training.resume_from_checkpoint", "training.include_for_metrics"}
+    free = {"training.include_for_metrics"}
     assert not {path for path, count in refused.items() if not count and path.startswith(("data", "training"))} - free
 
 

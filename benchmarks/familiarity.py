@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from surgvista_hf.clips.windows import online_windows
+from surgvista_hf.clips.windows import ClipWindow
 from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, synthetic_corpus, write_video
 from surgvista_hf.evaluation.calibration import calibration_error, fit_temperature, scale_probabilities
 from surgvista_hf.modeling.familiarity import (
@@ -40,6 +40,7 @@ from surgvista_hf.modeling.familiarity import (
     shrunk_covariance,
 )
 from surgvista_hf.modeling.families import load_classifier, processor_of
+from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .timing import save
@@ -180,12 +181,12 @@ def train(videos: Sequence[Video], processor: Any) -> Any:
 
 def _prepared(video: Video, processor: Any) -> torch.Tensor:
     frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2)
-    prepared: torch.Tensor = processor(frames, do_sample_frames=False, return_tensors="pt")["pixel_values"][0]
-    return prepared
+    return prepare_clips(processor, frames)[0]
 
 
 def _clips(video: Video, processor: Any) -> torch.Tensor:
-    return torch.stack(list(online_windows(_prepared(video, processor), 4, 4)))
+    window = ClipWindow(4, 4)
+    return torch.stack([window.push(float(second), frame) for second, frame in enumerate(_prepared(video, processor))])
 
 
 @torch.no_grad()

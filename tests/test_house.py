@@ -1,6 +1,7 @@
 """The house rules that a machine can check: who imports whom, what travels with a checkpoint, what no file may name."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -135,3 +136,9 @@ def test_constraints_are_plain_versions_within_the_declared_ranges(name):
     for requirement in map(Requirement, (text for group in groups.values() for text in group)):
         if requirement.name != project["name"]:
             assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("program", sorted(file.stem for file in (REPOSITORY / "benchmarks").glob("[a-z]*.py")))
+def test_every_benchmark_can_be_started(program):
+    """Nothing else runs them, so a name that was moved would be noticed by whoever wants to measure."""
+    assert importlib.import_module(f"benchmarks.{program}")

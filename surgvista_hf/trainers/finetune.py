@@ -47,7 +47,7 @@ from ..util.words import some
 from .arguments import FinetuningArguments
 from .base import last_loss, run_command
 from .confidence import build_confidence, calibrate, learn_familiarity
-from .finetune_recipe import FinetuningRecipe, LabelledData, TestData, load_finetuning_recipe
+from .finetune_recipe import ExternalTest, FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning import SurgicalFinetuner
 from .identity import finetuning_run, run_folder
 from .model_card import write_model_card
@@ -251,7 +251,7 @@ def load_splits(data: LabelledData) -> dict[str, Dataset]:
     return splits
 
 
-def _load_test_on(data: LabelledData, other: TestData, train: Dataset) -> Dataset:
+def _load_test_on(data: LabelledData, other: ExternalTest, train: Dataset) -> Dataset:
     """The other frame set, its labels in the column and the classes of the training."""
     frames: Any = load_frame_set(
         other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing

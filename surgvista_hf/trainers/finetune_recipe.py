@@ -41,7 +41,7 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
-class TestData:
+class ExternalTest:
     """Another frame set for the test: another hospital, another data set (external validation).
 
     Args:
@@ -95,7 +95,7 @@ class LabelledData:
     train: str = "train"
     validation: str | None = "validation"
     test: str = "test"
-    test_on: TestData | None = None
+    test_on: ExternalTest | None = None
     share: PositiveFraction = 1.0
     share_seed: Seed = 0
     on_overlap: Literal["error", "warn"] = "error"

@@ -25,7 +25,7 @@ class SourceRecipe:
 
 
 @dataclass(frozen=True)
-class TestRecipe:
+class TestedOn:
     """A benchmark that the model shall be tested on: none of its test videos may be in the corpus."""
 
     name: str
@@ -59,7 +59,7 @@ class DataRecipe:
     on_unreadable: Literal["stop", "replace"] = "stop"
     share: PositiveFraction = 1.0
     share_seed: Seed = 0
-    tested_on: tuple[TestRecipe, ...] = ()
+    tested_on: tuple[TestedOn, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
 

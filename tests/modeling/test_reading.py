@@ -134,7 +134,7 @@ CODE = {
     "import_module": Call(importlib.import_module, "this"),
     "Popen": Call(subprocess.Popen, ["touch", "code-was-run"]),
     "rmtree": Call(shutil.rmtree, "code-was-run"),
-    "partial": Call(functools.partial, print),
+    "partial": Call(functools.partial, os.getpid),
     "attrgetter": Call(operator.attrgetter, "real"),
     "method of a path": Call(pathlib.Path.write_text, pathlib.Path("code-was-run"), "x"),
     "numpy.load": Call(np.load, "x.npy", None, True),

@@ -247,7 +247,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         (["data.data_dir=nowhere"], "nowhere"),
         (["adapter.method=lorra"], "adapter.method is 'lorra'"),
         (["adapter.bits=4"], "cannot be trained"),
-        (["model.from_pretrained=somewhere"], "model needs from_pretrained"),
+        (["model.from_pretrained=somewhere"], "model has both from_pretrained and config"),
         (["data.test=train"], "test videos in the training data"),
         (["data.validation=test"], "chosen on the test"),
         (["training.per_device_train_batch_size=200"], "one update needs 200 clips"),

@@ -21,7 +21,7 @@ from surgvista_hf.trainers.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining import PretrainingCollator
 from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, load_recipe
-from surgvista_hf.trainers.recipe import TestRecipe as OfTest
+from surgvista_hf.trainers.recipe import TestedOn as OfTest
 from surgvista_hf.trainers.recipe_files import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
 from tests.modeling.test_auto import run_python

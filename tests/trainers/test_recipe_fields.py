@@ -19,10 +19,10 @@ from surgvista_hf.modeling.adapters import AdapterRecipe
 from surgvista_hf.modeling.errors_surgvista import SurgVistaError
 from surgvista_hf.trainers import finetune, pretrain
 from surgvista_hf.trainers.arguments import FinetuningArguments, PretrainingArguments
-from surgvista_hf.trainers.finetune_recipe import LabelledData, ModelRecipe, TestData, load_finetuning_recipe
+from surgvista_hf.trainers.finetune_recipe import ExternalTest, LabelledData, ModelRecipe, load_finetuning_recipe
 from surgvista_hf.trainers.objectives import OBJECTIVES
 from surgvista_hf.trainers.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
-from surgvista_hf.trainers.recipe import TestRecipe as Tested
+from surgvista_hf.trainers.recipe import TestedOn as Tested
 from surgvista_hf.trainers.recipe_files import RecipeError, bundled_text
 from surgvista_hf.trainers.suite import SECTIONS, Rendered, load_suite
 from surgvista_hf.trainers.temporal import TemporalArguments
@@ -174,7 +174,7 @@ def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
         *(f"model.{name}" for name in names(ModelRecipe)),
         *(f"model.config.{name}" for name in ("model_type", *tiny.SIZES)),
         *(f"data.{name}" for name in names(LabelledData)),
-        *(f"data.test_on.{name}" for name in names(TestData)),
+        *(f"data.test_on.{name}" for name in names(ExternalTest)),
         *(f"adapter.{name}" for name in names(AdapterRecipe)),
         *(f"training.{name}" for name in own_fields(FinetuningArguments)),
     ]

@@ -127,6 +127,11 @@ def test_every_verb_says_that_a_folder_is_missing(words, capsys, asked, tmp_path
     assert asked == []
 
 
-def test_an_adapter_that_is_not_there_is_said_to_be_missing():
+def test_an_adapter_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(InputError, match="there is no folder .*missing with an adapter"):
+        merge_adapter(tmp_path / "missing")
+
+
+def test_a_folder_without_an_adapter_is_said_to_hold_none(tmp_path):
     with pytest.raises(InputError, match="holds no adapter"):
-        merge_adapter(Path("runs/missing"))
+        merge_adapter(tmp_path)

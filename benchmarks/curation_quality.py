@@ -21,11 +21,18 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from surgvista_hf.curation.collect import collect, from_folder
-from surgvista_hf.curation.manifest import Collection
-from surgvista_hf.curation.pipeline import CurationOptions, run_pipeline
-from surgvista_hf.curation.seconds import trim
-from surgvista_hf.curation.stages import read_result
+from surgvista_hf.curation.collection.collect import collect, from_folder
+from surgvista_hf.curation.collection.manifest import Collection
+from surgvista_hf.curation.collection.results import read_result
+from surgvista_hf.curation.models.training import (
+    Schedule,
+    class_scores,
+    region_scores,
+    train_classifier,
+    train_region_detector,
+)
+from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline
+from surgvista_hf.curation.stages.seconds import trim
 from surgvista_hf.curation.synthetic_labels import (
     INFORMATIVE,
     SURGICAL,
@@ -33,14 +40,7 @@ from surgvista_hf.curation.synthetic_labels import (
     write_regions,
     write_storyboards,
 )
-from surgvista_hf.curation.training import (
-    Schedule,
-    class_scores,
-    region_scores,
-    train_classifier,
-    train_region_detector,
-)
-from surgvista_hf.datasets_scripts.synthetic_web import SyntheticWebVideo, write_web_video
+from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
 from .timing import save
 

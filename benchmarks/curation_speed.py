@@ -27,13 +27,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from surgvista_hf.curation.collect import collect, from_folder
-from surgvista_hf.curation.export import export_frame_set
-from surgvista_hf.curation.manifest import Collection
-from surgvista_hf.curation.overrules import Overrule, Overrules, to_json
-from surgvista_hf.curation.pipeline import CurationOptions, run_stage
-from surgvista_hf.curation.stages import STAGES, summarise
-from surgvista_hf.datasets_scripts.synthetic_web import SyntheticWebVideo, write_web_video
+from surgvista_hf.curation.collection.collect import collect, from_folder
+from surgvista_hf.curation.collection.manifest import Collection
+from surgvista_hf.curation.collection.overrides import Overrule, Overrules, to_json
+from surgvista_hf.curation.collection.results import STAGES, summarise
+from surgvista_hf.curation.stages.export import export_frame_set
+from surgvista_hf.curation.stages.pipeline import CurationOptions, run_stage
+from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
 from .timing import save
 

@@ -34,10 +34,16 @@ from PIL import Image
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips import online_seconds
-from surgvista_hf.datasets_scripts.media import PreparationOptions
-from surgvista_hf.datasets_scripts.prepare import MANIFEST, ROWS_AT_ONCE, prepare_frame_set, video_file, write_manifest
-from surgvista_hf.datasets_scripts.registry import get_builder
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from surgvista_hf.datasets_scripts.frame_sets.prepare import (
+    MANIFEST,
+    ROWS_AT_ONCE,
+    prepare_frame_set,
+    video_file,
+    write_manifest,
+)
+from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
+from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .timing import ratio, save
@@ -202,7 +208,7 @@ import json, re, sys, time
 from pathlib import Path
 import datasets, torch
 from surgvista_hf import ClipDataset, load_frame_set
-from surgvista_hf.datasets_scripts.registry import builders
+from surgvista_hf.datasets_scripts.frame_sets.registry import builders
 builders()
 def anonymous():
     text = Path("/proc/self/smaps_rollup").read_text()

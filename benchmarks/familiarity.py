@@ -28,9 +28,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from surgvista_hf.clips.windows import ClipWindow
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, synthetic_corpus, write_video
-from surgvista_hf.evaluation.calibration import calibration_error, fit_temperature, scale_probabilities
+from surgvista_hf.clips.sampling.windows import ClipWindow
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, synthetic_corpus, write_video
+from surgvista_hf.evaluation.metrics.calibration import calibration_error, fit_temperature, scale_probabilities
 from surgvista_hf.modeling.familiarity import (
     FALSE_ALARMS,
     Familiarity,
@@ -39,7 +39,7 @@ from surgvista_hf.modeling.familiarity import (
     appearance,
     shrunk_covariance,
 )
-from surgvista_hf.modeling.families import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 

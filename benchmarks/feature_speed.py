@@ -30,8 +30,8 @@ from transformers import ConvNextConfig, ConvNextModel, ViTImageProcessor
 from transformers.utils import logging
 
 from surgvista_hf import load_frame_set
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.trainers.video_features import FeatureExtractor, load_video_features
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
 from surgvista_hf.util.batches import batched
 
 from .timing import ratio, save, side_by_side

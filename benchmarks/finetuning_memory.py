@@ -19,7 +19,7 @@ import torch
 
 from surgvista_hf import SurgVistaConfig, SurgVistaModel
 from surgvista_hf.modeling.adapters import AdapterRecipe, add_adapter, count_parameters, quantization
-from surgvista_hf.modeling.families import load_classifier
+from surgvista_hf.modeling.loading import load_classifier
 
 from .timing import save
 

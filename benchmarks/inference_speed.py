@@ -45,8 +45,8 @@ from surgvista_hf import (
     SurgVistaForVideoClassification,
     SurgVistaVideoProcessor,
 )
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
-from surgvista_hf.inference.export import export_model
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
+from surgvista_hf.inference.models.onnx_export import export_model
 from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 

@@ -26,10 +26,10 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips import RandomResizedCrop, collate_clips, normalize_clips
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.evaluation.linear_probe import Features, accuracy_by_video, ridge_probe
-from surgvista_hf.evaluation.statistics import paired_wilcoxon
-from surgvista_hf.trainers.studies import ProbeSet, Study, run_study
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.evaluation.metrics.statistics import paired_wilcoxon
+from surgvista_hf.evaluation.probes import Features, accuracy_by_video, ridge_probe
+from surgvista_hf.trainers.benchmark.studies import ProbeSet, Study, run_study
 
 from .timing import save
 

@@ -29,14 +29,14 @@ from transformers import ViTConfig, ViTModel
 
 from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.clips import ClipMasking, MultiScaleCrop, collate_clips, normalize_clips, online_seconds
-from surgvista_hf.clips.augmentation import crop_and_resize
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from surgvista_hf.clips.transforms.augmentation import crop_and_resize
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
-from surgvista_hf.trainers.compute import PEAKS
-from surgvista_hf.trainers.float8 import use_float8
-from surgvista_hf.trainers.schedule import parameter_groups
-from surgvista_hf.trainers.teachers import ImageTeacher
+from surgvista_hf.trainers.common.flops import PEAKS
+from surgvista_hf.trainers.common.schedule import parameter_groups
+from surgvista_hf.trainers.pretraining.float8 import use_float8
+from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 from .timing import ratio, save, side_by_side
 

@@ -23,14 +23,14 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.clips import collate_clips
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.evaluation.linear_probe import Features, accuracy_by_video, knn_probe, ridge_probe
-from surgvista_hf.evaluation.ranking import average_precision
-from surgvista_hf.evaluation.statistics import paired_wilcoxon
-from surgvista_hf.trainers.dino import DinoPretrainer
-from surgvista_hf.trainers.features import extract_features
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.evaluation.metrics.ranking import average_precision
+from surgvista_hf.evaluation.metrics.statistics import paired_wilcoxon
+from surgvista_hf.evaluation.probes import Features, accuracy_by_video, knn_probe, ridge_probe
+from surgvista_hf.trainers.features.clip_features import extract_features
 from surgvista_hf.trainers.pretrain import build_model, pretrain
-from surgvista_hf.trainers.recipe import load_recipe
+from surgvista_hf.trainers.pretraining.dino import DinoPretrainer
+from surgvista_hf.trainers.pretraining.recipe import load_recipe
 
 from .timing import save
 

@@ -11,13 +11,13 @@ from .modeling import auto as _auto
 
 if TYPE_CHECKING:
     from .clips import ClipDataset as ClipDataset
-    from .datasets_scripts.frame_set import load_frame_set as load_frame_set
-    from .datasets_scripts.registry import list_datasets as list_datasets
-    from .evaluation.classification import classification_metrics as classification_metrics
-    from .evaluation.classification import cvs_metrics as cvs_metrics
-    from .evaluation.classification import presence_metrics as presence_metrics
-    from .evaluation.triplets import triplet_metrics as triplet_metrics
-    from .evaluation.workflow import phase_metrics as phase_metrics
+    from .datasets_scripts.frame_sets.load import load_frame_set as load_frame_set
+    from .datasets_scripts.frame_sets.registry import list_datasets as list_datasets
+    from .evaluation.metrics.classification import classification_metrics as classification_metrics
+    from .evaluation.metrics.classification import cvs_metrics as cvs_metrics
+    from .evaluation.metrics.classification import presence_metrics as presence_metrics
+    from .evaluation.metrics.triplets import triplet_metrics as triplet_metrics
+    from .evaluation.metrics.workflow import phase_metrics as phase_metrics
     from .inference import SurgicalVideoPredictor as SurgicalVideoPredictor
     from .modeling.configuration_ms_tcn import MsTcnConfig as MsTcnConfig
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
@@ -33,49 +33,49 @@ if TYPE_CHECKING:
     from .modeling.modeling_surgvista import SurgVistaModel as SurgVistaModel
     from .modeling.modeling_video_head import VideoHeadForClassification as VideoHeadForClassification
     from .modeling.video_processing_surgvista import SurgVistaVideoProcessor as SurgVistaVideoProcessor
-    from .trainers.arguments import FinetuningArguments as FinetuningArguments
-    from .trainers.arguments import PretrainingArguments as PretrainingArguments
-    from .trainers.finetuning import SurgicalFinetuner as SurgicalFinetuner
-    from .trainers.jepa import JepaArguments as JepaArguments
-    from .trainers.jepa import JepaPretrainer as JepaPretrainer
-    from .trainers.mae import MaeArguments as MaeArguments
-    from .trainers.mae import MaePretrainer as MaePretrainer
-    from .trainers.surgvista import SurgVistaPretrainer as SurgVistaPretrainer
+    from .trainers.common.arguments import FinetuningArguments as FinetuningArguments
+    from .trainers.common.arguments import PretrainingArguments as PretrainingArguments
+    from .trainers.finetuning.trainer import SurgicalFinetuner as SurgicalFinetuner
+    from .trainers.pretraining.jepa import JepaArguments as JepaArguments
+    from .trainers.pretraining.jepa import JepaPretrainer as JepaPretrainer
+    from .trainers.pretraining.mae import MaeArguments as MaeArguments
+    from .trainers.pretraining.mae import MaePretrainer as MaePretrainer
+    from .trainers.pretraining.surgvista import SurgVistaPretrainer as SurgVistaPretrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClipDataset": "clips",
-    "FinetuningArguments": "trainers.arguments",
-    "InputError": "modeling.errors_surgvista",
-    "JepaArguments": "trainers.jepa",
-    "JepaPretrainer": "trainers.jepa",
-    "MaeArguments": "trainers.mae",
-    "MaePretrainer": "trainers.mae",
+    "FinetuningArguments": "trainers.common.arguments",
+    "InputError": "util.errors",
+    "JepaArguments": "trainers.pretraining.jepa",
+    "JepaPretrainer": "trainers.pretraining.jepa",
+    "MaeArguments": "trainers.pretraining.mae",
+    "MaePretrainer": "trainers.pretraining.mae",
     "MsTcnConfig": "modeling.configuration_ms_tcn",
     "MsTcnForFrameClassification": "modeling.modeling_ms_tcn",
-    "PretrainingArguments": "trainers.arguments",
+    "PretrainingArguments": "trainers.common.arguments",
     "SurgVistaConfig": "modeling.configuration_surgvista",
-    "SurgVistaError": "modeling.errors_surgvista",
+    "SurgVistaError": "util.errors",
     "SurgVistaForPreTraining": "modeling.modeling_surgvista",
     "SurgVistaForVideoClassification": "modeling.modeling_surgvista",
     "SurgVistaModel": "modeling.modeling_surgvista",
-    "SurgVistaPretrainer": "trainers.surgvista",
+    "SurgVistaPretrainer": "trainers.pretraining.surgvista",
     "SurgVistaVideoProcessor": "modeling.video_processing_surgvista",
-    "SurgicalFinetuner": "trainers.finetuning",
+    "SurgicalFinetuner": "trainers.finetuning.trainer",
     "SurgicalVideoPredictor": "inference",
     "VideoHeadConfig": "modeling.configuration_video_head",
     "VideoHeadForClassification": "modeling.modeling_video_head",
     "VideoReadError": "modeling.errors_surgvista",
     "WeightsNotPublishedError": "modeling.errors_surgvista",
-    "classification_metrics": "evaluation.classification",
+    "classification_metrics": "evaluation.metrics.classification",
     "convert_checkpoint": "modeling.conversion",
-    "cvs_metrics": "evaluation.classification",
-    "list_datasets": "datasets_scripts.registry",
-    "load_frame_set": "datasets_scripts.frame_set",
-    "phase_metrics": "evaluation.workflow",
-    "presence_metrics": "evaluation.classification",
-    "triplet_metrics": "evaluation.triplets",
+    "cvs_metrics": "evaluation.metrics.classification",
+    "list_datasets": "datasets_scripts.frame_sets.registry",
+    "load_frame_set": "datasets_scripts.frame_sets.load",
+    "phase_metrics": "evaluation.metrics.workflow",
+    "presence_metrics": "evaluation.metrics.classification",
+    "triplet_metrics": "evaluation.metrics.triplets",
 }
 
 __all__ = ["__version__", *_HOMES]

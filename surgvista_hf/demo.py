@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from .datasets_scripts.media import PreparationOptions
-from .datasets_scripts.prepare import prepare_frame_set
-from .datasets_scripts.synthetic_surgery import synthetic_corpus, write_video
-from .evaluation.benchmark_report import CellResult
+from .datasets_scripts.frame_sets.prepare import prepare_frame_set
+from .datasets_scripts.schema.media import PreparationOptions
+from .datasets_scripts.synthetic.surgery import synthetic_corpus, write_video
+from .evaluation.reports.benchmark_report import CellResult
 from .evaluation.tasks import ClipPredictions
 from .inference import SurgicalVideoPredictor, VideoPrediction
-from .inference.contact_sheet import draw_contact_sheet
-from .inference.prediction import DEFAULT_FORMATS
-from .inference.timeline import draw_timeline
-from .trainers.benchmark import check_suite, run_suite
+from .inference.prediction.prediction import DEFAULT_FORMATS
+from .inference.writers.contact_sheet import draw_contact_sheet
+from .inference.writers.timeline import draw_timeline
+from .trainers.benchmark.run import check_suite, run_suite
+from .trainers.benchmark.suite import Suite, load_suite
 from .trainers.pretrain import pretrain
-from .trainers.recipe import load_recipe
-from .trainers.suite import Suite, load_suite
+from .trainers.pretraining.recipe import load_recipe
 from .util.console import Steps, place_log
 from .util.files import at_work, atomic_file
 

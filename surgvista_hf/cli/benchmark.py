@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
-    from ..trainers.recipe_files import SUITES
-    from ..trainers.suite import load_suite
+    from ..trainers.benchmark.suite import load_suite
+    from ..trainers.recipes.loading import SUITES
+    from ..util.errors import InputError
 
     if was_shown(arguments, SUITES):
         return
     suite = load_suite(arguments.recipe, arguments.overrides)
-    from ..evaluation.benchmark_report import markdown, summarise
-    from ..trainers.benchmark import plan_suite, run_suite
+    from ..evaluation.reports.benchmark_report import markdown, summarise
+    from ..trainers.benchmark.run import plan_suite, run_suite
 
     if arguments.dry_run:
         with Steps()("check the cells"):

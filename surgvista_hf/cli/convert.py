@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..modeling.conversion import FAMILIES, convert_checkpoint
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if arguments.list:
         facts = ("title", "paper", "source", "licence", "input", "becomes", "checked", "unknown")

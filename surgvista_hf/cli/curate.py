@@ -10,8 +10,8 @@ from ..util.console import Steps
 from .verbose_argument import add_verbose_argument
 
 if TYPE_CHECKING:
-    from ..curation.pipeline import CurationOptions
-    from ..curation.reports import StageReport
+    from ..curation.collection.reports import StageReport
+    from ..curation.stages.pipeline import CurationOptions
 
 _STAGES = ("classify-videos", "classify-frames", "trim", "hash", "deduplicate", "mask")
 # Each action: what it does, and an example.
@@ -253,7 +253,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    from ..curation import collect
+    from ..curation.collection import collect
 
     options = collect.CollectOptions(
         cookies=arguments.cookies,
@@ -288,7 +288,7 @@ def _collect(arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> "CurationOptions":
-    from ..curation.pipeline import CurationOptions
+    from ..curation.stages.pipeline import CurationOptions
 
     given: dict[str, Any] = {**vars(arguments), "run": getattr(arguments, "run_seconds", 3)}
     for name in ("video_models", "frame_models", "region_models"):
@@ -297,7 +297,7 @@ def _options(arguments: argparse.Namespace) -> "CurationOptions":
 
 
 def _run_stage(arguments: argparse.Namespace) -> None:
-    from ..curation.pipeline import run_stage
+    from ..curation.stages.pipeline import run_stage
 
     with Steps()(arguments.action):
         report = run_stage(
@@ -307,7 +307,7 @@ def _run_stage(arguments: argparse.Namespace) -> None:
 
 
 def _run_all(arguments: argparse.Namespace) -> None:
-    from ..curation.pipeline import run_pipeline
+    from ..curation.stages.pipeline import run_pipeline
 
     reports = run_pipeline(arguments.folder, _options(arguments), num_proc=arguments.num_proc, progress=True)
     exported = _exported(arguments) if arguments.output else {}
@@ -319,7 +319,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
-    from ..curation.export import ExportOptions, export_frame_set
+    from ..curation.stages.export import ExportOptions, export_frame_set
 
     options = ExportOptions(
         frames_per_second=arguments.frames_per_second,
@@ -344,7 +344,7 @@ def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _review(arguments: argparse.Namespace) -> None:
     if arguments.apply:
-        from ..curation.overrules import apply_overrules
+        from ..curation.collection.overrides import apply_overrules
 
         count = len(list(apply_overrules(arguments.folder, arguments.apply)))
         print(json.dumps({"decisions": count}) if arguments.json else f"{count} decisions; run the stages again")
@@ -359,21 +359,21 @@ def _review(arguments: argparse.Namespace) -> None:
 
 
 def _remove(arguments: argparse.Namespace) -> None:
-    from ..curation.collect import remove
+    from ..curation.collection.collect import remove
 
     remove(arguments.folder, arguments.ids, arguments.reason)
     print(json.dumps({"removed": arguments.ids}) if arguments.json else f"{len(arguments.ids)} removed for good")
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from ..curation.manifest import Collection
-    from ..curation.stages import summarise
+    from ..curation.collection.manifest import Collection
+    from ..curation.collection.results import summarise
 
     _print(summarise(Collection(arguments.folder)), arguments.json)
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from ..curation.training import Schedule, train_classifier, train_region_detector
+    from ..curation.models.training import Schedule, train_classifier, train_region_detector
 
     schedule = Schedule(arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.seed)
     given: dict[str, Any] = {"model": arguments.model, "validation": arguments.validation, "schedule": schedule}
@@ -387,7 +387,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _print(reports: "list[StageReport]", as_json: bool, exported: dict[str, Any] | None = None) -> None:
-    from ..curation.reports import table
+    from ..curation.collection.reports import table
 
     if as_json:
         content = {"stages": [report.to_dict() for report in reports]} if reports else {}

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from ..inference.batch import deidentify_folder, find_videos
     from ..inference.deidentification import Cover, Pseudonyms
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if (arguments.out_of_body is None) != arguments.no_detector:
         raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be hidden")

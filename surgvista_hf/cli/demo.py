@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if arguments.video is not None and not arguments.video.is_file():
         raise InputError(f"there is no video at {arguments.video}")

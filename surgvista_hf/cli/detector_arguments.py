@@ -25,7 +25,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
 
 def detector_of(arguments: argparse.Namespace) -> Any:
     """The `OutOfBodyDetector` that was asked for, or `None`."""
-    from ..inference.privacy import OutOfBodyDetector
+    from ..inference.models.out_of_body import OutOfBodyDetector
 
     if arguments.out_of_body is None:
         return None

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if (arguments.model is None) == (arguments.predictions is None):
         raise InputError("give either a model or --predictions")
@@ -70,9 +70,9 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
     if arguments.labels:
         labels, task = testing.labels_of_files(arguments.labels, _listed_classes(arguments.labels))
         return testing.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
-    from ..datasets_scripts.frame_set import load_frame_set
+    from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
-    from ..trainers.finetune_recipe import LabelledData
+    from ..trainers.finetuning.recipe import LabelledData
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabelledData(name, folder, arguments.label)
@@ -92,7 +92,7 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
 
 
 def _check_column(frames: Any, label: str) -> None:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if label not in frames.column_names:
         raise InputError(f"--label is {label!r}; the frame set has the columns {', '.join(frames.column_names)}")
@@ -108,7 +108,7 @@ def _listed_classes(folder: Path) -> list[str] | None:
 
 
 def _class_mapping(words: list[str]) -> dict[str, str | None]:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     pairs = [word.partition("=") for word in words]
     if not all(equals for _, equals, _ in pairs):

@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from ..inference.clip_model import ClipModel
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
-    from ..inference.privacy import blurred
-    from ..modeling.errors_surgvista import InputError
+    from ..inference.models.clip_model import ClipModel
+    from ..inference.models.out_of_body import blurred
     from ..modeling.video_processing_surgvista import online_clip_seconds
     from ..modeling.video_reading_surgvista import VideoReader
-    from ..trainers.video_features import check_features_of
+    from ..trainers.features.extraction import check_features_of
+    from ..util.errors import InputError
 
     if arguments.output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"--output is {arguments.output}; a picture is .png, .svg or .pdf")
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
     """(frames,) bool: pictures that the detector takes for outside, or that are nearer than its margin to such."""
-    from ..inference.privacy import watch_video
+    from ..inference.models.out_of_body import watch_video
 
     around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
     hidden = watch_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
@@ -101,7 +101,7 @@ def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:
     import numpy as np
 
     from ..inference.explanations import nearest_neighbours
-    from ..trainers.video_features import load_video_features
+    from ..trainers.features.extraction import load_video_features
 
     videos = load_video_features(folder)
     names = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["classes"]

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..inference.clip_model import ClipModel
-    from ..inference.export import export_model
+    from ..inference.models.clip_model import ClipModel
+    from ..inference.models.onnx_export import export_model
     from ..util.files import check_free
 
     check_free(arguments.output)

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.frame_set import load_frame_set
-    from ..modeling.errors_surgvista import InputError
-    from ..trainers.video_features import FeatureExtractor
+    from ..datasets_scripts.frame_sets.load import load_frame_set
+    from ..trainers.features.extraction import FeatureExtractor
+    from ..util.errors import InputError
 
     for option, number in (("--num-frames", arguments.num_frames), ("--batch-size", arguments.batch_size)):
         if number is not None and number < 1:

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..trainers.finetune_recipe import load_finetuning_recipe
-    from ..trainers.recipe_files import FINETUNING
+    from ..trainers.finetuning.recipe import load_finetuning_recipe
+    from ..trainers.recipes.loading import FINETUNING
 
     if was_shown(arguments, FINETUNING):
         return

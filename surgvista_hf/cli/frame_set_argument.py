@@ -7,7 +7,7 @@ def named_frame_set(option: str, word: str) -> tuple[str, str]:
     Raises:
         InputError: something else was given for the option.
     """
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     name, equals, folder = word.partition("=")
     if not equals:

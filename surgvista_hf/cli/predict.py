@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference import SurgicalVideoPredictor
     from ..inference.batch import find_videos
     from ..inference.deidentification import Pseudonyms
-    from ..inference.prediction import check_formats
+    from ..inference.prediction.prediction import check_formats
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _predict_one(
     arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
 ) -> None:
-    from ..inference.prediction import save_predictions
+    from ..inference.prediction.prediction import save_predictions
 
     name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     with steps(f"predict {name or arguments.video.name}"):
@@ -127,7 +127,7 @@ def _predict_folder(
 
 def named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:
     """`NAME=MODEL` words by name; a word without a name gets `missing`."""
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     pairs = []
     for word in words:

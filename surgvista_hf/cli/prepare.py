@@ -10,7 +10,7 @@ from ..util.console import Steps
 from .reading_arguments import add_reading_arguments, reading_options
 
 if TYPE_CHECKING:
-    from ..datasets_scripts.media import PreparationOptions
+    from ..datasets_scripts.schema.media import PreparationOptions
 
 EPILOG = """examples:
   surgvista prepare --list
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     if arguments.list:
         _print_list(arguments.json)
@@ -111,8 +111,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.prepare import default_options, prepare_frame_set
-    from ..datasets_scripts.registry import get_builder
+    from ..datasets_scripts.frame_sets.prepare import default_options, prepare_frame_set
+    from ..datasets_scripts.frame_sets.registry import get_builder
 
     with Steps()(f"prepare {arguments.name}"):
         report = prepare_frame_set(
@@ -160,8 +160,8 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.facts import MissingFilesError
-    from ..datasets_scripts.registry import get_builder
+    from ..datasets_scripts.frame_sets.registry import get_builder
+    from ..datasets_scripts.schema.info import MissingFilesError
     from ..util.requirements import require
 
     if arguments.executor == "ray":
@@ -183,7 +183,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _print_list(as_json: bool) -> None:
-    from ..datasets_scripts.registry import list_datasets
+    from ..datasets_scripts.frame_sets.registry import list_datasets
 
     everything = list_datasets()
     if as_json:

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..trainers.recipe import load_recipe
-    from ..trainers.recipe_files import LAUNCH, PRETRAINING
+    from ..trainers.pretraining.recipe import load_recipe
+    from ..trainers.recipes.loading import LAUNCH, PRETRAINING
 
     if was_shown(arguments, PRETRAINING, LAUNCH):
         return

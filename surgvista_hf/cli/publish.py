@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.frame_set import StoredFrameSet
-    from ..datasets_scripts.publish import publish_frame_set, upload
-    from ..datasets_scripts.registry import get_builder
-    from ..modeling.errors_surgvista import InputError
+    from ..datasets_scripts.frame_sets.load import StoredFrameSet
+    from ..datasets_scripts.frame_sets.publish import publish_frame_set, upload
+    from ..datasets_scripts.frame_sets.registry import get_builder
+    from ..util.errors import InputError
 
     if not (arguments.repo_id or arguments.dry_run):
         raise InputError("give --repo-id, or --dry-run to only write the folder")

@@ -38,8 +38,8 @@ def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
         InputError: nothing was asked for.
         RecipeError: there is none of that name.
     """
-    from ..modeling.errors_surgvista import InputError
-    from ..trainers.recipe_files import bundled_recipes, bundled_text
+    from ..trainers.recipes.loading import bundled_recipes, bundled_text
+    from ..util.errors import InputError
 
     if arguments.list:
         print("\n".join(bundled_recipes(rooms[0])))

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.fingerprints import frames_fingerprint
-    from ..datasets_scripts.frame_set import load_frame_set
-    from ..evaluation.reconstruction import draw_reconstruction
-    from ..trainers.pictures import reconstruct_clip
+    from ..datasets_scripts.frame_sets.fingerprints import frames_fingerprint
+    from ..datasets_scripts.frame_sets.load import load_frame_set
+    from ..evaluation.metrics.reconstruction import draw_reconstruction
+    from ..trainers.pretraining.reconstruction import reconstruct_clip
     from ..util.fingerprint import weights_fingerprint
 
     with Steps()("reconstruct the clip"):

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
     from ..util.requirements import require
     from .predict import named
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"Space: {arguments.export}")
         return
     require("space")
-    from ..modeling.guarded_video import VideoLimits
+    from ..modeling.subprocess_decoding import VideoLimits
     from ..space import SpaceSettings, launch
 
     limits = VideoLimits(megabytes=arguments.max_megabytes, minutes=arguments.max_minutes)

@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..modeling.errors_surgvista import InputError
-    from ..trainers.studies import ProbeSet, check_study, data_scale, distillation, plan_study, run_study
+    from ..trainers.benchmark.studies import ProbeSet, check_study, data_scale, distillation, plan_study, run_study
+    from ..util.errors import InputError
 
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}; at least one run of each variant is needed")
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _shares(text: str) -> list[float]:
-    from ..modeling.errors_surgvista import InputError
+    from ..util.errors import InputError
 
     try:
         shares = [float(share) for share in text.split(",")]

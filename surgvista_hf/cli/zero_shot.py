@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..trainers.finetune_recipe import LabelledData
-    from ..trainers.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
+    from ..trainers.benchmark.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
+    from ..trainers.finetuning.recipe import LabelledData
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabelledData(

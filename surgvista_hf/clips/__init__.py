@@ -1,14 +1,14 @@
 """Frame sets to clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
 
-from .augmentation import ClipCrop, MultiScaleCrop, RandomResizedCrop, normalize_clips
-from .balance import ClusterBalancedSampler, Draw, ShuffledSampler, SourceBalancedSampler, temperature_weights
 from .dataset import ClipDataset, collate_clips
-from .index import ClipIndex, FrameSetError
-from .masking import BlockMasking, ClipMasking
-from .randomness import keyed_generator
-from .sampling import centred_seconds, online_seconds, uniform_indices
+from .sampling.balance import ClusterBalancedSampler, Draw, ShuffledSampler, SourceBalancedSampler, temperature_weights
+from .sampling.frame_indices import centred_seconds, online_seconds, uniform_indices
+from .sampling.index import ClipIndex, FrameSetError
+from .sampling.randomness import keyed_generator
+from .sampling.timeline import Timeline
 from .streaming import StreamingClipDataset, frames_from_webdataset
-from .timeline import Timeline
+from .transforms.augmentation import ClipCrop, MultiScaleCrop, RandomResizedCrop, normalize_clips
+from .transforms.masking import BlockMasking, ClipMasking
 
 __all__ = [
     "BlockMasking",

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import datasets
 import numpy as np
 
-from ..modeling.errors_surgvista import InputError
-from ..util.words import some
+from ..util.errors import InputError
+from ..util.messages import some
 from .dataset import ClipDataset
-from .index import ClipIndex
-from .randomness import keyed_generator
-from .timeline import frame_times
+from .sampling.index import ClipIndex
+from .sampling.randomness import keyed_generator
+from .sampling.timeline import frame_times
 
 NUM_COMPANIONS, NUM_CHOSEN = 4, 2
 SECONDS = (-2.0, -1.0, 1.0, 2.0)

@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
-from ..modeling.errors_surgvista import InputError, VideoReadError
-from .balance import Draw
-from .index import ClipIndex, FrameSetError, check_columns, column_batches
-from .randomness import keyed_generator
-from .sampling import RANDOM_STRIDE, SPECIAL_STRIDES, centred_seconds, online_seconds, uniform_indices
-from .timeline import Timeline
+from ..modeling.errors_surgvista import VideoReadError
+from ..util.errors import InputError
+from .sampling.balance import Draw
+from .sampling.frame_indices import RANDOM_STRIDE, SPECIAL_STRIDES, centred_seconds, online_seconds, uniform_indices
+from .sampling.index import ClipIndex, FrameSetError, check_columns, column_batches
+from .sampling.randomness import keyed_generator
+from .sampling.timeline import Timeline
 
 Sampling = Literal["online", "centred", "uniform", "uniform_legacy"]
 _SAMPLINGS = ("online", "centred", "uniform", "uniform_legacy")

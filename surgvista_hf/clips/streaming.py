@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..modeling.errors_surgvista import InputError
 from ..modeling.video_processing_surgvista import TOLERANCE
 from ..util.bridging import bridged_sources
+from ..util.errors import InputError
 from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
-from .index import KEY_COLUMNS, FrameSetError
-from .randomness import keyed_generator
-from .sampling import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
-from .timeline import FIRST_STEPS, Timeline, bridge, bridged_step, coarse_frames, is_coarse
+from .sampling.frame_indices import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
+from .sampling.index import KEY_COLUMNS, FrameSetError
+from .sampling.randomness import keyed_generator
+from .sampling.timeline import FIRST_STEPS, Timeline, bridge, bridged_step, coarse_frames, is_coarse
 
 _ROWS_AT_ONCE = 16
 _DECODED = 256  # pictures of a window that are kept decoded

@@ -15,14 +15,15 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..modeling.errors_surgvista import InputError, VideoReadError
-from ..modeling.guarded_video import GuardedVideo
+from ..modeling.errors_surgvista import VideoReadError
+from ..modeling.subprocess_decoding import GuardedVideo
+from ..util.errors import InputError
 from ..util.files import atomic_file
-from ..util.words import first_line
-from .manifest import LIMITS, Collection, Video
-from .overrules import DECISIONS, Overrule
-from .pipeline import as_flags
-from .stages import Result, State, Step
+from ..util.messages import first_line
+from .collection.manifest import LIMITS, Collection, Video
+from .collection.overrides import DECISIONS, Overrule
+from .collection.results import Result, State, Step
+from .stages.pipeline import as_flags
 
 Selection = Literal["doubtful", "kept", "dropped", "overruled", "all"]
 _PICTURES, _WIDTH = 16, 200  # of a contact sheet; pixels

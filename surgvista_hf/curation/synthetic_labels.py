@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..clips.randomness import keyed_generator
-from ..datasets_scripts.synthetic_web import SyntheticWebVideo
+from ..clips.sampling.randomness import keyed_generator
+from ..datasets_scripts.synthetic.web_videos import SyntheticWebVideo
 from ..util.files import atomic_folder
-from .seconds import STORYBOARD_FRAMES, collage
+from .stages.seconds import STORYBOARD_FRAMES, collage
 
 INFORMATIVE = ("informative", "uninformative")
 SURGICAL = ("surgical", "non-surgical")

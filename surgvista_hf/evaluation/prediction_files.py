@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets_scripts.facts import AnnotationError
-from ..datasets_scripts.phase_files import SUFFIXES, PhaseSpans, read_phase_file
-from ..modeling.errors_surgvista import InputError
+from ..datasets_scripts.schema.info import AnnotationError
+from ..datasets_scripts.schema.phase_files import SUFFIXES, PhaseSpans, read_phase_file
+from ..util.errors import InputError
 from ..util.finding import walk
 
 KNOWN = (".csv", ".json", ".npy", ".eaf", ".tsv", ".txt", ".xlsx")

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit, softmax
 
-from ..datasets_scripts.triplets import triplet_table
-from ..modeling.errors_surgvista import InputError
+from ..datasets_scripts.schema.triplets import triplet_table
+from ..util.errors import InputError
 from ..util.files import atomic_file
-from .classification import classification_metrics, presence_metrics
-from .ranking import average_precision
-from .segments import edit_score, segmental_f1
-from .triplets import triplet_metrics
-from .workflow import phase_report
+from .metrics.classification import classification_metrics, presence_metrics
+from .metrics.ranking import average_precision
+from .metrics.segments import edit_score, segmental_f1
+from .metrics.triplets import triplet_metrics
+from .metrics.workflow import phase_report
 
 Kind = Literal["workflow", "classification", "triplet", "multi_label", "video_classification", "video_multi_label"]
 _MAIN = {

@@ -1,6 +1,6 @@
 """Videos in, predictions out."""
 
-from .prediction import VideoPrediction
+from .prediction.prediction import VideoPrediction
 from .predictor import SurgicalVideoPredictor
 
 __all__ = ["SurgicalVideoPredictor", "VideoPrediction"]

@@ -13,20 +13,21 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
 from ..util import finding
 from ..util.console import track
+from ..util.errors import InputError
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
 from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
 from .deidentification import Cover, Pseudonyms, deidentify_video
-from .prediction import DEFAULT_FORMATS, check_formats, save_predictions
+from .models.out_of_body import OutOfBodyDetector
+from .prediction.prediction import DEFAULT_FORMATS, check_formats, save_predictions
 from .predictor import SurgicalVideoPredictor
-from .privacy import OutOfBodyDetector
-from .video_writing import VideoWriteError
+from .writers.video_writing import VideoWriteError
 
 logger = logging.getLogger(__name__)
 _SOURCE = "source.json"  # in the folder of a video's results

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ..modeling.errors_surgvista import InputError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.console import track
+from ..util.errors import InputError
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
-from .privacy import OutOfBodyDetector, watch_video
-from .video_writing import video_writer
+from .models.out_of_body import OutOfBodyDetector, watch_video
+from .writers.video_writing import video_writer
 
 logger = logging.getLogger(__name__)
 _LETTERS = 12  # of a pseudonym: 60 bits

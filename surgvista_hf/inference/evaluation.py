@@ -15,19 +15,19 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from ..clips import ClipDataset
-from ..datasets_scripts.facts import MissingFilesError
-from ..datasets_scripts.label_mapping import map_classes
-from ..datasets_scripts.phase_files import SUFFIXES, class_names, read_phase_file
-from ..evaluation.benchmark_report import CellResult, write_report
+from ..datasets_scripts.schema.info import MissingFilesError
+from ..datasets_scripts.schema.label_mapping import map_classes
+from ..datasets_scripts.schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..evaluation.prediction_files import PredictedVideo, find_predictions, read_predictions
+from ..evaluation.reports.benchmark_report import CellResult, write_report
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import count_parameters
-from ..modeling.errors_surgvista import InputError
-from ..trainers.benchmark import environment
-from ..trainers.finetuning import EvaluationCollator
+from ..trainers.benchmark.run import environment
+from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
-from ..util.words import some
-from .clip_model import ClipModel
+from ..util.errors import InputError
+from ..util.messages import some
+from .models.clip_model import ClipModel
 
 _NEED_PROBABILITIES = ("mean_average_precision", "calibration_error")
 

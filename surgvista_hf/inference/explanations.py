@@ -16,11 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..modeling.errors_surgvista import InputError
-from ..modeling.families import frame_size
+from ..modeling.loading import frame_size
+from ..util.errors import InputError
 from ..util.files import atomic_file
-from .clip_model import ClipModel
-from .timeline import NOTICE
+from .models.clip_model import ClipModel
+from .writers.timeline import NOTICE
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?)\.\d+$")
 _COLUMNS = 8

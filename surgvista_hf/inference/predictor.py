@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..clips.windows import ClipWindow
+from ..clips.sampling.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
-from ..modeling.errors_surgvista import InputError, VideoReadError
+from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.familiarity import RunningMean, appearance
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
 from ..util.console import progress_bar
-from .clip_model import ClipModel
-from .export import OnnxClipModel
-from .prediction import VideoPrediction
-from .privacy import HiddenSeconds, OutOfBodyDetector, watch_video
-from .temporal_head import FRAMES_PER_SECOND, TemporalHead
+from ..util.errors import InputError
+from .models.clip_model import ClipModel
+from .models.onnx_export import OnnxClipModel
+from .models.out_of_body import HiddenSeconds, OutOfBodyDetector, watch_video
+from .models.temporal_head import FRAMES_PER_SECOND, TemporalHead
+from .prediction.prediction import VideoPrediction
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together

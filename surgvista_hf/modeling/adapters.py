@@ -18,12 +18,13 @@ from pydantic import Field
 from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
+from ..util.errors import InputError
 from ..util.files import atomic_file, content_hash, file_hash
+from ..util.messages import first_line
 from ..util.requirements import require
 from ..util.values import PositiveAmount, Rate, check_fields
-from ..util.words import first_line
-from .errors_surgvista import InputError, folder_or_hub_name
-from .families import class_names, clip_length, is_head, load_classifier
+from .errors_surgvista import folder_or_hub_name
+from .loading import class_names, clip_length, is_head, load_classifier
 
 Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]

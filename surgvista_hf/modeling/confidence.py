@@ -13,9 +13,9 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from ..util.errors import InputError
 from ..util.files import atomic_file
-from ..util.words import first_line
-from .errors_surgvista import InputError
+from ..util.messages import first_line
 from .familiarity import Familiarity
 
 CONFIDENCE_FILE = "confidence.json"

@@ -1,7 +1,7 @@
-"""Typed errors. This file travels with a checkpoint, so it imports only the standard library.
+"""Typed errors of models and videos. This file travels with a checkpoint, so it needs only the standard library.
 
-Every error the package raises on bad input is a `SurgVistaError`. Rooms that need a kind of their own define it beside
-their code as a subclass.
+Where the package is installed, `SurgVistaError` and `InputError` are the package's own, so that one `except` catches what the
+package raises and what the files beside a checkpoint raise.
 """
 
 import os
@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    from surgvista_hf.util.errors import InputError, SurgVistaError
+except ImportError:  # loaded from a checkpoint, without the package
 
-class SurgVistaError(Exception):
-    """Base of all errors raised on bad input: says what was found, what was expected and what to do."""
+    class SurgVistaError(Exception):  # type: ignore[no-redef]
+        """Base of all errors raised on bad input: says what was found, what was expected and what to do."""
 
-
-class InputError(SurgVistaError, ValueError):
-    """An argument has the wrong shape, type or value."""
+    class InputError(SurgVistaError, ValueError):  # type: ignore[no-redef]
+        """An argument has the wrong shape, type or value."""
 
 
 class VideoReadError(SurgVistaError):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .errors_surgvista import InputError
+from ..util.errors import InputError
 
 WINDOW_SECONDS = 16.0
 FALSE_ALARMS = (

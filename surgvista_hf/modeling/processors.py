@@ -15,7 +15,7 @@ from transformers import LlavaOnevisionVideoProcessor, VideoMAEVideoProcessor
 from transformers.image_utils import PILImageResampling
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from .errors_surgvista import InputError
+from ..util.errors import InputError
 from .video_processing_surgvista import SurgVistaVideoProcessor
 
 # `VJEPA2VideoProcessor` overwrites the size it is given and cuts the sides of a frame off; the class below is the plainest of

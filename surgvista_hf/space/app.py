@@ -23,12 +23,12 @@ import gradio as gr
 import numpy as np
 
 from ..inference import SurgicalVideoPredictor, VideoPrediction
-from ..inference.clip_model import ClipModel
 from ..inference.explanations import gradient_heatmap, overlay
-from ..inference.report import clock, timeline_html, warning_html, write_report
-from ..modeling.errors_surgvista import InputError, SurgVistaError
-from ..modeling.guarded_video import GuardedVideo, VideoLimits
+from ..inference.models.clip_model import ClipModel
+from ..inference.writers.report import clock, timeline_html, warning_html, write_report
+from ..modeling.subprocess_decoding import GuardedVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
+from ..util.errors import InputError, SurgVistaError
 from .example import rendered_operation
 from .sessions import VisitorFiles
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from ..datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from ..util.files import atomic_file
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import requires
 from pathlib import Path
 
-from ..modeling.errors_surgvista import InputError
+from ..util.errors import InputError
 from ..util.files import atomic_folder
 
 _TEMPLATE = Path(__file__).parent / "template"

@@ -20,11 +20,22 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..clips import ClipDataset
-from ..datasets_scripts.frame_set import load_frame_set, video_digests
-from ..datasets_scripts.label_mapping import map_classes
-from ..datasets_scripts.overlap import OverlapError, check_overlap, find_overlaps, has_published_ids, videos_in
-from ..datasets_scripts.registry import get_builder
-from ..evaluation.calibration import Calibration, calibration_error, negative_log_likelihood, scale_probabilities
+from ..datasets_scripts.frame_sets.load import load_frame_set, video_digests
+from ..datasets_scripts.frame_sets.overlap import (
+    OverlapError,
+    check_overlap,
+    find_overlaps,
+    has_published_ids,
+    videos_in,
+)
+from ..datasets_scripts.frame_sets.registry import get_builder
+from ..datasets_scripts.schema.label_mapping import map_classes
+from ..evaluation.metrics.calibration import (
+    Calibration,
+    calibration_error,
+    negative_log_likelihood,
+    scale_probabilities,
+)
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import (
     AdapterRecipe,
@@ -34,26 +45,20 @@ from ..modeling.adapters import (
     count_parameters,
     quantization,
 )
-from ..modeling.families import (
-    clip_length,
-    load_classifier,
-    note_frame_interval,
-    note_frame_stride,
-    processor_of,
-)
+from ..modeling.loading import clip_length, load_classifier, note_frame_interval, note_frame_stride, processor_of
 from ..util.console import Steps
 from ..util.files import atomic_file, atomic_folder
-from ..util.words import some
-from .arguments import FinetuningArguments
-from .base import last_loss, run_command
-from .confidence import build_confidence, calibrate, learn_familiarity
-from .finetune_recipe import ExternalTest, FinetuningRecipe, LabelledData, load_finetuning_recipe
-from .finetuning import SurgicalFinetuner
-from .identity import finetuning_run, run_folder
-from .model_card import write_model_card
+from ..util.messages import some
+from .common.arguments import FinetuningArguments
+from .common.clip_trainer import last_loss, run_command
+from .common.identity import finetuning_run, run_folder
+from .finetuning.confidence import build_confidence, calibrate, learn_familiarity
+from .finetuning.model_card import write_model_card
+from .finetuning.recipe import ExternalTest, FinetuningRecipe, LabelledData, load_finetuning_recipe
+from .finetuning.trainer import SurgicalFinetuner
 from .pretrain import share_of_videos
-from .recipe_files import RecipeError
-from .requirements import check_adapter, check_size, make_arguments
+from .recipes.loading import RecipeError
+from .recipes.requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
 _TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}

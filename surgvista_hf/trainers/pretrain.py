@@ -20,23 +20,24 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
-from ..clips.balance import EpochSampler
-from ..datasets_scripts.facts import shuffled
-from ..datasets_scripts.frame_set import load_frame_set
-from ..datasets_scripts.overlap import check_overlap, has_published_ids, videos_of
-from ..modeling.errors_surgvista import SurgVistaError, folder_or_hub_name
-from ..modeling.families import clip_length, note_frame_stride
+from ..clips.sampling.balance import EpochSampler
+from ..datasets_scripts.frame_sets.load import load_frame_set
+from ..datasets_scripts.frame_sets.overlap import check_overlap, has_published_ids, videos_of
+from ..datasets_scripts.schema.info import shuffled
+from ..modeling.errors_surgvista import folder_or_hub_name
+from ..modeling.loading import clip_length, note_frame_stride
 from ..util.console import Steps
+from ..util.errors import SurgVistaError
 from ..util.files import atomic_file
-from ..util.words import some
-from .arguments import PretrainingArguments
-from .base import last_loss, run_command
-from .identity import pretraining_run, run_folder
-from .objectives import OBJECTIVES
-from .recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
-from .recipe_files import RecipeError
-from .requirements import check_compiler, check_size, make_arguments
-from .teachers import ImageTeacher
+from ..util.messages import some
+from .common.arguments import PretrainingArguments
+from .common.clip_trainer import last_loss, run_command
+from .common.identity import pretraining_run, run_folder
+from .pretraining.objectives import OBJECTIVES
+from .pretraining.recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
+from .pretraining.teachers import ImageTeacher
+from .recipes.loading import RecipeError
+from .recipes.requirements import check_compiler, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
 _TEACHER_DTYPES = {

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..modeling.errors_surgvista import SurgVistaError
 from .console import Console, open_console
-from .words import first_line
+from .errors import SurgVistaError
+from .messages import first_line
 
 
 def run_with_console(

@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from ..modeling.errors_surgvista import SurgVistaError
-from .words import some
+from .errors import SurgVistaError
+from .messages import some
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"

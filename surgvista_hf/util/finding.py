@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .words import some
+from .messages import some
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .files import OutputError, atomic_file, content_hash
-from .words import some
+from .messages import some
 
 FILE = ".origins.json"
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from packaging.version import Version
 
-from ..modeling.errors_surgvista import InputError
+from .errors import InputError
 
 
 class MissingPackageError(InputError):

@@ -13,8 +13,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..modeling.errors_surgvista import InputError, SurgVistaError
-from .words import did_you_mean, some
+from .errors import InputError, SurgVistaError
+from .messages import did_you_mean, some
 
 # Numbers that many fields share. What no machine could do is refused too, before it takes all memory or never ends.
 Count = Annotated[int, Field(ge=0, le=10**9)]

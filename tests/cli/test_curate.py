@@ -15,7 +15,7 @@ from PIL import Image
 from surgvista_hf import load_frame_set
 from surgvista_hf.cli.curate import ACTIONS
 from surgvista_hf.cli.main import main
-from surgvista_hf.curation.manifest import Collection
+from surgvista_hf.curation.collection.manifest import Collection
 
 from ..curation.colour_web import ColourVideo, Models, Server, address_list, save_models, serve, write_site
 

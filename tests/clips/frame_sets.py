@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from surgvista_hf.datasets_scripts.synthetic_surgery import PHASES
+from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES
 
 FEATURES = datasets.Features(
     source=datasets.Value("string"),

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from surgvista_hf.clips import ClipDataset, FrameSetError, SourceBalancedSampler, collate_clips, online_seconds
 from surgvista_hf.clips import dataset as dataset_module
-from surgvista_hf.datasets_scripts.synthetic_surgery import PHASES, SyntheticOperation
+from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, SyntheticOperation
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 
 from .frame_sets import frame_of, frame_set, from_rows, picture, rows

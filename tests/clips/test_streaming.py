@@ -24,7 +24,7 @@ from surgvista_hf.clips import (
     frames_from_webdataset,
     online_seconds,
 )
-from surgvista_hf.clips.sampling import longest_reach
+from surgvista_hf.clips.sampling.frame_indices import longest_reach
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 
 from .frame_sets import FEATURES, frame_set, from_rows, rows

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from surgvista_hf.curation.collect import CollectOptions, collect, from_urls
-from surgvista_hf.curation.pipeline import CurationOptions, run_pipeline
+from surgvista_hf.curation.collection.collect import CollectOptions, collect, from_urls
+from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline
 
 from .colour_web import Models, address_list, save_models, serve, write_site
 

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from surgvista_hf.curation.manifest import CurationError
-from surgvista_hf.curation.overrules import apply_overrules, read_overrules
+from surgvista_hf.curation.collection.manifest import CurationError
+from surgvista_hf.curation.collection.overrides import apply_overrules, read_overrules
 from surgvista_hf.curation.review import write_review
 from surgvista_hf.modeling.errors_surgvista import InputError
 

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation
 from tests.videos import numbered_frame, read_number
 
 HEIGHT, WIDTH, STRIP = 96, 160, 32

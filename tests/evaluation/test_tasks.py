@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgvista_hf import classification_metrics, cvs_metrics, phase_metrics, triplet_metrics
+from surgvista_hf.evaluation.metrics.workflow import forgiven
 from surgvista_hf.evaluation.tasks import ClipPredictions, Kind, Task
-from surgvista_hf.evaluation.workflow import forgiven
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 PHASES = tuple(f"phase {number}" for number in range(7))

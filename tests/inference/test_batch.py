@@ -15,7 +15,7 @@ from surgvista_hf import InputError, SurgicalVideoPredictor, VideoReadError
 from surgvista_hf.cli.batch_outcome import print_outcome
 from surgvista_hf.cli.main import main
 from surgvista_hf.inference.batch import BatchReport, predict_folder
-from surgvista_hf.inference.clip_model import ClipModel
+from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.modeling.configuration_ms_tcn import MsTcnConfig
 from surgvista_hf.modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from surgvista_hf.util.files import OutputError

@@ -12,13 +12,13 @@ from datasets import load_from_disk
 
 from surgvista_hf import SurgicalVideoPredictor, VideoReadError, load_frame_set
 from surgvista_hf.cli.main import main
-from surgvista_hf.datasets_scripts.media import PreparationOptions
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.inference import VideoPrediction
-from surgvista_hf.inference.contact_sheet import draw_contact_sheet
 from surgvista_hf.inference.deidentification import deidentify_video
-from surgvista_hf.inference.prediction import FORMATS
-from surgvista_hf.inference.timeline import draw_timeline
+from surgvista_hf.inference.prediction.prediction import FORMATS
+from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
+from surgvista_hf.inference.writers.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import INTERLACED, damage, numbered_frame, read_number, two_moments, write_numbered_video, write_pictures

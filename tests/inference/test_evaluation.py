@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf.cli.main import main
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.evaluation.tasks import ClipPredictions
 
 MODEL = (

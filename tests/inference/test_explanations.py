@@ -9,9 +9,8 @@ from PIL import Image
 
 from surgvista_hf import InputError, SurgVistaConfig, SurgVistaForVideoClassification, SurgVistaVideoProcessor
 from surgvista_hf.cli.main import main
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.datasets_scripts.synthetic_surgery import PHASES, SyntheticOperation, write_video
-from surgvista_hf.inference.clip_model import ClipModel
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, SyntheticOperation, write_video
 from surgvista_hf.inference.explanations import (
     attention_rollout,
     draw_heatmap,
@@ -19,9 +18,10 @@ from surgvista_hf.inference.explanations import (
     nearest_neighbours,
     overlay,
 )
-from surgvista_hf.modeling.families import load_classifier, processor_of
+from surgvista_hf.inference.models.clip_model import ClipModel
+from surgvista_hf.modeling.loading import load_classifier, processor_of
 
-from ..modeling.families import LABELS, SINGLE, encoder
+from ..modeling.conversion.families import LABELS, SINGLE, encoder
 from ..trainers import tiny
 from .test_predictor import processor, tiny_classifier
 

@@ -23,11 +23,11 @@ from surgvista_hf import (
     VideoReadError,
 )
 from surgvista_hf.inference import VideoPrediction
-from surgvista_hf.inference.clip_model import ClipModel
-from surgvista_hf.inference.contact_sheet import draw_contact_sheet
+from surgvista_hf.inference.models.clip_model import ClipModel
+from surgvista_hf.inference.models.temporal_head import TemporalHead
 from surgvista_hf.inference.predictor import _sampled
-from surgvista_hf.inference.temporal_head import TemporalHead
-from surgvista_hf.inference.timeline import class_colour, draw_timeline
+from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
+from surgvista_hf.inference.writers.timeline import class_colour, draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..modeling import golden

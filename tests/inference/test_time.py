@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 from surgvista_hf import ClipDataset, InputError, SurgicalVideoPredictor, load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.clips import FrameSetError, StreamingClipDataset
-from surgvista_hf.datasets_scripts.media import PreparationOptions
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.inference.clip_model import ClipModel
-from surgvista_hf.inference.export import OnnxClipModel, export_model
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
+from surgvista_hf.inference.models.clip_model import ClipModel
+from surgvista_hf.inference.models.onnx_export import OnnxClipModel, export_model
 from surgvista_hf.modeling.clip_spacing import ClipSpacing
 from surgvista_hf.modeling.confidence import Confidence
-from surgvista_hf.modeling.families import (
+from surgvista_hf.modeling.loading import (
     load_classifier,
     note_frame_interval,
     note_frame_stride,
     processor_of,
     stored_frame_stride,
 )
-from surgvista_hf.modeling.guarded_video import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
 from surgvista_hf.modeling.video_processing_surgvista import SurgVistaVideoProcessor, online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 

@@ -22,9 +22,9 @@ from surgvista_hf.modeling.adapters import (
     quantization,
 )
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.families import is_head, load_classifier
+from surgvista_hf.modeling.loading import is_head, load_classifier
 
-from .families import FAMILIES, LABELS, SINGLE, clips, encoder
+from .conversion.families import FAMILIES, LABELS, SINGLE, clips, encoder
 
 PEFT = ("lora", "dora", "ia3")
 

@@ -1,6 +1,5 @@
 """A folder that is not there is said to be missing; it never becomes the name of a repository of the Hub."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +10,10 @@ from surgvista_hf import SurgicalVideoPredictor, SurgVistaForVideoClassification
 from surgvista_hf.cli.main import main
 from surgvista_hf.modeling.adapters import merge_adapter
 from surgvista_hf.modeling.errors_surgvista import InputError, MissingFolderError, folder_or_hub_name
-from surgvista_hf.modeling.families import load_any_encoder, load_classifier
-from surgvista_hf.trainers.features import load_encoder
-from surgvista_hf.trainers.teachers import ImageTeacher
-from surgvista_hf.trainers.video_features import FeatureExtractor
+from surgvista_hf.modeling.loading import load_any_encoder, load_classifier
+from surgvista_hf.trainers.features.clip_features import load_encoder
+from surgvista_hf.trainers.features.extraction import FeatureExtractor
+from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +127,7 @@ def test_every_verb_says_that_a_folder_is_missing(words, capsys, asked, tmp_path
 
 
 def test_an_adapter_that_is_not_there_is_said_to_be_missing(tmp_path):
-    with pytest.raises(InputError, match="there is no folder .*missing with an adapter"):
+    with pytest.raises(InputError, match=r"there is no folder .*missing with an adapter"):
         merge_adapter(tmp_path / "missing")
 
 

@@ -11,13 +11,13 @@ from transformers import AutoVideoProcessor
 
 from surgvista_hf import MsTcnConfig, MsTcnForFrameClassification, SurgVistaVideoProcessor, VideoHeadConfig
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.families import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.modeling.modeling_video_head import VideoHeadForClassification
 from surgvista_hf.modeling.processors import make_processor, prepare_clips, smooths
 from surgvista_hf.modeling.remote_code import add_remote_code
 
 from ..videos import write_numbered_video
-from .families import FAMILIES, LABELS, SINGLE, fields
+from .conversion.families import FAMILIES, LABELS, SINGLE, fields
 from .test_auto import run_python
 
 STOCK = ("videomae", "vjepa2")
@@ -158,8 +158,8 @@ def test_code_that_came_with_a_checkpoint_is_not_promised_by_a_model_trained_fro
 def test_processors_of_pretraining_normalize_as_its_trainers_do():
     from transformers import VideoMAEConfig, VJEPA2Config
 
-    from surgvista_hf.trainers.jepa import JepaPretrainer
-    from surgvista_hf.trainers.mae import MaePretrainer
+    from surgvista_hf.trainers.pretraining.jepa import JepaPretrainer
+    from surgvista_hf.trainers.pretraining.mae import MaePretrainer
 
     for processor in (
         MaePretrainer.processor_for(VideoMAEConfig(image_size=32), 4),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf import VideoReadError
-from surgvista_hf.modeling.guarded_video import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import damage, numbered_frame, write_numbered_video, write_pictures

@@ -16,21 +16,12 @@ from surgvista_hf import SurgVistaVideoProcessor, VideoReadError  # noqa: E402
 from surgvista_hf.cli.main import main  # noqa: E402
 from surgvista_hf.inference.batch import deidentify_folder  # noqa: E402
 from surgvista_hf.inference.deidentification import Pseudonyms  # noqa: E402
-from surgvista_hf.modeling.guarded_video import GuardedVideo, VideoLimits  # noqa: E402
+from surgvista_hf.modeling.subprocess_decoding import GuardedVideo, VideoLimits  # noqa: E402
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader  # noqa: E402
 
 from ..inference.test_predictor import model_folder  # noqa: E402, F401  # a fixture
 from ..videos import read_number, write_numbered_video  # noqa: E402
-from .dicom_files import (  # noqa: E402
-    FRAMES,
-    SECRETS,
-    as_jpeg,
-    as_jpeg2000,
-    as_rle,
-    jpeg_dicom,
-    write_dicom,
-    write_stream,
-)
+from .dicom_files import FRAMES, SECRETS, as_jpeg, as_jpeg2000, as_rle, jpeg_dicom, write_dicom, write_stream  # noqa: E402
 
 ALL = np.stack(FRAMES)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf import InputError, SurgVistaVideoProcessor, VideoReadError
-from surgvista_hf.modeling.guarded_video import GuardedVideo, VideoLimits
+from surgvista_hf.modeling.subprocess_decoding import GuardedVideo, VideoLimits
 from surgvista_hf.modeling.video_frames_surgvista import shown_size, shows_combing
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoVideoProcessor, VideoMAEVideoProcessor, pipeline
 
-from surgvista_hf import (
-    InputError,
-    SurgVistaForVideoClassification,
-    SurgVistaVideoProcessor,
-    VideoReadError,
-)
+from surgvista_hf import InputError, SurgVistaForVideoClassification, SurgVistaVideoProcessor, VideoReadError
 from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds, uniform_clip_seconds
 
 from ..videos import numbered_frame, read_number, write_numbered_video

@@ -13,20 +13,20 @@ import pytest
 
 from surgvista_hf import InputError, SurgicalVideoPredictor
 from surgvista_hf.cli.main import main
-from surgvista_hf.datasets_scripts.synthetic_room import SyntheticRecording
-from surgvista_hf.datasets_scripts.synthetic_surgery import write_video
-from surgvista_hf.inference.privacy import OutOfBodyDetector
+from surgvista_hf.datasets_scripts.synthetic.operating_room import SyntheticRecording
+from surgvista_hf.datasets_scripts.synthetic.surgery import write_video
+from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector
 from surgvista_hf.modeling.confidence import Confidence
 from surgvista_hf.modeling.familiarity import Familiarity, VideoAppearance
-from surgvista_hf.modeling.guarded_video import VideoLimits
+from surgvista_hf.modeling.subprocess_decoding import VideoLimits
 from surgvista_hf.space import SpaceSettings, build_app, find_models
 from surgvista_hf.space.app import Demo, likely
 from surgvista_hf.space.export import export_space, requirements
 from surgvista_hf.space.sessions import VisitorFiles
 from surgvista_hf.util.files import OutputError
 
+from ..inference.models.test_out_of_body import Redness, detector_folder  # noqa: F401  # a fixture
 from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
-from ..inference.test_privacy import Redness, detector_folder  # noqa: F401  # a fixture
 from ..videos import damage, write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"

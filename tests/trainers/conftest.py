@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 
 from . import tiny
 

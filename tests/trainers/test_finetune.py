@@ -12,16 +12,16 @@ from transformers import AutoModelForVideoClassification
 
 from surgvista_hf import SurgicalVideoPredictor, load_frame_set
 from surgvista_hf.cli.main import main
-from surgvista_hf.datasets_scripts.prepare import prepare_frame_set
-from surgvista_hf.datasets_scripts.registry import get_builder
-from surgvista_hf.datasets_scripts.synthetic_surgery import SyntheticOperation, write_video
+from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
+from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.modeling.adapters import load_adapted
 from surgvista_hf.trainers.finetune import build_arguments, task_of
-from surgvista_hf.trainers.finetune_recipe import LabelledData, load_finetuning_recipe
-from surgvista_hf.trainers.recipe_files import FINETUNING, RecipeError, bundled_recipes
+from surgvista_hf.trainers.finetuning.recipe import LabelledData, load_finetuning_recipe
+from surgvista_hf.trainers.recipes.loading import FINETUNING, RecipeError, bundled_recipes
 
-from ..modeling.families import encoder
+from ..modeling.conversion.families import encoder
 from ..modeling.test_auto import run_python
 from . import tiny
 
@@ -216,7 +216,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
     assert main([*words(operations, whole, *fixed), "--json"]) == 0
     expected = json.loads(capsys.readouterr().out)["figures"]
     from surgvista_hf.trainers import finetune as room
-    from surgvista_hf.trainers.finetuning import SurgicalFinetuner
+    from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 
     recipe = load_finetuning_recipe("synthetic", words(operations, parts, *fixed)[2:])
     original = SurgicalFinetuner.train
@@ -286,7 +286,7 @@ def test_without_a_validation_the_last_weights_are_tested(operations, tmp_path):
 
 def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
     """Data sets whose video ids mean the same everywhere: an encoder that saw video60 of Cholec80 is not tested on it."""
-    from surgvista_hf.datasets_scripts.overlap import OverlapError
+    from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError
     from surgvista_hf.trainers.finetune import check_splits
 
     start = encoder("surgvista", tmp_path / "encoder")

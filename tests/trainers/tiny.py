@@ -13,10 +13,10 @@ from transformers import TrainerCallback, ViTConfig, ViTModel
 from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
-from surgvista_hf.trainers.arguments import PretrainingArguments
-from surgvista_hf.trainers.base import end_processes
-from surgvista_hf.trainers.surgvista import SurgVistaPretrainer
-from surgvista_hf.trainers.teachers import ImageTeacher
+from surgvista_hf.trainers.common.arguments import PretrainingArguments
+from surgvista_hf.trainers.common.clip_trainer import end_processes
+from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
+from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 VIDEOS = {"videos": "3", "seconds": "20", "height": "48", "width": "64"}
 TEACHER_WIDTH = 24

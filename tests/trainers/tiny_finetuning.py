@@ -13,12 +13,12 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.evaluation.tasks import Task
-from surgvista_hf.modeling.families import load_classifier, processor_of
-from surgvista_hf.trainers.arguments import FinetuningArguments
-from surgvista_hf.trainers.base import end_processes
+from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.trainers.common.arguments import FinetuningArguments
+from surgvista_hf.trainers.common.clip_trainer import end_processes
 from surgvista_hf.trainers.finetune import task_of
-from surgvista_hf.trainers.finetune_recipe import LabelledData
-from surgvista_hf.trainers.finetuning import SurgicalFinetuner
+from surgvista_hf.trainers.finetuning.recipe import LabelledData
+from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 
 from . import tiny
 

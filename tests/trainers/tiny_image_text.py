@@ -30,7 +30,7 @@ from transformers import (
     SiglipProcessor,
 )
 
-from surgvista_hf.trainers.zero_shot import QUESTIONS, SENTENCES
+from surgvista_hf.trainers.benchmark.zero_shot import QUESTIONS, SENTENCES
 
 SIZE, PATCH = 16, 8
 SPECIAL = (

@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from surgvista_hf.datasets_scripts.folder import BUILDERS
+from surgvista_hf.datasets_scripts.corpora.folder import BUILDERS
 from surgvista_hf.inference.batch import find_videos
 from surgvista_hf.modeling import video_reading_surgvista
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
-from surgvista_hf.modeling.guarded_video import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util import finding
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
-from ..errors_surgvista import InputError
 from ..remote_code import add_remote_code
 from .card import model_card
-from .families import FAMILIES
 from .family import Blueprint, Family
+from .formats import FAMILIES
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
 

@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTImageProcessor
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from ...util.words import did_you_mean
+from ...util.errors import InputError
+from ...util.messages import did_you_mean
 from ..configuration_surgvista import SurgVistaConfig
-from ..errors_surgvista import InputError
 from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
 from ..processors import make_processor

@@ -5,8 +5,8 @@ from pathlib import Path
 from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download
 
-from ...util.words import first_line
-from ..errors_surgvista import SurgVistaError
+from ...util.errors import SurgVistaError
+from ...util.messages import first_line
 from . import convert_checkpoint, family_named
 
 

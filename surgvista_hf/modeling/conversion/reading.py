@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...util.errors import SurgVistaError
 from ...util.files import file_hash
-from ...util.words import first_line
-from ..errors_surgvista import SurgVistaError
+from ...util.messages import first_line
 from .inert import HARMLESS
 
 CONTAINERS = ("model", "module", "state_dict")

@@ -1,0 +1,188 @@
+"""Which tokens of a clip are hidden in pre-training.
+
+Tubes or places anywhere, for models that reconstruct (SurgVISTA, arXiv 2506.02692; VideoMAE, NeurIPS 2022), and blocks, for
+models that predict features of what is hidden (V-JEPA, arXiv 2404.08471; SurgRec-JEPA, arXiv 2603.29966). Masks are named as
+the models take them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ...util.errors import InputError
+from ..sampling.randomness import keyed_generator
+
+
+def tube_mask(grid: tuple[int, int, int], ratio: float, generator: np.random.Generator) -> np.ndarray:
+    """The same int(ratio · rows · columns) places hidden in every slice.
+
+    Args:
+        grid: tokens in (time, row, column).
+        ratio: share of hidden tokens, 0 ≤ ratio < 1.
+        generator: draws the places.
+
+    Returns:
+        (time · rows · columns,) bool in the order (time, row, column), True where hidden.
+
+    Example:
+        >>> int(tube_mask((8, 14, 14), 0.85, np.random.default_rng(0)).sum())
+        1328
+    """
+    return np.tile(random_mask((1, *grid[1:]), ratio, generator), grid[0])
+
+
+def random_mask(grid: tuple[int, int, int], ratio: float, generator: np.random.Generator) -> np.ndarray:
+    """int(ratio · tokens) places hidden anywhere; arguments and result as for `tube_mask`."""
+    if min(grid) < 1 or not 0 <= ratio < 1:
+        raise InputError(f"a mask needs a grid of at least 1 in each direction and 0 ≤ ratio < 1; got {grid}, {ratio}")
+    tokens = int(np.prod(grid))
+    mask = np.zeros(tokens, bool)
+    mask[generator.permutation(tokens)[: int(ratio * tokens)]] = True
+    return mask
+
+
+_MASKS = {"tube": tube_mask, "random": random_mask}
+
+
+@dataclass(frozen=True)
+class ClipMasking:
+    """Masks of a batch, each a pure function of (seed, epoch, sample index).
+
+    Args:
+        grid: tokens in (time, row, column).
+        ratio: share of hidden tokens.
+        mask_type: `"tube"` or `"random"`.
+        seed: of the run.
+
+    Raises:
+        InputError: an unknown type, or (when called) a grid or ratio that allows no mask.
+
+    Example:
+        >>> masking = ClipMasking(ratio=0.9)
+        >>> masking(epoch=0, indices=[3, 4])["bool_masked_pos"].shape
+        torch.Size([2, 1568])
+    """
+
+    grid: tuple[int, int, int] = (8, 14, 14)
+    ratio: float = 0.85
+    mask_type: Literal["tube", "random"] = "tube"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mask_type not in _MASKS:
+            raise InputError(f"mask_type is {self.mask_type!r}; it must be one of {sorted(_MASKS)}")
+
+    def __call__(self, epoch: int, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """`bool_masked_pos` (batch, tokens) for the samples of these indices, True where hidden."""
+        draw = _MASKS[self.mask_type]
+        masks = [draw(self.grid, self.ratio, keyed_generator(self.seed, epoch, int(i), "mask")) for i in indices]
+        return {"bool_masked_pos": torch.from_numpy(np.stack(masks))}
+
+
+@dataclass(frozen=True)
+class BlockMasking:
+    """Several sets of hidden blocks a clip, each a pure function of (seed, epoch, sample index).
+
+    A set hides the union of equally large rectangles, over all slices; what is left is the context. The published
+    program draws one size of blocks a batch and cuts all lists of a batch to its shortest. Here each clip draws its own
+    size, and lists are cut to a fixed length: what the shortest of 128 clips have on average. Shorter ones are drawn
+    again. So a mask does not depend on the other clips of a batch.
+
+    Args:
+        grid: tokens in (time, row, column).
+        blocks: of each set, the number of blocks and the share of a slice that one covers.
+        aspect_ratio: smallest and largest height over width of a block.
+        truncation: `"first"`, as published, leaves out tokens of the last slices; `"random"`, tokens anywhere.
+        seed: of the run.
+
+    Raises:
+        InputError: blocks that leave no context.
+
+    Example:
+        >>> masks = BlockMasking()(epoch=0, indices=[3, 4])
+        >>> [tuple(ids.shape) for ids in masks["context_ids"]]
+        [(2, 296), (2, 72)]
+    """
+
+    grid: tuple[int, int, int] = (8, 14, 14)
+    blocks: tuple[tuple[int, float], ...] = ((8, 0.15), (2, 0.7))
+    aspect_ratio: tuple[float, float] = (0.75, 1.5)
+    truncation: Literal["first", "random"] = "first"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.truncation not in ("first", "random"):
+            raise InputError(f"truncation is {self.truncation!r}; it must be first or random")
+        for number, (count, scale) in enumerate(self.blocks):
+            if count < 1 or not 0 < scale <= 1 or min(self._lengths(number)) < 1:
+                raise InputError(
+                    f"{count} blocks of {scale:.0%} of {self.grid[1:]} tokens leave no context or no target"
+                )
+
+    def __call__(self, epoch: int, indices: Sequence[int]) -> dict[str, list[torch.Tensor]]:
+        """`context_ids` and `target_ids`: for each set, (batch, tokens) int64, ascending."""
+        drawn = [[self._draw(number, epoch, int(i)) for i in indices] for number in range(len(self.blocks))]
+        return {
+            name: [torch.from_numpy(np.stack([pair[part] for pair in pairs])) for pairs in drawn]
+            for part, name in enumerate(("context_ids", "target_ids"))
+        }
+
+    def _draw(self, number: int, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = keyed_generator(self.seed, epoch, index, f"block mask {number}")
+        lengths = self._lengths(number)
+        while True:
+            ratio = generator.uniform(*self.aspect_ratio)
+            hidden = block_mask(self.grid[1:], *self.blocks[number], ratio, generator)
+            mask = np.tile(hidden.ravel(), self.grid[0])
+            lists = np.flatnonzero(~mask), np.flatnonzero(mask)
+            if all(len(ids) >= length for ids, length in zip(lists, lengths, strict=True)):
+                context, target = (self._cut(*pair, generator) for pair in zip(lists, lengths, strict=True))
+                return context, target
+
+    def _cut(self, ids: np.ndarray, length: int, generator: np.random.Generator) -> np.ndarray:
+        if self.truncation == "random":
+            return np.sort(generator.choice(ids, length, replace=False))
+        return ids[:length]
+
+    def _lengths(self, number: int) -> tuple[int, int]:
+        """Tokens of the context and of the target."""
+        context, target = _shortest(self.grid[1:], *self.blocks[number], self.aspect_ratio)
+        return context * self.grid[0], target * self.grid[0]
+
+
+def block_mask(
+    plane: tuple[int, int], count: int, scale: float, ratio: float, generator: np.random.Generator
+) -> np.ndarray:
+    """(rows, columns) bool: `count` rectangles of height over width `ratio` anywhere, each about `scale` of the plane."""
+    rows, columns = plane
+    area = rows * columns * scale
+    height = min(max(round((area * ratio) ** 0.5), 1), rows)
+    width = min(max(round((area / ratio) ** 0.5), 1), columns)
+    mask = np.zeros(plane, bool)
+    tops, lefts = (generator.integers(0, free + 1, count) for free in (rows - height, columns - width))
+    for top, left in zip(tops, lefts, strict=True):
+        mask[top : top + height, left : left + width] = True
+    return mask
+
+
+@lru_cache
+def _shortest(
+    plane: tuple[int, int], count: int, scale: float, aspect_ratio: tuple[float, float], batch: int = 128
+) -> tuple[int, int]:
+    """Visible and hidden places of a slice that all masks of a batch have, on average over sizes of the blocks."""
+    shortest = []
+    for number in range(32):
+        generator = keyed_generator(0, 0, number, "block mask length")
+        ratio = generator.uniform(*aspect_ratio)
+        hidden = np.array([block_mask(plane, count, scale, ratio, generator).sum() for _ in range(batch)])
+        hidden = hidden[hidden < plane[0] * plane[1]]  # without context a mask is drawn again
+        if len(hidden):
+            shortest.append((plane[0] * plane[1] - hidden.max(), hidden.min()))
+    if not shortest:
+        return 0, 0
+    context, target = np.mean(shortest, axis=0)
+    return int(context), int(target)

@@ -1,0 +1,138 @@
+"""RandAugment on clips: the same random operations on all frames (Cubuk et al., arXiv 1909.13719).
+
+The operations and their magnitudes are those of SurgVISTA's fine-tuning (arXiv 2506.02692): each of the drawn operations is
+applied with probability one half, at a magnitude drawn around the mean; geometry is bicubic on grey. Pillow does the work.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from ...util.errors import InputError
+from ..sampling.randomness import keyed_generator
+
+_GREY = (128, 128, 128)
+_PROBABILITY = 0.5
+_SPREAD = 0.5  # standard deviation of a magnitude
+_ENHANCERS = {
+    "color": ImageEnhance.Color,
+    "contrast": ImageEnhance.Contrast,
+    "brightness": ImageEnhance.Brightness,
+    "sharpness": ImageEnhance.Sharpness,
+}
+INVERTING = ("invert", "posterize", "solarize", "solarize_add")  # what makes colours of no tissue
+OPERATIONS = (
+    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
+    "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
+
+
+def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image], Image.Image]:
+    """One operation of the family, ready for any frame.
+
+    Args:
+        name: one of `OPERATIONS`.
+        magnitude: 0-10.
+        sign: 1 or -1: direction of geometry; more or less of colour, contrast, brightness and sharpness.
+
+    Returns:
+        A function of an RGB picture.
+
+    Raises:
+        InputError: there is no such operation.
+
+    Example:
+        >>> operation("solarize", 10, 1)(Image.new("RGB", (1, 1), (10, 20, 30))).getpixel((0, 0))
+        (245, 235, 225)
+    """
+    m = magnitude
+    if name in _ENHANCERS:
+        return lambda picture: _ENHANCERS[name](picture).enhance(1 + sign * 0.09 * m)
+    simple: dict[str, Callable[[Image.Image], Image.Image]] = {
+        "auto_contrast": ImageOps.autocontrast,
+        "equalize": ImageOps.equalize,
+        "invert": ImageOps.invert,
+        "rotate": lambda picture: picture.rotate(sign * 3 * m, Image.Resampling.BICUBIC, fillcolor=_GREY),
+        "posterize": lambda picture: (
+            ImageOps.posterize(picture, 4 - int(0.4 * m)) if int(0.4 * m) < 4 else _black(picture)
+        ),
+        "solarize": lambda picture: ImageOps.solarize(picture, 256 - int(25.6 * m)),
+        "solarize_add": lambda picture: picture.point(
+            [min(value + int(11 * m), 255) if value < 128 else value for value in range(256)] * 3
+        ),
+        "shear_x": lambda picture: _affine(picture, (1, sign * 0.03 * m, 0, 0, 1, 0)),
+        "shear_y": lambda picture: _affine(picture, (1, 0, 0, sign * 0.03 * m, 1, 0)),
+        "translate_x": lambda picture: _affine(picture, (1, 0, sign * 0.045 * m * picture.width, 0, 1, 0)),
+        "translate_y": lambda picture: _affine(picture, (1, 0, 0, 0, 1, sign * 0.045 * m * picture.height)),
+    }
+    if name not in simple:
+        raise InputError(f"there is no operation {name!r}; there are {', '.join(OPERATIONS)}")
+    return simple[name]
+
+
+def _affine(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GREY)
+
+
+def _black(picture: Image.Image) -> Image.Image:
+    return Image.new(picture.mode, picture.size)
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """Draws operations for a clip; which ones is a pure function of (seed, epoch, sample).
+
+    Args:
+        operations: drawn for a clip, with replacement.
+        magnitude: mean of the magnitudes, 0-10.
+        invert_colours: whether the operations of `INVERTING` are among them.
+        seed: of the run.
+
+    Example:
+        >>> RandAugment()(torch.zeros(2, 3, 32, 48, dtype=torch.uint8), epoch=0, index=1).shape
+        torch.Size([2, 3, 32, 48])
+    """
+
+    operations: int = 4
+    magnitude: float = 7.0
+    invert_colours: bool = True
+    seed: int = 0
+
+    def draw(self, epoch: int, index: int) -> list[tuple[str, float, int]]:
+        """The (name, magnitude, sign) that a sample gets."""
+        generator = keyed_generator(self.seed, epoch, index, "rand augment")
+        known = [name for name in OPERATIONS if self.invert_colours or name not in INVERTING]
+        drawn = []
+        for _ in range(self.operations):
+            name = known[int(generator.integers(len(known)))]
+            applied = generator.random() < _PROBABILITY
+            magnitude = float(np.clip(generator.normal(self.magnitude, _SPREAD), 0, 10))
+            sign = 1 if generator.random() < 0.5 else -1
+            if applied:
+                drawn.append((name, magnitude, sign))
+        return drawn
+
+    def __call__(self, clip: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
+        """Augments a clip.
+
+        Args:
+            clip: (frames, 3, height, width) uint8.
+            epoch: from 0.
+            index: of the sample.
+
+        Returns:
+            The same shape.
+        """
+        chosen = [operation(*each) for each in self.draw(epoch, index)]
+        if not chosen:
+            return clip
+        frames = []
+        for frame in clip.permute(0, 2, 3, 1).numpy():
+            picture = Image.fromarray(frame)
+            for apply in chosen:
+                picture = apply(picture)
+            frames.append(torch.from_numpy(np.array(picture)))
+        return torch.stack(frames).permute(0, 3, 1, 2)

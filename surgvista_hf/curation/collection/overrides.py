@@ -1,0 +1,211 @@
+"""What a human decided otherwise than the models: a small JSON file that every later run keeps to.
+
+A list of objects such as
+
+    {"video": "-Ab3dEf6hIj", "decision": "non-surgical", "start": 61, "end": 75, "note": "a face"}
+
+JSON and not a table, because programs for tables take an id that begins with `-` or `=` for a formula.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...util.files import atomic_file
+from ...util.messages import did_you_mean, some
+from .manifest import Collection, CurationError, check_id
+
+# Each decision, and whether it needs a time and a box ("no", "may", "must").
+DECISIONS: Mapping[str, tuple[str, str, str]] = {
+    "keep": ("may", "no", "keep the video whatever the models say; with a time: exactly this part of it"),
+    "drop": ("no", "no", "leave the video out"),
+    "surgical": ("must", "no", "these seconds are surgical"),
+    "non-surgical": ("must", "no", "these seconds are not surgical, and are not shown"),
+    "mask": ("may", "must", "cover this box, in pixels of the video, during these seconds or always"),
+    "unmask": ("may", "no", "cover nothing of what the detectors found, during these seconds or always"),
+    "none": ("no", "no", "what was decided before about this video no longer counts"),
+}
+
+
+class OverruleError(CurationError):
+    """A file of overrules is broken, or contradicts itself; the message names the entry."""
+
+
+@dataclass(frozen=True)
+class Overrule:
+    """One decision.
+
+    Args:
+        video: id.
+        decision: one of `DECISIONS`.
+        start, end: seconds, from the one to before the other; `None`: from the beginning, to the end.
+        box: x1, y1, x2, y2 in pixels of the video.
+        note: for people.
+    """
+
+    video: str
+    decision: str
+    start: float | None = None
+    end: float | None = None
+    box: tuple[int, int, int, int] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        check_id(self.video)
+        if self.decision not in DECISIONS:
+            hint = did_you_mean(str(self.decision), DECISIONS, f"there are {', '.join(DECISIONS)}")
+            raise OverruleError(f"there is no decision {self.decision!r}; {hint}")
+        time, box, _ = DECISIONS[self.decision]
+        has_time = self.start is not None or self.end is not None
+        for name, needed, given in (("time", time, has_time), ("box", box, self.box is not None)):
+            if (needed == "must" and not given) or (needed == "no" and given):
+                raise OverruleError(f"{self.decision!r} {'needs a' if needed == 'must' else 'takes no'} {name}")
+        for value in (self.start, self.end):
+            if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
+                raise OverruleError(f"{value!r} is no second")
+        if self.first >= self.stop:
+            raise OverruleError(f"the time from {self.start} to {self.end} is empty")
+        if self.box is not None and not _is_box(self.box):
+            raise OverruleError(f"{list(self.box)} is no box: x1, y1, x2, y2 in whole pixels with x1 < x2, y1 < y2")
+
+    @property
+    def first(self) -> float:
+        return self.start or 0.0
+
+    @property
+    def stop(self) -> float:
+        return math.inf if self.end is None else self.end
+
+    def during(self, count: int) -> slice:
+        """Numbers of the seconds it speaks of, in a video of `count` seconds."""
+        return slice(math.ceil(self.first), count if self.end is None else min(math.ceil(self.end), count))
+
+
+Decided = Sequence[Overrule]  # all about one video
+
+
+class Overrules:
+    """All decisions, by video.
+
+    Args:
+        entries: in order; of several about the same second the last one counts.
+
+    Raises:
+        OverruleError: a video is to be kept and dropped.
+    """
+
+    def __init__(self, entries: Iterable[Overrule] = ()) -> None:
+        self._by_video: dict[str, list[Overrule]] = {}
+        for entry in entries:
+            self._by_video.setdefault(entry.video, []).append(entry)
+        for video, decided in self._by_video.items():
+            if {"keep", "drop"} <= {each.decision for each in decided}:
+                raise OverruleError(f"{video} is to be kept and to be dropped")
+
+    def __iter__(self) -> Iterator[Overrule]:
+        for video in sorted(self._by_video):
+            yield from self._by_video[video]
+
+    def about(self, video_id: str) -> list[Overrule]:
+        """What was decided about a video."""
+        return self._by_video.get(video_id, [])
+
+    def says(self, video_id: str, decision: str) -> bool:
+        """Whether that was decided about a video."""
+        return any(each.decision == decision for each in self.about(video_id))
+
+    def updated(self, other: "Overrules") -> "Overrules":
+        """With the decisions of another file, which replace all about the videos that it names."""
+        named = {each.video for each in other}
+        new = (each for each in other if each.decision != "none")
+        return Overrules([*(each for each in self if each.video not in named), *new])
+
+
+def read_overrules(path: Path) -> Overrules:
+    """Reads a file of overrules; none at all if there is no such file.
+
+    Raises:
+        OverruleError: it is broken, or contradicts itself.
+    """
+    if not path.exists():
+        return Overrules()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OverruleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, list):
+        raise OverruleError(f"{path} holds {type(content).__name__}; a list of objects is expected")
+    try:
+        return Overrules([_entry(path, number, each) for number, each in enumerate(content, 1)])
+    except OverruleError as error:
+        raise OverruleError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def apply_overrules(folder: Path | str, path: Path) -> Overrules:
+    """Takes a file of overrules, such as the review page makes, into a collection.
+
+    Args:
+        folder: of the collection.
+        path: the file; what it says of a video replaces what was decided before.
+
+    Returns:
+        All decisions of the collection.
+
+    Raises:
+        OverruleError: it is broken, contradicts itself, or speaks of other videos.
+        CurationError: no collection.
+    """
+    collection = Collection(folder)
+    if not path.is_file():
+        raise OverruleError(f"there is no file with overrules at {path}")
+    new = read_overrules(path)
+    with collection.locked():
+        unknown = sorted({each.video for each in new if collection.find(each.video) is None})
+        if unknown:
+            raise OverruleError(f"{path} speaks of videos that are not in {folder}: {some(unknown)}")
+        both = read_overrules(collection.overrules).updated(new)
+        with atomic_file(collection.overrules) as temporary:
+            temporary.write_text(to_json(both), encoding="utf-8")
+    return both
+
+
+def to_json(overrules: Overrules) -> str:
+    """The content of a file of overrules."""
+    entries = [{key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrules]
+    return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+
+
+def corrected(surgical: np.ndarray, decided: Decided) -> np.ndarray:
+    """Which seconds are surgical, after what a human said.
+
+    Args:
+        surgical: (n,), bool, by the models.
+        decided: about the video.
+    """
+    flags = surgical.copy()
+    for each in decided:
+        if each.decision in ("surgical", "non-surgical"):
+            flags[each.during(len(flags))] = each.decision == "surgical"
+    return flags
+
+
+def _entry(path: Path, number: int, content: Any) -> Overrule:
+    try:
+        if not isinstance(content, dict):
+            raise OverruleError("it is no object")
+        if isinstance(content.get("box"), list):
+            content = {**content, "box": tuple(content["box"])}
+        return Overrule(**content)
+    except (TypeError, CurationError) as error:
+        raise OverruleError(f"{path}: entry {number}: {error}") from error
+
+
+def _is_box(box: Any) -> bool:
+    if not isinstance(box, tuple) or len(box) != 4 or any(type(value) is not int or value < 0 for value in box):
+        return False
+    return bool(box[0] < box[2] and box[1] < box[3])

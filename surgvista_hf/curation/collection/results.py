@@ -1,0 +1,284 @@
+"""The stages as a table, what each leaves behind, and what follows from it for a video.
+
+A result says what it was made from: the file, the results before it and the overrules it looked at. If one of these changes it
+no longer counts, and the next run makes it again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...util.files import content_hash
+from .manifest import Collection, CurationError, Verdict, Video, read_object, write_object
+from .overrides import read_overrules
+from .reports import StageReport
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Args:
+        name: as on the command line.
+        purpose: in a few words.
+        needs: stages that must have run.
+        heeds: decisions of a human that change what it finds.
+        models: what kind of models it asks: `"classifier"`, `"detector"` or none.
+        optional: whether a result without this stage is complete.
+        version: changes with the code that makes the results.
+    """
+
+    name: str
+    purpose: str
+    needs: tuple[str, ...] = ()
+    heeds: tuple[str, ...] = ()
+    models: str = ""
+    optional: bool = False
+    version: int = 1
+
+
+# Repetitions are looked for before masking, which costs most.
+STAGES = (
+    Stage("classify-videos", "drop what is no operation, by a storyboard", models="classifier", optional=True),
+    Stage("classify-frames", "tell surgical seconds from others", models="classifier"),
+    Stage(
+        "trim",
+        "cut off what comes before and after the operation",
+        needs=("classify-frames",),
+        heeds=("keep", "surgical", "non-surgical"),
+    ),
+    Stage("hash", "compute hashes of the operation, by which repetitions are found", needs=("trim",), optional=True),
+    Stage(
+        "deduplicate",
+        "drop what repeats another video",
+        needs=("trim", "hash"),
+        heeds=("keep",),
+        optional=True,
+    ),
+    Stage(
+        "mask",
+        "find what is no tissue inside the pictures, and their black border",
+        needs=("trim",),
+        heeds=("mask", "unmask"),
+        models="detector",
+    ),
+)
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage found out of a video: the content of `results/<stage>/<id>.json`.
+
+    Args:
+        key: hash of all that it depends on.
+        sha256: of the video's file.
+        after: keys of the results that it was made from, by stage.
+        heeded: hash of the overrules it looked at.
+        model: fingerprint of the models it asked.
+        kept: whether the video goes on.
+        cause: why not.
+        detail: more of it.
+        content: what was found.
+    """
+
+    key: str
+    sha256: str
+    after: Mapping[str, str] = field(default_factory=dict)
+    heeded: str = ""
+    model: str = ""
+    kept: bool = True
+    cause: str = ""
+    detail: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage means for a video: kept, dropped or open; overruled if only a human kept it."""
+
+    stage: str
+    outcome: str
+    result: Result | None = None
+    overruled: bool = False
+
+
+def read_result(collection: Collection, stage: str, video_id: str) -> Result | None:
+    """What a stage found out of a video, `None` if it has not looked at it.
+
+    Raises:
+        CurationError: the file is broken.
+    """
+    path = collection.result(stage, video_id)
+    if not path.is_file():
+        return None
+    try:
+        return Result(**read_object(path))
+    except TypeError as error:
+        raise CurationError(f"{path} is no result of {stage}: {error}; remove it") from error
+
+
+def write_result(collection: Collection, stage: str, video_id: str, result: Result) -> None:
+    """Writes what a stage found out of a video."""
+    write_object(collection.result(stage, video_id), asdict(result))
+
+
+def stages_in_use(collection: Collection) -> list[Stage]:
+    """Stages that have looked at a video."""
+    return [
+        stage
+        for stage in STAGES
+        if next((collection.folder / "results" / stage.name).glob("[!.]*.json"), None) is not None
+    ]
+
+
+class State:
+    """How far a collection is. Reads its records, results and overrules.
+
+    Args:
+        collection: the folder.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+        self.videos = collection.videos()
+        self.overrules = read_overrules(collection.overrules)
+        self.stages = stages_in_use(collection)
+        self._collected = {video.video_id for video in self.videos if video.status == "collected"}
+
+    def heeded(self, stage: Stage, video_id: str) -> str:
+        """Hash of the overrules about a video that a stage looks at; empty if there are none."""
+        relevant = [
+            {**asdict(each), "note": ""} for each in self.overrules.about(video_id) if each.decision in stage.heeds
+        ]
+        return content_hash(relevant) if relevant else ""
+
+    def steps(self, video: Video, before: str | None = None) -> Iterator[Step]:
+        """What each stage in use means for a collected video, until it is dropped or open.
+
+        Args:
+            video: one of `videos`, collected.
+            before: stop at this stage.
+        """
+        if self.overrules.says(video.video_id, "drop"):
+            yield Step("review", "dropped")
+            return
+        keys: dict[str, str] = {}
+        for stage in self.stages if before is None else STAGES[: STAGES.index(BY_NAME[before])]:
+            if stage not in self.stages:
+                continue
+            result = read_result(self.collection, stage.name, video.video_id)
+            if result is None or not self._is_fresh(stage, video, result, keys):
+                yield Step(stage.name, "open")
+                return
+            keys[stage.name] = result.key
+            overruled = not result.kept and self.can_be_kept(video, result)
+            yield Step(stage.name, "kept" if result.kept or overruled else "dropped", result, overruled)
+            if not (result.kept or overruled):
+                return
+
+    def can_be_kept(self, video: Video, result: Result) -> bool:
+        """Whether a human keeps what a stage dropped."""
+        return result.cause != UNREADABLE and self.overrules.says(video.video_id, "keep")
+
+    def _is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
+        if result.sha256 != video.sha256 or result.heeded != self.heeded(stage, video.video_id):
+            return False
+        if stage.name == "deduplicate" and not result.kept:
+            keeper = result.detail
+            if keeper not in self._collected or self.overrules.says(keeper, "drop"):
+                return False
+        return dict(result.after) == {name: keys[name] for name in result.after if name in keys}
+
+    def verdict(self, video: Video) -> Verdict:
+        """What became of a video, as far as the stages in use have decided."""
+        if video.status != "collected":
+            return Verdict(None if video.status == "failed" else False, "collect", video.status, video.reason)
+        steps = list(self.steps(video))
+        last = steps[-1] if steps else Step("collect", "open")
+        results = {step.stage: step.result for step in steps if step.result}
+        trimmed = results["trim"].content if "trim" in results else {}
+        complete = all(stage.optional or stage.name in results for stage in STAGES)
+        is_dropped = last.outcome == "dropped"
+        cause = last.result.cause if last.result else "dropped by a human"
+        return Verdict(
+            kept=False if is_dropped else True if complete and last.outcome == "kept" else None,
+            stage=last.stage,
+            cause=cause if is_dropped else "",
+            detail=last.result.detail if is_dropped and last.result else "",
+            start=float(trimmed.get("first", 0)),
+            end=float(trimmed["last"] + 1) if "last" in trimmed else 0.0,
+            surgical_seconds=trimmed.get("surgical_seconds", 0),
+            overruled=bool(self.overrules.about(video.video_id)),
+            models=tuple(result.model for result in results.values() if result.model),
+        )
+
+    def reports(self) -> list[StageReport]:
+        """Counts of every stage in use."""
+        counts: dict[str, _Counts] = {}
+        for video in self.videos:
+            if video.status != "collected":
+                continue
+            if self.overrules.says(video.video_id, "drop"):
+                counts.setdefault("review", _Counts()).dropped["dropped by a human"] += 1
+                continue
+            seconds = video.seconds
+            for step in self.steps(video):
+                count = counts.setdefault(step.stage, _Counts())
+                if step.stage == "trim" and step.result and "last" in step.result.content:
+                    seconds = step.result.content["last"] + 1 - step.result.content["first"]
+                if step.outcome == "kept":
+                    count.kept += 1
+                    count.seconds += seconds
+                    count.overruled += step.overruled
+                elif step.outcome == "dropped":
+                    count.dropped[step.result.cause if step.result else ""] += 1
+                else:
+                    count.open["no result yet"] += 1
+        names = ["review", *(stage.name for stage in STAGES)]
+        return [
+            collect_report(self.videos),
+            *(counts[name].report(name) for name in names if name in counts),
+        ]
+
+
+def collect_report(videos: Sequence[Video]) -> StageReport:
+    """Counts of collecting, by status."""
+    kept = [video for video in videos if video.status == "collected"]
+    gone = Counter(f"{video.status}: {video.reason}" for video in videos if video.status in ("removed", "unreadable"))
+    again = Counter(f"failed: {video.reason}" for video in videos if video.status == "failed")
+    hours = round(sum(video.seconds for video in kept) / 3600, 4)
+    return StageReport("collect", len(videos), len(kept), gone, again, hours)
+
+
+@dataclass
+class _Counts:
+    kept: int = 0
+    overruled: int = 0
+    seconds: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
+    open: Counter[str] = field(default_factory=Counter)
+
+    def report(self, name: str) -> StageReport:
+        videos = self.kept + self.dropped.total() + self.open.total()
+        hours = round(self.seconds / 3600, 4)
+        return StageReport(name, videos, self.kept, self.dropped, self.open, hours, self.overruled)
+
+
+def summarise(collection: Collection) -> list[StageReport]:
+    """Writes `manifest.parquet` and `report.json` from what lies in the folder.
+
+    Returns:
+        Counts of every stage in use.
+
+    Raises:
+        CurationError: no collection, or broken files.
+    """
+    state = State(collection)
+    reports = state.reports()
+    collection.write_manifest({video.video_id: state.verdict(video) for video in state.videos})
+    write_object(collection.report, {"stages": [report.to_dict() for report in reports]})
+    return reports

@@ -1,0 +1,341 @@
+"""What a picture shows: ensembles of ordinary transformers models behind two small interfaces.
+
+As in the curation of Surg-3M (arXiv 2503.19740): several classifiers vote with the mean of their logits; several detectors put
+their boxes together, and of boxes that overlap the surest is kept. Unlike there, the members are an explicit list with a
+fingerprint.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from scipy import ndimage
+from torchvision.ops import nms
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForObjectDetection,
+    AutoModelForSemanticSegmentation,
+)
+
+from ...modeling.errors_surgvista import folder_or_hub_name
+from ...util.errors import InputError
+from ...util.files import file_hash
+from ...util.messages import first_line
+
+_FILES = ("*.json", "*.safetensors")  # of a folder; nothing else is read, least of all a pickle
+_FILLED = 0.75  # share of its box that one region fills
+_Corners = tuple[int, int, int, int]  # top, left, bottom, right
+_Device = str | torch.device | None
+
+
+class FrameClassifier:
+    """An ensemble of image classifiers: softmax of the mean of their logits.
+
+    Args:
+        members: models of transformers with the same classes, each with its image processor.
+        fingerprint: of the members.
+        batch_size: pictures at once.
+
+    Raises:
+        InputError: no member, or members with different classes.
+
+    Example:
+        >>> classify = FrameClassifier.from_pretrained(["frames-a", "frames-b"])  # doctest: +SKIP
+        >>> classify.names  # doctest: +SKIP
+        ('surgical', 'non-surgical')
+        >>> classify([frame]).argmax(axis=1)  # doctest: +SKIP
+        array([0])
+    """
+
+    def __init__(self, members: Sequence[tuple[Any, Any]], fingerprint: str, batch_size: int = 32) -> None:
+        if not members:
+            raise InputError("an ensemble needs at least one model")
+        _check_batch_size(batch_size)
+        self.members, self.fingerprint, self.batch_size = tuple(members), fingerprint, batch_size
+        classes = [_names(model) for model, _ in members]
+        self.names = classes[0]
+        for names in classes[1:]:
+            if names != self.names:
+                raise InputError(
+                    f"the models of an ensemble need the same classes in the same order; "
+                    f"one has {', '.join(self.names)}, another {', '.join(names)}"
+                )
+
+    @classmethod
+    def from_pretrained(
+        cls, folders: Sequence[str | Path], *, device: _Device = None, batch_size: int = 32
+    ) -> "FrameClassifier":
+        """Loads the members.
+
+        Args:
+            folders: folders or Hub ids of image classifiers, each with its image processor.
+            device: where they run; the first accelerator by default, or else the CPU.
+            batch_size: pictures at once.
+
+        Raises:
+            InputError: no folders, nothing that can be loaded in one, or different classes.
+        """
+        places = _places(folders)
+        members = [_load(place, AutoModelForImageClassification, device) for place in places]
+        return cls(members, _fingerprint(places), batch_size)
+
+    @torch.inference_mode()
+    def __call__(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities (n, classes), float32, of frames (h, w, 3), uint8, RGB, of any sizes.
+
+        Raises:
+            InputError: something that is no such frame.
+        """
+        _check_frames(frames)
+        probabilities = [np.empty((0, len(self.names)), np.float32)]
+        for batch in _batches(frames, self.batch_size):
+            logits = [model(**_prepare(model, processor, batch)).logits.float() for model, processor in self.members]
+            probabilities.append(torch.stack(logits).mean(0).softmax(-1).cpu().numpy())
+        return np.concatenate(probabilities)
+
+
+class RegionDetector:
+    """An ensemble that finds non-surgical regions: logos, text, pictures in the picture. Their classes are ignored.
+
+    A member is an object detector, or a semantic segmentation model: each connected part of what is not its first class (the
+    background) counts as an object, with the mean probability of its pixels as confidence.
+
+    Args:
+        members: models of transformers, each with its image processor.
+        fingerprint: of the members.
+        threshold: least confidence of a box.
+        overlap: of two boxes with a larger intersection over union the surer one is kept.
+        batch_size: pictures at once.
+
+    Raises:
+        InputError: no member, or a threshold outside 0-1.
+
+    Example:
+        >>> find = RegionDetector.from_pretrained(["regions"])  # doctest: +SKIP
+        >>> find([frame])  # x1, y1, x2, y2 in pixels  # doctest: +SKIP
+        [array([[ 12.,   8., 140.,  40.]], dtype=float32)]
+    """
+
+    def __init__(
+        self,
+        members: Sequence[tuple[Any, Any]],
+        fingerprint: str,
+        *,
+        threshold: float = 0.25,
+        overlap: float = 0.7,
+        batch_size: int = 8,
+    ) -> None:
+        if not members:
+            raise InputError("an ensemble needs at least one model")
+        if not (0 <= threshold <= 1 and 0 <= overlap <= 1):
+            raise InputError(f"threshold {threshold} and overlap {overlap} must lie in 0-1")
+        _check_batch_size(batch_size)
+        self.members, self.fingerprint, self.batch_size = tuple(members), fingerprint, batch_size
+        self.threshold, self.overlap = threshold, overlap
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folders: Sequence[str | Path],
+        *,
+        threshold: float = 0.25,
+        overlap: float = 0.7,
+        device: _Device = None,
+        batch_size: int = 8,
+    ) -> "RegionDetector":
+        """Loads the members.
+
+        Args:
+            folders: folders or Hub ids of object detectors or semantic segmentation models, each with its image processor.
+            threshold: least confidence of a box.
+            overlap: of two boxes with a larger intersection over union the surer one is kept.
+            device: where they run; the first accelerator by default, or else the CPU.
+            batch_size: pictures at once.
+
+        Raises:
+            InputError: no folders, nothing that can be loaded in one, or a threshold outside 0-1.
+        """
+        places = _places(folders)
+        members = [_load(place, region_model_class(place), device) for place in places]
+        return cls(members, _fingerprint(places), threshold=threshold, overlap=overlap, batch_size=batch_size)
+
+    @torch.inference_mode()
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Boxes (k, 4), float32, of each frame: x1, y1, x2, y2 in its pixels, the surest first.
+
+        Args:
+            frames: (h, w, 3), uint8, RGB, of any sizes.
+
+        Raises:
+            InputError: something that is no such frame.
+        """
+        _check_frames(frames)
+        boxes = []
+        for batch in _batches(frames, self.batch_size):
+            found = [self._found(model, processor, batch) for model, processor in self.members]
+            boxes += [self._pooled(of_one_frame) for of_one_frame in zip(*found, strict=True)]
+        return boxes
+
+    def _found(
+        self, model: Any, processor: Any, frames: Sequence[np.ndarray]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Boxes and confidences of each frame, by one member."""
+        outputs = model(**_prepare(model, processor, frames))
+        sizes = [frame.shape[:2] for frame in frames]
+        if hasattr(outputs, "pred_boxes"):
+            results = processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)
+            return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
+        shares = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()
+        return [_parts(share, size, self.threshold) for share, size in zip(shares, sizes, strict=True)]
+
+    def _pooled(self, found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
+        boxes, scores = torch.cat([box for box, _ in found]), torch.cat([score for _, score in found])
+        return boxes[nms(boxes, scores, self.overlap)].numpy()
+
+
+def _parts(share: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes in pixels of a frame of `size`, and mean shares, of the connected parts where `share` reaches 0.5."""
+    parts, _ = ndimage.label(share >= 0.5)
+    height, width = np.divide(size, share.shape)
+    boxes, scores = [], []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
+        part = parts[rows, columns] == number
+        score = float(share[rows, columns][part].mean())
+        if score >= threshold:
+            found = np.array(_tight(part)) + np.array([rows.start, columns.start] * 2)
+            boxes.append(found[:, [1, 0, 3, 2]] * np.array([width, height] * 2))
+            scores += [score] * len(found)
+    corners = np.concatenate([*boxes, np.empty((0, 4))])
+    return torch.tensor(corners, dtype=torch.float32), torch.tensor(scores, dtype=torch.float32)
+
+
+def _tight(part: np.ndarray) -> list[_Corners]:
+    """Boxes around a part. Where two regions touch, as an L, their common box would hide what is between them.
+
+    A part that fills too little of its box is cut where the boxes of both pieces are smallest together.
+    """
+    rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+    top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    inner = part[top:bottom, left:right]
+    if inner.mean() >= _FILLED:
+        return [(top, left, bottom, right)]
+    across, along = _cut_areas(inner), _cut_areas(inner.T)
+    if min(across.min(initial=inner.size), along.min(initial=inner.size)) > 0.9 * inner.size:
+        return [(top, left, bottom, right)]
+    if across.min(initial=inner.size) <= along.min(initial=inner.size):
+        cut = int(across.argmin()) + 1
+        pieces = [(0, 0, inner[:cut]), (cut, 0, inner[cut:])]
+    else:
+        cut = int(along.argmin()) + 1
+        pieces = [(0, 0, inner[:, :cut]), (0, cut, inner[:, cut:])]
+    return [
+        (top + y + box[0], left + x + box[1], top + y + box[2], left + x + box[3])
+        for y, x, piece in pieces
+        for box in _tight(piece)
+    ]
+
+
+def _cut_areas(part: np.ndarray) -> np.ndarray:
+    """(rows - 1,), area of the two boxes if the part is cut after each row; its first and last rows are not empty."""
+    height, width = part.shape
+    filled = part.any(1)
+    first = np.where(filled, part.argmax(1), width)
+    last = np.where(filled, width - part[:, ::-1].argmax(1), 0)
+    numbers = np.arange(1, height)
+    above = numbers * (np.maximum.accumulate(last) - np.minimum.accumulate(first))[:-1]
+    below = (height - numbers) * (np.maximum.accumulate(last[::-1]) - np.minimum.accumulate(first[::-1]))[::-1][1:]
+    return above + below
+
+
+def _names(model: Any) -> tuple[str, ...]:
+    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+
+
+def _places(folders: Sequence[str | Path]) -> list[Path]:
+    """The folders; what is not on this machine comes from the Hub."""
+    if isinstance(folders, str | Path):
+        raise InputError(f"give a list of models, such as [{str(folders)!r}]")
+    return [model_folder(folder) for folder in folders]
+
+
+def model_folder(folder: str | Path) -> Path:
+    """A folder as it is; what is not on this machine comes from the Hub, without pickles.
+
+    Raises:
+        InputError: it is neither.
+    """
+    name = folder_or_hub_name(folder)
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is neither a folder nor a model on the Hub: {first_line(error)}") from error
+
+
+def _load(place: Path, model_class: Any, device: _Device) -> tuple[Any, Any]:
+    try:
+        model = model_class.from_pretrained(place, use_safetensors=True, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(place, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{place} holds no model for this step, with its image processor and safetensors weights: {first_line(error)}"
+        ) from error
+    if device is None:
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.to(device).eval(), processor
+
+
+def region_model_class(place: Path) -> Any:
+    """The Auto class for a folder: of semantic segmentation models, or else of object detectors.
+
+    Raises:
+        InputError: no model there.
+    """
+    try:
+        architectures = AutoConfig.from_pretrained(place, local_files_only=True).architectures or [""]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place} holds no model: {first_line(error)}") from error
+    is_segmentation = "Segmentation" in architectures[0]
+    return AutoModelForSemanticSegmentation if is_segmentation else AutoModelForObjectDetection
+
+
+def _fingerprint(places: Sequence[Path]) -> str:
+    """SHA-256 over names and contents of the members' files, in the order given."""
+    digest = hashlib.sha256()
+    for place in places:
+        for file in sorted(file for pattern in _FILES for file in place.glob(pattern)):
+            digest.update(f"{file.name} {file_hash(file)}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _prepare(model: Any, processor: Any, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    writable = [np.require(frame, requirements="W") for frame in frames]  # torch warns of others
+    inputs = processor(images=writable, input_data_format="channels_last", return_tensors="pt")
+    return {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+    }
+
+
+def _batches(frames: Sequence[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:
+    return (frames[start : start + size] for start in range(0, len(frames), size))
+
+
+def _check_batch_size(size: int) -> None:
+    if size < 1:
+        raise InputError(f"batch_size must be at least 1, not {size}")
+
+
+def _check_frames(frames: Sequence[np.ndarray]) -> None:
+    for frame in frames:
+        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3):
+            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise InputError(f"frames are arrays (height, width, 3) of uint8, RGB; found {found}")

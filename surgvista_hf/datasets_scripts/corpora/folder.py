@@ -1,0 +1,90 @@
+"""Any folder of videos, or of folders with frames, without labels: for pre-training and for predictions."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ...util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_leftover, is_video, walk, without_doubles
+from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
+from ..schema.info import EVERYTHING, DatasetError, DatasetFacts, MissingFilesError, Protocol
+from ..schema.label_tracks import Track
+
+FACTS = DatasetFacts(
+    name="folder",
+    title="A folder of videos",
+    task="pre-training",
+    procedure="any",
+    licence="yours",
+    homepage="your own disk",
+    access="yours",
+    citation="",
+    labels={},
+    protocols={
+        "everything": EVERYTHING,
+        "seeded_80_10_10": Protocol(
+            "drawn at random by video", shares={"train": 0.8, "validation": 0.1, "test": 0.1}, seed="folder"
+        ),
+    },
+    checked="real clips",
+    notes="The id of a video is its path below the folder, without the suffix.",
+)
+GENSURGERY = replace(
+    FACTS,
+    name="gensurgery",
+    title="GenSurgery",
+    procedure="general surgery, web videos",
+    licence="none; rights stay with the uploaders",
+    homepage="https://github.com/SamuelSchmidgall/GSViT",
+    access="link lists; many links are dead",
+    citation="Schmidgall et al., General surgery vision transformer: A video pre-trained foundation model for "
+    "general surgery, arXiv 2403.05949, 2024",
+    protocols={"surgvista": replace(EVERYTHING, origin="SurgVISTA: videos with at least 60 frames", min_frames=60)},
+    notes="A folder of what you collected; SurgVISTA's cleaned list is not published.",
+)
+
+
+def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
+    """Every video file, and every folder that holds pictures."""
+    if root is None or not root.is_dir():
+        raise MissingFilesError(f"there is no folder {root} with videos")
+    passed, videos, folders = PassedOver(), [], []
+    for here, _, files in walk(root, passed):
+        for path in (here / name for name in files):
+            if is_video(path) and path.is_file() and not is_leftover(path):
+                videos.append(path)
+            elif not is_image(path):
+                passed.add(path)
+        if here != root and any(is_image(Path(name)) for name in files):
+            folders.append(here)
+    found: dict[str, RawVideo] = {}
+    for path in sorted([*without_doubles(root, videos, passed), *without_doubles(root, folders, passed)]):
+        role = FRAMES if path.is_dir() else VIDEO
+        has_suffix = role == VIDEO and path.suffix.lower() in VIDEO_SUFFIXES  # a DICOM file may be called 1.2.840.7
+        name = (path.with_suffix("") if has_suffix else path).relative_to(root).as_posix()
+        if name in found:
+            raise DatasetError(
+                f"{path} and {next(iter(found[name].files.values()))} would both be called {name}; rename one"
+            )
+        found[name] = RawVideo(name, {role: path})
+    if not found:
+        raise MissingFilesError(
+            f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures{passed}"
+        )
+    passed.tell()
+    return list(found.values())
+
+
+def tracks(video: RawVideo) -> list[Track]:
+    """Pictures only."""
+    return []
+
+
+def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+    """Lets several folders be told apart in one corpus: `--set source=our_hospital`."""
+    return replace(FACTS, source=settings["source"])
+
+
+BUILDERS = (
+    FrameSetBuilder(FACTS, (), tracks, collect=collect, configure=named_source, settings={"source": ""}),
+    FrameSetBuilder(GENSURGERY, (), tracks, collect=collect),
+)

@@ -1,0 +1,188 @@
+"""Synthetic surgery as a data set: rendered operations with every kind of label, of any number and length."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..schema.builder import FrameSetBuilder, RawVideo
+from ..schema.info import EVERYTHING, DatasetError, DatasetFacts, Label, Protocol
+from ..schema.label_tracks import Row, Track
+from ..schema.media import Media, Picture, PreparationOptions, moments, stored
+from ..schema.triplets import triplet_table
+from ..synthetic.operating_room import VIEWS, SyntheticRecording
+from ..synthetic.surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
+
+TABLE = triplet_table("cholect50")
+SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
+# Smallest and largest; an operation needs two seconds a phase.
+RANGES = {
+    "videos": (1, 10**6 - 1),
+    "seconds": (2 * len(PHASES), 10**6),
+    "seed": (0, 2**32 - 1),
+    "height": (32, 4096),
+    "width": (32, 4096),
+}
+
+FACTS = DatasetFacts(
+    name="synthetic",
+    title="Synthetic surgery",
+    task="workflow",
+    procedure="rendered cholecystectomy",
+    licence="Apache-2.0",
+    homepage="rendered by this package",
+    access="surgvista prepare synthetic",
+    citation="",
+    labels={
+        "phase": Label("class", PHASES),
+        "triplets": Label("classes", TABLE.names),
+        "instruments": Label("classes", INSTRUMENTS),
+        "cvs": Label("numbers", CVS_CRITERIA),
+        "skill": Label("class", SKILL_LEVELS),
+    },
+    protocols={
+        "seeded_60_20_20": Protocol(
+            "drawn here by operation", shares={"train": 0.6, "validation": 0.2, "test": 0.2}, seed="synthetic"
+        ),
+        "everything": EVERYTHING,
+    },
+    redistributable=True,
+    checked="exact by construction",
+    notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+)
+VIEW_FACTS = replace(
+    FACTS,
+    name="synthetic_views",
+    title="Synthetic recordings, inside and outside the patient",
+    access="surgvista prepare synthetic_views",
+    labels={"view": Label("class", VIEWS)},
+)
+
+
+class Rendered(Media):
+    """An operation, rendered only where a picture is wanted."""
+
+    def __init__(self, operation: SyntheticOperation) -> None:
+        self.operation = operation
+        self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
+
+    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+        for second, number in self._chosen(options):
+            yield stored(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
+
+    def _chosen(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
+        """Seconds, and the numbers of the frames shown then."""
+        if options.frames_per_second and not options.every:
+            for second in moments(options.frames_per_second, 0.0, self.seconds):
+                yield second, math.floor((second + 1e-6) * self.rate)
+            return
+        for number in range(0, self.operation.num_frames, options.every or 1):
+            yield number / self.rate, number
+
+
+class RenderedVideo(RawVideo):
+    """A video that is rendered when it is opened."""
+
+    def open(self, options: PreparationOptions) -> Media:
+        return Rendered(self.extra)
+
+
+@dataclass(frozen=True)
+class TruthTrack:
+    """Labels of an operation."""
+
+    operation: SyntheticOperation
+    exact: bool = True
+
+    def at(self, second: float, rate: float) -> Row | None:
+        labels = self.operation.labels(second)
+        return {
+            "phase": labels.phase,
+            "triplets": np.flatnonzero(labels.triplets).tolist(),
+            "instruments": np.flatnonzero(labels.instruments).tolist(),
+            "cvs": labels.cvs.astype(float).tolist(),
+            "skill": labels.skill,
+        }
+
+    def end(self, rate: float) -> float:
+        return self.operation.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
+
+@dataclass(frozen=True)
+class ViewTrack:
+    """Whether the camera is inside."""
+
+    recording: SyntheticRecording
+    exact: bool = True
+
+    def at(self, second: float, rate: float) -> Row | None:
+        return {"view": int(self.recording.outside(second))}
+
+    def end(self, rate: float) -> float:
+        return self.recording.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        return self.end(rate)
+
+
+def collect(
+    root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
+) -> list[RawVideo]:
+    """The operations that the settings ask for; the data folder is not used."""
+    numbers = {name: int(value) for name, value in settings.items()}
+    corpus = synthetic_corpus(
+        numbers["videos"],
+        numbers["seed"],
+        duration_seconds=numbers["seconds"],
+        height=numbers["height"],
+        width=numbers["width"],
+    )
+    return [
+        RenderedVideo(f"operation_{number:06d}", extra=made(**asdict(operation)))
+        for number, operation in enumerate(corpus)
+    ]
+
+
+def checked(facts: DatasetFacts, root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+    """Return the facts, after the settings were looked at: numbers of operations that can be rendered.
+
+    Raises:
+        DatasetError: a setting that is no whole number, or out of range.
+    """
+    for name, text in settings.items():
+        smallest, largest = RANGES[name]
+        if not text.strip().isdecimal() or not smallest <= int(text) <= largest:
+            raise DatasetError(
+                f"the setting {name} of {facts.name} is {text!r}; it must be a whole number from {smallest} to {largest:,}"
+            )
+    return facts
+
+
+def tracks(video: RawVideo) -> list[Track]:
+    """The truth."""
+    return [TruthTrack(video.extra)]
+
+
+def view_tracks(video: RawVideo) -> list[Track]:
+    """The truth about the camera."""
+    return [ViewTrack(video.extra)]
+
+
+BUILDERS = (
+    FrameSetBuilder(FACTS, (), tracks, collect=collect, configure=partial(checked, FACTS), settings=SETTINGS),
+    FrameSetBuilder(
+        VIEW_FACTS,
+        (),
+        view_tracks,
+        collect=partial(collect, made=SyntheticRecording),
+        configure=partial(checked, VIEW_FACTS),
+        settings=SETTINGS,
+    ),
+)

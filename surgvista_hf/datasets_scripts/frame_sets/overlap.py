@@ -1,0 +1,261 @@
+"""The overlap guard: operations that several data sets share, so that no model is tested on what it has seen.
+
+Names differ (`video01` of Cholec80 is `VID01` of CholecT50), so every video is translated into the operation it shows. Where
+authors say that data sets overlap but publish no list, or an overlap was only inferred, the guard can but warn.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import datasets
+
+from ...util.messages import some
+from ..corpora.surgrec_splits import SURGREC
+from ..schema.info import DatasetError, split_name
+from .registry import get_builder
+
+Videos = Mapping[str, Collection[str]]  # video ids by data set
+_CHOLEC80 = 80  # operations of Cholec80; CholecT50 continues with numbers of Cholec120
+
+
+class OverlapError(DatasetError):
+    """Training data hold operations of the test."""
+
+
+class OverlapWarning(UserWarning):
+    """Training data may hold operations of the test; nobody has published which."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """One operation that is in both.
+
+    Args:
+        operation: name of the operation, such as `cholec80/41`.
+        training, test: `data set/video id` on either side.
+    """
+
+    operation: str
+    training: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """An overlap of two data sets without a list of pairs.
+
+    Args:
+        first, second: (data set, video ids); no ids means any.
+        reason: who says so.
+    """
+
+    first: tuple[str, tuple[str, ...]]
+    second: tuple[str, tuple[str, ...]]
+    reason: str
+
+
+_CHOLEC80_COPIES = ("video73", "video77", "video78", "video79", "video80")
+_TOOL_COPIES = tuple(f"tool_video_{number:02d}" for number in range(1, 16) if number not in (9, 13))
+_NO_LIST = "the authors publish a list (CAMMA-public/camma_dataset_overlaps) that is not in this package"
+SUSPICIONS = (
+    Suspicion(
+        ("m2cai16_workflow", tuple(f"video_{number:02d}" for number in range(1, 28))),
+        ("cholec80", _CHOLEC80_COPIES),
+        "the authors of SurgVISTA took these five out of the Cholec80 test after comparing it with M2CAI16-workflow",
+    ),
+    Suspicion(
+        ("m2cai16_tool", _TOOL_COPIES), ("cholec80", ()), "SurgVISTA took only videos 09 and 13 of M2CAI16-tool"
+    ),
+    Suspicion(
+        ("m2cai16_tool", _TOOL_COPIES),
+        ("m2cai16_workflow", ()),
+        "SurgVISTA took only videos 09 and 13 of M2CAI16-tool",
+    ),
+    Suspicion(("endoscapes", ()), ("cholec80", ()), _NO_LIST),
+    Suspicion(("endoscapes", ()), ("cholect50", ()), _NO_LIST),
+)
+
+
+def _cholec(video_id: str) -> str:
+    number = int("".join(filter(str.isdigit, video_id.split("_")[0])))
+    return f"cholec80/{number}" if number <= _CHOLEC80 else f"cholec120/{number}"
+
+
+def _prostate(video_id: str) -> str:
+    return f"psi_ava/{int(video_id[4:])}" if video_id.startswith(("psiv", "CASE")) else f"prostatd/{video_id}"
+
+
+# The data set that clips of SurgRec were cut from, and how it calls the source video.
+_SURGREC = {
+    "surgrec_autolaparo": ("autolaparo", "{}"),
+    "surgrec_cataract21": ("cataract21", "case_{}"),
+    "surgrec_cataract101": ("cataract101", "{}"),
+    "surgrec_cholec80": ("cholec80", "video{}"),
+    "surgrec_multibypass140": ("multibypass140", "{}"),
+    "surgrec_pitvis": ("pitvis", "video_{}"),
+    "surgrec_surgicalactions160": ("surgicalactions160", "{}"),
+}
+
+
+def _original(dataset: str, video_id: str) -> tuple[str, str]:
+    """Data set and id of the video that a clip of SurgRec comes from."""
+    source = SURGREC[dataset].source_of(video_id)
+    if dataset == "surgrec_m2cai16_workflow":
+        part, number = source.split("/")
+        return "m2cai16_workflow", f"video_{int(number) + (27 if part == 'test' else 0):02d}"
+    name, form = _SURGREC.get(dataset, (dataset, "{}"))
+    return name, form.format(source)
+
+
+# How the operation of a video is called, where its data set shares operations with another one.
+_OPERATIONS: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(("cholec80", "cholect50", "cholect45", "cholec80_cvs"), _cholec),
+    **dict.fromkeys(("prostate21", "prostatd", "psi_ava"), _prostate),
+    **dict.fromkeys(("multibypass140", "bernbypass70", "strasbypass70"), "multibypass140/{}".format),
+}
+# Data sets that are made of others, for suspicions.
+_SAME_VIDEOS = {"cholect45": "cholect50", "cholec80_cvs": "cholec80"}
+
+
+def operation_of(dataset: str, video_id: str) -> str:
+    """The operation that a video shows; equal for videos of different data sets that show the same one.
+
+    Example:
+        >>> operation_of("cholect50", "VID01") == operation_of("cholec80_cvs", "video01_3")
+        True
+    """
+    if dataset in SURGREC:
+        dataset, video_id = _original(dataset, video_id)
+    return _OPERATIONS.get(dataset, f"{dataset}/{{}}".format)(video_id)
+
+
+def has_published_ids(dataset: str) -> bool:
+    """Return whether the video ids of a data set mean the same operations everywhere; those of own folders do not.
+
+    Example:
+        >>> has_published_ids("cholec80"), has_published_ids("phase_folder"), has_published_ids("our_hospital")
+        (True, False, False)
+    """
+    try:
+        return bool(get_builder(dataset).facts.video_ids)
+    except DatasetError:  # a name that somebody gave to an own folder
+        return False
+
+
+def find_overlaps(training: Videos, test: Videos) -> list[Overlap]:
+    """Operations that are in both, as far as lists are known.
+
+    Args:
+        training, test: video ids by data set.
+
+    Returns:
+        One entry per pair of videos, sorted.
+    """
+    tested: dict[str, list[str]] = {}
+    for dataset, videos in test.items():
+        for video in videos:
+            tested.setdefault(operation_of(dataset, video), []).append(f"{dataset}/{video}")
+    found = [
+        Overlap(operation, f"{dataset}/{video}", there)
+        for dataset, videos in training.items()
+        for video in videos
+        for operation in [operation_of(dataset, video)]
+        for there in tested.get(operation, ())
+    ]
+    return sorted(found, key=lambda overlap: (overlap.test, overlap.training))
+
+
+def find_suspicions(training: Videos, test: Videos) -> list[Suspicion]:
+    """Overlaps that are likely, without a list of pairs."""
+    return [
+        suspicion
+        for suspicion in SUSPICIONS
+        for one, other in ((suspicion.first, suspicion.second), (suspicion.second, suspicion.first))
+        if _holds(training, *one) and _holds(test, *other)
+    ]
+
+
+def _holds(videos: Videos, dataset: str, ids: tuple[str, ...]) -> bool:
+    present = [
+        video.split("_")[0] if name == "cholec80_cvs" else video
+        for name, there in videos.items()
+        if dataset in (name, _SAME_VIDEOS.get(name))
+        for video in there
+    ]
+    return bool(set(present) & set(ids)) if ids else bool(present)
+
+
+def check_overlap(
+    training: datasets.Dataset | Videos,
+    test: datasets.Dataset | Videos,
+    *,
+    on_overlap: Literal["error", "warn"] = "error",
+) -> list[Overlap]:
+    """Makes sure that no test operation is in the training data.
+
+    Args:
+        training: a frame set (of one or several sources), or video ids by data set.
+        test: likewise; `videos_of` makes it from the name of a benchmark.
+        on_overlap: `"warn"` lets the run go on, for reproducing published settings.
+
+    Returns:
+        The overlaps, if they were let pass.
+
+    Raises:
+        OverlapError: there are overlaps.
+
+    Warns:
+        OverlapWarning: overlaps that were let pass, or that are likely but not listed by anyone.
+
+    Example:
+        >>> check_overlap({"cholec80": ["video01"]}, videos_of("cholect50", "rendezvous"))
+        []
+    """
+    if on_overlap not in ("error", "warn"):
+        raise DatasetError(f"on_overlap is {on_overlap!r}; it must be 'error' or 'warn'")
+    seen, tested = videos_in(training), videos_in(test)
+    for suspicion in find_suspicions(seen, tested):
+        names = f"{suspicion.first[0]} and {suspicion.second[0]}"
+        warnings.warn(f"{names} may share operations: {suspicion.reason}", OverlapWarning, stacklevel=2)
+    overlaps = find_overlaps(seen, tested)
+    if not overlaps:
+        return []
+    pairs = some([f"{overlap.training} = {overlap.test}" for overlap in overlaps])
+    message = f"test videos in the training data, {len({overlap.test for overlap in overlaps})} in all: {pairs}"
+    if on_overlap == "error":
+        raise OverlapError(f"{message}. Leave them out, choose another protocol, or pass on_overlap='warn' and say so")
+    warnings.warn(message, OverlapWarning, stacklevel=2)
+    return overlaps
+
+
+def videos_of(name: str, protocol: str | None = None, split: str = "test") -> dict[str, tuple[str, ...]]:
+    """Video ids of a split as the protocol lists them.
+
+    Raises:
+        DatasetError: the protocol has no lists, because its splits depend on what was found.
+    """
+    facts = get_builder(name).facts
+    chosen, content = facts.protocol(protocol)
+    if split_name(split) not in content.splits:
+        raise DatasetError(
+            f"the protocol {chosen!r} of {name} does not list its videos for {split!r}; give the loaded frame set instead"
+        )
+    return {facts.name: content.splits[split_name(split)]}
+
+
+def videos_in(data: datasets.Dataset | Videos) -> Videos:
+    """Video ids by data set, of a frame set."""
+    if not isinstance(data, datasets.Dataset):
+        return data
+    pairs = (
+        data.with_format("arrow")
+        .select_columns(["source", "video_id"])[:]
+        .group_by(["source", "video_id"])
+        .aggregate([])
+    )
+    videos: dict[str, list[str]] = {}
+    for source, video in zip(*(pairs[name].to_pylist() for name in ("source", "video_id")), strict=True):
+        videos.setdefault(source, []).append(video)
+    return videos

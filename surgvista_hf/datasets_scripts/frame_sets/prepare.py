@@ -1,0 +1,606 @@
+"""Raw videos to a frame set: one file per video, each whole or absent, so that a killed run goes on where it stopped.
+
+The result is a folder that `datasets.load_from_disk` reads: `videos/<id>.arrow` (memory-mapped, nothing is copied), each
+with a `videos/<id>.json` beside it as the mark of a finished video, and at the end `frame_set.json`, which says what it is.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from ...modeling.errors_surgvista import VideoReadError
+from ...util.bridging import bridging_note
+from ...util.console import progress_bar
+from ...util.errors import SurgVistaError
+from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ...util.messages import some
+from ...util.origins import Origins
+from ...util.requirements import require
+from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
+from ..schema.info import DatasetError, DatasetFacts, Parts
+from ..schema.label_tracks import IntervalTrack, RowTrack, Track
+from ..schema.media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
+from .executors import Executor, run_over
+from .fingerprints import raw_fingerprint
+from .registry import get_builder
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+_LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
+MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
+ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 64_000_000  # of a record batch: few of them make a frame set quick to open
+
+
+class PreparationError(DatasetError):
+    """Some videos could not be prepared; the others are, and the report names every one."""
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """What became of one video.
+
+    Args:
+        video_id: id.
+        frames: rows in the frame set.
+        labelled: of these, how many carry the main label.
+        seconds: length of the video.
+        parts: its splits by protocol, where the raw download says them.
+        labels: numbers of the classes that it carries throughout, by column; for clips.
+        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
+        version: of what it was made from, see `RawVideo.version`.
+        digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        interval: usual seconds between two rows; `None` where there is only one.
+        bridged: whether frames were left out so that clips bridge them.
+        made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
+        error: why there is no frame set of it.
+    """
+
+    video_id: str
+    frames: int = 0
+    labelled: int = 0
+    seconds: float = 0.0
+    parts: Parts = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    version: str = ""
+    digest: str = ""
+    interval: float | None = None
+    bridged: bool = False
+    made_from: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What became of all videos.
+
+    Args:
+        videos: one report each, sorted by id, including those that an earlier run had finished.
+        resumed: how many of them an earlier run had finished.
+    """
+
+    videos: tuple[VideoReport, ...]
+    resumed: int = 0
+
+    @property
+    def failed(self) -> tuple[VideoReport, ...]:
+        """Videos without a frame set."""
+        return tuple(video for video in self.videos if video.error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of `report.json`."""
+        done = [video for video in self.videos if not video.error]
+        return {
+            "videos": len(done),
+            "frames": sum(video.frames for video in done),
+            "labelled": sum(video.labelled for video in done),
+            "hours": round(sum(video.seconds for video in done) / 3600, 4),
+            "failed": {video.video_id: video.error for video in self.failed},
+            "remarks": {video.video_id: list(video.remarks) for video in done if video.remarks},
+        }
+
+
+@dataclass(frozen=True)
+class _Task:
+    builder: FrameSetBuilder
+    video: RawVideo
+    options: PreparationOptions
+    folder: Path
+
+
+def default_options(facts: DatasetFacts) -> PreparationOptions:
+    """What is usual for a data set."""
+    return PreparationOptions(
+        frames_per_second=facts.frames_per_second, every=facts.every, unlabelled=facts.unlabelled
+    )
+
+
+def prepare_frame_set(
+    name: str,
+    data_dir: Path | str | None,
+    output: Path | str,
+    *,
+    options: PreparationOptions | None = None,
+    settings: Mapping[str, str] | None = None,
+    videos: Iterable[str] | None = None,
+    num_proc: int = 1,
+    executor: Executor = "local",
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    wait: bool = False,
+) -> PreparationReport:
+    """Turns the raw videos of a data set into a frame set.
+
+    Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
+    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw
+    file or labels have changed is done anew; a namesake in another folder is refused.
+
+    Args:
+        name: of the data set, see `list_datasets`.
+        data_dir: the raw download.
+        output: folder of the frame set.
+        options: what to take and how to store it; by default what is usual for the data set.
+        settings: further options of this data set, such as `{"videos": "20"}` for synthetic surgery.
+        videos: only these ids; a later call may add others.
+        num_proc, executor: see `run_over`.
+        skip_unreadable: leave out videos that cannot be prepared, instead of failing at the end.
+        progress: show a bar.
+        wait: for another run that is at work on `output`, instead of refusing.
+
+    Returns:
+        What became of each video; also written to `report.json`.
+
+    Raises:
+        MissingFilesError, DatasetError: the raw folder is not what it should be.
+        OutputError: `output` holds something else, was made with other options or of namesakes in another folder, or another
+            run is at work on it.
+        PreparationError: some videos failed. The others are finished.
+
+    Example:
+        >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
+    """
+    root = None if data_dir is None else Path(data_dir)
+    if executor == "ray":
+        require("ray")
+    builder = get_builder(name).configured(root, settings or {})
+    return prepare_videos(
+        builder,
+        _chosen(builder.find(root), videos),
+        Path(output),
+        options or default_options(builder.facts),
+        num_proc=num_proc,
+        executor=executor,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        root=root,
+        wait=wait,
+    )
+
+
+def prepare_videos(
+    builder: FrameSetBuilder,
+    found: Sequence[RawVideo],
+    folder: Path,
+    options: PreparationOptions,
+    *,
+    only_these: bool = False,
+    num_proc: int = 1,
+    executor: Executor = "local",
+    skip_unreadable: bool = False,
+    progress: bool = False,
+    root: Path | None = None,
+    wait: bool = False,
+) -> PreparationReport:
+    """Turns videos that were already found into a frame set; otherwise as `prepare_frame_set`.
+
+    Args:
+        builder: of the data set, configured.
+        found: its videos.
+        folder: of the frame set.
+        options: what to take and how to store it.
+        only_these: first remove from the folder what is not among `found`, or is there of another `RawVideo.version`.
+        num_proc, executor, skip_unreadable, progress, wait: see `prepare_frame_set`.
+        root: folder of the raw data; where it is known, namesakes of another one are refused.
+
+    Returns:
+        What became of each video.
+    """
+    name = builder.facts.name
+    _note_assumed_rate(found, options)
+    with _locked(folder, wait=wait):
+        _check_plan(folder, builder, options)
+        if only_these:
+            _remove_others(folder, {video.video_id: video.version for video in found})
+        finished = {report.video_id: report for report in _finished(folder)}
+        _forget_changed(folder, builder, found, finished, Origins(folder, root))
+        tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
+        reports = [finished[video.video_id] for video in found if video.video_id in finished]
+        resumed = len(reports)
+        results: Iterator[VideoReport] = run_over(
+            _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
+        )
+        with progress_bar(name, total=len(found), unit="videos", initial=resumed, shown=progress) as bar:
+            for report in results:
+                reports.append(report)
+                bar.update()
+                if report.error:
+                    logger.warning("%s: %s", report.video_id, report.error)
+        report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
+        _write_json(folder / REPORT, report_all.to_dict())
+        if report_all.failed and not skip_unreadable:
+            first = str(report_all.failed[0].error).rstrip(".")
+            raise PreparationError(
+                f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: {first}. All are in "
+                f"{folder / REPORT}. Replace them and run again, or leave them out with --skip-unreadable"
+            )
+        write_manifest(folder, builder.facts, options)
+    return report_all
+
+
+def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+    assumed = [
+        video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
+    ]
+    if assumed:
+        logger.warning(
+            "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
+            some(assumed, shown=3),
+            options.folder_frames_per_second,
+        )
+
+
+def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
+    if videos is None:
+        return found
+    wanted = set(videos)
+    missing = sorted(wanted - {video.video_id for video in found})
+    if missing:
+        raise DatasetError(f"{some(missing)}: no such videos in the raw data ({len(found)} found)")
+    return [video for video in found if video.video_id in wanted]
+
+
+# ------------------------------------------------------------------------------------------- one video
+
+
+def _prepare_video(task: _Task) -> VideoReport:
+    """Writes the frame set of one video, or says why not."""
+    try:
+        tracks = task.builder.tracks(task.video)
+        return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
+    except OutputError:
+        raise
+    except SurgVistaError as error:
+        return VideoReport(task.video.video_id, error=" ".join(str(error).split()))
+    except OSError as error:
+        raise OutputError(f"{task.video.video_id}: {error}") from error
+
+
+def _crash_report(task: _Task, reason: str) -> VideoReport:
+    return VideoReport(task.video.video_id, error=reason)
+
+
+def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
+    video, options, facts = task.video, task.options, task.builder.facts
+    media = video.open(options)
+    rows = _Rows(facts, video.video_id)
+    shard = video_file(task.folder, video.video_id)
+    with atomic_file(shard) as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
+            for picture in media.pictures(options):
+                rows.add(picture, _labels(tracks, picture.second, media.rate), options)
+                if rows.full:
+                    writer.write_batch(rows.flush())
+            if len(rows):
+                writer.write_batch(rows.flush())
+        if not rows.frames:
+            raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
+        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
+        with temporary.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
+    report = VideoReport(
+        video.video_id,
+        rows.frames,
+        rows.labelled,
+        round(media.seconds, 3),
+        video.parts,
+        rows.constant_labels,
+        remarks,
+        video.version,
+        digest,
+        rows.interval,
+        media.leaves_out or options.unlabelled == "drop",
+        made_from,
+    )
+    _write_json(shard.with_suffix(".json"), asdict(report))
+    return report
+
+
+def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, Any] | None:
+    """Labels of a moment; `None` where a track that must cover all pictures has ended."""
+    merged: dict[str, Any] = {}
+    for track in tracks:
+        row = track.at(second, rate)
+        if row is None and track.exact and second >= track.end(rate) - 0.5 / rate:
+            return None
+        merged.update(row or {})
+    return merged
+
+
+def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """A remark where labels count source frames of which the recorder left some out."""
+    counted = any(isinstance(track, RowTrack | IntervalTrack) and track.rate is None for track in tracks)
+    if media.stands_still and counted:
+        yield (
+            f"its labels count source frames, which are not evenly spaced: they were placed at {media.rate:g} a second, the "
+            "mean rate. Give them by second, or check them"
+        )
+
+
+def _check_alignment(
+    video: RawVideo, media: Media, options: PreparationOptions, tracks: Sequence[Track]
+) -> Iterator[str]:
+    """Remarks on labels and pictures that do not cover the same time; labels of another video are an error."""
+    for track in tracks:
+        if track.exact:
+            remark = check_same_length(video.video_id, media, track.end(media.rate), options.tolerance_seconds)
+            if remark:
+                yield remark
+    if video.stop < math.inf:  # the labels of a part may speak of the whole
+        return
+    latest = [track.latest(media.rate) for track in tracks if not track.exact]
+    remark = check_labels_within(video.video_id, media, max(latest, default=0.0), options.tolerance_seconds)
+    if remark:
+        yield remark
+
+
+class _Rows:
+    """Rows of a video until they are written."""
+
+    def __init__(self, facts: DatasetFacts, video_id: str) -> None:
+        self.facts, self.video_id = facts, video_id
+        self.schema = facts.features.arrow_schema
+        self.main = next(iter(facts.labels), None)
+        self.frames = self.labelled = 0
+        self._size: tuple[int, int] | None = None
+        self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
+        self._rows: list[dict[str, Any]] = []
+        self._seconds = array("d")
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write them."""
+        return len(self._rows) >= ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE
+
+    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
+        """Takes a picture, unless it is to be left out."""
+        main = labels.get(self.main) if labels and self.main else None
+        if labels is None or (main is None and self.main and options.unlabelled == "drop"):
+            return
+        if self._size not in (None, picture.size):
+            raise VideoReadError(
+                f"{self.video_id}: the pictures change from {self._size} to {picture.size} pixels at second "
+                f"{picture.second}"
+            )
+        self._size = picture.size
+        for name, counter in self._classes.items():
+            counter[labels.get(name)] += 1
+        self._rows.append(
+            {
+                "source": self.facts.source or self.facts.name,
+                "video_id": self.video_id,
+                "frame_index": self.frames,
+                "timestamp": picture.second,
+                "image": {"bytes": picture.data, "path": None},
+                **{name: labels.get(name) for name in self.facts.labels},
+            }
+        )
+        self._seconds.append(picture.second)
+        self.frames += 1
+        self.labelled += main is not None
+        self._bytes += len(picture.data)
+
+    def flush(self) -> pa.RecordBatch:
+        batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
+        self._rows, self._bytes = [], 0
+        return batch
+
+    @property
+    def interval(self) -> float | None:
+        """The usual seconds between two rows."""
+        return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
+
+    @property
+    def constant_labels(self) -> dict[str, int]:
+        """Classes that every frame has."""
+        single = {name: next(iter(counter)) for name, counter in self._classes.items() if len(counter) == 1}
+        return {name: value for name, value in single.items() if value is not None}
+
+
+# ------------------------------------------------------------------------------------------- the folder
+
+
+def video_file(folder: Path, video_id: str) -> Path:
+    """Where the frames of a video are stored; an id may have any characters and any length."""
+    name = quote(video_id, safe=" ")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{content_hash(video_id)}"
+    return folder / "videos" / f"{name}.arrow"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """The output folder, for this process alone; what a killed run left half-written is removed."""
+    with at_work(folder, wait=wait):
+        (folder / "videos").mkdir(exist_ok=True)
+        for part in (folder, folder / "videos"):
+            for left in part.glob(".*-*"):
+                left.unlink()
+        yield
+
+
+def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
+    """Writes down what is being made here, or checks that it is the same as before."""
+    plan = {
+        "format": FORMAT,
+        "name": builder.facts.name,
+        "options": asdict(options),
+        "settings": dict(builder.settings),
+        "labels": {name: asdict(label) for name, label in builder.facts.labels.items()},
+    }
+    plan = json.loads(json.dumps(plan))
+    path = folder / PLAN
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != plan:
+            was, asked = (
+                {key: each.get(key) for key in plan if before.get(key) != plan[key]} for each in (before, plan)
+            )
+            raise OutputError(
+                f"{folder} was begun with {was}, now {asked} is asked for; choose another output or remove it"
+            )
+        return
+    others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
+    if others or any((folder / "videos").iterdir()):
+        raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
+    _write_json(path, plan)
+
+
+def _finished(folder: Path) -> Iterator[VideoReport]:
+    """Reports of the videos whose files are complete."""
+    for mark in sorted((folder / "videos").glob("*.json")):
+        if mark.with_suffix(".arrow").exists():
+            content = json.loads(mark.read_text(encoding="utf-8"))
+            yield VideoReport(**{**content, "remarks": tuple(content["remarks"])})
+
+
+def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
+    """Removes finished videos that are not wanted, or not of this version."""
+    for report in list(_finished(folder)):
+        if versions.get(report.video_id) != report.version:
+            _remove(folder, report.video_id)
+
+
+def _remove(folder: Path, video_id: str) -> None:
+    """Removes a finished video. The mark goes first: a kill does no harm."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
+    shard = video_file(folder, video_id)
+    shard.with_suffix(".json").unlink()
+    shard.unlink()
+
+
+def _forget_changed(
+    folder: Path,
+    builder: FrameSetBuilder,
+    found: Sequence[RawVideo],
+    finished: dict[str, VideoReport],
+    origins: Origins,
+) -> None:
+    """Removes finished videos whose raw files or labels have changed, so that they are done anew.
+
+    Raises:
+        OutputError: they come from another folder, so both are wanted. Nothing is removed then.
+    """
+    changed: dict[str, tuple[str, str]] = {}
+    for video in found:
+        before = finished.get(video.video_id)
+        if before is not None and before.made_from != (now := _raw_fingerprint(builder, video)):
+            changed[video.video_id] = (before.made_from or "not noted", now)
+    origins.check(changed)
+    origins.note(video.video_id for video in found)
+    for name, (was, _) in changed.items():
+        why = "was prepared by a version that did not note its content" if was == "not noted" else "has changed"
+        logger.warning("%s %s: it is prepared anew", name, why)
+        _remove(folder, name)
+        del finished[name]
+
+
+def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
+    """That of a raw video now; empty where it cannot be read, which whoever prepares it will explain."""
+    try:
+        return raw_fingerprint(video, builder.tracks(video))
+    except (SurgVistaError, OSError):
+        return ""
+
+
+def _content(report: VideoReport) -> dict[str, Any]:
+    """What a fingerprint follows: what a frame set holds of a video.
+
+    What it was made from may have changed in ways that do not show; intervals and gaps follow from the stored file.
+    """
+    return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
+
+
+def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
+    """Writes what makes the finished videos of a folder one data set."""
+    reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
+    info = datasets.DatasetInfo(
+        description=facts.notes + bridged,
+        citation=facts.citation,
+        homepage=facts.homepage,
+        license=facts.licence,
+        features=facts.features,
+        dataset_name=facts.name,
+    )
+    info.write_to_directory(str(folder), pretty_print=True)
+    files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
+    fingerprint = content_hash([_content(report) for report in reports])
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": file} for file in files],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    _write_json(folder / "state.json", state)
+    manifest = {
+        "format": FORMAT,
+        "name": facts.name,
+        "licence": facts.licence,
+        "fingerprint": fingerprint,
+        "options": asdict(options),
+        "frame_interval": _common_interval(reports),
+        "bridged": bridged,
+        "labels": {name: asdict(label) for name, label in facts.labels.items()},
+        "videos": [
+            {
+                "video_id": report.video_id,
+                "frames": report.frames,
+                "parts": dict(report.parts),
+                "labels": dict(report.labels),
+            }
+            for report in reports
+        ],
+    }
+    _write_json(folder / MANIFEST, manifest)
+
+
+def _common_interval(reports: Sequence[VideoReport]) -> float | None:
+    """The seconds between two frames where all videos have about the same."""
+    known = [report.interval for report in reports if report.interval]
+    return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

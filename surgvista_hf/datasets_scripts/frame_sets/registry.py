@@ -1,0 +1,90 @@
+"""Which data sets there are. Each module named here holds one data set, or one family that differs in a table only."""
+
+import importlib
+from functools import cache
+
+from ...util.messages import did_you_mean
+from ..schema.builder import FrameSetBuilder
+from ..schema.info import DatasetError, DatasetFacts
+
+MODULES = (
+    "cholec80",
+    "m2cai16_workflow",
+    "autolaparo",
+    "cataracts",
+    "cataract101",
+    "cataract21",
+    "pmlr50",
+    "esd57",
+    "surgicalactions160",
+    "cholect50",
+    "prostate21",
+    "cholec80_cvs",
+    "endoscapes",
+    "heichole",
+    "pitvis",
+    "psi_ava",
+    "multibypass140",
+    "m2cai16_tool",
+    "folder",
+    "surgrec",
+    "lemon",
+    "synthetic",
+)
+
+
+@cache
+def builders() -> dict[str, FrameSetBuilder]:
+    """Every builder by the name of its data set."""
+    modules = (importlib.import_module(f"..corpora.{name}", __package__) for name in MODULES)
+    return {builder.facts.name: builder for module in modules for builder in module.BUILDERS}
+
+
+def get_builder(name: str) -> FrameSetBuilder:
+    """The builder of a data set, by its name or an alias.
+
+    Raises:
+        DatasetError: there is none; says what is near.
+    """
+    known = builders()
+    names = {
+        alias.lower(): builder for builder in known.values() for alias in (builder.facts.name, *builder.facts.aliases)
+    }
+    if name.lower() in names:
+        return names[name.lower()]
+    hint = did_you_mean(name.lower(), names, "`surgvista prepare --list` names all")
+    raise DatasetError(f"there is no data set {name!r}; {hint}")
+
+
+def list_datasets() -> list[DatasetFacts]:
+    """Facts of every data set: task, classes, splits, licence, where it is found.
+
+    Example:
+        >>> [facts.name for facts in list_datasets() if facts.task == "triplet"]
+        ['cholect50', 'cholect45', 'prostate21', 'prostatd']
+    """
+    return [builder.facts for builder in builders().values()]
+
+
+def markdown_table() -> str:
+    """The table of `docs/datasets.md`."""
+    columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "Licence", "How to get it", "Tried on")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for facts in list_datasets():
+        classes = ", ".join(f"{len(label.names) or 'own'} {name}" for name, label in facts.labels.items())
+        videos = str(len(facts.video_ids) or facts.totals.get("videos") or "any")
+        frames = f"{facts.totals['frames']:,}" if "frames" in facts.totals else ""
+        title = f"[{facts.title}]({facts.homepage})" if facts.homepage.startswith("http") else facts.title
+        cells = (
+            f"`{facts.name}`",
+            title,
+            facts.task,
+            classes,
+            videos,
+            frames,
+            facts.licence,
+            facts.access,
+            facts.checked,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

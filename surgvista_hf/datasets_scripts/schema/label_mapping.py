@@ -1,0 +1,71 @@
+"""Labels of one data set in the classes of another, so that a model can be tested where it was not trained."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+
+from ...util.messages import did_you_mean, some
+from .info import DatasetError
+
+_NEW = "__mapped_labels"
+
+
+def map_classes(
+    frames: datasets.Dataset, column: str, names: Sequence[str], mapping: Mapping[str, str | None] | None = None
+) -> datasets.Dataset:
+    """Return a frame set whose label column has the classes of a model.
+
+    Args:
+        frames: with a column of classes, one or several a frame.
+        column: its name.
+        names: classes of the result, in their order.
+        mapping: class of the frame set -> class of the result; `None` takes its frames out of the test (of several classes a
+            frame, only that class). Classes of equal name need no entry.
+
+    Returns:
+        The frame set; the same object where nothing changes.
+
+    Raises:
+        DatasetError: the column holds no classes, or a class has no counterpart.
+
+    Example:
+        >>> phases = datasets.Features({"phase": datasets.ClassLabel(names=["sew", "cut"])})
+        >>> mapped = map_classes(datasets.Dataset.from_dict({"phase": [0, 1]}, phases), "phase", ["cut", "sew"])
+        >>> mapped["phase"][:]
+        [1, 0]
+    """
+    feature: Any = frames.features[column]
+    inner = getattr(feature, "feature", feature)
+    if not isinstance(inner, datasets.ClassLabel):
+        raise DatasetError(f"the column {column!r} holds {feature}, which are no classes that could be mapped")
+    if list(inner.names) == list(names):
+        return frames
+    mapping = mapping or {}
+    for source, target in mapping.items():
+        if source not in inner.names:
+            hint = did_you_mean(source, inner.names, f"it has {', '.join(inner.names)}")
+            raise DatasetError(f"the column {column!r} has no class {source!r}; {hint}")
+        if target is not None and target not in names:
+            raise DatasetError(f"{source!r} is to be {target!r}, which is no class here: {', '.join(names)}")
+    strange = [name for name in inner.names if name not in mapping and name not in names]
+    if strange:
+        raise DatasetError(
+            f"the classes {some(strange)} of the column {column!r} are none of {', '.join(names)}; say what they are here "
+            f"(classes: {{{strange[0]}: …}}), or null to leave them out"
+        )
+    numbers = {name: number for number, name in enumerate(names)}
+    targets = [mapping.get(name, name) for name in inner.names]
+    new = [None if target is None else numbers[target] for target in targets]
+    classes = datasets.ClassLabel(names=list(names))
+    if inner is feature:
+        values = [None if value is None or value < 0 else new[value] for value in frames[column][:]]
+    else:
+        classes = datasets.List(classes)
+        values = [None if value is None else _distinct(new[each] for each in value) for value in frames[column][:]]
+    # The old column goes last: without any column a frame set would have no rows.
+    return frames.add_column(_NEW, values, feature=classes).remove_columns(column).rename_column(_NEW, column)
+
+
+def _distinct(classes: Any) -> list[int]:
+    return sorted({number for number in classes if number is not None})

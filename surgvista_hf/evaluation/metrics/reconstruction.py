@@ -1,0 +1,106 @@
+"""What a masked autoencoder sees, paints and gets wrong: the reconstruction figure of SurgVISTA's paper (arXiv 2506.02692)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ...util.errors import InputError
+from ...util.files import atomic_file
+
+_COLUMNS = 8
+_GREY = 0.75
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A clip, what was hidden of it, and what models painted there.
+
+    Args:
+        original: (frames, height, width, 3), 0-1.
+        hidden: (frames, height, width) bool.
+        painted: by the name of a model, clips of the shape of the original.
+        patch_size: side of a patch in pixels, over which errors are averaged.
+
+    Raises:
+        InputError: shapes that do not fit together.
+
+    Example:
+        >>> clip = np.zeros((2, 4, 4, 3))
+        >>> Reconstruction(clip, np.ones((2, 4, 4), bool), {"model": clip + 0.5}, 2).mean_error("model")
+        0.25
+    """
+
+    original: np.ndarray
+    hidden: np.ndarray
+    painted: Mapping[str, np.ndarray]
+    patch_size: int
+
+    def __post_init__(self) -> None:
+        shapes = {self.original.shape, (*self.hidden.shape, 3), *(clip.shape for clip in self.painted.values())}
+        if len(shapes) > 1 or any(side % self.patch_size for side in self.hidden.shape[1:]):
+            raise InputError(f"clips of shapes {shapes} and patches of {self.patch_size} pixels do not fit together")
+
+    @property
+    def masked(self) -> np.ndarray:
+        """The original with grey in the place of what was hidden."""
+        return np.where(self.hidden[..., None], _GREY, self.original)
+
+    def errors(self, name: str) -> np.ndarray:
+        """Mean squared error of each patch, (frames, rows, columns)."""
+        frames, height, width = self.hidden.shape
+        squares = ((self.painted[name] - self.original) ** 2).mean(axis=-1)
+        side = self.patch_size
+        return squares.reshape(frames, height // side, side, width // side, side).mean(axis=(2, 4))
+
+    def mean_error(self, name: str) -> float:
+        """Mean squared error of all hidden pixels."""
+        squares = ((self.painted[name] - self.original) ** 2).mean(axis=-1)
+        return float(squares[self.hidden].mean())
+
+
+def draw_reconstruction(reconstruction: Reconstruction, path: str | Path) -> None:
+    """Draws frames in columns; in rows the original, what was visible, and for each model its painting and its errors.
+
+    Errors share one scale of colours, up to the 99th percentile of all of them.
+
+    Args:
+        reconstruction: what to draw.
+        path: picture to write; its suffix decides the format.
+    """
+    shown = np.unique(np.linspace(0, len(reconstruction.original) - 1, _COLUMNS).round().astype(int))
+    errors = {name: reconstruction.errors(name) for name in reconstruction.painted}
+    highest = max((float(np.quantile(error, 0.99)) for error in errors.values()), default=1.0) or 1.0
+    rows: list[tuple[str, np.ndarray, bool]] = [
+        ("original", reconstruction.original, False),
+        ("visible", reconstruction.masked, False),
+    ]
+    for name, painted in reconstruction.painted.items():
+        rows.append((name, painted, False))
+        rows.append((f"error\n{reconstruction.mean_error(name):.4f}", errors[name], True))
+    figure = Figure(figsize=(1.35 * len(shown) + 1.6, 1.4 * len(rows) + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(rows), len(shown), squeeze=False)
+    for cells, (label, frames, is_error) in zip(grid, rows, strict=True):
+        cells[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        for axes, frame in zip(cells, shown, strict=True):
+            _draw_frame(axes, frames[frame], highest if is_error else None)
+    for axes, frame in zip(grid[0], shown, strict=True):
+        axes.set_title(f"frame {frame + 1}", fontsize=8)
+    if errors:
+        image = grid[3][0].images[0]
+        figure.colorbar(image, ax=list(grid[:, -1]), label="mean squared error of a patch", aspect=40)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _draw_frame(axes: Axes, frame: np.ndarray, highest_error: float | None) -> None:
+    if highest_error is None:
+        axes.imshow(np.clip(frame, 0, 1), interpolation="nearest")
+    else:
+        axes.imshow(frame, cmap="cividis", vmin=0, vmax=highest_error, interpolation="nearest")
+    axes.set(xticks=(), yticks=())

@@ -1,0 +1,202 @@
+"""A classifier of clips as inference sees it: frames are prepared once, scores and features come out, whatever runs it."""
+
+import os
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+
+from ...modeling.adapters import merge_adapter
+from ...modeling.clip_spacing import ClipSpacing
+from ...modeling.confidence import Confidence
+from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.loading import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
+from ...modeling.processors import prepare_clips
+from ...util.errors import InputError, SurgVistaError
+from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
+from ...util.messages import first_line
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+class ClipModel:
+    """A trained classifier on a device, with its processor.
+
+    Args:
+        model: a classifier of clips.
+        processor: its video processor.
+        device: where to run; a GPU if there is one.
+        dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
+        source: where it came from, for reports.
+        frame_stride: seconds between two frames of a clip, for a model that does not say it.
+        confidence: temperature, and what the training videos look like; `None`: unknown.
+
+    Raises:
+        InputError: the device cannot be used, no such dtype, or another `frame_stride` than the model was trained with.
+    """
+
+    _is_saved = False  # whether `source` holds it as it is
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+        source: str = "model",
+        frame_stride: float | None = None,
+        confidence: Confidence | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        self.model: Any = model.eval()
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
+        on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
+        self._describe(model.config, processor, source, frame_stride, confidence or Confidence())
+        self._seen: list[torch.Tensor] = []
+        self._lock = threading.Lock()  # what was seen belongs to one run
+        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    def _describe(
+        self, config: Any, processor: Any, source: str, frame_stride: float | None, confidence: Confidence
+    ) -> None:
+        self.config, self.processor, self.source, self.confidence = config, processor, source, confidence
+        self.num_frames = clip_length(config)
+        self.frame_stride = resolve_frame_stride(config, processor, frame_stride, source=source)
+        self.frame_interval = stored_frame_interval(config, processor)
+        self.spacing = ClipSpacing(self.num_frames, self.frame_stride, self.frame_interval)
+        self.class_names = class_names(config)
+        self.multi_label = config.problem_type == "multi_label_classification"
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str],
+        processor: Any = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "auto",
+        frame_stride: float | None = None,
+    ) -> "ClipModel":
+        """Loads a classifier from a folder or the Hub, or an adapter with its base.
+
+        Raises:
+            InputError: nothing can be loaded, or its classifier would have to be made up.
+        """
+        name = folder_or_hub_name(name)
+        try:
+            if (Path(name) / "adapter_config.json").is_file():
+                model, lacking = merge_adapter(name), []
+            else:
+                model, info = AutoModelForVideoClassification.from_pretrained(name, output_loading_info=True)
+                lacking = sorted(info["missing_keys"])
+            processor = processor or AutoVideoProcessor.from_pretrained(name)
+        except SurgVistaError:
+            raise
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no video classifier with its processor can be loaded from {name}: {first_line(error)}"
+                f"{not_a_folder_either(name)}"
+            ) from error
+        if lacking:
+            raise InputError(
+                f"{name} holds no trained classifier; it lacks {', '.join(lacking[:4])}. Fine-tune it first"
+            )
+        options: Any = {"device": device, "dtype": dtype, "source": name, "frame_stride": frame_stride}
+        loaded = cls(model, processor, **options, confidence=Confidence.load(name))
+        loaded._is_saved = True
+        return loaded
+
+    def prepare(self, images: np.ndarray) -> torch.Tensor:
+        """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
+        return prepare_clips(self.processor, images)[0]
+
+    @torch.inference_mode()
+    def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Looks at clips.
+
+        Args:
+            clips: (B, frames, channels, height, width), prepared.
+
+        Returns:
+            Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
+        """
+        with self._lock, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            self._seen.clear()
+            logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
+            features = self._seen.pop()
+        return self.probabilities(logits.float()), features.float().cpu().numpy()
+
+    def forget(self) -> None:
+        """Drops features that a run from outside left behind."""
+        with self._lock:
+            self._seen.clear()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the weights, configuration and processor, wherever they lie."""
+        return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All fingerprints that the features of this model may be known by: of its files, and of its tensors."""
+        return self.fingerprint, state_fingerprint(self.model)
+
+    def facts(self) -> dict[str, str]:
+        """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {**self._facts(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
+
+    def _facts(self) -> dict[str, str]:
+        size = " × ".join(map(str, frame_size(self.config)))
+        said = {
+            "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
+            "looks at": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
+            **self._confidence_facts(),
+        }
+        card = Path(self.source) / "README.md"
+        if card.is_file():
+            try:
+                data = ModelCard.load(card).data
+            except (OSError, ValueError):
+                return said
+            if data.license:
+                said["licence"] = str(data.license)
+            results = [
+                f"{each.dataset_name} {each.metric_type} {each.metric_value:.3f}" for each in data.eval_results or ()
+            ]
+            if results:
+                said["tested, as its card says"] = "; ".join(results[:6])
+        return said
+
+    def _confidence_facts(self) -> dict[str, str]:
+        known, facts = self.confidence, {}
+        if known.trained_on:
+            facts["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
+        if known.calibration:
+            found = known.calibration
+            facts["confidence"] = (
+                f"calibrated on the split {found['split']}, {found['samples']:,} clips: temperature {known.temperature:.2f}, "
+                f"calibration error {found['error_before']:.1%} before and {found['error_after']:.1%} after"
+            )
+        else:
+            facts["confidence"] = "not calibrated"
+        return facts
+
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        """Return softmax, or sigmoid where classes are independent, of logits divided by the model's temperature."""
+        if self.confidence.temperature != 1:
+            logits = logits.double() / self.confidence.temperature  # float64: the order of the classes stays
+        values = logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+        return values.float().cpu().numpy()

@@ -1,0 +1,210 @@
+"""Classifiers as graphs that run without this package: ONNX and torch.export, checked against the model they came from."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ...modeling.confidence import Confidence
+from ...modeling.loading import frame_size
+from ...util.errors import InputError, SurgVistaError
+from ...util.files import atomic_folder
+from ...util.messages import first_line
+from ...util.requirements import require
+from .clip_model import ClipModel
+
+Format = Literal["onnx", "torch-export"]
+FILES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+_TOLERANCE = 1e-3  # of the largest logit, in fp32
+_LARGEST_BATCH = 1024
+
+
+class ExportError(SurgVistaError):
+    """A graph does not compute what the model does."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """How well a graph agrees with its model on random clips.
+
+    Args:
+        format: of the graph.
+        int8: weights of matrix products in 8 bits.
+        largest_difference: of a logit.
+        largest_logit: to compare it with.
+        agreement: share of the clips with the same most probable class.
+        bytes: of the graph.
+        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
+    """
+
+    format: str
+    int8: bool
+    largest_difference: float
+    largest_logit: float
+    agreement: float
+    bytes: int
+    fingerprints: tuple[str, ...] = ()
+
+
+def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
+    """Writes a graph with a batch of any size, and what is needed to use it.
+
+    Args:
+        model: in fp32, on a CPU or GPU.
+        folder: to write: the graph (`pixel_values` (batch, frames, channels, height, width) to `logits` (batch, classes) and
+            `features` (batch, width)), configuration, processor, and `export.json`, the report.
+        format: `"onnx"` or `"torch-export"`.
+        int8: dynamic quantisation of matrix products, for ONNX: smaller, and faster on many CPUs.
+
+    Returns:
+        How well the graph agrees with the model.
+
+    Raises:
+        InputError: an unknown format, 8 bits without ONNX, or libraries that are not installed.
+        ExportError: the fp32 graph computes something else.
+        OutputError: the folder is not empty.
+    """
+    if format not in FILES:
+        raise InputError(f"format is {format!r}; it must be one of {', '.join(FILES)}")
+    if int8 and format != "onnx":
+        raise InputError("8 bits are for format onnx only")
+    if format == "onnx":
+        require("onnx_export")
+    height, width = frame_size(model.model.config)
+    channels = int(getattr(model.model.config, "num_channels", 3))
+    random = torch.Generator().manual_seed(0)
+    clips = torch.randn(5, model.num_frames, channels, height, width, generator=random)
+    graph = _Graph(model.model).to("cpu")
+    try:
+        with torch.no_grad():
+            expected = graph(clips)[0].numpy()
+            batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+            exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
+    finally:
+        model.model.to(model.device)
+        model.forget()
+    with atomic_folder(folder) as temporary:
+        file = temporary / FILES[format]
+        if format == "onnx":
+            _write_onnx(exported, file, int8)
+            found = np.concatenate([_ask_onnx(file, clips[:1]), _ask_onnx(file, clips[1:])])
+        else:
+            torch.export.save(exported, file)
+            loaded: Any = torch.export.load(file).module()
+            with torch.no_grad():
+                found = np.concatenate([loaded(clips[:1])[0].numpy(), loaded(clips[1:])[0].numpy()])
+        report = ExportReport(
+            format=format,
+            int8=int8,
+            largest_difference=float(np.abs(found - expected).max()),
+            largest_logit=float(np.abs(expected).max()),
+            agreement=float((found.argmax(1) == expected.argmax(1)).mean()),
+            bytes=sum(path.stat().st_size for path in temporary.iterdir()),
+            fingerprints=model.fingerprints,
+        )
+        if not int8 and report.largest_difference > _TOLERANCE * max(report.largest_logit, 1.0):
+            raise ExportError(
+                f"the graph's logits differ by {report.largest_difference:.2g} from the model's, whose largest is "
+                f"{report.largest_logit:.2g}"
+            )
+        if model.num_frames > 1:
+            model.model.config.frame_stride = (
+                model.frame_stride
+            )  # where only the user could say it, the graph knows it now
+        model.model.config.save_pretrained(temporary)
+        model.processor.save_pretrained(temporary)
+        model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
+        (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+class _Graph(torch.nn.Module):
+    """Logits, and what the classifier saw."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
+        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
+        finally:
+            hook.remove()
+        return logits, seen[-1]
+
+
+def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with redirect_stdout(io.StringIO()):
+        program: Any = torch.onnx.export(exported, dynamo=True, output_names=["logits", "features"], verbose=False)
+    program.save(str(file))
+    if int8:
+        whole = onnx.load(str(file))
+        del whole.graph.value_info[:]  # shapes of the exporter, which the quantiser takes for contradictions
+        onnx.save(whole, str(file))
+        quantize_dynamic(str(file), str(file), weight_type=QuantType.QInt8)
+        file.with_name(file.name + ".data").unlink(missing_ok=True)
+
+
+def _ask_onnx(file: Path, clips: torch.Tensor) -> np.ndarray:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["logits"], {"pixel_values": clips.numpy()})[0])
+
+
+class OnnxClipModel(ClipModel):
+    """A graph that `export_model` wrote, in the place of a model.
+
+    Args:
+        folder: of the graph.
+        frame_stride: see `ClipModel`.
+
+    Raises:
+        InputError: no graph, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
+        require("onnx")
+        from onnxruntime import InferenceSession, get_available_providers
+        from transformers import AutoConfig, AutoVideoProcessor
+
+        folder = Path(folder)
+        if not (folder / FILES["onnx"]).is_file():
+            raise InputError(
+                f"{folder} holds no {FILES['onnx']}: surgvista export MODEL --format onnx --output {folder}"
+            )
+        self.config = AutoConfig.from_pretrained(folder)
+        processor = AutoVideoProcessor.from_pretrained(folder)
+        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
+        self._is_saved = True
+        try:
+            self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
+        except Exception as error:  # onnxruntime's own kinds are not documented
+            raise InputError(f"{folder / FILES['onnx']} cannot be loaded: {first_line(error)}") from error
+
+    def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """See `ClipModel.run`."""
+        logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
+        return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        report = Path(self.source) / "export.json"
+        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
+        return self.fingerprint, *made_from
+
+    def facts(self) -> dict[str, str]:
+        """See `ClipModel.facts`."""
+        return {**self._facts(), "runs in": "ONNX Runtime"}

@@ -1,0 +1,352 @@
+"""The result of predicting a video: per-second probabilities, segments, and the files made of them."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...modeling.video_frames_surgvista import Deinterlace
+from ...modeling.video_reading_surgvista import VideoReader
+from ...util.errors import InputError
+from ...util.files import atomic_file
+from ..models.out_of_body import HiddenSeconds
+from ..writers.annotated_video import write_annotated_video
+from ..writers.annotations import write_elan, write_webvtt
+from ..writers.report import write_report
+from ..writers.timeline import UNFAMILIAR_LABEL, draw_timeline
+
+FORMATS = {
+    "csv": "predictions.csv",
+    "json": "predictions.json",
+    "png": "timeline.png",
+    "svg": "timeline.svg",
+    "vtt": "chapters.vtt",
+    "eaf": "annotations.eaf",
+    "html": "report.html",
+    "mp4": "annotated.mp4",
+}
+DEFAULT_FORMATS = ("csv", "json", "png")
+_ACTIVE = 0.5  # probability above which an independent class counts as found
+UNFAMILIAR_VIDEO = 0.2  # fraction of seconds from which on a whole video is remarked on; 5 % of them may be by chance
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of seconds with the same label.
+
+    Args:
+        start: its first second.
+        end: where the next one begins, in seconds.
+        label: name of the class.
+        confidence: mean probability of the label, 0-1.
+    """
+
+    start: float
+    end: float
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class VideoPrediction:
+    """Probabilities for each second of one video.
+
+    Args:
+        video: name of the file.
+        seconds: (steps,), ascending times from the start of the video.
+        probabilities: (steps, classes). They sum to 1 in a step unless `multi_label`.
+        class_names: names of the classes.
+        multi_label: classes are independent of each other.
+        hidden: what must not be shown; `None`: nobody looked.
+        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
+            held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
+        remarks: what was done to the frames and what is missing, in sentences, see `VideoReader.remarks`.
+        deinterlace: how the frames were read, see `VideoReader`.
+    """
+
+    video: str
+    seconds: np.ndarray
+    probabilities: np.ndarray
+    class_names: list[str]
+    multi_label: bool = False
+    hidden: HiddenSeconds | None = None
+    unfamiliarity: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+    deinterlace: Deinterlace = "auto"
+
+    def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
+        """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
+        return pixels if self.hidden is None else self.hidden.veiled(pixels, second)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(steps,), the most probable class of each step."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def unfamiliar(self) -> np.ndarray | None:
+        """(steps,) bool, whether a step is unlike the videos that the model was trained on; `None`: unknown."""
+        return None if self.unfamiliarity is None else self.unfamiliarity > 1
+
+    @property
+    def unfamiliar_fraction(self) -> float | None:
+        """Fraction of the steps that are unlike the training videos, 0-1; `None`: unknown."""
+        return None if self.unfamiliar is None else float(self.unfamiliar.mean())
+
+    @property
+    def unfamiliar_spans(self) -> list[tuple[float, float]]:
+        """[start, end) in seconds of what is unlike the training videos, in order; empty where that is unknown."""
+        if self.unfamiliar is None:
+            return []
+        return [self._span(a, b) for a, b in self._runs(self.unfamiliar) if self.unfamiliar[a]]
+
+    @property
+    def remark(self) -> str | None:
+        """A sentence of warning where more of the video is unlike the training videos than chance explains."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None or fraction < UNFAMILIAR_VIDEO:
+            return None
+        return (
+            f"{self.video} is unlike what the model was trained on in {fraction:.0%} of its seconds: its confidence means "
+            "nothing there"
+        )
+
+    @property
+    def familiarity_text(self) -> str:
+        """A sentence on whether the video is like those that the model was trained on."""
+        fraction = self.unfamiliar_fraction
+        if fraction is None:
+            return (
+                "Whether the video is like those that the model was trained on is unknown: no summary of them was saved "
+                "with it."
+            )
+        return (
+            self.remark
+            or f"{fraction:.0%} of the seconds are unlike what the model was trained on; 5 % may be by chance."
+        )
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Runs of the most probable class, in order."""
+        labels = self.labels
+        return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in self._runs(labels)]
+
+    @property
+    def missing(self) -> list[tuple[float, float]]:
+        """[from, to) in seconds of the stretches within the video for which there is no answer, since it is damaged there."""
+        ends = self.seconds + self.step
+        return [
+            (float(end), float(start))
+            for end, start in zip(ends[:-1], self.seconds[1:], strict=True)
+            if start - end > self.step / 2
+        ]
+
+    @property
+    def step(self) -> float:
+        """Seconds between two answers where none is missing."""
+        return float(np.diff(self.seconds).min()) if len(self.seconds) > 1 else 1.0
+
+    def regular_rows(self) -> np.ndarray:
+        """(n,), for each step of the video the row of its answer; -1 where there is none."""
+        places = np.round((self.seconds - self.seconds[0]) / self.step).astype(int)
+        rows = np.full(places[-1] + 1, -1)
+        rows[places] = np.arange(len(places))
+        return rows
+
+    def spans(self, labels: np.ndarray) -> list[tuple[float, float, int]]:
+        """Start and end in seconds and class of each run of equal labels (steps,), none across a gap."""
+        return [(*self._span(a, b), int(labels[a])) for a, b in self._runs(labels)]
+
+    def _runs(self, values: np.ndarray) -> list[tuple[int, int]]:
+        """[first, end) of each run of equal values without a gap in time."""
+        gaps = np.diff(self.seconds) > 1.5 * self.step
+        starts = np.flatnonzero(np.r_[True, (values[1:] != values[:-1]) | gaps])
+        return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
+
+    def tiers(self) -> dict[str, list[Segment]]:
+        """Segments as annotation tools have them: one tier `prediction`; of independent classes one for each that was found.
+
+        A class counts as found where its probability is above 0.5.
+        """
+        if not self.multi_label:
+            return {"prediction": self.segments}
+        found = {}
+        for number, name in enumerate(self.class_names):
+            active = self.probabilities[:, number] > _ACTIVE
+            if active.any():
+                found[name] = [self._segment(a, b, number, name) for a, b in self._runs(active) if active[a]]
+        return found
+
+    def unfamiliar_tier(self) -> dict[str, list[Segment]]:
+        """What is unlike the training videos, as a tier of its own; none where nothing is or where it is unknown."""
+        label = UNFAMILIAR_LABEL
+        spans = [Segment(start, end, label, 1.0) for start, end in self.unfamiliar_spans]
+        return {label: spans} if spans else {}
+
+    def _segment(self, first: int, end: int, number: int, name: str) -> Segment:
+        start, over = self._span(first, end)
+        return Segment(start, over, name, float(self.probabilities[first:end, number].mean()))
+
+    def _span(self, first: int, end: int) -> tuple[float, float]:
+        """When a run of rows begins, and when it is over: with the next row, or a step after its last one before a gap."""
+        over = self.seconds[end - 1] + self.step
+        if end < len(self.seconds) and self.seconds[end] - over < self.step / 2:
+            over = self.seconds[end]
+        return float(self.seconds[first]), float(over)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON file holds."""
+        per_second = [
+            {
+                "second": round(float(second), 3),
+                "label": self.class_names[row.argmax()],
+                "confidence": round(float(row.max()), 6),
+                "unfamiliar": None if score is None else bool(score > 1),
+                "unfamiliarity": None if score is None else round(float(score), 4),
+                "probabilities": [round(float(value), 6) for value in row],
+            }
+            for second, row, score in zip(self.seconds, self.probabilities, self._scores, strict=True)
+        ]
+        segments = [] if self.multi_label else [vars(segment) for segment in self.segments]
+        return {
+            "video": self.video,
+            "class_names": self.class_names,
+            "multi_label": self.multi_label,
+            **({} if self.hidden is None else {"hidden": self.hidden.spans}),
+            "unfamiliar": "unknown"
+            if self.unfamiliar is None
+            else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},
+            "remark": self.remark,
+            **({"missing": self.missing} if self.missing else {}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
+            "segments": segments,
+            "per_second": per_second,
+        }
+
+    @property
+    def _scores(self) -> list[float | None]:
+        return [None] * len(self.seconds) if self.unfamiliarity is None else self.unfamiliarity.tolist()
+
+    def save(
+        self,
+        folder: str | Path,
+        formats: Collection[str] = DEFAULT_FORMATS,
+        *,
+        video: str | os.PathLike[str] | bytes | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> list[Path]:
+        """Writes the prediction for programs, players, annotation tools and people.
+
+        Args:
+            folder: made if needed; files of an earlier run are replaced.
+            formats: `csv`, `json`, `png` and `svg` (timeline), `vtt` (chapters), `eaf` (ELAN), `html` (report), `mp4`
+                (annotated video).
+            video: the file that was predicted; `mp4` needs it, and `html` has no pictures without.
+            facts: about the model, for the report; see `ClipModel.facts`.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: an unknown format, or `mp4` without the video.
+            OutputError: the folder cannot be made.
+        """
+        check_formats(formats)
+        if "mp4" in formats and video is None:
+            raise InputError("an annotated video needs the video")
+        write: dict[str, Callable[[Path], None]] = {
+            "csv": self._write_csv,
+            "json": self._write_json,
+            "png": lambda path: draw_timeline(self, path),
+            "svg": lambda path: draw_timeline(self, path),
+            "vtt": lambda path: write_webvtt(self, path),
+            "eaf": lambda path: write_elan(self, path),
+            "html": lambda path: write_video_report({"prediction": self}, path, video, {"prediction": facts or {}}),
+            "mp4": lambda path: write_annotated_video(video or b"", self, path),
+        }
+        files = {name: Path(folder) / file for name, file in FORMATS.items() if name in formats}
+        for name, file in files.items():
+            write[name](file)
+        return list(files.values())
+
+    def _write_csv(self, path: Path) -> None:
+        with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(
+                [
+                    "second",
+                    "label_id",
+                    "label",
+                    "confidence",
+                    *(f"p({name})" for name in self.class_names),
+                    "unfamiliar",
+                ]
+            )
+            steps = zip(self.seconds, self.labels, self.probabilities, self._scores, strict=True)
+            for second, label, row, score in steps:
+                values = [f"{value:.6f}" for value in row]
+                unlike = "unknown" if score is None else str(int(score > 1))
+                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values, unlike])
+
+    def _write_json(self, path: Path) -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def save_predictions(
+    predictions: Mapping[str, VideoPrediction],
+    folder: str | Path,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    *,
+    video: str | os.PathLike[str] | bytes | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Path]:
+    """Writes the predictions of several models for one video: a folder each, and one report of all.
+
+    Args:
+        predictions: by the names of the models; of one alone the files lie in `folder` itself.
+        folder, formats, video, facts: see `VideoPrediction.save`.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    if len(predictions) == 1:
+        ((name, only),) = predictions.items()
+        return only.save(folder, formats, video=video, facts=(facts or {}).get(name))
+    check_formats(formats)
+    files = []
+    if own := [name for name in formats if name != "html"]:
+        for name, prediction in predictions.items():
+            files += prediction.save(folder / name, own, video=video)
+    if "html" in formats:
+        write_video_report(predictions, folder / FORMATS["html"], video, facts)
+        files.append(folder / FORMATS["html"])
+    return files
+
+
+def write_video_report(
+    predictions: Mapping[str, VideoPrediction],
+    path: Path,
+    video: str | os.PathLike[str] | bytes | None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """`write_report` with pictures from the video, if there is one."""
+    if video is None:
+        write_report(predictions, path, facts=facts)
+        return
+    deinterlace = next(iter(predictions.values())).deinterlace
+    with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
+        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
+
+
+def check_formats(formats: Collection[str]) -> None:
+    """Raises `InputError` for an unknown format."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")

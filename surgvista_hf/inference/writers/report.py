@@ -1,0 +1,284 @@
+"""A page that can be read without this package: pictures, ribbon, durations, doubts, and what the model is."""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ...util.files import atomic_file
+from ...util.messages import some
+from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
+
+if TYPE_CHECKING:
+    from ..prediction.prediction import Segment, VideoPrediction
+
+FrameAt = Callable[[float], np.ndarray]
+
+_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # of the drawing, in its own units
+_THUMBNAIL = 180  # pixels wide
+_DOUBTFUL = 5
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
+body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
+.notice { background: #fff4ce; border-left: .4rem solid #b58900; padding: .6rem 1rem; margin: 1rem 0 }
+.warning { background: #fde3d3; border-left: .4rem solid #d55e00; padding: .6rem 1rem; margin: 1rem 0 }
+svg { width: 100%; height: auto } table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+.swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em; vertical-align: -.1em }
+.segments { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem }
+.segments { padding: 0; list-style: none; overflow-wrap: anywhere }
+.segments img { width: 100%; border-radius: .3rem; border-bottom: .4rem solid } .segments small { color: #55555c }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt { color: #55555c } dd { margin: 0 }
+"""
+
+
+def write_report(
+    predictions: "VideoPrediction | Mapping[str, VideoPrediction]",
+    path: str | Path,
+    *,
+    frame_at: FrameAt | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Writes one HTML file that needs no other file and no network.
+
+    Args:
+        predictions: of one model, or of several by name.
+        path: `.html` file.
+        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for a picture of each segment; `None`: no
+            pictures.
+        facts: about each model by its name, see `ClipModel.facts`.
+    """
+    named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
+    first = next(iter(named.values()))
+    title = f"Prediction of {first.video}"
+    parts = [
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
+        f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
+        *(f'<p class="notice">{_text(remark)}</p>' for remark in first.remarks),
+        f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '
+        "says of itself; it can be sure and wrong.</p>",
+    ]
+    parts += [warning_html(prediction, name if len(named) > 1 else "") for name, prediction in named.items()]
+    for name, prediction in named.items():
+        parts.append(f"<section><h2>{_text(name)}</h2>")
+        parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
+        parts += [_model((facts or {}).get(name, {})), "</section>"]
+    parts.append("</body></html>\n")
+    with atomic_file(path) as temporary:
+        temporary.write_text("\n".join(parts), encoding="utf-8")
+
+
+def timeline_html(prediction: "VideoPrediction") -> str:
+    """The drawing of a prediction alone, or the table of independent classes, as HTML without a page around it."""
+    return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
+
+
+def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
+    """Return a warning where the video is unlike the training data, a paragraph on how alike it is everywhere else.
+
+    Args:
+        prediction: with or without scores.
+        name: of the model, where there are several.
+    """
+    model = f"{_text(name)}: " if name else ""
+    if prediction.remark is None:
+        return f'<p class="familiarity">{model}{_text(prediction.familiarity_text)}</p>'
+    spans = [f"{clock(start)}–{clock(end)}" for start, end in prediction.unfamiliar_spans]
+    return (
+        f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other '
+        f"videos and cannot know what these seconds show: {_text(some(spans, shown=8))}.</p>"
+    )
+
+
+def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
+    return [
+        _ribbon(prediction),
+        "<h3>How long</h3>",
+        _durations(prediction),
+        "<h3>Where it is in doubt</h3>",
+        _doubts(prediction),
+        "<h3>Segments</h3>",
+        _segments(prediction, frame_at),
+    ]
+
+
+def _ribbon(prediction: "VideoPrediction") -> str:
+    seconds, segments = prediction.seconds, prediction.segments
+    start, end = segments[0].start, segments[-1].end
+    scale = _WIDTH / (end - start)
+    numbers = {name: number for number, name in enumerate(prediction.class_names)}
+    bars = "".join(
+        f'<rect x="{(each.start - start) * scale:.2f}" y="0" width="{(each.end - each.start) * scale:.2f}" '
+        f'height="{_RIBBON}" fill="{class_colour(numbers[each.label])}"><title>{_text(_said(each))}</title></rect>'
+        for each in segments
+    )
+    highest = prediction.probabilities.max(axis=1)
+    shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
+    band = _band(prediction, start, scale)
+    top = _RIBBON + 8 + (_BAND + 6 if band else 0)
+    points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
+    breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
+    curves = "".join(
+        f'<polyline points="{" ".join(points[a:b])}" fill="none" stroke="#444" stroke-width="1"/>'
+        for a, b in pairwise([0, *breaks.tolist(), len(points)])
+        if a < b
+    )
+    said = "; ".join(_said(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
+    legend = "".join(
+        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{_text(name)}</span>'
+        for name in dict.fromkeys(each.label for each in segments)
+    )
+    if band:
+        fraction = f"{prediction.unfamiliar_fraction:.0%}"
+        swatch = f'<span class="swatch" style="background:{UNFAMILIAR}"></span>'
+        legend += f'<span style="white-space:nowrap">{swatch}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
+        said += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}{band}'
+        f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
+        f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
+        f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
+    )
+
+
+def _band(prediction: "VideoPrediction", start: float, scale: float) -> str:
+    """A strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
+    if prediction.unfamiliar is None:
+        return ""
+    width = (prediction.segments[-1].end - start) * scale
+    back = f'<rect x="0" y="{_RIBBON + 6}" width="{width:.2f}" height="{_BAND}" fill="#e8e8ec"/>'
+    return back + "".join(
+        f'<rect x="{(first - start) * scale:.2f}" y="{_RIBBON + 6}" width="{(end - first) * scale:.2f}" height="{_BAND}" '
+        f'fill="{UNFAMILIAR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
+        for first, end in prediction.unfamiliar_spans
+    )
+
+
+def _label(x: float, top: float, anchor: str, text: str) -> str:
+    return f'<text x="{x}" y="{top + _CURVE + 14}" font-size="12" text-anchor="{anchor}">{text}</text>'
+
+
+def _durations(prediction: "VideoPrediction") -> str:
+    rows, absent, segments = [], [], prediction.segments
+    whole = sum(each.end - each.start for each in segments)
+    for number, name in enumerate(prediction.class_names):
+        mine = [each for each in segments if each.label == name]
+        if not mine:
+            absent.append(name)
+            continue
+        total = sum(each.end - each.start for each in mine)
+        sure = sum(each.confidence * (each.end - each.start) for each in mine) / total
+        values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
+        cells = "".join(f'<td class="number">{value}</td>' for value in values)
+        rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
+    heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "share", "segments", "mean confidence"))
+    missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
+    return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
+
+
+def _doubts(prediction: "VideoPrediction") -> str:
+    """Seconds of low confidence, their share, and the segments of least."""
+    probabilities = np.clip(prediction.probabilities, 1e-12, 1)
+    entropy = -(probabilities * np.log(probabilities)).sum(axis=1) / np.log(max(probabilities.shape[1], 2))
+    low = float((prediction.probabilities.max(axis=1) < 0.5).mean())
+    least = sorted(prediction.segments, key=lambda each: each.confidence)[:_DOUBTFUL]
+    rows = "".join(f"<li>{_text(_said(each))}</li>" for each in least)
+    return (
+        f"<p>In {low:.0%} of the seconds no class has half of the probability; the mean entropy is {entropy.mean():.2f} of "
+        f"its maximum. The segments of least confidence:</p><ol>{rows}</ol>"
+    )
+
+
+def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
+    segments = prediction.segments
+    longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
+    chosen = [each for each in segments if each in longest]
+    pictures = [_picture(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
+    numbers = {name: number for number, name in enumerate(prediction.class_names)}
+    items = []
+    for each, picture in zip(chosen, pictures, strict=True):
+        colour = class_colour(numbers[each.label])
+        image = (
+            f'<img src="{picture}" alt="frame in {_text(_said(each))}" style="border-color:{colour}">'
+            if picture
+            else ""
+        )
+        items.append(
+            f"<li>{image}<strong>{_text(each.label)}</strong><br>"
+            f"<small>{clock(each.start)} – {clock(each.end)}, confidence {each.confidence:.0%}</small></li>"
+        )
+    left = len(segments) - len(chosen)
+    note = f"<p>{left} shorter segments are not shown.</p>" if left else ""
+    return f'<ul class="segments">{"".join(items)}</ul>{note}'
+
+
+def _classes(prediction: "VideoPrediction") -> list[str]:
+    """Independent classes: when each was found."""
+    rows = []
+    for name, segments in prediction.tiers().items():
+        total = sum(each.end - each.start for each in segments)
+        peak = float(prediction.probabilities[:, prediction.class_names.index(name)].max())
+        when = ", ".join(f"{clock(each.start)}–{clock(each.end)}" for each in segments[:12])
+        when += f" and {len(segments) - 12} more" if len(segments) > 12 else ""
+        numbers = "".join(f'<td class="number">{value}</td>' for value in (clock(total), f"{peak:.0%}"))
+        rows.append(f"<tr><td>{_text(name)}</td>{numbers}<td>{when}</td></tr>")
+    body = "".join(rows) or '<tr><td colspan="4">nothing was found with a probability above 50 %</td></tr>'
+    return [
+        '<table><thead><tr><th>class</th><th class="number">time above 50 %</th><th class="number">highest</th><th>when</th>'
+        f"</tr></thead><tbody>{body}</tbody></table>"
+    ]
+
+
+def _model(facts: Mapping[str, str]) -> str:
+    if not facts:
+        return ""
+    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    return f"<h3>The model</h3><dl>{rows}</dl>"
+
+
+def _privacy(prediction: "VideoPrediction") -> str:
+    if prediction.hidden is None:
+        return ""
+    spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
+    return f" Outside the patient, as a classifier says, and hidden: {spans}."
+
+
+def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
+    """The predicted second in the middle of a segment: one that the model, and the detector of the outside, looked at."""
+    inside = prediction.seconds[(prediction.seconds >= segment.start) & (prediction.seconds < segment.end)]
+    return float(inside[(len(inside) - 1) // 2])
+
+
+def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:
+    image = Image.fromarray(prediction.veiled(frame_at(second), second))
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _said(segment: "Segment") -> str:
+    return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
+
+
+def _swatch(number: int) -> str:
+    return f'<span class="swatch" style="background:{class_colour(number)}"></span>'
+
+
+def _text(value: str) -> str:
+    return html.escape(value, quote=True)
+
+
+def clock(second: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
+    minutes, seconds = divmod(round(second), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

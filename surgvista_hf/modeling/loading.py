@@ -1,0 +1,515 @@
+"""One door to every family of encoders: how a classifier of clips is made from a checkpoint, and what its parts are called.
+
+SurgVISTA, VideoMAE and V-JEPA 2 have classifiers of their own. Any other encoder of transformers (ConvNeXt, ViT, DINO, …), and
+attentive pooling over all of them, goes through `SurgicalEncoderForVideoClassification`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    VideoMAEForVideoClassification,
+    VJEPA2ForVideoClassification,
+)
+from transformers.utils import logging
+
+from ..util.errors import InputError, SurgVistaError
+from ..util.messages import first_line, some
+from ..util.requirements import require
+from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
+from .errors_surgvista import folder_or_hub_name, not_a_folder_either
+from .modeling_surgical_encoder import SurgicalEncoderForVideoClassification, build_encoder, without_pooling_layer
+from .modeling_surgvista import SurgVistaForVideoClassification
+from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor
+
+logger = logging.get_logger(__name__)
+
+CLASSIFIERS: Mapping[str, type[PreTrainedModel]] = {
+    "surgvista": SurgVistaForVideoClassification,
+    "videomae": VideoMAEForVideoClassification,
+    "vjepa2": VJEPA2ForVideoClassification,
+    "surgical_encoder": SurgicalEncoderForVideoClassification,
+}
+_HEAD = re.compile(r"^(classifier|fc_norm|pooler|pooling)\b")  # what is not the encoder
+_BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\.")
+_STAGE = re.compile(r"\bstages\.(\d+)\.")
+_STAGE_CALLED_LAYER = re.compile(r"\blayers\.(\d+)\.(?=(blocks|downsample|patch_embedding|layer_norm)\.)")  # PVT, Swin
+_OF_WRAPPER = ("classifier_dropout", "classifier_init_scale", "id2label", "label2id", "problem_type")
+FRAME_STRIDE = 4  # seconds between two frames of a clip in SurgVISTA's and SurgRec's recipes
+_SAME_SECONDS = 1e-6
+_SAME_STEPS = 0.01
+_FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_vision")
+
+
+def load_classifier(
+    start: str | Path | Mapping[str, Any],
+    labels: Sequence[str],
+    problem_type: str,
+    *,
+    num_frames: int | None = None,
+    pooling: Literal["mean", "attentive"] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    **loading: Any,
+) -> PreTrainedModel:
+    """A classifier of clips: the encoder of a checkpoint, and a head for these classes.
+
+    Args:
+        start: folder or Hub id of any encoder, pre-training model or classifier; or fields of a configuration with
+            `model_type`, for a model without training.
+        labels: names of the classes. A head that was trained for the same names is kept, any other made anew.
+        problem_type: `"single_label_classification"` or `"multi_label_classification"`.
+        num_frames: frames of a clip; by default the model's own, and 8 for image encoders.
+        pooling: `"mean"`, or `"attentive"`: a learned query attends to the tokens; by default the model's own.
+        changes: further fields of the model's configuration, such as `drop_path_rate`.
+        loading: for `from_pretrained`, e.g. `quantization_config`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        InputError: the checkpoint cannot be loaded, lacks weights of the encoder, or has them in other shapes.
+
+    Example:
+        >>> fields = {"model_type": "surgvista", "image_size": 32, "num_frames": 2, "num_hidden_layers": 1}
+        >>> load_classifier(fields, ["Preparation", "Dissection"], "single_label_classification").config.num_labels
+        2
+    """
+    options = {**(changes or {}), **_labelled(labels, problem_type)}
+    try:
+        config = _configuration(start)
+        if config.model_type in CLASSIFIERS and _pools_like(config, pooling):
+            _set_length(config, num_frames)
+            return _load_own(start, config, options, loading)
+        return _load_any(start, config, num_frames, pooling or "mean", options, loading)
+    except SurgVistaError:
+        raise
+    except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
+        other = "" if isinstance(start, Mapping) else not_a_folder_either(start)
+        raise InputError(f"no classifier can be made of {start}: {first_line(error)}{other}") from error
+
+
+def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
+    """An encoder as it is, behind the door of `SurgicalEncoderForVideoClassification`, whose head means nothing.
+
+    Args:
+        start: folder or Hub id.
+        num_frames: frames of a clip; by default the encoder's own, and 1 for image encoders.
+
+    Raises:
+        InputError: nothing can be loaded from there.
+    """
+    try:
+        options = _labelled(("-", "+"), "single_label_classification")
+        model: Any = _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        if num_frames is None and not model.sees_clips:
+            model.config.num_frames = 1
+        return cast(PreTrainedModel, model)
+    except SurgVistaError:
+        raise
+    except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
+        other = not_a_folder_either(start)
+        raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
+
+
+def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
+    """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
+
+    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
+
+    Args:
+        model: the classifier.
+        start: the checkpoint it came from, whose mean and deviation are kept.
+        frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
+            become 1 in use.
+        sampling: of the clips it was trained with.
+    """
+    own: Any = None
+    if not isinstance(start, Mapping):
+        try:
+            own = AutoProcessor.from_pretrained(str(start))
+        except (OSError, ValueError, KeyError):
+            logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
+    mean, std = normalisation(own) or (IMAGENET_MEAN, IMAGENET_STD)
+    if frame_stride is None:
+        frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
+    return make_processor(
+        model.config.model_type,
+        frame_size(model.config),
+        clip_length(model.config),
+        mean=mean,
+        std=std,
+        frame_stride=stride_in_use(frame_stride),
+        frame_sampling="uniform" if sampling.startswith("uniform") else "online",
+    )
+
+
+def stride_in_use(frame_stride: float) -> float:
+    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
+    return frame_stride if frame_stride > 0 else 1
+
+
+def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
+    """Return how many seconds apart the frames of a clip are, as a model's configuration and its processor say.
+
+    Stock families keep it in the configuration only, where it is a field that transformers passes over.
+
+    Args:
+        config: of the model.
+        processor: of the model, if it has one.
+
+    Returns:
+        Seconds, or `None` where neither says it, or where clips are spread over whole videos.
+
+    Raises:
+        InputError: the two contradict each other, or one holds no positive number.
+    """
+    noted: dict[str, float] = {}
+    own = {"configuration": config, "processor": processor if _samples_online(processor) else None}
+    for where, each in own.items():
+        inner = getattr(each, "encoder_config", None)
+        value: Any = getattr(each, "frame_stride", getattr(inner, "frame_stride", None))
+        if value is not None:
+            noted[where] = checked_frame_stride(value, f"frame_stride of the model's {where}")
+    if len(noted) == 2 and abs(noted["configuration"] - noted["processor"]) > _SAME_SECONDS:
+        raise InputError(
+            f"the model's configuration says that the frames of a clip are {noted['configuration']:g} s apart, its processor "
+            f"{noted['processor']:g} s: make frame_stride the same in config.json and the processor's file"
+        )
+    return next(iter(noted.values()), None)
+
+
+def resolve_frame_stride(
+    config: Any, processor: Any, asked: float | None = None, *, source: str = "the model", encoder: bool = False
+) -> float:
+    """Return the seconds between two frames of a clip with which a model is used, and say so where they are not known.
+
+    Args:
+        config, processor: of the model.
+        asked: what the user says; needed where neither knows it.
+        source: of the model, for messages.
+        encoder: the model is no classifier: another spacing than that of its training is a remark, not an error.
+
+    Raises:
+        InputError: what the user says contradicts what the model was trained with.
+    """
+    stored = stored_frame_stride(config, processor)
+    if asked is not None:
+        asked = checked_frame_stride(asked, "frame_stride")
+    if asked is not None and stored is not None and abs(asked - stored) > _SAME_SECONDS:
+        text = f"{source} was trained on clips whose frames are {stored:g} s apart; frame_stride {asked:g} is another spacing"
+        if not encoder:
+            raise InputError(f"{text}. Leave it out, or fine-tune the model with it")
+        logger.warning("%s", text)
+    if asked is None and stored is None and clip_length(config) > 1:
+        logger.warning(
+            "%s does not say how far apart the frames of its clips are: frame_stride %g s is taken, which is a guess. Say "
+            "what it was trained with: frame_stride (--frame-stride SECONDS)",
+            source,
+            FRAME_STRIDE,
+        )
+    return asked or stored or FRAME_STRIDE
+
+
+def checked_frame_stride(value: Any, name: str) -> float:
+    """Return a spacing in seconds, if it is one.
+
+    Raises:
+        InputError: no positive number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{name} is {value!r}; it must be a positive number of seconds")
+    return value
+
+
+def note_frame_stride(config: Any, frame_stride: float | None, source: str = "the encoder") -> None:
+    """Keep the spacing of a model's clips in its configuration, so that it is known with any processor.
+
+    Another spacing than the one that the configuration held before is legitimate in training, and said.
+
+    Args:
+        config: of the model that is trained.
+        frame_stride: of its clips; `None` where these are spread over whole videos.
+        source: what it was trained from, for the remark.
+    """
+    if clip_length(config) == 1:
+        return
+    if frame_stride is None:
+        config.frame_stride = None
+        return
+    used, inner = stride_in_use(frame_stride), getattr(config, "encoder_config", None)
+    before = getattr(config, "frame_stride", None) or getattr(inner, "frame_stride", None)
+    if isinstance(before, int | float) and abs(before - used) > _SAME_SECONDS:
+        logger.warning(
+            "%s was trained on clips whose frames are %g s apart; now they are %g s apart", source, before, used
+        )
+    config.frame_stride = used
+
+
+def note_frame_interval(config: Any, processor: Any, frame_stride: float, interval: float | None) -> None:
+    """Keep the spacing of the frame set, where the stride is no whole number of it, in configuration and processor.
+
+    The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
+    """
+    steps = stride_in_use(frame_stride) / interval if interval else 1.0
+    is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS * max(steps, 1)
+    for each in (config, processor):
+        if not is_even or getattr(each, "frame_interval", None) is not None:
+            each.frame_interval = None if is_even else interval
+
+
+def stored_frame_interval(config: Any, processor: Any = None) -> float | None:
+    """Return the seconds between the frames of a model's frame set, where they matter; see `note_frame_interval`."""
+    return getattr(processor, "frame_interval", None) or getattr(config, "frame_interval", None)
+
+
+def _samples_online(processor: Any) -> bool:
+    return getattr(processor, "frame_sampling", None) in (None, "online")
+
+
+def normalisation(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and deviation of a processor, also of timm's; `None` where it has none."""
+    timm: Any = getattr(processor, "data_config", None) or {}
+    mean = getattr(processor, "image_mean", None) or timm.get("mean")
+    std = getattr(processor, "image_std", None) or timm.get("std")
+    return (mean, std) if mean and std else None
+
+
+def class_names(config: Any) -> list[str]:
+    """Names of the classes, in order of their numbers."""
+    return [config.id2label[number] for number in range(config.num_labels)]
+
+
+def clip_length(config: PreTrainedConfig) -> int:
+    """Frames of a clip, 1 for an image model; V-JEPA 2's configuration has a name of its own for it."""
+    frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
+    return int(frames)
+
+
+def frame_size(config: PreTrainedConfig) -> tuple[int, int]:
+    """Height and width of a frame, in pixels."""
+    return picture_size(config)
+
+
+def is_head(name: str) -> bool:
+    """Whether a parameter or module belongs to the head and not to the encoder.
+
+    Example:
+        >>> is_head("classifier.weight"), is_head("videomae.encoder.layer.0.output.dense.weight")
+        (True, False)
+    """
+    return bool(_HEAD.match(name))
+
+
+def layer_numbers(names: Sequence[str]) -> dict[str, int]:
+    """The layer of each parameter: embeddings 0, then the blocks in order, and everything after them one more.
+
+    Blocks are found by their names, `…layers.3.…`, `…stages.1.blocks.0.…`; what a stage does before its blocks belongs to its
+    first, what it does after them to its last, and what the first stage does before any block to the embeddings.
+
+    Example:
+        >>> list(layer_numbers(["e.patch.weight", "e.layers.0.w", "e.layers.1.w", "classifier.weight"]).values())
+        [0, 1, 2, 3]
+    """
+    plain = [_STAGE_CALLED_LAYER.sub(r"stages.\1.", name.removeprefix("base_model.model.")) for name in names]
+    blocks = [_block(name) for name in plain]
+    order = {block: place + 1 for place, block in enumerate(sorted({block for block in blocks if block is not None}))}
+    first_of_stage = {stage: place for (stage, _), place in sorted(order.items(), reverse=True)}
+    numbers: dict[str, int] = {}
+    reached: dict[int, int] = {}  # stage -> its last block so far
+    begun = False
+    for name, short, block in zip(names, plain, blocks, strict=True):
+        stage = _STAGE.search(short)
+        begun = begun or block is not None
+        if block is not None:
+            numbers[name] = reached[block[0]] = order[block]
+        elif stage and not is_head(short):
+            before = first_of_stage.get(int(stage[1]), 0) if begun else 0
+            numbers[name] = reached.get(int(stage[1]), before)
+        else:
+            numbers[name] = len(order) + 1 if begun or is_head(short) else 0
+    return numbers
+
+
+def _block(name: str) -> tuple[int, int] | None:
+    if is_head(name) or ".predictor." in name:
+        return None
+    found = _BLOCK.match(name)
+    return (int(found[2] or 0), int(found[3])) if found else None
+
+
+# ------------------------------------------------------------------------------------------- loading
+
+
+def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
+    names = dict(enumerate(labels))
+    return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem_type}
+
+
+def _configuration(start: Any) -> Any:
+    if isinstance(start, Mapping):
+        fields = dict(start)
+        config = AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
+    else:
+        config = AutoConfig.from_pretrained(folder_or_hub_name(start))
+        for each in (config, getattr(config, "encoder_config", None)):
+            vars(each).pop("auto_map", None) if each is not None else None  # the code does not travel on by itself
+    encoder = getattr(config, "encoder_config", config)
+    if getattr(encoder, "model_type", None) == "timm_wrapper":
+        require("timm")
+    return config
+
+
+def _set_length(config: Any, num_frames: int | None) -> None:
+    if num_frames is not None:
+        setattr(config, "frames_per_clip" if config.model_type == "vjepa2" else "num_frames", num_frames)
+    if config.model_type == "vjepa2":
+        config.num_frames = config.frames_per_clip  # `pipeline("video-classification")` asks for it under this name
+
+
+def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
+    kind: Any = CLASSIFIERS[config.model_type]
+    before = None if isinstance(start, Mapping) else list((config.id2label or {}).values())
+    if config.model_type == "videomae" and not isinstance(start, Mapping) and not _is_classifier(config):
+        config.use_mean_pooling = True  # VideoMAE is pre-trained without and fine-tuned with it
+    _changed(config, options)
+    if isinstance(start, Mapping):
+        return _without_loss_kwargs(_without_predictor(kind(config)))
+    model, info = kind.from_pretrained(
+        str(start), config=config, ignore_mismatched_sizes=True, output_loading_info=True, **loading
+    )
+    _check_loaded(start, info)
+    fresh = {name.partition(".")[0] for name in info["missing_keys"]}
+    fresh |= {str(entry[0]).partition(".")[0] for entry in info["mismatched_keys"]}
+    if "classifier" not in fresh and before != list(options["id2label"].values()):
+        _renew(model)
+        fresh.add("classifier")
+    if fresh:
+        logger.info(
+            "%s: the encoder is loaded; new and untrained: %s for %d classes",
+            start,
+            ", ".join(sorted(fresh)),
+            len(options["id2label"]),
+        )
+    return _without_loss_kwargs(_without_predictor(model))
+
+
+def _pools_like(config: Any, pooling: str | None) -> bool:
+    """Whether a model's own classifier pools as it is wanted, so that a trained one is kept."""
+    own = config.pooling if config.model_type == SurgicalEncoderConfig.model_type else "mean"
+    return pooling in (None, own)
+
+
+def _is_classifier(config: Any) -> bool:
+    return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
+
+
+def _without_loss_kwargs(model: Any) -> PreTrainedModel:
+    """Let the stock Trainer divide accumulated losses by itself, where transformers' own class ignores what it is given.
+
+    `VJEPA2ForVideoClassification` does not pass the number of labels on, and transformers' loss for several labels does
+    not read it: with gradient accumulation over 4 batches the weights would move 4 times as far.
+    """
+    own = isinstance(model, SurgVistaForVideoClassification | SurgicalEncoderForVideoClassification)
+    if not own and (model.config.model_type == "vjepa2" or model.config.problem_type != "single_label_classification"):
+        model.accepts_loss_kwargs = False
+    return cast(PreTrainedModel, model)
+
+
+def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
+    lacking = [name for name in info["missing_keys"] if not is_head(name)]
+    if lacking:
+        raise InputError(
+            f"{start} lacks {len(lacking)} weights of the encoder: {some(sorted(lacking))}. It is no checkpoint of this "
+            "architecture; convert it first (surgvista convert)"
+        )
+    wrong = [entry for entry in info["mismatched_keys"] if not is_head(str(entry[0]))]
+    if wrong:
+        raise InputError(
+            f"{start} has weights of other shapes than its configuration says: {some([str(entry) for entry in wrong])}"
+        )
+
+
+def _renew(model: Any) -> None:
+    """A head for other classes, though as many: nothing of the old one is kept."""
+    old = model.classifier
+    new = nn.Linear(old.in_features, old.out_features)
+    new.init_scheme = getattr(old, "init_scheme", None)  # type: ignore[assignment]
+    model._init_weights(new)
+    with torch.no_grad():
+        old.weight.copy_(new.weight)
+        old.bias.copy_(new.bias)
+
+
+def _without_predictor(model: Any) -> PreTrainedModel:
+    """V-JEPA 2's predictor has no part in classification, so it is not trained."""
+    for name, parameter in model.named_parameters():
+        if ".predictor." in name:
+            parameter.requires_grad_(False)
+    return model
+
+
+def _load_any(
+    start: Any,
+    config: Any,
+    num_frames: int | None,
+    pooling: Literal["mean", "attentive"],
+    options: dict[str, Any],
+    loading: Mapping[str, Any],
+) -> PreTrainedModel:
+    own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
+    encoder = _load_encoder(start, _changed(config, options), loading)
+    video = encoder.input_modalities == "video"
+    whole = SurgicalEncoderConfig(
+        encoder_config=encoder.config,
+        num_frames=num_frames or (clip_length(encoder.config) if video else 8),
+        pooling=pooling,
+        frame_feature=getattr(encoder.config, "frame_feature", None) or _frame_feature(encoder.config.model_type),
+        attentive_heads=_num_heads(encoder.config),
+        **own,
+    )
+    model = SurgicalEncoderForVideoClassification(whole)
+    model.encoder = encoder
+    logger.info("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
+    return _without_predictor(model)
+
+
+def _num_heads(config: Any) -> int:
+    heads = getattr(config, "num_attention_heads", 8)
+    return int(heads[-1] if isinstance(heads, (list, tuple)) else heads)
+
+
+def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
+    if isinstance(start, Mapping):
+        return build_encoder(config)
+    if config.model_type == SurgicalEncoderConfig.model_type:
+        return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+    if config.model_type == "surgvista" and _is_classifier(config):
+        config.final_norm = False  # there is none in the file: the recipe normalizes after pooling
+    encoder, info = AutoModel.from_pretrained(
+        str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
+    )
+    _check_loaded(start, info)
+    return encoder
+
+
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            raise InputError(f"the configuration of {config.model_type} has no {name}")
+        setattr(config, name, value)
+    return config
+
+
+def _frame_feature(model_type: str) -> Any:
+    if model_type.startswith(("convnext", "resnet", "regnet", "swin", "timm_wrapper")):
+        return "pooler"
+    return "first" if model_type.startswith(_FIRST_TOKEN_FAMILIES) else "mean"

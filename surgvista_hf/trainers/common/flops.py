@@ -1,0 +1,85 @@
+"""What a training step computes, and what share of a device's peak that is (MFU: arXiv 2204.02311)."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from .clip_trainer import ClipTrainer
+
+# Dense peak in TFLOP/s as the makers state it: in bf16 or fp16, and in fp32 (TF32 where it exists). The first entry whose name
+# is part of the device's name counts.
+PEAKS: tuple[tuple[str, float, float], ...] = (
+    ("H200", 989.0, 494.0),
+    ("H800", 989.0, 494.0),
+    ("H100 NVL", 835.0, 417.0),
+    ("H100 PCIe", 756.0, 378.0),
+    ("H100", 989.0, 494.0),
+    ("A100", 312.0, 156.0),
+    ("A800", 312.0, 156.0),
+    ("L40S", 362.0, 183.0),
+    ("A6000", 155.0, 77.0),
+    ("A10", 125.0, 62.0),
+    ("L4", 121.0, 60.0),
+    ("RTX 4090", 165.0, 82.6),
+    ("RTX 3090", 71.0, 35.6),
+    ("V100", 125.0, 15.7),
+    ("T4", 65.0, 8.1),
+)
+
+
+def peak_flops(device_name: str, *, half: bool) -> float | None:
+    """FLOP per second that a device can do at most, if it is known.
+
+    Args:
+        device_name: as `torch.cuda.get_device_name` says.
+        half: in bf16 or fp16; otherwise in fp32.
+
+    Example:
+        >>> peak_flops("NVIDIA A100-SXM4-80GB", half=True)
+        312000000000000.0
+    """
+    for name, in_half, in_full in PEAKS:
+        if name.lower() in device_name.lower():
+            return (in_half if half else in_full) * 1e12
+    return None
+
+
+def count_flops(trainer: "ClipTrainer") -> float:
+    """FLOP of one clip in one step: forward and backward of what is trained, forward of what is not.
+
+    They are counted by PyTorch on the first clip of the data set, with attention written out, since it knows no count for
+    every fused kernel. A multiplication and an addition are two. What activation checkpointing computes twice counts once. The
+    weights and PyTorch's generator stay as they are.
+
+    Returns:
+        FLOP of a clip.
+    """
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[0]]))
+    model: Any = trainer.model
+    was_training = model.training
+    devices = [trainer.args.device] if trainer.args.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with trainer.compute_loss_context_manager():
+            loss, _ = trainer.clip_loss(model.train(), batch)
+        loss.backward()
+    model.zero_grad()
+    model.train(was_training)
+    return float(counter.get_total_flops())
+
+
+def utilisation(flops_per_second: float, args: Any) -> Mapping[str, float]:
+    """Lines for the log: TFLOP per second of one device, and their share of its peak where that is known.
+
+    Args:
+        flops_per_second: of one device.
+        args: `PretrainingArguments`; `peak_tflops` stands in for a device that is not in the table.
+    """
+    peak = args.peak_tflops * 1e12 if args.peak_tflops else None
+    if peak is None and args.device.type == "cuda":
+        peak = peak_flops(torch.cuda.get_device_name(args.device), half=args.bf16 or args.fp16)
+    figures = {"tflops_per_second": round(flops_per_second / 1e12, 4)}
+    return {**figures, "mfu": round(flops_per_second / peak, 4)} if peak else figures

@@ -1,0 +1,405 @@
+"""Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
+
+A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are
+not computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from accelerate import PartialState
+from datasets import ClassLabel, Dataset
+from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+
+from ...clips import ClipIndex
+from ...clips.dataset import decode_picture, label_tensor
+from ...clips.sampling.timeline import Timeline
+from ...clips.sampling.windows import ClipWindow
+from ...datasets_scripts.frame_sets.fingerprints import folder_of, video_fingerprints
+from ...evaluation.probes import Features
+from ...modeling.adapters import merge_adapter
+from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.loading import (
+    clip_length,
+    load_any_encoder,
+    processor_of,
+    resolve_frame_stride,
+    stored_frame_interval,
+)
+from ...modeling.processors import prepare_clips
+from ...util.console import track
+from ...util.errors import InputError, SurgVistaError
+from ...util.files import at_work, atomic_file, claim
+from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
+from ...util.messages import first_line
+from ...util.origins import Origins
+
+logger = logging.getLogger(__name__)
+_FRAMES_AT_ONCE = 32
+_CONTENT = b"frames"  # key of the note in a file of features
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of one video.
+
+    Args:
+        source, video_id: whose.
+        seconds: (frames,).
+        values: (frames, width) fp32.
+        labels: (frames,) class numbers, or (frames, classes); -1 where a frame has none.
+    """
+
+    source: str
+    video_id: str
+    seconds: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """`source/video id`."""
+        return f"{self.source}/{self.video_id}"
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """How often there is a feature: one over the usual time between two; `None` where there is only one."""
+        if len(self.seconds) < 2:
+            return None
+        return 1 / float(np.median(np.diff(self.seconds.astype(np.float64))))
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Numbers of the frames that have labels."""
+        return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
+
+
+class FeatureExtractor:
+    """Turns frames into features, with the clips that a classifier sees: the present frame and the past.
+
+    The features of a trained classifier are what its last layer sees; of an encoder, the mean of its normalised tokens (of an
+    image encoder, what it gives for the frame).
+
+    Args:
+        start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
+        processor: of a classifier given as an object.
+        frame_stride: seconds between two frames of a clip; by default what the model says, or 4 with a remark.
+        num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
+        device: where to run; a GPU if there is one.
+
+    Raises:
+        InputError: nothing can be loaded from there, or a classifier was trained on clips of another spacing.
+
+    Example:
+        >>> extractor = FeatureExtractor("my-encoder")  # doctest: +SKIP
+        >>> extractor.extract(frame_set, Path("features"), label="phase")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        start: str | Path | PreTrainedModel,
+        processor: Any = None,
+        *,
+        frame_stride: float | None = None,
+        num_frames: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self._is_saved = not isinstance(start, PreTrainedModel)
+        self.name = str(start) if self._is_saved else "model"
+        model, layer = (start, "classifier") if isinstance(start, PreTrainedModel) else _load(start, num_frames)
+        self.model: Any = model.eval()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model.to(self.device)
+        own = processor or (_stored_processor(start) if layer == "classifier" else None)
+        self.frame_stride = resolve_frame_stride(
+            model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
+        )
+        self.processor = processor or processor_of(model, start, self.frame_stride)
+        self.frame_interval = stored_frame_interval(model.config, own)
+        self.num_frames = clip_length(model.config)
+        self._seen: list[torch.Tensor] = []
+        self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints that the model may be known by: of its files, if it has some, and of its tensors."""
+        own = weights_fingerprint(self.name) if self._is_saved else model_fingerprint(self.model)
+        return own, state_fingerprint(self.model)
+
+    @torch.inference_mode()
+    def features(self, clips: torch.Tensor) -> np.ndarray:
+        """(B, width) of prepared clips (B, frames, channels, height, width)."""
+        self._seen.clear()
+        self.model(**{self.model.main_input_name: clips.to(self.device)})
+        return self._seen.pop().float().cpu().numpy()
+
+    def extract(
+        self, frames: Dataset, output: Path, *, label: str | None = None, batch_size: int = 16, progress: bool = True
+    ) -> None:
+        """Writes the features of every video of a frame set that is not in the folder yet.
+
+        Args:
+            frames: frame set.
+            output: folder.
+            label: column that is kept beside the features.
+            batch_size: clips at a time.
+            progress: show a progress bar.
+
+        A video whose frames or labels have changed is computed anew.
+
+        Raises:
+            OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
+                another run is at work on it.
+            FrameSetError: frames of the set are further apart than those of a clip.
+        """
+        description = {
+            "model": self.fingerprints[0],
+            "num_frames": self.num_frames,
+            "frame_stride": self.frame_stride,
+            "label": label,
+            "classes": _class_names(frames, label),
+        }
+        state = PartialState()
+        index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
+        timeline = Timeline.from_frame_set(frames, index)
+        if self.num_frames > 1:
+            timeline.check_stride(self.frame_stride, index)
+        with at_work(output):
+            if state.is_main_process:
+                claim(output, description, names={"model": _called(self.name)})
+                _check_origins(output, contents, folder_of(frames))
+            state.wait_for_everyone()
+            videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
+            for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
+                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+                file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
+                if _noted(file) != content:
+                    start = int(index.starts[video])
+                    rows = range(start, start + int(index.lengths[video]))
+                    times = [timeline.second(video, frame) for frame in range(len(rows))]
+                    _write(file, self._video(frames, rows, source, name, label, batch_size, times), content)
+            state.wait_for_everyone()
+
+    def _video(
+        self,
+        frames: Dataset,
+        rows: range,
+        source: str,
+        name: str,
+        label: str | None,
+        batch_size: int,
+        times: Sequence[float],
+    ) -> VideoFeatures:
+        columns = ["timestamp", *([label] if label else [])]
+        facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
+        values: list[np.ndarray] = []
+        batch: list[torch.Tensor] = []
+        window = ClipWindow(self.num_frames, self.frame_stride, self.frame_interval)
+        for second, frame in zip(times, self._prepared(frames, rows, name), strict=True):
+            batch.append(window.push(second, frame))
+            if len(batch) == batch_size:
+                values.append(self.features(torch.stack(batch)))
+                batch.clear()
+        if batch:
+            values.append(self.features(torch.stack(batch)))
+        labels = np.full(len(rows), -1, np.int64)
+        if label:
+            labels = _labels(facts[label].to_pylist(), frames.features[label])
+        seconds = facts["timestamp"].to_numpy().astype(np.float32)
+        return VideoFeatures(source, name, seconds, np.concatenate(values), labels)
+
+    def _prepared(self, frames: Dataset, rows: range, name: str) -> Iterator[torch.Tensor]:
+        """Every frame of a video, decoded and prepared once."""
+        table: Any = frames.with_format("arrow", columns=["image"])
+        for start in range(rows.start, rows.stop, _FRAMES_AT_ONCE):
+            cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
+            pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
+            clip = torch.stack(pictures).permute(0, 3, 1, 2)
+            yield from prepare_clips(self.processor, clip)[0]
+
+
+def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
+    """Reads a folder of features.
+
+    Args:
+        folder: see `FeatureExtractor.extract`.
+        videos: ids by source; by default all that are there.
+
+    Returns:
+        Features of each video, in the order of their names.
+
+    Raises:
+        InputError: no such folder, or videos without features.
+    """
+    if not (folder / "settings.json").is_file():
+        raise InputError(f"{folder} holds no features: settings.json is missing")
+    found = {(file.parent.name, file.stem): file for file in sorted(folder.glob("*/*.arrow"))}
+    wanted = (
+        sorted(found)
+        if videos is None
+        else [(name, video) for name in sorted(videos) for video in sorted(videos[name])]
+    )
+    missing = [f"{name}/{video}" for name, video in wanted if (name, video) not in found]
+    if missing or not wanted:
+        raise InputError(f"{folder} lacks features of {', '.join(missing[:5]) or 'any video'}")
+    return [_read(found[key]) for key in wanted]
+
+
+def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
+    """Make sure that features were computed by a model.
+
+    Args:
+        folder: see `FeatureExtractor.extract`.
+        fingerprint: of the model's files, see `util.fingerprint.weights_fingerprint`.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: no such folder, or features of another model.
+    """
+    file = folder / "settings.json"
+    if not file.is_file():
+        raise InputError(f"{folder} holds no features: settings.json is missing")
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    if noted["model"] != fingerprint:
+        called = noted.get("names", {}).get("model", "a model")
+        raise InputError(
+            f"the features in {folder} were computed by {called} ({noted['model']}), not by {name} ({fingerprint}), so they "
+            f"cannot be compared; extract them anew with {name}"
+        )
+
+
+def as_clips(videos: Sequence[VideoFeatures]) -> Features:
+    """All labelled frames, for a probe."""
+    return Features(
+        values=np.concatenate([video.values[video.labelled] for video in videos]),
+        labels=np.concatenate([video.labels[video.labelled] for video in videos]),
+        videos=np.concatenate([np.full(len(video.labelled), video.name) for video in videos]),
+    )
+
+
+# ------------------------------------------------------------------------------------------- models
+
+
+def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
+    """A model, and the layer whose input is the feature."""
+    if (Path(start) / "adapter_config.json").is_file():
+        return merge_adapter(start), "classifier"
+    name = folder_or_hub_name(start)
+    try:
+        config: Any = AutoConfig.from_pretrained(name)
+        if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
+            return AutoModelForVideoClassification.from_pretrained(name), "classifier"
+    except SurgVistaError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{start} cannot be loaded: {first_line(error)}{not_a_folder_either(name)}") from error
+    return load_any_encoder(start, num_frames), "fc_norm"
+
+
+def _stored_processor(start: Any) -> Any:
+    """The processor beside a classifier, if there is one."""
+    if isinstance(start, PreTrainedModel):
+        return None
+    try:
+        return AutoVideoProcessor.from_pretrained(str(start))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def _class_names(frames: Dataset, label: str | None) -> list[str] | None:
+    if label is None:
+        return None
+    if label not in frames.column_names:
+        raise InputError(f"there is no column {label!r}; there are {', '.join(frames.column_names)}")
+    feature: Any = frames.features[label]
+    return list(getattr(getattr(feature, "feature", feature), "names", None) or ()) or None
+
+
+def _labels(cells: list[Any], feature: Any) -> np.ndarray:
+    if isinstance(feature, ClassLabel):
+        return np.array([-1 if cell is None else cell for cell in cells], np.int64)
+    known = [label_tensor(cell, feature).numpy() for cell in cells if cell is not None]
+    if not known:
+        raise InputError("a video has no labels")
+    return np.stack(
+        [np.full_like(known[0], -1) if cell is None else label_tensor(cell, feature).numpy() for cell in cells]
+    )
+
+
+def _called(name: str) -> str:
+    """What people call a model: its folder without the path, or its Hub id."""
+    return Path(name).name if Path(name).exists() else name
+
+
+def _noted(file: Path) -> str | None:
+    """The fingerprint of the frames that features were computed from, empty if it was not noted; `None` without features."""
+    try:
+        with pa.memory_map(str(file)) as source:
+            noted = (pa.ipc.open_stream(source).schema.metadata or {}).get(_CONTENT, b"")
+            return str(noted.decode())
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError):
+        return ""
+
+
+def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | None) -> None:
+    """Refuses namesakes of another frame set, and says which features are stale."""
+    found = {name: _noted(output / f"{name}.arrow") for name in contents}
+    changed = {
+        name: (noted or "not noted", contents[name])
+        for name, noted in found.items()
+        if noted is not None and noted != contents[name]
+    }
+    origins = Origins(output, folder and folder.parent)
+    origins.check(changed)
+    origins.note(contents)
+    for name in changed:
+        logger.warning("%s has other frames or labels than before: its features are computed anew", name)
+
+
+def _write(file: Path, video: VideoFeatures, content: str) -> None:
+    width = video.values.shape[1]
+    table = pa.table(
+        {
+            "source": [video.source] * len(video.seconds),
+            "video_id": [video.video_id] * len(video.seconds),
+            "frame_index": np.arange(len(video.seconds), dtype=np.int32),
+            "timestamp": video.seconds,
+            "features": pa.FixedSizeListArray.from_arrays(video.values.astype(np.float32).ravel(), width),
+            "label": video.labels.tolist(),
+        }
+    ).replace_schema_metadata({_CONTENT: content})
+    with (
+        atomic_file(file) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as out,
+    ):
+        out.write_table(table)
+
+
+def _read(file: Path) -> VideoFeatures:
+    try:
+        with pa.memory_map(str(file)) as source:
+            table = pa.ipc.open_stream(source).read_all().combine_chunks()
+        values = table["features"].combine_chunks()
+        return VideoFeatures(
+            table["source"][0].as_py(),
+            table["video_id"][0].as_py(),
+            table["timestamp"].to_numpy(),
+            values.flatten().to_numpy().reshape(len(values), -1),
+            np.array(table["label"].to_pylist()),
+        )
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"{file} is no file of features: {error}. Remove it and extract again") from error

@@ -1,0 +1,123 @@
+"""What training learns about a model's own confidence: a temperature from the validation, and what its videos look like."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from ...clips import ClipIndex
+from ...clips.dataset import decode_picture
+from ...datasets_scripts.schema.info import DatasetFacts
+from ...evaluation.metrics.calibration import Calibration, fit_temperature
+from ...evaluation.tasks import ClipPredictions, Task
+from ...modeling.confidence import Confidence
+from ...modeling.errors_surgvista import VideoReadError
+from ...modeling.familiarity import WINDOW_SECONDS, Familiarity, VideoAppearance, appearance
+from ...modeling.processors import prepare_clips
+from ...util.batches import batched
+from ...util.errors import InputError
+
+logger = logging.getLogger(__name__)
+_FRAMES = 20_000  # that are looked at in all: a minute or two of one core
+_STRETCH_SECONDS = 2 * WINDOW_SECONDS
+_MOST_STRETCHES = 8  # of a video
+_AT_ONCE = 32  # frames decoded and prepared together
+
+
+def calibrate(validation: ClipPredictions | None, task: Task, *, selected_on_test: bool = False) -> Calibration | None:
+    """Find a model's temperature.
+
+    Args:
+        validation: predictions of the validation at temperature 1; `None`: there is none.
+        task: what is predicted.
+        selected_on_test: the validation has videos of the test, which must not set it.
+
+    Returns:
+        The temperature, or `None` with a remark where there is nothing to find it on.
+    """
+    if validation is None or selected_on_test:
+        reason = "the validation has test videos" if selected_on_test else "there is no validation split"
+        logger.warning("confidences are not calibrated: %s", reason)
+        return None
+    labels = (validation.labels >= 0.5).astype(int) if task.multi_label else validation.labels
+    return fit_temperature(labels, validation.scores, multi_label=task.multi_label)
+
+
+def build_confidence(
+    calibration: Calibration | None, split: str | None, facts: DatasetFacts, familiarity: Familiarity | None = None
+) -> Confidence:
+    """Put together what is saved beside a model."""
+    return Confidence(
+        calibration.temperature if calibration else 1.0,
+        None if calibration is None else {"split": split, **calibration.to_dict()},
+        {"title": facts.title, "procedure": facts.procedure, "licence": facts.licence},
+        familiarity,
+    )
+
+
+def learn_familiarity(training: Dataset, validation: Dataset | None, processor: Any) -> Familiarity | None:
+    """Summarize what the videos of a training look like; a function of the frame sets and the processor only.
+
+    Args:
+        training: frame set.
+        validation: frame set of further videos, on which the limit is set too.
+        processor: of the model.
+
+    Returns:
+        The summary, or `None` with a remark where none can be made.
+    """
+    try:
+        held_out = [] if validation is None else list(look_at_videos(validation, processor))
+        return Familiarity.fit(list(look_at_videos(training, processor)), held_out)
+    except InputError as error:
+        logger.warning("whether a new video is like the training videos will be unknown: %s", error)
+        return None
+
+
+def look_at_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]:
+    """Describe stretches of every video of a frame set, one frame a second; of a large set of fewer seconds and videos.
+
+    Args:
+        frames: frame set.
+        processor: of the model that will look at new videos.
+
+    Yields:
+        One video at a time; frames that cannot be decoded are left out.
+    """
+    index = ClipIndex.from_frame_set(frames)
+    stretches = max(_FRAMES // int(_STRETCH_SECONDS * len(index.starts)), 1)
+    most = max(int(_FRAMES // _STRETCH_SECONDS), 1)
+    chosen = np.unique(np.linspace(0, len(index.starts) - 1, min(most, len(index.starts))).astype(int))
+    seconds: Any = frames.with_format("arrow", columns=["timestamp"])
+    images: Any = frames.with_format("arrow", columns=["image"])
+    for video in chosen:
+        start, length = int(index.starts[video]), int(index.lengths[video])
+        times = seconds[start : start + length]["timestamp"].to_numpy().astype(np.float64)
+        rows = _chosen_frames(times, min(stretches, _MOST_STRETCHES))
+        known: list[int] = []
+        values: list[np.ndarray] = []
+        for some in batched(rows.tolist(), _AT_ONCE):
+            pictures = {}
+            for row, cell in zip(some, images[[start + row for row in some]]["image"].to_pylist(), strict=True):
+                with suppress(VideoReadError):
+                    pictures[row] = decode_picture(cell, f"frame {row} of video {index.video_ids[video]}")
+            if pictures:
+                clip = torch.stack(list(pictures.values())).permute(0, 3, 1, 2)  # (frames, 3, height, width)
+                values.append(appearance(prepare_clips(processor, clip)[0]))
+                known += pictures
+        if known:
+            yield VideoAppearance(times[known], np.concatenate(values))
+
+
+def _chosen_frames(seconds: np.ndarray, stretches: int) -> np.ndarray:
+    """Return which frames of a video are looked at: the first of each second, in stretches that are spread over it."""
+    whole = np.flatnonzero(np.r_[True, np.diff(np.floor(seconds + 1e-3)) > 0])
+    length = int(_STRETCH_SECONDS)
+    if len(whole) <= stretches * length:
+        return whole
+    starts = np.linspace(0, len(whole) - length, stretches).astype(int)
+    return whole[np.unique(np.concatenate([np.arange(start, start + length) for start in starts]))]

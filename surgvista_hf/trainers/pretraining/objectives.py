@@ -1,0 +1,14 @@
+"""The objectives of pre-training, by the names that recipes give them. A further one is a file like these and a line here."""
+
+from .dino import DinoPretrainer
+from .jepa import JepaPretrainer
+from .mae import MaePretrainer
+from .surgvista import SurgVistaPretrainer
+from .trainer import Pretrainer
+
+OBJECTIVES: dict[str, type[Pretrainer]] = {
+    "surgvista": SurgVistaPretrainer,
+    "mae": MaePretrainer,
+    "jepa": JepaPretrainer,
+    "dino": DinoPretrainer,
+}

@@ -1,0 +1,146 @@
+"""Recipes of pre-training: a run as a YAML file, checked against what the model, the data and the trainer know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ...util.values import Amount, Fraction, PositiveCount, PositiveFraction, Seed, read_value
+from ..recipes.loading import PRETRAINING, RecipeError, build, check_values, read_recipe, recipe_errors, section
+from ..recipes.sections import FrameStride, check_configuration, check_training
+from .objectives import OBJECTIVES
+
+SECTIONS = ("objective", "model", "teacher", "data", "training")
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """One frame set of the corpus; see `load_frame_set`."""
+
+    name: str
+    data_dir: str
+    split: str = "train"
+    protocol: str | None = None
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True)
+class TestedOn:
+    """A benchmark that the model shall be tested on: none of its test videos may be in the corpus."""
+
+    name: str
+    protocol: str | None = None
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """The corpus.
+
+    Args:
+        sources: frame sets, in this order.
+        root: folder that relative `data_dir`s lie in.
+        frame_stride: seconds between two frames of a clip; see `ClipDataset`.
+        balance: `None`: every clip once an epoch; a number from 0 to 1: sources drawn in proportion to their sizes to this
+            power; or a weight for each source by its name.
+        clips_per_epoch: draws of an epoch when sources are balanced; by default as many as there are clips.
+        on_unreadable: `"stop"` or `"replace"`; see `ClipDataset`.
+        share: of the videos of every source, above 0 and up to 1. Which ones depends on their ids and on `share_seed` only,
+            and the videos of a smaller share are among those of a larger one.
+        tested_on: benchmarks whose test videos must not be in the corpus.
+        on_overlap: `"error"` or `"warn"`.
+    """
+
+    sources: tuple[SourceRecipe, ...]
+    root: str = "."
+    frame_stride: FrameStride = 4
+    balance: Fraction | Mapping[str, Amount] | None = None
+    clips_per_epoch: PositiveCount | None = None
+    on_unreadable: Literal["stop", "replace"] = "stop"
+    share: PositiveFraction = 1.0
+    share_seed: Seed = 0
+    tested_on: tuple[TestedOn, ...] = ()
+    on_overlap: Literal["error", "warn"] = "error"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """The image teacher; see `ImageTeacher.from_pretrained`. Without `final_norm` it is as its family has it."""
+
+    name: str
+    final_norm: bool | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float8"] | None = None
+    batch_size: PositiveCount | None = None
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pre-training run.
+
+    Args:
+        data: corpus.
+        objective: see `objectives.OBJECTIVES`.
+        model: fields of the model's configuration that differ from its defaults; or `from_pretrained`; `model_type` where an
+            objective has several.
+        teacher: image teacher of the objective `surgvista`; `None`: a masked autoencoder.
+        training: fields of the objective's arguments.
+    """
+
+    data: DataRecipe
+    objective: str = "surgvista"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    teacher: TeacherRecipe | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package.
+        overrides: `key.of.a.value=value`, the value in YAML.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: no such file, no YAML, an unknown key or a value of the wrong kind.
+
+    Example:
+        >>> load_recipe("surgvista_base", ["training.seed=3"]).training["seed"]
+        3
+    """
+    content = read_recipe(source, SECTIONS, overrides, room=PRETRAINING)
+    objective = content.get("objective", "surgvista")
+    with recipe_errors():
+        read_value("objective", objective, Literal[tuple(OBJECTIVES)])
+    trainer = OBJECTIVES[objective]
+    model, training = section(content, "model"), section(content, "training")
+    teacher = build(TeacherRecipe, "teacher", content["teacher"]) if content.get("teacher") is not None else None
+    _check_model(objective, model)
+    check_training(training, trainer.arguments_class)
+    if teacher and not trainer.takes_teacher:
+        raise RecipeError(f"the objective {objective} has no teacher: set teacher to null")
+    data = section(content, "data")
+    if not data.get("sources"):
+        raise RecipeError("data.sources is missing: a list of frame sets, each with name and data_dir")
+    return Recipe(build(DataRecipe, "data", data), objective, model, teacher, training)
+
+
+def _check_model(objective: str, model: Mapping[str, Any]) -> None:
+    """Refuses what no model of the objective is made of; one that is made anew must have a configuration."""
+    changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
+    start = {name: value for name, value in model.items() if name not in changes}
+    check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})
+    config_class = model_class(objective, model).config_class
+    check_configuration("model", changes, config_class, whole=model.get("from_pretrained") is None)
+
+
+def model_class(objective: str, model: Mapping[str, Any]) -> Any:
+    """The class of the model that the section `model` describes."""
+    known = OBJECTIVES[objective].models
+    name = model.get("model_type")
+    if name is not None and name not in known:
+        raise RecipeError(f"the objective {objective} trains models of type {' or '.join(known)}, not {name!r}")
+    return known[name or next(iter(known))]

@@ -1,0 +1,220 @@
+"""Image teachers: any frozen vision model with a grid of features, asked for them on the student's grid.
+
+The published teacher is EndoSSL's ViT-L (`surgvista convert --family endossl-teacher`). A recipe names a teacher by
+
+| name | gives |
+|---|---|
+| a folder | what `surgvista convert` wrote, or any image model of transformers |
+| `lemonfm`, `endovit`, `surgenet` | the family's file on the Hub, fetched and converted once |
+| `endossl`, `gsvit` | an error that says how to get there: no file of theirs is known on the Hub |
+| anything else | a model of the Hub: DINOv2, DINOv3, ConvNeXt, timm's |
+
+It sees the first frame of every tubelet, which is the only one whose features are used. Clips come normalised for the student;
+a teacher whose processor says otherwise gets them as it was trained.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
+from transformers.utils import logging
+
+from ...modeling.configuration_surgical_encoder import feature_width
+from ...modeling.conversion import FAMILIES
+from ...modeling.conversion.hub import converted_from_hub
+from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.loading import normalisation
+from ...modeling.modeling_surgical_encoder import without_pooling_layer
+from ...util.errors import InputError, SurgVistaError
+from .float8 import Float8Linear, use_float8
+
+logger = logging.get_logger(__name__)
+_FINAL_NORMS = ("layernorm", "norm", "post_layernorm")
+_SHORT_NAMES = {"endossl": "endossl-teacher", "surgfm": "lemonfm"}
+
+
+class ImageTeacher(nn.Module):
+    """A frozen image model that gives one feature vector for every token of a clip.
+
+    Args:
+        model: takes `pixel_values` (images, 3, height, width) and gives `last_hidden_state`, (images, tokens, D) with special
+            tokens first, or (images, D, rows, columns).
+        final_norm: take the features behind the model's last normalisation; EndoSSL's were published without it.
+        normalised: mean and deviation of the pictures it was trained with; `None`: those of the clips.
+        dtype: that it computes in, or `torch.float8_e4m3fn`: bf16 with products in 8 bits (`use_float8`). Features come out
+            in fp32.
+        batch_size: images at a time; `None`: all of a batch of clips.
+        compile: run it through `torch.compile`.
+
+    Raises:
+        InputError: a video encoder, no images at a time, `final_norm=False` for a model without one, or 8 bits on a device
+            without them.
+
+    Example:
+        >>> teacher = ImageTeacher.from_pretrained("endossl-teacher")  # doctest: +SKIP
+        >>> teacher(clips, grid=(8, 14, 14)).shape  # doctest: +SKIP
+        torch.Size([2, 1568, 1024])
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        final_norm: bool = True,
+        normalised: tuple[Sequence[float], Sequence[float]] | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if getattr(model, "input_modalities", None) == "video":
+            raise InputError(f"{type(model).__name__} encodes clips; a teacher must be an image model")
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"a teacher needs at least one image at a time, not {batch_size}")
+        if not final_norm:
+            _drop_final_norm(model)
+        self.model: PreTrainedModel = model.eval().requires_grad_(False)
+        self.normalised = normalised
+        self.scale: torch.Tensor | None
+        self.shift: torch.Tensor | None
+        self.register_buffer("scale", None, persistent=False)
+        self.register_buffer("shift", None, persistent=False)
+        self.batch_size, self.in_float8 = batch_size, dtype == torch.float8_e4m3fn
+        if dtype is not None:
+            self.model.to(torch.bfloat16 if self.in_float8 else dtype)
+        if compile:
+            self.model.compile()
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, final_norm: bool | None = None, **kwargs: Any) -> "ImageTeacher":
+        """Loads a folder, a family by its name, or a model of the Hub; see the table above.
+
+        Args:
+            name: which.
+            final_norm: by default as the family it was converted from has it, else true.
+            kwargs: see `ImageTeacher`.
+
+        Raises:
+            InputError: it cannot be loaded, or is no image model.
+            WeightsElsewhereError: a family whose weights must be fetched by hand.
+        """
+        place = teacher_path(name)
+        try:
+            config: Any = AutoConfig.from_pretrained(place)
+            model = AutoModel.from_pretrained(place, **without_pooling_layer(config))
+        except SurgVistaError:
+            raise
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            other = not_a_folder_either(name)
+            raise InputError(f"the teacher {name} cannot be loaded: {error}{other}") from error
+        if final_norm is None:
+            family = FAMILIES.get(getattr(config, "converted_from", ""))
+            final_norm = family.final_norm if family else True
+        return cls(model, final_norm=final_norm, normalised=_normalisation(place), **kwargs)
+
+    def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Says how the clips will be normalised; where its own pictures were not, it converts them."""
+        if self.normalised is None or (list(mean), list(std)) == tuple(map(list, self.normalised)):
+            self.scale = self.shift = None
+            return
+        device = next(self.model.parameters()).device
+        of_clips, own = (
+            torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalised)
+        )
+        self.scale = of_clips[1] / own[1]
+        self.shift = (of_clips[0] - own[0]) / own[1]
+
+    def train(self, mode: bool = True) -> "ImageTeacher":
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def to(self, *args: Any, **kwargs: Any) -> "ImageTeacher":
+        """Moves it; where it computes in 8 bits, only now, since the device must be able to."""
+        super().to(*args, **kwargs)
+        if self.in_float8 and not any(isinstance(module, Float8Linear) for module in self.modules()):
+            use_float8(self.model)
+        return self
+
+    @property
+    def feature_size(self) -> int:
+        """D, the width of its features."""
+        return feature_width(self.model.config)
+
+    @torch.no_grad()
+    def forward(self, clips: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+        """Features of every token.
+
+        Args:
+            clips: normalised, (B, frames, 3, height, width).
+            grid: slices, rows and columns of the student's tokens.
+
+        Returns:
+            (B, slices · rows · columns, D), fp32.
+        """
+        slices, rows, columns = grid
+        frames = clips[:, :: clips.shape[1] // slices].flatten(0, 1)
+        if self.scale is not None and self.shift is not None:
+            frames = frames * self.scale + self.shift
+        frames = frames.to(next(self.model.parameters()).dtype)
+        device = clips.device.type
+        # Its own precision holds, whatever the student's step runs in.
+        with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
+            parts = [self._features(part, (rows, columns)) for part in frames.split(self.batch_size or len(frames))]
+        features = torch.cat(parts)
+        return features.view(clips.shape[0], slices * rows * columns, -1)
+
+    def _features(self, images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(images, rows · columns, D) on the student's grid."""
+        hidden = self.model(pixel_values=images).last_hidden_state.float()
+        if hidden.ndim == 3:
+            hidden = self._as_map(hidden, images)
+        if hidden.shape[-2:] != grid:
+            hidden = functional.interpolate(hidden, grid, mode="bilinear", align_corners=False, antialias=True)
+        return hidden.flatten(2).transpose(1, 2)
+
+    def _as_map(self, hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Patch tokens as a picture; class and register tokens stand before them."""
+        patch = self.model.config.patch_size
+        rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
+        special = hidden.shape[1] - rows * columns
+        if special < 0:
+            raise InputError(
+                f"the teacher gives {hidden.shape[1]} tokens for images of {tuple(images.shape[-2:])} pixels in patches of "
+                f"{patch}"
+            )
+        return hidden[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def teacher_path(name: str | Path) -> str:
+    """Return the folder or Hub id that a teacher's name stands for."""
+    family = FAMILIES.get(_SHORT_NAMES.get(str(name), str(name)))
+    if family is None or Path(name).is_dir():
+        return folder_or_hub_name(name)
+    if not family.image_teacher:
+        raise InputError(
+            f"{family.name} is no image teacher; those are "
+            f"{', '.join(sorted(known.name for known in FAMILIES.values() if known.image_teacher))}"
+        )
+    return str(converted_from_hub(family.name))
+
+
+def _normalisation(place: str) -> tuple[Sequence[float], Sequence[float]] | None:
+    try:
+        return normalisation(AutoImageProcessor.from_pretrained(place))
+    except (OSError, ValueError, KeyError, ImportError):
+        logger.warning("the teacher %s has no image processor; it gets the frames as the student does", place)
+        return None
+
+
+def _drop_final_norm(model: nn.Module) -> None:
+    """Puts nothing in the place of the last normalisation: cheaper than keeping every block's output to take the last."""
+    for name in _FINAL_NORMS:
+        if isinstance(getattr(model, name, None), nn.LayerNorm):
+            setattr(model, name, nn.Identity())
+            return
+    raise InputError(f"{type(model).__name__} has no final normalisation to leave out: set final_norm to true")

@@ -1,0 +1,187 @@
+"""Recipes as YAML files: reading, changing values on the command line, and checking every key against what is known.
+
+A misspelt key is an error with a suggestion, never a silent default. Any value can be changed on the command line:
+`training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...util import values
+from ...util.errors import InputError
+from ...util.values import read_fields, read_value, shown
+
+# Folders beside this file.
+PRETRAINING, FINETUNING, SUITES, LAUNCH = "pretraining", "finetuning", "suites", "launch"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+_NUMBER = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
+class RecipeError(InputError):
+    """A recipe cannot be read, or holds a key or value that nothing knows."""
+
+
+def bundled_recipes(room: str = PRETRAINING) -> list[str]:
+    """Names of the recipes of a room that come with the package."""
+    return sorted(name.removesuffix(".yaml") for name in _files(room))
+
+
+def bundled_text(name: str, rooms: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
+    """A file of the package: a recipe, or a configuration or script for launching one.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    known = {Path(file).stem: (room, file) for room in reversed(rooms) for file in _files(room)}
+    if name not in known:
+        raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
+    room, file = known[name]
+    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
+
+
+def _files(room: str) -> list[str]:
+    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
+
+
+def read_recipe(
+    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, room: str
+) -> dict[str, Any]:
+    """Reads a recipe and changes values in it.
+
+    Args:
+        source: YAML file, or the name of a recipe of the package.
+        sections: keys that it may have.
+        overrides: `key.of.a.value=value`, the value in YAML.
+        room: where the package keeps such recipes.
+
+    Returns:
+        The content.
+
+    Raises:
+        RecipeError: no such file, no YAML, or an unknown section.
+    """
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(source) in bundled_recipes(room):
+        text = bundled_text(str(source), (room,))
+    else:
+        raise RecipeError(
+            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(room))}"
+        )
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{source} does not hold the sections {', '.join(sections)}")
+    for override in overrides:
+        _apply(content, override)
+    check_keys("the recipe", content, sections)
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"{override!r} is not of the form key.of.a.value=value")
+    *parents, last = path.split(".")
+    place: Any = content
+    for name in parents:
+        if isinstance(place, dict) and place.get(name) is None:
+            place[name] = {}
+        place = _entry(place, name, path)
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {override!r} is not YAML") from error
+    if isinstance(place, list):
+        _entry(place, last, path)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise RecipeError(f"{path} does not lead to a value of the recipe")
+
+
+def _entry(place: Any, name: str, path: str) -> Any:
+    try:
+        return place[int(name)] if isinstance(place, list) else place[name]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}") from error
+
+
+def build(kind: Any, where: str, content: Any) -> Any:
+    """Return a dataclass from a section of a recipe.
+
+    Raises:
+        RecipeError: unknown or missing keys, or values that are not what the fields are annotated as.
+    """
+    with recipe_errors():
+        return read_fields(kind, where, content)
+
+
+def check_keys(where: str, content: Any, known: Sequence[str]) -> None:
+    """Refuse what is no mapping, and keys that nothing knows.
+
+    Raises:
+        RecipeError: with what was probably meant.
+    """
+    with recipe_errors():
+        values.check_keys(where, content, known)
+
+
+def check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Check a section that is handed on as it is: its keys, and the values by their annotations.
+
+    Raises:
+        RecipeError: an unknown key, or a value that does not fit.
+    """
+    check_keys(where, content, list(kinds))
+    with recipe_errors():
+        for name, value in content.items():
+            read_value(f"{where}.{name}", value, kinds[name])
+
+
+def section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section of a recipe, empty where it is missing or null.
+
+    Raises:
+        RecipeError: it is no mapping.
+    """
+    found = content.get(name)
+    if found is not None and not (isinstance(found, Mapping) and all(isinstance(key, str) for key in found)):
+        raise RecipeError(f"{name} is {shown(found)}; a mapping is expected, with names as keys")
+    return dict(found or {})
+
+
+@contextmanager
+def recipe_errors() -> Iterator[None]:
+    """Turn errors about single values into errors about the recipe.
+
+    Raises:
+        RecipeError: some value is wrong.
+    """
+    try:
+        yield
+    except RecipeError:
+        raise
+    except InputError as error:
+        raise RecipeError(str(error)) from error

@@ -1,0 +1,106 @@
+"""The linear probe: as good as the features are, fair to the test, indifferent to order and scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surgvista_hf.evaluation.probes import Features, accuracy_by_video, knn_probe, logistic_probe, ridge_probe
+from surgvista_hf.modeling.errors_surgvista import InputError
+
+
+def features(seed: int, clips: int = 200, noise: float = 0.0) -> Features:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 4, clips)
+    centres = np.random.default_rng(0).normal(size=(4, 6))
+    values = centres[labels] + noise * generator.normal(size=(clips, 6))
+    return Features(values, labels, np.array([f"v{number % 10}" for number in range(clips)]))
+
+
+def test_separable_classes_are_told_apart_and_noise_is_not():
+    test = features(1)
+    assert (ridge_probe(features(2), test) == test.labels).all()
+    noisy = features(3, clips=2000, noise=100.0)
+    assert (ridge_probe(noisy, features(4, 2000, noise=100.0)) == features(4, 2000, noise=100.0).labels).mean() < 0.35
+
+
+@given(st.permutations(range(60)), st.floats(0.1, 1000), st.floats(-1000, 1000))
+@settings(max_examples=20, deadline=None)
+def test_order_scale_and_offset_of_the_features_do_not_matter(order, scale, offset):
+    train, test = features(5, 60, 1.0), features(6, 40, 1.0)
+    expected = ridge_probe(train, test)
+    shuffled = Features(train.values[order] * scale + offset, train.labels[order], train.videos[order])
+    moved = Features(test.values * scale + offset, test.labels, test.videos)
+    assert (ridge_probe(shuffled, moved) == expected).mean() > 0.97
+
+
+def test_a_class_keeps_its_number_though_others_never_occur():
+    train, test = features(1), features(2)
+    shifted = Features(train.values, train.labels * 10 + 7, train.videos)
+    assert np.array_equal(ridge_probe(shifted, test), ridge_probe(train, test) * 10 + 7)
+
+
+def test_accuracy_is_told_by_video():
+    test = Features(np.zeros((4, 1)), np.array([0, 1, 1, 0]), np.array(["a", "a", "b", "b"]))
+    assert accuracy_by_video(test, np.array([0, 0, 1, 0])) == {"a": 0.5, "b": 1.0}
+
+
+def test_what_cannot_be_asked_is_refused():
+    one = Features(np.zeros((4, 2)), np.zeros(4, int), np.array(["a"] * 4))
+    with pytest.raises(InputError, match="got 1 videos"):
+        ridge_probe(one, one)
+    with pytest.raises(InputError, match="widths 6 and 2"):
+        ridge_probe(features(1), one)
+
+
+# ------------------------------------------------------------------------------------------- logistic regression, neighbours
+
+
+def separable(seed: int, count: int = 120) -> Features:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(3, size=count)
+    centres = np.random.default_rng(99).normal(size=(3, 8)) * 2
+    values = centres[labels] + generator.normal(size=(count, 8))
+    return Features(values, labels, np.array([f"video{number % 6}" for number in range(count)]))
+
+
+def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds():
+    from sklearn.linear_model import LogisticRegression
+
+    train, test = separable(0), separable(1)
+    ours = logistic_probe(train, test, 3, penalties=(0.01,))
+    mean, std = train.values.mean(axis=0), train.values.std(axis=0) + 1e-6
+    theirs = LogisticRegression(C=1 / (0.01 * len(train.values)), tol=1e-8, max_iter=5000)
+    theirs.fit((train.values - mean) / std, train.labels)
+    np.testing.assert_allclose(ours, theirs.predict_proba((test.values - mean) / std), atol=2e-3)
+    assert (ours.argmax(axis=1) == test.labels).mean() > 0.8
+
+
+def test_neighbours_vote_as_scikit_learn_has_them():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test = separable(0), separable(1)
+    theirs = KNeighborsClassifier(
+        5, metric="cosine", algorithm="brute", weights=lambda distance: np.exp(-distance / 0.07)
+    ).fit(train.values, train.labels)
+    np.testing.assert_allclose(knn_probe(train, test, 3, k=5), theirs.predict_proba(test.values), atol=1e-4)
+
+
+def test_several_labels_are_probed_one_by_one():
+    train, test = separable(0), separable(1)
+    both = [Features(part.values, np.eye(3)[part.labels][:, :2], part.videos) for part in (train, test)]
+    for scores in (logistic_probe(*both, 2), knn_probe(*both, 2)):
+        assert scores.shape == (120, 2)
+        right = [(scores[:, column] > 0.5) == both[1].labels[:, column] for column in range(2)]
+        assert np.mean(right) > 0.85
+
+
+def test_probes_of_features_that_do_not_fit_are_refused():
+    train = separable(0)
+    narrow = Features(train.values[:, :3], train.labels, train.videos)
+    with pytest.raises(InputError, match="width"):
+        logistic_probe(train, narrow, 3)
+    with pytest.raises(InputError, match="width"):
+        knn_probe(train, narrow, 3)
+    with pytest.raises(InputError, match="500 neighbours among 120"):
+        knn_probe(train, train, 3, k=500)

@@ -1,0 +1,229 @@
+"""Image-text models asked without training: the right pictures and options, resumed after a kill, judged both ways."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+
+from surgvista_hf import ClipDataset, load_frame_set
+from surgvista_hf.cli.main import main
+from surgvista_hf.evaluation.tasks import ClipPredictions
+from surgvista_hf.evaluation.zero_shot_answers import option_letters, read_careful, read_published
+from surgvista_hf.modeling.errors_surgvista import InputError
+from surgvista_hf.trainers.benchmark import zero_shot as module
+from surgvista_hf.trainers.benchmark.zero_shot import (
+    QUESTIONS,
+    ZeroShotSettings,
+    check_zero_shot,
+    question,
+    sentences,
+    zero_shot,
+)
+from surgvista_hf.trainers.finetuning.recipe import LabelledData
+from surgvista_hf.util.files import OutputError
+
+from .. import tiny_image_text
+
+
+def phases(frame_set: Path, **changes) -> LabelledData:
+    return LabelledData(
+        **{"name": "synthetic", "data_dir": str(frame_set), "label": "phase", "test": "all", **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def names(frame_set) -> tuple[str, ...]:
+    return tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory, names) -> Path:
+    return tiny_image_text.llava(tmp_path_factory.mktemp("llava"), names)
+
+
+@pytest.fixture(params=["llava", "qwen"])
+def any_family(request, tmp_path_factory, names) -> Path:
+    return getattr(tiny_image_text, request.param)(tmp_path_factory.mktemp(request.param), names)
+
+
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_answers_are_those_of_the_model_to_the_labelled_frame_alone(any_family, frame_set, names, tmp_path):
+    settings = ZeroShotSettings(every=7, batch_size=4)
+    result = zero_shot(any_family, phases(frame_set), tmp_path, settings, progress=False)
+    said = lines(tmp_path / "answers.jsonl")
+    assert [row["prompt"] for row in said] == ["baseline"] * 9 + ["stability_v1"] * 9  # 3 videos of 20 frames
+    processor = AutoProcessor.from_pretrained(any_family)
+    model = AutoModelForImageTextToText.from_pretrained(any_family).eval()
+    picture = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
+    frames = load_frame_set("synthetic", frame_set, "all")
+    for row in (said[1], said[5], said[17]):
+        number = int(row["video"][-1]) * 20 + row["frame_index"]
+        frame = frames[number]
+        assert (row["frame_index"] % 7, row["timestamp"]) == (0, frame["timestamp"])
+        assert row["label"] == names[frame["phase"]]
+        text = f"<s>user: {picture} {question(names, row['prompt'])} assistant: "
+        inputs = processor(text=text, images=frame["image"], add_special_tokens=False, return_tensors="pt")
+        assert inputs["input_ids"].tolist()[0].count(processor.tokenizer.unk_token_id) == 0
+        with torch.no_grad():
+            found = model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert row["answer"] == processor.tokenizer.decode(found, skip_special_tokens=True).strip()
+        for way, reader in (("published", read_published), ("careful", read_careful)):
+            read = reader(row["answer"], names)
+            assert row[way] == (names[read] if read >= 0 else None)
+    assert len({row["answer"] for row in said}) > 2  # the pictures make a difference
+    right = [row["published"] == row["label"] for row in said]
+    assert result.figures["image_accuracy"] == pytest.approx(np.mean(right[:9]))
+    assert result.figures["accuracy_stability_v1"] == pytest.approx(np.mean(right[9:]))
+    difference = abs(np.mean(right[:9]) - np.mean(right[9:]))
+    assert result.figures["prompt_sensitivity"] == pytest.approx(difference)
+    assert result.figures["video_accuracy"] == pytest.approx(np.mean(np.reshape(right[:9], (3, 3)).mean(axis=1)))
+    assert {"careful_accuracy", "valid_accuracy", "balanced_accuracy", "macro_f1", "most_frequent"} <= set(
+        result.figures
+    )
+    kept = ClipPredictions.load(tmp_path / "predictions.parquet")
+    assert kept.scores.sum(axis=1).tolist() == [float(row["published"] is not None) for row in said[:9]]
+    assert result.parameters.trained == 0 < result.parameters.all
+
+
+def test_what_was_killed_goes_on_and_asks_nothing_twice(answering, frame_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_QUESTIONS_A_FILE", 4)
+    settings = ZeroShotSettings(every=5, batch_size=3, max_new_tokens=4)
+    whole = zero_shot(answering, phases(frame_set), tmp_path / "whole", settings, progress=False)
+    own, asked = module._Generator.ask, []
+
+    def dies(self, pictures, names, prompt, limit=4):
+        asked.append(len(pictures))
+        if len(asked) > limit:
+            raise KeyboardInterrupt
+        return own(self, pictures, names, prompt)
+
+    monkeypatch.setattr(module._Generator, "ask", dies)
+    with pytest.raises(KeyboardInterrupt):
+        zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
+    assert len(list((tmp_path / "parts" / "parts" / "baseline").iterdir())) == 2
+    asked.clear()
+    monkeypatch.setattr(module._Generator, "ask", lambda *args: dies(*args, limit=99))
+    again = zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
+    assert sum(asked) == 24 - 8  # 12 pictures, two prompts, two files of four were there
+    assert again.figures == whole.figures
+    assert (tmp_path / "parts" / "answers.jsonl").read_bytes() == (tmp_path / "whole" / "answers.jsonl").read_bytes()
+    with pytest.raises(OutputError, match="begun with other settings"):
+        zero_shot(answering, phases(frame_set), tmp_path / "parts", ZeroShotSettings(every=4), progress=False)
+
+
+def test_a_clip_with_one_label_is_asked_about_by_its_middle_frame(answering, frame_set, tmp_path, monkeypatch):
+    seen = []
+    own = module._Generator.ask
+    monkeypatch.setattr(
+        module._Generator, "ask", lambda self, pictures, *rest: seen.extend(pictures) or own(self, pictures, *rest)
+    )
+    data = phases(frame_set, label="skill", sampling="uniform_legacy")
+    settings = ZeroShotSettings(prompts=("baseline",), max_new_tokens=2)
+    result = zero_shot(answering, data, tmp_path, settings, progress=False)
+    frames = load_frame_set("synthetic", frame_set, "all")
+    assert [np.asarray(picture).tolist() for picture in seen] == [
+        np.asarray(frames[number]["image"].convert("RGB")).tolist() for number in (10, 30, 50)
+    ]
+    assert set(result.figures) >= {"accuracy", "careful_accuracy"}
+    assert "prompt_sensitivity" not in result.figures
+    with pytest.raises(InputError, match="asked about once"):
+        check_zero_shot(answering, data, ZeroShotSettings(every=2))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, frame_set, names, tmp_path):
+    folder = tiny_image_text.comparer(tmp_path / "model", names, family)
+    result = zero_shot(folder, phases(frame_set), tmp_path / "out", ZeroShotSettings(every=4), progress=False)
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    clips = ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=1, label="phase")
+    for row, index in ((0, 0), (6, 24), (14, 56)):
+        text = [sentences(name, "name")[0] for name in names]
+        inputs = processor(
+            text=text,
+            images=clips[index]["pixel_values"][0],
+            padding="max_length",
+            max_length=48,
+            return_tensors="pt",
+        )
+        inputs.pop("token_type_ids", None)
+        with torch.no_grad():
+            expected = model(**inputs).logits_per_image.softmax(dim=1)[0]
+        np.testing.assert_allclose(result.predictions.scores[row], expected.numpy(), atol=1e-5)
+    assert result.predictions.scores.std(axis=0).max() > 0
+    assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.figures)
+    assert "careful_accuracy" not in result.figures
+    assert result.results["strict"]["image_accuracy"] == result.figures["image_accuracy"]
+
+
+@pytest.mark.parametrize("family", ["llava", "clip"])
+def test_half_precision_asks_too_and_is_never_mixed_with_other_answers(family, frame_set, names, tmp_path):
+    folder = tmp_path / "model"
+    if family == "llava":
+        tiny_image_text.llava(folder, names)
+    else:
+        tiny_image_text.comparer(folder, names, family)
+    settings = {"every": 10, "max_new_tokens": 2}
+    half = ZeroShotSettings(**settings, dtype="bfloat16")
+    result = zero_shot(folder, phases(frame_set), tmp_path / "out", half, progress=False)
+    assert np.isfinite(result.predictions.scores).all()
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(OutputError, match="begun with other settings"):
+        zero_shot(folder, phases(frame_set), tmp_path / "out", ZeroShotSettings(**settings), progress=False)
+
+
+def test_the_verb_prints_what_was_found_and_leaves_it_in_the_folder(answering, frame_set, tmp_path, capsys):
+    words = ["zero-shot", str(answering), "--data", f"synthetic={frame_set}", "--label", "phase", "--split", "all"]
+    words += ["--every", "10", "--max-new-tokens", "2", "--output", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["figures"] == json.loads((tmp_path / "out" / "results.json").read_text())["figures"]
+    assert main(words) == 0
+    assert "image accuracy" in capsys.readouterr().out
+
+
+def test_more_classes_than_letters_are_all_options():
+    text = question([f"class {number}" for number in range(30)], "baseline")
+    assert "\nZ. class 25\nAA. class 26\n" in text
+    assert set(QUESTIONS) == {"baseline", "stability_v1"}
+    assert len(option_letters(30)) == 30
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "message"),
+    [
+        ({"label": "instruments"}, {}, "is a multi_label task; one class out of several options"),
+        ({"label": "triplets"}, {}, "is a triplet task"),
+        ({"label": "steps"}, {}, "data.label is 'steps'"),
+        ({}, {"prompts": ("base_line",)}, "did you mean baseline"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_model_is_loaded(
+    answering, frame_set, tmp_path, monkeypatch, data, settings, message
+):
+    monkeypatch.setattr(module, "_Generator", lambda *args: pytest.fail("loaded"))
+    with pytest.raises(InputError, match=message):
+        zero_shot(answering, phases(frame_set, **data), tmp_path, ZeroShotSettings(**settings), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_cannot_answer_are_refused(frame_set, names, tmp_path):
+    from ...modeling.conversion.families import encoder
+
+    silent = tiny_image_text.llava(tmp_path / "silent", names, template=None)
+    with pytest.raises(InputError, match="has no chat template"):
+        check_zero_shot(silent, phases(frame_set), ZeroShotSettings())
+    with pytest.raises(InputError, match="neither answers questions about pictures"):
+        check_zero_shot(encoder("vit", tmp_path / "vit"), phases(frame_set), ZeroShotSettings())
+    with pytest.raises(InputError, match="there is no folder"):
+        check_zero_shot(tmp_path / "nowhere", phases(frame_set), ZeroShotSettings())
+    assert ZeroShotSettings(prompts="baseline").prompts == ("baseline",)
+    with pytest.raises(InputError, match="every is 0"):
+        ZeroShotSettings(every=0)
+    with pytest.raises(InputError, match="must be a type of torch"):
+        ZeroShotSettings(dtype="float17")

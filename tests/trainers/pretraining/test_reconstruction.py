@@ -1,0 +1,115 @@
+"""Pictures of reconstructions: written while training without changing it, and drawn from saved models."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surgvista_hf import SurgVistaForVideoClassification
+from surgvista_hf.cli.main import main
+from surgvista_hf.trainers.pretraining.reconstruction import reconstruct
+
+from .. import tiny
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def test_pictures_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
+    for name, steps in (("with", 5), ("without", 0)):
+        tiny.trainer(frame_set, tmp_path / name, picture_steps=steps, save_steps=20).train()
+    tiny.assert_same_weights(tmp_path / "with", tmp_path / "without")
+    pictures = sorted(path.name for path in (tmp_path / "with" / "pictures").iterdir())
+    assert pictures == [f"step_{step:07d}.png" for step in (5, 10, 15, 20)]
+    assert not (tmp_path / "without" / "pictures").exists()
+    with Image.open(tmp_path / "with" / "pictures" / pictures[0]) as picture:
+        assert min(picture.size) > 200
+
+
+def test_tensorboard_gets_losses_speed_and_pictures(frame_set, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    tiny.trainer(frame_set, tmp_path / "run", picture_steps=10, report_to="tensorboard").train()
+    events = accumulator.EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/loss_video", "train/loss_image", "train/clips_per_second"} <= set(tags["scalars"])
+    assert "train/tflops_per_second" in tags["scalars"]
+    assert [event.step for event in events.Images("reconstruction")] == [10, 20]
+
+
+def test_trackio_gets_the_losses(frame_set, tmp_path):
+    """In a process of its own: trackio decides when it is imported where it writes."""
+    pytest.importorskip("trackio")
+    program = (
+        "from pathlib import Path; from tests.trainers import tiny;"
+        f"tiny.trainer(Path({str(frame_set)!r}), Path({str(tmp_path / 'run')!r}), max_steps=2, report_to='trackio',"
+        " project='tiny').train()"
+    )
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    with sqlite3.connect(tmp_path / "trackio" / "tiny.db") as database:
+        logged = [json.loads(cells[0]) for cells in database.execute("select metrics from metrics order by step")]
+    assert {"train/loss", "train/loss_video", "train/loss_image", "train/clips_per_second"} <= logged[0].keys()
+
+
+def test_visible_pixels_are_the_originals_and_hidden_ones_are_painted(frame_set, tmp_path):
+    trainer = tiny.trainer(frame_set, tmp_path)
+    pixels, mask = trainer.sample()
+    result = reconstruct({"model": trainer.student}, pixels, mask)
+    assert result.original.shape == (4, 32, 32, 3)
+    assert result.hidden.mean() == pytest.approx(0.75)
+    painted = result.painted["model"]
+    np.testing.assert_allclose(painted[~result.hidden], result.original[~result.hidden], atol=1e-6)
+    assert (np.abs(painted - result.original)[result.hidden] > 1e-3).mean() > 0.9
+    assert trainer.student.training
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> list[str]:
+    folders = []
+    for name in ("first", "second"):
+        tiny.model(hidden_size=32 if name == "first" else 64).save_pretrained(tmp_path / name)
+        folders.append(str(tmp_path / name))
+    return folders
+
+
+def test_the_verb_draws_saved_models_behind_one_mask(frame_set, saved, tmp_path, capsys):
+    words = ["--data", "synthetic", "--data-dir", str(frame_set), "--split", "all", "--clip", "30", "--json"]
+    picture = tmp_path / "figure.png"
+    assert main(["reconstruct", *saved, *words, "--output", str(picture)]) == 0
+    errors = json.loads(capsys.readouterr().out)["mean_squared_error"]
+    assert errors.keys() == set(saved)
+    assert picture.stat().st_size > 10_000
+    again = tmp_path / "again.png"
+    assert main(["reconstruct", *saved, *words, "--output", str(again)]) == 0
+    assert json.loads(capsys.readouterr().out)["mean_squared_error"] == errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip": "1000"}, "there is no clip 1000: the split all of synthetic has 60"),
+        ({"model": "nowhere"}, "nowhere cannot be loaded"),
+        ({"model": "classifier"}, "no pixel decoder"),
+        ({"data-dir": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_one_line(frame_set, saved, tmp_path, capsys, changes, message):
+    options = {"data": "synthetic", "data-dir": str(frame_set), "split": "all", "clip": "0"}
+    model = changes.get("model", saved[0])
+    if model == "classifier":
+        model = str(tmp_path / "classifier")
+        config = tiny.model().config
+        SurgVistaForVideoClassification(config).save_pretrained(model)
+    options |= {name: value for name, value in changes.items() if name != "model"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert main(["reconstruct", model, *words, "--output", str(tmp_path / "x.png")]) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert not (tmp_path / "x.png").exists()

@@ -17,7 +17,8 @@ import numpy as np
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.synthetic.operating_room import SyntheticRecording
 from surgvista_hf.inference.batch import find_videos
-from surgvista_hf.inference.models.out_of_body import HiddenSeconds, OutOfBodyDetector
+from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector
+from surgvista_hf.inference.prediction.redaction import HiddenSeconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.finetune import finetune
 from surgvista_hf.trainers.finetuning.recipe import load_finetuning_recipe

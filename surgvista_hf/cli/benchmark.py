@@ -3,7 +3,7 @@
 import argparse
 
 from ..util.console import Steps
-from .recipe_arguments import add_recipe_arguments, was_shown
+from .common import add_recipe_arguments, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

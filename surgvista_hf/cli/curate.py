@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.console import Steps
-from .verbose_argument import add_verbose_argument
+from .common import add_verbose_argument
 
 if TYPE_CHECKING:
     from ..curation.collection.reports import StageReport

@@ -4,9 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
-from .batch_outcome import print_outcome
-from .detector_arguments import add_detector_arguments, detector_of
-from .reading_arguments import add_reading_arguments, reading_options
+from .common import add_detector_arguments, add_reading_arguments, detector_of, print_outcome, reading_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.console import Steps
-from .frame_set_argument import named_frame_set
-from .frame_stride_argument import add_frame_stride_argument
+from .common import add_frame_stride_argument, named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

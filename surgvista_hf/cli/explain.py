@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.console import Steps
-from .detector_arguments import add_detector_arguments, detector_of
-from .frame_stride_argument import add_frame_stride_argument
+from .common import add_detector_arguments, add_frame_stride_argument, detector_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
     from ..inference.models.clip_model import ClipModel
-    from ..inference.models.out_of_body import blurred
+    from ..inference.prediction.redaction import blurred
     from ..modeling.video_processing_surgvista import online_clip_seconds
     from ..modeling.video_reading_surgvista import VideoReader
     from ..trainers.features.extraction import check_features_of

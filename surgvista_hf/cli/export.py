@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..util.console import Steps
-from .frame_stride_argument import add_frame_stride_argument
+from .common import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
+from .common import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

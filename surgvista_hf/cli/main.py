@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..util.command import run_with_console
-from .verbose_argument import add_verbose_argument
+from .common import add_verbose_argument
 
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",

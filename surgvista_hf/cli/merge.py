@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
-from .recipe_arguments import add_code_argument
+from .common import add_code_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

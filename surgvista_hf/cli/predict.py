@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..util.console import Steps
-from .batch_outcome import print_outcome
-from .detector_arguments import add_detector_arguments, detector_of
-from .frame_stride_argument import add_frame_stride_argument
-from .reading_arguments import add_reading_arguments, reading_options
+from .common import (
+    add_detector_arguments,
+    add_frame_stride_argument,
+    add_reading_arguments,
+    detector_of,
+    print_outcome,
+    reading_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _predict_one(
     arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
 ) -> None:
-    from ..inference.prediction.prediction import save_predictions
+    from ..inference.writers.save_predictions import save_predictions
 
     name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     with steps(f"predict {name or arguments.video.name}"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .reading_arguments import add_reading_arguments, reading_options
+from .common import add_reading_arguments, reading_options
 
 if TYPE_CHECKING:
     from ..datasets_scripts.schema.media import PreparationOptions

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .recipe_arguments import add_code_argument, add_recipe_arguments, overrides_of, was_shown
+from .common import add_code_argument, add_recipe_arguments, overrides_of, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.console import Steps
-from .frame_stride_argument import add_frame_stride_argument
+from .common import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

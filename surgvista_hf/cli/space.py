@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .frame_stride_argument import add_frame_stride_argument
+from .common import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .frame_set_argument import named_frame_set
+from .common import named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..util.console import Steps
-from .frame_set_argument import named_frame_set
+from .common import named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

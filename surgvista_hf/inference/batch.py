@@ -25,8 +25,9 @@ from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .models.out_of_body import OutOfBodyDetector
-from .prediction.prediction import DEFAULT_FORMATS, check_formats, save_predictions
+from .prediction.prediction import DEFAULT_FORMATS, check_formats
 from .predictor import SurgicalVideoPredictor
+from .writers.save_predictions import save_predictions
 from .writers.video_writing import VideoWriteError
 
 logger = logging.getLogger(__name__)

@@ -25,9 +25,10 @@ from ..util.console import progress_bar
 from ..util.errors import InputError
 from .models.clip_model import ClipModel
 from .models.onnx_export import OnnxClipModel
-from .models.out_of_body import HiddenSeconds, OutOfBodyDetector, watch_video
+from .models.out_of_body import OutOfBodyDetector, watch_video
 from .models.temporal_head import FRAMES_PER_SECOND, TemporalHead
 from .prediction.prediction import VideoPrediction
+from .prediction.redaction import HiddenSeconds
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together

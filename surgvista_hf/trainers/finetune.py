@@ -51,8 +51,9 @@ from ..util.files import atomic_file, atomic_folder
 from ..util.messages import some
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
-from .common.identity import finetuning_run, run_folder
+from .common.identity import run_folder
 from .finetuning.confidence import build_confidence, calibrate, learn_familiarity
+from .finetuning.identity import finetuning_run
 from .finetuning.model_card import write_model_card
 from .finetuning.recipe import ExternalTest, FinetuningRecipe, LabelledData, load_finetuning_recipe
 from .finetuning.trainer import SurgicalFinetuner

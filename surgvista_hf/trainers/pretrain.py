@@ -32,7 +32,8 @@ from ..util.files import atomic_file
 from ..util.messages import some
 from .common.arguments import PretrainingArguments
 from .common.clip_trainer import last_loss, run_command
-from .common.identity import pretraining_run, run_folder
+from .common.identity import run_folder
+from .pretraining.identity import pretraining_run
 from .pretraining.objectives import OBJECTIVES
 from .pretraining.recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .pretraining.teachers import ImageTeacher

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from surgvista_hf import InputError, SurgicalVideoPredictor, VideoReadError
-from surgvista_hf.cli.batch_outcome import print_outcome
+from surgvista_hf.cli.common import print_outcome
 from surgvista_hf.cli.main import main
 from surgvista_hf.inference.batch import BatchReport, predict_folder
 from surgvista_hf.inference.models.clip_model import ClipModel

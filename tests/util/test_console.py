@@ -371,7 +371,12 @@ def test_times_are_said_as_people_do(seconds, text):
 def test_only_commands_print_and_only_the_console_draws_bars():
     """What is printed elsewhere is a result that nobody asked for; a bar of tqdm would go to the log."""
     package = REPOSITORY / "surgvista_hf"
-    may_print = {"trainers/common/clip_trainer.py", "modeling/subprocess_decoding.py", "util/console.py", "util/command.py"}
+    may_print = {
+        "trainers/common/clip_trainer.py",
+        "modeling/subprocess_decoding.py",
+        "util/console.py",
+        "util/command.py",
+    }
     wrong = []
     for file in sorted(package.rglob("*.py")):
         name = file.relative_to(package).as_posix()

@@ -1,7 +1,5 @@
 """The result of predicting a video: per-second probabilities, segments, and the files made of them."""
 
-import csv
-import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -11,14 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...modeling.video_frames_surgvista import Deinterlace
-from ...modeling.video_reading_surgvista import VideoReader
 from ...util.errors import InputError
-from ...util.files import atomic_file
-from ..models.out_of_body import HiddenSeconds
-from ..writers.annotated_video import write_annotated_video
-from ..writers.annotations import write_elan, write_webvtt
-from ..writers.report import write_report
-from ..writers.timeline import UNFAMILIAR_LABEL, draw_timeline
+from .redaction import HiddenSeconds
 
 FORMATS = {
     "csv": "predictions.csv",
@@ -30,7 +22,9 @@ FORMATS = {
     "html": "report.html",
     "mp4": "annotated.mp4",
 }
+Video = str | os.PathLike[str] | bytes
 DEFAULT_FORMATS = ("csv", "json", "png")
+UNFAMILIAR_LABEL = "unlike the training videos"
 _ACTIVE = 0.5  # probability above which an independent class counts as found
 UNFAMILIAR_VIDEO = 0.2  # fraction of seconds from which on a whole video is remarked on; 5 % of them may be by chance
 
@@ -210,7 +204,7 @@ class VideoPrediction:
                 "unfamiliarity": None if score is None else round(float(score), 4),
                 "probabilities": [round(float(value), 6) for value in row],
             }
-            for second, row, score in zip(self.seconds, self.probabilities, self._scores, strict=True)
+            for second, row, score in zip(self.seconds, self.probabilities, self.scores, strict=True)
         ]
         segments = [] if self.multi_label else [vars(segment) for segment in self.segments]
         return {
@@ -229,7 +223,8 @@ class VideoPrediction:
         }
 
     @property
-    def _scores(self) -> list[float | None]:
+    def scores(self) -> list[float | None]:
+        """Return `unfamiliarity` as a list, with `None` for each step where it is unknown."""
         return [None] * len(self.seconds) if self.unfamiliarity is None else self.unfamiliarity.tolist()
 
     def save(
@@ -259,90 +254,10 @@ class VideoPrediction:
         check_formats(formats)
         if "mp4" in formats and video is None:
             raise InputError("an annotated video needs the video")
-        write: dict[str, Callable[[Path], None]] = {
-            "csv": self._write_csv,
-            "json": self._write_json,
-            "png": lambda path: draw_timeline(self, path),
-            "svg": lambda path: draw_timeline(self, path),
-            "vtt": lambda path: write_webvtt(self, path),
-            "eaf": lambda path: write_elan(self, path),
-            "html": lambda path: write_video_report({"prediction": self}, path, video, {"prediction": facts or {}}),
-            "mp4": lambda path: write_annotated_video(video or b"", self, path),
-        }
         files = {name: Path(folder) / file for name, file in FORMATS.items() if name in formats}
         for name, file in files.items():
-            write[name](file)
+            _WRITERS[name](self, file, video, facts or {})
         return list(files.values())
-
-    def _write_csv(self, path: Path) -> None:
-        with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(
-                [
-                    "second",
-                    "label_id",
-                    "label",
-                    "confidence",
-                    *(f"p({name})" for name in self.class_names),
-                    "unfamiliar",
-                ]
-            )
-            steps = zip(self.seconds, self.labels, self.probabilities, self._scores, strict=True)
-            for second, label, row, score in steps:
-                values = [f"{value:.6f}" for value in row]
-                unlike = "unknown" if score is None else str(int(score > 1))
-                writer.writerow([f"{second:.3f}", label, self.class_names[label], values[label], *values, unlike])
-
-    def _write_json(self, path: Path) -> None:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-
-
-def save_predictions(
-    predictions: Mapping[str, VideoPrediction],
-    folder: str | Path,
-    formats: Collection[str] = DEFAULT_FORMATS,
-    *,
-    video: str | os.PathLike[str] | bytes | None = None,
-    facts: Mapping[str, Mapping[str, str]] | None = None,
-) -> list[Path]:
-    """Writes the predictions of several models for one video: a folder each, and one report of all.
-
-    Args:
-        predictions: by the names of the models; of one alone the files lie in `folder` itself.
-        folder, formats, video, facts: see `VideoPrediction.save`.
-
-    Returns:
-        The files.
-    """
-    folder = Path(folder)
-    if len(predictions) == 1:
-        ((name, only),) = predictions.items()
-        return only.save(folder, formats, video=video, facts=(facts or {}).get(name))
-    check_formats(formats)
-    files = []
-    if own := [name for name in formats if name != "html"]:
-        for name, prediction in predictions.items():
-            files += prediction.save(folder / name, own, video=video)
-    if "html" in formats:
-        write_video_report(predictions, folder / FORMATS["html"], video, facts)
-        files.append(folder / FORMATS["html"])
-    return files
-
-
-def write_video_report(
-    predictions: Mapping[str, VideoPrediction],
-    path: Path,
-    video: str | os.PathLike[str] | bytes | None,
-    facts: Mapping[str, Mapping[str, str]] | None = None,
-) -> None:
-    """`write_report` with pictures from the video, if there is one."""
-    if video is None:
-        write_report(predictions, path, facts=facts)
-        return
-    deinterlace = next(iter(predictions.values())).deinterlace
-    with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
-        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
 
 
 def check_formats(formats: Collection[str]) -> None:
@@ -350,3 +265,17 @@ def check_formats(formats: Collection[str]) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")
+
+
+Writer = Callable[[VideoPrediction, Path, Video | None, Mapping[str, str]], None]
+_WRITERS: dict[str, Writer] = {}
+
+
+def register_writers(writers: Mapping[str, Writer]) -> None:
+    """Tell `VideoPrediction.save` how files are written. `inference.writers` does so; data need not know how they look.
+
+    Args:
+        writers: for each of `FORMATS` a function of a prediction, the path of the file, the video that was predicted
+            (or `None`), and facts about the model.
+    """
+    _WRITERS.update(writers)

@@ -2,18 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...modeling.video_reading_surgvista import VideoReader
 from ...util.errors import InputError
-from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
+from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
+from .timeline import NOTICE, UNFAMILIAR, class_colour
 from .video_writing import video_writer
-
-if TYPE_CHECKING:
-    from ..prediction.prediction import VideoPrediction
 
 _INK, _PAPER = (240, 240, 240), (24, 24, 28)
 

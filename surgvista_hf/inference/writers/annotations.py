@@ -3,13 +3,10 @@
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...util.files import atomic_file
-from .timeline import NOTICE, UNFAMILIAR_LABEL
-
-if TYPE_CHECKING:
-    from ..prediction.prediction import Segment, VideoPrediction
+from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
+from .timeline import NOTICE
 
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ...modeling.video_reading_surgvista import VideoReader
 from ...util.files import atomic_file
-from ..prediction.prediction import VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
+from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
+from .timeline import NOTICE, UNFAMILIAR, class_colour
 
 _COLUMNS, _ROWS = 6, 4
 

@@ -6,17 +6,14 @@ import io
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ...util.files import atomic_file
 from ...util.messages import some
-from .timeline import NOTICE, UNFAMILIAR, UNFAMILIAR_LABEL, class_colour
-
-if TYPE_CHECKING:
-    from ..prediction.prediction import Segment, VideoPrediction
+from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
+from .timeline import NOTICE, UNFAMILIAR, class_colour
 
 FrameAt = Callable[[float], np.ndarray]
 

@@ -1,7 +1,6 @@
 """The picture of a predicted operation: who would rather look than read a table, looks here."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...util.errors import InputError
 from ...util.files import atomic_file
-
-if TYPE_CHECKING:
-    from ..prediction.prediction import VideoPrediction
+from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
 
 # Paul Tol's "muted" and "light" schemes, made to be told apart by colour-blind people; further classes repeat them hatched.
 _COLOURS = (
@@ -24,7 +21,6 @@ _COLOURS = (
 _HATCHES = ("", "///", "...", "xxx")
 NOTICE = "research use only, not a medical device"
 UNFAMILIAR = "#d55e00"  # what is unlike the training videos; no class has this color
-UNFAMILIAR_LABEL = "unlike the training videos"
 
 
 def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.ndarray | None = None) -> None:

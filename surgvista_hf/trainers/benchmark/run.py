@@ -34,12 +34,12 @@ from ...util.errors import SurgVistaError
 from ...util.files import at_work, atomic_folder, check_claim, claim, content_hash
 from ...util.fingerprint import weights_fingerprint
 from ...util.values import field_names
-from ..common.identity import finetuning_run
 from ..features.extraction import FeatureExtractor, VideoFeatures, as_clips, load_video_features
 from ..features.ms_tcn import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from ..features.video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
 from ..finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
 from ..finetuning.confidence import build_confidence, calibrate
+from ..finetuning.identity import finetuning_run
 from ..finetuning.recipe import FinetuningRecipe
 from ..recipes.loading import RecipeError
 from ..recipes.requirements import make_arguments

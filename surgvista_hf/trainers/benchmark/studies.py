@@ -29,9 +29,10 @@ from ...modeling.loading import clip_length
 from ...util.console import Steps, place_log
 from ...util.errors import InputError
 from ...util.files import at_work, atomic_file, claim
-from ..common.identity import name_of, pretraining_run
+from ..common.identity import name_of
 from ..features.clip_features import extract_features, load_encoder
 from ..pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
+from ..pretraining.identity import pretraining_run
 from ..pretraining.recipe import DataRecipe, load_recipe
 
 SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}

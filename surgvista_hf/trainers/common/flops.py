@@ -1,14 +1,11 @@
 """What a training step computes, and what share of a device's peak that is (MFU: arXiv 2204.02311)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-if TYPE_CHECKING:
-    from .clip_trainer import ClipTrainer
 
 # Dense peak in TFLOP/s as the makers state it: in bf16 or fp16, and in fp32 (TF32 where it exists). The first entry whose name
 # is part of the device's name counts.
@@ -48,7 +45,22 @@ def peak_flops(device_name: str, *, half: bool) -> float | None:
     return None
 
 
-def count_flops(trainer: "ClipTrainer") -> float:
+class CountableTrainer(Protocol):
+    """What `count_flops` needs of a trainer: transformers' `Trainer` with the loss of a batch of clips."""
+
+    args: Any
+    model: Any
+    train_dataset: Any
+    data_collator: Any
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]: ...
+
+    def compute_loss_context_manager(self) -> Any: ...
+
+    def clip_loss(self, model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, Any]: ...
+
+
+def count_flops(trainer: CountableTrainer) -> float:
     """FLOP of one clip in one step: forward and backward of what is trained, forward of what is not.
 
     They are counted by PyTorch on the first clip of the data set, with attention written out, since it knows no count for

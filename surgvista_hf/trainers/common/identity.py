@@ -7,20 +7,13 @@ change on the way; on what may not.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Dataset
 
-from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
-from ...datasets_scripts.frame_sets.load import load_frame_set
 from ...util.files import OutputError, at_work, claim
 from ...util.fingerprint import weights_fingerprint
-from ..finetuning.recipe import FinetuningRecipe, LabelledData
-from ..pretraining.recipe import DataRecipe, Recipe
-from ..pretraining.teachers import teacher_path
 from .checkpoints import complete_checkpoints
 
 FILE = "made_from.json"
@@ -62,64 +55,6 @@ def start_of(model: Mapping[str, Any]) -> dict[str, Any]:
 def without_paths(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section of a recipe without its paths and what changes nothing in the content."""
     return {name: value for name, value in section.items() if name not in _PATHS}
-
-
-def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Return what of a labelled frame set is used, with the fingerprint of each split instead of its path."""
-    section = without_paths(asdict(data))
-    if data.test_on is not None:
-        section["test_on"] = without_paths(section["test_on"])
-    return {**section, "content": {name: frames_fingerprint(frames) for name, frames in splits.items()}}
-
-
-def corpus_data(data: DataRecipe) -> dict[str, Any]:
-    """Return what of a corpus is used, with the fingerprint of each source instead of its path."""
-    section = without_paths(asdict(data))
-    content = {}
-    for number, source in enumerate(data.sources):
-        folder = Path(data.root) / source.data_dir
-        frames: Any = load_frame_set(
-            source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
-        )
-        content[f"{number} {source.name}"] = frames_fingerprint(frames)
-    return {**section, "content": content}
-
-
-def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a fine-tuning run works on, and what people call it; see `util.files.claim`.
-
-    Args:
-        recipe: of the run.
-        splits: of its data, as they were loaded.
-    """
-    made_from = {
-        "model": start_of(asdict(recipe.model)),
-        "data": labelled_data(recipe.data, splits),
-        "adapter": asdict(recipe.adapter),
-    }
-    called = dict.fromkeys(splits, name_of(recipe.data.folder)) | {"test": name_of(recipe.data.test_folder)}
-    names = {"model": {"from_pretrained": name_of(recipe.model.from_pretrained)}}
-    return made_from, {**names, "data": {"content": called}}
-
-
-def pretraining_run(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a pre-training run works on, and what people call it; see `util.files.claim`."""
-    teacher = None
-    if recipe.teacher is not None:
-        own = asdict(recipe.teacher)
-        teacher = {"weights": weights_fingerprint(teacher_path(recipe.teacher.name))}
-        teacher |= {name: own[name] for name in ("final_norm", "dtype")}
-    made_from = {
-        "objective": recipe.objective,
-        "model": start_of(recipe.model),
-        "teacher": teacher,
-        "data": corpus_data(recipe.data),
-    }
-    called = {f"{number} {source.name}": name_of(source.data_dir) for number, source in enumerate(recipe.data.sources)}
-    names: dict[str, Any] = {"data": {"content": called}}
-    names["model"] = {"from_pretrained": name_of(recipe.model.get("from_pretrained"))}
-    names["teacher"] = {"weights": name_of(recipe.teacher.name) if recipe.teacher else None}
-    return made_from, names
 
 
 def name_of(path: str | Path | None) -> str | None:

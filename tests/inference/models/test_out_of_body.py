@@ -28,7 +28,8 @@ from surgvista_hf.datasets_scripts.synthetic.surgery import write_video
 from surgvista_hf.inference.batch import deidentify_folder, predict_folder
 from surgvista_hf.inference.deidentification import Cover, Pseudonyms, deidentify_video
 from surgvista_hf.inference.models.clip_model import ClipModel
-from surgvista_hf.inference.models.out_of_body import HiddenSeconds, OutOfBodyDetector, blurred, watch_video
+from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector, watch_video
+from surgvista_hf.inference.prediction.redaction import HiddenSeconds, blurred
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
 from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader

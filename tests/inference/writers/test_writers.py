@@ -11,8 +11,9 @@ from PIL import Image
 
 from surgvista_hf import InputError, VideoReadError
 from surgvista_hf.inference import VideoPrediction
-from surgvista_hf.inference.prediction.prediction import FORMATS, write_video_report
+from surgvista_hf.inference.prediction.prediction import FORMATS
 from surgvista_hf.inference.writers.annotated_video import write_annotated_video
+from surgvista_hf.inference.writers.save_predictions import write_video_report
 from surgvista_hf.inference.writers.timeline import class_colour
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 

@@ -1,0 +1,102 @@
+"""The files that a prediction is written to, for programs, players, annotation tools and people."""
+
+import csv
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ...modeling.video_reading_surgvista import VideoReader
+from ...util.files import atomic_file
+from ..prediction.prediction import DEFAULT_FORMATS, FORMATS, Video, VideoPrediction, check_formats, register_writers
+from .annotated_video import write_annotated_video
+from .annotations import write_elan, write_webvtt
+from .report import write_report
+from .timeline import draw_timeline
+
+
+def save_predictions(
+    predictions: Mapping[str, VideoPrediction],
+    folder: str | Path,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    *,
+    video: Video | None = None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Path]:
+    """Writes the predictions of several models for one video: a folder each, and one report of all.
+
+    Args:
+        predictions: by the names of the models; of one alone the files lie in `folder` itself.
+        folder, formats, video, facts: see `VideoPrediction.save`.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    if len(predictions) == 1:
+        ((name, only),) = predictions.items()
+        return only.save(folder, formats, video=video, facts=(facts or {}).get(name))
+    check_formats(formats)
+    files = []
+    if own := [name for name in formats if name != "html"]:
+        for name, prediction in predictions.items():
+            files += prediction.save(folder / name, own, video=video)
+    if "html" in formats:
+        write_video_report(predictions, folder / FORMATS["html"], video, facts)
+        files.append(folder / FORMATS["html"])
+    return files
+
+
+def write_video_report(
+    predictions: Mapping[str, VideoPrediction],
+    path: Path,
+    video: Video | None,
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """`write_report` with pictures from the video, if there is one."""
+    if video is None:
+        write_report(predictions, path, facts=facts)
+        return
+    deinterlace = next(iter(predictions.values())).deinterlace
+    with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
+        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
+
+
+def write_prediction_csv(prediction: VideoPrediction, path: Path) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            [
+                "second",
+                "label_id",
+                "label",
+                "confidence",
+                *(f"p({name})" for name in prediction.class_names),
+                "unfamiliar",
+            ]
+        )
+        steps = zip(prediction.seconds, prediction.labels, prediction.probabilities, prediction.scores, strict=True)
+        for second, label, row, score in steps:
+            values = [f"{value:.6f}" for value in row]
+            unlike = "unknown" if score is None else str(int(score > 1))
+            writer.writerow([f"{second:.3f}", label, prediction.class_names[label], values[label], *values, unlike])
+
+
+def write_prediction_json(prediction: VideoPrediction, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+register_writers(
+    {
+        "csv": lambda prediction, path, video, facts: write_prediction_csv(prediction, path),
+        "json": lambda prediction, path, video, facts: write_prediction_json(prediction, path),
+        "png": lambda prediction, path, video, facts: draw_timeline(prediction, path),
+        "svg": lambda prediction, path, video, facts: draw_timeline(prediction, path),
+        "vtt": lambda prediction, path, video, facts: write_webvtt(prediction, path),
+        "eaf": lambda prediction, path, video, facts: write_elan(prediction, path),
+        "html": lambda prediction, path, video, facts: write_video_report(
+            {"prediction": prediction}, path, video, {"prediction": facts}
+        ),
+        "mp4": lambda prediction, path, video, facts: write_annotated_video(video or b"", prediction, path),
+    }
+)

@@ -1,0 +1,36 @@
+"""What a fine-tuning run works on: its model, labelled frames and adapter, by content; see `common.identity`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from datasets import Dataset
+
+from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
+from ..common.identity import name_of, start_of, without_paths
+from .recipe import FinetuningRecipe, LabelledData
+
+
+def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Return what of a labelled frame set is used, with the fingerprint of each split instead of its path."""
+    section = without_paths(asdict(data))
+    if data.test_on is not None:
+        section["test_on"] = without_paths(section["test_on"])
+    return {**section, "content": {name: frames_fingerprint(frames) for name, frames in splits.items()}}
+
+
+def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a fine-tuning run works on, and what people call it; see `util.files.claim`.
+
+    Args:
+        recipe: of the run.
+        splits: of its data, as they were loaded.
+    """
+    made_from = {
+        "model": start_of(asdict(recipe.model)),
+        "data": labelled_data(recipe.data, splits),
+        "adapter": asdict(recipe.adapter),
+    }
+    called = dict.fromkeys(splits, name_of(recipe.data.folder)) | {"test": name_of(recipe.data.test_folder)}
+    names = {"model": {"from_pretrained": name_of(recipe.model.from_pretrained)}}
+    return made_from, {**names, "data": {"content": called}}

@@ -1,0 +1,45 @@
+"""What a pre-training run works on: its model, teacher and corpus, by content; see `common.identity`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
+from ...datasets_scripts.frame_sets.load import load_frame_set
+from ...util.fingerprint import weights_fingerprint
+from ..common.identity import name_of, start_of, without_paths
+from .recipe import DataRecipe, Recipe
+from .teachers import teacher_path
+
+
+def corpus_data(data: DataRecipe) -> dict[str, Any]:
+    """Return what of a corpus is used, with the fingerprint of each source instead of its path."""
+    section = without_paths(asdict(data))
+    content = {}
+    for number, source in enumerate(data.sources):
+        folder = Path(data.root) / source.data_dir
+        frames: Any = load_frame_set(
+            source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
+        )
+        content[f"{number} {source.name}"] = frames_fingerprint(frames)
+    return {**section, "content": content}
+
+
+def pretraining_run(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a pre-training run works on, and what people call it; see `util.files.claim`."""
+    teacher = None
+    if recipe.teacher is not None:
+        own = asdict(recipe.teacher)
+        teacher = {"weights": weights_fingerprint(teacher_path(recipe.teacher.name))}
+        teacher |= {name: own[name] for name in ("final_norm", "dtype")}
+    made_from = {
+        "objective": recipe.objective,
+        "model": start_of(recipe.model),
+        "teacher": teacher,
+        "data": corpus_data(recipe.data),
+    }
+    called = {f"{number} {source.name}": name_of(source.data_dir) for number, source in enumerate(recipe.data.sources)}
+    names: dict[str, Any] = {"data": {"content": called}}
+    names["model"] = {"from_pretrained": name_of(recipe.model.get("from_pretrained"))}
+    names["teacher"] = {"weights": name_of(recipe.teacher.name) if recipe.teacher else None}
+    return made_from, names

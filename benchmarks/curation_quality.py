@@ -1,6 +1,6 @@
 """Does curation find what it should? Synthetic web videos with known truth, stage by stage.
 
-Three small models are trained from nothing on labelled pictures of some videos; then the pipeline runs over others: operations
+Three small models are trained from nothing on labeled pictures of some videos; then the pipeline runs over others: operations
 with cards, talks, slides and interruptions around them and with logos, captions, bars and pictures in the picture over them;
 talks without operations; uploads of operations that are there already, cut elsewhere, smaller, coarser, with other packaging.
 Models have not seen these; the hashes and limits of de-duplication were chosen with an eye on five of them. The pictures

@@ -29,8 +29,8 @@ from transformers.utils import logging
 
 from surgvista_hf.curation.collection.collect import collect, from_folder
 from surgvista_hf.curation.collection.manifest import Collection
-from surgvista_hf.curation.collection.overrides import Overrule, Overrules, to_json
-from surgvista_hf.curation.collection.results import STAGES, summarise
+from surgvista_hf.curation.collection.overrides import Override, Overrides, to_json
+from surgvista_hf.curation.collection.results import STAGES, summarize
 from surgvista_hf.curation.stages.export import export_frame_set
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_stage
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
@@ -149,14 +149,14 @@ def main() -> None:
     hours = sum(video.seconds for video in Collection(corpus).videos("collected")) / 3600
     measure("collect (copy)", lambda: collect(corpus, from_folder(web)), lambda: shutil.rmtree(corpus))
     # Nothing is dropped, so that each stage sees all hours.
-    kept = Overrules([Overrule(video.video_id, "keep") for video in Collection(corpus).videos()])
-    Collection(corpus).overrules.write_text(to_json(kept))
+    kept = Overrides([Override(video.video_id, "keep") for video in Collection(corpus).videos()])
+    Collection(corpus).overrides.write_text(to_json(kept))
     for stage in STAGES:
         measure(stage.name, lambda: run_stage(corpus, stage.name, options), lambda: clean(corpus, stage.name))  # noqa: B023
     measure("export", lambda: export_frame_set(corpus, frames), lambda: shutil.rmtree(frames, ignore_errors=True))
     stages = {name: rate for name, rate in rates.items() if name != "collect (copy)"}
     total = 1 / sum(1 / rate for rate in stages.values())
-    counts = [report.to_dict() for report in summarise(Collection(corpus))]
+    counts = [report.to_dict() for report in summarize(Collection(corpus))]
     save(
         {
             "videos": {"count": arguments.videos, "hours": round(hours, 4), "size": f"{WIDTH}x{HEIGHT}", "rate": RATE},

@@ -138,7 +138,7 @@ def readers(work: Path, video: Path) -> dict[str, Callable[[int], np.ndarray]]:
 
 
 def check_same(read: dict[str, Callable[[int], np.ndarray]]) -> dict[str, float]:
-    """All contestants give the same pictures: mean absolute difference in grey levels."""
+    """All contestants give the same pictures: mean absolute difference in gray levels."""
     last = 333
     pairs = (("frame set full", "PNG"), ("frame set", "PNG 256"), ("PNG", "video"))
     differences = {
@@ -177,8 +177,8 @@ def make_large(folder: Path, rows: int, videos: int) -> Path:
     """A frame set of many rows with empty pictures, in the format that `prepare` writes."""
     if (folder / MANIFEST).exists():
         return folder
-    facts = get_builder("esd57").facts
-    schema = facts.features.arrow_schema
+    info = get_builder("esd57").info
+    schema = info.features.arrow_schema
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     length = rows // videos
     for number in range(videos):
@@ -195,11 +195,11 @@ def make_large(folder: Path, rows: int, videos: int) -> Path:
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for batch in pa.Table.from_arrays(columns, schema=schema).to_batches(ROWS_AT_ONCE):
                 writer.write_batch(batch)
-        report = {"video_id": name, "frames": length, "labelled": length, "seconds": float(length)}
+        report = {"video_id": name, "frames": length, "labeled": length, "seconds": float(length)}
         path.with_suffix(".json").write_text(
             json.dumps({**report, "parts": {}, "labels": {}, "remarks": [], "error": None})
         )
-    write_manifest(folder, facts, PreparationOptions())
+    write_manifest(folder, info, PreparationOptions())
     return folder
 
 
@@ -218,7 +218,7 @@ frames = load_frame_set("esd57", sys.argv[1], "all")
 opened = time.perf_counter()
 clips = ClipDataset(frames)
 indexed = time.perf_counter()
-labelled = ClipDataset(frames, label="phase")
+labeled = ClipDataset(frames, label="phase")
 done = time.perf_counter()
 print(json.dumps({"rows": len(clips), "load_frame_set_seconds": round(opened - start, 3),
     "clip_dataset_seconds": round(indexed - opened, 3), "with_label_seconds": round(done - indexed, 3),

@@ -132,8 +132,8 @@ def real(data: Path) -> dict[str, Video]:
         parts = [_seconds(folder / "cholec80_video01" / "clips" / row["clip"])[:5] for row in rows]
         labels = [row["phase_per_second"].split() for row in rows]
         phases = [
-            int(some[min(second, len(some) - 1)])
-            for part, some in zip(parts, labels, strict=True)
+            int(preview[min(second, len(preview) - 1)])
+            for part, preview in zip(parts, labels, strict=True)
             for second in range(len(part))
         ]
         videos[f"own/{name}"] = Video(np.concatenate(parts), np.array(phases))
@@ -255,7 +255,7 @@ def compare(name: str, kind: str, known: Sequence[Video], new: Mapping[str, list
     beyond = {
         group: [_running(score, video.features[name]) > limit for video in videos] for group, videos in new.items()
     }
-    return {group: _fractions(some) for group, some in beyond.items()}
+    return {group: _fractions(preview) for group, preview in beyond.items()}
 
 
 def _fractions(videos: list[np.ndarray]) -> dict[str, Any]:
@@ -353,20 +353,20 @@ def main() -> None:
     }
     results: dict[str, Any] = {}
     for title, (known, new) in runs.items():
-        labelled = [name for name in known if videos[name].phases is not None]
-        kept = max(len(labelled) // 5, 1)  # not trained on, for the temperature
-        model = train([videos[name] for name in labelled[:-kept]], processor)
+        labeled = [name for name in known if videos[name].phases is not None]
+        kept = max(len(labeled) // 5, 1)  # not trained on, for the temperature
+        model = train([videos[name] for name in labeled[:-kept]], processor)
         for video in videos.values():
             describe(video, model, processor)
         seen = [videos[name] for name in known]
-        asked = {group: [videos[name] for name in names] for group, names in new.items()}
+        requested = {group: [videos[name] for name in names] for group, names in new.items()}
         results[title] = {
-            "shipped": shipped(seen, asked),
-            "calibration": calibration([videos[name] for name in labelled[-kept:]], asked["new, of the same kind"]),
+            "shipped": shipped(seen, requested),
+            "calibration": calibration([videos[name] for name in labeled[-kept:]], requested["new, of the same kind"]),
             "compared": {
                 f"{name}, {kind}": {
                     group: [numbers["unfamiliar_seconds"], numbers["most_of_one_video"]]
-                    for group, numbers in compare(name, kind, seen, asked).items()
+                    for group, numbers in compare(name, kind, seen, requested).items()
                 }
                 for name in ("appearance", "patch embedding", "middle layer", "classifier input")
                 for kind in SCORES

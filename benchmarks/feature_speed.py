@@ -4,7 +4,7 @@ The same ConvNeXt-T with the same random weights, in fp32, over the same JPEG fr
 brought to 224 × 224 bilinearly, to one 768-vector a frame:
 
   surgvista    `FeatureExtractor.extract` from a frame set, batches of 16, features written to the disk
-  timm one     files opened by Pillow, resized, normalised, one image at a time
+  timm one     files opened by Pillow, resized, normalized, one image at a time
   timm batch   the same in batches of 16
 
 and without the model: reading and preparing the frames alone, which is what a fast device waits for.

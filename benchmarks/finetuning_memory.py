@@ -1,4 +1,4 @@
-"""What fine-tuning needs at base size: parameters trained, bytes of weights, gradients and optimiser, peak memory of a step.
+"""What fine-tuning needs at base size: parameters trained, bytes of weights, gradients and optimizer, peak memory of a step.
 
 Every method trains a step on one clip of 16 × 224² in a process of its own; AdamW, fp32. On a GPU the peak is that of
 PyTorch's allocator, on a CPU that of the process less what it had before the model was built.
@@ -69,7 +69,7 @@ def measure(start: Path, method: str) -> dict[str, Any]:
     return {
         "trained": counted.trained,
         "all": counted.all,
-        "trained_share": round(counted.share, 5),
+        "trained_share": round(counted.fraction, 5),
         "weights": counted.bytes,
         "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
         "optimizer": sum(value.nbytes for value in states),

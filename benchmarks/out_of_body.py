@@ -18,7 +18,7 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.synthetic.operating_room import SyntheticRecording
 from surgvista_hf.inference.batch import find_videos
 from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector
-from surgvista_hf.inference.prediction.redaction import HiddenSeconds
+from surgvista_hf.inference.prediction.redaction import OutOfBodyMask
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.finetune import finetune
 from surgvista_hf.trainers.finetuning.recipe import load_finetuning_recipe
@@ -59,10 +59,10 @@ def _rendered(detector: OutOfBodyDetector) -> dict[str, Any]:
         outside = detector.look(np.stack(list(recording.frames(seconds.tolist()))))
         truth += [recording.outside(second) for second in seconds]
         said += outside.tolist()
-        hidden = HiddenSeconds(seconds, outside)
+        hidden = OutOfBodyMask(seconds, outside)
         for second in np.arange(0, 89, 0.1):
             moments += recording.outside(second)
-            leaked += recording.outside(second) and not hidden.hides(second)
+            leaked += recording.outside(second) and not hidden.covers(second)
     wanted, found = np.array(truth), np.array(said) >= detector.threshold
     return {
         "recordings": len(UNSEEN),

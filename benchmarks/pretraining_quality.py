@@ -114,8 +114,8 @@ def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> 
         "training.disable_tqdm=true",
     ]
     probe = ProbeSet("synthetic", str(work / "probe"))
-    asked = {name: words for name, words in variants(work / "vit").items() if not chosen or name in chosen}
-    return run_study("surgvista_synthetic", overrides, asked, probe, work / "study", seeds=seeds)
+    requested = {name: words for name, words in variants(work / "vit").items() if not chosen or name in chosen}
+    return run_study("surgvista_synthetic", overrides, requested, probe, work / "study", seeds=seeds)
 
 
 def main() -> None:

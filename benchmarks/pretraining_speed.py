@@ -69,7 +69,7 @@ def student_model(attention: str) -> SurgVistaForPreTraining:
 
 
 def plain_clips(work: Path) -> Callable[[int], torch.Tensor]:
-    """Clips from PNG files: (batch, 16, 3, 224, 224), normalised."""
+    """Clips from PNG files: (batch, 16, 3, 224, 224), normalized."""
     crop = MultiScaleCrop(SIZE)
 
     def load(step: int) -> torch.Tensor:
@@ -190,21 +190,21 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def cost() -> str:
-    """Hours of the published recipe by device, at a utilisation that is assumed, as a Markdown table."""
+    """Hours of the published recipe by device, at a utilization that is assumed, as a Markdown table."""
     rows = ["| device | MFU assumed | with teacher | without |", "|---|---|---|---|"]
-    for name, count, share in (
+    for name, count, fraction in (
         ("H100", 8, 0.4),
         ("A100", 8, 0.45),
         ("H100", 1, 0.4),
         ("L40S", 1, 0.4),
         ("RTX 4090", 1, 0.45),
     ):
-        peak = next(half for known, half, _ in PEAKS if known == name) * 1e12 * share * count
+        peak = next(half for known, half, _ in PEAKS if known == name) * 1e12 * fraction * count
         days = [
             CLIPS_OF_AN_EPOCH * EPOCHS * gflop * 1e9 / peak / 86400
             for gflop in (GFLOP_STUDENT + GFLOP_TEACHER, GFLOP_WITHOUT)
         ]
-        rows.append(f"| {count} × {name} | {share:.0%} | {days[0]:.1f} days | {days[1]:.1f} days |")
+        rows.append(f"| {count} × {name} | {fraction:.0%} | {days[0]:.1f} days | {days[1]:.1f} days |")
     return "\n".join(rows)
 
 

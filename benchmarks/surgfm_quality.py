@@ -1,8 +1,8 @@
-"""Does self-distillation teach anything? Nearest neighbours on rendered operations while a tiny ConvNeXt is pre-trained.
+"""Does self-distillation teach anything? Nearest neighbors on rendered operations while a tiny ConvNeXt is pre-trained.
 
 The recipe `surgfm_synthetic` on frames of operations without labels, several seeds. Before it, and at equal parts of the run,
 the teacher is frozen, and every frame of other operations takes its phase, and its instruments, from the 20 nearest frames of
-yet others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbours by 8 × 8 pixels without any
+yet others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbors by 8 × 8 pixels without any
 encoder. Settings were chosen on operations with other seeds than those measured here.
 
     python -m benchmarks.surgfm_quality --output benchmarks/results/surgfm_quality_cpu.json
@@ -62,7 +62,7 @@ def frames(work: Path, split: str, label: str) -> ClipDataset:
     return ClipDataset(load_frame_set("synthetic", work / "probe", split), num_frames=1, frame_stride=1, label=label)
 
 
-def asked(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
+def requested(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
     """What an encoder knows."""
     processor = DinoPretrainer.processor_for(encoder.config, 1)
     train, test = (extract_features(encoder, processor, frames(work, split, "phase")) for split in ("train", "test"))
@@ -79,8 +79,8 @@ def asked(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
     }
 
 
-def asked_pixels(work: Path) -> float:
-    """Accuracy for phases of neighbours by 8 × 8 pixels."""
+def requested_pixels(work: Path) -> float:
+    """Accuracy for phases of neighbors by 8 × 8 pixels."""
     parts = []
     for split in ("train", "test"):
         values, labels, videos = [], [], []
@@ -102,11 +102,11 @@ def run(work: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
     """What the teacher of one seed knows before the run and after each part of it."""
     recipe = load_recipe("surgfm_synthetic", words(work, seed, epochs))
     torch.manual_seed(seed)
-    moments = [{"updates": 0, **asked(build_model(recipe).plain_teacher(), work)}]
+    moments = [{"updates": 0, **requested(build_model(recipe).plain_teacher(), work)}]
     pretrain(recipe)
     folders = sorted((work / f"run_{seed}").glob("checkpoint-*"), key=lambda folder: int(folder.name[11:]))
     return moments + [
-        {"updates": int(folder.name[11:]), **asked(AutoModel.from_pretrained(folder), work)} for folder in folders
+        {"updates": int(folder.name[11:]), **requested(AutoModel.from_pretrained(folder), work)} for folder in folders
     ]
 
 
@@ -128,7 +128,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             runs.append(run(work, seed, arguments.epochs))
             print(seed, [mean(moment["knn_phase_by_video"]) for moment in runs[-1]], flush=True)
-        pixels = asked_pixels(work)
+        pixels = requested_pixels(work)
     stages = list(zip(*runs, strict=True))
 
     def by_video(stage: int) -> dict[str, float]:

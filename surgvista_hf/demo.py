@@ -132,9 +132,9 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
 
 def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
     """Operations as a frame set; left from an earlier run with the same settings, it is used again."""
-    asked = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
+    requested = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
     options = PreparationOptions(short_side=96, quality=95)
-    texts = {name: str(value) for name, value in asked.items()}
+    texts = {name: str(value) for name, value in requested.items()}
     prepare_frame_set("synthetic", None, folder, options=options, settings=texts, num_proc=2, progress=True)
 
 
@@ -176,9 +176,9 @@ def _suite(output: Path, settings: DemoSettings) -> Suite:
 def _predict_own(predictor: SurgicalVideoPredictor, video: Path, folder: Path) -> list[Path]:
     prediction = predictor.predict(video, progress=True)
     sheet = folder / "contact_sheet.png"
-    facts = next(iter(predictor.models.values())).facts()
+    model_info = next(iter(predictor.models.values())).describe()
     # The report warns of what is unknown.
-    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, facts=facts)
+    files = prediction.save(folder, (*DEFAULT_FORMATS, "html"), video=video, model_info=model_info)
     draw_contact_sheet(video, prediction, sheet)
     return [*files, sheet]
 

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     if was_shown(arguments, SUITES):
         return
     suite = load_suite(arguments.recipe, arguments.overrides)
-    from ..evaluation.reports.benchmark_report import markdown, summarise
+    from ..evaluation.reports.benchmark_report import markdown, summarize
     from ..trainers.benchmark.run import plan_suite, run_suite
 
     if arguments.dry_run:
@@ -44,5 +44,5 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print((suite.output / "summary.json").read_text(encoding="utf-8"), end="")
         return
-    print(markdown(summarise(results, suite.baseline), suite.baseline))
+    print(markdown(summarize(results, suite.baseline), suite.baseline))
     print(f"written: {suite.output}/summary.json, tables.md, tables.tex and plots")

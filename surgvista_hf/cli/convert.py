@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.errors import InputError
 
     if arguments.list:
-        facts = ("title", "paper", "source", "licence", "input", "becomes", "checked", "unknown")
-        listed = {name: {fact: getattr(family, fact) for fact in facts} for name, family in FAMILIES.items()}
+        info = ("title", "paper", "source", "license", "input", "becomes", "checked", "unknown")
+        listed = {name: {fact: getattr(family, fact) for fact in info} for name, family in FAMILIES.items()}
         print(json.dumps(listed) if arguments.json else "\n".join(map(_lines, FAMILIES.values())))
         return
     for name in ("checkpoint", "family", "output"):
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _lines(family: "Family") -> str:
     """What is known of a family, for people."""
-    facts = (
+    info = (
         family.paper,
-        f"weights: {family.source} ({family.licence})",
+        f"weights: {family.source} ({family.license})",
         f"sees {family.input}; becomes {family.becomes}",
     )
-    return "\n".join([f"{family.name:16} {family.title}", *(f"{'':16} {fact}" for fact in facts)])
+    return "\n".join([f"{family.name:16} {family.title}", *(f"{'':16} {fact}" for fact in info)])

@@ -49,7 +49,7 @@ ACTIONS = {
     ),
     "review": (
         "write a page to look at decisions, or take in what was decided on it",
-        "surgvista curate review corpus --only dropped\n  surgvista curate review corpus --apply overrules.json",
+        "surgvista curate review corpus --only dropped\n  surgvista curate review corpus --apply overrides.json",
     ),
     "remove": (
         "remove videos for good",
@@ -57,7 +57,7 @@ ACTIONS = {
     ),
     "train-classifier": (
         "train a classifier of storyboards or frames on your labels",
-        "surgvista curate train-classifier labelled_frames --output frames --classes surgical,non-surgical",
+        "surgvista curate train-classifier labeled_frames --output frames --classes surgical,non-surgical",
     ),
     "train-regions": (
         "train a detector of regions on your labels",
@@ -190,7 +190,7 @@ def _add_export(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def _add_review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only",
-        choices=("doubtful", "kept", "dropped", "overruled", "all"),
+        choices=("doubtful", "kept", "dropped", "overridden", "all"),
         default="doubtful",
         help="which videos (default: doubtful, least sure first)",
     )
@@ -199,7 +199,7 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, default=100, help="videos on the page (default: 100)")
     parser.add_argument("--output", type=Path, help="HTML file (default: review.html in the collection)")
-    parser.add_argument("--apply", type=Path, metavar="FILE", help="take in a file of overrules, write no page")
+    parser.add_argument("--apply", type=Path, metavar="FILE", help="take in a file of overrides, write no page")
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
@@ -344,9 +344,9 @@ def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _review(arguments: argparse.Namespace) -> None:
     if arguments.apply:
-        from ..curation.collection.overrides import apply_overrules
+        from ..curation.collection.overrides import apply_overrides
 
-        count = len(list(apply_overrules(arguments.folder, arguments.apply)))
+        count = len(list(apply_overrides(arguments.folder, arguments.apply)))
         print(json.dumps({"decisions": count}) if arguments.json else f"{count} decisions; run the stages again")
         return
     from ..curation.review import write_review
@@ -367,9 +367,9 @@ def _remove(arguments: argparse.Namespace) -> None:
 
 def _status(arguments: argparse.Namespace) -> None:
     from ..curation.collection.manifest import Collection
-    from ..curation.collection.results import summarise
+    from ..curation.collection.results import summarize
 
-    _print(summarise(Collection(arguments.folder)), arguments.json)
+    _print(summarize(Collection(arguments.folder)), arguments.json)
 
 
 def _train(arguments: argparse.Namespace) -> None:

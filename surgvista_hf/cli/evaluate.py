@@ -71,10 +71,10 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
         return testing.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
-    from ..trainers.finetuning.recipe import LabelledData
+    from ..trainers.finetuning.recipe import LabeledData
 
     name, folder = named_frame_set("--data", arguments.data)
-    data = LabelledData(name, folder, arguments.label)
+    data = LabeledData(name, folder, arguments.label)
     frames: Any = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     _check_column(frames, arguments.label)
     classes = _class_mapping(arguments.classes)

@@ -71,12 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
     if detector is not None:
         frames = np.stack([each if show else blurred(each) for each, show in zip(frames, shown, strict=True)])
     draw_heatmap(frames, heat, arguments.output, title)
-    found = _neighbours(features[0], arguments.features) if arguments.features else []
+    found = _neighbors(features[0], arguments.features) if arguments.features else []
     if arguments.json:
         said = {
             "class": model.class_names[number],
             "probability": float(probabilities[0, number]),
-            "neighbours": found,
+            "neighbors": found,
         }
         print(json.dumps(said))
         return
@@ -88,18 +88,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
     """(frames,) bool: pictures that the detector takes for outside, or that are nearer than its margin to such."""
-    from ..inference.models.out_of_body import watch_video
+    from ..inference.models.out_of_body import scan_video
 
     around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
-    hidden = watch_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
-    near = [hidden.hides(float(place)) for place in places]
+    hidden = scan_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
+    near = [hidden.covers(float(place)) for place in places]
     return (detector.look(frames) >= detector.threshold) | near
 
 
-def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:
+def _neighbors(query: Any, folder: Path) -> list[dict[str, Any]]:
     import numpy as np
 
-    from ..inference.explanations import nearest_neighbours
+    from ..inference.explanations import nearest_neighbors
     from ..trainers.features.extraction import load_video_features
 
     videos = load_video_features(folder)
@@ -107,7 +107,7 @@ def _neighbours(query: Any, folder: Path) -> list[dict[str, Any]]:
     owners = np.repeat(np.arange(len(videos)), [len(video.seconds) for video in videos])
     firsts = np.cumsum([0, *(len(video.seconds) for video in videos)])
     found = []
-    for each in nearest_neighbours(query, np.concatenate([video.values for video in videos]), groups=owners):
+    for each in nearest_neighbors(query, np.concatenate([video.values for video in videos]), groups=owners):
         video, row = videos[owners[each.place]], int(each.place - firsts[owners[each.place]])
         single = names and video.labels.ndim == 1 and video.labels[row] >= 0
         found.append(

@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
         return
-    trained = f"{result.parameters.trained:,} of {result.parameters.all:,} parameters ({result.parameters.share:.2%})"
+    trained = (
+        f"{result.parameters.trained:,} of {result.parameters.all:,} parameters ({result.parameters.fraction:.2%})"
+    )
     print(f"trained {trained}; tested on {len(result.by_video)} videos")
     for name, value in result.figures.items():
         print(f"  {name:24} {value:.4f}")

@@ -93,8 +93,8 @@ def _predict_one(
     name = f"{pseudonyms.of(arguments.video, arguments.video.parent)}.mp4" if pseudonyms else None
     with steps(f"predict {name or arguments.video.name}"):
         found = predictor.predict_all(arguments.video, name=name, progress=True)
-        facts = {name: model.facts() for name, model in predictor.models.items()}
-        written = save_predictions(found, arguments.output, formats, video=arguments.video, facts=facts)
+        model_info = {name: model.describe() for name, model in predictor.models.items()}
+        written = save_predictions(found, arguments.output, formats, video=arguments.video, model_info=model_info)
     files = [str(file) for file in written]
     said = {name: [vars(each) for tier in one.tiers().values() for each in tier] for name, one in found.items()}
     if arguments.json:

@@ -37,7 +37,7 @@ def _setting(text: str) -> tuple[str, str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("name", nargs="?", help="data set; --list names all")
-    parser.add_argument("--list", action="store_true", help="list all data sets with task, licence and protocols")
+    parser.add_argument("--list", action="store_true", help="list all data sets with task, license and protocols")
     parser.add_argument("--data-dir", type=Path, help="folder with the raw data")
     parser.add_argument("--output", type=Path, help="folder of the frame set")
     parser.add_argument("--check", action="store_true", help="only say what of the raw data is missing")
@@ -65,12 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop-border", action="store_true", help="cut off the black border, as SurgVISTA does for Cholec80"
     )
-    unlabelled = parser.add_mutually_exclusive_group()
-    unlabelled.add_argument(
-        "--keep-unlabelled", dest="unlabelled", action="store_const", const="keep", help="keep frames without a label"
+    unlabeled = parser.add_mutually_exclusive_group()
+    unlabeled.add_argument(
+        "--keep-unlabeled", dest="unlabeled", action="store_const", const="keep", help="keep frames without a label"
     )
-    unlabelled.add_argument(
-        "--drop-unlabelled", dest="unlabelled", action="store_const", const="drop", help="drop frames without a label"
+    unlabeled.add_argument(
+        "--drop-unlabeled", dest="unlabeled", action="store_const", const="drop", help="drop frames without a label"
     )
     parser.add_argument(
         "--folder-frames-per-second",
@@ -119,7 +119,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
             arguments.name,
             arguments.data_dir,
             arguments.output,
-            options=_options(arguments, default_options(get_builder(arguments.name).facts)),
+            options=_options(arguments, default_options(get_builder(arguments.name).info)),
             settings=dict(arguments.set),
             num_proc=arguments.num_proc,
             executor=arguments.executor,
@@ -131,8 +131,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
         print(json.dumps(summary))
         return
     print(
-        f"{arguments.output}: {summary['videos']} videos, {summary['frames']} frames ({summary['labelled']} "
-        "labelled), "
+        f"{arguments.output}: {summary['videos']} videos, {summary['frames']} frames ({summary['labeled']} "
+        "labeled), "
         f"{summary['hours']:.2f} h; {report.resumed} videos were finished before"
     )
     for video, remarks in summary["remarks"].items():
@@ -147,7 +147,7 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
         short_side=None if arguments.short_side is None else int(arguments.short_side),
         quality=arguments.quality,
         crop_border=arguments.crop_border,
-        unlabelled=arguments.unlabelled or usual.unlabelled,
+        unlabeled=arguments.unlabeled or usual.unlabeled,
         folder_frames_per_second=arguments.folder_frames_per_second,
         tolerance_seconds=arguments.tolerance,
         **reading_options(arguments),
@@ -173,8 +173,8 @@ def _check(arguments: argparse.Namespace) -> None:
         print(json.dumps({"videos": len(found), "missing": missing, "source": builder.source}))
     else:
         print(
-            f"{builder.facts.title}: {len(found)} videos found"
-            + (f" of {len(builder.facts.video_ids)}" if builder.facts.video_ids else "")
+            f"{builder.info.title}: {len(found)} videos found"
+            + (f" of {len(builder.info.video_ids)}" if builder.info.video_ids else "")
         )
         for entry in missing:
             print(f"  {entry['video']}: no {entry['missing']}")
@@ -187,16 +187,16 @@ def _print_list(as_json: bool) -> None:
 
     everything = list_datasets()
     if as_json:
-        keys = ("name", "title", "task", "procedure", "licence", "homepage", "access")
+        keys = ("name", "title", "task", "procedure", "license", "homepage", "access")
         print(
             json.dumps(
                 [
-                    {**{key: getattr(facts, key) for key in keys}, "protocols": list(facts.protocols)}
-                    for facts in everything
+                    {**{key: getattr(info, key) for key in keys}, "protocols": list(info.protocols)}
+                    for info in everything
                 ]
             )
         )
         return
-    for facts in everything:
-        print(f"{facts.name:22} {facts.task:13} {facts.title} - {facts.licence}")
-        print(f"{'':36} protocols: {', '.join(facts.protocols)}")
+    for info in everything:
+        print(f"{info.name:22} {info.task:13} {info.title} - {info.license}")
+        print(f"{'':36} protocols: {', '.join(info.protocols)}")

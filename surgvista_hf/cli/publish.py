@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="data set, as in `surgvista prepare`")
     parser.add_argument("--data-dir", type=Path, required=True, help="the frame set: what `surgvista prepare` wrote")
-    parser.add_argument("--repo-id", help="where to publish: organisation/name")
+    parser.add_argument("--repo-id", help="where to publish: organization/name")
     parser.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
     parser.add_argument("--output", type=Path, help="folder to write (default: the frame set's name with -published)")
     parser.add_argument(
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-missing", action="store_true", help="accept that videos of the splits are missing")
     parser.add_argument("--public", action="store_true", help="allow a public repository")
     parser.add_argument(
-        "--i-have-the-right", action="store_true", help="publish although licence or terms of access forbid it"
+        "--i-have-the-right", action="store_true", help="publish although license or terms of access forbid it"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -39,9 +39,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if not (arguments.repo_id or arguments.dry_run):
         raise InputError("give --repo-id, or --dry-run to only write the folder")
-    found, asked = StoredFrameSet.open(arguments.data_dir).facts.name, get_builder(arguments.name).facts.name
-    if found != asked:
-        raise InputError(f"{arguments.data_dir} holds {found}, not {asked}")
+    found, requested = StoredFrameSet.open(arguments.data_dir).info.name, get_builder(arguments.name).info.name
+    if found != requested:
+        raise InputError(f"{arguments.data_dir} holds {found}, not {requested}")
     data_dir = arguments.data_dir.resolve()
     steps = Steps(1 if arguments.dry_run else 2)
     with steps("write the data set"):

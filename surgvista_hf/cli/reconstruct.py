@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
         )
         draw_reconstruction(reconstruction, arguments.output)
-    errors = {name: reconstruction.mean_error(name) for name in reconstruction.painted}
+    errors = {name: reconstruction.mean_error(name) for name in reconstruction.reconstructed}
     if arguments.json:
         frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
         models = {name: weights_fingerprint(name) for name in arguments.models}

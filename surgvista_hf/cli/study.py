@@ -1,4 +1,4 @@
-"""`surgvista study`: the paper's analyses, on any frame sets."""
+"""`surgvista study`: the paper's analyzes, on any frame sets."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from .common import named_frame_set
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
-        "  surgvista study data-scale surgvista_synthetic data.root=frame_sets --probe synthetic=frame_sets/labelled "
+        "  surgvista study data-scale surgvista_synthetic data.root=frame_sets --probe synthetic=frame_sets/labeled "
         "--output studies/scale\n"
         "  surgvista study distillation recipe.yaml --teacher endossl-teacher --probe cholec80=frame_sets/cholec80 "
         "--output studies/teacher\n"
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:
-        variants = data_scale(dict(zip("ABCDEFGH", _shares(arguments.shares), strict=False)))
+        variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions), strict=False)))
     probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
     if arguments.dry_run:
         check_study(arguments.recipe, arguments.overrides, variants, probe)
@@ -61,19 +61,23 @@ def run(arguments: argparse.Namespace) -> None:
         return
     for variant, row in study.summary().items():
         print(f"{variant:>16}  accuracy {row['mean']:.3f} ± {row['std_over_videos']:.3f} over videos")
-    for claim, test in study.tests.items():
+    for comparison, test in study.tests.items():
         difference = f"difference {test.mean_difference:+.3f}, better on {test.wins} of {test.pairs} videos"
-        print(f"{claim}: {difference}, p = {test.p_value:.3g}")
+        print(f"{comparison}: {difference}, p = {test.p_value:.3g}")
     print("written:", *(str(arguments.output / f"study.{suffix}") for suffix in ("json", "csv", "png")))
 
 
-def _shares(text: str) -> list[float]:
+def _fractions(text: str) -> list[float]:
     from ..util.errors import InputError
 
     try:
-        shares = [float(share) for share in text.split(",")]
+        fractions = [float(fraction) for fraction in text.split(",")]
     except ValueError as error:
         raise InputError(f"--shares is {text!r}; numbers with commas between are expected") from error
-    if not 2 <= len(shares) <= 8 or shares != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] <= 1:
+    if (
+        not 2 <= len(fractions) <= 8
+        or fractions != sorted(set(fractions))
+        or not 0 < fractions[0] <= fractions[-1] <= 1
+    ):
         raise InputError(f"--shares is {text!r}; two to eight rising shares above 0 and up to 1 are expected")
-    return shares
+    return fractions

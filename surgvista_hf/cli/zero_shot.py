@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips", action="store_true", help="each video is one clip: ask once, about its middle frame"
     )
     parser.add_argument("--prompts", nargs="+", default=(), help="names of prompts (default: all); the first counts")
-    parser.add_argument("--every", type=int, default=1, help="ask about every so manieth labelled frame (default: 1)")
+    parser.add_argument("--every", type=int, default=1, help="ask about every so manieth labeled frame (default: 1)")
     parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures at a time (default: 8)")
     parser.add_argument("--dtype", help="of the weights (default: bfloat16 on a GPU, else float32)")
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ..trainers.benchmark.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
-    from ..trainers.finetuning.recipe import LabelledData
+    from ..trainers.finetuning.recipe import LabeledData
 
     name, folder = named_frame_set("--data", arguments.data)
-    data = LabelledData(
+    data = LabeledData(
         name,
         folder,
         arguments.label,

@@ -2,7 +2,7 @@
 
 from .dataset import ClipDataset, collate_clips
 from .sampling.balance import ClusterBalancedSampler, Draw, ShuffledSampler, SourceBalancedSampler, temperature_weights
-from .sampling.frame_indices import centred_seconds, online_seconds, uniform_indices
+from .sampling.frame_indices import centered_seconds, online_seconds, uniform_indices
 from .sampling.index import ClipIndex, FrameSetError
 from .sampling.randomness import keyed_generator
 from .sampling.timeline import Timeline
@@ -25,7 +25,7 @@ __all__ = [
     "SourceBalancedSampler",
     "StreamingClipDataset",
     "Timeline",
-    "centred_seconds",
+    "centered_seconds",
     "collate_clips",
     "frames_from_webdataset",
     "keyed_generator",

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 
 from ..util.errors import InputError
-from ..util.messages import some
+from ..util.messages import preview
 from .dataset import ClipDataset
 from .sampling.index import ClipIndex
 from .sampling.randomness import keyed_generator
@@ -21,8 +21,8 @@ from .sampling.timeline import frame_times
 
 NUM_COMPANIONS, NUM_CHOSEN = 4, 2
 SECONDS = (-2.0, -1.0, 1.0, 2.0)
-_FIRST_NEIGHBOUR = 2  # entry 0 is the frame itself or the one before; its distance is the measure
-_NEAR = 3.0  # neighbours are nearer than so many times that distance
+_FIRST_NEIGHBOR = 2  # entry 0 is the frame itself or the one before; its distance is the measure
+_NEAR = 3.0  # neighbors are nearer than so many times that distance
 _Frame = TypeVar("_Frame")
 
 
@@ -44,14 +44,14 @@ def four_companions(present: Sequence[_Frame], own: _Frame) -> list[_Frame]:
     return (frames + (frames if len(frames) < 3 else [frames[1]]) * NUM_COMPANIONS)[:NUM_COMPANIONS]
 
 
-def near_neighbours(distances: Sequence[float]) -> list[int]:
+def near_neighbors(distances: Sequence[float]) -> list[int]:
     """Which entries of a list of retrieved frames are accepted: from the third on, nearer than three times the first.
 
     Example:
-        >>> near_neighbours([0.1, 0.15, 0.2, 0.31, 0.29])
+        >>> near_neighbors([0.1, 0.15, 0.2, 0.31, 0.29])
         [2, 4]
     """
-    return [place for place in range(_FIRST_NEIGHBOUR, len(distances)) if distances[place] < _NEAR * distances[0]][
+    return [place for place in range(_FIRST_NEIGHBOR, len(distances)) if distances[place] < _NEAR * distances[0]][
         :NUM_COMPANIONS
     ]
 
@@ -60,7 +60,7 @@ class CompanionDataset(ClipDataset):
     """Frames of a frame set, each with two of its four companions: what self-distillation learns from.
 
     A companion is the frame of the same video whose time is nearest to `seconds` away, if one is nearer than half the
-    smallest step between them. With `neighbours`, retrieved frames come first, and those in time fill up.
+    smallest step between them. With `neighbors`, retrieved frames come first, and those in time fill up.
     The published program counts stored frames instead of seconds, so that its companions are 1/30 s away in videos stored at
     full rate.
 
@@ -68,9 +68,9 @@ class CompanionDataset(ClipDataset):
         frame_set: see `ClipDataset`.
         num_frames: 1.
         seconds: four distances in time.
-        neighbours: JSON file, `{frame: [[frame, distance], …]}` with frames as `<video id>_<frame index>`, or with
+        neighbors: JSON file, `{frame: [[frame, distance], …]}` with frames as `<video id>_<frame index>`, or with
             `<source>/` before where several sources have a video of that id. The first entry is the measure: from the third
-            on, neighbours nearer than three times its distance are companions.
+            on, neighbors nearer than three times its distance are companions.
         options: see `ClipDataset`.
 
     Raises:
@@ -90,7 +90,7 @@ class CompanionDataset(ClipDataset):
         *,
         num_frames: int = 1,
         seconds: Sequence[float] = SECONDS,
-        neighbours: str | Path | None = None,
+        neighbors: str | Path | None = None,
         **options: Any,
     ) -> None:
         if num_frames != 1:
@@ -103,12 +103,12 @@ class CompanionDataset(ClipDataset):
         super().__init__(frame_set, num_frames=1, **options)
         self.seconds, self._reach = tuple(seconds), float(steps.min()) / 2 + 1e-3  # times are fp32
         self._times = frame_times(frame_set, self.clip_index, distinct=True)
-        self._neighbours = read_neighbours(neighbours, self.clip_index) if neighbours else None
+        self._neighbors = read_neighbors(neighbors, self.clip_index) if neighbors else None
 
     def companions(self, row: int) -> list[int]:
         """Rows of the four companions of a frame, itself given as a row of the frame set."""
         in_time = four_companions(self._in_time(row), row)
-        retrieved = [] if self._neighbours is None else [int(near) for near in self._neighbours[row] if near >= 0]
+        retrieved = [] if self._neighbors is None else [int(near) for near in self._neighbors[row] if near >= 0]
         return (retrieved + in_time)[:NUM_COMPANIONS]
 
     def _in_time(self, row: int) -> list[int]:
@@ -140,7 +140,7 @@ class CompanionDataset(ClipDataset):
         return self._read(video, [frame])[0]
 
 
-def read_neighbours(path: str | Path, index: ClipIndex) -> np.ndarray:
+def read_neighbors(path: str | Path, index: ClipIndex) -> np.ndarray:
     """Reads and checks a file of retrieved frames.
 
     Args:
@@ -148,7 +148,7 @@ def read_neighbours(path: str | Path, index: ClipIndex) -> np.ndarray:
         index: of the frame set.
 
     Returns:
-        (rows, 4) int32, rows of the accepted neighbours of each frame; -1 where there are fewer.
+        (rows, 4) int32, rows of the accepted neighbors of each frame; -1 where there are fewer.
 
     Raises:
         InputError: the file cannot be read, is not of that form, or names frames that are not there.
@@ -156,7 +156,7 @@ def read_neighbours(path: str | Path, index: ClipIndex) -> np.ndarray:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"the neighbours {path} cannot be read: {error}") from error
+        raise InputError(f"the neighbors {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping from frames to lists of [frame, distance]")
     rows = _Rows(index)
@@ -164,13 +164,13 @@ def read_neighbours(path: str | Path, index: ClipIndex) -> np.ndarray:
     for name, entries in content.items():
         _check_entries(path, name, entries)
         row = rows.of(name)
-        found = [rows.of(entries[place][0]) for place in near_neighbours([distance for _, distance in entries])]
+        found = [rows.of(entries[place][0]) for place in near_neighbors([distance for _, distance in entries])]
         near = [other for other in found if other is not None]
         if row is not None:
             accepted[row, : len(near)] = near
     if rows.unknown:
         raise InputError(
-            f"{path} names frames that are not in the corpus: {some(sorted(rows.unknown))}. Frames are written as "
+            f"{path} names frames that are not in the corpus: {preview(sorted(rows.unknown))}. Frames are written as "
             "<video id>_<frame index>, with <source>/ before it where several sources have a video of that id"
         )
     return accepted
@@ -208,7 +208,7 @@ def _check_entries(path: str | Path, name: str, entries: Any) -> None:
         for entry in entries
     )
     if not sound or not entries:
-        raise InputError(f"{path}: the neighbours of {name!r} must be a list of at least one [frame, distance]")
+        raise InputError(f"{path}: the neighbors of {name!r} must be a list of at least one [frame, distance]")
 
 
 def _distance(times: np.ndarray, wanted: float) -> Any:

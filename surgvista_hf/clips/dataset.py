@@ -17,13 +17,13 @@ from torch.utils.data import Dataset, default_collate
 from ..modeling.errors_surgvista import VideoReadError
 from ..util.errors import InputError
 from .sampling.balance import Draw
-from .sampling.frame_indices import RANDOM_STRIDE, SPECIAL_STRIDES, centred_seconds, online_seconds, uniform_indices
+from .sampling.frame_indices import RANDOM_STRIDE, SPECIAL_STRIDES, centered_seconds, online_seconds, uniform_indices
 from .sampling.index import ClipIndex, FrameSetError, check_columns, column_batches
 from .sampling.randomness import keyed_generator
 from .sampling.timeline import Timeline
 
-Sampling = Literal["online", "centred", "uniform", "uniform_legacy"]
-_SAMPLINGS = ("online", "centred", "uniform", "uniform_legacy")
+Sampling = Literal["online", "centered", "uniform", "uniform_legacy"]
+_SAMPLINGS = ("online", "centered", "uniform", "uniform_legacy")
 _JPEG = b"\xff\xd8\xff"
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
@@ -31,7 +31,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 class ClipDataset(Dataset[dict[str, Any]]):
     """Clips of a frame set.
 
-    With `"online"` and `"centred"` sampling every frame is a sample; with `"uniform"` every video is. With a `label`, only
+    With `"online"` and `"centered"` sampling every frame is a sample; with `"uniform"` every video is. With a `label`, only
     frames (or videos) that have one are samples, though their clips may hold frames that have none. Missing is an empty cell
     or, as usual for `ClassLabel`, -1.
 
@@ -44,7 +44,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frame_stride: seconds between two frames of a clip, also below one; -1, 0 and -2 are the special rules of
             `online_seconds`. A clip holds the frames shown at its moments, by the column `timestamp`; the rate of the frame
             set matters only in that it must be high enough. Not used by uniform sampling.
-        sampling: `"online"`: the clip ends with the sample's frame; `"centred"`: it stands in the middle; `"uniform"` and
+        sampling: `"online"`: the clip ends with the sample's frame; `"centered"`: it stands in the middle; `"uniform"` and
             `"uniform_legacy"`: spread over the video, see `uniform_indices`.
         label: column with what to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and
             ones, a list of numbers a float32 vector.
@@ -61,7 +61,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index`; `key` and
     `epoch`, of which all further randomness is a function (`key` is `index`, unless the sample is drawn again: `Draw`);
-    `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labelled frame, which is the first with uniform
+    `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labeled frame, which is the first with uniform
     sampling. Frames that cannot be decoded raise `VideoReadError`.
 
     Example:
@@ -89,7 +89,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.label, self.drop_empty = label, drop_empty
         self.clip_index = ClipIndex.from_frame_set(frame_set)
         self.timeline = Timeline.from_frame_set(frame_set, self.clip_index)
-        if num_frames > 1 and sampling in ("online", "centred"):
+        if num_frames > 1 and sampling in ("online", "centered"):
             self.timeline.check_stride(frame_stride, self.clip_index)
         self._label_feature = check_label(frame_set.features[label]) if label else None
         self._frame_set = frame_set
@@ -122,7 +122,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         video, frame = self.clip_index.locate(row)
         key = index + number * len(self)
         frames = self.clip_frames(index, key)
-        facts = self._table[row]
+        values = self._table[row]
         item = {
             "pixel_values": self._read(video, frames),
             "index": index,
@@ -131,10 +131,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "source": self.clip_index.source_names[self.clip_index.sources[video]],
             "video_id": str(self.clip_index.video_ids[video]),
             "frame_index": frame,
-            "timestamp": facts["timestamp"][0].as_py(),
+            "timestamp": values["timestamp"][0].as_py(),
         }
         if self.label:
-            item["labels"] = label_tensor(facts[self.label][0].as_py(), self._label_feature)
+            item["labels"] = label_tensor(values[self.label][0].as_py(), self._label_feature)
         return item
 
     @property
@@ -174,7 +174,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     @property
-    def several_labels(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether the label is a list: of classes, or of numbers."""
         return isinstance(self._label_feature, datasets.List)
 
@@ -200,9 +200,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if self.sampling == "uniform":
             return self.timeline.spread(video, self.num_frames)
         second = self.timeline.second(video, frame)
-        if self.sampling == "centred":
+        if self.sampling == "centered":
             last = self.timeline.last_second(video)
-            return self.timeline.frames(video, centred_seconds(second, last, self.num_frames, self.frame_stride))
+            return self.timeline.frames(video, centered_seconds(second, last, self.num_frames, self.frame_stride))
         generator = None
         if self.frame_stride == RANDOM_STRIDE:
             generator = keyed_generator(self.seed, self.epoch, index if key is None else key, "stride")
@@ -210,11 +210,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def _sample_rows(self, frame_set: datasets.Dataset) -> np.ndarray:
         """The row of each sample: the frame whose label it has."""
-        every_frame = self.sampling in ("online", "centred")
+        every_frame = self.sampling in ("online", "centered")
         rows = np.arange(self.clip_index.num_rows, dtype=np.int64) if every_frame else self.clip_index.starts
         if not self.label:
             return rows
-        rows = rows[_is_labelled(frame_set, self.label, self.drop_empty)[rows]]
+        rows = rows[_is_labeled(frame_set, self.label, self.drop_empty)[rows]]
         if not len(rows):
             raise FrameSetError(f"no frame that would be a sample has a label in the column {self.label!r}")
         return rows
@@ -256,7 +256,7 @@ def check_options(num_frames: int, frame_stride: float, sampling: str) -> None:
     if isinstance(frame_stride, bool) or not isinstance(frame_stride, int | float) or not math.isfinite(frame_stride):
         raise InputError(f"frame_stride is {frame_stride!r}; it must be a number of seconds")
     known = frame_stride > 0 or (sampling == "online" and frame_stride in SPECIAL_STRIDES)
-    if sampling in ("online", "centred") and not known:
+    if sampling in ("online", "centered") and not known:
         raise InputError(f"frame_stride is {frame_stride}, which {sampling} sampling does not know")
 
 
@@ -273,7 +273,7 @@ def check_label(feature: Any) -> Any:
     raise InputError(f"the label column holds {feature}; it must hold classes or numbers, or lists of them")
 
 
-def _is_labelled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> np.ndarray:
+def _is_labeled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> np.ndarray:
     """(rows,) bool."""
     parts = []
     for _, table in column_batches(frame_set, (label,)):
@@ -348,5 +348,5 @@ def stack_pictures(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Ten
     sizes = {tuple(picture.shape[:2]) for picture in pictures}
     if len(sizes) > 1:
         raise FrameSetError(f"the frames of video {video_id} differ in (height, width): {sorted(sizes)}")
-    # Colours stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
+    # Colors stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
     return torch.stack(list(pictures)).permute(0, 3, 1, 2)

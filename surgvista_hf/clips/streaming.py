@@ -1,6 +1,6 @@
 """Clips from a frame set that is read once, row by row: for corpora that stay on the Hub or a slow disk.
 
-Random access (`ClipDataset`) decodes every frame of every clip anew. Here neighbouring clips share decoded frames, and only a
+Random access (`ClipDataset`) decodes every frame of every clip anew. Here neighboring clips share decoded frames, and only a
 window of one video is held.
 """
 
@@ -86,7 +86,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         world_size: int = 1,
     ) -> None:
         check_options(num_frames, frame_stride, sampling)
-        if sampling == "centred" or shuffle_buffer < 0 or not 0 <= rank < world_size:
+        if sampling == "centered" or shuffle_buffer < 0 or not 0 <= rank < world_size:
             raise InputError(
                 f"cannot stream {sampling!r} sampling with a buffer of {shuffle_buffer} for process {rank} of {world_size}"
             )
@@ -142,7 +142,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
     # ------------------------------------------------------------------------------------------- rows to clips
 
     def _runs(self, consumers: int, consumer: int) -> list[range]:
-        """The shards of one consumer, as runs of neighbours."""
+        """The shards of one consumer, as runs of neighbors."""
         count = self.frames.num_shards
         if not self.shuffle_buffer:
             return [range(count * consumer // consumers, count * (consumer + 1) // consumers)]
@@ -167,7 +167,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
                 yield dict(zip(batch, row, strict=True))
 
     def _clips(self, rows: Iterable[_Row]) -> Iterator[_Clip]:
-        """Clips of whole videos, in the order of their labelled frames."""
+        """Clips of whole videos, in the order of their labeled frames."""
         before: _Row | None = None
         for key, video in groupby(rows, _video):
             checked = self._checked(video, before)
@@ -192,7 +192,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             yield row
 
     def _online_clips(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[_Clip]:
-        """Clips of one video that end with its labelled frames; only the frames that later ones need are kept."""
+        """Clips of one video that end with its labeled frames; only the frames that later ones need are kept."""
         pictures: dict[int, Any] = {}
         seconds: list[float] = []  # of `pictures`
         for second, row in self._timed(key, rows):

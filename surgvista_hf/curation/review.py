@@ -1,6 +1,6 @@
-"""A page on which a human looks at what the stages decided, and overrules it: contact sheets in one file that needs no other.
+"""A page on which a human looks at what the stages decided, and overrides it: contact sheets in one file that needs no other.
 
-The page sends nothing anywhere. Its button saves a file of overrules (`overrules.py`), which `surgvista curate review --apply`
+The page sends nothing anywhere. Its button saves a file of overrides (`overrides.py`), which `surgvista curate review --apply`
 takes into the collection. Titles and names are not on it, but the pictures may show people: treat the page like the videos.
 """
 
@@ -16,18 +16,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..modeling.errors_surgvista import VideoReadError
-from ..modeling.subprocess_decoding import GuardedVideo
+from ..modeling.subprocess_decoding import SubprocessVideo
 from ..util.errors import InputError
 from ..util.files import atomic_file
 from ..util.messages import first_line
 from .collection.manifest import LIMITS, Collection, Video
-from .collection.overrides import DECISIONS, Overrule
+from .collection.overrides import DECISIONS, Override
 from .collection.results import Result, State, Step
 from .stages.pipeline import as_flags
 
-Selection = Literal["doubtful", "kept", "dropped", "overruled", "all"]
+Selection = Literal["doubtful", "kept", "dropped", "overridden", "all"]
 _PICTURES, _WIDTH = 16, 200  # of a contact sheet; pixels
-_COLOURS = {"surgical": "#1a7f37", "not surgical": "#b35900", "cut off": "#6e6e78", "not looked at": "#6e6e78"}
+_COLORS = {"surgical": "#1a7f37", "not surgical": "#b35900", "cut off": "#6e6e78", "not looked at": "#6e6e78"}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; max-width: 80rem; margin: 2rem auto }
 body { padding: 0 1rem } h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin: 0 0 .3rem; overflow-wrap: anywhere }
@@ -81,7 +81,7 @@ document.getElementById("save").addEventListener("click", () => {
   if (wrong) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([JSON.stringify(all, null, 1) + "\n"], {type: "application/json"}));
-  link.download = "overrules.json";
+  link.download = "overrides.json";
   link.click();
 });
 """
@@ -93,7 +93,7 @@ class _Entry:
 
     video: Video
     steps: tuple[Step, ...]
-    decided: tuple[Overrule, ...]
+    decided: tuple[Override, ...]
 
     @property
     def results(self) -> dict[str, Result]:
@@ -150,7 +150,7 @@ def write_review(
 
 def _chosen(state: State, only: Selection, videos: Sequence[str]) -> list[_Entry]:
     entries = [
-        _Entry(video, tuple(state.steps(video)), tuple(state.overrules.about(video.video_id)))
+        _Entry(video, tuple(state.steps(video)), tuple(state.overrides.about(video.video_id)))
         for video in state.videos
         if video.status == "collected"
     ]
@@ -163,7 +163,7 @@ def _chosen(state: State, only: Selection, videos: Sequence[str]) -> list[_Entry
     wanted = {
         "kept": lambda entry: not entry.dropped,
         "dropped": lambda entry: entry.dropped,
-        "overruled": lambda entry: bool(entry.decided),
+        "overridden": lambda entry: bool(entry.decided),
     }
     entries = [entry for entry in entries if wanted.get(only, lambda entry: True)(entry)]
     return sorted(entries, key=lambda entry: -entry.doubt) if only == "doubtful" else entries
@@ -181,13 +181,13 @@ def _page(collection: Collection, entries: Sequence[_Entry], found: int) -> str:
         f"<style>{_STYLE}</style></head><body><main><h1>Review of a collection</h1>",
         f"<p>{len(entries)} videos.{more} What you decide here replaces what was decided before about these videos.</p>",
         '<p class="notice" role="note">These pictures may show people. Nothing leaves this page but the file that you save. '
-        "Take it into the collection with <code>surgvista curate review COLLECTION --apply overrules.json</code>, then run "
+        "Take it into the collection with <code>surgvista curate review COLLECTION --apply overrides.json</code>, then run "
         "the stages again.</p>",
         f"<details><summary>What can be decided</summary><ul>{legend}</ul><p>Further decisions stand one on a line: ",
         "<code>non-surgical 61-75</code>, <code>surgical 80-</code>, <code>mask 0 0 200 40 10-20</code> (x1 y1 x2 y2, then ",
         "seconds), <code>unmask 5-9</code>. Seconds count from the one to before the other.</p></details>",
         '<noscript><p class="wrong">Saving needs JavaScript. The file can also be written by hand.</p></noscript>',
-        '<div class="bar"><button type="button" id="save">Save overrules</button> <output id="said" role="status"></output>',
+        '<div class="bar"><button type="button" id="save">Save overrides</button> <output id="said" role="status"></output>',
         "</div>",
         *(part for entry in entries for part in _article(collection, entry)),
         f"</main><script>{_SCRIPT}</script></body></html>\n",
@@ -199,8 +199,8 @@ def _article(collection: Collection, entry: _Entry) -> Iterator[str]:
     video = entry.video
     yield f'<article><h2 id="v-{video.video_id}">{_text(video.video_id)}</h2>'
     link = f' · <a href="{_text(video.url)}" rel="noreferrer">source</a>' if video.url.startswith("http") else ""
-    facts = f"{video.seconds:.0f} s, {video.width}×{video.height}, doubt {entry.doubt:.0%}"
-    yield f"<p>{_text(_said(entry))}<br><small>{_text(facts)}{link}</small></p>"
+    info = f"{video.seconds:.0f} s, {video.width}×{video.height}, doubt {entry.doubt:.0%}"
+    yield f"<p>{_text(_said(entry))}<br><small>{_text(info)}{link}</small></p>"
     try:
         items = list(_pictures(collection, entry))
     except VideoReadError as error:
@@ -220,12 +220,12 @@ def _said(entry: _Entry) -> str:
         return f"Dropped by {last.stage}: {cause}."
     trimmed = results["trim"].content if "trim" in results else {}
     part = f" Seconds {trimmed['first']} to {trimmed['last']} are kept." if "first" in trimmed else ""
-    human = " A human kept it." if any(step.overruled for step in entry.steps) else ""
+    human = " A human kept it." if any(step.overridden for step in entry.steps) else ""
     return f"{last.stage}: {last.outcome}.{part}{human}"
 
 
 def _pictures(collection: Collection, entry: _Entry) -> Iterator[str]:
-    with GuardedVideo(collection.video_file(entry.video), LIMITS, spread=_PICTURES) as frames:
+    with SubprocessVideo(collection.video_file(entry.video), LIMITS, spread=_PICTURES) as frames:
         size = frames.info["width"], frames.info["height"]
         for second, frame in frames:
             word, boxes = _state(entry, second)
@@ -240,7 +240,7 @@ def _pictures(collection: Collection, entry: _Entry) -> Iterator[str]:
             covered = f", {len(boxes)} covered" if boxes else ""
             said = f"second {second:.0f}: {word}{covered}"
             yield (
-                f'<li><img src="{_encoded(marked)}" alt="{_text(said)}" loading="lazy" style="border-color:{_COLOURS[word]}">'
+                f'<li><img src="{_encoded(marked)}" alt="{_text(said)}" loading="lazy" style="border-color:{_COLORS[word]}">'
                 f"<small>{_text(said)}</small></li>"
             )
 
@@ -288,7 +288,7 @@ def _form(entry: _Entry) -> str:
     )
 
 
-def _line(each: Overrule) -> str:
+def _line(each: Override) -> str:
     """A decision as the page reads it."""
     box = " ".join(map(str, each.box)) if each.box else ""
     start, end = ("" if value is None else f"{value:g}" for value in (each.start, each.end))

@@ -1,4 +1,4 @@
-"""Labelled pictures of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
+"""Labeled pictures of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Probes of frozen features: linear classifiers and nearest neighbours, the quickest questions to a representation."""
+"""Probes of frozen features: linear classifiers and nearest neighbors, the quickest questions to a representation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _HELD_OUT = 5  # every fifth video chooses the penalty
 
 @dataclass(frozen=True)
 class Features:
-    """Features of labelled clips.
+    """Features of labeled clips.
 
     Args:
         values: (clips, width).
@@ -31,7 +31,7 @@ class Features:
 def ridge_probe(train: Features, test: Features, penalties: Sequence[float] = PENALTIES) -> np.ndarray:
     """Classes of the test clips by ridge regression on one-hot labels.
 
-    Features are standardised by the training clips. The penalty, in units of the number of clips, is the one that is most
+    Features are standardized by the training clips. The penalty, in units of the number of clips, is the one that is most
     often right on every fifth training video, the whole video held out; then all are trained on. The test plays no part.
 
     Args:
@@ -67,7 +67,7 @@ def logistic_probe(
 ) -> np.ndarray:
     """Probabilities of the test clips by logistic regression with an L2 penalty, found by L-BFGS.
 
-    Features are standardised, and the penalty chosen, as in `ridge_probe`, here by the loss.
+    Features are standardized, and the penalty chosen, as in `ridge_probe`, here by the loss.
 
     Args:
         train, test: features.
@@ -104,14 +104,14 @@ def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, tem
     Args:
         train, test: features.
         classes: number of classes.
-        k: neighbours.
+        k: neighbors.
         temperature: T.
 
     Returns:
         (test clips, classes), shares of the votes.
 
     Raises:
-        InputError: features of different width, or fewer training clips than neighbours.
+        InputError: features of different width, or fewer training clips than neighbors.
 
     Example:
         >>> train = Features(np.eye(2), np.array([0, 1]), np.array(["a", "b"]))
@@ -120,7 +120,7 @@ def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, tem
     """
     if train.values.shape[1] != test.values.shape[1] or not 0 < k <= len(train.values):
         raise InputError(
-            f"{k} neighbours among {len(train.values)} clips of width {train.values.shape[1]} cannot vote on features of "
+            f"{k} neighbors among {len(train.values)} clips of width {train.values.shape[1]} cannot vote on features of "
             f"width {test.values.shape[1]}"
         )
     several = train.labels.ndim == 2
@@ -142,7 +142,7 @@ def accuracy_by_video(test: Features, predicted: np.ndarray) -> dict[str, float]
 
 
 def _prepared(train: Features, test: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised features of both, and which training clips choose the penalty."""
+    """Standardized features of both, and which training clips choose the penalty."""
     names = np.unique(train.videos)
     if len(names) < 2 or train.values.shape[1] != test.values.shape[1]:
         raise InputError(

@@ -62,7 +62,7 @@ class ClipPredictions:
 
     Args:
         videos: (clips,) strings, `source/video id`.
-        frames: (clips,) the index of the labelled frame in its video.
+        frames: (clips,) the index of the labeled frame in its video.
         seconds: (clips,) its time.
         labels: (clips,) class numbers, or (clips, classes).
         scores: (clips, classes): probabilities.
@@ -82,7 +82,7 @@ class ClipPredictions:
 
     @property
     def frames_per_second(self) -> float:
-        """Of the labelled frames: one over the usual time between two of them; 1 where a video has only one."""
+        """Of the labeled frames: one over the usual time between two of them; 1 where a video has only one."""
         gaps = [np.diff(seconds) for seconds in self.by_video(self.seconds).values() if len(seconds) > 1]
         usual = float(np.median(np.concatenate(gaps))) if gaps else 1.0
         return round(1 / usual, 3) if usual > 0 else 1.0  # times are fp32

@@ -56,8 +56,8 @@ def _words(text: str) -> str:
 def read_published(answer: str, names: Sequence[str]) -> int:
     """The class that SurgRec's rules find.
 
-    The first stand-alone capital letter that names an option; else the longest class name that the normalised answer
-    contains; else the first whole number, as the number of a class from 0. How the original normalises is not known: here
+    The first stand-alone capital letter that names an option; else the longest class name that the normalized answer
+    contains; else the first whole number, as the number of a class from 0. How the original normalizes is not known: here
     lower case, everything that is no letter or digit one blank.
 
     Args:

@@ -19,7 +19,7 @@ from ..modeling.video_reading_surgvista import Damaged
 from ..util import finding
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.files import OutputError, at_work, atomic_file, atomic_folder, claim
+from ..util.files import OutputError, at_work, atomic_file, atomic_folder, check_settings
 from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
 from ..util.origins import Origins
@@ -121,13 +121,13 @@ def predict_folder(
         "models": {name: _called(model) for name, model in models.items()},
         "temporal": {name: _called(head) for name, head in heads.items()},
     }
-    facts = {name: model.facts() for name, model in models.items()}
+    model_info = {name: model.describe() for name, model in models.items()}
 
     def predict(video: Path, name: str, source: str) -> None:
         with atomic_folder(output / name, replace=True) as temporary:
             shown = None if pseudonyms is None else f"{name}.mp4"
             found = predictor.predict_all(video, name=shown)
-            save_predictions(found, temporary, formats, video=video, facts=facts)
+            save_predictions(found, temporary, formats, video=video, model_info=model_info)
             (temporary / _SOURCE).write_text(json.dumps({"source": source}) + "\n", encoding="utf-8")
 
     work = _Work(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
@@ -192,7 +192,7 @@ class _Work:
 
     Args:
         output: folder of the results.
-        settings, names: see `files.claim`.
+        settings, names: see `files.check_settings`.
         do: takes a video, its name in the output and the note of its content, which it must leave in `note`.
         note: file that says which content a result was made of, by the name of the video.
         result: what must be there too for a video to be finished, a file or the folder that `note` lies in.
@@ -251,7 +251,7 @@ def _work_through(
         items = list(_items(videos, root, pseudonyms))
         if state.is_main_process:
             # What others may see gets no names of this machine's folders.
-            claim(work.output, work.settings, names=work.names if pseudonyms is None else None)
+            check_settings(work.output, work.settings, names=work.names if pseudonyms is None else None)
             _check_sources(work, items, root, has_names=pseudonyms is None)
         state.wait_for_everyone()
         mine = items[state.process_index :: state.num_processes]
@@ -313,7 +313,7 @@ def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names
 
 
 def _detector_settings(detector: OutOfBodyDetector | None) -> dict[str, Any] | None:
-    return None if detector is None else {**detector.facts(), "model": detector.model.fingerprint}
+    return None if detector is None else {**detector.describe(), "model": detector.model.fingerprint}
 
 
 def _called(model: Any) -> str:

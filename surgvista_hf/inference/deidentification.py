@@ -24,7 +24,7 @@ from ..util.console import track
 from ..util.errors import InputError
 from ..util.files import atomic_file
 from ..util.fingerprint import file_fingerprint
-from .models.out_of_body import OutOfBodyDetector, watch_video
+from .models.out_of_body import OutOfBodyDetector, scan_video
 from .writers.video_writing import video_writer
 
 logger = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ def deidentify_video(
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        hidden = None if detector is None else watch_video(detector, reader, progress=progress)
+        hidden = None if detector is None else scan_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
         # As large as the original is stored, and shown in its shape.
@@ -254,7 +254,7 @@ def deidentify_video(
         with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
             frames = reader.iterate(None, blank_damaged=True)
             for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
-                shown = pixels if hidden is None else hidden.veiled(pixels, last)
+                shown = pixels if hidden is None else hidden.redacted(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
         looked: dict[str, Any] = {"hidden": None}

@@ -26,7 +26,7 @@ from ..trainers.benchmark.run import environment
 from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.messages import some
+from ..util.messages import preview
 from .models.clip_model import ClipModel
 
 _NEED_PROBABILITIES = ("mean_average_precision", "calibration_error")
@@ -77,7 +77,7 @@ class Evaluation:
             by_video=self.by_video,
             parameters=self.parameters,
             selected_on_test=False,
-            share=1.0,
+            fraction=1.0,
             seconds=round(self.seconds, 1),
             environment=environment(),
             predictions="predictions.parquet",
@@ -193,8 +193,8 @@ def evaluate_files(
     missing = [name for name, key in ids.items() if key is None]
     if missing:
         raise InputError(
-            f"{predictions} holds no predictions of {len(missing)} of {len(labels)} videos: {some(sorted(missing))}; it has "
-            f"{some(sorted(found))}"
+            f"{predictions} holds no predictions of {len(missing)} of {len(labels)} videos: {preview(sorted(missing))}; "
+            f"it has {preview(sorted(found))}"
         )
     read: dict[str, PredictedVideo] = {
         name: read_predictions(found[str(key)], task.names, every=every) for name, key in ids.items()
@@ -267,7 +267,7 @@ def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[
         raise MissingFilesError(f"{folder} holds no label files ({', '.join(SUFFIXES)})")
     counted = [str(file.path) for file in files.values() if file.rate is None]
     if counted:
-        raise InputError(f"{some(counted)}: labels count frames; make a frame set of the videos and use --data")
+        raise InputError(f"{preview(counted)}: labels count frames; make a frame set of the videos and use --data")
     names = names or class_names(files.values())
     moments = {}
     for video, file in files.items():

@@ -1,4 +1,4 @@
-"""Where a classifier looked, and what it has seen that looks alike: heat maps over a clip, nearest neighbours of its features.
+"""Where a classifier looked, and what it has seen that looks alike: heat maps over a clip, nearest neighbors of its features.
 
 Heat maps say what the computation depended on, not why, and not whether it is right.
 """
@@ -24,7 +24,7 @@ from .writers.timeline import NOTICE
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|blocks?)\.\d+$")
 _COLUMNS = 8
-_STRENGTH = 0.55  # of the colours over the picture
+_STRENGTH = 0.55  # of the colors over the picture
 
 
 def gradient_heatmap(model: ClipModel, clip: torch.Tensor, target: int | None = None) -> np.ndarray:
@@ -105,7 +105,7 @@ def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A second of some video that looks like another to a model.
 
     Args:
@@ -117,16 +117,16 @@ class Neighbour:
     similarity: float
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     query: np.ndarray, features: np.ndarray, k: int = 5, groups: np.ndarray | None = None
-) -> list[Neighbour]:
+) -> list[Neighbor]:
     """The features nearest to one, by cosine: what has the model seen that looks like this?
 
     Args:
         query: (width,).
         features: (rows, width).
         k: how many.
-        groups: (rows,), e.g. the video of each row: of each group only the nearest row counts, since neighbouring seconds
+        groups: (rows,), e.g. the video of each row: of each group only the nearest row counts, since neighboring seconds
             are alike.
 
     Returns:
@@ -136,22 +136,22 @@ def nearest_neighbours(
         InputError: features of another width.
 
     Example:
-        >>> nearest_neighbours(np.array([1.0, 0.0]), np.array([[0.0, 1.0], [2.0, 0.0]]), k=1)
-        [Neighbour(place=1, similarity=1.0)]
+        >>> nearest_neighbors(np.array([1.0, 0.0]), np.array([[0.0, 1.0], [2.0, 0.0]]), k=1)
+        [Neighbor(place=1, similarity=1.0)]
     """
     if features.ndim != 2 or query.shape != features.shape[1:]:
         raise InputError(
-            f"a feature of shape {query.shape} has no neighbours among {features.shape}: they are of other models"
+            f"a feature of shape {query.shape} has no neighbors among {features.shape}: they are of other models"
         )
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(query)
     similarity = features @ query / np.maximum(lengths, 1e-12)
-    found: list[Neighbour] = []
+    found: list[Neighbor] = []
     seen: set[Any] = set()
     for place in np.argsort(-similarity, kind="stable"):
         group = int(place) if groups is None else groups[place]
         if group not in seen:
             seen.add(group)
-            found.append(Neighbour(int(place), float(similarity[place])))
+            found.append(Neighbor(int(place), float(similarity[place])))
         if len(found) == k:
             break
     return found
@@ -172,14 +172,14 @@ def overlay(frames: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     """
     if len(frames) % len(heatmap):
         raise InputError(f"{len(heatmap)} slices do not fit {len(frames)} frames")
-    painted = np.empty_like(frames)
+    reconstructed = np.empty_like(frames)
     height, width = frames.shape[1:3]
     for place, frame in enumerate(frames):
         heat = Image.fromarray((255 * heatmap[place * len(heatmap) // len(frames)]).astype(np.uint8))
         smooth = np.asarray(heat.resize((width, height), Image.Resampling.BICUBIC), np.float32)[..., None] / 255
-        colours = np.asarray(colormaps["inferno"](smooth[..., 0]))[..., :3] * 255
-        painted[place] = (frame * (1 - _STRENGTH * smooth) + colours * _STRENGTH * smooth).astype(np.uint8)
-    return painted
+        colors = np.asarray(colormaps["inferno"](smooth[..., 0]))[..., :3] * 255
+        reconstructed[place] = (frame * (1 - _STRENGTH * smooth) + colors * _STRENGTH * smooth).astype(np.uint8)
+    return reconstructed
 
 
 def draw_heatmap(frames: np.ndarray, heatmap: np.ndarray, path: str | Path, title: str = "") -> None:

@@ -25,10 +25,10 @@ from ..util.console import progress_bar
 from ..util.errors import InputError
 from .models.clip_model import ClipModel
 from .models.onnx_export import OnnxClipModel
-from .models.out_of_body import OutOfBodyDetector, watch_video
+from .models.out_of_body import OutOfBodyDetector, scan_video
 from .models.temporal_head import FRAMES_PER_SECOND, TemporalHead
 from .prediction.prediction import VideoPrediction
-from .prediction.redaction import HiddenSeconds
+from .prediction.redaction import OutOfBodyMask
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
@@ -193,7 +193,7 @@ class SurgicalVideoPredictor:
         """
         name = name or _name(video)
         with VideoReader(video, **self.reading) as reader:
-            hidden = watch_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
+            hidden = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(self._read(reader), bar)
@@ -253,7 +253,7 @@ class SurgicalVideoPredictor:
         self,
         frames: Iterable[tuple[float, np.ndarray]],
         name: str,
-        hidden: HiddenSeconds | None,
+        hidden: OutOfBodyMask | None,
         origin: float | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
@@ -338,12 +338,12 @@ class SurgicalVideoPredictor:
                 )
             yield item
 
-    def _line(self, name: str, batch_size: int) -> "_Line":
+    def _line(self, name: str, batch_size: int) -> "_ClipPipeline":
         head = self.heads.get(name)
-        return _Line(self.models[name], head.begin() if head else None, batch_size)
+        return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size)
 
 
-class _Line:
+class _ClipPipeline:
     """Frames in, probabilities out, in order, in batches."""
 
     def __init__(self, model: ClipModel, head: TemporalHead | None, batch_size: int) -> None:

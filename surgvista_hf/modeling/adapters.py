@@ -82,7 +82,7 @@ class Parameters:
     bytes: int
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Of the trained ones."""
         return self.trained / self.all
 

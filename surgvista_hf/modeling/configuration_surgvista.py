@@ -20,7 +20,7 @@ class SurgVistaConfig(PreTrainedConfig):
         image_size: height and width of a frame in pixels, one number or `(height, width)`; multiples of `patch_size`.
             Other resolutions work at run time: position tables are computed.
         patch_size: side of a patch in pixels.
-        num_channels: colour channels of a frame.
+        num_channels: color channels of a frame.
         num_frames: frames of a clip; a multiple of `tubelet_size`. Other counts work at run time.
         tubelet_size: frames that one token spans; 1 makes the image variant, which embeds every frame by itself.
         hidden_size, num_hidden_layers, num_attention_heads: width, blocks and heads of the encoder.
@@ -33,7 +33,7 @@ class SurgVistaConfig(PreTrainedConfig):
         hidden_act: activation of the MLPs.
         qkv_bias: queries and values have a bias.
         key_bias: keys have one too. It cannot change the attention; image checkpoints store it.
-        layer_norm_eps: epsilon of every layer normalisation.
+        layer_norm_eps: epsilon of every layer normalization.
         hidden_dropout_prob, attention_probs_dropout_prob: dropout rates.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first. The published recipes
             use 0.1.
@@ -45,10 +45,10 @@ class SurgVistaConfig(PreTrainedConfig):
         mask_ratio: share of masked tokens.
         mask_type: `"tube"`, the same places in every slice, or `"random"`, places anywhere.
         video_loss_weight, image_loss_weight: weights of the two losses.
-        norm_pix_loss: pixel targets are normalised per token and colour channel.
+        norm_pix_loss: pixel targets are normalized per token and color channel.
         image_loss_type: `"smooth_l1"` (beta 1), `"l1"` or `"l2"`.
-        norm_teacher_features: teacher features are layer-normalised before they become targets.
-        image_mean, image_std: normalisation of `pixel_values`, needed to rebuild pixels.
+        norm_teacher_features: teacher features are layer-normalized before they become targets.
+        image_mean, image_std: normalization of `pixel_values`, needed to rebuild pixels.
         final_norm: the encoder normalizes its output. The published classifier goes without and normalizes after pooling;
             `False` says so of an encoder that was taken from one.
         classifier_dropout: dropout before the classifier. The published recipe uses 0.5.

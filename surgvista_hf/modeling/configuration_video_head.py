@@ -12,7 +12,7 @@ FramePooling = Literal["typicality", "mean"]
 class VideoHeadConfig(PreTrainedConfig):
     r"""Sizes and options of `VideoHeadForClassification`.
 
-    LemonFM-Vid (arXiv 2503.19740) weighs frames by their typicality and puts a perceptron on top. How many neighbours it takes
+    LemonFM-Vid (arXiv 2503.19740) weighs frames by their typicality and puts a perceptron on top. How many neighbors it takes
     and how large the perceptron is are not published: the defaults are ours.
 
     Args:

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ..util.errors import InputError, SurgVistaError
-from ..util.messages import first_line, some
+from ..util.messages import first_line, preview
 from ..util.requirements import require
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .errors_surgvista import folder_or_hub_name, not_a_folder_either
@@ -83,7 +83,7 @@ def load_classifier(
         >>> load_classifier(fields, ["Preparation", "Dissection"], "single_label_classification").config.num_labels
         2
     """
-    options = {**(changes or {}), **_labelled(labels, problem_type)}
+    options = {**(changes or {}), **_labeled(labels, problem_type)}
     try:
         config = _configuration(start)
         if config.model_type in CLASSIFIERS and _pools_like(config, pooling):
@@ -108,7 +108,7 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
         InputError: nothing can be loaded from there.
     """
     try:
-        options = _labelled(("-", "+"), "single_label_classification")
+        options = _labeled(("-", "+"), "single_label_classification")
         model: Any = _load_any(start, _configuration(start), num_frames, "mean", options, {})
         if num_frames is None and not model.sees_clips:
             model.config.num_frames = 1
@@ -121,7 +121,7 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
 
 
 def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
-    """The processor that is saved with a classifier: frames squeezed to its size, normalised as its encoder was trained.
+    """The processor that is saved with a classifier: frames squeezed to its size, normalized as its encoder was trained.
 
     It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
 
@@ -137,8 +137,8 @@ def processor_of(model: Any, start: Any, frame_stride: float | None = None, samp
         try:
             own = AutoProcessor.from_pretrained(str(start))
         except (OSError, ValueError, KeyError):
-            logger.warning("%s has no processor; frames are normalised with ImageNet's mean and deviation", start)
-    mean, std = normalisation(own) or (IMAGENET_MEAN, IMAGENET_STD)
+            logger.warning("%s has no processor; frames are normalized with ImageNet's mean and deviation", start)
+    mean, std = normalization(own) or (IMAGENET_MEAN, IMAGENET_STD)
     if frame_stride is None:
         frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
     return make_processor(
@@ -188,13 +188,13 @@ def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
 
 
 def resolve_frame_stride(
-    config: Any, processor: Any, asked: float | None = None, *, source: str = "the model", encoder: bool = False
+    config: Any, processor: Any, requested: float | None = None, *, source: str = "the model", encoder: bool = False
 ) -> float:
     """Return the seconds between two frames of a clip with which a model is used, and say so where they are not known.
 
     Args:
         config, processor: of the model.
-        asked: what the user says; needed where neither knows it.
+        requested: what the user says; needed where neither knows it.
         source: of the model, for messages.
         encoder: the model is no classifier: another spacing than that of its training is a remark, not an error.
 
@@ -202,21 +202,21 @@ def resolve_frame_stride(
         InputError: what the user says contradicts what the model was trained with.
     """
     stored = stored_frame_stride(config, processor)
-    if asked is not None:
-        asked = checked_frame_stride(asked, "frame_stride")
-    if asked is not None and stored is not None and abs(asked - stored) > _SAME_SECONDS:
-        text = f"{source} was trained on clips whose frames are {stored:g} s apart; frame_stride {asked:g} is another spacing"
+    if requested is not None:
+        requested = checked_frame_stride(requested, "frame_stride")
+    if requested is not None and stored is not None and abs(requested - stored) > _SAME_SECONDS:
+        text = f"{source} was trained on clips with frames {stored:g} s apart; frame_stride {requested:g} is another spacing"
         if not encoder:
             raise InputError(f"{text}. Leave it out, or fine-tune the model with it")
         logger.warning("%s", text)
-    if asked is None and stored is None and clip_length(config) > 1:
+    if requested is None and stored is None and clip_length(config) > 1:
         logger.warning(
             "%s does not say how far apart the frames of its clips are: frame_stride %g s is taken, which is a guess. Say "
             "what it was trained with: frame_stride (--frame-stride SECONDS)",
             source,
             FRAME_STRIDE,
         )
-    return asked or stored or FRAME_STRIDE
+    return requested or stored or FRAME_STRIDE
 
 
 def checked_frame_stride(value: Any, name: str) -> float:
@@ -275,7 +275,7 @@ def _samples_online(processor: Any) -> bool:
     return getattr(processor, "frame_sampling", None) in (None, "online")
 
 
-def normalisation(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
+def normalization(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
     """Mean and deviation of a processor, also of timm's; `None` where it has none."""
     timm: Any = getattr(processor, "data_config", None) or {}
     mean = getattr(processor, "image_mean", None) or timm.get("mean")
@@ -349,7 +349,7 @@ def _block(name: str) -> tuple[int, int] | None:
 # ------------------------------------------------------------------------------------------- loading
 
 
-def _labelled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
+def _labeled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     names = dict(enumerate(labels))
     return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem_type}
 
@@ -428,13 +428,13 @@ def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
     lacking = [name for name in info["missing_keys"] if not is_head(name)]
     if lacking:
         raise InputError(
-            f"{start} lacks {len(lacking)} weights of the encoder: {some(sorted(lacking))}. It is no checkpoint of this "
+            f"{start} lacks {len(lacking)} weights of the encoder: {preview(sorted(lacking))}. It is no checkpoint of this "
             "architecture; convert it first (surgvista convert)"
         )
     wrong = [entry for entry in info["mismatched_keys"] if not is_head(str(entry[0]))]
     if wrong:
         raise InputError(
-            f"{start} has weights of other shapes than its configuration says: {some([str(entry) for entry in wrong])}"
+            f"{start} has weights of other shapes than its configuration says: {preview([str(entry) for entry in wrong])}"
         )
 
 

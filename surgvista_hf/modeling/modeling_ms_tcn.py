@@ -110,7 +110,7 @@ class MsTcnForFrameClassification(PreTrainedModel):
         Args:
             features: (B, T, input_size), whole videos or their beginnings.
             labels: (B, T) class numbers, -100 where a frame has none.
-            num_items_in_batch: labelled frames of a whole optimizer step, see `cross_entropy`.
+            num_items_in_batch: labeled frames of a whole optimizer step, see `cross_entropy`.
 
         Raises:
             InputError: features of another width.

@@ -44,7 +44,7 @@ class AttentivePooling(nn.Module):
 
 
 class SurgicalEncoderForVideoClassification(PreTrainedModel):
-    r"""An encoder, pooling, layer normalisation, dropout and one linear layer.
+    r"""An encoder, pooling, layer normalization, dropout and one linear layer.
 
     An image encoder sees each frame by itself. Under mean pooling the order of the frames is lost, as in the published
     baselines with image models; attentive pooling adds a sinusoid of the frame's number to its tokens.
@@ -86,7 +86,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Fresh parts only; the encoder's are initialised by its own rules."""
+        """Fresh parts only; the encoder's are initialized by its own rules."""
         deviation = self.config.initializer_range
         if isinstance(module, AttentivePooling):
             init.trunc_normal_(module.query, std=deviation)
@@ -109,7 +109,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         """Classifies clips.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
             num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
 
@@ -161,7 +161,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
 def build_encoder(config: Any) -> Any:
     """An encoder without weights."""
-    if config.model_type == SurgVistaConfig.model_type:  # not registered where this file travelled with a checkpoint
+    if config.model_type == SurgVistaConfig.model_type:  # not registered where this file traveled with a checkpoint
         # Not at the top: transformers imports this file while that one is being imported.
         from .modeling_surgvista import SurgVistaModel
 

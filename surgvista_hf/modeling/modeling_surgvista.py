@@ -179,7 +179,7 @@ class SurgVistaPositions(nn.Module):
 
 
 def split_tokens(bool_masked_pos: torch.Tensor, num_masked: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of the visible (B, V) and of the masked (B, M) tokens, both ascending, without a host synchronisation."""
+    """Indices of the visible (B, V) and of the masked (B, M) tokens, both ascending, without a host synchronization."""
     order = bool_masked_pos.to(torch.uint8).argsort(dim=1, stable=True)
     num_visible = bool_masked_pos.shape[1] - num_masked
     return order[:, :num_visible], order[:, num_visible:]
@@ -429,7 +429,7 @@ class SurgVistaEmbeddings(nn.Module):
 
 
 class SurgVistaPreTrainedModel(PreTrainedModel):
-    """Weights, loading and initialisation shared by all SurgVISTA models."""
+    """Weights, loading and initialization shared by all SurgVISTA models."""
 
     config: SurgVistaConfig
     base_model_prefix = "surgvista"
@@ -505,8 +505,8 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
 
     Args:
         config: the configuration.
-        add_final_norm: apply the final layer normalisation, by default as `config.final_norm` says. The classification model
-            goes without: it normalises after pooling.
+        add_final_norm: apply the final layer normalization, by default as `config.final_norm` says. The classification model
+            goes without: it normalizes after pooling.
 
     Example:
         >>> import torch
@@ -554,7 +554,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         """Encodes clips.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width). Any frame count that is a multiple of the
+            pixel_values: normalized frames (B, frames, channels, height, width). Any frame count that is a multiple of the
                 tubelet, any frame size that is a multiple of the patch.
             bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip. On an accelerator and in
                 a compiled graph that number must be the configured one.
@@ -582,7 +582,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         """One feature vector for each clip, or for each slice of `tubelet_size` frames.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             per_slice: keep time: one vector a slice, for temporal models.
             normalize: average tokens after the final norm; otherwise before it.
 
@@ -721,7 +721,7 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         """Reconstructs masked tubelets and, given teacher features, predicts those of the masked tokens.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip.
             teacher_features: (B, N, image_target_size), of all tokens; the masked ones are picked here. Without them the
                 image decoder does not run: a plain masked autoencoder.
@@ -785,11 +785,11 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
     def video_targets(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """Targets of the pixel decoder for the tokens `indices`.
 
-        With `norm_pix_loss` every token is normalised per colour channel: minus its mean, over its standard deviation
+        With `norm_pix_loss` every token is normalized per color channel: minus its mean, over its standard deviation
         (unbiased) plus 1e-6.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             indices: (B, K) tokens.
 
         Returns:
@@ -813,15 +813,15 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
     def reconstruct(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
         """Paints the predicted pixels over the masked places of a clip.
 
-        With `norm_pix_loss` the decoder predicts normalised tubelets; they get the true mean and deviation back, as is
+        With `norm_pix_loss` the decoder predicts normalized tubelets; they get the true mean and deviation back, as is
         usual in reconstruction figures (He et al., CVPR 2022).
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             bool_masked_pos: (B, N), True where a token is hidden.
 
         Returns:
-            Normalised frames of the same shape; visible places are those of `pixel_values`, unchanged.
+            Normalized frames of the same shape; visible places are those of `pixel_values`, unchanged.
 
         Example:
             >>> clip = model.reconstruct(inputs["pixel_values"], mask)  # doctest: +SKIP
@@ -851,7 +851,7 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
 
 
 class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
-    r"""The encoder with a classifier: mean over all tokens, layer normalisation, dropout, one linear layer.
+    r"""The encoder with a classifier: mean over all tokens, layer normalization, dropout, one linear layer.
 
     `config.problem_type` chooses the loss: `"single_label_classification"` (labels (B,), integers) or
     `"multi_label_classification"` (labels (B, classes), floats).
@@ -864,7 +864,7 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         torch.Size([1, 7])
     """
 
-    # The final norm of a pre-trained encoder has no place here: the recipe normalises after pooling.
+    # The final norm of a pre-trained encoder has no place here: the recipe normalizes after pooling.
     _keys_to_ignore_on_load_unexpected = [
         r"^(surgvista\.)?layernorm\.",
         r"^(video_decoder|image_decoder|predictor|target_encoder)\.",
@@ -893,7 +893,7 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         """Classifies clips.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
 
         Returns:
@@ -908,10 +908,10 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         )
 
     def extract_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
-        """What the classifier sees: tokens averaged, then normalised.
+        """What the classifier sees: tokens averaged, then normalized.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             per_slice: keep time: one vector for each slice of `tubelet_size` frames, for temporal models.
 
         Returns:

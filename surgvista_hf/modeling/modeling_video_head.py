@@ -1,7 +1,7 @@
 """Whole videos judged from the features of their frames: weighted by typicality, with a perceptron on top.
 
 After LemonFM-Vid (arXiv 2503.19740): ω_j = 1 / mean cosine distance of frame j to its K nearest frames of the same video,
-normalised to sum to 1; v = Σ ω_j φ_j. Shapes in comments use B videos, T frames, D features.
+normalized to sum to 1; v = Σ ω_j φ_j. Shapes in comments use B videos, T frames, D features.
 """
 
 from typing import Any
@@ -47,7 +47,7 @@ def typicality_weights(features: torch.Tensor, num_neighbors: int, smallest_dist
     for start in range(0, frames, _ROWS_AT_ONCE):
         similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T  # rows T
         rows = torch.arange(len(similarity), device=features.device)
-        similarity[rows, rows + start] = -torch.inf  # a frame is no neighbour of itself
+        similarity[rows, rows + start] = -torch.inf  # a frame is no neighbor of itself
         nearest = similarity.topk(min(num_neighbors, frames - 1), dim=1).values
         distances.append(1 - nearest.mean(dim=1))
     weights = torch.cat(distances).clamp_min(smallest_distance).reciprocal()

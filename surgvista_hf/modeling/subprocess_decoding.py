@@ -54,7 +54,7 @@ class VideoLimits:
     silent_seconds: float = 30.0
 
 
-class GuardedVideo:
+class SubprocessVideo:
     """Frames of an untrusted file; a context manager and an iterator.
 
     Args:
@@ -76,7 +76,7 @@ class GuardedVideo:
         InputError: this system cannot limit processes (Windows).
 
     Example:
-        >>> with GuardedVideo("upload.mp4") as video:  # doctest: +SKIP
+        >>> with SubprocessVideo("upload.mp4") as video:  # doctest: +SKIP
         ...     print(video.info["duration_seconds"])
         ...     for second, frame in video:
         ...         ...
@@ -137,7 +137,7 @@ class GuardedVideo:
             self.close()
             raise
 
-    def __enter__(self) -> "GuardedVideo":
+    def __enter__(self) -> "SubprocessVideo":
         return self
 
     def __exit__(self, *_: object) -> None:

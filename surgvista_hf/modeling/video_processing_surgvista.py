@@ -1,4 +1,4 @@
-"""Videos to model input: decoding, choice of frames, resizing, normalisation. This file travels with a checkpoint.
+"""Videos to model input: decoding, choice of frames, resizing, normalization. This file travels with a checkpoint.
 
 The defaults are the validation transform of the published fine-tuning recipe: frames squeezed to 224 × 224 by bilinear
 interpolation without antialiasing, divided by 255, ImageNet mean and deviation.
@@ -34,7 +34,7 @@ def online_clip_seconds(
     earliest moment that was reached repeats. A clip shows the frames shown at these moments.
 
     Args:
-        end: the labelled second, from the start of the video.
+        end: the labeled second, from the start of the video.
         num_frames: frames of a clip.
         frame_stride: seconds between two frames of a clip; may lie below one.
         frame_interval: take the last multiple of so many seconds before each moment, as in a frame set of that spacing.
@@ -82,7 +82,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     r"""Prepares videos for the SurgVISTA models.
 
     A video is a path, the bytes of a file, a list of PIL images, or an array or tensor of frames, (frames, height, width,
-    channels) or (frames, channels, height, width); a batch is a list of videos. Grey, CMYK and RGBA become RGB. Pixels are
+    channels) or (frames, channels, height, width); a batch is a list of videos. Gray, CMYK and RGBA become RGB. Pixels are
     integers in 0 … 255 or floating-point numbers in 0 … 255 or 0 … 1: a video whose numbers all lie in 0 … 1 counts as divided
     by 255 already and is not divided again. With `do_rescale=False` numbers are taken as they are.
 
@@ -93,7 +93,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         frame_stride: seconds between two frames of an online clip; may lie below one.
         frame_interval: seconds between the frames of the set that the model was trained on, where `frame_stride` is no whole
             number of them: the frames of a clip are then those that such a set has at its moments.
-        end_second: the labelled second of an online clip, given per call, may have a fraction; the last whole second by
+        end_second: the labeled second of an online clip, given per call, may have a fraction; the last whole second by
             default.
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
             unless this is said in the call, and then count as one a second.
@@ -141,7 +141,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         super().__init__(**kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        asked = kwargs.pop("do_sample_frames", None)
+        requested = kwargs.pop("do_sample_frames", None)
         layout = kwargs.pop("input_data_format", None)
         sampling: dict[str, Any] = {
             name: kwargs.get(name) if kwargs.get(name) is not None else getattr(self, name, None)
@@ -159,10 +159,10 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         clips, metadata = [], []
         for video in _split_batch(videos):
             if _is_file(video):
-                sample = self.do_sample_frames if asked is None else asked
+                sample = self.do_sample_frames if requested is None else requested
                 clip, about = _read_clip(video, sampling if sample else None, sampling["video_backend"])
             else:
-                clip, about = _take_clip(_as_frames(video, layout), sampling if asked else None)
+                clip, about = _take_clip(_as_frames(video, layout), sampling if requested else None)
             rescales = self.do_rescale if kwargs.get("do_rescale") is None else kwargs["do_rescale"]
             clips.append(_from_0_to_255(clip) if rescales else clip)
             metadata.append(about)
@@ -191,7 +191,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Resizes and crops as uint8, then rescales and normalises while copying into the batch."""
+        """Resizes and crops as uint8, then rescales and normalizes while copying into the batch."""
         if do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
@@ -362,7 +362,7 @@ def _as_frames(video: Any, layout: Any) -> torch.Tensor:
 
 
 def _stack(images: list[Any]) -> torch.Tensor:
-    """(frames, …) of images of one size; grey ones get a channel axis."""
+    """(frames, …) of images of one size; gray ones get a channel axis."""
     frames = [_as_tensor(rgb_pixels(i) if isinstance(i, Image.Image) else i) for i in images]
     sizes = {tuple(frame.shape) for frame in frames}
     if len(sizes) > 1:

@@ -117,7 +117,7 @@ class _Key(NamedTuple):
 class VideoReader:
     r"""Reads frames of one video; a context manager.
 
-    A JPEG or PNG image is a video of one frame, shown at second 0; an animated GIF is a video. Colours are converted with
+    A JPEG or PNG image is a video of one frame, shown at second 0; an animated GIF is a video. Colors are converted with
     the stream's own matrix and range (PyAV before 17: always BT.601, which is also meant where none is named); high dynamic
     range is not tone-mapped.
 
@@ -822,10 +822,10 @@ class VideoReader:
 
 
 def rgb_pixels(image: Image.Image) -> np.ndarray:
-    """(height, width, 3), uint8, of an image of any colour mode; transparency is left out."""
+    """(height, width, 3), uint8, of an image of any color mode; transparency is left out."""
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
+        gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.stack([gray] * 3, axis=-1)
     return np.asarray(image.convert("RGB"))
 
 

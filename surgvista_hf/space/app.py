@@ -1,6 +1,7 @@
 """The web demo: upload or example, progress, timeline, seconds, likely classes, heat maps, files to take along.
 
-Uploads are decoded in a limited process (`modeling/guarded_video.py`); this process never opens them. What a visitor brought
+Uploads are decoded in a limited process (`modeling/subprocess_decoding.py`); this process never opens them. What a visitor
+brought
 and what was made of it is deleted when the visitor leaves.
 """
 
@@ -26,7 +27,7 @@ from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.models.clip_model import ClipModel
 from ..inference.writers.report import clock, timeline_html, warning_html, write_report
-from ..modeling.subprocess_decoding import GuardedVideo, VideoLimits
+from ..modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 from ..util.errors import InputError, SurgVistaError
 from .example import rendered_operation
@@ -111,15 +112,15 @@ class Demo:
     def about(self, name: str) -> str:
         """What a visitor should know about a model before believing it."""
         model = next(iter(self.predictor(name).models.values()))
-        facts = model.facts()
-        tested = facts.get("tested, as its card says", "no results are on record for it").partition(";")[0]
-        learned = f" It learned from {facts['learned from']}." if "learned from" in facts else ""
+        model_info = model.describe()
+        tested = model_info.get("tested, as its card says", "no results are on record for it").partition(";")[0]
+        learned = f" It learned from {model_info['learned from']}." if "learned from" in model_info else ""
         limits = (
             " Of every second it says whether it has seen the like: where it has not, its answers mean nothing."
             if model.confidence.familiarity is not None
             else " Whether your video is like those that it learned from is unknown."
         )
-        return f"*{facts['architecture']}, {facts['looks at']}. Tested: {tested}.{learned}{limits}*"
+        return f"*{model_info['architecture']}, {model_info['looks at']}. Tested: {tested}.{learned}{limits}*"
 
     def predict(self, video: str | None, name: str, request: gr.Request, progress: Any) -> tuple[Any, ...]:
         """The prediction of a video, as the components show it."""
@@ -139,14 +140,14 @@ class Demo:
         self.files.keep(visitor, folder)
         return self._shown(result, folder)
 
-    def _shown(self, result: "Watched", folder: Path) -> tuple[Any, ...]:
+    def _shown(self, result: "DemoResult", folder: Path) -> tuple[Any, ...]:
         prediction = result.prediction
         written = prediction.save(folder, _FORMATS)
         write_report(
             {"prediction": prediction},
             folder / "report.html",
             frame_at=result.frame_at,
-            facts={"prediction": result.facts},
+            model_info={"prediction": result.model_info},
         )
         unfamiliar = prediction.unfamiliar
         rows = [
@@ -188,13 +189,13 @@ def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float
 
 
 @dataclass
-class Watched:
+class DemoResult:
     """A prediction with what was kept of the pictures."""
 
     prediction: VideoPrediction
     thumbnails: dict[float, np.ndarray]
     heatmaps: list[tuple[np.ndarray, str]]
-    facts: dict[str, str]
+    model_info: dict[str, str]
 
     def frame_at(self, second: float) -> np.ndarray:
         """A small picture of about that time."""
@@ -202,20 +203,20 @@ class Watched:
 
 
 @_gpu
-def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> Watched:
+def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> DemoResult:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
-    with GuardedVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
+    with SubprocessVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
         promised = min(video.info["duration_seconds"], 60 * limits.minutes)
-        kept = _Kept(model, promised)
-        frames = kept.passing(video, lambda share: progress(0.9 * share, desc="predicting"))
+        kept = _ThumbnailCollector(model, promised)
+        frames = kept.passing(video, lambda fraction: progress(0.9 * fraction, desc="predicting"))
         prediction = predictor.predict_frames(frames, path.name, origin=0.0)["model"]
         prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
-    return Watched(prediction, kept.thumbnails, kept.heatmaps(prediction), model.facts())
+    return DemoResult(prediction, kept.thumbnails, kept.heatmaps(prediction), model.describe())
 
 
-class _Kept:
+class _ThumbnailCollector:
     """Small pictures of every second, taken from frames that pass, and heat maps of a few of them."""
 
     def __init__(self, model: ClipModel, seconds: float) -> None:
@@ -231,12 +232,15 @@ class _Kept:
 
     def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
         shown = []
-        model, wanted = self.model, {int(share * (self.seconds - 1)) for share in np.linspace(0.05, 0.95, _HEATMAPS)}
+        model, wanted = (
+            self.model,
+            {int(fraction * (self.seconds - 1)) for fraction in np.linspace(0.05, 0.95, _HEATMAPS)},
+        )
         times = sorted(self.thumbnails)
         rows = {int(second): number for number, second in enumerate(prediction.seconds)}
         for second in sorted(wanted & rows.keys()):
             moments = online_clip_seconds(second, *model.spacing)
-            if prediction.hidden and prediction.hidden.hides(second):
+            if prediction.hidden and prediction.hidden.covers(second):
                 continue
             seconds = (times[max(bisect_right(times, moment + TOLERANCE) - 1, 0)] for moment in moments)
             frames = np.stack([self.thumbnails[each] for each in seconds])

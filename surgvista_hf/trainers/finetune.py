@@ -48,16 +48,16 @@ from ..modeling.adapters import (
 from ..modeling.loading import clip_length, load_classifier, note_frame_interval, note_frame_stride, processor_of
 from ..util.console import Steps
 from ..util.files import atomic_file, atomic_folder
-from ..util.messages import some
+from ..util.messages import preview
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
 from .common.identity import run_folder
 from .finetuning.confidence import build_confidence, calibrate, learn_familiarity
 from .finetuning.identity import finetuning_run
 from .finetuning.model_card import write_model_card
-from .finetuning.recipe import ExternalTest, FinetuningRecipe, LabelledData, load_finetuning_recipe
+from .finetuning.recipe import ExternalTest, FinetuningRecipe, LabeledData, load_finetuning_recipe
 from .finetuning.trainer import SurgicalFinetuner
-from .pretrain import share_of_videos
+from .pretrain import fraction_of_videos
 from .recipes.loading import RecipeError
 from .recipes.requirements import check_adapter, check_size, make_arguments
 
@@ -152,9 +152,9 @@ def _finetune(
     with steps(f"test on {len(clips['test']):,} clips"):
         calibration = _calibrate(trainer, task, clips, on_test)
         if args.should_save:
-            facts = get_builder(recipe.data.name).facts
+            info = get_builder(recipe.data.name).info
             known = learn_familiarity(splits["train"], splits.get("validation"), processor)
-            build_confidence(calibration, recipe.data.validation, facts, known).save(folder)
+            build_confidence(calibration, recipe.data.validation, info, known).save(folder)
         trainer.accelerator.wait_for_everyone()
         predictions = trainer.predict_clips(clips["test"], progress=progress)
     results = {**task.results(predictions), **_calibration_results(calibration, predictions, task)}
@@ -235,7 +235,7 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
     return args
 
 
-def load_splits(data: LabelledData) -> dict[str, Dataset]:
+def load_splits(data: LabeledData) -> dict[str, Dataset]:
     """The frame sets of training, validation (if there is one) and test."""
     names = {"train": data.train, "validation": data.validation, "test": None if data.test_on else data.test}
     splits: dict[str, Dataset] = {}
@@ -252,12 +252,12 @@ def load_splits(data: LabelledData) -> dict[str, Dataset]:
         splits[use] = frames
     if data.test_on is not None:
         splits["test"] = _load_test_on(data, data.test_on, splits["train"])
-    if data.share != 1:
-        splits["train"] = share_of_videos(splits["train"], data.share, data.share_seed)
+    if data.fraction != 1:
+        splits["train"] = fraction_of_videos(splits["train"], data.fraction, data.fraction_seed)
     return splits
 
 
-def _load_test_on(data: LabelledData, other: ExternalTest, train: Dataset) -> Dataset:
+def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
     """The other frame set, its labels in the column and the classes of the training."""
     frames: Any = load_frame_set(
         other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
@@ -313,7 +313,7 @@ def _seen_before(recipe: FinetuningRecipe) -> dict[str, list[str]]:
     return {name: videos for name, videos in noted.items() if has_published_ids(name)}
 
 
-def _check_other_files(data: LabelledData) -> None:
+def _check_other_files(data: LabeledData) -> None:
     """Make sure that another frame set for the test holds no video of this one; equal names mean nothing, content does.
 
     Raises:
@@ -323,21 +323,21 @@ def _check_other_files(data: LabelledData) -> None:
     twice = [f"{own[digest]} = {video}" for video, digest in video_digests(data.test_folder).items() if digest in own]
     if twice and data.on_overlap == "error":
         raise OverlapError(
-            f"{len(twice)} videos of {data.test_folder} are also in {data.folder}: {some(twice)}. A test on them says "
+            f"{len(twice)} videos of {data.test_folder} are also in {data.folder}: {preview(twice)}. A test on them says "
             "nothing; leave them out, or allow it with data.on_overlap=warn"
         )
 
 
-def task_of(data: LabelledData, frames: Dataset) -> Task:
+def task_of(data: LabeledData, frames: Dataset) -> Task:
     """The task that the label column sets."""
     feature: Any = frames.features[data.label]
     several = feature.__class__.__name__ in ("List", "Sequence", "LargeList")
     inner = feature.feature if several else feature
-    facts = get_builder(data.name).facts
-    names = getattr(inner, "names", None) or facts.labels[data.label].names
+    info = get_builder(data.name).info
+    names = getattr(inner, "names", None) or info.labels[data.label].names
     one = "classification" if data.sampling.startswith("uniform") else "workflow"
     usual = ("triplet" if data.label == "triplets" else "multi_label") if several else one
-    if facts.task == "procedure":
+    if info.task == "procedure":
         usual = "video_multi_label" if several else "video_classification"
     kind: Any = data.task or usual
     return Task(kind, tuple(names), _TABLES.get(data.name, data.name))
@@ -363,7 +363,7 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 
-def build_clips(data: LabelledData, frames: Dataset, model: Any, args: FinetuningArguments) -> ClipDataset:
+def build_clips(data: LabeledData, frames: Dataset, model: Any, args: FinetuningArguments) -> ClipDataset:
     """Clips of a split for a model."""
     return ClipDataset(
         frames,

@@ -29,7 +29,7 @@ from ..modeling.loading import clip_length, note_frame_stride
 from ..util.console import Steps
 from ..util.errors import SurgVistaError
 from ..util.files import atomic_file
-from ..util.messages import some
+from ..util.messages import preview
 from .common.arguments import PretrainingArguments
 from .common.clip_trainer import last_loss, run_command
 from .common.identity import run_folder
@@ -89,7 +89,7 @@ def pretrain(recipe: Recipe) -> Path:
         trainer.train(resume_from_checkpoint=True)
         trainer.save_result(folder)
         if args.should_save:
-            note_videos(clips, folder)
+            save_pretraining_videos(clips, folder)
         step.remember(last_loss(trainer.state.log_history))
     return folder
 
@@ -128,12 +128,12 @@ def check_run(recipe: Recipe) -> str:
     start = recipe.model.get("from_pretrained") or "scratch"
     return (
         f"{type(model).__name__} from {start}, {model.num_parameters():,} parameters{teacher}\n"
-        f"{len(clips):,} clips of {some(list(clips.clip_index.source_names))}; {drawn:,} an epoch, {args.total_batch} an "
+        f"{len(clips):,} clips of {preview(list(clips.clip_index.source_names))}; {drawn:,} an epoch, {args.total_batch} an "
         f"update, {args.num_train_epochs:g} epochs"
     )
 
 
-def note_videos(clips: ClipDataset, folder: Path) -> None:
+def save_pretraining_videos(clips: ClipDataset, folder: Path) -> None:
     """Writes which videos a model has seen beside it, so that it is not tested on them."""
     index = clips.clip_index
     videos = {
@@ -184,8 +184,8 @@ def build_clips(
         ).select_columns(_COLUMNS)
         for source in data.sources
     ]
-    if data.share != 1:
-        parts = [share_of_videos(part, data.share, data.share_seed) for part in parts]
+    if data.fraction != 1:
+        parts = [fraction_of_videos(part, data.fraction, data.fraction_seed) for part in parts]
     parts = told_apart(parts)
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
@@ -225,13 +225,13 @@ def _first_source(part: Any) -> str:
     return str(part[:1]["source"][0]) if "source" in part.column_names else ""
 
 
-def share_of_videos(frames: datasets.Dataset, share: float, seed: int) -> datasets.Dataset:
+def fraction_of_videos(frames: datasets.Dataset, fraction: float, seed: int) -> datasets.Dataset:
     """Whole videos, at least one."""
-    if not 0 < share <= 1:
-        raise RecipeError(f"data.share is {share}; it must be above 0 and at most 1")
+    if not 0 < fraction <= 1:
+        raise RecipeError(f"data.fraction is {fraction}; it must be above 0 and at most 1")
     index = ClipIndex.from_frame_set(frames)
     order = shuffled(tuple(map(str, index.video_ids)), seed)
-    kept = set(order[: math.ceil(share * len(order))])
+    kept = set(order[: math.ceil(fraction * len(order))])
     rows = [
         range(start, start + length)
         for video, start, length in zip(index.video_ids, index.starts, index.lengths, strict=True)
@@ -248,14 +248,14 @@ def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampl
     if isinstance(data.balance, Mapping):
         if set(data.balance) != set(names):
             raise RecipeError(
-                f"data.balance has weights for {some(sorted(data.balance))}; the sources are {some(names)}"
+                f"data.balance has weights for {preview(sorted(data.balance))}; the sources are {preview(names)}"
             )
         weights = np.array([data.balance[name] for name in names], np.float64)
     else:
         weights = temperature_weights(np.bincount(clips.sources, minlength=len(names)), data.balance)
     sampler = SourceBalancedSampler(clips.sources, weights, num_samples=data.clips_per_epoch, seed=seed)
-    shares = (f"{name} {share:.1%}" for name, share in zip(names, weights / weights.sum(), strict=True))
-    logger.info("shares of the sources: %s", ", ".join(shares))
+    fractions = (f"{name} {fraction:.1%}" for name, fraction in zip(names, weights / weights.sum(), strict=True))
+    logger.info("shares of the sources: %s", ", ".join(fractions))
     return sampler
 
 

@@ -15,11 +15,11 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import SurgVistaError
-from .messages import some
+from .messages import preview
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"
-_NOTE = 2  # version of what `claim` writes; since 2 it holds fingerprints
+_NOTE = 2  # version of what `check_settings` writes; since 2 it holds fingerprints
 
 
 class OutputError(SurgVistaError):
@@ -101,7 +101,7 @@ def _take_place(temporary: Path, target: Path) -> None:
         raise OutputError(f"{target} cannot be written: {error}") from error
 
 
-def claim(
+def check_settings(
     folder: Path,
     settings: Mapping[str, Any],
     *,
@@ -121,23 +121,23 @@ def claim(
     Raises:
         OutputError: the folder was begun with other settings, or by a version that did not note contents.
     """
-    if not check_claim(folder, settings, names=names, file=file):
+    if not compare_settings(folder, settings, names=names, file=file):
         content = {"format": _NOTE, **settings, "names": names or {}}
         with atomic_file(folder / file) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def check_claim(
+def compare_settings(
     folder: Path,
     settings: Mapping[str, Any],
     *,
     names: Mapping[str, Any] | None = None,
     file: str = "settings.json",
 ) -> bool:
-    """Compare what `claim` would note with what is noted, and write nothing.
+    """Compare what `check_settings` would note with what is noted, and write nothing.
 
     Args:
-        folder, settings, names, file: see `claim`.
+        folder, settings, names, file: see `check_settings`.
 
     Returns:
         Whether something is noted; `{}`, by which a user vouches for what lies there, counts as nothing.
@@ -162,14 +162,14 @@ def check_claim(
     ]
     if differences:
         raise OutputError(
-            f"{folder} was begun with other settings: {some(differences, shown=3)}. Go on with those, remove the "
+            f"{folder} was begun with other settings: {preview(differences, shown=3)}. Go on with those, remove the "
             "folder, or give another output"
         )
     return True
 
 
 def _noted(path: Path) -> dict[str, Any]:
-    """What `claim` has written; empty if there is nothing."""
+    """What `check_settings` has written; empty if there is nothing."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .messages import some
+from .messages import preview
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class PassedOver:
     def _remarks(self) -> Iterator[str]:
         for reason, paths in self._by_reason.items():
             if "no videos" in reason:  # there may be thousands: their kinds say enough
-                names = some(sorted({path.suffix.lower() or "no suffix" for path in paths}))
+                names = preview(sorted({path.suffix.lower() or "no suffix" for path in paths}))
             else:
-                names = some(sorted(path.name for path in paths), 3)
+                names = preview(sorted(path.name for path in paths), 3)
             yield f"{len(paths)} {reason} ({names})"

@@ -25,11 +25,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def some(texts: Sequence[str], shown: int = 5) -> str:
+def preview(texts: Sequence[str], shown: int = 5) -> str:
     """The first few of many.
 
     Example:
-        >>> some(["a", "b", "c", "d", "e", "f", "g"])
+        >>> preview(["a", "b", "c", "d", "e", "f", "g"])
         'a, b, c, d, e and 2 more'
     """
     more = f" and {len(texts) - shown} more" if len(texts) > shown else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .files import OutputError, atomic_file, content_hash
-from .messages import some
+from .messages import preview
 
 FILE = ".origins.json"
 
@@ -51,7 +51,7 @@ class Origins:
                 f"{self.output} holds {name} of another folder, {folder} (content {was}); {name} of {self.root} has another "
                 f"content ({now or 'not known'}). One output cannot hold both: give another output for {self.root}, or "
                 f"rename. If it is the same folder under another path, remove {self.path}. This concerns "
-                f"{some(sorted(taken))}"
+                f"{preview(sorted(taken))}"
             )
 
     def note(self, names: Iterable[str]) -> None:

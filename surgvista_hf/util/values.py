@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import InputError, SurgVistaError
-from .messages import did_you_mean, some
+from .messages import did_you_mean, preview
 
 # Numbers that many fields share. What no machine could do is refused too, before it takes all memory or never ends.
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -50,12 +50,12 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
         InputError: it is something else, or out of range.
 
     Example:
-        >>> read_value("data.share", 0.5, Fraction)
+        >>> read_value("data.fraction", 0.5, Fraction)
         0.5
-        >>> read_value("data.share", "many", Fraction)
+        >>> read_value("data.fraction", "many", Fraction)
         Traceback (most recent call last):
         ...
-        surgvista_hf.modeling.errors_surgvista.InputError: data.share is 'many'; it must be a number
+        surgvista_hf.modeling.errors_surgvista.InputError: data.fraction is 'many'; it must be a number
     """
     inner = [member for member in get_args(kind) if is_dataclass(member)]
     if is_dataclass(kind):
@@ -175,7 +175,7 @@ def _followed(value: Any, steps: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
 def _wanted(problem: Any) -> str:
     choices = _choices(problem)
     if len(choices) > _SHOWN_CHOICES:
-        return f"one of {some([repr(choice) for choice in choices])}"
+        return f"one of {preview([repr(choice) for choice in choices])}"
     if problem["type"] in ("too_short", "too_long"):
         length = problem["ctx"].get("min_length") or problem["ctx"].get("max_length")
         return f"a list of at {'least' if problem['type'] == 'too_short' else 'most'} {length}"

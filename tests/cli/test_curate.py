@@ -17,7 +17,7 @@ from surgvista_hf.cli.curate import ACTIONS
 from surgvista_hf.cli.main import main
 from surgvista_hf.curation.collection.manifest import Collection
 
-from ..curation.colour_web import ColourVideo, Models, Server, address_list, save_models, serve, write_site
+from ..curation.color_web import ColorVideo, Models, Server, address_list, save_models, serve, write_site
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -113,7 +113,7 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
         ["hash"],
         ["deduplicate", "--repeat-share", "0.9"],
         ["mask", "--region-model", str(models.region), "--device", "cpu"],
-        ["export", "--output", str(tmp_path / "out"), "--source", "colours"],
+        ["export", "--output", str(tmp_path / "out"), "--source", "colors"],
         ["review", "--only", "kept", "--id=-first_logo"],
         ["remove", "--id=-first_logo", "--reason", "asked by the owner"],
     ):
@@ -124,7 +124,7 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
 
 
 def test_classifiers_and_detectors_are_trained_from_labels(tmp_path, capsys):
-    frames = {"surgical": ColourVideo(1).frame(8.0), "non-surgical": ColourVideo(1).frame(0.0)}
+    frames = {"surgical": ColorVideo(1).frame(8.0), "non-surgical": ColorVideo(1).frame(0.0)}
     for name, frame in frames.items():
         (tmp_path / "frames" / name).mkdir(parents=True)
         for number in range(4):
@@ -164,7 +164,7 @@ def test_a_dry_run_asks_nothing_of_any_site(tmp_path, capsys):
         (["run", "nowhere", "--frame-model", "m"], "nowhere is no collection"),
         (["classify-frames", "begun", "--frame-model", "nothing"], "nothing"),
         (["export", "begun", "--output", "o"], "needs the results of trim"),
-        (["review", "begun", "--apply", "none.json"], "no file with overrules at none.json"),
+        (["review", "begun", "--apply", "none.json"], "no file with overrides at none.json"),
         (["remove", "begun", "--id", "../x", "--reason", "r"], "cannot be the id"),
         (["fly", "begun"], "invalid choice: 'fly'"),
     ],

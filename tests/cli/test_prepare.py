@@ -16,7 +16,7 @@ def test_prepare_says_what_it_made_and_goes_on_where_it_stopped(tmp_path, capsys
     words = ["prepare", "cholec80", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "3 videos, 12 frames (12 labelled)" in said.out
+    assert "3 videos, 12 frames (12 labeled)" in said.out
     *_, step, log = said.err.splitlines()
     assert step.startswith("prepare cholec80 … ")
     assert "cholec80" in Path(log.removeprefix("log: ")).read_text()
@@ -35,7 +35,7 @@ def test_options_reach_the_pictures(tmp_path, capsys):
     assert (plan["frames_per_second"], plan["short_side"], plan["quality"]) == (0.5, 48, 70)
 
 
-def test_check_lists_what_is_missing_with_the_page_and_the_licence(tmp_path, capsys):
+def test_check_lists_what_is_missing_with_the_page_and_the_license(tmp_path, capsys):
     LAYOUTS["cholec80"](tmp_path)
     (tmp_path / "phase_annotations/video41-phase.txt").unlink()
     assert main(["prepare", "cholec80", "--data-dir", str(tmp_path), "--check"]) == 1
@@ -53,13 +53,13 @@ def test_check_of_a_complete_download_succeeds(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["missing"] == []
 
 
-def test_list_names_every_data_set_with_licence_and_protocols(capsys):
+def test_list_names_every_data_set_with_license_and_protocols(capsys):
     assert main(["prepare", "--list"]) == 0
     printed = capsys.readouterr().out
     assert "cholect50" in printed
     assert "rendezvous" in printed
     assert main(["prepare", "--list", "--json"]) == 0
-    assert {"name", "licence", "protocols"} <= set(json.loads(capsys.readouterr().out)[0])
+    assert {"name", "license", "protocols"} <= set(json.loads(capsys.readouterr().out)[0])
 
 
 @pytest.mark.parametrize(

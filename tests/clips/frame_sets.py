@@ -23,7 +23,7 @@ FEATURES = datasets.Features(
 
 
 def picture(video: int, frame: int, size: tuple[int, int] = (32, 24), kind: str = "JPEG") -> bytes:
-    """A plain picture, width × height, of a grey that tells the frame: red 20 · video, green and blue 4 · frame."""
+    """A plain picture, width × height, of a gray that tells the frame: red 20 · video, green and blue 4 · frame."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (20 * video, 4 * frame, 4 * frame)).save(buffer, kind, quality=100, subsampling=0)
     return buffer.getvalue()

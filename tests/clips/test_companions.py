@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgvista_hf.clips import Draw, FrameSetError
-from surgvista_hf.clips.companions import CompanionDataset, four_companions, near_neighbours
+from surgvista_hf.clips.companions import CompanionDataset, four_companions, near_neighbors
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 
 from . import frame_sets
@@ -79,10 +79,10 @@ def test_companions_are_never_further_off_than_half_a_step(gaps, data):
 # ------------------------------------------------------------------------------------------- retrieved
 
 
-def test_neighbours_from_the_third_entry_on_nearer_than_three_times_the_first_are_accepted():
-    assert near_neighbours([1.0, 0.1, 2.9, 3.0, 2.0]) == [2, 4]
-    assert near_neighbours([0.1]) == []
-    assert near_neighbours([1, *[0] * 9]) == [2, 3, 4, 5]  # four at most, where the published program fails
+def test_neighbors_from_the_third_entry_on_nearer_than_three_times_the_first_are_accepted():
+    assert near_neighbors([1.0, 0.1, 2.9, 3.0, 2.0]) == [2, 4]
+    assert near_neighbors([0.1]) == []
+    assert near_neighbors([1, *[0] * 9]) == [2, 3, 4, 5]  # four at most, where the published program fails
 
 
 def write(path: Path, content: Any) -> Path:
@@ -93,7 +93,7 @@ def write(path: Path, content: Any) -> Path:
 def test_retrieved_companions_come_first_and_those_in_time_fill_up(tmp_path):
     entries = [["video00_3", 0.1], ["video00_5", 0.1], ["video01_2", 0.2], ["video01_4", 0.5], ["video01_0", 0.25]]
     file = write(tmp_path / "near.json", {"video00_4": entries, "video01_0": [["video00_1", 0.0]]})
-    frames = dataset(neighbours=file)
+    frames = dataset(neighbors=file)
     assert frames.companions(4) == [11, 9, 2, 3]
     assert frames.companions(5) == [3, 4, 6, 7]  # not in the file
     assert frames.companions(9) == [10, 11, 10, 11]
@@ -103,9 +103,9 @@ def test_an_id_of_several_sources_needs_its_source(tmp_path):
     both = frame_sets.frame_set({"cholec80": (4,), "m2cai16": (4,)})
     near = [["cholec80/video00_1", 0.1], ["cholec80/video00_1", 0.1], ["m2cai16/video00_3", 0.1]]
     file = write(tmp_path / "near.json", {"cholec80/video00_0": near})
-    assert CompanionDataset(both, neighbours=file).companions(0) == [7, 1, 2, 1]
+    assert CompanionDataset(both, neighbors=file).companions(0) == [7, 1, 2, 1]
     with pytest.raises(InputError, match=r"not in the corpus: video00_0.*<source>/"):
-        CompanionDataset(both, neighbours=write(file, {"video00_0": near}))
+        CompanionDataset(both, neighbors=write(file, {"video00_0": near}))
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,16 @@ def test_an_id_of_several_sources_needs_its_source(tmp_path):
         ({"video00_x": [["video00_1", 0.1]]}, "not in the corpus: video00_x"),
     ],
 )
-def test_a_file_of_neighbours_is_checked(content, message, tmp_path):
+def test_a_file_of_neighbors_is_checked(content, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        dataset(neighbours=write(tmp_path / "near.json", content))
+        dataset(neighbors=write(tmp_path / "near.json", content))
 
 
-def test_a_file_of_neighbours_that_cannot_be_read_is_named(tmp_path):
+def test_a_file_of_neighbors_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "near.json").write_text("{")
     for path in (tmp_path / "near.json", tmp_path / "nowhere.json"):
-        with pytest.raises(InputError, match=f"the neighbours {path} cannot be read"):
-            dataset(neighbours=path)
+        with pytest.raises(InputError, match=f"the neighbors {path} cannot be read"):
+            dataset(neighbors=path)
 
 
 # ------------------------------------------------------------------------------------------- samples
@@ -145,7 +145,7 @@ def shown(frames: CompanionDataset, index: Any) -> list[tuple[int, int]]:
 
 def test_a_sample_is_its_frame_and_two_of_its_companions(tmp_path):
     near = [["video00_3", 0.1], ["video00_5", 0.1], ["video01_2", 0.2]]
-    frames = dataset(neighbours=write(tmp_path / "near.json", {"video00_4": near}))
+    frames = dataset(neighbors=write(tmp_path / "near.json", {"video00_4": near}))
     own, *others = shown(frames, 4)
     assert own == (0, 4)
     assert set(others) <= {(1, 2), (0, 2), (0, 3), (0, 5)}

@@ -74,8 +74,8 @@ def test_every_frame_is_the_end_of_an_online_clip(corpus):
     assert clips.label_names == list(PHASES)
 
 
-def test_centred_clips_stay_in_their_video(corpus):
-    clips = ClipDataset(corpus, num_frames=4, frame_stride=2, sampling="centred")
+def test_centered_clips_stay_in_their_video(corpus):
+    clips = ClipDataset(corpus, num_frames=4, frame_stride=2, sampling="centered")
     assert seen(clips[30]) == [(1, 0), (1, 0), (1, 0), (1, 2)]
     assert seen(clips[36]) == [(1, 2), (1, 4), (1, 6), (1, 6)]
 
@@ -124,7 +124,7 @@ def test_pixels_are_those_of_pillow():
 
 
 @pytest.mark.usefixtures("decoder")
-def test_grey_pictures_become_rgb():
+def test_gray_pictures_become_rgb():
     buffer = io.BytesIO()
     Image.new("L", (32, 24), 77).save(buffer, "JPEG")
     clips = ClipDataset(from_rows(rows("a", [1], image={"bytes": buffer.getvalue(), "path": None})), num_frames=1)
@@ -205,7 +205,7 @@ def test_a_new_epoch_reaches_persistent_workers(corpus):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def _share(rank: int, world: int) -> list[tuple[int, str]]:
+def _fraction(rank: int, world: int) -> list[tuple[int, str]]:
     """What one process of several loads in epoch 1."""
     clips = ClipDataset(frame_set({"a": [30, 7], "b": [1, 20, 12]}), num_frames=4, frame_stride=-1, label="phase")
     sampler = SourceBalancedSampler(clips.sources, [1, 1], num_samples=24, num_replicas=world, rank=rank)
@@ -216,9 +216,9 @@ def _share(rank: int, world: int) -> list[tuple[int, str]]:
 
 @pytest.mark.slow
 def test_two_processes_load_together_what_one_loads():
-    alone = _share(0, 1)
+    alone = _fraction(0, 1)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        first, second = pool.map(_share, (0, 1), (2, 2))
+        first, second = pool.map(_fraction, (0, 1), (2, 2))
     assert [sample for pair in zip(first, second, strict=True) for sample in pair] == alone
 
 
@@ -242,7 +242,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_samples(corpus, workers):
     [
         {"num_frames": 0},
         {"frame_stride": -3},
-        {"frame_stride": 0, "sampling": "centred"},
+        {"frame_stride": 0, "sampling": "centered"},
         {"sampling": "best"},
         {"label": "source"},
     ],

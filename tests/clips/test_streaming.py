@@ -313,6 +313,6 @@ def test_streams_without_the_columns_and_impossible_options_are_refused(tmp_path
     frames = frame_set({"a": [3]})
     with pytest.raises(FrameSetError, match=r"needs also \['timestamp'\]"):
         StreamingClipDataset(frames.remove_columns("timestamp").to_iterable_dataset())
-    for wrong in ({"sampling": "centred"}, {"rank": 2, "world_size": 2}, {"shuffle_buffer": -1}, {"num_frames": 0}):
+    for wrong in ({"sampling": "centered"}, {"rank": 2, "world_size": 2}, {"shuffle_buffer": -1}, {"num_frames": 0}):
         with pytest.raises(InputError):
             StreamingClipDataset(frames.to_iterable_dataset(), **wrong)

@@ -7,47 +7,47 @@ import pytest
 from surgvista_hf.curation.collection.collect import CollectOptions, collect, from_urls
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline
 
-from .colour_web import Models, address_list, save_models, serve, write_site
+from .color_web import Models, address_list, save_models, serve, write_site
 
 QUICK = CollectOptions(pause_seconds=0, retries=0, timeout_seconds=10)
 
 
 @pytest.fixture(scope="session")
-def colour_models(tmp_path_factory) -> Models:
+def color_models(tmp_path_factory) -> Models:
     return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
-def colour_site(tmp_path_factory) -> Path:
+def color_site(tmp_path_factory) -> Path:
     return write_site(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="session")
-def colour_options(colour_models) -> CurationOptions:
+def color_options(color_models) -> CurationOptions:
     return CurationOptions(
-        video_models=(str(colour_models.video),),
-        frame_models=(str(colour_models.frame),),
-        region_models=(str(colour_models.region),),
+        video_models=(str(color_models.video),),
+        frame_models=(str(color_models.frame),),
+        region_models=(str(color_models.region),),
         device="cpu",
     )
 
 
 @pytest.fixture(scope="session")
-def collected(colour_site, tmp_path_factory) -> Path:
+def collected(color_site, tmp_path_factory) -> Path:
     """Only collected. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("collected") / "corpus"
-    with serve(colour_site) as server:
+    with serve(color_site) as server:
         wanted = from_urls(address_list(tmp_path_factory.mktemp("list"), server))
         collect(folder, wanted, QUICK)
     return folder
 
 
 @pytest.fixture(scope="session")
-def curated(collected, colour_options, tmp_path_factory) -> Path:
+def curated(collected, color_options, tmp_path_factory) -> Path:
     """After all stages. Copy it before changing it."""
     import shutil
 
     folder = tmp_path_factory.mktemp("curated") / "corpus"
     shutil.copytree(collected, folder)
-    run_pipeline(folder, colour_options)
+    run_pipeline(folder, color_options)
     return folder

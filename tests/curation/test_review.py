@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from surgvista_hf.curation.collection.manifest import CurationError
-from surgvista_hf.curation.collection.overrides import apply_overrules, read_overrules
+from surgvista_hf.curation.collection.overrides import apply_overrides, read_overrides
 from surgvista_hf.curation.review import write_review
 from surgvista_hf.modeling.errors_surgvista import InputError
 
@@ -72,7 +72,7 @@ def test_a_page_can_be_asked_for_by_kind_and_id(curated, tmp_path):
 
     assert shown(only="dropped") == ["a-copy", "flashes", "talk", "truncated"]
     assert shown(only="kept") == ["-first_logo", "bordered"]
-    assert shown(only="overruled") == []
+    assert shown(only="overridden") == []
     assert len(shown(limit=2)) == 2
     assert shown(videos=["-first_logo"]) == ["-first_logo"]
     with pytest.raises(InputError, match="holds no video 'nobody'"):
@@ -99,7 +99,7 @@ def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(
         pytest.skip("there is no browser")
     saved = tmp_path / "saved.json"
     saved.write_text(json.dumps(ENTRIES))
-    apply_overrules(corpus, saved)
+    apply_overrides(corpus, saved)
     page_file = write_review(corpus, only="all")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
@@ -110,7 +110,7 @@ def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(
 
         def save(name: str) -> list[dict]:
             with page.expect_download() as download:
-                page.get_by_role("button", name="Save overrules").click()
+                page.get_by_role("button", name="Save overrides").click()
             download.value.save_as(tmp_path / name)
             return json.loads((tmp_path / name).read_text())
 
@@ -120,7 +120,7 @@ def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(
         page.get_by_role("group", name="Decision about flashes").get_by_label("further").fill(
             "surgical 1-6\nmask 1 2 3"
         )
-        page.get_by_role("button", name="Save overrules").click()
+        page.get_by_role("button", name="Save overrides").click()
         assert page.locator("#said").inner_text() == "Nothing was saved; decisions that cannot be understood: 1"
         assert "x1 y1 x2 y2" in page.locator("form[data-video=flashes] .wrong").inner_text()
         page.get_by_role("group", name="Decision about flashes").get_by_label("further").fill("surgical 1-6")
@@ -133,8 +133,8 @@ def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(
         {"video": "flashes", "decision": "surgical", "start": 1, "end": 6},
         {"video": "talk", "decision": "none"},
     ]
-    apply_overrules(corpus, tmp_path / "changed.json")
-    found = read_overrules(corpus / "overrules.json")
+    apply_overrides(corpus, tmp_path / "changed.json")
+    found = read_overrides(corpus / "overrides.json")
     assert found.says("bordered", "drop")
     assert found.about("talk") == []
     assert found.says("-first_logo", "keep")

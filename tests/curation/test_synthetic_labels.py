@@ -27,7 +27,7 @@ from surgvista_hf.curation.synthetic_labels import (
 )
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
-from .colour_web import serve
+from .color_web import serve
 from .conftest import QUICK
 
 OPERATION = SyntheticWebVideo(

@@ -87,7 +87,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def phase_at(row: int, classes: int) -> int:
-    """Changes every seven rows, so that neighbours of a sampled row would show."""
+    """Changes every seven rows, so that neighbors of a sampled row would show."""
     return (row // 7) % classes
 
 
@@ -465,7 +465,7 @@ def psi_ava(root: Path) -> Expected:
     return {case: [{}] * 5 for case in ("CASE001", "CASE021")}
 
 
-def _multibypass(root: Path, centre: str, video: str) -> list[dict[str, Any]]:
+def _multibypass(root: Path, center: str, video: str) -> list[dict[str, Any]]:
     write_video(root / f"videos/{video}.mp4", frames=6 * RATE)
     phases = [
         {"start": 1000, "end": 4500, "label_name": "preparation", "label_id": 0},
@@ -474,7 +474,7 @@ def _multibypass(root: Path, centre: str, video: str) -> list[dict[str, Any]]:
         {"start": 4500, "end": 6000, "label_name": "disassembling", "label_id": 10},
     ]
     steps = [{"start": 0, "end": 2000, "label_name": "s1_cavity_exploration", "label_id": 1}]
-    path = root / f"labels/{centre}/labels_by70/{video}.mp4.json"
+    path = root / f"labels/{center}/labels_by70/{video}.mp4.json"
     write(path, json.dumps({"phases": phases, "steps": steps}))
     first = "s1_cavity_exploration"
     return [

@@ -12,8 +12,8 @@ from surgvista_hf.modeling.errors_surgvista import InputError
 def features(seed: int, clips: int = 200, noise: float = 0.0) -> Features:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 4, clips)
-    centres = np.random.default_rng(0).normal(size=(4, 6))
-    values = centres[labels] + noise * generator.normal(size=(clips, 6))
+    centers = np.random.default_rng(0).normal(size=(4, 6))
+    values = centers[labels] + noise * generator.normal(size=(clips, 6))
     return Features(values, labels, np.array([f"v{number % 10}" for number in range(clips)]))
 
 
@@ -53,14 +53,14 @@ def test_what_cannot_be_asked_is_refused():
         ridge_probe(features(1), one)
 
 
-# ------------------------------------------------------------------------------------------- logistic regression, neighbours
+# ------------------------------------------------------------------------------------------- logistic regression, neighbors
 
 
 def separable(seed: int, count: int = 120) -> Features:
     generator = np.random.default_rng(seed)
     labels = generator.integers(3, size=count)
-    centres = np.random.default_rng(99).normal(size=(3, 8)) * 2
-    values = centres[labels] + generator.normal(size=(count, 8))
+    centers = np.random.default_rng(99).normal(size=(3, 8)) * 2
+    values = centers[labels] + generator.normal(size=(count, 8))
     return Features(values, labels, np.array([f"video{number % 6}" for number in range(count)]))
 
 
@@ -76,7 +76,7 @@ def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds():
     assert (ours.argmax(axis=1) == test.labels).mean() > 0.8
 
 
-def test_neighbours_vote_as_scikit_learn_has_them():
+def test_neighbors_vote_as_scikit_learn_has_them():
     from sklearn.neighbors import KNeighborsClassifier
 
     train, test = separable(0), separable(1)
@@ -102,5 +102,5 @@ def test_probes_of_features_that_do_not_fit_are_refused():
         logistic_probe(train, narrow, 3)
     with pytest.raises(InputError, match="width"):
         knn_probe(train, narrow, 3)
-    with pytest.raises(InputError, match="500 neighbours among 120"):
+    with pytest.raises(InputError, match="500 neighbors among 120"):
         knn_probe(train, train, 3, k=500)

@@ -101,9 +101,9 @@ def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F8
         cwd=REPOSITORY,
         timeout=300,
     )
-    shares = [(tmp_path / "out" / f"{rank}.txt").read_text().split(",") for rank in (0, 1)]
-    assert sorted(name for share in shares for name in share) == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
-    assert all(shares)
+    fractions = [(tmp_path / "out" / f"{rank}.txt").read_text().split(",") for rank in (0, 1)]
+    assert sorted(name for fraction in fractions for name in fraction) == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
+    assert all(fractions)
 
 
 def test_of_several_processes_one_prints_what_all_did(monkeypatch, capsys):

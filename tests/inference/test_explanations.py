@@ -15,7 +15,7 @@ from surgvista_hf.inference.explanations import (
     attention_rollout,
     draw_heatmap,
     gradient_heatmap,
-    nearest_neighbours,
+    nearest_neighbors,
     overlay,
 )
 from surgvista_hf.inference.models.clip_model import ClipModel
@@ -99,16 +99,16 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
             attention_rollout(model, clip)
 
 
-def test_neighbours_are_the_most_alike_one_of_each_video():
+def test_neighbors_are_the_most_alike_one_of_each_video():
     features = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0], [0.5, 0.5]], np.float32)
     query = np.array([10, 0], np.float32)
-    assert [each.place for each in nearest_neighbours(query, features, k=3)] == [0, 1, 4]
+    assert [each.place for each in nearest_neighbors(query, features, k=3)] == [0, 1, 4]
     videos = np.array(["a", "a", "b", "b", "c"])
-    found = nearest_neighbours(query, features, k=5, groups=videos)
+    found = nearest_neighbors(query, features, k=5, groups=videos)
     assert [each.place for each in found] == [0, 4, 2]
     assert [round(each.similarity, 3) for each in found] == [1.0, 0.707, 0.0]
     with pytest.raises(InputError, match="of other models"):
-        nearest_neighbours(query[:1], features)
+        nearest_neighbors(query[:1], features)
 
 
 def test_the_command_draws_and_names_what_looks_alike(tmp_path, capsys):
@@ -124,8 +124,8 @@ def test_the_command_draws_and_names_what_looks_alike(tmp_path, capsys):
     words = ["explain", str(tmp_path / "operation.mp4"), "--model", model, "--second", "9"]
     assert main([*words, "--features", features, "--output", str(tmp_path / "heat.png"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len({each["video"] for each in said["neighbours"]}) == len(said["neighbours"]) == 3
-    assert all(each["label"] in PHASES for each in said["neighbours"])
+    assert len({each["video"] for each in said["neighbors"]}) == len(said["neighbors"]) == 3
+    assert all(each["label"] in PHASES for each in said["neighbors"])
     with Image.open(tmp_path / "heat.png") as picture:
         assert picture.size[0] > 300
     assert main([*words, "--class", "Nothing", "--output", str(tmp_path / "b.png")]) == 1
@@ -142,9 +142,9 @@ def test_a_heat_map_is_painted_where_it_is_hot(tmp_path):
     frames = np.full((4, 64, 64, 3), 100, np.uint8)
     heat = np.zeros((2, 4, 4), np.float32)
     heat[1, 3, 0] = 1
-    painted = overlay(frames, heat)
-    assert np.array_equal(painted[:2], frames[:2])
-    changed = np.abs(painted[2].astype(int) - 100).sum(axis=-1)
+    reconstructed = overlay(frames, heat)
+    assert np.array_equal(reconstructed[:2], frames[:2])
+    changed = np.abs(reconstructed[2].astype(int) - 100).sum(axis=-1)
     assert changed[56, 8] > 60
     assert changed[8, 56] == 0
     draw_heatmap(frames, heat, tmp_path / "heat.png", "Dissection")

@@ -27,7 +27,7 @@ from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.temporal_head import TemporalHead
 from surgvista_hf.inference.predictor import _sampled
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
-from surgvista_hf.inference.writers.timeline import class_colour, draw_timeline
+from surgvista_hf.inference.writers.timeline import class_color, draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..modeling import golden
@@ -221,13 +221,13 @@ def test_saving_again_replaces_the_files_and_leaves_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.json", "timeline.png"]
 
 
-def test_the_timeline_shows_each_phase_in_its_colour_where_it_is(tmp_path):
+def test_the_timeline_shows_each_phase_in_its_color_where_it_is(tmp_path):
     draw_timeline(prediction([0] * 50 + [3] * 50), tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
 
     def columns_of(label):
-        colour = np.array([int(class_colour(label)[i : i + 2], 16) for i in (1, 3, 5)])
-        ribbon = (np.abs(pixels - colour).sum(axis=2) < 12).sum(axis=0) > 60  # taller than a legend entry
+        color = np.array([int(class_color(label)[i : i + 2], 16) for i in (1, 3, 5)])
+        ribbon = (np.abs(pixels - color).sum(axis=2) < 12).sum(axis=0) > 60  # taller than a legend entry
         return np.flatnonzero(ribbon)
 
     first, second = columns_of(0), columns_of(3)

@@ -29,7 +29,7 @@ from surgvista_hf.modeling.loading import (
     processor_of,
     stored_frame_stride,
 )
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
 from surgvista_hf.modeling.video_processing_surgvista import SurgVistaVideoProcessor, online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -86,7 +86,7 @@ class Numbers(ClipModel):
 def trained_on(
     folder: Path, num_frames: int, stride: float, **options: Any
 ) -> tuple[ClipDataset, dict[float, list[int]]]:
-    """The clips of training, as the numbers of their frames, by the second of the labelled frame."""
+    """The clips of training, as the numbers of their frames, by the second of the labeled frame."""
     clips = ClipDataset(load_frame_set("folder", folder, "all"), num_frames=num_frames, frame_stride=stride, **options)
     numbers = {}
     for index in range(len(clips)):
@@ -202,7 +202,7 @@ def test_a_stream_gives_the_clips_of_random_access(video, tmp_path):
 # ------------------------------------------------------------------------------------------- recorders
 
 
-def test_a_standing_picture_is_held_labelled_and_noted(tmp_path):
+def test_a_standing_picture_is_held_labeled_and_noted(tmp_path):
     """Nothing between 4.9 s and 15 s: training has the same seconds as prediction, and none of their labels is lost."""
     data = tmp_path / "data"
     for part in ("videos", "phases"):
@@ -354,7 +354,7 @@ def test_frames_and_streams_come_at_the_needed_moments_or_are_refused(tmp_path):
     SurgicalVideoPredictor(whole).predict(path)
     predictor = SurgicalVideoPredictor(model := Numbers(3, 0.4))
     assert list(itertools.islice(predictor.needed_seconds(), 5)) == [0.0, 0.2, 0.6, 1.0, 1.2]
-    with GuardedVideo(path, clips=model.spacing) as guarded:
+    with SubprocessVideo(path, clips=model.spacing) as guarded:
         prediction = predictor.predict_frames(guarded)["model"]
     assert prediction.seconds.tolist() == [0, 1, 2, 3, 4, 5]
     assert model.clips == whole.clips

@@ -40,7 +40,7 @@ def pretraining_config(**changes: Any) -> SurgVistaConfig:
 
 
 def training_checkpoint(file: Path, tensors: dict[str, torch.Tensor]) -> Path:
-    """A file as the original program writes it: weights beside an optimiser, a scaler and a namespace."""
+    """A file as the original program writes it: weights beside an optimizer, a scaler and a namespace."""
     torch.save(
         {
             "model": tensors,

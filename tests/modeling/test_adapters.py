@@ -93,7 +93,7 @@ def test_a_probe_trains_the_head_only(tmp_path):
     }
     counted = count_parameters(model)
     assert counted.trained == 2 * 64 + 3 * 64 + 3
-    assert counted.share < 0.005
+    assert counted.fraction < 0.005
 
 
 def test_adapters_sit_in_attention_or_in_all_blocks_and_never_in_the_head(tmp_path):

@@ -23,7 +23,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[str]:
+def requested(monkeypatch) -> list[str]:
     """What the Hub was asked for."""
     names: list[str] = []
 
@@ -87,10 +87,10 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_every_entry_says_that_a_folder_is_missing(entry, asked):
+def test_every_entry_says_that_a_folder_is_missing(entry, requested):
     with pytest.raises(MissingFolderError, match="there is no folder runs/missing"):
         ENTRIES[entry]("runs/missing")
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("auto", ["AutoConfig", "AutoModel", "AutoVideoProcessor", "AutoModelForVideoClassification"])
@@ -102,7 +102,7 @@ def test_auto_classes_say_so_too_once_the_package_is_imported(auto, monkeypatch)
 
 
 @pytest.mark.parametrize("entry", ["predictor", "classifier", "encoder", "features", "probe", "teacher"])
-def test_a_name_that_may_be_either_is_explained_as_both(entry, asked):
+def test_a_name_that_may_be_either_is_explained_as_both(entry, requested):
     with pytest.raises(InputError, match=r"and there is no folder (owner/name|base)"):
         ENTRIES[entry]("owner/name")
 
@@ -117,13 +117,13 @@ def test_a_name_that_may_be_either_is_explained_as_both(entry, asked):
         ["deidentify", "video.mp4", "--out-of-body", "runs/missing", "--output", "out", "--mapping", "m.json"],
     ],
 )
-def test_every_verb_says_that_a_folder_is_missing(words, capsys, asked, tmp_path):
+def test_every_verb_says_that_a_folder_is_missing(words, capsys, requested, tmp_path):
     (tmp_path / "video.mp4").write_bytes(b"")
     assert main(words) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert "there is no folder" in error[0]
-    assert asked == []
+    assert requested == []
 
 
 def test_an_adapter_that_is_not_there_is_said_to_be_missing(tmp_path):

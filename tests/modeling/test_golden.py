@@ -81,7 +81,7 @@ def test_targets_equal_the_original(folder, numbers):
     assert golden.differences(image, numbers["io.image_targets"]) == 0
 
 
-def test_image_loss_with_normalised_teacher_features_equals_the_original(folder, numbers):
+def test_image_loss_with_normalized_teacher_features_equals_the_original(folder, numbers):
     model = AutoModelForPreTraining.from_pretrained(folder, norm_teacher_features=True)
     output = model(clip_of(numbers), numbers["io.mask"], numbers["io.teacher_features_all"])
     assert golden.differences(output.image_loss[None], numbers["io.loss_image_norm_feature"]) <= TOLERANCE

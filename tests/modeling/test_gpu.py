@@ -20,7 +20,7 @@ def test_a_pretraining_step_never_waits_for_the_device():
     clip = torch.randn(2, 4, 3, 32, 32, generator=generator).cuda()
     teacher = torch.randn(2, 32, 40, generator=generator).cuda()
     mask = (torch.rand(2, 16, generator=generator).argsort(dim=1) < 12).repeat(1, 2).cuda()
-    model(clip, mask, teacher).loss.backward()  # warm-up: libraries synchronise when they are first used
+    model(clip, mask, teacher).loss.backward()  # warm-up: libraries synchronize when they are first used
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -180,7 +180,7 @@ def test_image_losses_are_those_of_pytorch(kind):
     assert output.image_loss.item() == pytest.approx(functions[kind](output.image_logits, target).item(), rel=1e-6)
 
 
-def test_a_video_target_of_normalised_pixels_has_zero_mean_and_predicting_zero_costs_511_of_512():
+def test_a_video_target_of_normalized_pixels_has_zero_mean_and_predicting_zero_costs_511_of_512():
     config = tiny(image_size=64, patch_size=16, num_frames=4)
     model = SurgVistaForPreTraining(config)
     target = model.video_targets(clips(2, 4, 64, 64), torch.arange(32).repeat(2, 1)[:, :8])
@@ -201,8 +201,8 @@ def test_a_pixel_target_lies_where_the_published_order_says():
 
 def test_reconstruction_keeps_visible_places_and_paints_only_masked_ones():
     model = SurgVistaForPreTraining(tiny()).eval()
-    painted = model.reconstruct(clips(), tube_mask())
-    changed = (painted != clips()).any(dim=2)  # (batch, frames, height, width)
+    reconstructed = model.reconstruct(clips(), tube_mask())
+    changed = (reconstructed != clips()).any(dim=2)  # (batch, frames, height, width)
     masked = tube_mask().reshape(2, 2, 4, 4).repeat_interleave(2, 1).repeat_interleave(8, 2).repeat_interleave(8, 3)
     assert torch.equal(changed, masked)
 
@@ -292,7 +292,7 @@ def test_inference_in_pieces_gives_the_same_as_training_code():
     assert torch.allclose(pieces, model(clip).last_hidden_state, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------- initialisation
+# ------------------------------------------------------------------------------------------------- initialization
 
 
 @torch.no_grad()
@@ -366,7 +366,7 @@ def test_drop_path_rates_grow_linearly_in_the_encoder_and_in_each_decoder():
 
 
 def test_forward_needs_no_value_on_the_host():
-    """On the meta device nothing has a value, so any host synchronisation would raise."""
+    """On the meta device nothing has a value, so any host synchronization would raise."""
     model = SurgVistaForPreTraining(tiny()).to("meta")
     output = model(**{name: tensor.to("meta") for name, tensor in inputs_of(model).items()})
     assert output.loss.device.type == "meta"

@@ -13,7 +13,7 @@ import pytest
 
 from surgvista_hf import VideoReadError
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo, VideoLimits
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import read_number, write_numbered_video
@@ -22,13 +22,13 @@ ODD = Path(__file__).resolve().parents[1] / "fixtures" / "odd_videos"
 
 
 def frames(path: Path, **limits) -> list[tuple[float, np.ndarray]]:
-    with GuardedVideo(path, VideoLimits(**limits)) as video:
+    with SubprocessVideo(path, VideoLimits(**limits)) as video:
         return list(video)
 
 
 def test_the_frames_are_those_of_the_reader(tmp_path):
     path = write_numbered_video(tmp_path / "a.mp4", count=100)
-    with GuardedVideo(path) as video, VideoReader(path) as reader:
+    with SubprocessVideo(path) as video, VideoReader(path) as reader:
         assert video.info["width"], video.info["height"] == (160, 64)
         for (second, frame), (expected_second, expected) in zip(video, reader.iterate(1.0), strict=True):
             assert second == expected_second
@@ -37,16 +37,16 @@ def test_the_frames_are_those_of_the_reader(tmp_path):
 
 def test_a_part_is_read_at_any_rate_and_a_spread_from_the_middles(tmp_path):
     path = write_numbered_video(tmp_path / "a.mp4", count=100)
-    with GuardedVideo(path, interval_seconds=0.5, start=2, stop=4) as video:
+    with SubprocessVideo(path, interval_seconds=0.5, start=2, stop=4) as video:
         assert [(second, read_number(frame)) for second, frame in video] == [(2, 20), (2.5, 25), (3, 30), (3.5, 35)]
-    with GuardedVideo(path, spread=5) as video:
+    with SubprocessVideo(path, spread=5) as video:
         assert [read_number(frame) for _, frame in video] == [10, 30, 50, 70, 90]
 
 
 @pytest.mark.parametrize("wanted", [{"interval_seconds": 0}, {"start": -1}, {"spread": 0}])
 def test_wishes_that_make_no_sense_are_refused(wanted, tmp_path):
     with pytest.raises(InputError, match="give positive numbers"):
-        GuardedVideo(write_numbered_video(tmp_path / "a.mp4", count=10), **wanted)
+        SubprocessVideo(write_numbered_video(tmp_path / "a.mp4", count=10), **wanted)
 
 
 def test_large_frames_are_reduced(tmp_path):
@@ -150,7 +150,7 @@ def test_a_truncated_video_is_an_error_after_its_good_frames(tmp_path):
     whole = write_numbered_video(tmp_path / "a.mkv", count=200)
     (tmp_path / "b.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     seen = []
-    with GuardedVideo(tmp_path / "b.mkv") as video, pytest.raises(VideoReadError):
+    with SubprocessVideo(tmp_path / "b.mkv") as video, pytest.raises(VideoReadError):
         seen.extend(video)
     assert seen
 
@@ -167,7 +167,7 @@ def test_no_process_and_no_file_is_left_when_nobody_reads_on(tmp_path):
     path = write_numbered_video(tmp_path / "a.mp4", count=300)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
-        with GuardedVideo(path) as video:
+        with SubprocessVideo(path) as video:
             next(iter(video))
         assert video._process.poll() is not None
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf import VideoReadError
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import damage, numbered_frame, write_numbered_video, write_pictures
@@ -131,9 +131,9 @@ def test_recordings_joined_end_to_end_are_not_taken_for_damage(tmp_path):
 def test_a_guarded_reader_leaves_damage_out_and_passes_on_what_was_said(tmp_path):
     path = write_numbered_video(tmp_path / "a.mkv", options=GROUPS)
     (tmp_path / "b.mkv").write_bytes(damage(path, 27))
-    with GuardedVideo(tmp_path / "b.mkv") as video, pytest.raises(VideoReadError, match="damaged"):
+    with SubprocessVideo(tmp_path / "b.mkv") as video, pytest.raises(VideoReadError, match="damaged"):
         list(video)
-    with GuardedVideo(tmp_path / "b.mkv", damaged="skip") as video:
+    with SubprocessVideo(tmp_path / "b.mkv", damaged="skip") as video:
         assert [second for second, _ in video] == [0.0, 1.0, 2.0, 4.0, 5.0]
         assert "left out" in video.remarks[0]
 

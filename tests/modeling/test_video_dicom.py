@@ -16,7 +16,7 @@ from surgvista_hf import SurgVistaVideoProcessor, VideoReadError  # noqa: E402
 from surgvista_hf.cli.main import main  # noqa: E402
 from surgvista_hf.inference.batch import deidentify_folder  # noqa: E402
 from surgvista_hf.inference.deidentification import Pseudonyms  # noqa: E402
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo, VideoLimits  # noqa: E402
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits  # noqa: E402
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader  # noqa: E402
 
 from ..inference.test_predictor import model_folder  # noqa: E402, F401  # a fixture
@@ -213,10 +213,10 @@ def test_a_deflated_file_is_refused_before_it_is_unpacked(tmp_path):
 
 def test_untrusted_files_are_read_in_a_process_with_limits(tmp_path):
     path = jpeg_dicom(tmp_path / "IM000001")
-    with GuardedVideo(path, interval_seconds=0.5) as video:
+    with SubprocessVideo(path, interval_seconds=0.5) as video:
         assert [read_number(frame) for _, frame in video] == [0, 5, 10, 15, 20, 25]
     with pytest.raises(VideoReadError, match="pixels"):
-        GuardedVideo(path, VideoLimits(pixels=1000))
+        SubprocessVideo(path, VideoLimits(pixels=1000))
 
 
 def test_the_processor_reads_them_with_either_backend(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from surgvista_hf import InputError, SurgVistaVideoProcessor, VideoReadError
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo, VideoLimits
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from surgvista_hf.modeling.video_frames_surgvista import shown_size, shows_combing
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -60,7 +60,7 @@ def test_a_circle_on_the_screen_is_a_circle_in_every_road_to_the_frames(tmp_path
         assert len(every) == 12
         assert np.array_equal(picked, every[5])
         assert is_round(picked)
-    with GuardedVideo(path, VideoLimits(short_side=4096)) as guarded:
+    with SubprocessVideo(path, VideoLimits(short_side=4096)) as guarded:
         assert (guarded.info["width"], guarded.info["height"]) == shown
         assert np.array_equal(next(iter(guarded))[1], every[0])
 
@@ -140,7 +140,7 @@ def test_limits_count_the_size_as_shown(tmp_path):
     with pytest.raises(VideoReadError, match="384×64 pixels; at most 20000"):
         VideoReader(path, max_pixels=20_000)
     with pytest.raises(VideoReadError, match="384×64"):
-        GuardedVideo(path, VideoLimits(pixels=20_000))
+        SubprocessVideo(path, VideoLimits(pixels=20_000))
 
 
 def test_where_the_pixel_aspect_changes_circles_stay_circles_and_the_size_stays(tmp_path):

@@ -25,7 +25,7 @@ def by_hand(features: np.ndarray, neighbors: int, smallest: float) -> np.ndarray
 
 @given(st.integers(0, 1000), st.integers(2, 20), st.integers(1, 25))
 @settings(deadline=None, max_examples=30)
-def test_a_frame_weighs_one_over_its_mean_distance_to_its_neighbours(seed, frames, neighbors):
+def test_a_frame_weighs_one_over_its_mean_distance_to_its_neighbors(seed, frames, neighbors):
     features = np.random.default_rng(seed).normal(size=(frames, 5)).astype(np.float32)
     found = typicality_weights(torch.from_numpy(features), neighbors)
     np.testing.assert_allclose(found.numpy(), by_hand(features.astype(float), neighbors, 1e-3), rtol=1e-3)

@@ -99,14 +99,14 @@ def test_every_frame_of_a_file_is_read_when_sampling_is_off(tmp_path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(480, 854), (97, 131), (224, 224), (100, 500), (721, 1281)])
-def test_resizing_agrees_with_opencv_within_one_grey_level(height, width):
+def test_resizing_agrees_with_opencv_within_one_gray_level(height, width):
     video = frames(2, height, width)
     ours = SurgVistaVideoProcessor()(video, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     theirs = np.stack([cv2.resize(frame, (224, 224), interpolation=cv2.INTER_LINEAR) for frame in video]) / 255
     assert float((ours.permute(0, 2, 3, 1) - torch.from_numpy(theirs)).abs().max()) <= 1 / 255 + 1e-6
 
 
-def test_real_clips_agree_with_opencv_within_one_grey_level(shared_data):
+def test_real_clips_agree_with_opencv_within_one_gray_level(shared_data):
     for path in sorted((shared_data / "clips").iterdir()):
         processor = SurgVistaVideoProcessor(num_frames=4, frame_stride=1)
         stored = processor(path, **RAW)["pixel_values"][0].permute(0, 2, 3, 1).numpy()
@@ -115,7 +115,7 @@ def test_real_clips_agree_with_opencv_within_one_grey_level(shared_data):
         assert float((ours - torch.from_numpy(theirs)).abs().max()) <= 1 / 255 + 1e-6, path.name
 
 
-def test_antialiasing_is_an_option_and_equals_pillow_within_one_grey_level():
+def test_antialiasing_is_an_option_and_equals_pillow_within_one_gray_level():
     video = frames(1, 480, 640)
     ours = SurgVistaVideoProcessor(antialias=True)(video, do_normalize=False, return_tensors="pt")["pixel_values"][
         0, 0
@@ -124,7 +124,7 @@ def test_antialiasing_is_an_option_and_equals_pillow_within_one_grey_level():
     assert float((ours.permute(1, 2, 0) - torch.from_numpy(theirs)).abs().max()) <= 1.01 / 255
 
 
-def test_normalisation_is_that_of_imagenet():
+def test_normalization_is_that_of_imagenet():
     white = np.full((1, 8, 8, 3), 255, np.uint8)
     values = SurgVistaVideoProcessor()(white, return_tensors="pt")["pixel_values"][0, 0, :, 0, 0]
     assert values.tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
@@ -175,7 +175,7 @@ def test_a_batch_of_different_kinds_and_sizes_becomes_one_tensor(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
-def test_images_of_any_colour_mode_become_rgb(mode):
+def test_images_of_any_color_mode_become_rgb(mode):
     images = [Image.fromarray(frame).convert(mode) for frame in frames(2)]
     values = SurgVistaVideoProcessor()(images, **RAW)["pixel_values"][0]
     expected = np.stack([np.asarray(image.convert("RGB")) for image in images])
@@ -195,11 +195,11 @@ def test_arrays_as_they_come_from_other_programs_are_understood():
     assert float((reals - processor(frames(), return_tensors="pt")["pixel_values"]).abs().max()) < 0.02
 
 
-def test_grey_and_rgba_arrays_become_rgb():
-    grey, rgba = frames()[..., :1], np.concatenate([frames(), frames()[..., :1]], axis=-1)
+def test_gray_and_rgba_arrays_become_rgb():
+    gray, rgba = frames()[..., :1], np.concatenate([frames(), frames()[..., :1]], axis=-1)
     processor = SurgVistaVideoProcessor()
     assert torch.equal(
-        processor(grey, **RAW)["pixel_values"], processor(np.repeat(grey, 3, axis=-1), **RAW)["pixel_values"]
+        processor(gray, **RAW)["pixel_values"], processor(np.repeat(gray, 3, axis=-1), **RAW)["pixel_values"]
     )
     assert torch.equal(processor(rgba, **RAW)["pixel_values"], processor(frames(), **RAW)["pixel_values"])
 

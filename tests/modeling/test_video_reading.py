@@ -184,10 +184,10 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path):
 
 
 def test_images_of_any_kind_become_rgb(tmp_path):
-    grey = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
-    Image.fromarray(grey).save(tmp_path / "sixteen_bits.png")
+    gray = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(gray).save(tmp_path / "sixteen_bits.png")
     with VideoReader(tmp_path / "sixteen_bits.png") as video:
-        assert np.array_equal(video.frames_at([0])[0, ..., 1], grey >> 8)
+        assert np.array_equal(video.frames_at([0])[0, ..., 1], gray >> 8)
     turned = Image.fromarray(numbered_frame(5)).rotate(90, expand=True)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise when shown
@@ -204,7 +204,7 @@ def test_the_facts_of_a_video_are_told(tmp_path):
 
 @pytest.mark.parametrize("matrix", [1, 6])
 @pytest.mark.parametrize("full_range", [False, True])
-def test_colours_follow_the_matrix_and_range_that_the_stream_names(tmp_path, matrix, full_range):
+def test_colors_follow_the_matrix_and_range_that_the_stream_names(tmp_path, matrix, full_range):
     red_weight, blue_weight = {1: (0.2126, 0.0722), 6: (0.299, 0.114)}[matrix]  # BT.709, BT.601
     red, green, blue = np.array([200, 60, 40]) / 255
     luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue

@@ -71,10 +71,10 @@ class Visitor:
         self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         self.page = self.context.new_page()
         self.page.set_default_timeout(90_000)
-        self.complaints, self.asked = [], set()
+        self.complaints, self.requested = [], set()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self.asked.add(request.url.split("/")[2]))
+        self.page.on("request", lambda request: self.requested.add(request.url.split("/")[2]))
         self.page.goto(address)
         self.page.wait_for_selector("#predict")
 
@@ -116,7 +116,7 @@ def test_a_visitor_uploads_sees_takes_along_and_leaves_nothing(site, browser, tm
     assert "Prediction of operation.mp4" in text
     assert uploads(folder)
     assert not [each for each in visitor.complaints if not any(noise in each for noise in EXPECTED_NOISE)]
-    assert visitor.asked == {address.split("/")[2]}  # nothing is fetched from anywhere else
+    assert visitor.requested == {address.split("/")[2]}  # nothing is fetched from anywhere else
     visitor.leave()
     for _ in range(60):
         if not uploads(folder) and not list((folder / "tmp").glob("surgvista-space-*")):

@@ -50,7 +50,7 @@ def test_a_file_stays_as_long_as_somebody_needs_it(tmp_path):
 
 def visit(demo: Demo, video: Path | None, visitor: str = "a"):
     said = []
-    progress = lambda share, desc="": said.append((share, desc))  # noqa: E731
+    progress = lambda fraction, desc="": said.append((fraction, desc))  # noqa: E731
     return demo.predict(str(video) if video else None, "m", SimpleNamespace(session_hash=visitor), progress), said
 
 
@@ -72,7 +72,7 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
         "annotations.eaf",
     ]
     assert classes == likely(state, 0)
-    assert [share for share, _ in said] == sorted(share for share, _ in said)
+    assert [fraction for fraction, _ in said] == sorted(fraction for fraction, _ in said)
     page = Path(files[0]).read_text()
     assert page.count("<img") == len(state.segments)
     offline = demo.predictor("m").predict(video)
@@ -130,7 +130,7 @@ def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folde
         if predictor is open_one:
             everything, before = pages, shown
     assert any(recording.outside(int(time[2:])) for time in before)
-    assert shown == [time for time in before if not state.hidden.hides(int(time[2:]))]
+    assert shown == [time for time in before if not state.hidden.covers(int(time[2:]))]
     assert len(shown) > 1
     assert "as a classifier says, and hidden" in pages
     assert "as a classifier says, and hidden" not in everything

@@ -18,7 +18,7 @@ from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, 
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.modeling.adapters import load_adapted
 from surgvista_hf.trainers.finetune import build_arguments, task_of
-from surgvista_hf.trainers.finetuning.recipe import LabelledData, load_finetuning_recipe
+from surgvista_hf.trainers.finetuning.recipe import LabeledData, load_finetuning_recipe
 from surgvista_hf.trainers.recipes.loading import FINETUNING, RecipeError, bundled_recipes
 
 from ..modeling.conversion.families import encoder
@@ -56,9 +56,9 @@ def test_the_recipes_of_the_package_fit_their_data_sets(name, tmp_path):
     recipe = load_finetuning_recipe(
         name, [f"training.output_dir={tmp_path}", "training.bf16=false", "training.use_cpu=true"]
     )
-    facts = get_builder(recipe.data.name).facts
-    label = facts.labels[recipe.data.label]
-    protocol = facts.protocol(recipe.data.protocol)[1]
+    info = get_builder(recipe.data.name).info
+    label = info.labels[recipe.data.label]
+    protocol = info.protocol(recipe.data.protocol)[1]
     assert {recipe.data.train, recipe.data.validation, recipe.data.test} <= set(protocol.names)
     assert label.kind in ("class", "classes", "numbers")
     if protocol.splits:
@@ -86,7 +86,7 @@ def test_the_recipes_have_the_published_numbers(name, tmp_path):
     ]  # for the second GPU
     recipe = load_finetuning_recipe(name, changes)
     feature = recipe.data.label
-    names = get_builder(recipe.data.name).facts.labels[feature].names
+    names = get_builder(recipe.data.name).info.labels[feature].names
     from surgvista_hf.evaluation.tasks import Task
 
     kind = "triplet" if feature == "triplets" else "workflow"
@@ -304,11 +304,11 @@ def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
 def test_labels_decide_the_task(operations):
     frames = load_frame_set("synthetic", operations)
     kinds = {
-        label: task_of(LabelledData("synthetic", str(operations), label), frames).kind
+        label: task_of(LabeledData("synthetic", str(operations), label), frames).kind
         for label in ("phase", "triplets", "instruments", "cvs")
     }
     assert kinds == {"phase": "workflow", "triplets": "triplet", "instruments": "multi_label", "cvs": "multi_label"}
-    assert task_of(LabelledData("synthetic", "", "skill", sampling="uniform"), frames).kind == "classification"
+    assert task_of(LabeledData("synthetic", "", "skill", sampling="uniform"), frames).kind == "classification"
 
 
 def test_a_recipe_without_a_folder_or_model_is_refused(tmp_path):

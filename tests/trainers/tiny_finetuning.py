@@ -17,7 +17,7 @@ from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.trainers.common.arguments import FinetuningArguments
 from surgvista_hf.trainers.common.clip_trainer import end_processes
 from surgvista_hf.trainers.finetune import task_of
-from surgvista_hf.trainers.finetuning.recipe import LabelledData
+from surgvista_hf.trainers.finetuning.recipe import LabeledData
 from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 
 from . import tiny
@@ -52,19 +52,19 @@ def clips(frame_set: Path, label: str = "phase", **options: Any) -> ClipDataset:
 
 def task(frame_set: Path, label: str = "phase") -> Task:
     frames = load_frame_set("synthetic", frame_set, "all")
-    return task_of(LabelledData("synthetic", str(frame_set), label), frames)
+    return task_of(LabeledData("synthetic", str(frame_set), label), frames)
 
 
 def trainer(
     frame_set: Path, output: Path, label: str = "phase", outputs: int = 0, **changes: Any
 ) -> SurgicalFinetuner:
     torch.manual_seed(0)
-    asked = task(frame_set, label)
-    names = list(asked.names) + [f"part {number}" for number in range(outputs)]
-    model = load_classifier(MODEL, names, asked.problem_type)
+    requested = task(frame_set, label)
+    names = list(requested.names) + [f"part {number}" for number in range(outputs)]
+    model = load_classifier(MODEL, names, requested.problem_type)
     data = clips(frame_set, label)
     return SurgicalFinetuner(
-        model, arguments(output, **changes), data, asked, processor_of(model, MODEL, 2), eval_dataset=data
+        model, arguments(output, **changes), data, requested, processor_of(model, MODEL, 2), eval_dataset=data
     )
 
 

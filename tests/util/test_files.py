@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from surgvista_hf.util.files import OutputError, at_work, atomic_folder, check_claim, claim
+from surgvista_hf.util.files import OutputError, at_work, atomic_folder, check_settings, compare_settings
 from surgvista_hf.util.origins import Origins
 
 HOLDER = """
@@ -25,21 +25,21 @@ with at_work(sys.argv[1]):
 
 
 def test_what_has_changed_is_named_as_it_was_and_as_it_is(tmp_path):
-    claim(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"]}, names={"models": {"phase": "old"}})
-    claim(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"]}, names={"models": {"phase": "renamed"}})
+    check_settings(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"]}, names={"models": {"phase": "old"}})
+    check_settings(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"]}, names={"models": {"phase": "renamed"}})
     with pytest.raises(OutputError, match=re.escape("models.phase was old (1a2b), is now new (3c4d)")):
-        claim(tmp_path, {"models": {"phase": "3c4d"}, "formats": ["csv"]}, names={"models": {"phase": "new"}})
+        check_settings(tmp_path, {"models": {"phase": "3c4d"}, "formats": ["csv"]}, names={"models": {"phase": "new"}})
     with pytest.raises(OutputError, match=r"formats was \['csv'\], is now \['json'\]"):
-        claim(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["json"]})
+        check_settings(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["json"]})
     with pytest.raises(OutputError, match=r"was begun with other settings: seed was not given, is now 3"):
-        claim(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"], "seed": 3})
+        check_settings(tmp_path, {"models": {"phase": "1a2b"}, "formats": ["csv"], "seed": 3})
 
 
 @pytest.mark.parametrize("content", ['{"models": {"phase": "/old/path"}}', '{"names": 3}'])
 def test_what_an_earlier_version_began_is_not_gone_on_with(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(OutputError, match="begun by a version that did not note the contents"):
-        claim(tmp_path, {"models": {"phase": "1a2b"}})
+        check_settings(tmp_path, {"models": {"phase": "1a2b"}})
     assert (tmp_path / "settings.json").read_text() == content
 
 
@@ -47,14 +47,14 @@ def test_what_an_earlier_version_began_is_not_gone_on_with(tmp_path, content):
 def test_a_broken_note_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(OutputError, match=r"settings\.json"):
-        claim(tmp_path, {})
+        check_settings(tmp_path, {})
 
 
 def test_looking_writes_nothing(tmp_path):
-    assert not check_claim(tmp_path, {"a": 1})
+    assert not compare_settings(tmp_path, {"a": 1})
     assert list(tmp_path.iterdir()) == []
-    claim(tmp_path, {"a": 1})
-    assert check_claim(tmp_path, {"a": 1})
+    check_settings(tmp_path, {"a": 1})
+    assert compare_settings(tmp_path, {"a": 1})
 
 
 def wait_for(path, seconds=60):

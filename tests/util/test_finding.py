@@ -12,7 +12,7 @@ from surgvista_hf.datasets_scripts.corpora.folder import BUILDERS
 from surgvista_hf.inference.batch import find_videos
 from surgvista_hf.modeling import video_reading_surgvista
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
-from surgvista_hf.modeling.subprocess_decoding import GuardedVideo
+from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util import finding
 
@@ -74,7 +74,7 @@ def test_what_is_found_by_its_suffix_can_be_read(suffix, tmp_path):
     with VideoReader(video) as reader:
         assert len(list(reader.iterate(None))) == 10
     if suffix in GUARDED:
-        with GuardedVideo(video, interval_seconds=0.2) as guarded:
+        with SubprocessVideo(video, interval_seconds=0.2) as guarded:
             assert len(list(guarded)) == 2
 
 

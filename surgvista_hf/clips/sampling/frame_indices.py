@@ -27,7 +27,7 @@ def online_seconds(
     Going back from `last`, a step that would leave the video is not taken.
 
     Args:
-        last: second of the labelled frame.
+        last: second of the labeled frame.
         num_frames: frames of a clip.
         frame_stride: seconds between two frames of a clip if positive; -1: each step a fresh uniform 1 … 5 s; 0: steps of 1,
             2, 4, 8, … s; -2: steps of 1, 2, 4, 6, … s.
@@ -90,13 +90,13 @@ def longest_reach(num_frames: int, frame_stride: float) -> float:
     return spans.get(frame_stride, frame_stride * steps)  # type: ignore[call-overload]
 
 
-def centred_seconds(centre: float, last: float, num_frames: int, frame_stride: float) -> list[float]:
+def centered_seconds(center: float, last: float, num_frames: int, frame_stride: float) -> list[float]:
     """Return moments on both sides of a second, which stands at place `num_frames // 2` of the clip.
 
     As in the online rule, a step that would leave the video is not taken.
 
     Args:
-        centre: second of the labelled frame.
+        center: second of the labeled frame.
         last: second of the last frame of the video.
         num_frames: frames of a clip.
         frame_stride: seconds between two frames of a clip.
@@ -105,20 +105,20 @@ def centred_seconds(centre: float, last: float, num_frames: int, frame_stride: f
         `num_frames` seconds, ascending.
 
     Raises:
-        InputError: `centre` outside the video, a count below 1 or a stride that is not positive.
+        InputError: `center` outside the video, a count below 1 or a stride that is not positive.
 
     Example:
-        >>> centred_seconds(5, 11, 6, 2)
+        >>> centered_seconds(5, 11, 6, 2)
         [1, 1, 3, 5, 7, 9]
     """
-    if not 0 <= centre <= last or num_frames < 1 or not frame_stride > 0:
+    if not 0 <= center <= last or num_frames < 1 or not frame_stride > 0:
         raise InputError(
-            f"no clip of {num_frames} frames with stride {frame_stride} is centred at second {centre} of {last}"
+            f"no clip of {num_frames} frames with stride {frame_stride} is centered at second {center} of {last}"
         )
-    past = online_clip_seconds(centre, num_frames // 2 + 1, frame_stride)
-    steps_left = math.floor((last - centre + TOLERANCE) / frame_stride)
+    past = online_clip_seconds(center, num_frames // 2 + 1, frame_stride)
+    steps_left = math.floor((last - center + TOLERANCE) / frame_stride)
     future = [
-        round(centre + min(step, steps_left) * frame_stride, 9) for step in range(1, num_frames - num_frames // 2)
+        round(center + min(step, steps_left) * frame_stride, 9) for step in range(1, num_frames - num_frames // 2)
     ]
     return past + future
 

@@ -226,6 +226,6 @@ def normalize_clips(
         The same shape.
     """
     shape = (len(mean), 1, 1)
-    centre = torch.tensor(np.multiply(mean, 255), dtype=torch.float32, device=clips.device).view(shape)
+    center = torch.tensor(np.multiply(mean, 255), dtype=torch.float32, device=clips.device).view(shape)
     spread = torch.tensor(np.multiply(std, 255), dtype=torch.float32, device=clips.device).view(shape)
-    return ((clips.float() - centre) / spread).to(dtype)
+    return ((clips.float() - center) / spread).to(dtype)

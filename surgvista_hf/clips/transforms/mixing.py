@@ -50,11 +50,11 @@ class Mix:
     """How a batch is mixed with itself in reverse order.
 
     Args:
-        share: of a clip's own label, 0-1.
+        lam: of a clip's own label, 0-1.
         box: what CutMix takes from the partner; `None`: mixup.
     """
 
-    share: float
+    lam: float
     box: CropBox | None = None
 
 
@@ -81,10 +81,10 @@ def draw_mix(
     generator = keyed_generator(seed, epoch, index, "mix")
     cut = bool(generator.random() < cutmix_probability) if mixup_alpha and cutmix_alpha else not mixup_alpha
     alpha = cutmix_alpha if cut else mixup_alpha
-    share = float(generator.beta(alpha, alpha))
+    lam = float(generator.beta(alpha, alpha))
     if not cut:
-        return Mix(share)
-    half = int(size * math.sqrt(1 - share)) // 2
+        return Mix(lam)
+    half = int(size * math.sqrt(1 - lam)) // 2
     x, y = (int(generator.integers(size)) for _ in range(2))
     left, top = max(x - half, 0), max(y - half, 0)
     box = CropBox(left, top, min(x + half, size) - left, min(y + half, size) - top)
@@ -95,7 +95,7 @@ def mix_clips(clips: torch.Tensor, mix: Mix) -> torch.Tensor:
     """Mixes every clip of a batch (B, frames, channels, height, width) with its partner, B - 1 - its number."""
     partners = clips.flip(0)
     if mix.box is None:
-        return mix.share * clips + (1 - mix.share) * partners
+        return mix.lam * clips + (1 - mix.lam) * partners
     left, top, width, height, _ = mix.box
     mixed = clips.clone()
     mixed[..., top : top + height, left : left + width] = partners[..., top : top + height, left : left + width]
@@ -121,7 +121,7 @@ def soft_labels(labels: torch.Tensor, classes: int, smoothing: float = 0.0, mix:
     targets = labels.float()
     if labels.ndim == 1:
         targets = torch.nn.functional.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
-    return targets if mix is None else mix.share * targets + (1 - mix.share) * targets.flip(0)
+    return targets if mix is None else mix.lam * targets + (1 - mix.lam) * targets.flip(0)
 
 
 def erase(clip: torch.Tensor, box: CropBox, seed: int, epoch: int, index: int) -> torch.Tensor:

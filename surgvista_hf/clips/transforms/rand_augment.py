@@ -1,7 +1,7 @@
 """RandAugment on clips: the same random operations on all frames (Cubuk et al., arXiv 1909.13719).
 
 The operations and their magnitudes are those of SurgVISTA's fine-tuning (arXiv 2506.02692): each of the drawn operations is
-applied with probability one half, at a magnitude drawn around the mean; geometry is bicubic on grey. Pillow does the work.
+applied with probability one half, at a magnitude drawn around the mean; geometry is bicubic on gray. Pillow does the work.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from ...util.errors import InputError
 from ..sampling.randomness import keyed_generator
 
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 _PROBABILITY = 0.5
 _SPREAD = 0.5  # standard deviation of a magnitude
 _ENHANCERS = {
@@ -23,7 +23,7 @@ _ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
     "sharpness": ImageEnhance.Sharpness,
 }
-INVERTING = ("invert", "posterize", "solarize", "solarize_add")  # what makes colours of no tissue
+INVERTING = ("invert", "posterize", "solarize", "solarize_add")  # what makes colors of no tissue
 OPERATIONS = (
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
     "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
@@ -36,7 +36,7 @@ def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image],
     Args:
         name: one of `OPERATIONS`.
         magnitude: 0-10.
-        sign: 1 or -1: direction of geometry; more or less of colour, contrast, brightness and sharpness.
+        sign: 1 or -1: direction of geometry; more or less of color, contrast, brightness and sharpness.
 
     Returns:
         A function of an RGB picture.
@@ -55,7 +55,7 @@ def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image],
         "auto_contrast": ImageOps.autocontrast,
         "equalize": ImageOps.equalize,
         "invert": ImageOps.invert,
-        "rotate": lambda picture: picture.rotate(sign * 3 * m, Image.Resampling.BICUBIC, fillcolor=_GREY),
+        "rotate": lambda picture: picture.rotate(sign * 3 * m, Image.Resampling.BICUBIC, fillcolor=_GRAY),
         "posterize": lambda picture: (
             ImageOps.posterize(picture, 4 - int(0.4 * m)) if int(0.4 * m) < 4 else _black(picture)
         ),
@@ -74,7 +74,7 @@ def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image],
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GREY)
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GRAY)
 
 
 def _black(picture: Image.Image) -> Image.Image:
@@ -88,7 +88,7 @@ class RandAugment:
     Args:
         operations: drawn for a clip, with replacement.
         magnitude: mean of the magnitudes, 0-10.
-        invert_colours: whether the operations of `INVERTING` are among them.
+        invert_colors: whether the operations of `INVERTING` are among them.
         seed: of the run.
 
     Example:
@@ -98,13 +98,13 @@ class RandAugment:
 
     operations: int = 4
     magnitude: float = 7.0
-    invert_colours: bool = True
+    invert_colors: bool = True
     seed: int = 0
 
     def draw(self, epoch: int, index: int) -> list[tuple[str, float, int]]:
         """The (name, magnitude, sign) that a sample gets."""
         generator = keyed_generator(self.seed, epoch, index, "rand augment")
-        known = [name for name in OPERATIONS if self.invert_colours or name not in INVERTING]
+        known = [name for name in OPERATIONS if self.invert_colors or name not in INVERTING]
         drawn = []
         for _ in range(self.operations):
             name = known[int(generator.integers(len(known)))]

@@ -1,4 +1,4 @@
-"""Views of pictures for self-distillation: random crops in two sizes, colours, blur, noise and solarisation.
+"""Views of pictures for self-distillation: random crops in two sizes, colors, blur, noise and solarisation.
 
 DINO (arXiv 2104.14294) with the companion frames of LEMON (arXiv 2503.19740). What a view is made with is drawn in the
 workers, as a function of (seed, epoch, sample). The pixels are computed on the device, for all samples of a batch at once: a
@@ -17,12 +17,12 @@ from ...modeling.modeling_surgvista import keyed_uniform
 from ..sampling.randomness import keyed_generator
 from .augmentation import normalize_clips, random_box
 
-_FLIP, _JITTER, _GREY = 0.5, 0.8, 0.2  # probabilities
+_FLIP, _JITTER, _GRAY = 0.5, 0.8, 0.2  # probabilities
 _STRENGTHS = (0.4, 0.4, 0.2)  # of brightness, contrast and saturation
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _BLUR = (0.1, 2.0)  # standard deviation in pixels
-_NOISE = 1 / 255  # standard deviation: one grey level
-_GREY_WEIGHTS = (0.299, 0.587, 0.114)
+_NOISE = 1 / 255  # standard deviation: one gray level
+_GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 _CUBIC = -0.5  # the shape of Pillow's bicubic filter
 
 Drawn = Mapping[str, torch.Tensor]
@@ -81,13 +81,13 @@ def draw_view(view: View, width: int, height: int, generator: np.random.Generato
 
     Returns:
         `box` (5,): left, top, width, height, and 1 if flipped; `factors` (3,) of brightness, contrast and saturation; `order`
-        (3,) in which they are applied; `effects` (4,): grey or not, deviation of the blur in pixels, deviation of the noise,
+        (3,) in which they are applied; `effects` (4,): gray or not, deviation of the blur in pixels, deviation of the noise,
         solarised or not; `key`, of the noise and of whatever else is random about the view.
     """
     box = random_box(generator, width, height, view.scale, _ASPECT_RATIO, _FLIP)
-    jitter, grey, blur, noise, solarise = generator.random(5) < (_JITTER, _GREY, view.blur, view.noise, view.solarise)
+    jitter, gray, blur, noise, solarise = generator.random(5) < (_JITTER, _GRAY, view.blur, view.noise, view.solarise)
     factors = 1 + jitter * generator.uniform(-1, 1, 3) * _STRENGTHS
-    effects = [grey, blur * generator.uniform(*_BLUR), noise * _NOISE, solarise]
+    effects = [gray, blur * generator.uniform(*_BLUR), noise * _NOISE, solarise]
     return {
         "box": np.array(box, np.float32),
         "factors": factors.astype(np.float32),
@@ -144,7 +144,7 @@ def make_views(
     Args:
         views: of a sample.
         pictures, drawn: `pixel_values` and `views` of a `ViewCollator`.
-        mean, std: of the normalisation.
+        mean, std: of the normalization.
 
     Returns:
         For each view, (B, 3, S, S) fp32.
@@ -189,8 +189,8 @@ def _resampling(start: torch.Tensor, length: torch.Tensor, pixels: int, size: in
     step = length / size
     stretch = step.clamp(min=1)
     places = torch.arange(pixels, device=start.device) + 0.5 - start  # from the beginning of the crop
-    centres = (torch.arange(size, device=start.device)[:, None] + 0.5) * step
-    x = ((places - centres) / stretch).abs()
+    centers = (torch.arange(size, device=start.device)[:, None] + 0.5) * step
+    x = ((places - centers) / stretch).abs()
     near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x**2 + 1
     far = ((_CUBIC * x - 5 * _CUBIC) * x + 8 * _CUBIC) * x - 4 * _CUBIC
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
@@ -199,7 +199,7 @@ def _resampling(start: torch.Tensor, length: torch.Tensor, pixels: int, size: in
 
 
 def paint(pixels: torch.Tensor, drawn: Drawn, *, noisy: bool = True) -> torch.Tensor:
-    """Colours, blur, noise and solarisation of pictures in 0 … 1.
+    """Colors, blur, noise and solarisation of pictures in 0 … 1.
 
     Args:
         pixels: (B, 3, S, S) fp32.
@@ -209,9 +209,9 @@ def paint(pixels: torch.Tensor, drawn: Drawn, *, noisy: bool = True) -> torch.Te
     Returns:
         The same shape, 0 … 1.
     """
-    grey, blur, noise, solarised = (effect[:, None, None, None] for effect in drawn["effects"].unbind(1))
+    gray, blur, noise, solarised = (effect[:, None, None, None] for effect in drawn["effects"].unbind(1))
     pixels = _jitter(pixels, drawn["factors"], drawn["order"])
-    pixels = torch.where(grey > 0, _grey(pixels), pixels)
+    pixels = torch.where(gray > 0, _gray(pixels), pixels)
     kernel = _blur(blur[:, 0], pixels.shape[-1])
     pixels = _apply(kernel, pixels, kernel)
     if noisy:
@@ -223,25 +223,25 @@ def paint(pixels: torch.Tensor, drawn: Drawn, *, noisy: bool = True) -> torch.Te
 
 
 def _jitter(pixels: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and saturation: mixtures with black, with the mean grey, and with the grey picture."""
+    """Brightness, contrast and saturation: mixtures with black, with the mean gray, and with the gray picture."""
     for turn in range(3):
         kind = order[:, turn]
         factor = factors.gather(1, kind[:, None])[:, :, None, None]
         kind = kind[:, None, None, None]
-        grey = _grey(pixels)
-        other = torch.where(kind == 1, grey.mean(dim=(2, 3), keepdim=True), torch.where(kind == 2, grey, 0.0))
+        gray = _gray(pixels)
+        other = torch.where(kind == 1, gray.mean(dim=(2, 3), keepdim=True), torch.where(kind == 2, gray, 0.0))
         pixels = (factor * pixels + (1 - factor) * other).clamp(0, 1)
     return pixels
 
 
-def _grey(pixels: torch.Tensor) -> torch.Tensor:
+def _gray(pixels: torch.Tensor) -> torch.Tensor:
     """(B, 1, S, S)."""
-    red, green, blue = (weight * pixels[:, [channel]] for channel, weight in enumerate(_GREY_WEIGHTS))
+    red, green, blue = (weight * pixels[:, [channel]] for channel, weight in enumerate(_GRAY_WEIGHTS))
     return red + green + blue
 
 
 def _blur(deviation: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, size, size) Gaussian along one axis, weights normalised where it reaches over the edge; 0: nothing is done."""
+    """(B, size, size) Gaussian along one axis, weights normalized where it reaches over the edge; 0: nothing is done."""
     places = torch.arange(size, device=deviation.device, dtype=torch.float32)
     squares = (places - places[:, None]) ** 2
     weights = torch.exp(-squares / (2 * deviation.clamp(min=1e-2) ** 2))

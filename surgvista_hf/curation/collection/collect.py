@@ -1,7 +1,7 @@
 """Collecting: what was asked for, by list, by search or from a folder, becomes files with a record each.
 
 Downloads go through yt-dlp's Python interface: full addresses and argument objects, no shell, one video at a time. What its
-owner or the site has withdrawn gets a tombstone and is never asked for again. No more than title, licence and date is kept of
+owner or the site has withdrawn gets a tombstone and is never asked for again. No more than title, license and date is kept of
 what the site says, and that apart from everything else. Nothing here has been run against a real video site.
 """
 
@@ -24,12 +24,12 @@ from ...util.errors import InputError
 from ...util.files import file_hash, sync
 from ...util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
 from ...util.fingerprint import file_fingerprint
-from ...util.messages import some
+from ...util.messages import preview
 from ...util.origins import Origins
 from ...util.requirements import require
 from .manifest import Collection, CurationError, Video, check_id, describe, write_object
 from .reports import StageReport
-from .results import summarise
+from .results import summarize
 
 logger = logging.getLogger(__name__)
 WATCH = "https://www.youtube.com/watch?v={}"
@@ -155,8 +155,8 @@ def id_of(url: str) -> str:
         ('gallbladder-7', '-Ab3dEf6hIj')
     """
     parts = urlsplit(url)
-    asked = re.search(r"(?:^|&)v=([\w-]+)", parts.query)
-    return asked[1] if asked else Path(unquote(parts.path)).stem
+    requested = re.search(r"(?:^|&)v=([\w-]+)", parts.query)
+    return requested[1] if requested else Path(unquote(parts.path)).stem
 
 
 def from_search(
@@ -217,7 +217,7 @@ def from_folder(folder: Path) -> list[Wanted]:
 def _distinct(wanted: list[Wanted], place: object) -> list[Wanted]:
     twice = [name for name, count in Counter(each.video_id for each in wanted).items() if count > 1]
     if twice:
-        raise CurationError(f"{place}: the ids {some(twice)} come twice; write an id before each address")
+        raise CurationError(f"{place}: the ids {preview(twice)} come twice; write an id before each address")
     return sorted(wanted, key=lambda each: each.video_id)
 
 
@@ -248,13 +248,13 @@ def collect(
         try:
             _collect_all(collection, wanted, options, progress)
         finally:
-            reports = summarise(collection)
+            reports = summarize(collection)
         shutil.rmtree(collection.folder / "videos" / ".partial", ignore_errors=True)
         return reports[0]
 
 
 def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: CollectOptions, progress: bool) -> None:
-    asked_site, replaced = False, _replaced(collection, wanted)
+    requested_site, replaced = False, _replaced(collection, wanted)
     for each in track(wanted, "collect", unit="videos", shown=progress):
         known = collection.find(each.video_id)
         if known is not None and known.status == "removed":
@@ -262,9 +262,9 @@ def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: Coll
             continue
         if known is not None and each.video_id not in replaced and not _to_do(collection, known, options):
             continue
-        if asked_site and each.origin != "folder":
+        if requested_site and each.origin != "folder":
             time.sleep(options.pause_seconds)
-        asked_site = asked_site or each.origin != "folder"
+        requested_site = requested_site or each.origin != "folder"
         is_there = known is not None and each.video_id not in replaced and collection.holds(known)
         new = _still_there(each, options) if is_there else _fetch(collection, each, options)
         if new is None:
@@ -292,7 +292,7 @@ def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
     with collection.locked():
         for video_id in video_ids:
             collection.bury(collection.find(video_id) or Video(check_id(video_id)), reason)
-        summarise(collection)
+        summarize(collection)
 
 
 def _replaced(collection: Collection, wanted: Sequence[Wanted]) -> set[str]:

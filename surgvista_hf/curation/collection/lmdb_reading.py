@@ -69,7 +69,7 @@ class LemonLmdb(_Lmdb):
 
     Args:
         path: folder or file.
-        swap_red_blue: as the distributed pictures need it. Turn it off for an LMDB that was written with the colours in order.
+        swap_red_blue: as the distributed pictures need it. Turn it off for an LMDB that was written with the colors in order.
 
     Raises:
         LmdbError: no LMDB there, or keys of another kind.

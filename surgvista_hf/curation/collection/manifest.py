@@ -4,9 +4,9 @@ A collection is a folder:
 
     manifest.parquet         one row per video, written from the rest; without titles and names
     report.json              counts of each stage, with reasons
-    overrules.json           what a human decided otherwise
+    overrides.json           what a human decided otherwise
     records/<id>.json        what collecting found out of a video; of a removed one only that it is gone
-    metadata/<id>.json       title, licence and date as the site gives them; stays here, goes into no output
+    metadata/<id>.json       title, license and date as the site gives them; stays here, goes into no output
     videos/<id>.mp4          the file
     results/<stage>/<id>.json
 
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...modeling.errors_surgvista import VideoReadError
-from ...modeling.subprocess_decoding import GuardedVideo, VideoLimits
+from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
 from ...util.files import OutputError, at_work, atomic_file, file_hash
 
@@ -87,7 +87,7 @@ class Verdict:
         detail: for instance the video that it repeats.
         start, end: first second of the surgical part and the second at which it is over; 0 if not decided yet.
         surgical_seconds: of these, how many are surgical.
-        overruled: whether a human decided something about it.
+        overridden: whether a human decided something about it.
         models: fingerprints of the models that had a say.
     """
 
@@ -98,7 +98,7 @@ class Verdict:
     start: float = 0.0
     end: float = 0.0
     surgical_seconds: int = 0
-    overruled: bool = False
+    overridden: bool = False
     models: tuple[str, ...] = ()
 
 
@@ -138,8 +138,8 @@ class Collection:
         return self.folder / "report.json"
 
     @property
-    def overrules(self) -> Path:
-        return self.folder / "overrules.json"
+    def overrides(self) -> Path:
+        return self.folder / "overrides.json"
 
     def record(self, video_id: str) -> Path:
         """File with what is known of a video."""
@@ -298,7 +298,7 @@ def describe(video: Video, path: Path, limits: VideoLimits = LIMITS) -> Video:
     """
     known = replace(video, file=path.name, sha256=file_hash(path), bytes=path.stat().st_size)
     try:
-        with GuardedVideo(path, limits) as opened:
+        with SubprocessVideo(path, limits) as opened:
             info = opened.info
     except VideoReadError as error:
         reason = " ".join(str(error).split()).replace(str(path), "the file")

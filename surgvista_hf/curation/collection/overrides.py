@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...util.files import atomic_file
-from ...util.messages import did_you_mean, some
+from ...util.messages import did_you_mean, preview
 from .manifest import Collection, CurationError, check_id
 
 # Each decision, and whether it needs a time and a box ("no", "may", "must").
@@ -32,12 +32,12 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-class OverruleError(CurationError):
-    """A file of overrules is broken, or contradicts itself; the message names the entry."""
+class OverrideError(CurationError):
+    """A file of overrides is broken, or contradicts itself; the message names the entry."""
 
 
 @dataclass(frozen=True)
-class Overrule:
+class Override:
     """One decision.
 
     Args:
@@ -59,19 +59,19 @@ class Overrule:
         check_id(self.video)
         if self.decision not in DECISIONS:
             hint = did_you_mean(str(self.decision), DECISIONS, f"there are {', '.join(DECISIONS)}")
-            raise OverruleError(f"there is no decision {self.decision!r}; {hint}")
+            raise OverrideError(f"there is no decision {self.decision!r}; {hint}")
         time, box, _ = DECISIONS[self.decision]
         has_time = self.start is not None or self.end is not None
         for name, needed, given in (("time", time, has_time), ("box", box, self.box is not None)):
             if (needed == "must" and not given) or (needed == "no" and given):
-                raise OverruleError(f"{self.decision!r} {'needs a' if needed == 'must' else 'takes no'} {name}")
+                raise OverrideError(f"{self.decision!r} {'needs a' if needed == 'must' else 'takes no'} {name}")
         for value in (self.start, self.end):
             if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
-                raise OverruleError(f"{value!r} is no second")
+                raise OverrideError(f"{value!r} is no second")
         if self.first >= self.stop:
-            raise OverruleError(f"the time from {self.start} to {self.end} is empty")
+            raise OverrideError(f"the time from {self.start} to {self.end} is empty")
         if self.box is not None and not _is_box(self.box):
-            raise OverruleError(f"{list(self.box)} is no box: x1, y1, x2, y2 in whole pixels with x1 < x2, y1 < y2")
+            raise OverrideError(f"{list(self.box)} is no box: x1, y1, x2, y2 in whole pixels with x1 < x2, y1 < y2")
 
     @property
     def first(self) -> float:
@@ -86,32 +86,32 @@ class Overrule:
         return slice(math.ceil(self.first), count if self.end is None else min(math.ceil(self.end), count))
 
 
-Decided = Sequence[Overrule]  # all about one video
+Decided = Sequence[Override]  # all about one video
 
 
-class Overrules:
+class Overrides:
     """All decisions, by video.
 
     Args:
         entries: in order; of several about the same second the last one counts.
 
     Raises:
-        OverruleError: a video is to be kept and dropped.
+        OverrideError: a video is to be kept and dropped.
     """
 
-    def __init__(self, entries: Iterable[Overrule] = ()) -> None:
-        self._by_video: dict[str, list[Overrule]] = {}
+    def __init__(self, entries: Iterable[Override] = ()) -> None:
+        self._by_video: dict[str, list[Override]] = {}
         for entry in entries:
             self._by_video.setdefault(entry.video, []).append(entry)
         for video, decided in self._by_video.items():
             if {"keep", "drop"} <= {each.decision for each in decided}:
-                raise OverruleError(f"{video} is to be kept and to be dropped")
+                raise OverrideError(f"{video} is to be kept and to be dropped")
 
-    def __iter__(self) -> Iterator[Overrule]:
+    def __iter__(self) -> Iterator[Override]:
         for video in sorted(self._by_video):
             yield from self._by_video[video]
 
-    def about(self, video_id: str) -> list[Overrule]:
+    def about(self, video_id: str) -> list[Override]:
         """What was decided about a video."""
         return self._by_video.get(video_id, [])
 
@@ -119,35 +119,35 @@ class Overrules:
         """Whether that was decided about a video."""
         return any(each.decision == decision for each in self.about(video_id))
 
-    def updated(self, other: "Overrules") -> "Overrules":
+    def updated(self, other: "Overrides") -> "Overrides":
         """With the decisions of another file, which replace all about the videos that it names."""
         named = {each.video for each in other}
         new = (each for each in other if each.decision != "none")
-        return Overrules([*(each for each in self if each.video not in named), *new])
+        return Overrides([*(each for each in self if each.video not in named), *new])
 
 
-def read_overrules(path: Path) -> Overrules:
-    """Reads a file of overrules; none at all if there is no such file.
+def read_overrides(path: Path) -> Overrides:
+    """Reads a file of overrides; none at all if there is no such file.
 
     Raises:
-        OverruleError: it is broken, or contradicts itself.
+        OverrideError: it is broken, or contradicts itself.
     """
     if not path.exists():
-        return Overrules()
+        return Overrides()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OverruleError(f"{path} cannot be read: {error}") from error
+        raise OverrideError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, list):
-        raise OverruleError(f"{path} holds {type(content).__name__}; a list of objects is expected")
+        raise OverrideError(f"{path} holds {type(content).__name__}; a list of objects is expected")
     try:
-        return Overrules([_entry(path, number, each) for number, each in enumerate(content, 1)])
-    except OverruleError as error:
-        raise OverruleError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+        return Overrides([_entry(path, number, each) for number, each in enumerate(content, 1)])
+    except OverrideError as error:
+        raise OverrideError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def apply_overrules(folder: Path | str, path: Path) -> Overrules:
-    """Takes a file of overrules, such as the review page makes, into a collection.
+def apply_overrides(folder: Path | str, path: Path) -> Overrides:
+    """Takes a file of overrides, such as the review page makes, into a collection.
 
     Args:
         folder: of the collection.
@@ -157,26 +157,26 @@ def apply_overrules(folder: Path | str, path: Path) -> Overrules:
         All decisions of the collection.
 
     Raises:
-        OverruleError: it is broken, contradicts itself, or speaks of other videos.
+        OverrideError: it is broken, contradicts itself, or speaks of other videos.
         CurationError: no collection.
     """
     collection = Collection(folder)
     if not path.is_file():
-        raise OverruleError(f"there is no file with overrules at {path}")
-    new = read_overrules(path)
+        raise OverrideError(f"there is no file with overrides at {path}")
+    new = read_overrides(path)
     with collection.locked():
         unknown = sorted({each.video for each in new if collection.find(each.video) is None})
         if unknown:
-            raise OverruleError(f"{path} speaks of videos that are not in {folder}: {some(unknown)}")
-        both = read_overrules(collection.overrules).updated(new)
-        with atomic_file(collection.overrules) as temporary:
+            raise OverrideError(f"{path} speaks of videos that are not in {folder}: {preview(unknown)}")
+        both = read_overrides(collection.overrides).updated(new)
+        with atomic_file(collection.overrides) as temporary:
             temporary.write_text(to_json(both), encoding="utf-8")
     return both
 
 
-def to_json(overrules: Overrules) -> str:
-    """The content of a file of overrules."""
-    entries = [{key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrules]
+def to_json(overrides: Overrides) -> str:
+    """The content of a file of overrides."""
+    entries = [{key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrides]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -194,15 +194,15 @@ def corrected(surgical: np.ndarray, decided: Decided) -> np.ndarray:
     return flags
 
 
-def _entry(path: Path, number: int, content: Any) -> Overrule:
+def _entry(path: Path, number: int, content: Any) -> Override:
     try:
         if not isinstance(content, dict):
-            raise OverruleError("it is no object")
+            raise OverrideError("it is no object")
         if isinstance(content.get("box"), list):
             content = {**content, "box": tuple(content["box"])}
-        return Overrule(**content)
+        return Override(**content)
     except (TypeError, CurationError) as error:
-        raise OverruleError(f"{path}: entry {number}: {error}") from error
+        raise OverrideError(f"{path}: entry {number}: {error}") from error
 
 
 def _is_box(box: Any) -> bool:

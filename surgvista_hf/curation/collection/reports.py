@@ -16,7 +16,7 @@ class StageReport:
         dropped: how many were dropped, by reason.
         open: how many have no result yet: still to be done, or to be tried again, by reason.
         hours: length of the kept videos; after trimming, of what is left of them.
-        overruled: how many of the kept ones a human kept against the models.
+        overridden: how many of the kept ones a human kept against the models.
     """
 
     stage: str
@@ -25,7 +25,7 @@ class StageReport:
     dropped: Mapping[str, int] = field(default_factory=dict)
     open: Mapping[str, int] = field(default_factory=dict)
     hours: float = 0.0
-    overruled: int = 0
+    overridden: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -36,7 +36,7 @@ class StageReport:
             "dropped": dict(sorted(self.dropped.items())),
             "open": dict(sorted(self.open.items())),
             "hours": self.hours,
-            "overruled": self.overruled,
+            "overridden": self.overridden,
         }
 
 
@@ -58,6 +58,6 @@ def table(reports: Sequence[StageReport]) -> str:
         for word, reasons in (("dropped", report.dropped), ("open", report.open)):
             ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
             lines += [f"    {word}: {count} {reason}" for reason, count in ordered]
-        if report.overruled:
-            lines.append(f"    kept: {report.overruled} by a human")
+        if report.overridden:
+            lines.append(f"    kept: {report.overridden} by a human")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The stages as a table, what each leaves behind, and what follows from it for a video.
 
-A result says what it was made from: the file, the results before it and the overrules it looked at. If one of these changes it
+A result says what it was made from: the file, the results before it and the overrides it looked at. If one of these changes it
 no longer counts, and the next run makes it again.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ...util.files import content_hash
 from .manifest import Collection, CurationError, Verdict, Video, read_object, write_object
-from .overrides import read_overrules
+from .overrides import read_overrides
 from .reports import StageReport
 
 UNREADABLE = "unreadable"
@@ -34,7 +34,7 @@ class Stage:
     name: str
     purpose: str
     needs: tuple[str, ...] = ()
-    heeds: tuple[str, ...] = ()
+    overridden_by: tuple[str, ...] = ()
     models: str = ""
     optional: bool = False
     version: int = 1
@@ -48,21 +48,21 @@ STAGES = (
         "trim",
         "cut off what comes before and after the operation",
         needs=("classify-frames",),
-        heeds=("keep", "surgical", "non-surgical"),
+        overridden_by=("keep", "surgical", "non-surgical"),
     ),
     Stage("hash", "compute hashes of the operation, by which repetitions are found", needs=("trim",), optional=True),
     Stage(
         "deduplicate",
         "drop what repeats another video",
         needs=("trim", "hash"),
-        heeds=("keep",),
+        overridden_by=("keep",),
         optional=True,
     ),
     Stage(
         "mask",
         "find what is no tissue inside the pictures, and their black border",
         needs=("trim",),
-        heeds=("mask", "unmask"),
+        overridden_by=("mask", "unmask"),
         models="detector",
     ),
 )
@@ -77,7 +77,7 @@ class Result:
         key: hash of all that it depends on.
         sha256: of the video's file.
         after: keys of the results that it was made from, by stage.
-        heeded: hash of the overrules it looked at.
+        heeded: hash of the overrides it looked at.
         model: fingerprint of the models it asked.
         kept: whether the video goes on.
         cause: why not.
@@ -88,7 +88,7 @@ class Result:
     key: str
     sha256: str
     after: Mapping[str, str] = field(default_factory=dict)
-    heeded: str = ""
+    overrides_hash: str = ""
     model: str = ""
     kept: bool = True
     cause: str = ""
@@ -98,12 +98,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Step:
-    """What one stage means for a video: kept, dropped or open; overruled if only a human kept it."""
+    """What one stage means for a video: kept, dropped or open; overridden if only a human kept it."""
 
     stage: str
     outcome: str
     result: Result | None = None
-    overruled: bool = False
+    overridden: bool = False
 
 
 def read_result(collection: Collection, stage: str, video_id: str) -> Result | None:
@@ -136,7 +136,7 @@ def stages_in_use(collection: Collection) -> list[Stage]:
 
 
 class State:
-    """How far a collection is. Reads its records, results and overrules.
+    """How far a collection is. Reads its records, results and overrides.
 
     Args:
         collection: the folder.
@@ -145,14 +145,16 @@ class State:
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
         self.videos = collection.videos()
-        self.overrules = read_overrules(collection.overrules)
+        self.overrides = read_overrides(collection.overrides)
         self.stages = stages_in_use(collection)
         self._collected = {video.video_id for video in self.videos if video.status == "collected"}
 
-    def heeded(self, stage: Stage, video_id: str) -> str:
-        """Hash of the overrules about a video that a stage looks at; empty if there are none."""
+    def overrides_hash(self, stage: Stage, video_id: str) -> str:
+        """Hash of the overrides about a video that a stage looks at; empty if there are none."""
         relevant = [
-            {**asdict(each), "note": ""} for each in self.overrules.about(video_id) if each.decision in stage.heeds
+            {**asdict(each), "note": ""}
+            for each in self.overrides.about(video_id)
+            if each.decision in stage.overridden_by
         ]
         return content_hash(relevant) if relevant else ""
 
@@ -163,7 +165,7 @@ class State:
             video: one of `videos`, collected.
             before: stop at this stage.
         """
-        if self.overrules.says(video.video_id, "drop"):
+        if self.overrides.says(video.video_id, "drop"):
             yield Step("review", "dropped")
             return
         keys: dict[str, str] = {}
@@ -175,21 +177,21 @@ class State:
                 yield Step(stage.name, "open")
                 return
             keys[stage.name] = result.key
-            overruled = not result.kept and self.can_be_kept(video, result)
-            yield Step(stage.name, "kept" if result.kept or overruled else "dropped", result, overruled)
-            if not (result.kept or overruled):
+            overridden = not result.kept and self.can_be_kept(video, result)
+            yield Step(stage.name, "kept" if result.kept or overridden else "dropped", result, overridden)
+            if not (result.kept or overridden):
                 return
 
     def can_be_kept(self, video: Video, result: Result) -> bool:
         """Whether a human keeps what a stage dropped."""
-        return result.cause != UNREADABLE and self.overrules.says(video.video_id, "keep")
+        return result.cause != UNREADABLE and self.overrides.says(video.video_id, "keep")
 
     def _is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
-        if result.sha256 != video.sha256 or result.heeded != self.heeded(stage, video.video_id):
+        if result.sha256 != video.sha256 or result.overrides_hash != self.overrides_hash(stage, video.video_id):
             return False
         if stage.name == "deduplicate" and not result.kept:
             keeper = result.detail
-            if keeper not in self._collected or self.overrules.says(keeper, "drop"):
+            if keeper not in self._collected or self.overrides.says(keeper, "drop"):
                 return False
         return dict(result.after) == {name: keys[name] for name in result.after if name in keys}
 
@@ -212,7 +214,7 @@ class State:
             start=float(trimmed.get("first", 0)),
             end=float(trimmed["last"] + 1) if "last" in trimmed else 0.0,
             surgical_seconds=trimmed.get("surgical_seconds", 0),
-            overruled=bool(self.overrules.about(video.video_id)),
+            overridden=bool(self.overrides.about(video.video_id)),
             models=tuple(result.model for result in results.values() if result.model),
         )
 
@@ -222,7 +224,7 @@ class State:
         for video in self.videos:
             if video.status != "collected":
                 continue
-            if self.overrules.says(video.video_id, "drop"):
+            if self.overrides.says(video.video_id, "drop"):
                 counts.setdefault("review", _Counts()).dropped["dropped by a human"] += 1
                 continue
             seconds = video.seconds
@@ -233,7 +235,7 @@ class State:
                 if step.outcome == "kept":
                     count.kept += 1
                     count.seconds += seconds
-                    count.overruled += step.overruled
+                    count.overridden += step.overridden
                 elif step.outcome == "dropped":
                     count.dropped[step.result.cause if step.result else ""] += 1
                 else:
@@ -257,7 +259,7 @@ def collect_report(videos: Sequence[Video]) -> StageReport:
 @dataclass
 class _Counts:
     kept: int = 0
-    overruled: int = 0
+    overridden: int = 0
     seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
     open: Counter[str] = field(default_factory=Counter)
@@ -265,10 +267,10 @@ class _Counts:
     def report(self, name: str) -> StageReport:
         videos = self.kept + self.dropped.total() + self.open.total()
         hours = round(self.seconds / 3600, 4)
-        return StageReport(name, videos, self.kept, self.dropped, self.open, hours, self.overruled)
+        return StageReport(name, videos, self.kept, self.dropped, self.open, hours, self.overridden)
 
 
-def summarise(collection: Collection) -> list[StageReport]:
+def summarize(collection: Collection) -> list[StageReport]:
     """Writes `manifest.parquet` and `report.json` from what lies in the folder.
 
     Returns:

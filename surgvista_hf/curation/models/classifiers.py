@@ -191,22 +191,22 @@ class RegionDetector:
         if hasattr(outputs, "pred_boxes"):
             results = processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)
             return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
-        shares = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()
-        return [_parts(share, size, self.threshold) for share, size in zip(shares, sizes, strict=True)]
+        fractions = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()
+        return [_parts(fraction, size, self.threshold) for fraction, size in zip(fractions, sizes, strict=True)]
 
     def _pooled(self, found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
         boxes, scores = torch.cat([box for box, _ in found]), torch.cat([score for _, score in found])
         return boxes[nms(boxes, scores, self.overlap)].numpy()
 
 
-def _parts(share: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes in pixels of a frame of `size`, and mean shares, of the connected parts where `share` reaches 0.5."""
-    parts, _ = ndimage.label(share >= 0.5)
-    height, width = np.divide(size, share.shape)
+def _parts(fraction: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes in pixels of a frame of `size`, and mean shares, of the connected parts where `fraction` reaches 0.5."""
+    parts, _ = ndimage.label(fraction >= 0.5)
+    height, width = np.divide(size, fraction.shape)
     boxes, scores = [], []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
         part = parts[rows, columns] == number
-        score = float(share[rows, columns][part].mean())
+        score = float(fraction[rows, columns][part].mean())
         if score >= threshold:
             found = np.array(_tight(part)) + np.array([rows.start, columns.start] * 2)
             boxes.append(found[:, [1, 0, 3, 2]] * np.array([width, height] * 2))

@@ -35,7 +35,7 @@ from transformers import (
 from ...clips.sampling.randomness import keyed_generator
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
-from ...util.messages import first_line, some
+from ...util.messages import first_line, preview
 from ...util.trainer_callback import show_on_console
 from .classifiers import FrameClassifier, RegionDetector, model_folder, region_model_class
 
@@ -75,7 +75,7 @@ class Schedule:
 # ------------------------------------------------------------------------------------- labels
 
 
-def read_labelled_images(path: str | Path) -> list[tuple[Path, str]]:
+def read_labeled_images(path: str | Path) -> list[tuple[Path, str]]:
     """Pictures with a class each.
 
     Args:
@@ -94,7 +94,7 @@ def read_labelled_images(path: str | Path) -> list[tuple[Path, str]]:
     elif place.is_file():
         examples = _read_table(place)
     else:
-        raise InputError(f"there are no labelled pictures at {place}")
+        raise InputError(f"there are no labeled pictures at {place}")
     if not examples:
         raise InputError(
             f"{place} holds no pictures; give a folder with a folder of pictures ({', '.join(_IMAGES)}) for each class"
@@ -114,7 +114,7 @@ def _read_table(file: Path) -> list[tuple[Path, str]]:
 
 
 def read_regions(file: str | Path) -> list[tuple[Path, np.ndarray]]:
-    """Pictures with the boxes of their non-surgical regions, as labelling tools export them.
+    """Pictures with the boxes of their non-surgical regions, as labeling tools export them.
 
     Args:
         file: JSON in COCO's format: `images` with `id` and `file_name` (relative to the file), `annotations` with `image_id`
@@ -147,7 +147,7 @@ def read_regions(file: str | Path) -> list[tuple[Path, np.ndarray]]:
 def _check_present(pictures: Sequence[Path], file: Path) -> None:
     missing = [str(picture) for picture in pictures if not picture.is_file()]
     if missing:
-        raise InputError(f"{file} names {len(missing)} pictures that do not exist: {some(missing)}")
+        raise InputError(f"{file} names {len(missing)} pictures that do not exist: {preview(missing)}")
 
 
 # ------------------------------------------------------------------------------------- classifiers
@@ -166,11 +166,11 @@ def train_classifier(
     """Trains a classifier of frames or storyboards.
 
     Args:
-        examples: for `read_labelled_images`.
+        examples: for `read_labeled_images`.
         output: new folder for the model, its image processor and `training.json`.
         classes: names in the order of the model's outputs, which all members of an ensemble share; sorted by default.
         model: image classifier of transformers to start from, folder or Hub id; a small ResNet from nothing by default.
-        validation: labelled pictures of other videos, to measure the result.
+        validation: labeled pictures of other videos, to measure the result.
         side: pixels of the square to which pictures are scaled, for a model from nothing.
         schedule: how long and how fast.
 
@@ -186,20 +186,20 @@ def train_classifier(
     """
     check_free(output)
     schedule = schedule or Schedule()
-    labelled = read_labelled_images(examples)
-    names = tuple(classes or sorted({label for _, label in labelled}))
-    _check_classes(labelled, names)
-    held_out = read_labelled_images(validation) if validation else []
+    labeled = read_labeled_images(examples)
+    names = tuple(classes or sorted({label for _, label in labeled}))
+    _check_classes(labeled, names)
+    held_out = read_labeled_images(validation) if validation else []
     _check_classes(held_out, names, all_needed=False)
     network, processor = _seeded(schedule, lambda: _classifier(model, names, side))
-    pictures = _Pictures([(picture, names.index(label)) for picture, label in labelled], schedule.seed)
+    pictures = _Pictures([(picture, names.index(label)) for picture, label in labeled], schedule.seed)
 
     def collate(samples: Sequence[tuple[np.ndarray, int]]) -> dict[str, Any]:
         labels = torch.tensor([label for _, label in samples])
         return {**_prepared(processor, [frame for frame, _ in samples]), "labels": labels}
 
     _fit(network, pictures, collate, schedule)
-    counts = Counter(label for _, label in labelled)
+    counts = Counter(label for _, label in labeled)
     report = {**_settings(model, schedule), "examples": {name: counts[name] for name in names}}
     if held_out:
         truth = np.array([names.index(label) for _, label in held_out])
@@ -208,8 +208,8 @@ def train_classifier(
     return report
 
 
-def _check_classes(labelled: Sequence[tuple[Path, str]], names: Sequence[str], all_needed: bool = True) -> None:
-    found = {label for _, label in labelled}
+def _check_classes(labeled: Sequence[tuple[Path, str]], names: Sequence[str], all_needed: bool = True) -> None:
+    found = {label for _, label in labeled}
     unknown, absent = sorted(found - set(names)), sorted(set(names) - found)
     if unknown or len(names) < 2 or (absent and all_needed):
         raise InputError(
@@ -228,9 +228,9 @@ def _classifier(start: str | Path | None, names: Sequence[str], side: int) -> tu
     )
 
 
-def _classified(network: Any, processor: Any, labelled: Sequence[tuple[Path, str]]) -> np.ndarray:
+def _classified(network: Any, processor: Any, labeled: Sequence[tuple[Path, str]]) -> np.ndarray:
     classify = FrameClassifier([(network.eval(), processor)], "")
-    parts = [classify([_read(picture)]) for picture, _ in labelled]
+    parts = [classify([_read(picture)]) for picture, _ in labeled]
     return np.concatenate(parts).argmax(axis=1)
 
 
@@ -241,12 +241,12 @@ def class_scores(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str])
         truth, predicted: (n,), numbers of classes.
         names: of the classes.
     """
-    scores: dict[str, Any] = {"pictures": len(truth), "accuracy": _share((truth == predicted).sum(), len(truth))}
+    scores: dict[str, Any] = {"pictures": len(truth), "accuracy": _fraction((truth == predicted).sum(), len(truth))}
     for number, name in enumerate(names):
         right = ((truth == number) & (predicted == number)).sum()
         scores[name] = {
-            "precision": _share(right, (predicted == number).sum()),
-            "recall": _share(right, (truth == number).sum()),
+            "precision": _fraction(right, (predicted == number).sum()),
+            "recall": _fraction(right, (truth == number).sum()),
         }
     return scores
 
@@ -344,11 +344,11 @@ def _pixel_targets(samples: Sequence[tuple[np.ndarray, np.ndarray]], size: Seque
 def _box_targets(
     samples: Sequence[tuple[np.ndarray, np.ndarray]], size: Sequence[int]
 ) -> list[dict[str, torch.Tensor]]:
-    """As detectors of the DETR kind want them: centres and sizes as shares of the picture."""
+    """As detectors of the DETR kind want them: centers and sizes as shares of the picture."""
     targets = []
     for frame, boxes in samples:
-        shares = boxes / np.array([frame.shape[1], frame.shape[0]] * 2, np.float32)
-        corners, sizes = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
+        fractions = boxes / np.array([frame.shape[1], frame.shape[0]] * 2, np.float32)
+        corners, sizes = (fractions[:, :2] + fractions[:, 2:]) / 2, fractions[:, 2:] - fractions[:, :2]
         targets.append(
             {
                 "class_labels": torch.zeros(len(boxes), dtype=torch.long),
@@ -375,7 +375,7 @@ def region_scores(
     for right, given, size in zip(truth, found, sizes, strict=True):
         one, other = _area(right, size), _area(given, size)
         hit, wanted, covered = hit + int((one & other).sum()), wanted + int(one.sum()), covered + int(other.sum())
-    return {"coverage": _share(hit, wanted), "precision": _share(hit, covered)}
+    return {"coverage": _fraction(hit, wanted), "precision": _fraction(hit, covered)}
 
 
 def _area(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -417,7 +417,7 @@ def _augmented(frame: np.ndarray, label: Any, random: np.random.Generator) -> tu
     return frame, label
 
 
-_LIGHT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)  # brightness, and two directions of colour
+_LIGHT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]], np.float32)  # brightness, and two directions of color
 
 
 def _moved(boxes: np.ndarray, left: int, top: int, width: int, height: int, mirrored: bool) -> np.ndarray:
@@ -507,5 +507,5 @@ def _save(network: Any, processor: Any, report: Mapping[str, Any], output: str |
         (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _share(part: Any, whole: Any) -> float | None:
+def _fraction(part: Any, whole: Any) -> float | None:
     return round(float(part) / float(whole), 4) if whole else None

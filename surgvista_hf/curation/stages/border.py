@@ -2,8 +2,8 @@
 
 import numpy as np
 
-_BLACK = 15  # grey levels up to this one are black; coded video is rarely exactly 0
-_SHARE = 0.35  # published: rows and columns may be black to this share
+_BLACK = 15  # gray levels up to this one are black; coded video is rarely exactly 0
+_FRACTION = 0.35  # published: rows and columns may be black to this share
 
 
 def picture_border(frame: np.ndarray) -> tuple[int, int, int, int]:
@@ -31,8 +31,8 @@ def picture_border(frame: np.ndarray) -> tuple[int, int, int, int]:
         return 0, 0, frame.shape[1], frame.shape[0]
     top, left = int(rows[0]), int(columns[0])
     inside = dark[top : rows[-1] + 1, left : columns[-1] + 1]
-    rows = np.flatnonzero(inside.mean(axis=1) <= _SHARE)
-    columns = np.flatnonzero(inside.mean(axis=0) <= _SHARE)
+    rows = np.flatnonzero(inside.mean(axis=1) <= _FRACTION)
+    columns = np.flatnonzero(inside.mean(axis=0) <= _FRACTION)
     if not len(rows) or not len(columns):
         return left, top, left + inside.shape[1], top + inside.shape[0]
     return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1

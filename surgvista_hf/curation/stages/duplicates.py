@@ -16,7 +16,7 @@ def find_repeats(
     never: frozenset[str] = frozenset(),
     max_distance: float = 4.0,
     run: int = 8,
-    share: float = 0.5,
+    fraction: float = 0.5,
     progress: bool = False,
 ) -> dict[str, tuple[str, int]]:
     """Which videos repeat one that is kept. A video is never dropped for the sake of one that is dropped itself.
@@ -27,7 +27,7 @@ def find_repeats(
         order: the videos, those to be kept rather first.
         never: videos that are kept in any case.
         max_distance, run: see `shared_seconds`.
-        share: of the seconds that count; a video that shares so many with a kept one is dropped.
+        fraction: of the seconds that count; a video that shares so many with a kept one is dropped.
         progress: show a bar.
 
     Returns:
@@ -45,6 +45,6 @@ def find_repeats(
             shared = shared_seconds(hashes[name], hashes[other], max_distance, run=run)
             if shared > best:
                 best, keeper = shared, other
-        if keeper and best >= share * seconds[name]:
+        if keeper and best >= fraction * seconds[name]:
             repeats[name] = (keeper, best)
     return repeats

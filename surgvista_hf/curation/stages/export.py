@@ -19,7 +19,7 @@ from ...datasets_scripts.schema.builder import FrameSetBuilder, RawVideo
 from ...datasets_scripts.schema.media import Media, Picture, PreparationOptions, stored
 from ...util.errors import InputError
 from ...util.files import content_hash
-from ...util.messages import some
+from ...util.messages import preview
 from ..collection.manifest import Collection, CurationError, Video
 from ..collection.results import BY_NAME, Result, State
 from .pipeline import as_flags
@@ -163,7 +163,7 @@ def export_frame_set(
     with collection.locked():
         found = list(_kept(State(collection), options))
         if labels is not None:
-            found = _labelled(found, labels)
+            found = _labeled(found, labels)
         return prepare_videos(
             _builder(options, source, has_labels=labels is not None),
             [replace(video, version=_version(video)) for video in found],
@@ -231,19 +231,19 @@ def _version(video: CuratedVideo) -> str:
     return content_hash({key: value for key, value in asdict(video).items() if key not in ("path", "files")})
 
 
-def _labelled(found: list[CuratedVideo], labels: Path) -> list[CuratedVideo]:
+def _labeled(found: list[CuratedVideo], labels: Path) -> list[CuratedVideo]:
     known = lemon.read_labels(labels)
     missing = [video.video_id for video in found if video.video_id not in known]
     if missing:
-        raise CurationError(f"{labels} says nothing of these kept videos: {some(missing)}")
+        raise CurationError(f"{labels} says nothing of these kept videos: {preview(missing)}")
     return [replace(video, extra=known[video.video_id]) for video in found]
 
 
 def _builder(options: ExportOptions, source: str, *, has_labels: bool) -> FrameSetBuilder:
     if has_labels:
-        return FrameSetBuilder(lemon.FACTS, (), lemon.tracks, settings=_settings(options))
-    facts = replace(own_videos.FACTS, source=source or "curated")
-    return FrameSetBuilder(facts, (), own_videos.tracks, settings=_settings(options))
+        return FrameSetBuilder(lemon.INFO, (), lemon.tracks, settings=_settings(options))
+    info = replace(own_videos.INFO, source=source or "curated")
+    return FrameSetBuilder(info, (), own_videos.tracks, settings=_settings(options))
 
 
 def _settings(options: ExportOptions) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ...util.errors import InputError
 from ...util.files import content_hash
 from ...util.messages import did_you_mean, first_line
 from ..collection.manifest import Collection, CurationError, Video
-from ..collection.overrides import Overrule, corrected
+from ..collection.overrides import Override, corrected
 from ..collection.reports import StageReport
 from ..collection.results import (
     BY_NAME,
@@ -32,7 +32,7 @@ from ..collection.results import (
     Stage,
     State,
     read_result,
-    summarise,
+    summarize,
     write_result,
 )
 from .border import picture_border
@@ -60,7 +60,7 @@ class CurationOptions:
         overlap: of boxes that overlap more (intersection over union) the surest is kept.
         max_distance: bits by which the hashes of repeated pictures may differ in the mean.
         repeat_run: so many seconds in a row must be repeated to count.
-        repeat_share: of its surgical seconds, that a video must share with another one to be dropped.
+        repeat_fraction: of its surgical seconds, that a video must share with another one to be dropped.
         batch_size: frames at once.
         device: where models run; the first accelerator by default, or else the CPU.
 
@@ -78,13 +78,15 @@ class CurationOptions:
     overlap: float = 0.7
     max_distance: float = 4.0
     repeat_run: int = 8
-    repeat_share: float = 0.5
+    repeat_fraction: float = 0.5
     batch_size: int = 16
     device: str | None = None
 
     def __post_init__(self) -> None:
-        shares = (self.threshold, self.overlap, self.repeat_share)
-        if min(self.run, self.repeat_run, self.batch_size) < 1 or not all(0 <= share <= 1 for share in shares):
+        fractions = (self.threshold, self.overlap, self.repeat_fraction)
+        if min(self.run, self.repeat_run, self.batch_size) < 1 or not all(
+            0 <= fraction <= 1 for fraction in fractions
+        ):
             raise InputError(f"runs and batches must be at least 1, shares must lie in 0-1: {self}")
         if not 0 <= self.max_distance <= 64:
             raise InputError(f"hashes have 64 bits; a distance of {self.max_distance} makes no sense")
@@ -99,7 +101,7 @@ class Task:
         stage: name.
         video: the video.
         result: what is known of the result before the work: its key and what it is made from.
-        decided: overrules that the stage heeds.
+        decided: overrides that the stage heeds.
         options: of all stages.
     """
 
@@ -107,7 +109,7 @@ class Task:
     stage: str
     video: Video
     result: Result
-    decided: tuple[Overrule, ...]
+    decided: tuple[Override, ...]
     options: CurationOptions
 
     @property
@@ -204,11 +206,11 @@ def _whole_boxes(found: np.ndarray, shape: Sequence[int]) -> list[list[int]]:
     return [box for box in whole.tolist() if box[0] < box[2] and box[1] < box[3]]
 
 
-def _decided_boxes(decided: Sequence[Overrule], second: int) -> list[list[int]]:
+def _decided_boxes(decided: Sequence[Override], second: int) -> list[list[int]]:
     return [list(each.box) for each in decided if each.box and each.first <= second < each.stop]
 
 
-def _is_unmasked(decided: Sequence[Overrule], second: int) -> bool:
+def _is_unmasked(decided: Sequence[Override], second: int) -> bool:
     return any(each.decision == "unmask" and each.first <= second < each.stop for each in decided)
 
 
@@ -309,7 +311,9 @@ def _settings(stage: Stage, options: CurationOptions) -> tuple[dict[str, Any], s
         return {"class": classifier.names[wanted]}, classifier.fingerprint
     if stage.models == "detector":
         return {"threshold": options.threshold, "overlap": options.overlap}, _detector(options).fingerprint
-    names = {"trim": ("run",), "hash": (), "deduplicate": ("max_distance", "repeat_run", "repeat_share")}[stage.name]
+    names = {"trim": ("run",), "hash": (), "deduplicate": ("max_distance", "repeat_run", "repeat_fraction")}[
+        stage.name
+    ]
     return {name: getattr(options, name) for name in names}, ""
 
 
@@ -366,7 +370,7 @@ def run_stage(
             _deduplicate(state, waiting, options, progress)
         else:
             _run_each(state, stage, waiting, options, num_proc, progress)
-        reports = summarise(collection)
+        reports = summarize(collection)
     return next((report for report in reports if report.stage == name), StageReport(name))
 
 
@@ -422,10 +426,10 @@ def _reaching(state: State, stage: Stage, settings: Mapping[str, Any], model: st
             continue
         found = {step.stage: step.result.key for step in steps if step.result}
         after = {name: found[name] for name in stage.needs}
-        heeded = state.heeded(stage, video.video_id)
-        key = content_hash([stage.name, dict(settings), model, video.sha256, after, heeded])
+        overrides_hash = state.overrides_hash(stage, video.video_id)
+        key = content_hash([stage.name, dict(settings), model, video.sha256, after, overrides_hash])
         waiting.videos.append(video)
-        waiting.results[video.video_id] = Result(key, video.sha256, after, heeded, model)
+        waiting.results[video.video_id] = Result(key, video.sha256, after, overrides_hash, model)
     return waiting
 
 
@@ -437,7 +441,9 @@ def _run_each(
     for video in waiting.videos:
         new, old = waiting.results[video.video_id], read_result(collection, stage.name, video.video_id)
         if old is None or old.key != new.key:
-            decided = tuple(each for each in state.overrules.about(video.video_id) if each.decision in stage.heeds)
+            decided = tuple(
+                each for each in state.overrides.about(video.video_id) if each.decision in stage.overridden_by
+            )
             tasks.append(Task(collection.folder, stage.name, video, new, decided, options))
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
@@ -458,16 +464,16 @@ def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, prog
         assert trimmed is not None
         hashes[video.video_id] = as_hashes(found.content["hashes"])
         seconds[video.video_id] = trimmed.content["surgical_seconds"]
-        is_kept = state.overrules.says(video.video_id, "keep")
+        is_kept = state.overrides.says(video.video_id, "keep")
         rank[video.video_id] = (not is_kept, -seconds[video.video_id], -video.width * video.height, video.video_id)
     repeats = find_repeats(
         hashes,
         seconds,
         sorted(rank, key=lambda name: rank[name]),
-        never=frozenset(name for name in rank if state.overrules.says(name, "keep")),
+        never=frozenset(name for name in rank if state.overrides.says(name, "keep")),
         max_distance=options.max_distance,
         run=options.repeat_run,
-        share=options.repeat_share,
+        fraction=options.repeat_fraction,
         progress=progress,
     )
     all_keys = content_hash(sorted((name, result.key) for name, result in waiting.results.items()))

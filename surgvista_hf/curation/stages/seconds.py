@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from ...modeling.subprocess_decoding import GuardedVideo, VideoLimits
+from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
 
 STORYBOARD_SIDE = 384  # pixels
@@ -42,7 +42,7 @@ def storyboard(video: str | Path) -> np.ndarray:
     Raises:
         VideoReadError: not a video, damaged, truncated or beyond the limits.
     """
-    with GuardedVideo(video, _LIMITS, spread=STORYBOARD_FRAMES) as frames:
+    with SubprocessVideo(video, _LIMITS, spread=STORYBOARD_FRAMES) as frames:
         return collage(frame for _, frame in frames)
 
 
@@ -74,7 +74,7 @@ def frames_by_second(
     """
     if not per_second > 0:
         raise InputError(f"{per_second} frames a second cannot be read; give a positive number")
-    with GuardedVideo(video, _LIMITS, interval_seconds=1 / per_second, start=start, stop=end) as frames:
+    with SubprocessVideo(video, _LIMITS, interval_seconds=1 / per_second, start=start, stop=end) as frames:
         yield from frames
 
 
@@ -127,14 +127,14 @@ def mask_boxes(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Hashes that hardly change when a picture is scaled or coded again, and only in part when something is painted over it.
 
-    Of the grey picture without its outermost tenths (round borders and logos make pictures alike), scaled to 64×64 pixels:
+    Of the gray picture without its outermost tenths (round borders and logos make pictures alike), scaled to 64×64 pixels:
     the signs of the four lowest frequencies of the cosine transform in each of 16 tiles, row by row.
 
     Args:
         frames: (h, w, 3), uint8, RGB, of any sizes.
 
     Returns:
-        (n,), uint64. 0 is the hash of a picture of one colour, which is like no other.
+        (n,), uint64. 0 is the hash of a picture of one color, which is like no other.
 
     Example:
         >>> perceptual_hashes([np.zeros((48, 64, 3), np.uint8)])
@@ -160,10 +160,10 @@ def video_hashes(video: str | Path, *, start: float = 0.0, end: float | None = N
 
 
 def _hash(frame: np.ndarray) -> int:
-    grey = Image.fromarray(frame).convert("L")
-    left, top = _HASH_CUT * grey.width, _HASH_CUT * grey.height
-    pixels = grey.resize(
-        (_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX, box=(left, top, grey.width - left, grey.height - top)
+    gray = Image.fromarray(frame).convert("L")
+    left, top = _HASH_CUT * gray.width, _HASH_CUT * gray.height
+    pixels = gray.resize(
+        (_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX, box=(left, top, gray.width - left, gray.height - top)
     )
     side = _HASH_SIDE // _HASH_TILES
     low = dctn(np.asarray(pixels, np.float64).reshape(_HASH_TILES, side, _HASH_TILES, side), axes=(1, 3))
@@ -237,7 +237,7 @@ def _shifts(probes: np.ndarray, b: np.ndarray, per_second: int) -> np.ndarray:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, 16), bits that differ in each tile; all of them where a picture has one colour."""
+    """(n, 16), bits that differ in each tile; all of them where a picture has one color."""
     nibbles = (a ^ b)[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
     return np.where(((a == 0) | (b == 0))[:, None], 4, np.bitwise_count(nibbles))
 
@@ -273,7 +273,7 @@ def candidate_pairs(hashes: Sequence[np.ndarray], least: int = 3) -> list[tuple[
 
 
 def _halves_of_pictures() -> tuple[np.uint64, ...]:
-    """The bits of two neighbouring rows or columns of tiles, 32 each."""
+    """The bits of two neighboring rows or columns of tiles, 32 each."""
     tiles = np.arange(_HASH_TILES**2).reshape(_HASH_TILES, _HASH_TILES)
     pairs = [grid[line : line + 2] for grid in (tiles, tiles.T) for line in range(_HASH_TILES - 1)]
     return tuple(np.uint64(sum(15 << 4 * int(tile) for tile in pair.ravel())) for pair in pairs)

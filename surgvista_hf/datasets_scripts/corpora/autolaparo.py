@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..schema.annotation_files import as_integer, read_table
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import AnnotationError, DatasetFacts, Protocol, numbered
+from ..schema.info import AnnotationError, DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
 
@@ -21,12 +21,12 @@ PHASES = (
 )
 VIDEOS = numbered("{:02d}", 1, 21)
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="autolaparo",
     title="AutoLaparo",
     task="workflow",
     procedure="hysterectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="https://autolaparo.github.io",
     access="request form",
     citation="Wang et al., AutoLaparo: A New Dataset of Integrated Multi-tasks for Image-guided Surgical "
@@ -65,7 +65,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, r"(\d{2})", "{:02d}"),
             *extracted_frames("{:02d}", r"(\d{2})"),

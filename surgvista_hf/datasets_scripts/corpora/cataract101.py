@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..schema.annotation_files import as_integer, by_number, class_id, read_table
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames, shared_file
-from ..schema.info import AnnotationError, DatasetFacts, MissingFilesError, Protocol, seeded_protocol
+from ..schema.info import AnnotationError, DatasetInfo, MissingFilesError, Protocol, seeded_protocol
 from ..schema.label_tracks import Interval, IntervalTrack, Track
 from ..schema.workflow import phase
 
@@ -33,12 +33,12 @@ _WHY = "three random folds without a published seed"
 _FOLDS = {"train": 50, "validation": 10, "test": 40}
 _RELEASED = {"train": 60, "validation": 13, "test": 28}
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="cataract101",
     title="Cataract-101",
     task="workflow",
     procedure="cataract surgery",
-    licence="CC-BY-NC-4.0",
+    license="CC-BY-NC-4.0",
     homepage="http://ftp.itec.aau.at/datasets/ovid/cat-101",
     access="open download",
     citation="Schoeffmann et al., Cataract-101: video dataset of 101 cataract surgeries, ACM MMSys 2018",
@@ -57,7 +57,7 @@ FACTS = DatasetFacts(
     video_ids=VIDEOS,
     totals={"videos": 101, "phases": 10},
     redistributable=True,
-    unlabelled="drop",
+    unlabeled="drop",
     notes="SurgVISTA's splits are random and not published (50/10/40 or 60/13/28): its numbers cannot be "
     "reproduced exactly.",
 )
@@ -105,7 +105,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (Place(VIDEO, r"(?:case_)?(\d{3})"), *extracted_frames("{}", r"(?:case_)?(\d{3})")),
         tracks,
         expand=phase_starts,

@@ -1,7 +1,7 @@
 """Cataract-21: 21 cataract operations with phases (Primus et al., MMM 2018; ITEC Klagenfurt)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Protocol, numbered
+from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import named_phases, phase
 
@@ -22,12 +22,12 @@ PHASES = (
 NAMES = {**{name: number for number, name in enumerate(PHASES[:-1])}, "Tonisieren": 10, "Antibiotikum": 10}
 VIDEOS = numbered("case_{:02d}", 1, 21)
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="cataract21",
     title="Cataract-21",
     task="workflow",
     procedure="cataract surgery",
-    licence="scientific research only (other sources: CC-BY-NC-SA-4.0)",
+    license="scientific research only (other sources: CC-BY-NC-SA-4.0)",
     homepage="http://ftp.itec.aau.at/datasets/ovid/cat-21",
     access="open download",
     citation="Primus et al., Frame-Based Classification of Operation Phases in Cataract Surgery Videos, MMM 2018",
@@ -58,7 +58,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, _ID, "case_{:02d}"),
             *extracted_frames("case_{:02d}", _ID),

@@ -1,7 +1,7 @@
 """CATARACTS: 50 cataract operations with the steps annotated in 2020 (Al Hajj et al., Medical Image Analysis 52, 2019)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Protocol, numbered
+from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
 
@@ -30,12 +30,12 @@ TRAIN, OTHERS = numbered("train{:02d}", 1, 25), numbered("test{:02d}", 1, 25)
 VALIDATION = ("test01", "test07", "test14", "test16", "test19")
 _ID = r"((?:train|test)\d{2})"
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="cataracts",
     title="CATARACTS (2020 steps)",
     task="workflow",
     procedure="cataract surgery",
-    licence="see the terms on IEEE DataPort",
+    license="see the terms on IEEE DataPort",
     homepage="https://ieee-dataport.org/open-access/cataracts",
     access="IEEE DataPort account",
     citation="Al Hajj et al., CATARACTS: Challenge on automatic tool annotation for cataRACT surgery, Medical "
@@ -65,7 +65,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, _ID),
             *extracted_frames("{}", _ID),

@@ -1,7 +1,7 @@
 """Cholec80: 80 laparoscopic cholecystectomies with phases and tools (Twinanda et al., EndoNet, IEEE TMI 36, 2017)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Protocol, numbered
+from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, TOOLS, named_phases, phase, tools_each_second
 
@@ -12,12 +12,12 @@ NOT_TESTED = ("video73", "video77", "video78", "video79", "video80")
 TESTED = tuple(video for video in LATER if video not in NOT_TESTED)
 PICTURES = (Place(VIDEO, r"video(\d{2})", "video{:02d}"), *extracted_frames("video{:02d}", r"video(\d{2})"))
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="cholec80",
     title="Cholec80",
     task="workflow",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="http://camma.u-strasbg.fr/datasets",
     access="request form",
     citation="Twinanda et al., EndoNet: A Deep Architecture for Recognition Tasks on Laparoscopic Videos, IEEE "
@@ -58,7 +58,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             *PICTURES,
             Place("phases", r"video(\d{2})-phase\.txt", "video{:02d}"),

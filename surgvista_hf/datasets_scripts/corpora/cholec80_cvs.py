@@ -10,7 +10,7 @@ from typing import Any
 from ...util.requirements import require
 from ..schema.annotation_files import as_integer, read_text
 from ..schema.builder import FrameSetBuilder, RawVideo, shared_file
-from ..schema.info import AnnotationError, DatasetFacts, Label, MissingFilesError, Protocol, shuffled
+from ..schema.info import AnnotationError, DatasetInfo, Label, MissingFilesError, Protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
 from .cholec80 import LATER, PICTURES, TRAIN, VIDEOS
 
@@ -27,12 +27,12 @@ def _videos(numbers: str) -> tuple[str, ...]:
 _AUTHORS_VALIDATION = _videos("1 2 10 16 17 28 32 46 47 57 59 63 65 67 70")
 _AUTHORS_TEST = _videos("5 6 7 9 14 22 24 26 29 33 35 39 53 55 61")
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="cholec80_cvs",
     title="Cholec80-CVS",
     task="safety",
     procedure="cholecystectomy",
-    licence="annotations: see Figshare; videos as Cholec80 (CC-BY-NC-SA-4.0)",
+    license="annotations: see Figshare; videos as Cholec80 (CC-BY-NC-SA-4.0)",
     homepage="https://doi.org/10.6084/m9.figshare.c.5880458",
     access="open annotations; Cholec80 by request form",
     citation="Ríos et al., Cholec80-CVS: An open dataset with an evaluation of Strasberg's critical view of "
@@ -79,7 +79,7 @@ def clips(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> lis
     """Cuts the videos into the scored intervals; intervals that end before they begin (three are published) are left out."""
     path = shared_file(root, *_FILES)
     if path is None:
-        raise MissingFilesError(f"there is none of {_FILES} in {root}. Get it from {FACTS.homepage}")
+        raise MissingFilesError(f"there is none of {_FILES} in {root}. Get it from {INFO.homepage}")
     videos = {video.video_id: video for video in found}
     counts: dict[str, int] = {}
     cut = []
@@ -139,4 +139,4 @@ def tracks(video: RawVideo) -> list[Track]:
     return [ConstantTrack({"cvs_score": sum(video.extra), "cvs": [float(score) for score in video.extra]})]
 
 
-BUILDERS = (FrameSetBuilder(FACTS, PICTURES, tracks, expand=clips),)
+BUILDERS = (FrameSetBuilder(INFO, PICTURES, tracks, expand=clips),)

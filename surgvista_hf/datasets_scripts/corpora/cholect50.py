@@ -6,7 +6,7 @@ from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json, read_table
 from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetFacts, Label, Protocol
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import RowTrack, Track
 from ..schema.triplets import triplet_table
 
@@ -138,12 +138,12 @@ def _folds(folds: tuple[tuple[int, ...], ...]) -> dict[str, Protocol]:
     return {f"fold{number}": _fold(number, folds) for number in range(1, 6)}
 
 
-T50 = DatasetFacts(
+T50 = DatasetInfo(
     name="cholect50",
     title="CholecT50",
     task="triplet",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="https://github.com/CAMMA-public/cholect50",
     access="request form",
     citation="Nwoye et al., Rendezvous: Attention Mechanisms for the Recognition of Surgical Action Triplets in "

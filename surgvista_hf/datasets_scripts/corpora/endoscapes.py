@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...util.messages import some
+from ...util.messages import preview
 from ..schema.annotation_files import as_integer, read_json, read_named_table
 from ..schema.builder import FrameSetBuilder, RawVideo, shared_file
-from ..schema.info import AnnotationError, DatasetError, DatasetFacts, Label, MissingFilesError, Protocol, numbered
+from ..schema.info import AnnotationError, DatasetError, DatasetInfo, Label, MissingFilesError, Protocol, numbered
 from ..schema.label_tracks import RowTrack, Track
 
 CRITERIA = ("two_structures", "hepatocystic_triangle", "cystic_plate")
@@ -19,12 +19,12 @@ VIDEOS = numbered("{}", 1, 201)
 RATE = 25.0  # frame numbers a second
 _COUNTS = Label("class", ("0", "1", "2", "3"))
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="endoscapes",
     title="Endoscapes-CVS201",
     task="safety",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="https://github.com/CAMMA-public/Endoscapes",
     access="open download",
     citation="Murali et al., The Endoscapes Dataset for Surgical Scene Segmentation, Object Detection, and "
@@ -36,12 +36,12 @@ FACTS = DatasetFacts(
         )
     },
     video_ids=VIDEOS,
-    totals={"videos": 201, "frames": 58813, "labelled": 11090, "criteria": 3},
+    totals={"videos": 201, "frames": 58813, "labeled": 11090, "criteria": 3},
     redistributable=True,
-    unlabelled="drop",
+    unlabeled="drop",
     notes="cvs: means of three annotators. cvs_any counts criteria that any annotator saw (SurgVISTA's four "
     "classes), cvs_majority "
-    "those that most saw (the official target). One frame in five seconds is labelled; --keep-unlabelled keeps "
+    "those that most saw (the official target). One frame in five seconds is labeled; --keep-unlabeled keeps "
     "those between.",
     aliases=("endoscapes_cvs",),
 )
@@ -50,7 +50,7 @@ FACTS = DatasetFacts(
 def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     """Frames of many videos share a folder: `train/1_29375.jpg` is source frame 29375 of video 1."""
     if root is None or not root.is_dir():
-        raise MissingFilesError(f"there is no folder {root} with the data of Endoscapes; get it from {FACTS.homepage}")
+        raise MissingFilesError(f"there is no folder {root} with the data of Endoscapes; get it from {INFO.homepage}")
     frames: dict[str, list[tuple[int, Path]]] = {}
     for part in ("train", "val", "test"):
         folder = next((path for path in (root / part, *sorted(root.glob(f"*/{part}"))) if path.is_dir()), None)
@@ -59,15 +59,15 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
             if match:
                 frames.setdefault(match[1], []).append((int(match[2]), Path(entry.path)))
     if not frames:
-        raise MissingFilesError(f"{root} holds no frames like train/1_29375.jpg. Get them from {FACTS.homepage}")
+        raise MissingFilesError(f"{root} holds no frames like train/1_29375.jpg. Get them from {INFO.homepage}")
     wrong = sorted(set(frames) - set(VIDEOS))
     if wrong:
-        raise DatasetError(f"{root} holds frames of the videos {some(wrong)}; Endoscapes has 1 to 201")
+        raise DatasetError(f"{root} holds frames of the videos {preview(wrong)}; Endoscapes has 1 to 201")
     return [RawVideo(name, rate=RATE, numbered=tuple(sorted(files))) for name, files in frames.items()]
 
 
 def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Reads the labels: the official COCO files of labelled frames, or else `all_metadata.csv`."""
+    """Reads the labels: the official COCO files of labeled frames, or else `all_metadata.csv`."""
     metadata = shared_file(root, "all_metadata.csv")
     files = [
         file for part in ("train", "val", "test") if (file := shared_file(root, f"{part}/annotation_ds_coco.json"))
@@ -83,7 +83,7 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
         _read_metadata(metadata, labels)
     missing = sorted({video.video_id for video in found} - set(labels), key=int)
     if missing:
-        raise AnnotationError(f"the labels below {root} say nothing of the videos {some(missing)}")
+        raise AnnotationError(f"the labels below {root} say nothing of the videos {preview(missing)}")
     return [replace(video, extra=labels[video.video_id]) for video in found]
 
 
@@ -130,4 +130,4 @@ def tracks(video: RawVideo) -> list[Track]:
     return [RowTrack(rows, RATE, exact=False)]
 
 
-BUILDERS = (FrameSetBuilder(FACTS, (), tracks, collect=collect, expand=annotate),)
+BUILDERS = (FrameSetBuilder(INFO, (), tracks, collect=collect, expand=annotate),)

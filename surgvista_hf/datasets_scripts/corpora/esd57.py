@@ -13,28 +13,28 @@ from pathlib import Path
 from ...util.finding import is_unfinished, walk
 from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
-from ..schema.info import EVERYTHING, AnnotationError, DatasetFacts, Protocol
+from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 from ..schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..schema.workflow import counted_phases, phase
 
-_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+_FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 _PICTURES = (Place(VIDEO, r"videos/([^/]+)"), Place(FRAMES, r"frames/([^/]+)"))
 _OF_ESD57 = (*_PICTURES, Place("phases", r"phases/([^/]+)\.txt"))
 _OF_OWN = (*_PICTURES, Place("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
 
-OWN = DatasetFacts(
+OWN = DatasetInfo(
     name="phase_folder",
     title="Own operations with phases",
     task="workflow",
     procedure="any",
-    licence="yours",
+    license="yours",
     homepage="your own disk",
     access="yours",
     citation="",
     labels={"phase": phase(())},
     protocols={
-        "seeded_70_10_20": Protocol("drawn at random by operation", shares=_SHARES, seed="phase_folder"),
+        "seeded_70_10_20": Protocol("drawn at random by operation", fractions=_FRACTIONS, seed="phase_folder"),
         "everything": EVERYTHING,
     },
     redistributable=False,
@@ -47,20 +47,20 @@ ESD57 = replace(
     name="esd57",
     title="ESD57",
     procedure="endoscopic submucosal dissection",
-    licence="private clinical data",
+    license="private clinical data",
     homepage="https://doi.org/10.1038/s41746-026-02403-0",
     access="not available to the public",
     citation="SurgVISTA, npj Digital Medicine, 2026",
     labels={"phase": phase(tuple(f"phase_{number}" for number in range(8)))},
     protocols={
-        "seeded_39_6_12": Protocol("random without a published seed; drawn here", shares=_SHARES, seed="esd57")
+        "seeded_39_6_12": Protocol("random without a published seed; drawn here", fractions=_FRACTIONS, seed="esd57")
     },
     totals={"videos": 57, "phases": 8},
     notes="Names of the phases and the split are not published.",
 )
 
 
-def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
     """The facts with the user's classes."""
     listed = shared_file(root, "classes.txt") if root else None
     if listed:

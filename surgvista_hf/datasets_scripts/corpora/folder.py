@@ -6,15 +6,15 @@ from pathlib import Path
 
 from ...util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_leftover, is_video, walk, without_doubles
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
-from ..schema.info import EVERYTHING, DatasetError, DatasetFacts, MissingFilesError, Protocol
+from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, MissingFilesError, Protocol
 from ..schema.label_tracks import Track
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="folder",
     title="A folder of videos",
     task="pre-training",
     procedure="any",
-    licence="yours",
+    license="yours",
     homepage="your own disk",
     access="yours",
     citation="",
@@ -22,18 +22,18 @@ FACTS = DatasetFacts(
     protocols={
         "everything": EVERYTHING,
         "seeded_80_10_10": Protocol(
-            "drawn at random by video", shares={"train": 0.8, "validation": 0.1, "test": 0.1}, seed="folder"
+            "drawn at random by video", fractions={"train": 0.8, "validation": 0.1, "test": 0.1}, seed="folder"
         ),
     },
     checked="real clips",
     notes="The id of a video is its path below the folder, without the suffix.",
 )
 GENSURGERY = replace(
-    FACTS,
+    INFO,
     name="gensurgery",
     title="GenSurgery",
     procedure="general surgery, web videos",
-    licence="none; rights stay with the uploaders",
+    license="none; rights stay with the uploaders",
     homepage="https://github.com/SamuelSchmidgall/GSViT",
     access="link lists; many links are dead",
     citation="Schmidgall et al., General surgery vision transformer: A video pre-trained foundation model for "
@@ -79,12 +79,12 @@ def tracks(video: RawVideo) -> list[Track]:
     return []
 
 
-def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
     """Lets several folders be told apart in one corpus: `--set source=our_hospital`."""
-    return replace(FACTS, source=settings["source"])
+    return replace(INFO, source=settings["source"])
 
 
 BUILDERS = (
-    FrameSetBuilder(FACTS, (), tracks, collect=collect, configure=named_source, settings={"source": ""}),
+    FrameSetBuilder(INFO, (), tracks, collect=collect, configure=named_source, settings={"source": ""}),
     FrameSetBuilder(GENSURGERY, (), tracks, collect=collect),
 )

@@ -1,18 +1,18 @@
 """HeiChole: laparoscopic cholecystectomies of three hospitals (Wagner et al., Medical Image Analysis 86, 2023)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import EVERYTHING, DatasetFacts
+from ..schema.info import EVERYTHING, DatasetInfo
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, counted_phases, phase
 
 _ID = r"(Hei-Chole\d+(?:_[a-z]+)?)"
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="heichole",
     title="HeiChole",
     task="pre-training",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="https://www.synapse.org/#!Synapse:syn18824884",
     access="Synapse account",
     citation="Wagner et al., Comparative validation of machine learning algorithms for surgical workflow and "
@@ -34,7 +34,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (Place(VIDEO, _ID), *extracted_frames("{}", _ID), Place("phases", rf"{_ID}_Annotation_Phase\.csv")),
         tracks,
     ),

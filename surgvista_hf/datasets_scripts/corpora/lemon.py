@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...util.messages import some
+from ...util.messages import preview
 from ..schema.annotation_files import by_name, read_json
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
-from ..schema.info import EVERYTHING, AnnotationError, DatasetError, DatasetFacts, Label, MissingFilesError, Protocol
+from ..schema.info import EVERYTHING, AnnotationError, DatasetError, DatasetInfo, Label, MissingFilesError, Protocol
 from ..schema.label_tracks import ConstantTrack, Track
 from ..schema.splits import stratified_splits
 
@@ -22,15 +22,15 @@ PROCEDURES = tuple(
 )
 _ID = r"(?:[^/]*-)?([\w-]{11})"
 STRATIFIED = "stratified_80_10_10"
-_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 _KEYS = ("youtubeId", "procedureName", "robotic")
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="lemon",
     title="LEMON (Surg-3M)",
     task="procedure",
     procedure="35 procedures",
-    licence="annotations CC-BY-4.0; videos stay with their owners",
+    license="annotations CC-BY-4.0; videos stay with their owners",
     homepage="https://github.com/visurg-ai/LEMON",
     access="labels.json is open; videos from the web, or curated on request",
     citation="Che et al., LEMON: A Large Endoscopic MONocular Dataset and Foundation Model for Perception in "
@@ -44,7 +44,7 @@ FACTS = DatasetFacts(
         ),
         "seeded_80_10_10": Protocol(
             "no split is published; drawn here by video, whatever its labels: the rarest procedures are not in the test",
-            shares=_SHARES,
+            fractions=_FRACTIONS,
             seed="lemon",
         ),
         "everything": EVERYTHING,
@@ -60,11 +60,11 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
     """Reads `labels.json`."""
     path = shared_file(root, "labels.json")
     if path is None:
-        raise MissingFilesError(f"there is no labels.json in {root}. Get it from {FACTS.homepage}")
+        raise MissingFilesError(f"there is no labels.json in {root}. Get it from {INFO.homepage}")
     labels = read_labels(path)
     wrong = [video.video_id for video in found if video.video_id not in labels]
     if wrong:
-        raise DatasetError(f"{path} says nothing of the videos {some(wrong)}; move them elsewhere")
+        raise DatasetError(f"{path} says nothing of the videos {preview(wrong)}; move them elsewhere")
     parts = {video: split for split, videos in split_labels(labels).items() for video in videos}
     return [
         replace(video, extra=labels[video.video_id], parts={STRATIFIED: (parts[video.video_id],)}) for video in found
@@ -79,7 +79,7 @@ def split_labels(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str
     """
     procedures = {video: entry["procedures"] for video, entry in labels.items()}
     robotic = {video: entry["robotic"] for video, entry in labels.items()}
-    return stratified_splits(procedures, _SHARES, "lemon", strata=robotic)
+    return stratified_splits(procedures, _FRACTIONS, "lemon", strata=robotic)
 
 
 def read_labels(path: Path) -> dict[str, dict[str, Any]]:
@@ -104,8 +104,8 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The video as a whole is labelled."""
+    """The video as a whole is labeled."""
     return [ConstantTrack(video.extra)]
 
 
-BUILDERS = (FrameSetBuilder(FACTS, (Place(VIDEO, _ID), Place(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),)
+BUILDERS = (FrameSetBuilder(INFO, (Place(VIDEO, _ID), Place(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),)

@@ -1,18 +1,18 @@
 """M2CAI16-tool: 15 laparoscopic cholecystectomies with tools (M2CAI 2016); two are used for pre-training."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Protocol, numbered
+from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import TOOLS, tools_each_second
 
 VIDEOS = numbered("tool_video_{:02d}", 1, 15)
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="m2cai16_tool",
     title="M2CAI16-tool",
     task="pre-training",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="http://camma.u-strasbg.fr/datasets",
     access="request form",
     citation="Twinanda et al., EndoNet: A Deep Architecture for Recognition Tasks on Laparoscopic Videos, IEEE "
@@ -38,7 +38,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, r"(?:test_)?tool_video_(\d{2})", "tool_video_{:02d}"),
             *extracted_frames("tool_video_{:02d}", r"tool_video_(\d{2})"),

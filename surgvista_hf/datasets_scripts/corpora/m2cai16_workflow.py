@@ -1,7 +1,7 @@
 """M2CAI16-workflow: 41 laparoscopic cholecystectomies with phases (M2CAI 2016 challenge; contains TUM LapChole)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Protocol, numbered
+from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, named_phases, phase
 
@@ -9,12 +9,12 @@ PHASES = ("TrocarPlacement", *CHOLECYSTECTOMY_PHASES)
 VIDEOS = numbered("video_{:02d}", 1, 41)
 TRAIN, TEST = VIDEOS[:27], VIDEOS[27:]
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="m2cai16_workflow",
     title="M2CAI16-workflow",
     task="workflow",
     procedure="cholecystectomy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="http://camma.u-strasbg.fr/datasets",
     access="request form",
     citation="Stauder et al., The TUM LapChole dataset for the M2CAI 2016 workflow challenge, arXiv 1610.09278; "
@@ -44,7 +44,7 @@ def tracks(video: RawVideo) -> list[Track]:
 # As distributed (test videos count from 1 again), and as the published programs rename them.
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, r"workflow_video_(\d{2})", "video_{:02d}"),
             Place(VIDEO, r"test_workflow_video_(\d{2})", "video_{:02d}", offset=27),

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..schema.annotation_files import read_json
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetFacts, Label, Protocol, numbered
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import Interval, IntervalTrack, Track
 
 PHASES = (
@@ -40,14 +40,14 @@ STEPS = tuple(
     s43_calibration s44_drainage_insertion s45_specimen_retrieval""".split()
 )
 BERN, STRASBOURG = numbered("BBP{:02d}", 1, 70), numbered("SBP{:02d}", 1, 70)
-_SHARES = {"train": 4 / 7, "validation": 1 / 7, "test": 2 / 7}
+_FRACTIONS = {"train": 4 / 7, "validation": 1 / 7, "test": 2 / 7}
 
-BOTH = DatasetFacts(
+BOTH = DatasetInfo(
     name="multibypass140",
     title="MultiBypass140",
     task="workflow",
     procedure="gastric bypass",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="https://github.com/CAMMA-public/MultiBypass140",
     access="open download",
     citation="Lavanchy et al., Challenges in multi-centric generalization: phase and step recognition in "
@@ -61,7 +61,7 @@ BOTH = DatasetFacts(
         "seeded_80_20_40": Protocol(
             "drawn here at the size of the official folds, whose training and test lists are in pickles that "
             "are not read",
-            shares=_SHARES,
+            fractions=_FRACTIONS,
             seed="multibypass140",
         ),
         "everything": Protocol("SurgVISTA's corpus: all videos", {"train": (*BERN, *STRASBOURG)}),
@@ -73,7 +73,7 @@ BOTH = DatasetFacts(
     notes="Intervals out of the body lie on top of the phase they interrupt, here they replace it. severe_index "
     "is a column of its own.",
 )
-BERN_FACTS, STRASBOURG_FACTS = (
+BERN_INFO, STRASBOURG_INFO = (
     replace(
         BOTH,
         name=name,
@@ -122,14 +122,14 @@ def _interval(path: str, entry: Any, names: Sequence[str]) -> tuple[float, float
     return start / 1000, end / 1000, number
 
 
-def _builder(facts: DatasetFacts, letters: str) -> FrameSetBuilder:
+def _builder(info: DatasetInfo, letters: str) -> FrameSetBuilder:
     video = rf"([{letters}]BP\d{{2}})"
     places = (
         Place(VIDEO, video),
         Place(FRAMES, rf"(?:frames|images)/{video}"),
         Place("labels", rf"{video}(?:\.mp4)?\.json"),
     )
-    return FrameSetBuilder(facts, places, tracks)
+    return FrameSetBuilder(info, places, tracks)
 
 
-BUILDERS = (_builder(BOTH, "BS"), _builder(BERN_FACTS, "B"), _builder(STRASBOURG_FACTS, "S"))
+BUILDERS = (_builder(BOTH, "BS"), _builder(BERN_INFO, "B"), _builder(STRASBOURG_INFO, "S"))

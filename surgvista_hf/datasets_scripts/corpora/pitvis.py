@@ -2,7 +2,7 @@
 
 from ..schema.annotation_files import as_integer, read_named_table
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import AnnotationError, DatasetFacts, Label, Protocol, numbered
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import RowTrack, Track
 
 STEPS = (
@@ -25,12 +25,12 @@ VIDEOS = numbered("video_{:02d}", 1, 25)
 _HELD_OUT = ("video_02", "video_06", "video_12", "video_13", "video_24")
 _COLUMNS = ("int_video", "int_time", "int_step", "int_instrument1", "int_instrument2")
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="pitvis",
     title="PitVis-2023",
     task="pre-training",
     procedure="pituitary surgery",
-    licence="CC-BY-NC-ND-4.0",
+    license="CC-BY-NC-ND-4.0",
     homepage="https://doi.org/10.5522/04/26531686",
     access="open download; gated copy UCL-WEISS/PitVis-2023 on the Hub",
     citation="Das et al., PitVis-2023 challenge: Workflow recognition in videos of endoscopic pituitary "
@@ -80,7 +80,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(VIDEO, r"video_(\d{2})", "video_{:02d}"),
             *extracted_frames("video_{:02d}", r"video_(\d{2})"),

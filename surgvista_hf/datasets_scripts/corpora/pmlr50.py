@@ -1,7 +1,7 @@
 """PmLR50: 50 laparoscopic liver resections with phases and Pringle manoeuvre (PmNet authors, 2024)."""
 
 from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetFacts, Label, Protocol, numbered
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
 
@@ -16,12 +16,12 @@ VIDEOS = numbered("{:02d}", 1, 50)
 TRAIN = (*VIDEOS[:33], "49", "50")
 FIVE, TEN = ("34", "35", "36", "37", "48"), numbered("{:02d}", 38, 47)
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="pmlr50",
     title="PmLR50",
     task="workflow",
     procedure="liver resection",
-    licence="not stated; request form",
+    license="not stated; request form",
     homepage="https://github.com/RascalGdd/PmNet",
     access="request form",
     citation="Guo et al., Surgical Workflow Recognition and Blocking Effectiveness Detection in Laparoscopic "
@@ -54,7 +54,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (
             Place(FRAMES, r"frames/(\d{2})", "{:02d}", rate=1.0),
             Place("phases", r"phase_annotations/(\d{2})\.txt", "{:02d}"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json
 from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetFacts, Protocol
+from ..schema.info import AnnotationError, DatasetInfo, Protocol
 from ..schema.label_tracks import RowTrack, Track
 from ..schema.triplets import TripletTable, triplet_table
 
@@ -33,12 +33,12 @@ def _fold(name: str) -> Protocol:
     return Protocol(f"official {name} of release 2", {"train": train, "validation": validation, "test": test})
 
 
-RELEASE_1 = DatasetFacts(
+RELEASE_1 = DatasetInfo(
     name="prostate21",
     title="Prostate21 (ProstaTD, release 1)",
     task="triplet",
     procedure="prostatectomy",
-    licence="CC-BY-NC-SA-4.0, academic use only",
+    license="CC-BY-NC-SA-4.0, academic use only",
     homepage="https://github.com/SmartyYYY/ProstaTD",
     access="request form with ethics terms",
     citation="Chen et al., ProstaTD: A Large-scale Multi-source Dataset for Structured Surgical Triplet "
@@ -50,7 +50,7 @@ RELEASE_1 = DatasetFacts(
     },
     video_ids=VIDEOS,
     totals={"videos": 21, "frames": 60529, "triplets": 89, "instruments": 7, "verbs": 10, "targets": 10},
-    unlabelled="drop",
+    unlabeled="drop",
     notes="Contains the eight operations of PSI-AVA. Some frames were removed by the authors: clips bridge the gaps. "
     "Which videos release 1 tests on is not published; the folders say it.",
 )

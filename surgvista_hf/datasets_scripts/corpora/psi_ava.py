@@ -1,19 +1,19 @@
 """PSI-AVA: eight robot-assisted prostatectomies (Valderrama et al., MICCAI 2022), for pre-training."""
 
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo
-from ..schema.info import DatasetFacts, Protocol
+from ..schema.info import DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 
 FRAMES_PUBLISHED = {1: 10972, 2: 9443, 3: 5882, 4: 8490, 7: 8018, 14: 9973, 15: 8969, 21: 11871}
 VIDEOS = tuple(f"CASE{number:03d}" for number in FRAMES_PUBLISHED)
 _FOLD_1 = ("CASE001", "CASE004", "CASE014", "CASE015")
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="psi_ava",
     title="PSI-AVA",
     task="pre-training",
     procedure="prostatectomy",
-    licence="see the authors' terms",
+    license="see the authors' terms",
     homepage="https://github.com/BCV-Uniandes/TAPIR",
     access="open download",
     citation="Valderrama et al., Towards Holistic Surgical Scene Understanding, MICCAI 2022",
@@ -38,7 +38,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 BUILDERS = (
     FrameSetBuilder(
-        FACTS,
+        INFO,
         (Place(FRAMES, r"(?:keyframes|frames)/(CASE\d{3})", rate=1.0), Place(VIDEO, r"(CASE\d{3})")),
         tracks,
     ),

@@ -1,7 +1,7 @@
 """SurgicalActions160: 160 short clips of 16 actions in gynaecologic laparoscopy (Schoeffmann et al., MTAP 77, 2018)."""
 
 from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
-from ..schema.info import DatasetFacts, Label, Protocol, seeded_protocol, shuffled
+from ..schema.info import DatasetInfo, Label, Protocol, seeded_protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
 
 ACTIONS = (
@@ -45,12 +45,12 @@ _RANDOM = seeded_protocol(
     CLIPS, {"train": 112, "test": 48}, "surgicalactions160", "random without a published seed, not stratified"
 ).splits
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="surgicalactions160",
     title="SurgicalActions160",
     task="action",
     procedure="gynaecologic laparoscopy",
-    licence="CC-BY-NC-SA-4.0",
+    license="CC-BY-NC-SA-4.0",
     homepage="http://ftp.itec.aau.at/datasets/SurgicalActions160",
     access="open download",
     citation="Schoeffmann et al., Video retrieval in laparoscopic video recordings with dynamic content "
@@ -79,5 +79,5 @@ def tracks(video: RawVideo) -> list[Track]:
 
 
 BUILDERS = (
-    FrameSetBuilder(FACTS, (Place(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
+    FrameSetBuilder(INFO, (Place(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
 )

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ...util.messages import some
+from ...util.messages import preview
 from ..schema.builder import VIDEO, FrameSetBuilder, RawVideo
-from ..schema.info import DatasetError, DatasetFacts, Label, MissingFilesError, Protocol
+from ..schema.info import DatasetError, DatasetInfo, Label, MissingFilesError, Protocol
 from ..schema.label_tracks import ConstantTrack, Track
-from .surgrec_splits import SURGREC, ClipRow, SurgRecFacts, read_split, video_disjoint
+from .surgrec_splits import SURGREC, ClipRow, SurgRecInfo, read_split, video_disjoint
 
 HOMEPAGE = "https://github.com/Siiichenggg/SurgRec"
 _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
-def _facts(entry: SurgRecFacts) -> DatasetFacts:
+def _facts(entry: SurgRecInfo) -> DatasetInfo:
     published = Protocol(
         "SurgRec's lists" + (", validation = test" if entry.validation_is_test else ""),
         by_part="surgrec",
@@ -33,12 +33,12 @@ def _facts(entry: SurgRecFacts) -> DatasetFacts:
             exclude={"label": entry.artefacts},
             leaks=entry.leak,
         )
-    return DatasetFacts(
+    return DatasetInfo(
         name=entry.name,
         title=f"{entry.title} (SurgRec clips)",
         task=entry.task,
         procedure=entry.domain,
-        licence=f"clips: {entry.licence}; lists: CC-BY-NC-4.0",
+        license=f"clips: {entry.license}; lists: CC-BY-NC-4.0",
         homepage=HOMEPAGE,
         access="lists from the repository; clips cut from the data set as its names say",
         citation="Scaling Video Pretraining for Surgical Foundation Models (SurgRec), arXiv 2603.29966, 2026",
@@ -58,7 +58,7 @@ def _facts(entry: SurgRecFacts) -> DatasetFacts:
     )
 
 
-def collect(entry: SurgRecFacts, root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
+def collect(entry: SurgRecInfo, root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     """The clips that the lists name."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with clips of {entry.title}")
@@ -76,7 +76,7 @@ def collect(entry: SurgRecFacts, root: Path | None, settings: Mapping[str, str])
         raise DatasetError(f"the setting partial is {settings['partial']!r}; it must be yes or no")
     if missing and settings["partial"] != "yes":
         raise MissingFilesError(
-            f"{len(missing)} of {len(clips)} clips are not in {base}: {some(missing)}. Numbers from a part of "
+            f"{len(missing)} of {len(clips)} clips are not in {base}: {preview(missing)}. Numbers from a part of "
             "the clips cannot be "
             "compared; --set partial=yes takes what is there"
         )

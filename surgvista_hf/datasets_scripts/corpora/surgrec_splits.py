@@ -19,7 +19,7 @@ from .multibypass140 import ADVERSE
 from .multibypass140 import PHASES as BYPASS
 from .pitvis import STEPS as PITVIS
 
-_SHARES = {"train": 0.7, "test": 0.2, "validation": 0.1}
+_FRACTIONS = {"train": 0.7, "test": 0.2, "validation": 0.1}
 _PLENTY = 10  # sources of a class, from which on the smallest share is a whole source
 
 
@@ -31,7 +31,7 @@ class ClipRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SurgRecFacts:
+class SurgRecInfo:
     """One data set of the benchmark.
 
     Args:
@@ -42,7 +42,7 @@ class SurgRecFacts:
         task: of the label.
         classes: in the order of their numbers.
         counts: clips for training, validation and test.
-        licence: of the source data.
+        license: of the source data.
         source: regular expression of a clip's path; its groups name the source video (or lesion, or trial).
         validation_is_test: the two lists are the same file.
         shared_test_clips: test clips whose source video is in training too.
@@ -58,7 +58,7 @@ class SurgRecFacts:
     task: Task
     classes: tuple[str, ...]
     counts: tuple[int, int, int]
-    licence: str
+    license: str
     source: str
     validation_is_test: bool = False
     shared_test_clips: int = 0
@@ -93,120 +93,120 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _table() -> tuple[SurgRecFacts, ...]:
+def _table() -> tuple[SurgRecInfo, ...]:
     bypass = tuple(sorted((*BYPASS, ADVERSE)))
     cholec = tuple(sorted(("Phase", "TrocarPlacement", *CHOLECYSTECTOMY_PHASES)))
     return (
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_aixsuture", "AlxSuture", "AIxSuture", "open suturing", "skill", _words("beginner intermediate expert"),
             (220, 48, 46), "CC-BY-NC-ND-4.0", r"video_faststart/(\w+)\.mp4", aliases=("aixsuture",),
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_autolaparo", "AutoLaparo", "AutoLaparo", "laparoscopy", "workflow",
             ("Preparation", "Dividing Ligament and Peritoneum", "Dividing Uterine Vessels and Ligament",
              "Transecting the Vagina", "Specimen Removal", "Suturing", "Washing"),
             (77, 26, 62), "CC-BY-NC-SA-4.0", r"split_video/label_(\d+)_\d+\.mp4",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_cataract21", "cat-21", "Cataract-21", "cataract surgery", "workflow",
             _words("Antibiotikum Hydrodissektion Incision Irrigation-Aspiration Kapselpolishing Linsenimplantation Phako "
                    "Rhexis Tonisieren Visco-Absaugung Viscoelasticum not_initialized"),
             (213, 51, 51), "CC-BY-NC-SA-4.0", r"split_clip/[^/]+/case_(\d+)_(?:training|validation)_\d+\.mp4", True,
             artefacts=("not_initialized",),
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_cataract101", "cataract-101", "Cataract-101", "cataract surgery", "workflow",
             tuple(name.lower().replace(" ", "-") for name in CATARACT101),
             (889, 248, 128), "CC-BY-NC-4.0", r"split_clip/[^/]+/case_(\d+)_phase.*\.mp4",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_cataract1k", "cataract-1k-phase", "Cataract-1K", "cataract surgery", "workflow",
             _words("anterior_chamber_flushing capsule_pulishing capsulorhexis hydrodissection incision irrigation-aspiration "
                    "lens_implantation lens_positioning phacoemulsification tonifying-antibiotics viscoelastic "
                    "viscoelastic_suction"),
             (651, 178, 101), "CC-BY-4.0", r"split_video/case_(\d+)/.*\.mp4",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_cholec80", "cholec80", "Cholec80", "laparoscopy", "workflow", CHOLECYSTECTOMY_PHASES,
             (270, 273, 273), "CC-BY-NC-SA-4.0", r"split_video/cholec80_(\d+)_\d+\.mp4", True,
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_colonoscopic", "Colonoscopic-web", "Colonoscopic", "endoscopy", "finding",
             _words("Adenoma Hyperplasic Serrated"), (106, 31, 15), "CC-BY-4.0",
             r"(\w+)/(?:NBI|WL)(?:\((\d+)\))?\.mp4", shared_test_clips=12,
             notes="The same lesion under the other light is in training.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_hyperkvasir", "hyper-kvasir", "Hyper-Kvasir", "endoscopy", "finding",
             _words("lower-colitis upper-z-line upper-esophagitis lower-polyps upper-polyps lower-parasites upper-ulcer "
                    "upper-cancer upper-pylorus"),
             (653, 654, 654), "CC-BY-4.0", r"videos/[^/]+/([0-9a-f-]{36})_\d+\.avi", True, 640,
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_jigsaws", "JIGSAWS", "JIGSAWS", "robotic", "action",
             _words("G1 G2 G3 G4 G5 G6 G8 G9 G11 G12 G13 G14 G15"), (1710, 1686, 1686), "registration, own terms",
             r"videos/(\w+?_[A-I]\d{3})_capture\d_.*\.mp4", True,
             caution="the same eight surgeons are in both parts", notes="The two cameras of a trial count twice.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_kvasir_capsule", "kvasir-capsule", "Kvasir-Capsule", "endoscopy", "finding",
             ("Ileocecal valve", "blood-fresh", "foreign-body", "lymphangiectasia", "normal-clean-mucosa", "pylorus",
              "reduced-mucosal-view"),
             (329, 82, 82), "CC-BY-4.0", r"videos/[^/]+/([0-9a-f]{16})_\d+-\d+\.mp4", True, 81,
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_lapgyn4", "LapGyn_dataset", "LapGyn4", "laparoscopy", "finding",
             _words("AbdominalAccess Bleeding Coag-Transection NeedlePassing"), (8659, 2074, 2074), "CC-BY-NC-4.0",
             r"[^/]+/(?:Train|Test)/[^/]+/case_(\d+)_.*\.mp4", True, 812,
             notes="A class is a sub-data-set with its positives and its negatives together. 84 test clips share their case "
             "with training within the same sub-data-set.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_ldpolypvideo", "LDPolyVideo", "LDPolypVideo", "endoscopy", "finding", ("no polyps", "polyps"),
             (1440, 1440, 1440), "none stated", r"videos/((?:[01]_)?\d+)_\d+_\d+_(?:no_)?polyps\.mp4", True, 1369,
             notes="Videos are numbered in three series: the 160 with boxes (no prefix) and the 103 with only a label, with "
             "polyps (1_, up to 42) and without (0_, up to 61; 42 + 61 = 103). So 1_17 and 17 are taken for two videos. Of "
             "the shared test clips 1349 have a prefix, 20 have none.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_m2cai16_workflow", "M2CAI16-Workflow", "M2CAI16", "laparoscopy", "workflow", cholec, (241, 113, 113),
             "CC-BY-NC-SA-4.0", r"split_video/m2cai16w_(train|test)_dataset_(?:test_)?workflow_video_(\d+)_\w+\.mp4", True,
             artefacts=("Phase",), notes="The class Phase is the header of the annotation files, one clip a video.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_multibypass140", "MultiBypass140", "MultiBypass140", "laparoscopy", "workflow", bypass, (1031, 223, 448),
             "CC-BY-NC-SA-4.0", r"split_videos/\w+/phase/(\w+)/.*\.mp4", artefacts=(ADVERSE,),
             notes="severe_index marks adverse events, it is no phase.",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_sar_rarp50", "SAR-RARP50", "SAR-RARP50", "robotic", "action",
             _words("other picking_up_the_needle positioning_the_needle_tip pushing_the_needle_through_the_tissue "
                    "pulling_the_needle_out_of_the_tissue tying_a_knot cutting_the_suture returning_dropping_the_needle"),
             (1773, 439, 439), "CC-BY-NC-SA-4.0", r"split_video/[^/]+/video_(\d+)(?:_\d+)?_label.*\.mp4", True,
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_surgicalactions160", "SurgicalActions160", "SurgicalActions160", "laparoscopy", "action",
             _words("abdominal_access injection cutting blunt_dissection dissection_thermal irrigation coagulation suction "
                    "needle_positioning needle_puncture knot_pushing knotting thread_cut sling-in endobag-in endobag-out"),
             (112, 32, 16), "CC-BY-NC-SA-4.0", r"[^/]+/(\d\d_\d\d)\.mp4",
             caution="the clips come from 59 operations; which belong together is not known, so one may be on both sides",
         ),
-        SurgRecFacts(
+        SurgRecInfo(
             "surgrec_pitvis", "PitVis", "PitVis", "endoscopy", "workflow", PITVIS, (783, 292, 292), "CC-BY-NC-ND-4.0",
             r"split_clip/[^/]+/video_(\d+)_.*\.mp4", True, notes="Auxiliary: not one of the sixteen.",
         ),
     )  # fmt: skip
 
 
-SURGREC: Mapping[str, SurgRecFacts] = {facts.name: facts for facts in _table()}
+SURGREC: Mapping[str, SurgRecInfo] = {info.name: info for info in _table()}
 
 
-def read_split(path: Path, facts: SurgRecFacts) -> list[ClipRow]:
+def read_split(path: Path, info: SurgRecInfo) -> list[ClipRow]:
     """Reads a list: a path and a number on each line, separated by the last blank (or comma); paths may be quoted.
 
     Args:
         path: `train.csv`, `val.csv` or `test.csv`.
-        facts: of the data set.
+        info: of the data set.
 
     Returns:
         Its rows; paths are relative to the folder of the data set.
@@ -220,13 +220,13 @@ def read_split(path: Path, facts: SurgRecFacts) -> list[ClipRow]:
         if not text or text.startswith("#"):
             continue
         match = re.fullmatch(r'"?(?P<path>[^"]+?)"?[\s,]+(?P<label>[0-9]{1,9})', text)
-        if not match or int(match["label"]) >= len(facts.classes):
+        if not match or int(match["label"]) >= len(info.classes):
             raise AnnotationError(
-                f"{path}:{number} is {text[:100]!r}; a path and a class from 0 to {len(facts.classes) - 1} are expected"
+                f"{path}:{number} is {text[:100]!r}; a path and a class from 0 to {len(info.classes) - 1} are expected"
             )
-        clip = re.sub(rf"^.*?(?:^|/){re.escape(facts.folder)}/", "", match["path"], count=1)
+        clip = re.sub(rf"^.*?(?:^|/){re.escape(info.folder)}/", "", match["path"], count=1)
         if not {"", ".", "..", "__DATA_ROOT__"}.isdisjoint(clip.split("/")):
-            raise AnnotationError(f"{path}:{number}: the path {match['path']!r} does not lie below {facts.folder}/")
+            raise AnnotationError(f"{path}:{number}: the path {match['path']!r} does not lie below {info.folder}/")
         if clip in rows:
             raise AnnotationError(f"{path}:{number}: {clip} is listed twice")
         rows[clip] = ClipRow(clip, int(match["label"]))
@@ -235,13 +235,13 @@ def read_split(path: Path, facts: SurgRecFacts) -> list[ClipRow]:
     return list(rows.values())
 
 
-def shared_clips(facts: SurgRecFacts, train: Sequence[ClipRow], test: Sequence[ClipRow]) -> int:
+def shared_clips(info: SurgRecInfo, train: Sequence[ClipRow], test: Sequence[ClipRow]) -> int:
     """Test clips whose source video is also in the training part."""
-    sources = {facts.source_of(row.path) for row in train}
-    return sum(facts.source_of(row.path) in sources for row in test)
+    sources = {info.source_of(row.path) for row in train}
+    return sum(info.source_of(row.path) in sources for row in test)
 
 
-def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) -> dict[str, list[ClipRow]]:
+def video_disjoint(rows: Sequence[ClipRow], info: SurgRecInfo, seed: int = 0) -> dict[str, list[ClipRow]]:
     """Splits clips 70 : 10 : 20 so that no source video is in two parts, as evenly over the classes as whole videos allow.
 
     Sources go, one after the other, to the part that is emptiest of what the source holds; while none has any, to training,
@@ -250,7 +250,7 @@ def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) 
 
     Args:
         rows: all clips.
-        facts: of the data set.
+        info: of the data set.
         seed: breaks ties between sources of one size.
 
     Returns:
@@ -261,12 +261,14 @@ def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) 
     """
     groups: dict[str, list[ClipRow]] = {}
     for row in sorted(rows):
-        groups.setdefault(facts.source_of(row.path), []).append(row)
+        groups.setdefault(info.source_of(row.path), []).append(row)
     if len(groups) < len(SPLITS):
-        raise DatasetError(f"{len(groups)} source videos of {facts.title} cannot be divided into {len(SPLITS)} parts")
+        raise DatasetError(f"{len(groups)} source videos of {info.title} cannot be divided into {len(SPLITS)} parts")
     totals = Counter(row.label for row in rows)
     sources = Counter(label for clips in groups.values() for label in {row.label for row in clips})
-    missing = {split: {label: share * count for label, count in totals.items()} for split, share in _SHARES.items()}
+    missing = {
+        split: {label: fraction * count for label, count in totals.items()} for split, fraction in _FRACTIONS.items()
+    }
     parts: dict[str, list[ClipRow]] = {split: [] for split in SPLITS}
 
     def place(item: tuple[str, list[ClipRow]]) -> tuple[int, int, str]:
@@ -277,10 +279,10 @@ def video_disjoint(rows: Sequence[ClipRow], facts: SurgRecFacts, seed: int = 0) 
     for _, clips in sorted(groups.items(), key=place):
         held = Counter(row.label for row in clips)
         lack = {
-            split: sum(count * missing[split][label] / (share * totals[label]) for label, count in held.items())
-            for split, share in _SHARES.items()
+            split: sum(count * missing[split][label] / (fraction * totals[label]) for label, count in held.items())
+            for split, fraction in _FRACTIONS.items()
         }
-        best = max(_SHARES, key=lambda split: round(lack[split], 6))
+        best = max(_FRACTIONS, key=lambda split: round(lack[split], 6))
         parts[best] += clips
         for label, count in held.items():
             missing[best][label] -= count

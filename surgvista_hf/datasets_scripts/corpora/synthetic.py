@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..schema.builder import FrameSetBuilder, RawVideo
-from ..schema.info import EVERYTHING, DatasetError, DatasetFacts, Label, Protocol
+from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
 from ..schema.media import Media, Picture, PreparationOptions, moments, stored
 from ..schema.triplets import triplet_table
@@ -28,12 +28,12 @@ RANGES = {
     "width": (32, 4096),
 }
 
-FACTS = DatasetFacts(
+INFO = DatasetInfo(
     name="synthetic",
     title="Synthetic surgery",
     task="workflow",
     procedure="rendered cholecystectomy",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     homepage="rendered by this package",
     access="surgvista prepare synthetic",
     citation="",
@@ -46,7 +46,7 @@ FACTS = DatasetFacts(
     },
     protocols={
         "seeded_60_20_20": Protocol(
-            "drawn here by operation", shares={"train": 0.6, "validation": 0.2, "test": 0.2}, seed="synthetic"
+            "drawn here by operation", fractions={"train": 0.6, "validation": 0.2, "test": 0.2}, seed="synthetic"
         ),
         "everything": EVERYTHING,
     },
@@ -54,8 +54,8 @@ FACTS = DatasetFacts(
     checked="exact by construction",
     notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
 )
-VIEW_FACTS = replace(
-    FACTS,
+VIEW_INFO = replace(
+    INFO,
     name="synthetic_views",
     title="Synthetic recordings, inside and outside the patient",
     access="surgvista prepare synthetic_views",
@@ -150,7 +150,7 @@ def collect(
     ]
 
 
-def checked(facts: DatasetFacts, root: Path | None, settings: Mapping[str, str]) -> DatasetFacts:
+def checked(info: DatasetInfo, root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
     """Return the facts, after the settings were looked at: numbers of operations that can be rendered.
 
     Raises:
@@ -160,9 +160,9 @@ def checked(facts: DatasetFacts, root: Path | None, settings: Mapping[str, str])
         smallest, largest = RANGES[name]
         if not text.strip().isdecimal() or not smallest <= int(text) <= largest:
             raise DatasetError(
-                f"the setting {name} of {facts.name} is {text!r}; it must be a whole number from {smallest} to {largest:,}"
+                f"the setting {name} of {info.name} is {text!r}; it must be a whole number from {smallest} to {largest:,}"
             )
-    return facts
+    return info
 
 
 def tracks(video: RawVideo) -> list[Track]:
@@ -176,13 +176,13 @@ def view_tracks(video: RawVideo) -> list[Track]:
 
 
 BUILDERS = (
-    FrameSetBuilder(FACTS, (), tracks, collect=collect, configure=partial(checked, FACTS), settings=SETTINGS),
+    FrameSetBuilder(INFO, (), tracks, collect=collect, configure=partial(checked, INFO), settings=SETTINGS),
     FrameSetBuilder(
-        VIEW_FACTS,
+        VIEW_INFO,
         (),
         view_tracks,
         collect=partial(collect, made=SyntheticRecording),
-        configure=partial(checked, VIEW_FACTS),
+        configure=partial(checked, VIEW_INFO),
         settings=SETTINGS,
     ),
 )

@@ -14,8 +14,8 @@ from huggingface_hub import HfFileSystem
 
 from ...util.bridging import bridging_note
 from ...util.files import content_hash
-from ...util.messages import some
-from ..schema.info import DatasetError, DatasetFacts, Label, Parts, Protocol, split_name
+from ...util.messages import preview
+from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
 from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
 from .registry import get_builder
 
@@ -45,7 +45,7 @@ class StoredFrameSet:
 
     Args:
         folder: where it is.
-        facts: of the data set, with the labels that were stored.
+        info: of the data set, with the labels that were stored.
         videos: sorted by id.
         fingerprint: changes with the content.
         interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
@@ -53,7 +53,7 @@ class StoredFrameSet:
     """
 
     folder: Path
-    facts: DatasetFacts
+    info: DatasetInfo
     videos: tuple[StoredVideo, ...]
     fingerprint: str
     interval: float | None = None
@@ -86,19 +86,19 @@ class StoredFrameSet:
             )
             for entry in content["videos"]
         )
-        facts = replace(get_builder(content["name"]).facts, labels=labels)
+        info = replace(get_builder(content["name"]).info, labels=labels)
         # An older version noted only the option.
-        dropped = content["options"].get("unlabelled") == "drop"
-        usual = bridging_note(facts.source or facts.name) if dropped else ""
+        dropped = content["options"].get("unlabeled") == "drop"
+        usual = bridging_note(info.source or info.name) if dropped else ""
         bridged = content.get("bridged", usual)
-        return cls(folder, facts, videos, content["fingerprint"], content.get("frame_interval"), bridged)
+        return cls(folder, info, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
         """The videos of a split.
 
         Args:
             split: name, or `"all"`.
-            protocol: one of `facts.protocols`.
+            protocol: one of `info.protocols`.
             allow_missing: take what is there of the lists.
 
         Raises:
@@ -108,16 +108,16 @@ class StoredFrameSet:
             return list(self.videos)
         if split not in protocol.names:
             raise DatasetError(f"there is no split {split!r}; the protocol has {[*protocol.names, ALL]}")
-        names = {video.video_id: self.facts.split_of(video.video_id) for video in self.videos}
+        names = {video.video_id: self.info.split_of(video.video_id) for video in self.videos}
         listed = set(protocol.listed(split, {names[video.video_id]: video.parts for video in self.videos}))
         missing = sorted(listed - set(names.values()))
         if missing and not allow_missing:
             raise DatasetError(
-                f"{len(missing)} of {len(listed)} videos of the split {split!r} are not in {self.folder}: {some(missing)}. "
+                f"{len(missing)} of {len(listed)} videos of the split {split!r} are not in {self.folder}: {preview(missing)}. "
                 "Numbers from a part of a split cannot be compared; allow_missing=True loads what is there"
             )
         excluded = {
-            column: {self.facts.labels[column].names.index(name) for name in classes}
+            column: {self.info.labels[column].names.index(name) for name in classes}
             for column, classes in protocol.exclude.items()
         }
         chosen = [
@@ -155,7 +155,7 @@ def load_frame_set(
     Args:
         name: of the data set, see `list_datasets`.
         data_dir: a folder made by `surgvista prepare`; or one written by `surgvista publish`, also on the Hub as
-            `"hf://datasets/<organisation>/<name>"`; or the raw download, which is then prepared first, once.
+            `"hf://datasets/<organization>/<name>"`; or the raw download, which is then prepared first, once.
         split: `"train"`, `"validation"`, `"test"`, or `"all"` for every video.
         protocol: named way to split; by default the first in the data set's table. A published frame set has
             the one it was published with.
@@ -165,7 +165,7 @@ def load_frame_set(
         num_proc, settings: for preparing raw downloads, see `prepare_frame_set`.
 
     Returns:
-        Columns `source`, `video_id`, `frame_index`, `timestamp` (seconds), `image` and the labels. `info` carries licence,
+        Columns `source`, `video_id`, `frame_index`, `timestamp` (seconds), `image` and the labels. `info` carries license,
         citation and where the split comes from.
 
     Raises:
@@ -180,40 +180,44 @@ def load_frame_set(
         ['Preparation', 'CalotTriangleDissection']
     """
     split = split_name(split)
-    facts = get_builder(name).facts
+    info = get_builder(name).info
     if str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file():
-        return _published(facts, str(data_dir), split, protocol, streaming)
-    chosen_name, chosen = facts.protocol(protocol)
+        return _published(info, str(data_dir), split, protocol, streaming)
+    chosen_name, chosen = info.protocol(protocol)
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
         folder = _prepared(name, folder, cache_dir, num_proc, settings or {})
     stored = StoredFrameSet.open(folder)
-    if stored.facts.name != facts.name:
-        raise DatasetError(f"{folder} holds {stored.facts.name}, not {facts.name}")
+    if stored.info.name != info.name:
+        raise DatasetError(f"{folder} holds {stored.info.name}, not {info.name}")
     videos = stored.split(split, chosen, allow_missing=allow_missing)
     if chosen.leaks and split != ALL:
-        warnings.warn(f"{facts.title}, {chosen_name}: {chosen.leaks}", FrameSetWarning, stacklevel=2)
-    info = _info(stored, chosen_name, chosen, split, videos)
-    return stream_videos(stored, videos, info) if streaming else open_videos(stored, videos, info, split)
+        warnings.warn(f"{info.title}, {chosen_name}: {chosen.leaks}", FrameSetWarning, stacklevel=2)
+    dataset_info = _dataset_info(stored, chosen_name, chosen, split, videos)
+    return (
+        stream_videos(stored, videos, dataset_info) if streaming else open_videos(stored, videos, dataset_info, split)
+    )
 
 
 def open_videos(
-    stored: StoredFrameSet, videos: Sequence[StoredVideo], info: datasets.DatasetInfo, split: str
+    stored: StoredFrameSet, videos: Sequence[StoredVideo], dataset_info: datasets.DatasetInfo, split: str
 ) -> datasets.Dataset:
     """Maps the files of videos into memory, one after the other."""
     tables = [MemoryMappedTable.from_file(str(video_file(stored.folder, video.video_id))) for video in videos]
-    digest = content_hash([stored.fingerprint, [video.video_id for video in videos], str(info.features)])
+    digest = content_hash([stored.fingerprint, [video.video_id for video in videos], str(dataset_info.features)])
     name = datasets.NamedSplit(split)
-    return datasets.Dataset(concat_tables(tables), info=info, split=name, fingerprint=digest)
+    return datasets.Dataset(concat_tables(tables), info=dataset_info, split=name, fingerprint=digest)
 
 
 def stream_videos(
-    stored: StoredFrameSet, videos: Sequence[StoredVideo], info: datasets.DatasetInfo
+    stored: StoredFrameSet, videos: Sequence[StoredVideo], dataset_info: datasets.DatasetInfo
 ) -> datasets.IterableDataset:
     """Reads the files of videos one after the other; each is a shard."""
     files = [str(video_file(stored.folder, video.video_id)) for video in videos]
-    frames = datasets.IterableDataset.from_generator(_rows, features=info.features, gen_kwargs={"files": files})
-    frames.info.update(info)
+    frames = datasets.IterableDataset.from_generator(
+        _rows, features=dataset_info.features, gen_kwargs={"files": files}
+    )
+    frames.info.update(dataset_info)
     return frames
 
 
@@ -230,16 +234,16 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
-    folder = root / f"{get_builder(name).facts.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
+    folder = root / f"{get_builder(name).info.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
     prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True, wait=True)
     return folder
 
 
-def _published(facts: DatasetFacts, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
+def _published(info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
     """Loads what `surgvista publish` wrote, from the disk or the Hub."""
     content = _published_marker(source)
-    if content["name"] != facts.name:
-        raise DatasetError(f"{source} holds {content['name']}, not {facts.name}")
+    if content["name"] != info.name:
+        raise DatasetError(f"{source} holds {content['name']}, not {info.name}")
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
@@ -252,14 +256,14 @@ def _published(facts: DatasetFacts, source: str, split: str, protocol: str | Non
         streaming=streaming,
         cache_dir=cache and str(cache / f"published-{content_hash(content)}"),
     )
-    chosen = facts.protocol(name)[1]
+    chosen = info.protocol(name)[1]
     for column in chosen.exclude:
-        frames = frames.cast_column(column, _features(facts, chosen)[column])
+        frames = frames.cast_column(column, _features(info, chosen)[column])
     if chosen.leaks:
-        warnings.warn(f"{facts.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
-    text = f"{facts.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {facts.notes}"
+        warnings.warn(f"{info.title}, {name}: {chosen.leaks}", FrameSetWarning, stacklevel=3)
+    text = f"{info.title}, split {split!r} of the protocol {name!r}: {chosen.origin}. {info.notes}"
     text += content.get("bridged", "")
-    known = {"description": text, "citation": facts.citation, "homepage": facts.homepage, "license": facts.licence}
+    known = {"description": text, "citation": info.citation, "homepage": info.homepage, "license": info.license}
     frames.info.update(datasets.DatasetInfo(**known))
     return frames
 
@@ -281,29 +285,29 @@ def _published_marker(source: str) -> dict[str, Any]:
     return content
 
 
-def _info(
+def _dataset_info(
     stored: StoredFrameSet, name: str, protocol: Protocol, split: str, videos: Sequence[StoredVideo]
 ) -> datasets.DatasetInfo:
-    facts = stored.facts
+    info = stored.info
     digest = content_hash([video.video_id for video in videos])
     return datasets.DatasetInfo(
-        description=f"{facts.title}, split {split!r} of the protocol {name!r}: {protocol.origin}. "
-        f"{len(videos)} videos, digest of their ids {digest}. {facts.notes}{stored.bridged}",
-        citation=facts.citation,
-        homepage=facts.homepage,
-        license=facts.licence,
-        features=facts.features if split == ALL else _features(facts, protocol),
-        dataset_name=facts.name,
+        description=f"{info.title}, split {split!r} of the protocol {name!r}: {protocol.origin}. "
+        f"{len(videos)} videos, digest of their ids {digest}. {info.notes}{stored.bridged}",
+        citation=info.citation,
+        homepage=info.homepage,
+        license=info.license,
+        features=info.features if split == ALL else _features(info, protocol),
+        dataset_name=info.name,
         config_name=name,
     )
 
 
-def _features(facts: DatasetFacts, protocol: Protocol) -> datasets.Features:
+def _features(info: DatasetInfo, protocol: Protocol) -> datasets.Features:
     """Without the excluded classes, where these are the last ones; elsewhere leaving them out would renumber the others."""
-    labels = dict(facts.labels)
+    labels = dict(info.labels)
     for column, classes in protocol.exclude.items():
         names = labels[column].names
         kept = tuple(name for name in names if name not in classes)
         if names[: len(kept)] == kept:
             labels[column] = Label(labels[column].kind, kept)
-    return replace(facts, labels=labels).features
+    return replace(info, labels=labels).features

@@ -11,7 +11,7 @@ from typing import Literal
 
 import datasets
 
-from ...util.messages import some
+from ...util.messages import preview
 from ..corpora.surgrec_splits import SURGREC
 from ..schema.info import DatasetError, split_name
 from .registry import get_builder
@@ -139,7 +139,7 @@ def has_published_ids(dataset: str) -> bool:
         (True, False, False)
     """
     try:
-        return bool(get_builder(dataset).facts.video_ids)
+        return bool(get_builder(dataset).info.video_ids)
     except DatasetError:  # a name that somebody gave to an own folder
         return False
 
@@ -222,7 +222,7 @@ def check_overlap(
     overlaps = find_overlaps(seen, tested)
     if not overlaps:
         return []
-    pairs = some([f"{overlap.training} = {overlap.test}" for overlap in overlaps])
+    pairs = preview([f"{overlap.training} = {overlap.test}" for overlap in overlaps])
     message = f"test videos in the training data, {len({overlap.test for overlap in overlaps})} in all: {pairs}"
     if on_overlap == "error":
         raise OverlapError(f"{message}. Leave them out, choose another protocol, or pass on_overlap='warn' and say so")
@@ -236,13 +236,13 @@ def videos_of(name: str, protocol: str | None = None, split: str = "test") -> di
     Raises:
         DatasetError: the protocol has no lists, because its splits depend on what was found.
     """
-    facts = get_builder(name).facts
-    chosen, content = facts.protocol(protocol)
+    info = get_builder(name).info
+    chosen, content = info.protocol(protocol)
     if split_name(split) not in content.splits:
         raise DatasetError(
             f"the protocol {chosen!r} of {name} does not list its videos for {split!r}; give the loaded frame set instead"
         )
-    return {facts.name: content.splits[split_name(split)]}
+    return {info.name: content.splits[split_name(split)]}
 
 
 def videos_in(data: datasets.Dataset | Videos) -> Videos:

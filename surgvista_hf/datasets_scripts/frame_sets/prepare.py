@@ -26,11 +26,11 @@ from ...util.bridging import bridging_note
 from ...util.console import progress_bar
 from ...util.errors import SurgVistaError
 from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash
-from ...util.messages import some
+from ...util.messages import preview
 from ...util.origins import Origins
 from ...util.requirements import require
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
-from ..schema.info import DatasetError, DatasetFacts, Parts
+from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
 from ..schema.media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
 from .executors import Executor, run_over
@@ -38,7 +38,7 @@ from .fingerprints import raw_fingerprint
 from .registry import get_builder
 
 logger = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
 ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 64_000_000  # of a record batch: few of them make a frame set quick to open
@@ -55,7 +55,7 @@ class VideoReport:
     Args:
         video_id: id.
         frames: rows in the frame set.
-        labelled: of these, how many carry the main label.
+        labeled: of these, how many carry the main label.
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
@@ -70,7 +70,7 @@ class VideoReport:
 
     video_id: str
     frames: int = 0
-    labelled: int = 0
+    labeled: int = 0
     seconds: float = 0.0
     parts: Parts = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class PreparationReport:
         return {
             "videos": len(done),
             "frames": sum(video.frames for video in done),
-            "labelled": sum(video.labelled for video in done),
+            "labeled": sum(video.labeled for video in done),
             "hours": round(sum(video.seconds for video in done) / 3600, 4),
             "failed": {video.video_id: video.error for video in self.failed},
             "remarks": {video.video_id: list(video.remarks) for video in done if video.remarks},
@@ -121,11 +121,9 @@ class _Task:
     folder: Path
 
 
-def default_options(facts: DatasetFacts) -> PreparationOptions:
+def default_options(info: DatasetInfo) -> PreparationOptions:
     """What is usual for a data set."""
-    return PreparationOptions(
-        frames_per_second=facts.frames_per_second, every=facts.every, unlabelled=facts.unlabelled
-    )
+    return PreparationOptions(frames_per_second=info.frames_per_second, every=info.every, unlabeled=info.unlabeled)
 
 
 def prepare_frame_set(
@@ -180,7 +178,7 @@ def prepare_frame_set(
         builder,
         _chosen(builder.find(root), videos),
         Path(output),
-        options or default_options(builder.facts),
+        options or default_options(builder.info),
         num_proc=num_proc,
         executor=executor,
         skip_unreadable=skip_unreadable,
@@ -218,7 +216,7 @@ def prepare_videos(
     Returns:
         What became of each video.
     """
-    name = builder.facts.name
+    name = builder.info.name
     _note_assumed_rate(found, options)
     with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
@@ -246,7 +244,7 @@ def prepare_videos(
                 f"{len(report_all.failed)} of {len(found)} videos could not be prepared, the first: {first}. All are in "
                 f"{folder / REPORT}. Replace them and run again, or leave them out with --skip-unreadable"
             )
-        write_manifest(folder, builder.facts, options)
+        write_manifest(folder, builder.info, options)
     return report_all
 
 
@@ -258,7 +256,7 @@ def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -
     if assumed:
         logger.warning(
             "the extracted frames of %s are taken to be %g a second; --folder-frames-per-second says otherwise",
-            some(assumed, shown=3),
+            preview(assumed, shown=3),
             options.folder_frames_per_second,
         )
 
@@ -269,7 +267,7 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
     wanted = set(videos)
     missing = sorted(wanted - {video.video_id for video in found})
     if missing:
-        raise DatasetError(f"{some(missing)}: no such videos in the raw data ({len(found)} found)")
+        raise DatasetError(f"{preview(missing)}: no such videos in the raw data ({len(found)} found)")
     return [video for video in found if video.video_id in wanted]
 
 
@@ -294,12 +292,12 @@ def _crash_report(task: _Task, reason: str) -> VideoReport:
 
 
 def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
-    video, options, facts = task.video, task.options, task.builder.facts
+    video, options, info = task.video, task.options, task.builder.info
     media = video.open(options)
-    rows = _Rows(facts, video.video_id)
+    rows = _Rows(info, video.video_id)
     shard = video_file(task.folder, video.video_id)
     with atomic_file(shard) as temporary:
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, facts.features.arrow_schema) as writer:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, info.features.arrow_schema) as writer:
             for picture in media.pictures(options):
                 rows.add(picture, _labels(tracks, picture.second, media.rate), options)
                 if rows.full:
@@ -314,7 +312,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
     report = VideoReport(
         video.video_id,
         rows.frames,
-        rows.labelled,
+        rows.labeled,
         round(media.seconds, 3),
         video.parts,
         rows.constant_labels,
@@ -322,7 +320,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         video.version,
         digest,
         rows.interval,
-        media.leaves_out or options.unlabelled == "drop",
+        media.leaves_out or options.unlabeled == "drop",
         made_from,
     )
     _write_json(shard.with_suffix(".json"), asdict(report))
@@ -370,13 +368,13 @@ def _check_alignment(
 class _Rows:
     """Rows of a video until they are written."""
 
-    def __init__(self, facts: DatasetFacts, video_id: str) -> None:
-        self.facts, self.video_id = facts, video_id
-        self.schema = facts.features.arrow_schema
-        self.main = next(iter(facts.labels), None)
-        self.frames = self.labelled = 0
+    def __init__(self, info: DatasetInfo, video_id: str) -> None:
+        self.info, self.video_id = info, video_id
+        self.schema = info.features.arrow_schema
+        self.main = next(iter(info.labels), None)
+        self.frames = self.labeled = 0
         self._size: tuple[int, int] | None = None
-        self._classes = {name: Counter[Any]() for name, label in facts.labels.items() if label.kind == "class"}
+        self._classes = {name: Counter[Any]() for name, label in info.labels.items() if label.kind == "class"}
         self._rows: list[dict[str, Any]] = []
         self._seconds = array("d")
         self._bytes = 0
@@ -392,7 +390,7 @@ class _Rows:
     def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
         """Takes a picture, unless it is to be left out."""
         main = labels.get(self.main) if labels and self.main else None
-        if labels is None or (main is None and self.main and options.unlabelled == "drop"):
+        if labels is None or (main is None and self.main and options.unlabeled == "drop"):
             return
         if self._size not in (None, picture.size):
             raise VideoReadError(
@@ -404,17 +402,17 @@ class _Rows:
             counter[labels.get(name)] += 1
         self._rows.append(
             {
-                "source": self.facts.source or self.facts.name,
+                "source": self.info.source or self.info.name,
                 "video_id": self.video_id,
                 "frame_index": self.frames,
                 "timestamp": picture.second,
                 "image": {"bytes": picture.data, "path": None},
-                **{name: labels.get(name) for name in self.facts.labels},
+                **{name: labels.get(name) for name in self.info.labels},
             }
         )
         self._seconds.append(picture.second)
         self.frames += 1
-        self.labelled += main is not None
+        self.labeled += main is not None
         self._bytes += len(picture.data)
 
     def flush(self) -> pa.RecordBatch:
@@ -465,21 +463,21 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     """Writes down what is being made here, or checks that it is the same as before."""
     plan = {
         "format": FORMAT,
-        "name": builder.facts.name,
+        "name": builder.info.name,
         "options": asdict(options),
         "settings": dict(builder.settings),
-        "labels": {name: asdict(label) for name, label in builder.facts.labels.items()},
+        "labels": {name: asdict(label) for name, label in builder.info.labels.items()},
     }
     plan = json.loads(json.dumps(plan))
     path = folder / PLAN
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != plan:
-            was, asked = (
+            was, requested = (
                 {key: each.get(key) for key in plan if before.get(key) != plan[key]} for each in (before, plan)
             )
             raise OutputError(
-                f"{folder} was begun with {was}, now {asked} is asked for; choose another output or remove it"
+                f"{folder} was begun with {was}, now {requested} is asked for; choose another output or remove it"
             )
         return
     others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
@@ -553,19 +551,19 @@ def _content(report: VideoReport) -> dict[str, Any]:
     return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
 
 
-def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOptions) -> None:
+def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions) -> None:
     """Writes what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
-    bridged = bridging_note(facts.source or facts.name) if any(report.bridged for report in reports) else ""
-    info = datasets.DatasetInfo(
-        description=facts.notes + bridged,
-        citation=facts.citation,
-        homepage=facts.homepage,
-        license=facts.licence,
-        features=facts.features,
-        dataset_name=facts.name,
+    bridged = bridging_note(info.source or info.name) if any(report.bridged for report in reports) else ""
+    dataset_info = datasets.DatasetInfo(
+        description=info.notes + bridged,
+        citation=info.citation,
+        homepage=info.homepage,
+        license=info.license,
+        features=info.features,
+        dataset_name=info.name,
     )
-    info.write_to_directory(str(folder), pretty_print=True)
+    dataset_info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
     fingerprint = content_hash([_content(report) for report in reports])
     state: dict[str, Any] = {
@@ -580,13 +578,13 @@ def write_manifest(folder: Path, facts: DatasetFacts, options: PreparationOption
     _write_json(folder / "state.json", state)
     manifest = {
         "format": FORMAT,
-        "name": facts.name,
-        "licence": facts.licence,
+        "name": info.name,
+        "license": info.license,
         "fingerprint": fingerprint,
         "options": asdict(options),
         "frame_interval": _common_interval(reports),
         "bridged": bridged,
-        "labels": {name: asdict(label) for name, label in facts.labels.items()},
+        "labels": {name: asdict(label) for name, label in info.labels.items()},
         "videos": [
             {
                 "video_id": report.video_id,

@@ -18,7 +18,7 @@ from huggingface_hub import DatasetCardData, HfApi
 from ... import __version__
 from ...util.errors import SurgVistaError
 from ...util.files import OutputError, atomic_folder
-from ..schema.info import DatasetError, DatasetFacts, Protocol
+from ..schema.info import DatasetError, DatasetInfo, Protocol
 from .load import PUBLISHED, StoredFrameSet, StoredVideo
 from .overlap import find_overlaps, find_suspicions
 from .prepare import FORMAT, MANIFEST, video_file
@@ -26,12 +26,12 @@ from .registry import list_datasets
 
 SHARD_BYTES = 500_000_000
 _ROWS_IN_A_GROUP = 256
-_LICENCE_IDS = {"Apache-2.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"}
+_LICENSE_IDS = {"Apache-2.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"}
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
-class LicenceError(SurgVistaError):
-    """The licence or the terms of access do not allow to pass the data on."""
+class LicenseError(SurgVistaError):
+    """The license or the terms of access do not allow to pass the data on."""
 
 
 class PublishError(SurgVistaError):
@@ -74,7 +74,7 @@ def publish_frame_set(
         `output`, which stock `datasets.load_dataset(output, protocol, split=...)` reads.
 
     Raises:
-        LicenceError: the data may not be passed on.
+        LicenseError: the data may not be passed on.
         DatasetError: no frame set, an unknown protocol, or missing videos.
         OutputError: `output` holds something else.
 
@@ -82,14 +82,14 @@ def publish_frame_set(
         >>> publish_frame_set("frame_sets/synthetic", "published")  # doctest: +SKIP
     """
     stored = StoredFrameSet.open(Path(frame_set))
-    facts = stored.facts
-    if not (facts.redistributable or i_have_the_right):
-        raise LicenceError(
-            f"{facts.title} may not be passed on: its licence is {facts.licence}, it is given out by {facts.access} "
-            f"({facts.homepage}). If its owners allowed you to publish it, say so with --i-have-the-right; the card will "
+    info = stored.info
+    if not (info.redistributable or i_have_the_right):
+        raise LicenseError(
+            f"{info.title} may not be passed on: its license is {info.license}, it is given out by {info.access} "
+            f"({info.homepage}). If its owners allowed you to publish it, say so with --i-have-the-right; the card will "
             "state that you vouch for it"
         )
-    chosen = {name: facts.protocol(name)[1] for name in protocols or facts.protocols}
+    chosen = {name: info.protocol(name)[1] for name in protocols or info.protocols}
     files, layout = _plan(stored, chosen, allow_missing, shard_bytes)
     marker = _marker(stored, layout, i_have_the_right)
     if _is_there(Path(output), marker):
@@ -108,7 +108,7 @@ def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
 
     Args:
         folder: what `publish_frame_set` wrote; nothing in it is changed.
-        repo_id: `organisation/name`; created if it does not exist.
+        repo_id: `organization/name`; created if it does not exist.
         private: send nothing to a repository that everybody can read.
 
     Returns:
@@ -197,16 +197,16 @@ def _is_there(output: Path, marker: str) -> bool:
         return path.is_file()
     try:
         before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(marker)
-        was, asked = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
+        was, requested = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{path} cannot be read; remove {output}, or choose another output") from error
     raise OutputError(
-        f"{output} was published with {was}, now {asked} is asked for; remove it, or choose another output"
+        f"{output} was published with {was}, now {requested} is asked for; remove it, or choose another output"
     )
 
 
 def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVideo]) -> None:
-    schema = stored.facts.features.arrow_schema
+    schema = stored.info.features.arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
         for video in videos:
             with pa.memory_map(str(video_file(stored.folder, video.video_id))) as source:
@@ -217,7 +217,7 @@ def _write_parquet(path: Path, stored: StoredFrameSet, videos: Sequence[StoredVi
 def _marker(stored: StoredFrameSet, layout: _Layout, vouched: bool) -> str:
     content = {
         "format": FORMAT,
-        "name": stored.facts.name,
+        "name": stored.info.name,
         "protocols": {name: list(splits) for name, splits in layout.items()},
         "fingerprint": stored.fingerprint,
         "options": _options(stored),
@@ -236,7 +236,7 @@ def _options(stored: StoredFrameSet) -> dict[str, Any]:
 
 
 def _card(stored: StoredFrameSet, layout: _Layout, files: Sequence[_File], vouched: bool) -> str:
-    facts = stored.facts
+    info = stored.info
     configs = [
         {
             "config_name": name,
@@ -246,14 +246,14 @@ def _card(stored: StoredFrameSet, layout: _Layout, files: Sequence[_File], vouch
         for position, (name, splits) in enumerate(layout.items())
     ]
     frames = sum(video.frames for file in files for video in file.videos)
-    known = facts.licence in _LICENCE_IDS
+    known = info.license in _LICENSE_IDS
     data = DatasetCardData(
-        pretty_name=facts.title,
-        license=facts.licence.lower() if known else "other",
-        license_name=None if known else f"{facts.name}-terms",
-        license_link=facts.homepage if not known and facts.homepage.startswith("http") else None,
+        pretty_name=info.title,
+        license=info.license.lower() if known else "other",
+        license_name=None if known else f"{info.name}-terms",
+        license_link=info.homepage if not known and info.homepage.startswith("http") else None,
         task_categories=["video-classification"],
-        tags=["surgery", "video", facts.task],
+        tags=["surgery", "video", info.task],
         size_categories=[_SIZES[min(max(len(str(frames)) - 3, 0), len(_SIZES) - 1)]],
         configs=configs,
     )
@@ -264,26 +264,26 @@ def _card(stored: StoredFrameSet, layout: _Layout, files: Sequence[_File], vouch
 {data.to_yaml()}
 ---
 
-# {facts.title}
+# {info.title}
 
 One row per frame, in order, with labels. Made by surgvista_hf {__version__} from the original videos ({_sampling(stored)}).
 
-- Procedure: {facts.procedure}
-- Citation: {facts.citation or "none"}
-- Original data: {facts.homepage} ({facts.access})
-- Licence: {facts.licence}{vouch}
+- Procedure: {info.procedure}
+- Citation: {info.citation or "none"}
+- Original data: {info.homepage} ({info.access})
+- License: {info.license}{vouch}
 
-{facts.notes}
+{info.notes}
 
 For research. Not a medical device, and never a basis for decisions about patients.
 
 ## Splits
 
-{_split_table(facts, layout)}
-{_leaks(facts, layout)}{_overlaps(facts, files)}
+{_split_table(info, layout)}
+{_leaks(info, layout)}{_overlaps(info, files)}
 ## Labels
 
-{_label_list(facts)}
+{_label_list(info)}
 
 ## Use
 
@@ -299,7 +299,7 @@ or, as clips:
 from surgvista_hf import load_frame_set
 from surgvista_hf.clips import StreamingClipDataset
 
-frames = load_frame_set("{facts.name}", "hf://datasets/path/of/this/data_set", "{split}", streaming=True)
+frames = load_frame_set("{info.name}", "hf://datasets/path/of/this/data_set", "{split}", streaming=True)
 clips = StreamingClipDataset(frames, num_frames=16, frame_stride=4)
 ```
 """
@@ -313,31 +313,31 @@ def _sampling(stored: StoredFrameSet) -> str:
         rate = f"{options['frames_per_second']:g} Hz" if options["frames_per_second"] else "every frame"
     size = f"shorter side at most {options['short_side']} pixels" if options["short_side"] else "original size"
     crop = ", black border cut off" if options["crop_border"] else ""
-    dropped = ", frames without a label left out" if options["unlabelled"] == "drop" else ""
+    dropped = ", frames without a label left out" if options["unlabeled"] == "drop" else ""
     return f"{rate}, {size}, JPEG quality {options['quality']}{crop}{dropped}"
 
 
-def _split_table(facts: DatasetFacts, layout: _Layout) -> str:
+def _split_table(info: DatasetInfo, layout: _Layout) -> str:
     lines = ["| protocol | split | videos | frames | origin |", "|---|---|---|---|---|"]
     for name, splits in layout.items():
         for split, files in splits.items():
             frames = [video.frames for file in files for video in file.videos]
-            origin = facts.protocols[name].origin
+            origin = info.protocols[name].origin
             lines.append(f"| `{name}` | {split} | {len(frames)} | {sum(frames):,} | {origin} |")
     return "\n".join(lines)
 
 
-def _leaks(facts: DatasetFacts, layout: _Layout) -> str:
-    leaks = {name: facts.protocols[name].leaks for name in layout}
+def _leaks(info: DatasetInfo, layout: _Layout) -> str:
+    leaks = {name: info.protocols[name].leaks for name in layout}
     lines = [f"- **{name}**: {leak}." for name, leak in leaks.items() if leak]
     return "\nTake care with these splits:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
-def _overlaps(facts: DatasetFacts, files: Sequence[_File]) -> str:
-    own = {facts.name: [video.video_id for file in files for video in file.videos]}
+def _overlaps(info: DatasetInfo, files: Sequence[_File]) -> str:
+    own = {info.name: [video.video_id for file in files for video in file.videos]}
     lines = []
     for other in list_datasets():
-        if other.name == facts.name or not other.video_ids:
+        if other.name == info.name or not other.video_ids:
             continue
         theirs = {other.name: other.video_ids}
         operations = {overlap.operation for overlap in find_overlaps(own, theirs)}
@@ -354,11 +354,11 @@ def _overlaps(facts: DatasetFacts, files: Sequence[_File]) -> str:
     )
 
 
-def _label_list(facts: DatasetFacts) -> str:
+def _label_list(info: DatasetInfo) -> str:
     kinds = {"class": "one of", "classes": "a set of", "numbers": "numbers for"}
     lines = [
         f"- `{name}`: {kinds[label.kind]} {len(label.names)}: {'; '.join(label.names[:12])}"
         + ("; …" if len(label.names) > 12 else "")
-        for name, label in facts.labels.items()
+        for name, label in info.labels.items()
     ]
     return "\n".join(lines) or "None."

@@ -5,7 +5,7 @@ from functools import cache
 
 from ...util.messages import did_you_mean
 from ..schema.builder import FrameSetBuilder
-from ..schema.info import DatasetError, DatasetFacts
+from ..schema.info import DatasetError, DatasetInfo
 
 MODULES = (
     "cholec80",
@@ -37,7 +37,7 @@ MODULES = (
 def builders() -> dict[str, FrameSetBuilder]:
     """Every builder by the name of its data set."""
     modules = (importlib.import_module(f"..corpora.{name}", __package__) for name in MODULES)
-    return {builder.facts.name: builder for module in modules for builder in module.BUILDERS}
+    return {builder.info.name: builder for module in modules for builder in module.BUILDERS}
 
 
 def get_builder(name: str) -> FrameSetBuilder:
@@ -48,7 +48,7 @@ def get_builder(name: str) -> FrameSetBuilder:
     """
     known = builders()
     names = {
-        alias.lower(): builder for builder in known.values() for alias in (builder.facts.name, *builder.facts.aliases)
+        alias.lower(): builder for builder in known.values() for alias in (builder.info.name, *builder.info.aliases)
     }
     if name.lower() in names:
         return names[name.lower()]
@@ -56,35 +56,35 @@ def get_builder(name: str) -> FrameSetBuilder:
     raise DatasetError(f"there is no data set {name!r}; {hint}")
 
 
-def list_datasets() -> list[DatasetFacts]:
-    """Facts of every data set: task, classes, splits, licence, where it is found.
+def list_datasets() -> list[DatasetInfo]:
+    """Facts of every data set: task, classes, splits, license, where it is found.
 
     Example:
-        >>> [facts.name for facts in list_datasets() if facts.task == "triplet"]
+        >>> [info.name for info in list_datasets() if info.task == "triplet"]
         ['cholect50', 'cholect45', 'prostate21', 'prostatd']
     """
-    return [builder.facts for builder in builders().values()]
+    return [builder.info for builder in builders().values()]
 
 
 def markdown_table() -> str:
     """The table of `docs/datasets.md`."""
-    columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "Licence", "How to get it", "Tried on")
+    columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "License", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for facts in list_datasets():
-        classes = ", ".join(f"{len(label.names) or 'own'} {name}" for name, label in facts.labels.items())
-        videos = str(len(facts.video_ids) or facts.totals.get("videos") or "any")
-        frames = f"{facts.totals['frames']:,}" if "frames" in facts.totals else ""
-        title = f"[{facts.title}]({facts.homepage})" if facts.homepage.startswith("http") else facts.title
+    for info in list_datasets():
+        classes = ", ".join(f"{len(label.names) or 'own'} {name}" for name, label in info.labels.items())
+        videos = str(len(info.video_ids) or info.totals.get("videos") or "any")
+        frames = f"{info.totals['frames']:,}" if "frames" in info.totals else ""
+        title = f"[{info.title}]({info.homepage})" if info.homepage.startswith("http") else info.title
         cells = (
-            f"`{facts.name}`",
+            f"`{info.name}`",
             title,
-            facts.task,
+            info.task,
             classes,
             videos,
             frames,
-            facts.licence,
-            facts.access,
-            facts.checked,
+            info.license,
+            info.access,
+            info.checked,
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...util.finding import VIDEO_SUFFIXES, PassedOver, is_unfinished, is_video, walk
-from ...util.messages import did_you_mean, some
-from .info import DatasetError, DatasetFacts, MissingFilesError, Parts
+from ...util.messages import did_you_mean, preview
+from .info import DatasetError, DatasetInfo, MissingFilesError, Parts
 from .label_tracks import Track
 from .media import FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
 
@@ -90,7 +90,7 @@ class FrameSetBuilder:
     """How a raw download becomes videos with labels: a table of places and one function that reads labels.
 
     Args:
-        facts: of the data set.
+        info: of the data set.
         places: where its files lie.
         tracks: reads the labels of one video.
         needed: roles that every video must have beside its pictures.
@@ -100,13 +100,13 @@ class FrameSetBuilder:
         settings: further options of these functions, with defaults.
     """
 
-    facts: DatasetFacts
+    info: DatasetInfo
     places: tuple[Place, ...]
     tracks: Callable[[RawVideo], Sequence[Track]]
     needed: tuple[str, ...] = ()
     collect: Callable[[Path | None, Mapping[str, str]], list[RawVideo]] | None = None
     expand: Callable[[Path, list[RawVideo], Mapping[str, str]], list[RawVideo]] | None = None
-    configure: Callable[[Path | None, Mapping[str, str]], DatasetFacts] | None = None
+    configure: Callable[[Path | None, Mapping[str, str]], DatasetInfo] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def configured(self, root: Path | None, settings: Mapping[str, str]) -> "FrameSetBuilder":
@@ -116,8 +116,8 @@ class FrameSetBuilder:
             DatasetError: an unknown setting.
         """
         chosen = self._chosen(settings)
-        facts = self.configure(root, chosen) if self.configure else self.facts
-        return replace(self, settings=chosen, facts=facts)
+        info = self.configure(root, chosen) if self.configure else self.info
+        return replace(self, settings=chosen, info=info)
 
     def find(self, root: Path | None) -> list[RawVideo]:
         """The videos of a raw download, sorted by id.
@@ -136,8 +136,8 @@ class FrameSetBuilder:
         problems = [f"{name}: no {role}" for name, role in self.missing(found) if name in found]
         if problems:
             raise MissingFilesError(
-                f"{self.facts.name}: annotations are missing ({some(problems)}). "
-                f"`surgvista prepare {self.facts.name} --check` lists everything. {self.source}"
+                f"{self.info.name}: annotations are missing ({preview(problems)}). "
+                f"`surgvista prepare {self.info.name} --check` lists everything. {self.source}"
             )
         return [found[name] for name in sorted(found)]
 
@@ -158,8 +158,8 @@ class FrameSetBuilder:
         ]
         if not found:
             raise MissingFilesError(
-                f"{root} holds no videos of {self.facts.title}: expected paths that end like "
-                f"{some([place.pattern for place in self.places if place.role in (VIDEO, FRAMES)])}. {self.source}{passed}"
+                f"{root} holds no videos of {self.info.title}: expected paths that end like "
+                f"{preview([place.pattern for place in self.places if place.role in (VIDEO, FRAMES)])}. {self.source}{passed}"
             )
         passed.tell()
         self._check_ids([video.video_id for video in found])
@@ -167,28 +167,28 @@ class FrameSetBuilder:
 
     def missing(self, found: Mapping[str, RawVideo]) -> Iterator[tuple[str, str]]:
         """(video id, role) of what is not there: pictures of published videos, annotations of found ones."""
-        there = {self.facts.split_of(name) for name in found} | set(found)
-        yield from ((name, "pictures") for name in self.facts.video_ids if name not in there)
+        there = {self.info.split_of(name) for name in found} | set(found)
+        yield from ((name, "pictures") for name in self.info.video_ids if name not in there)
         yield from ((name, role) for name, video in found.items() for role in self.needed if role not in video.files)
 
     @property
     def source(self) -> str:
         """Where the data come from and under which terms."""
-        return f"Get it from {self.facts.homepage} ({self.facts.access}; licence: {self.facts.licence})"
+        return f"Get it from {self.info.homepage} ({self.info.access}; license: {self.info.license})"
 
     def folder(self, root: Path | None) -> Path:
         """The data folder, which must be there."""
         if root is None:
-            raise MissingFilesError(f"{self.facts.name} needs a folder with the raw data. {self.source}")
+            raise MissingFilesError(f"{self.info.name} needs a folder with the raw data. {self.source}")
         if not root.is_dir():
-            raise MissingFilesError(f"there is no folder {root} with the data of {self.facts.title}. {self.source}")
+            raise MissingFilesError(f"there is no folder {root} with the data of {self.info.title}. {self.source}")
         return root
 
     def _chosen(self, settings: Mapping[str, str]) -> dict[str, str]:
         for name in settings:
             if name not in self.settings:
                 hint = did_you_mean(name, self.settings, f"it has {sorted(self.settings) or 'none'}")
-                raise DatasetError(f"{self.facts.name} has no setting {name!r}; {hint}")
+                raise DatasetError(f"{self.info.name} has no setting {name!r}; {hint}")
         return {**self.settings, **settings}
 
     def _scan(self, root: Path, passed: PassedOver) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
@@ -201,7 +201,7 @@ class FrameSetBuilder:
             names[:] = [name for name in names if not self._note(files, rates, folders, root, here / name)]
             for path in (here / name for name in entries):
                 if is_unfinished(path) or not self._note(files, rates, others, root, path):
-                    passed.add(path, f"videos not named as those of {self.facts.title}" if is_video(path) else None)
+                    passed.add(path, f"videos not named as those of {self.info.title}" if is_video(path) else None)
         return files, rates
 
     def _note(
@@ -231,11 +231,11 @@ class FrameSetBuilder:
         return False
 
     def _check_ids(self, names: Sequence[str]) -> None:
-        wrong = [name for name in names if name not in self.facts.video_ids] if self.facts.video_ids else []
+        wrong = [name for name in names if name not in self.info.video_ids] if self.info.video_ids else []
         if wrong:
             raise DatasetError(
-                f"{some(wrong)}: not among the {len(self.facts.video_ids)} videos of {self.facts.title} "
-                f"({self.facts.video_ids[0]} … {self.facts.video_ids[-1]}); move what does not belong to it elsewhere"
+                f"{preview(wrong)}: not among the {len(self.info.video_ids)} videos of {self.info.title} "
+                f"({self.info.video_ids[0]} … {self.info.video_ids[-1]}); move what does not belong to it elsewhere"
             )
 
 

@@ -1,4 +1,4 @@
-"""What is known of a data set before a file is opened: labels, splits, licence, published totals. Tables, no code paths."""
+"""What is known of a data set before a file is opened: labels, splits, license, published totals. Tables, no code paths."""
 
 import hashlib
 import itertools
@@ -63,7 +63,7 @@ class Protocol:
     Args:
         origin: who published it, or how it was made here.
         splits: video ids by split.
-        shares: of all videos found, by split; for collections whose ids are not fixed. Drawn with `seed`.
+        fractions: of all videos found, by split; for collections whose ids are not fixed. Drawn with `seed`.
         by_part: name under which the raw download says of each video which splits it is in (by its folder or a list).
         seed: of `shares`.
         exclude: names of classes by column: videos that carry one of them throughout are left out.
@@ -73,7 +73,7 @@ class Protocol:
 
     origin: str
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    shares: Mapping[str, float] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict)
     by_part: str = ""
     seed: int | str = 0
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Protocol:
     @property
     def names(self) -> tuple[str, ...]:
         """Its splits."""
-        return tuple(self.splits or self.shares or SPLITS)
+        return tuple(self.splits or self.fractions or SPLITS)
 
     def listed(self, split: str, found: Mapping[str, "Parts"]) -> tuple[str, ...]:
         """Ids of a split, as the lists name them, whether or not they were found.
@@ -97,16 +97,16 @@ class Protocol:
         if self.by_part:
             return tuple(sorted(name for name, parts in found.items() if split in parts.get(self.by_part, ())))
         order = shuffled(tuple(found), self.seed)
-        ends = [int(share * len(order) + 1e-9) for share in itertools.accumulate(self.shares.values())]
-        parts = zip(self.shares, [0, *ends], ends, strict=False)
+        ends = [int(fraction * len(order) + 1e-9) for fraction in itertools.accumulate(self.fractions.values())]
+        parts = zip(self.fractions, [0, *ends], ends, strict=False)
         return next(tuple(sorted(order[start:end])) for name, start, end in parts if name == split)
 
 
-EVERYTHING = Protocol("all videos found; nothing is held out", shares={"train": 1.0})
+EVERYTHING = Protocol("all videos found; nothing is held out", fractions={"train": 1.0})
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetInfo:
     """The table of one data set.
 
     Args:
@@ -114,16 +114,16 @@ class DatasetFacts:
         title: name that its authors print.
         task: what it is used for.
         procedure: what is operated on.
-        licence: of the data; SPDX-like where it has such a name.
+        license: of the data; SPDX-like where it has such a name.
         homepage: where it is asked for or downloaded.
         access: how one gets it.
         citation: the paper.
-        labels: label columns; the first is the one that decides whether a frame is labelled.
+        labels: label columns; the first is the one that decides whether a frame is labeled.
         protocols: ways to split it; the first is the default.
         video_ids: all videos as published; empty if that is open (a folder, a web collection).
         totals: published counts that were checked against the tables here.
-        redistributable: whether licence and terms of access allow to pass frames on.
-        unlabelled: what becomes of frames without a label, see `PreparationOptions.unlabelled`.
+        redistributable: whether license and terms of access allow to pass frames on.
+        unlabeled: what becomes of frames without a label, see `PreparationOptions.unlabeled`.
         frames_per_second: usual sampling; `None` keeps every frame.
         every: usual sampling by count (every n-th source frame), in place of `frames_per_second`.
         split_key: regular expression whose first group turns a video id into an id of the protocols' lists; for clips that
@@ -138,7 +138,7 @@ class DatasetFacts:
     title: str
     task: Task
     procedure: str
-    licence: str
+    license: str
     homepage: str
     access: str
     citation: str
@@ -147,7 +147,7 @@ class DatasetFacts:
     video_ids: tuple[str, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     redistributable: bool = False
-    unlabelled: Literal["keep", "drop"] = "keep"
+    unlabeled: Literal["keep", "drop"] = "keep"
     frames_per_second: float | None = 1.0
     every: int | None = None
     split_key: str = r"(.*)"

@@ -5,7 +5,7 @@ from typing import Any
 
 import datasets
 
-from ...util.messages import did_you_mean, some
+from ...util.messages import did_you_mean, preview
 from .info import DatasetError
 
 _NEW = "__mapped_labels"
@@ -51,7 +51,7 @@ def map_classes(
     strange = [name for name in inner.names if name not in mapping and name not in names]
     if strange:
         raise DatasetError(
-            f"the classes {some(strange)} of the column {column!r} are none of {', '.join(names)}; say what they are here "
+            f"the classes {preview(strange)} of the column {column!r} are none of {', '.join(names)}; say what they are here "
             f"(classes: {{{strange[0]}: …}}), or null to leave them out"
         )
     numbers = {name: number for number, name in enumerate(names)}

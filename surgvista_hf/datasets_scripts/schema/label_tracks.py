@@ -16,7 +16,7 @@ class Track(Protocol):
         """Whether pictures and labels must cover the same time."""
 
     def at(self, second: float, rate: float) -> Row | None:
-        """The labels at a time, `None` beyond the labelled part.
+        """The labels at a time, `None` beyond the labeled part.
 
         Args:
             second: from the start of the video.
@@ -24,7 +24,7 @@ class Track(Protocol):
         """
 
     def end(self, rate: float) -> float:
-        """Seconds after the start at which the labelled part is over."""
+        """Seconds after the start at which the labeled part is over."""
 
     def latest(self, rate: float) -> float:
         """Return the latest second that the labels name, as a beginning or an end; 0 where they name none.
@@ -104,7 +104,7 @@ class IntervalTrack:
 
 @dataclass(frozen=True)
 class ConstantTrack:
-    """The same labels throughout: clips, and videos labelled as a whole."""
+    """The same labels throughout: clips, and videos labeled as a whole."""
 
     row: Row = field(default_factory=dict)
     exact: bool = False

@@ -40,7 +40,7 @@ class PreparationOptions:
         short_side: pixels of the shorter side; larger ones are reduced, smaller kept. `None`: all kept.
         quality: of the JPEG coding, 1-95.
         crop_border: cut off the black border as published for Cholec80, see `crop_black_border`.
-        unlabelled: `"keep"` frames without a label, which may be context of others, or `"drop"` them, so that clips bridge
+        unlabeled: `"keep"` frames without a label, which may be context of others, or `"drop"` them, so that clips bridge
             the gap as in most published programs.
         folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
         tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
@@ -57,7 +57,7 @@ class PreparationOptions:
     short_side: Annotated[int, Field(ge=1, le=65536)] | None = 256
     quality: Annotated[int, Field(ge=1, le=95)] = 90
     crop_border: bool = False
-    unlabelled: Literal["keep", "drop"] = "keep"
+    unlabeled: Literal["keep", "drop"] = "keep"
     folder_frames_per_second: PositiveAmount = 1.0
     tolerance_seconds: Amount = 2.0
     deinterlace: Deinterlace = "auto"
@@ -271,7 +271,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
 def crop_black_border(image: Image.Image) -> Image.Image:
     """Cuts off the black border of an endoscopic picture as in the published Cholec80 preparation.
 
-    The picture is reduced to a height of 300 pixels; grey values above 15 are seen as content after a 19×19 median; the box
+    The picture is reduced to a height of 300 pixels; gray values above 15 are seen as content after a 19×19 median; the box
     around them is cut out (its last row and column are lost, as published). Without content the reduced picture is returned.
 
     Args:
@@ -284,8 +284,8 @@ def crop_black_border(image: Image.Image) -> Image.Image:
     image = image.resize((width, _CUT_HEIGHT), Image.Resampling.BILINEAR)
     seen = np.asarray(image.convert("L")) > _CUT_LEVEL
     # The median of a binary picture is whether more than half of the box is set.
-    share = Image.fromarray(seen.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(_CUT_FILTER // 2))
-    content = np.asarray(share) > 127
+    fraction = Image.fromarray(seen.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(_CUT_FILTER // 2))
+    content = np.asarray(fraction) > 127
     content[:, :_CUT_IGNORED] = content[:, -_CUT_IGNORED:] = False
     rows, columns = np.nonzero(content)
     if not len(rows) or rows.min() == rows.max() or columns.min() == columns.max():

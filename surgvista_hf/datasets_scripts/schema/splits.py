@@ -8,7 +8,7 @@ from .info import SPLITS, shuffled
 
 def stratified_splits(
     labels: Mapping[str, Sequence[Hashable]],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int | str,
     *,
     strata: Mapping[str, Hashable] | None = None,
@@ -22,7 +22,7 @@ def stratified_splits(
 
     Args:
         labels: labels of each video.
-        shares: of the splits `train`, `validation` and `test`.
+        fractions: of the splits `train`, `validation` and `test`.
         seed: different ones give different splits.
         strata: a second property of each video; a label's videos are dealt out one value after the other, so that all
             splits get their share of each.
@@ -42,7 +42,7 @@ def stratified_splits(
             holders.setdefault(label, []).append(video)
     placed: dict[str, str] = {}
     for label in sorted(holders, key=lambda name: (len(holders[name]), str(name))):
-        due = _due(len(holders[label]), shares)
+        due = _due(len(holders[label]), fractions)
         got = Counter(placed[video] for video in holders[label] if video in placed)
         free = [video for video in holders[label] if video not in placed]
         if strata is not None:
@@ -52,13 +52,13 @@ def stratified_splits(
             best = max(lack, key=lambda split: (round(lack[split], 9), -due[split], SPLITS.index(split)))
             placed[video] = best
             got[best] += 1
-    return {split: tuple(sorted(video for video, place in placed.items() if place == split)) for split in shares}
+    return {split: tuple(sorted(video for video, place in placed.items() if place == split)) for split in fractions}
 
 
-def _due(count: int, shares: Mapping[str, float]) -> dict[str, int]:
+def _due(count: int, fractions: Mapping[str, float]) -> dict[str, int]:
     """Videos of a label that each split should have."""
     least = {"test": count >= 2, "validation": count >= 3}
-    due = {split: max(round(share * count), int(least.get(split, 0))) for split, share in shares.items()}
+    due = {split: max(round(fraction * count), int(least.get(split, 0))) for split, fraction in fractions.items()}
     return {**due, "train": count - sum(number for split, number in due.items() if split != "train")}
 
 

@@ -18,7 +18,7 @@ _SKIN = ((244, 214, 190), (224, 184, 152), (198, 150, 116), (150, 104, 76), (104
 _GOWNS = ((38, 110, 120), (52, 92, 150), (70, 130, 90), (120, 160, 190), (225, 228, 230))
 _WALLS = ((214, 220, 218), (188, 204, 210), (202, 196, 184), (168, 184, 172), (120, 130, 140))
 VIEWS = ("inside", "outside")
-_Colour = tuple[int, int, int]
+_Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class SyntheticRecording(SyntheticOperation):
         length = self.duration_seconds
         before, after = random.uniform(0.05, 0.15, 2) * length
         spans = [(0.0, before)]
-        for share in np.sort(random.uniform(0.25, 0.75, random.integers(0, 3))):
-            start = share * length
+        for fraction in np.sort(random.uniform(0.25, 0.75, random.integers(0, 3))):
+            start = fraction * length
             if start > spans[-1][1] + 2:
                 spans.append((start, min(start + random.uniform(2, 6), 0.8 * length)))
         return (*((float(a), float(b)) for a, b in spans), (float(length - after), float(length)))
@@ -73,7 +73,7 @@ def draw_room(
     """One picture from outside.
 
     Args:
-        seed: decides who stands where, and the colours.
+        seed: decides who stands where, and the colors.
         second: time; people and camera move.
         height, width: of the picture, in pixels.
         scene: `"people"` in a room, `"cloth"` for white balance and wiping, or `"trocar"` on the way in; chosen by the seed
@@ -182,17 +182,17 @@ def _trocar(image: Image.Image, random: np.random.Generator, second: float, mask
     width, height = image.size
     draw = ImageDraw.Draw(image)
     draw.rectangle([0, 0, width, height], fill=(30, 30, 34))
-    centre = np.array([width, height]) * (0.5 + 0.08 * np.sin(second + random.uniform(0, 6, 2)))
+    center = np.array([width, height]) * (0.5 + 0.08 * np.sin(second + random.uniform(0, 6, 2)))
     metal = random.integers(90, 170)
     rings = int(random.integers(5, 10))
     for ring in range(rings):
         radius = 0.62 * width * (1 - ring / rings) ** 1.3 + 0.04 * width
-        grey = int(metal * (0.5 + 0.5 * np.sin(ring * 2.1 + 0.7 * second) ** 2))
-        draw.ellipse([*(centre - radius), *(centre + radius)], fill=(grey, grey, min(grey + 8, 255)))
+        gray = int(metal * (0.5 + 0.5 * np.sin(ring * 2.1 + 0.7 * second) ** 2))
+        draw.ellipse([*(center - radius), *(center + radius)], fill=(gray, gray, min(gray + 8, 255)))
     end = 0.05 * width
-    draw.ellipse([*(centre - end), *(centre + end)], fill=_choose(random, _WALLS))
+    draw.ellipse([*(center - end), *(center + end)], fill=_choose(random, _WALLS))
     return image.filter(ImageFilter.GaussianBlur(0.008 * width))
 
 
-def _choose(random: np.random.Generator, colours: tuple[_Colour, ...]) -> _Colour:
-    return colours[int(random.integers(len(colours)))]
+def _choose(random: np.random.Generator, colors: tuple[_Color, ...]) -> _Color:
+    return colors[int(random.integers(len(colors)))]

@@ -62,8 +62,8 @@ _ACTIVITIES: tuple[tuple[tuple[float, tuple[int, ...]], ...], ...] = (
     ((3, (29, 19)), (3, (82,)), (2, (90, 19)), (2, (88,)), (1, (22,)), (1, (19,))),
     ((4, (12,)), (2, (7,)), (1, ())),
 )
-_SHARES = (0.10, 0.30, 0.10, 0.26, 0.07, 0.11, 0.06)  # of the operation, before variation
-_SHAFTS = {  # colours of shaft and tip
+_FRACTIONS = (0.10, 0.30, 0.10, 0.26, 0.07, 0.11, 0.06)  # of the operation, before variation
+_SHAFTS = {  # colors of shaft and tip
     "grasper": ((150, 152, 158), (205, 207, 212)),
     "bipolar": ((60, 92, 150), (170, 185, 205)),
     "hook": ((38, 38, 42), (196, 160, 80)),
@@ -72,7 +72,7 @@ _SHAFTS = {  # colours of shaft and tip
     "irrigator": ((120, 132, 128), (150, 160, 158)),
 }
 _Point = tuple[float, float]
-_Colour = tuple[int, int, int]
+_Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class SyntheticOperation:
         order = [0, 1, 2, 3, 5, 4, 6] if random.random() < 0.3 else [0, 1, 2, 3, 4, 5, 6]
         if random.random() < 0.25 and order[4] == 4:
             order.insert(4, 5)
-        weights = np.array([_SHARES[phase] for phase in order]) * random.uniform(0.6, 1.5, len(order))
+        weights = np.array([_FRACTIONS[phase] for phase in order]) * random.uniform(0.6, 1.5, len(order))
         spare = self.duration_seconds - 1.5 * len(order)  # no phase is shorter than 1.5 s
         ends = np.cumsum(1.5 + spare * weights / weights.sum())
         starts = np.r_[0.0, ends[:-1]]
@@ -216,9 +216,9 @@ class SyntheticOperation:
         """(3,), when each criterion is reached during the dissection of Calot's triangle; never, for careless surgeons."""
         span = next(span for span in self._phases if span.phase == 1)
         random = self._random("cvs")
-        share = np.sort(random.uniform(0.25, 0.95, 3))[random.permutation(3)]
+        fraction = np.sort(random.uniform(0.25, 0.95, 3))[random.permutation(3)]
         reached = random.random(3) < (0.6, 0.8, 0.95)[self.skill]
-        return np.where(reached, span.start + share * (span.end - span.start), np.inf)
+        return np.where(reached, span.start + fraction * (span.end - span.start), np.inf)
 
     # ------------------------------------------------------------------------------------- what it looks like
 
@@ -299,12 +299,12 @@ class _Painter:
 
     def _gallbladder(self) -> None:
         lift = 0.14 * self.detached
-        centre = (0.42 + 0.10 * self.detached, 0.36 - lift / 2 + self.breath)
+        center = (0.42 + 0.10 * self.detached, 0.36 - lift / 2 + self.breath)
         body = self.operation._random("organ").normal((122, 148, 96), 8)
         size = (0.17 * (1 - 0.35 * self.packed), 0.085 * (1 - 0.35 * self.packed))
-        self._ellipse(centre, size, _rgb(body * 0.75))
-        self._ellipse((centre[0] - 0.01, centre[1] - 0.012), (size[0] * 0.86, size[1] * 0.8), _rgb(body))
-        self._ellipse((centre[0] - 0.05, centre[1] - 0.035), (0.03, 0.012), (214, 226, 200))
+        self._ellipse(center, size, _rgb(body * 0.75))
+        self._ellipse((center[0] - 0.01, center[1] - 0.012), (size[0] * 0.86, size[1] * 0.8), _rgb(body))
+        self._ellipse((center[0] - 0.05, center[1] - 0.035), (0.03, 0.012), (214, 226, 200))
 
     def _triangle(self) -> None:
         """Calot's triangle: fat that is cleared, duct and artery that appear, clips, cut ends."""
@@ -313,12 +313,12 @@ class _Painter:
         reached = self.second >= self.operation._cvs_seconds
         clipped, cut = self.operation._progress(2, self.second) > 0.3, self.operation._progress(2, self.second) > 0.7
         if reached[0] or self.dissected > 0.6:
-            for bend, colour, width in ((0.0, (176, 170, 104), 0.018), (0.05, (196, 70, 60), 0.012)):
+            for bend, color, width in ((0.0, (176, 170, 104), 0.018), (0.05, (196, 70, 60), 0.012)):
                 gap = 0.04 if cut else 0.0
                 start, end = (0.56, 0.42 + bend), (0.70, 0.52 + bend)
                 middle = (0.63, 0.47 + bend)
-                self._line(start, (middle[0] - gap, middle[1] - gap * 0.7), width, colour)
-                self._line((middle[0] + gap, middle[1] + gap * 0.7), end, width, colour)
+                self._line(start, (middle[0] - gap, middle[1] - gap * 0.7), width, color)
+                self._line((middle[0] + gap, middle[1] + gap * 0.7), end, width, color)
                 if clipped:
                     for shift in (-0.045, 0.045):
                         x, y = middle[0] + shift, middle[1] + shift * 0.7
@@ -377,30 +377,26 @@ class _Painter:
         along: np.ndarray,
         across: np.ndarray,
         opening: float,
-        metal: _Colour,
+        metal: _Color,
         length: float,
         width: float,
     ) -> None:
         for side in (-1, 1):
             self._line(_point(neck), _point(neck + length * along + side * opening * across), width, metal)
 
-    def _grasper(
-        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour
-    ) -> None:
+    def _grasper(self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color) -> None:
         self._jaws(neck, along, across, opening, metal, 0.09, 0.016)
 
-    def _bipolar(
-        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour
-    ) -> None:
+    def _bipolar(self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color) -> None:
         self._jaws(neck, along, across, 0.6 * opening, metal, 0.10, 0.009)
 
-    def _hook(self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour) -> None:
+    def _hook(self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color) -> None:
         tip = neck + 0.085 * along
         self._line(_point(neck), _point(tip), 0.010, metal)
         self._line(_point(tip), _point(tip + 0.028 * across), 0.010, metal)
 
     def _scissors(
-        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour
+        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color
     ) -> None:
         for side in (-1, 1):
             blade = [
@@ -410,16 +406,14 @@ class _Painter:
             ]
             self._polygon([_point(corner) for corner in blade], metal)
 
-    def _clipper(
-        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour
-    ) -> None:
+    def _clipper(self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color) -> None:
         for side in (-1, 1):
             start = neck + side * 0.020 * across
             self._line(_point(start), _point(start + 0.085 * along), 0.013, metal)
         self._line(_point(neck - 0.026 * across), _point(neck + 0.026 * across), 0.016, (120, 124, 130))
 
     def _irrigator(
-        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Colour
+        self, neck: np.ndarray, along: np.ndarray, across: np.ndarray, opening: float, metal: _Color
     ) -> None:
         tip = neck + 0.08 * along
         self._line(_point(neck), _point(tip), 0.030, metal)
@@ -447,18 +441,18 @@ class _Painter:
         width, height = self.operation.width, self.operation.height
         return [(x * width, y * height / 0.75) for x, y in points]
 
-    def _polygon(self, points: Sequence[_Point], colour: _Colour) -> None:
-        self.draw.polygon(self._scale(points), fill=colour)
+    def _polygon(self, points: Sequence[_Point], color: _Color) -> None:
+        self.draw.polygon(self._scale(points), fill=color)
 
-    def _ellipse(self, centre: _Point, radii: _Point, colour: _Colour) -> None:
-        (x, y), width = centre, radii
+    def _ellipse(self, center: _Point, radii: _Point, color: _Color) -> None:
+        (x, y), width = center, radii
         self.draw.ellipse(
             [*self._scale([(x - width[0], y - width[1])])[0], *self._scale([(x + width[0], y + width[1])])[0]],
-            fill=colour,
+            fill=color,
         )
 
-    def _line(self, start: _Point, end: _Point, width: float, colour: _Colour) -> None:
-        self.draw.line(self._scale([start, end]), fill=colour, width=max(round(width * self.operation.width), 1))
+    def _line(self, start: _Point, end: _Point, width: float, color: _Color) -> None:
+        self.draw.line(self._scale([start, end]), fill=color, width=max(round(width * self.operation.width), 1))
 
 
 _TIPS = {
@@ -481,8 +475,8 @@ def _point(place: np.ndarray) -> _Point:
     return float(place[0]), float(place[1])
 
 
-def _rgb(colour: np.ndarray) -> _Colour:
-    red, green, blue = np.clip(colour, 0, 255).astype(int)
+def _rgb(color: np.ndarray) -> _Color:
+    red, green, blue = np.clip(color, 0, 255).astype(int)
     return int(red), int(green), int(blue)
 
 
@@ -536,7 +530,7 @@ def write_video(operation: Rendering, path: str | os.PathLike[str], *, crf: int 
     """Writes an operation as an H.264 video, frame by frame, with a key frame every five seconds; always the same bytes.
 
     Args:
-        operation: what to render. Odd heights and widths lose a pixel: the usual colour format needs even ones.
+        operation: what to render. Odd heights and widths lose a pixel: the usual color format needs even ones.
         path: its suffix decides the container.
         crf: H.264's constant rate factor, 0-51; higher is coarser.
 

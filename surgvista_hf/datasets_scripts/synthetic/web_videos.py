@@ -49,7 +49,7 @@ _LINES = (
 _ENDS = ("Thank you", "Thanks for watching", "Questions?", "Subscribe for more")
 _NAMES = ("SURG TV", "MIS", "OR LIVE", "HOSPITAL", "LAP ACADEMY", "H+", "ENDO")
 _Box = tuple[float, float, float, float]
-_Colour = tuple[int, int, int]
+_Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ class SyntheticWebVideo:
             return round(float(random.uniform(shortest, longest)), 1)
 
         plan = [("card", lasting(2.5, 5))]
-        for kind, share in (("card", 0.3), ("talking_head", 0.6), ("slide", 0.5)):
-            if random.random() < share:
+        for kind, fraction in (("card", 0.3), ("talking_head", 0.6), ("slide", 0.5)):
+            if random.random() < fraction:
                 plan.append((kind, lasting(2.5, 7)))
         if self.informative:
             pieces = self._pieces(random)
@@ -193,16 +193,16 @@ class SyntheticWebVideo:
                 plan.append((str(random.choice(["talking_head", "slide"])), lasting(4, 9)))
                 if random.random() < 0.3:
                     plan.append(("surgical", lasting(1, 1.8)))
-        for kind, share in (("slide", 0.3), ("talking_head", 0.3)):
-            if random.random() < share:
+        for kind, fraction in (("slide", 0.3), ("talking_head", 0.3)):
+            if random.random() < fraction:
                 plan.append((kind, lasting(2.5, 5)))
         return [*plan, ("card", lasting(2.5, 5))]
 
     def _pieces(self, random: np.random.Generator) -> list[float]:
         """Lengths of the parts into which interruptions cut the operation."""
         count = min(int(random.integers(1, 4)), int(self.surgical_seconds // _SHORTEST_PIECE))
-        shares = random.dirichlet(np.full(count, 4.0))
-        lengths = _SHORTEST_PIECE + shares * (self.surgical_seconds - count * _SHORTEST_PIECE)
+        fractions = random.dirichlet(np.full(count, 4.0))
+        lengths = _SHORTEST_PIECE + fractions * (self.surgical_seconds - count * _SHORTEST_PIECE)
         return [float(length) for length in lengths.round(1)]
 
     def _segment(self, second: float) -> Segment:
@@ -224,9 +224,9 @@ class SyntheticWebVideo:
         picture = self._picture(number, second)
         fades = number > 0 and self._random("fade", number).random() < 0.3
         if fades and second - segment.start < _FADE:
-            share = (second - segment.start) / _FADE
+            fraction = (second - segment.start) / _FADE
             before = self._picture(number - 1, segment.start - 1e-3)
-            picture = (share * picture + (1 - share) * before).astype(np.uint8)
+            picture = (fraction * picture + (1 - fraction) * before).astype(np.uint8)
         return picture
 
     def _picture(self, number: int, second: float) -> np.ndarray:
@@ -266,9 +266,9 @@ class SyntheticWebVideo:
         if random.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         zoom, angle = random.uniform(1.0, 1.6), np.deg2rad(random.uniform(-20, 20))
-        centre = np.array([operation.width, operation.height]) / 2
+        center = np.array([operation.width, operation.height]) / 2
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
-        shift = centre - turn @ centre
+        shift = center - turn @ center
         coefficients = (*turn[0], shift[0], *turn[1], shift[1])
         return np.asarray(
             picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
@@ -311,15 +311,15 @@ class SyntheticWebVideo:
         return left, top, left + width, top + height
 
     def _logo(self, random: np.random.Generator, corner: int) -> _Overlay:
-        colour, text = _colour(random), str(random.choice(_NAMES))
+        color, text = _color(random), str(random.choice(_NAMES))
         size = int(random.integers(self.height // 16, self.height // 9))
         left, top, right, bottom = _font(size).getbbox(text)
         box = self._corner(corner, int(right - left) + 10, int(bottom - top) + 8)
-        outline = _readable_on(colour)
+        outline = _readable_on(color)
 
         def paint(image: Image.Image, second: float) -> None:
             draw = ImageDraw.Draw(image)
-            draw.rounded_rectangle(_inside(box), 5, fill=colour, outline=outline)
+            draw.rounded_rectangle(_inside(box), 5, fill=color, outline=outline)
             draw.text((box[0] + 5 - left, box[1] + 4 - top), text, outline, _font(size))
 
         return _Overlay(0, self.duration_seconds, box, paint)
@@ -329,14 +329,14 @@ class SyntheticWebVideo:
         height = int(random.integers(self.height // 14, self.height // 9))
         at_top = random.random() < 0.5
         box = (0, 0, self.width, height) if at_top else (0, self.height - height, self.width, self.height)
-        colour = tuple(int(value) for value in random.integers(15, 90, 3))
+        color = tuple(int(value) for value in random.integers(15, 90, 3))
         fields = [
             str(random.choice(("Monopolar 2", "ARM 1", "30° UP", "REC", "12 mmHg", "Bipolar"))) for _ in range(4)
         ]
 
         def paint(image: Image.Image, second: float) -> None:
             draw = ImageDraw.Draw(image)
-            draw.rectangle(_inside(box), fill=colour)
+            draw.rectangle(_inside(box), fill=color)
             for place, text in enumerate([*fields, f"{int(second) // 60:02d}:{int(second) % 60:02d}"]):
                 left = 4 + place * self.width / 5
                 draw.text((left, box[1] + 1), text, (225, 230, 235), _font(round(min(0.7 * height, self.width / 36))))
@@ -352,10 +352,10 @@ class SyntheticWebVideo:
         width, room = int(height * random.uniform(1, 1.5)), int(random.integers(2**31))
         box = self._corner(corner, width, height)
         border = int(random.integers(0, 3))
-        colour = _colour(random)
+        color = _color(random)
 
         def paint(image: Image.Image, second: float) -> None:
-            ImageDraw.Draw(image).rectangle(_inside(box), fill=colour)
+            ImageDraw.Draw(image).rectangle(_inside(box), fill=color)
             inner = Image.fromarray(draw_room(room, second, 2 * height, 2 * width, scene="people"))
             inner = inner.resize((width - 2 * border, height - 2 * border), Image.Resampling.BILINEAR)
             image.paste(inner, (int(box[0]) + border, int(box[1]) + border))
@@ -370,7 +370,7 @@ class SyntheticWebVideo:
         x = (self.width - width) // 2 if random.random() < 0.7 else 10
         y = round(float(random.choice((0.72, 0.6, 0.2))) * self.height)
         box = (x, y, x + width, y + height)
-        panel = _colour(random) if random.random() < 0.6 else None
+        panel = _color(random) if random.random() < 0.6 else None
         ink = _readable_on(panel) if panel else (250, 250, 250)
 
         def paint(image: Image.Image, second: float) -> None:
@@ -388,7 +388,7 @@ class SyntheticWebVideo:
 
     def _card(self, random: np.random.Generator, is_end: bool) -> np.ndarray:
         """A title or an end card: a gradient, words, sometimes a sign."""
-        above, below = np.array(_colour(random), float), np.array(_colour(random), float)
+        above, below = np.array(_color(random), float), np.array(_color(random), float)
         if random.random() < 0.4:
             below = above
         rows = np.linspace(0, 1, self.height)[:, None, None]
@@ -399,7 +399,7 @@ class SyntheticWebVideo:
         if random.random() < 0.5:
             x, y, radius = random.uniform((0.1, 0.1, 0.05), (0.9, 0.3, 0.15))
             x, y, radius = x * self.width, y * self.height, radius * self.height
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_colour(random), outline=ink, width=2)
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_color(random), outline=ink, width=2)
         words = [str(random.choice(_ENDS if is_end else _TITLES)), *random.choice(_LINES, random.integers(1, 4))]
         for place, text in enumerate(words):
             size = self.height // (9 if place == 0 else 15)
@@ -411,21 +411,21 @@ class SyntheticWebVideo:
         image = Image.fromarray(draw_room(room, second, self.height, self.width, scene="people", masked=False))
         draw = ImageDraw.Draw(image)
         if random.random() < 0.5:  # name and office
-            colour = _colour(random)
-            draw.rectangle([0, 0.78 * self.height, 0.6 * self.width, 0.92 * self.height], fill=colour)
+            color = _color(random)
+            draw.rectangle([0, 0.78 * self.height, 0.6 * self.width, 0.92 * self.height], fill=color)
             text = f"Dr {random.choice(list('ABCDEFGH'))}. Example"
-            draw.text((8, 0.8 * self.height), text, _readable_on(colour), _font(self.height // 13))
+            draw.text((8, 0.8 * self.height), text, _readable_on(color), _font(self.height // 13))
         if random.random() < 0.3:  # the operation as a picture in the picture
             self._inset(image, random, second, 0.3)
         return np.asarray(image)
 
     def _slide(self, random: np.random.Generator, second: float) -> np.ndarray:
-        paper = (246, 246, 242) if random.random() < 0.7 else _colour(random)
+        paper = (246, 246, 242) if random.random() < 0.7 else _color(random)
         ink = _readable_on(paper)
         image = Image.new("RGB", (self.width, self.height), paper)
         draw = ImageDraw.Draw(image)
         draw.text((0.06 * self.width, 0.06 * self.height), str(random.choice(_TITLES)), ink, _font(self.height // 11))
-        draw.line([0.06 * self.width, 0.2 * self.height, 0.94 * self.width, 0.2 * self.height], _colour(random), 2)
+        draw.line([0.06 * self.width, 0.2 * self.height, 0.94 * self.width, 0.2 * self.height], _color(random), 2)
         for place, text in enumerate(random.choice(_LINES, random.integers(2, 6))):
             height = (0.27 + 0.12 * place) * self.height
             draw.text((0.08 * self.width, height), f"- {text}", ink, _font(self.height // 15))
@@ -436,12 +436,12 @@ class SyntheticWebVideo:
             for column in range(4):
                 left = (0.62 + 0.08 * column) * self.width
                 top = random.uniform(0.35, 0.75) * self.height
-                draw.rectangle([left, top, left + 0.05 * self.width, 0.85 * self.height], fill=_colour(random))
+                draw.rectangle([left, top, left + 0.05 * self.width, 0.85 * self.height], fill=_color(random))
         return np.asarray(image)
 
-    def _inset(self, image: Image.Image, random: np.random.Generator, second: float, share: float) -> None:
-        size = round(share * self.width), round(share * self.height)
-        left, top = round((0.95 - share) * self.width), round(random.uniform(0.3, 0.6) * self.height)
+    def _inset(self, image: Image.Image, random: np.random.Generator, second: float, fraction: float) -> None:
+        size = round(fraction * self.width), round(fraction * self.height)
+        left, top = round((0.95 - fraction) * self.width), round(random.uniform(0.3, 0.6) * self.height)
         picture = Image.fromarray(self._seen(self._operation_start + second)).resize(size)
         image.paste(picture, (left, top))
 
@@ -471,13 +471,13 @@ def _inside(box: _Box) -> _Box:
     return box[0], box[1], box[2] - 1, box[3] - 1
 
 
-def _colour(random: np.random.Generator) -> _Colour:
+def _color(random: np.random.Generator) -> _Color:
     red, green, blue = random.integers(0, 256, 3)
     return int(red), int(green), int(blue)
 
 
-def _readable_on(colour: tuple[int, ...]) -> _Colour:
-    return (20, 20, 24) if np.dot(colour, (0.299, 0.587, 0.114)) > 128 else (245, 245, 245)
+def _readable_on(color: tuple[int, ...]) -> _Color:
+    return (20, 20, 24) if np.dot(color, (0.299, 0.587, 0.114)) > 128 else (245, 245, 245)
 
 
 def _font(size: int) -> Any:

@@ -13,7 +13,7 @@ from ...util.errors import InputError
 from ...util.files import atomic_file
 
 _COLUMNS = 8
-_GREY = 0.75
+_GRAY = 0.75
 
 
 @dataclass(frozen=True)
@@ -37,50 +37,50 @@ class Reconstruction:
 
     original: np.ndarray
     hidden: np.ndarray
-    painted: Mapping[str, np.ndarray]
+    reconstructed: Mapping[str, np.ndarray]
     patch_size: int
 
     def __post_init__(self) -> None:
-        shapes = {self.original.shape, (*self.hidden.shape, 3), *(clip.shape for clip in self.painted.values())}
+        shapes = {self.original.shape, (*self.hidden.shape, 3), *(clip.shape for clip in self.reconstructed.values())}
         if len(shapes) > 1 or any(side % self.patch_size for side in self.hidden.shape[1:]):
             raise InputError(f"clips of shapes {shapes} and patches of {self.patch_size} pixels do not fit together")
 
     @property
     def masked(self) -> np.ndarray:
-        """The original with grey in the place of what was hidden."""
-        return np.where(self.hidden[..., None], _GREY, self.original)
+        """The original with gray in the place of what was hidden."""
+        return np.where(self.hidden[..., None], _GRAY, self.original)
 
     def errors(self, name: str) -> np.ndarray:
         """Mean squared error of each patch, (frames, rows, columns)."""
         frames, height, width = self.hidden.shape
-        squares = ((self.painted[name] - self.original) ** 2).mean(axis=-1)
+        squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
         side = self.patch_size
         return squares.reshape(frames, height // side, side, width // side, side).mean(axis=(2, 4))
 
     def mean_error(self, name: str) -> float:
         """Mean squared error of all hidden pixels."""
-        squares = ((self.painted[name] - self.original) ** 2).mean(axis=-1)
+        squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
         return float(squares[self.hidden].mean())
 
 
 def draw_reconstruction(reconstruction: Reconstruction, path: str | Path) -> None:
     """Draws frames in columns; in rows the original, what was visible, and for each model its painting and its errors.
 
-    Errors share one scale of colours, up to the 99th percentile of all of them.
+    Errors share one scale of colors, up to the 99th percentile of all of them.
 
     Args:
         reconstruction: what to draw.
         path: picture to write; its suffix decides the format.
     """
     shown = np.unique(np.linspace(0, len(reconstruction.original) - 1, _COLUMNS).round().astype(int))
-    errors = {name: reconstruction.errors(name) for name in reconstruction.painted}
+    errors = {name: reconstruction.errors(name) for name in reconstruction.reconstructed}
     highest = max((float(np.quantile(error, 0.99)) for error in errors.values()), default=1.0) or 1.0
     rows: list[tuple[str, np.ndarray, bool]] = [
         ("original", reconstruction.original, False),
         ("visible", reconstruction.masked, False),
     ]
-    for name, painted in reconstruction.painted.items():
-        rows.append((name, painted, False))
+    for name, reconstructed in reconstruction.reconstructed.items():
+        rows.append((name, reconstructed, False))
         rows.append((f"error\n{reconstruction.mean_error(name):.4f}", errors[name], True))
     figure = Figure(figsize=(1.35 * len(shown) + 1.6, 1.4 * len(rows) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""Is one model better than another? Tests over videos, which are what a result has to generalise to."""
+"""Is one model better than another? Tests over videos, which are what a result has to generalize to."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from ...util.errors import InputError
-from ...util.messages import some
+from ...util.messages import preview
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> 
         0.03125
     """
     if better.keys() != worse.keys() or not better:
-        odd = some(sorted(set(better) ^ set(worse)))
+        odd = preview(sorted(set(better) ^ set(worse)))
         raise InputError(
             f"a paired test needs the same videos twice, and at least one; unpaired: {odd or 'no videos'}"
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...datasets_scripts.schema.triplets import triplet_table
 from ...util.errors import InputError
-from ...util.messages import some
+from ...util.messages import preview
 from .ranking import average_precision
 
 COMPONENTS = ("i", "v", "t", "iv", "it", "ivt")
@@ -138,7 +138,7 @@ def _checked(
     labels: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray], classes: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if labels.keys() != scores.keys() or not labels:
-        odd = some(sorted(map(str, set(labels) ^ set(scores)))) or "there are no videos"
+        odd = preview(sorted(map(str, set(labels) ^ set(scores)))) or "there are no videos"
         raise InputError(f"labels and scores must be of the same videos: {odd}")
     pairs = [(np.asarray(labels[video]), np.asarray(scores[video])) for video in labels]
     for video, (truth, score) in zip(labels, pairs, strict=True):

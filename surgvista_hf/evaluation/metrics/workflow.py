@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...util.errors import InputError
-from ...util.messages import some
+from ...util.messages import preview
 
 Mode = Literal["strict", "relaxed_published", "relaxed_corrected"]
 Absent = Literal["gt_only", "union"]
@@ -114,7 +114,7 @@ def phase_metrics(
         num_classes: phases, from 0.
         fps: frames a second, which the relaxed modes need.
         mode: `"strict"`: nothing is forgiven. `"relaxed_corrected"`: errors within 10 s of a transition are, where the
-            prediction is a neighbouring class number, as the Matlab scripts of the M2CAI16 challenge mean it.
+            prediction is a neighboring class number, as the Matlab scripts of the M2CAI16 challenge mean it.
             `"relaxed_published"`: as those scripts do it, which clears the wrong frames at the end of a phase; only to
             compare with numbers made with them. Both exist for 7 phases (Cholec80, AutoLaparo) and 8 (M2CAI16). Scores
             above 1, which forgiving makes, count as 1.
@@ -186,7 +186,7 @@ def checked_videos(
         InputError: what cannot be compared.
     """
     if labels.keys() != predictions.keys() or not labels:
-        odd = some(sorted(map(str, set(labels) ^ set(predictions)))) or "there are no videos"
+        odd = preview(sorted(map(str, set(labels) ^ set(predictions)))) or "there are no videos"
         raise InputError(f"labels and predictions must be of the same videos: {odd}")
     pairs = {}
     for video, truth in labels.items():

@@ -1,4 +1,4 @@
-"""Plots of a benchmark, in a palette that colour-blind readers can tell apart (Paul Tol's)."""
+"""Plots of a benchmark, in a palette that color-blind readers can tell apart (Paul Tol's)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from ...util.files import atomic_file
 from ..tasks import ClipPredictions
 
-COLOURS = (
+COLORS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB",
 )  # fmt: skip
 _VIDEOS_SHOWN = 4
@@ -31,7 +31,7 @@ def plot_phase_jaccard(jaccard: Mapping[str, np.ndarray], classes: Sequence[str]
     width = 0.8 / len(jaccard)
     for number, (name, values) in enumerate(jaccard.items()):
         places = np.arange(len(classes)) + (number - (len(jaccard) - 1) / 2) * width
-        axes.bar(places, values, width, label=name, color=COLOURS[number % len(COLOURS)])
+        axes.bar(places, values, width, label=name, color=COLORS[number % len(COLORS)])
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set(ylabel="Jaccard index, strict", ylim=(0, 1))
     axes.grid(axis="y", alpha=0.3)
@@ -51,15 +51,15 @@ def plot_confusion(predictions: ClipPredictions, classes: Sequence[str], title: 
     count = len(classes)
     pairs = predictions.labels * count + predictions.scores.argmax(axis=1)
     table = np.bincount(pairs, minlength=count**2).reshape(count, count).astype(float)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    fractions = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, axes = _figure(0.62 * count + 3.2, 0.62 * count + 2.4)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     for row in range(count):
         for column in range(count):
-            if shares[row, column] >= 0.005:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                text = f"{100 * shares[row, column]:.0f}"
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+            if fractions[row, column] >= 0.005:
+                color = "white" if fractions[row, column] > 0.5 else "black"
+                text = f"{100 * fractions[row, column]:.0f}"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(count), classes, rotation=40, ha="right")
     axes.set_yticks(range(count), classes)
     axes.set(xlabel="predicted", ylabel="true, % of its frames", title=title)
@@ -81,18 +81,18 @@ def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[s
     lines = 1 + len(said)
     figure = Figure(figsize=(10, len(videos) * (0.26 * lines + 0.45) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
-    palette = [COLOURS[number % len(COLOURS)] for number in range(len(classes))]
-    colours, norm = ListedColormap(palette), BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes))
+    palette = [COLORS[number % len(COLORS)] for number in range(len(classes))]
+    colors, norm = ListedColormap(palette), BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes))
     for axes, video in zip(np.atleast_1d(figure.subplots(len(videos), 1)), videos, strict=True):
         rows = np.stack([labels[video], *(found[video] for found in said.values())])
-        axes.imshow(rows, aspect="auto", interpolation="nearest", cmap=colours, norm=norm)
+        axes.imshow(rows, aspect="auto", interpolation="nearest", cmap=colors, norm=norm)
         axes.set_yticks(range(lines), ["truth", *said], fontsize=8)
         axes.set_title(video, fontsize=9, loc="left")
         axes.set_yticks(np.arange(lines - 1) + 0.5, minor=True)
         axes.grid(which="minor", axis="y", color="white", linewidth=2)
         axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("labelled frame")
-    handles = [Patch(color=colour, label=name) for colour, name in zip(palette, classes, strict=True)]
+    axes.set_xlabel("labeled frame")
+    handles = [Patch(color=color, label=name) for color, name in zip(palette, classes, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path)
 
@@ -114,12 +114,12 @@ def plot_data_scale(points: Mapping[str, Sequence[tuple[float, float, float]]], 
     """
     figure, axes = _figure(5.6, 4.2)
     for number, (name, values) in enumerate(points.items()):
-        shares, means, spreads = (np.array(column) for column in zip(*sorted(values), strict=True))
+        fractions, means, spreads = (np.array(column) for column in zip(*sorted(values), strict=True))
         axes.errorbar(
-            100 * shares, means, spreads, marker="o", capsize=3, label=name, color=COLOURS[number % len(COLOURS)]
+            100 * fractions, means, spreads, marker="o", capsize=3, label=name, color=COLORS[number % len(COLORS)]
         )
     axes.set_xscale("log")
-    ticks = sorted({100 * share for values in points.values() for share, *_ in values})
+    ticks = sorted({100 * fraction for values in points.values() for fraction, *_ in values})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set(xlabel="training videos, %", ylabel=metric.replace("_", " "))

@@ -28,7 +28,7 @@ class CellResult:
         by_video: main number of each test video.
         parameters: trained, all, and bytes of all.
         selected_on_test: the validation had videos of the test.
-        share: of the training videos.
+        fraction: of the training videos.
         seconds: it took.
         environment: versions, revision, device.
         predictions: file of all predictions, below the folder of the suite.
@@ -46,7 +46,7 @@ class CellResult:
     by_video: dict[str, float]
     parameters: dict[str, int]
     selected_on_test: bool
-    share: float
+    fraction: float
     seconds: float
     environment: dict[str, Any]
     predictions: str
@@ -94,7 +94,7 @@ def seeds_averaged(cells: Sequence[CellResult]) -> dict[str, float]:
     return {video: float(np.mean([cell.by_video[video] for cell in cells])) for video in sorted(videos)}
 
 
-def summarise(cells: Iterable[CellResult], baseline: str | None = None) -> list[Row]:
+def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[Row]:
     """Seeds together, with intervals, and tests against a baseline.
 
     Args:
@@ -235,12 +235,12 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
     Args:
         results: of all cells.
         folder: of the suite.
-        baseline: see `summarise`.
+        baseline: see `summarize`.
 
     Returns:
         The rows.
     """
-    rows = summarise(results, baseline)
+    rows = summarize(results, baseline)
     content = [
         {
             "model": row.model,
@@ -289,12 +289,12 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
             for title, predictions in loaded.items():
                 name = title.replace(" ", "_").replace("/", "_")
                 plot_confusion(predictions, first.classes, title, plots / f"{data}_confusion_{name}.png")
-        shares = {row.cells[0].share for row in own}
-        if len(shares) > 1:
+        fractions = {row.cells[0].fraction for row in own}
+        if len(fractions) > 1:
             points: dict[str, list[tuple[float, float, float]]] = {}
             for row in own:
                 mean, spread = row.figures[first.main_metric]
-                points.setdefault(row.model, []).append((row.cells[0].share, mean, spread or 0.0))
+                points.setdefault(row.model, []).append((row.cells[0].fraction, mean, spread or 0.0))
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
 
 

@@ -153,8 +153,8 @@ class ClipModel:
         """All fingerprints that the features of this model may be known by: of its files, and of its tensors."""
         return self.fingerprint, state_fingerprint(self.model)
 
-    def facts(self) -> dict[str, str]:
-        """What a reader of a report should know: where the model is from, its size, input, licence and test results."""
+    def describe(self) -> dict[str, str]:
+        """What a reader of a report should know: where the model is from, its size, input, license and test results."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         return {**self._facts(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
 
@@ -172,7 +172,7 @@ class ClipModel:
             except (OSError, ValueError):
                 return said
             if data.license:
-                said["licence"] = str(data.license)
+                said["license"] = str(data.license)
             results = [
                 f"{each.dataset_name} {each.metric_type} {each.metric_value:.3f}" for each in data.eval_results or ()
             ]
@@ -181,18 +181,18 @@ class ClipModel:
         return said
 
     def _confidence_facts(self) -> dict[str, str]:
-        known, facts = self.confidence, {}
+        known, model_info = self.confidence, {}
         if known.trained_on:
-            facts["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
+            model_info["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
         if known.calibration:
             found = known.calibration
-            facts["confidence"] = (
+            model_info["confidence"] = (
                 f"calibrated on the split {found['split']}, {found['samples']:,} clips: temperature {known.temperature:.2f}, "
                 f"calibration error {found['error_before']:.1%} before and {found['error_after']:.1%} after"
             )
         else:
-            facts["confidence"] = "not calibrated"
-        return facts
+            model_info["confidence"] = "not calibrated"
+        return model_info
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         """Return softmax, or sigmoid where classes are independent, of logits divided by the model's temperature."""

@@ -60,7 +60,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
         folder: to write: the graph (`pixel_values` (batch, frames, channels, height, width) to `logits` (batch, classes) and
             `features` (batch, width)), configuration, processor, and `export.json`, the report.
         format: `"onnx"` or `"torch-export"`.
-        int8: dynamic quantisation of matrix products, for ONNX: smaller, and faster on many CPUs.
+        int8: dynamic quantization of matrix products, for ONNX: smaller, and faster on many CPUs.
 
     Returns:
         How well the graph agrees with the model.
@@ -150,7 +150,7 @@ def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
     program.save(str(file))
     if int8:
         whole = onnx.load(str(file))
-        del whole.graph.value_info[:]  # shapes of the exporter, which the quantiser takes for contradictions
+        del whole.graph.value_info[:]  # shapes of the exporter, which the quantizer takes for contradictions
         onnx.save(whole, str(file))
         quantize_dynamic(str(file), str(file), weight_type=QuantType.QInt8)
         file.with_name(file.name + ".data").unlink(missing_ok=True)
@@ -205,6 +205,6 @@ class OnnxClipModel(ClipModel):
         made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
         return self.fingerprint, *made_from
 
-    def facts(self) -> dict[str, str]:
-        """See `ClipModel.facts`."""
+    def describe(self) -> dict[str, str]:
+        """See `ClipModel.describe`."""
         return {**self._facts(), "runs in": "ONNX Runtime"}

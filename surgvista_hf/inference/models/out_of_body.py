@@ -17,7 +17,7 @@ from ...modeling.video_reading_surgvista import VideoReader
 from ...util.batches import batched
 from ...util.console import track
 from ...util.errors import InputError
-from ..prediction.redaction import SAME, HiddenSeconds
+from ..prediction.redaction import SAME, OutOfBodyMask
 from .clip_model import ClipModel
 
 OUTSIDE = ("outside", "out_of_body", "out of body", "non_surgical", "non-surgical")
@@ -31,7 +31,7 @@ class OutOfBodyDetector:
 
     Args:
         model: a classifier with a class for the outside, see `OUTSIDE`.
-        threshold, margin: see `HiddenSeconds`.
+        threshold, margin: see `OutOfBodyMask`.
         looks_per_second: how often to look at a video; `None`: at every frame. A camera that is outside for no longer than
             lies between two looks may be missed.
 
@@ -82,7 +82,7 @@ class OutOfBodyDetector:
         model = ClipModel.load(name, device=device)
         return cls(model, threshold=threshold, margin=margin, looks_per_second=looks_per_second)
 
-    def facts(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return what its answers depend on, as JSON can hold it."""
         return {
             "model": self.model.source,
@@ -98,11 +98,11 @@ class OutOfBodyDetector:
         probabilities = self.model.run(clips)[0][:, self.classes]
         return np.asarray(probabilities.max(axis=1) if self.model.multi_label else probabilities.sum(axis=1))
 
-    def hidden(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> HiddenSeconds:
-        """Return what its answers hide; arguments are those of `HiddenSeconds`."""
-        return HiddenSeconds(seconds, outside, self.threshold, self.margin, step)
+    def hidden(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> OutOfBodyMask:
+        """Return what its answers hide; arguments are those of `OutOfBodyMask`."""
+        return OutOfBodyMask(seconds, outside, self.threshold, self.margin, step)
 
-    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> HiddenSeconds:
+    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> OutOfBodyMask:
         """Look at frames in order: at all of them, or `looks_per_second`; at the first and the last in any case.
 
         Args:
@@ -122,14 +122,14 @@ class OutOfBodyDetector:
         return self.hidden(np.asarray(seconds), np.concatenate(outside), None if rate is None else 1 / rate)
 
 
-def watch_video(
+def scan_video(
     detector: OutOfBodyDetector,
     reader: VideoReader,
     *,
     start: float = 0.0,
     stop: float | None = None,
     progress: bool = False,
-) -> HiddenSeconds:
+) -> OutOfBodyMask:
     """Show a detector every frame of a video, the last one included.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...modeling.video_frames_surgvista import Deinterlace
 from ...util.errors import InputError
-from .redaction import HiddenSeconds
+from .redaction import OutOfBodyMask
 
 FORMATS = {
     "csv": "predictions.csv",
@@ -68,14 +68,14 @@ class VideoPrediction:
     probabilities: np.ndarray
     class_names: list[str]
     multi_label: bool = False
-    hidden: HiddenSeconds | None = None
+    hidden: OutOfBodyMask | None = None
     unfamiliarity: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
     deinterlace: Deinterlace = "auto"
 
-    def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
-        """A picture (height, width, 3), uint8, of a time as it may be shown; see `HiddenSeconds.veiled`."""
-        return pixels if self.hidden is None else self.hidden.veiled(pixels, second)
+    def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
+        """A picture (height, width, 3), uint8, of a time as it may be shown; see `OutOfBodyMask.redacted`."""
+        return pixels if self.hidden is None else self.hidden.redacted(pixels, second)
 
     @property
     def labels(self) -> np.ndarray:
@@ -233,7 +233,7 @@ class VideoPrediction:
         formats: Collection[str] = DEFAULT_FORMATS,
         *,
         video: str | os.PathLike[str] | bytes | None = None,
-        facts: Mapping[str, str] | None = None,
+        model_info: Mapping[str, str] | None = None,
     ) -> list[Path]:
         """Writes the prediction for programs, players, annotation tools and people.
 
@@ -242,7 +242,7 @@ class VideoPrediction:
             formats: `csv`, `json`, `png` and `svg` (timeline), `vtt` (chapters), `eaf` (ELAN), `html` (report), `mp4`
                 (annotated video).
             video: the file that was predicted; `mp4` needs it, and `html` has no pictures without.
-            facts: about the model, for the report; see `ClipModel.facts`.
+            model_info: about the model, for the report; see `ClipModel.describe`.
 
         Returns:
             The files.
@@ -256,7 +256,7 @@ class VideoPrediction:
             raise InputError("an annotated video needs the video")
         files = {name: Path(folder) / file for name, file in FORMATS.items() if name in formats}
         for name, file in files.items():
-            _WRITERS[name](self, file, video, facts or {})
+            _WRITERS[name](self, file, video, model_info or {})
         return list(files.values())
 
 

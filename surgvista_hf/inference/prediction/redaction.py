@@ -15,7 +15,7 @@ SAME = 2e-3  # seconds: looks and frames that lie so close have one time; contai
 
 
 @dataclass(frozen=True, eq=False)
-class HiddenSeconds:
+class OutOfBodyMask:
     """Which times of a video must not be shown: those near a look that saw the outside, and those that nobody looked at.
 
     A time is shown only if the looks before and after it both saw the inside and lie no further apart than `step`. What comes
@@ -35,10 +35,10 @@ class HiddenSeconds:
         InputError: no look, other probabilities than looks, or a threshold, margin or step out of range.
 
     Example:
-        >>> hidden = HiddenSeconds(np.arange(5.0), np.array([0.9, 0.1, 0.1, 0.0, 0.2]), margin=0.0)
+        >>> hidden = OutOfBodyMask(np.arange(5.0), np.array([0.9, 0.1, 0.1, 0.0, 0.2]), margin=0.0)
         >>> hidden.spans
         [(0.0, 1.0)]
-        >>> hidden.hides(0.7), hidden.hides(1.0), hidden.hides(4.5)  # nobody looked after second 4
+        >>> hidden.covers(0.7), hidden.hides(1.0), hidden.hides(4.5)  # nobody looked after second 4
         (True, False, True)
     """
 
@@ -103,7 +103,7 @@ class HiddenSeconds:
         end = float(seconds[-1]) + self._usual
         return [(a, min(b, end)) for a, b in _merged(sorted([*self._outside_spans, *unseen]))]
 
-    def hides(self, second: float) -> bool:
+    def covers(self, second: float) -> bool:
         """Return whether a time must not be shown; also true where nobody has looked."""
         seconds, _ = self._looks
         if math.isinf(self.longest_step):
@@ -117,9 +117,9 @@ class HiddenSeconds:
         place = bisect.bisect_right(self._outside_spans, (second + SAME, math.inf)) - 1
         return place >= 0 and second < self._outside_spans[place][1]
 
-    def veiled(self, pixels: np.ndarray, second: float) -> np.ndarray:
+    def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """Return a picture (height, width, 3), uint8, as it may be shown: of hidden ones one color is left."""
-        return blurred(pixels) if self.hides(second) else pixels
+        return blurred(pixels) if self.covers(second) else pixels
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ...modeling.video_reading_surgvista import VideoReader
 from ...util.errors import InputError
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_colour
+from .timeline import NOTICE, UNFAMILIAR, class_color
 from .video_writing import video_writer
 
 _INK, _PAPER = (240, 240, 240), (24, 24, 28)
@@ -49,7 +49,7 @@ def write_annotated_video(
         board = _Board(prediction, size[0], max(64, _even(size[1] * 0.14)))
         with video_writer(path, size[0], size[1] + board.height, frames_per_second, source=reader.name) as write:
             for second, pixels in reader.iterate(1 / frames_per_second, blank_damaged=True):
-                shown = Image.fromarray(prediction.veiled(pixels, second))
+                shown = Image.fromarray(prediction.redacted(pixels, second))
                 picture = np.asarray(shown.resize(size, Image.Resampling.BILINEAR))
                 write(np.vstack([picture, board.draw(second)]), second)
 
@@ -69,7 +69,7 @@ class _Board:
             rows = self.rows[np.arange(width) * len(self.rows) // width]
             for column, row in enumerate(rows):
                 if row >= 0:
-                    color = class_colour(int(prediction.labels[row]))
+                    color = class_color(int(prediction.labels[row]))
                     draw.line([(column, height - self.bar), (column, height)], fill=color)
             if prediction.unfamiliar is not None:
                 for column in np.flatnonzero((rows >= 0) & prediction.unfamiliar[rows]).tolist():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ...modeling.video_reading_surgvista import VideoReader
 from ...util.files import atomic_file
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_colour
+from .timeline import NOTICE, UNFAMILIAR, class_color
 
 _COLUMNS, _ROWS = 6, 4
 
@@ -44,12 +44,12 @@ def draw_contact_sheet(
             caption += f"\n(true: {prediction.class_names[truth[step]]})"
         axes.set_axis_on()
         axes.set(xticks=(), yticks=())
-        axes.imshow(prediction.veiled(frame, float(prediction.seconds[step])))
+        axes.imshow(prediction.redacted(frame, float(prediction.seconds[step])))
         unlike = prediction.unfamiliar is not None and prediction.unfamiliar[step]
         axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR if unlike else "black")
         for spine in axes.spines.values():
-            spine.set(color=class_colour(label), linewidth=4)
-    title = f"{prediction.video}: frame colour = predicted phase"
+            spine.set(color=class_color(label), linewidth=4)
+    title = f"{prediction.video}: frame color = predicted phase"
     if prediction.unfamiliar_spans:
         title += f"; orange = {UNFAMILIAR_LABEL}: {prediction.unfamiliar_fraction:.0%} of the seconds"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ...util.files import atomic_file
-from ...util.messages import some
+from ...util.messages import preview
 from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_colour
+from .timeline import NOTICE, UNFAMILIAR, class_color
 
 FrameAt = Callable[[float], np.ndarray]
 
@@ -42,7 +42,7 @@ def write_report(
     path: str | Path,
     *,
     frame_at: FrameAt | None = None,
-    facts: Mapping[str, Mapping[str, str]] | None = None,
+    model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Writes one HTML file that needs no other file and no network.
 
@@ -51,7 +51,7 @@ def write_report(
         path: `.html` file.
         frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for a picture of each segment; `None`: no
             pictures.
-        facts: about each model by its name, see `ClipModel.facts`.
+        model_info: about each model by its name, see `ClipModel.describe`.
     """
     named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
     first = next(iter(named.values()))
@@ -68,7 +68,7 @@ def write_report(
     for name, prediction in named.items():
         parts.append(f"<section><h2>{_text(name)}</h2>")
         parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
-        parts += [_model((facts or {}).get(name, {})), "</section>"]
+        parts += [_model((model_info or {}).get(name, {})), "</section>"]
     parts.append("</body></html>\n")
     with atomic_file(path) as temporary:
         temporary.write_text("\n".join(parts), encoding="utf-8")
@@ -92,7 +92,7 @@ def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
     spans = [f"{clock(start)}–{clock(end)}" for start, end in prediction.unfamiliar_spans]
     return (
         f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other '
-        f"videos and cannot know what these seconds show: {_text(some(spans, shown=8))}.</p>"
+        f"videos and cannot know what these seconds show: {_text(preview(spans, shown=8))}.</p>"
     )
 
 
@@ -115,7 +115,7 @@ def _ribbon(prediction: "VideoPrediction") -> str:
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     bars = "".join(
         f'<rect x="{(each.start - start) * scale:.2f}" y="0" width="{(each.end - each.start) * scale:.2f}" '
-        f'height="{_RIBBON}" fill="{class_colour(numbers[each.label])}"><title>{_text(_said(each))}</title></rect>'
+        f'height="{_RIBBON}" fill="{class_color(numbers[each.label])}"><title>{_text(_said(each))}</title></rect>'
         for each in segments
     )
     highest = prediction.probabilities.max(axis=1)
@@ -203,9 +203,9 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
     for each, picture in zip(chosen, pictures, strict=True):
-        colour = class_colour(numbers[each.label])
+        color = class_color(numbers[each.label])
         image = (
-            f'<img src="{picture}" alt="frame in {_text(_said(each))}" style="border-color:{colour}">'
+            f'<img src="{picture}" alt="frame in {_text(_said(each))}" style="border-color:{color}">'
             if picture
             else ""
         )
@@ -235,10 +235,10 @@ def _classes(prediction: "VideoPrediction") -> list[str]:
     ]
 
 
-def _model(facts: Mapping[str, str]) -> str:
-    if not facts:
+def _model(model_info: Mapping[str, str]) -> str:
+    if not model_info:
         return ""
-    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in model_info.items())
     return f"<h3>The model</h3><dl>{rows}</dl>"
 
 
@@ -256,7 +256,7 @@ def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
 
 
 def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:
-    image = Image.fromarray(prediction.veiled(frame_at(second), second))
+    image = Image.fromarray(prediction.redacted(frame_at(second), second))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)
@@ -268,7 +268,7 @@ def _said(segment: "Segment") -> str:
 
 
 def _swatch(number: int) -> str:
-    return f'<span class="swatch" style="background:{class_colour(number)}"></span>'
+    return f'<span class="swatch" style="background:{class_color(number)}"></span>'
 
 
 def _text(value: str) -> str:

@@ -20,13 +20,13 @@ def save_predictions(
     formats: Collection[str] = DEFAULT_FORMATS,
     *,
     video: Video | None = None,
-    facts: Mapping[str, Mapping[str, str]] | None = None,
+    model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Path]:
     """Writes the predictions of several models for one video: a folder each, and one report of all.
 
     Args:
         predictions: by the names of the models; of one alone the files lie in `folder` itself.
-        folder, formats, video, facts: see `VideoPrediction.save`.
+        folder, formats, video, model_info: see `VideoPrediction.save`.
 
     Returns:
         The files.
@@ -34,14 +34,14 @@ def save_predictions(
     folder = Path(folder)
     if len(predictions) == 1:
         ((name, only),) = predictions.items()
-        return only.save(folder, formats, video=video, facts=(facts or {}).get(name))
+        return only.save(folder, formats, video=video, model_info=(model_info or {}).get(name))
     check_formats(formats)
     files = []
     if own := [name for name in formats if name != "html"]:
         for name, prediction in predictions.items():
             files += prediction.save(folder / name, own, video=video)
     if "html" in formats:
-        write_video_report(predictions, folder / FORMATS["html"], video, facts)
+        write_video_report(predictions, folder / FORMATS["html"], video, model_info)
         files.append(folder / FORMATS["html"])
     return files
 
@@ -50,15 +50,15 @@ def write_video_report(
     predictions: Mapping[str, VideoPrediction],
     path: Path,
     video: Video | None,
-    facts: Mapping[str, Mapping[str, str]] | None = None,
+    model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """`write_report` with pictures from the video, if there is one."""
     if video is None:
-        write_report(predictions, path, facts=facts)
+        write_report(predictions, path, model_info=model_info)
         return
     deinterlace = next(iter(predictions.values())).deinterlace
     with VideoReader(video, deinterlace=deinterlace, damaged="any") as reader:
-        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], facts=facts)
+        write_report(predictions, path, frame_at=lambda second: reader.frames_at([second])[0], model_info=model_info)
 
 
 def write_prediction_csv(prediction: VideoPrediction, path: Path) -> None:
@@ -88,15 +88,15 @@ def write_prediction_json(prediction: VideoPrediction, path: Path) -> None:
 
 register_writers(
     {
-        "csv": lambda prediction, path, video, facts: write_prediction_csv(prediction, path),
-        "json": lambda prediction, path, video, facts: write_prediction_json(prediction, path),
-        "png": lambda prediction, path, video, facts: draw_timeline(prediction, path),
-        "svg": lambda prediction, path, video, facts: draw_timeline(prediction, path),
-        "vtt": lambda prediction, path, video, facts: write_webvtt(prediction, path),
-        "eaf": lambda prediction, path, video, facts: write_elan(prediction, path),
-        "html": lambda prediction, path, video, facts: write_video_report(
-            {"prediction": prediction}, path, video, {"prediction": facts}
+        "csv": lambda prediction, path, video, model_info: write_prediction_csv(prediction, path),
+        "json": lambda prediction, path, video, model_info: write_prediction_json(prediction, path),
+        "png": lambda prediction, path, video, model_info: draw_timeline(prediction, path),
+        "svg": lambda prediction, path, video, model_info: draw_timeline(prediction, path),
+        "vtt": lambda prediction, path, video, model_info: write_webvtt(prediction, path),
+        "eaf": lambda prediction, path, video, model_info: write_elan(prediction, path),
+        "html": lambda prediction, path, video, model_info: write_video_report(
+            {"prediction": prediction}, path, video, {"prediction": model_info}
         ),
-        "mp4": lambda prediction, path, video, facts: write_annotated_video(video or b"", prediction, path),
+        "mp4": lambda prediction, path, video, model_info: write_annotated_video(video or b"", prediction, path),
     }
 )

@@ -13,8 +13,8 @@ from ...util.errors import InputError
 from ...util.files import atomic_file
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
 
-# Paul Tol's "muted" and "light" schemes, made to be told apart by colour-blind people; further classes repeat them hatched.
-_COLOURS = (
+# Paul Tol's "muted" and "light" schemes, made to be told apart by color-blind people; further classes repeat them hatched.
+_COLORS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"),
     *("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#BBCC33", "#AAAA00", "#DDDDDD"),
 )
@@ -76,7 +76,7 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
     _draw_band(band, prediction)
     shown = sorted({int(label) for _, labels in ribbons for label in labels})
     legend = [
-        Patch(facecolor=class_colour(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i])
+        Patch(facecolor=class_color(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i])
         for i in shown
     ]
     figure.legend(handles=legend, loc="outside right upper", frameon=False, fontsize=9)
@@ -84,7 +84,7 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
 
 def _draw_ribbon(axes: Axes, prediction: "VideoPrediction", labels: np.ndarray) -> None:
     for start, end, label in prediction.spans(labels):
-        axes.axvspan(start, end, facecolor=class_colour(label), hatch=_hatch(label), edgecolor="white", linewidth=0)
+        axes.axvspan(start, end, facecolor=class_color(label), hatch=_hatch(label), edgecolor="white", linewidth=0)
     axes.set(yticks=(), ylim=(0, 1))
 
 
@@ -130,10 +130,10 @@ def _end(prediction: "VideoPrediction") -> float:
     return float(prediction.seconds[-1] + prediction.step)
 
 
-def class_colour(label: int) -> str:
-    """Colour of a class, the same in every picture."""
-    return _COLOURS[label % len(_COLOURS)]
+def class_color(label: int) -> str:
+    """Color of a class, the same in every picture."""
+    return _COLORS[label % len(_COLORS)]
 
 
 def _hatch(label: int) -> str:
-    return _HATCHES[label // len(_COLOURS) % len(_HATCHES)]
+    return _HATCHES[label // len(_COLORS) % len(_HATCHES)]

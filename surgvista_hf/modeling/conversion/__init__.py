@@ -38,7 +38,7 @@ class ConversionReport:
         output_dir: where.
         mapped: name in our model -> name in the checkpoint.
         ignored: name in the checkpoint -> why it was left out.
-        initialised: names in our model that the checkpoint did not have and that start fresh.
+        initialized: names in our model that the checkpoint did not have and that start fresh.
     """
 
     family: str
@@ -46,18 +46,18 @@ class ConversionReport:
     output_dir: str
     mapped: dict[str, str]
     ignored: dict[str, str]
-    initialised: tuple[str, ...]
+    initialized: tuple[str, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        return {"mapped": len(self.mapped), "ignored": len(self.ignored), "initialised": len(self.initialised)}
+        return {"mapped": len(self.mapped), "ignored": len(self.ignored), "initialized": len(self.initialized)}
 
     def __str__(self) -> str:
         lines = [f"{self.class_name} from a {self.family} checkpoint -> {self.output_dir}"]
         lines.append(f"  mapped       {len(self.mapped)} tensors")
         lines.append(f"  ignored      {len(self.ignored)} tensors")
         lines += [f"    {name}: {reason}" for name, reason in _shortened(self.ignored).items()]
-        lines.append(f"  initialised  {', '.join(self.initialised) or 'none'}")
+        lines.append(f"  initialized  {', '.join(self.initialized) or 'none'}")
         return "\n".join(lines)
 
 
@@ -89,7 +89,7 @@ def convert_checkpoint(
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
 
     Returns:
-        What was mapped, left out and initialised.
+        What was mapped, left out and initialized.
 
     Raises:
         InputError: an unknown family or option.

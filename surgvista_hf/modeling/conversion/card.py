@@ -10,20 +10,20 @@ from .family import Family
 def model_card(
     family: Family, class_name: str, sha256: Mapping[str, str], counts: Mapping[str, int], processor_name: str
 ) -> str:
-    """README.md of a converted model: licence, source, digests, how to load it, what it is not.
+    """README.md of a converted model: license, source, digests, how to load it, what it is not.
 
     Args:
         family: where the weights come from.
         class_name: class of the converted model.
         sha256: file name -> digest of the original files.
-        counts: how many tensors were mapped, ignored and initialised.
+        counts: how many tensors were mapped, ignored and initialized.
         processor_name: class of the processor saved beside it.
 
     Returns:
         Markdown with the Hub's front matter.
     """
     data = ModelCardData(
-        license=family.licence,
+        license=family.license,
         library_name="transformers",
         pipeline_tag=_pipeline(class_name, processor_name),
         tags=["surgery", "surgical-video", family.name],
@@ -37,11 +37,11 @@ def model_card(
 # {family.title}
 
 Converted to transformers (`{class_name}`) by surgvista_hf. The numbers of the weights are those of the original files:
-{counts["mapped"]} tensors mapped, {counts["ignored"]} left out, {counts["initialised"]} newly initialised.
+{counts["mapped"]} tensors mapped, {counts["ignored"]} left out, {counts["initialized"]} newly initialized.
 
 - Paper: {family.paper}
 - Weights from: {family.source}
-- Licence of the weights: {_licence(family)}
+- License of the weights: {_license(family)}
 - Input: {family.input}
 - Compared with the original: {family.checked}
 - Not verified: {family.unknown}
@@ -74,10 +74,10 @@ def _pipeline(class_name: str, processor_name: str) -> str | None:
     return "image-feature-extraction" if "Image" in processor_name else None
 
 
-def _licence(family: Family) -> str:
-    if family.licence == "other":
+def _license(family: Family) -> str:
+    if family.license == "other":
         return "see the source; it was not stated in a form that could be checked when this converter was written"
-    return f"{family.licence}; the conversion does not change it"
+    return f"{family.license}; the conversion does not change it"
 
 
 def _auto_class(class_name: str) -> str:

@@ -67,7 +67,7 @@ class Family:
         title: for people.
         paper: where it was published.
         source: where its weights are found.
-        licence: of the weights, as the Hub writes it; "other" where it must be looked up.
+        license: of the weights, as the Hub writes it; "other" where it must be looked up.
         plan: (tensors, what the caller said of the configuration) -> blueprint.
         restore: type of model -> way back from (its tensors, its configuration) to original names and shapes.
         input: size of what it sees.
@@ -78,7 +78,7 @@ class Family:
         containers: keys of a checkpoint that the weights may lie under, the first that is there counts.
         beside: further keys, whose tensors are read too, with the key as prefix.
         image_teacher: it gives features of single pictures.
-        final_norm: features to distil are taken behind the last normalisation.
+        final_norm: features to distil are taken behind the last normalization.
         usage: lines for the model card.
     """
 
@@ -86,7 +86,7 @@ class Family:
     title: str
     paper: str
     source: str
-    licence: str
+    license: str
     plan: Callable[[Tensors, Mapping[str, Any]], Blueprint]
     restore: Mapping[str, Callable[[Tensors, Any], dict[str, torch.Tensor]]]
     input: str
@@ -215,7 +215,7 @@ def refuse_class_token(tensors: Tensors) -> None:
 def image_processor(
     side: int, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
 ) -> ViTImageProcessor:
-    """Pictures squeezed to a square, scaled to 0-1 and normalised."""
+    """Pictures squeezed to a square, scaled to 0-1 and normalized."""
     return ViTImageProcessor(size={"height": side, "width": side}, image_mean=list(mean), image_std=list(std))
 
 

@@ -46,7 +46,7 @@ def read_checkpoint(
     """Reads `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
 
     Training checkpoints are dictionaries that hold the weights under `model`, `module`, `state_dict` or a name of the
-    family's, beside an optimiser and an `argparse.Namespace`; a flat dictionary of tensors is one too.
+    family's, beside an optimizer and an `argparse.Namespace`; a flat dictionary of tensors is one too.
 
     Args:
         path: file or folder.

@@ -48,7 +48,7 @@ class JointEmbedding(nn.Module):
     """What both models share: the step, and the target encoder.
 
     For each set of masks the encoder sees the context, the predictor says the features of the targets, and the loss is the
-    mean absolute difference from the target encoder's features of the whole clip, layer-normalised without weights; the
+    mean absolute difference from the target encoder's features of the whole clip, layer-normalized without weights; the
     losses of the sets are averaged. The target encoder has no gradient: after an update of the weights, `update_target`
     moves it.
     """
@@ -91,7 +91,7 @@ class JointEmbedding(nn.Module):
         """The loss of a batch.
 
         Args:
-            pixel_values: normalised frames (B, frames, channels, height, width).
+            pixel_values: normalized frames (B, frames, channels, height, width).
             context_ids, target_ids: for each set of masks, numbers (B, C) and (B, T) of tokens in (slice, row, column) order.
         """
         with torch.no_grad():

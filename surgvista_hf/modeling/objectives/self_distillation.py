@@ -38,7 +38,7 @@ class ConvNextDistillationConfig(ConvNextConfig):
     """A ConvNeXt and its head; the defaults of what differs from `ConvNextConfig` are SurgFM's.
 
     Args:
-        layer_norm_eps: of the last normalisation.
+        layer_norm_eps: of the last normalization.
         head_hidden_size, head_bottleneck_size, head_output_size: widths of the head's layers.
     """
 
@@ -99,7 +99,7 @@ def distillation_loss(student: torch.Tensor, targets: torch.Tensor, temperature:
 class DistillationHead(nn.Module):
     """Three layers, then cosine similarities to K directions. `(B, width) -> (B, K)`.
 
-    The published head has a weight-normalised last layer with its gain fixed at 1, which is the same.
+    The published head has a weight-normalized last layer with its gain fixed at 1, which is the same.
     """
 
     def __init__(self, width: int, hidden: int, bottleneck: int, output: int) -> None:
@@ -118,13 +118,13 @@ class SelfDistillation(PreTrainedModel):
     """What the models share: two encoders with heads, the loss, and the slow average.
 
     A subclass says of which encoder. It must give `pooler_output`, treat the images of a batch independently (no batch
-    normalisation), and take images of several sizes.
+    normalization), and take images of several sizes.
     """
 
     accepts_loss_kwargs = False  # the Trainer divides the loss by the number of batches of a step
     encoder_class: ClassVar[type[PreTrainedModel]]
     config: Any
-    centre: torch.Tensor
+    center: torch.Tensor
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -133,7 +133,7 @@ class SelfDistillation(PreTrainedModel):
         self.teacher_head: Any = DistillationHead(*widths)
         self.student: Any = self.encoder_class(config)
         self.student_head: Any = DistillationHead(*widths)
-        self.register_buffer("centre", torch.zeros(config.head_output_size))
+        self.register_buffer("center", torch.zeros(config.head_output_size))
         self.teacher_drops_paths = False
         self._drop_paths = [_keyed_drop_paths(encoder) for encoder in (self.student, self.teacher)]
         for place, drop_path in enumerate([*self._drop_paths[0], *self._drop_paths[1]]):
@@ -170,7 +170,7 @@ class SelfDistillation(PreTrainedModel):
         with torch.no_grad():
             seen = _encode(self.teacher, views[:TEACHER_VIEWS], keys, self._drop_paths[1])
             teacher = torch.stack([self.teacher_head(features).float() for features in seen])
-            targets = torch.softmax((teacher - self.centre) / teacher_temperature, dim=-1)
+            targets = torch.softmax((teacher - self.center) / teacher_temperature, dim=-1)
         encoded = _encode(self.student, views, keys, self._drop_paths[0])
         student = self.student_head(torch.cat(encoded)).float().unflatten(0, (len(views), -1))
         return SelfDistillationOutput(
@@ -196,9 +196,9 @@ class SelfDistillation(PreTrainedModel):
         torch._foreach_lerp_(teacher, student, 1 - momentum)
 
     @torch.no_grad()
-    def update_centre(self, mean: torch.Tensor, momentum: float) -> None:
-        """Centre ← momentum · centre + (1 - momentum) · mean of the teacher's logits (K,)."""
-        self.centre.lerp_(mean.to(self.centre), 1 - momentum)
+    def update_center(self, mean: torch.Tensor, momentum: float) -> None:
+        """Center ← momentum · center + (1 - momentum) · mean of the teacher's logits (K,)."""
+        self.center.lerp_(mean.to(self.center), 1 - momentum)
 
     def train(self, mode: bool = True) -> Any:
         """The teacher stays in evaluation mode, unless it is told to drop paths as the published one does."""
@@ -228,8 +228,8 @@ class SelfDistillation(PreTrainedModel):
             model.student.load_state_dict(model.teacher.state_dict())
         if any(name.startswith("teacher_head.") for name in missing):
             model.teacher_head.load_state_dict(model.student_head.state_dict())
-        if "centre" in missing:
-            model.centre.zero_()
+        if "center" in missing:
+            model.center.zero_()
         info["missing_keys"] = {name for name in missing if name.startswith(f"{cls.base_model_prefix}.")}
         return (model, info) if told else model
 

@@ -31,7 +31,7 @@ from ...modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ...modeling.modeling_video_head import VideoHeadForClassification
 from ...util.console import Steps, place_log
 from ...util.errors import SurgVistaError
-from ...util.files import at_work, atomic_folder, check_claim, claim, content_hash
+from ...util.files import at_work, atomic_folder, check_settings, compare_settings, content_hash
 from ...util.fingerprint import weights_fingerprint
 from ...util.values import field_names
 from ..features.extraction import FeatureExtractor, VideoFeatures, as_clips, load_video_features
@@ -118,12 +118,12 @@ def _named(name: str, check: Callable[[Any], None], content: Any) -> None:
 
 def _check_requirements(cell: Cell) -> None:
     """Of one cell, without its data."""
-    if cell.asked.kind == "finetune":
+    if cell.requested.kind == "finetune":
         check_requirements(cell.recipe)
-    elif cell.asked.kind in ("tcn", "pooled"):
-        is_tcn = cell.asked.kind == "tcn"
+    elif cell.requested.kind in ("tcn", "pooled"):
+        is_tcn = cell.requested.kind == "tcn"
         arguments: Any = TemporalArguments if is_tcn else VideoHeadArguments
-        settings = cell.asked.tcn if is_tcn else cell.asked.head
+        settings = cell.requested.tcn if is_tcn else cell.requested.head
         trained = {name: value for name, value in settings.items() if name in field_names(arguments)}
         make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
 
@@ -131,9 +131,9 @@ def _check_requirements(cell: Cell) -> None:
 def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
     try:
         _check_requirements(cell)
-        if cell.asked.kind == "zero_shot":
+        if cell.requested.kind == "zero_shot":
             return check_zero_shot(
-                _asked_model(cell), cell.recipe.data, ZeroShotSettings(**cell.asked.zero_shot)
+                _requested_model(cell), cell.recipe.data, ZeroShotSettings(**cell.requested.zero_shot)
             ), False
         _check_task(cell)
         maker = suite.model_recipe(cell.model)
@@ -147,11 +147,11 @@ def _plan(suite: Suite, cell: Cell) -> tuple[str, bool]:
 
 def _plan_again(suite: Suite, cell: Cell, plan: str) -> tuple[str, bool]:
     """The plan of a cell that was begun, or what has changed since."""
-    if cell.asked.after is not None and not _trained_before(suite, cell).is_dir():
+    if cell.requested.after is not None and not _trained_before(suite, cell).is_dir():
         return plan, False
     try:
         made_from, names = _identity(suite, cell)
-        check_claim(cell.folder, made_from, names=names)
+        compare_settings(cell.folder, made_from, names=names)
         return plan, False
     except SurgVistaError as error:
         return " ".join(str(error).split()), True
@@ -159,7 +159,7 @@ def _plan_again(suite: Suite, cell: Cell, plan: str) -> tuple[str, bool]:
 
 def _check_task(cell: Cell) -> None:
     """Refuses protocols that can do nothing with the labels."""
-    kind = cell.asked.kind
+    kind = cell.requested.kind
     if kind not in ("tcn", "pooled"):
         return
     task = task_of(cell.recipe.data, load_splits(cell.recipe.data)["train"])
@@ -169,7 +169,7 @@ def _check_task(cell: Cell) -> None:
         raise RecipeError(f"a head over whole videos needs one label a video; {cell.data} is a {task.kind} task")
 
 
-def _asked_model(cell: Cell) -> str:
+def _requested_model(cell: Cell) -> str:
     start = cell.recipe.model.from_pretrained
     if start is None:
         raise RecipeError(f"{cell.model} is a model without training, which cannot be asked anything")
@@ -238,19 +238,19 @@ def _make_model(suite: Suite, name: str) -> None:
         return
     folder = suite.output / "models" / name
     made_from, names = _recipe_identity(recipe, load_splits(recipe.data))
-    claim(folder, made_from, names=names)
+    check_settings(folder, made_from, names=names)
     if not (folder / "results.json").is_file():
         finetune(recipe, progress=False)
 
 
 def _identity(suite: Suite, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a cell is made from, and what people call it; see `claim`."""
+    """What a cell is made from, and what people call it; see `check_settings`."""
     data = cell.recipe.data
-    splits = {"test": load_test_frames(data)} if cell.asked.kind == "zero_shot" else load_splits(data)
+    splits = {"test": load_test_frames(data)} if cell.requested.kind == "zero_shot" else load_splits(data)
     recipe, names = _recipe_identity(cell.recipe, splits)
-    after = None if cell.asked.after is None else weights_fingerprint(_trained_before(suite, cell))
-    made_from = {"recipe": recipe, "protocol": asdict(cell.asked), "features_of": after}
-    return made_from, {"recipe": names, "features_of": cell.asked.after}
+    after = None if cell.requested.after is None else weights_fingerprint(_trained_before(suite, cell))
+    made_from = {"recipe": recipe, "protocol": asdict(cell.requested), "features_of": after}
+    return made_from, {"recipe": names, "features_of": cell.requested.after}
 
 
 def _recipe_identity(recipe: FinetuningRecipe, splits: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -261,7 +261,7 @@ def _recipe_identity(recipe: FinetuningRecipe, splits: Mapping[str, Any]) -> tup
 
 def _finished(suite: Suite, cell: Cell) -> CellResult | None:
     made_from, names = _identity(suite, cell)
-    claim(cell.folder, made_from, names=names)
+    check_settings(cell.folder, made_from, names=names)
     file = cell.folder / "cell.json"
     return CellResult.load(file) if file.is_file() else None
 
@@ -269,11 +269,11 @@ def _finished(suite: Suite, cell: Cell) -> CellResult | None:
 def _run_cell(suite: Suite, cell: Cell) -> CellResult:
     began, predictions = time.time(), cell.folder / "predictions.parquet"
     found: FinetuningResult | ZeroShotResult
-    if cell.asked.kind == "finetune":
+    if cell.requested.kind == "finetune":
         found = finetune(cell.recipe, progress=False)
-    elif cell.asked.kind == "zero_shot":
-        settings, answers = ZeroShotSettings(**cell.asked.zero_shot), cell.folder / "answers"
-        found = zero_shot(_asked_model(cell), cell.recipe.data, answers, settings, progress=False)
+    elif cell.requested.kind == "zero_shot":
+        settings, answers = ZeroShotSettings(**cell.requested.zero_shot), cell.folder / "answers"
+        found = zero_shot(_requested_model(cell), cell.recipe.data, answers, settings, progress=False)
         found.predictions.save(predictions)
     else:
         found = _ask_features(suite, cell, predictions)
@@ -290,7 +290,7 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
         by_video=found.by_video,
         parameters=asdict(found.parameters),
         selected_on_test=found.selected_on_test,
-        share=cell.recipe.data.share,
+        fraction=cell.recipe.data.fraction,
         seconds=round(time.time() - began, 1),
         environment=environment(),
         predictions=str(predictions.relative_to(suite.output)),
@@ -325,8 +325,8 @@ def _ask_heads(
         extractor.extract(frames, place, label=cell.recipe.data.label, progress=False)
         videos[use] = load_video_features(place, videos_in(frames))
     frozen = count_parameters(extractor.model)
-    if cell.asked.kind in ("tcn", "pooled"):
-        if cell.asked.kind == "tcn":
+    if cell.requested.kind in ("tcn", "pooled"):
+        if cell.requested.kind == "tcn":
             head: Any = _train_tcn(cell, task, videos, extractor.fingerprints, on_test=on_test)
         else:
             head = _train_head(cell, task, videos)
@@ -334,17 +334,17 @@ def _ask_heads(
         own = count_parameters(model)
         counted = Parameters(own.trained, frozen.all + own.all, frozen.bytes + own.bytes)
         return predictions, counted
-    probe = logistic_probe if cell.asked.kind == "linear" else knn_probe
-    known, asked = as_clips(videos["train"]), as_clips(videos["test"])
-    scores = probe(known, asked, len(task.names))
-    trained = (known.values.shape[1] + 1) * len(task.names) if cell.asked.kind == "linear" else 0
+    probe = logistic_probe if cell.requested.kind == "linear" else knn_probe
+    known, requested = as_clips(videos["train"]), as_clips(videos["test"])
+    scores = probe(known, requested, len(task.names))
+    trained = (known.values.shape[1] + 1) * len(task.names) if cell.requested.kind == "linear" else 0
     counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
     return _predictions(videos["test"], scores), counted
 
 
 def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
     """Of the model itself or of what an earlier protocol made of it; and the folder of its features."""
-    if cell.asked.after is not None:
+    if cell.requested.after is not None:
         start: Any = _trained_before(suite, cell)
         folder = start.parent / "features"
     else:
@@ -357,7 +357,7 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
 
 def _trained_before(suite: Suite, cell: Cell) -> Path:
     """The model that an earlier protocol has trained."""
-    return suite.output / cell.data / cell.model / str(cell.asked.after) / f"seed_{cell.seed}" / "model"
+    return suite.output / cell.data / cell.model / str(cell.requested.after) / f"seed_{cell.seed}" / "model"
 
 
 def _untrained(cell: Cell, folder: Path) -> Path:
@@ -367,8 +367,8 @@ def _untrained(cell: Cell, folder: Path) -> Path:
         model = load_classifier(cell.recipe.model.start, ("-", "+"), "single_label_classification")
         with atomic_folder(folder) as temporary:
             model.save_pretrained(temporary)
-            claim(temporary, {"config": cell.recipe.model.start})
-    claim(folder, {"config": cell.recipe.model.start})
+            check_settings(temporary, {"config": cell.recipe.model.start})
+    check_settings(folder, {"config": cell.recipe.model.start})
     return folder
 
 
@@ -380,7 +380,7 @@ def _train_tcn(
     *,
     on_test: bool,
 ) -> tuple[MsTcnForFrameClassification, ClipPredictions]:
-    args, chosen = _head_arguments(cell, TemporalArguments, cell.asked.tcn, validated="validation" in videos)
+    args, chosen = _head_arguments(cell, TemporalArguments, cell.requested.tcn, validated="validation" in videos)
     names = dict(enumerate(task.names))
     width = videos["train"][0].values.shape[1]
     sizes = {"input_size": width, "num_labels": len(names), **chosen}
@@ -391,15 +391,15 @@ def _train_tcn(
     known = None if validation is None else trainer.predictions(validation)
     calibration = calibrate(known, task, selected_on_test=on_test)
     if args.should_save:
-        facts = get_builder(cell.recipe.data.name).facts
-        build_confidence(calibration, cell.recipe.data.validation, facts).save(cell.folder / "model")
+        info = get_builder(cell.recipe.data.name).info
+        build_confidence(calibration, cell.recipe.data.validation, info).save(cell.folder / "model")
     return model, predict_videos(model, videos["test"], task)
 
 
 def _train_head(
     cell: Cell, task: Task, videos: Mapping[str, list[VideoFeatures]]
 ) -> tuple[VideoHeadForClassification, ClipPredictions]:
-    chosen = {"metric_for_best_model": task.main_metric, **cell.asked.head}
+    chosen = {"metric_for_best_model": task.main_metric, **cell.requested.head}
     args, chosen = _head_arguments(cell, VideoHeadArguments, chosen, validated="validation" in videos)
     sizes = {"input_size": videos["train"][0].values.shape[1], "num_labels": len(task.names), **chosen}
     names = dict(enumerate(task.names))
@@ -418,7 +418,7 @@ def _head_arguments(
     if validated:
         usual |= {"eval_strategy": "epoch", "load_best_model_at_end": True, "greater_is_better": True}
     common = {"seed": cell.seed, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True}
-    args = kind(**{**usual, "output_dir": str(cell.folder / cell.asked.kind), **common, **trained})
+    args = kind(**{**usual, "output_dir": str(cell.folder / cell.requested.kind), **common, **trained})
     torch.manual_seed(cell.seed)
     return args, {name: value for name, value in settings.items() if name not in trained}
 
@@ -429,10 +429,10 @@ def _train(cell: Cell, trainer: Any) -> None:
 
 
 def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:
-    """Scores of the labelled frames of videos, in their order."""
+    """Scores of the labeled frames of videos, in their order."""
     clips = as_clips(videos)
-    frames = np.concatenate([video.labelled for video in videos])
-    seconds = np.concatenate([video.seconds[video.labelled] for video in videos])
+    frames = np.concatenate([video.labeled for video in videos])
+    seconds = np.concatenate([video.seconds[video.labeled] for video in videos])
     return ClipPredictions(clips.videos, frames, seconds, clips.labels, scores)
 
 

@@ -1,4 +1,4 @@
-"""The paper's analyses on any frame sets (SurgVISTA, arXiv 2506.02692): more data, and the image teacher.
+"""The paper's analyzes on any frame sets (SurgVISTA, arXiv 2506.02692): more data, and the image teacher.
 
 A study is one recipe in several variants, each trained for the same number of updates with the same seeds, and asked by the
 same linear probe on videos that no variant saw. A cell, one variant with one seed, is finished when its JSON file is there; a
@@ -28,14 +28,14 @@ from ...evaluation.probes import accuracy_by_video, ridge_probe
 from ...modeling.loading import clip_length
 from ...util.console import Steps, place_log
 from ...util.errors import InputError
-from ...util.files import at_work, atomic_file, claim
+from ...util.files import at_work, atomic_file, check_settings
 from ..common.identity import name_of
 from ..features.clip_features import extract_features, load_encoder
 from ..pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
 from ..pretraining.identity import pretraining_run
 from ..pretraining.recipe import DataRecipe, load_recipe
 
-SHARES = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
+FRACTIONS = {"A": 0.125, "B": 0.25, "C": 0.5, "D": 1.0}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Study:
 
     Args:
         cells: of all variants and seeds.
-        tests: for each pair of neighbouring variants, whether the later is better; videos are the pairs, seeds averaged.
+        tests: for each pair of neighboring variants, whether the later is better; videos are the pairs, seeds averaged.
     """
 
     cells: list[Cell]
@@ -111,9 +111,9 @@ class Study:
         return rows
 
 
-def data_scale(shares: Mapping[str, float] = SHARES) -> dict[str, list[str]]:
+def data_scale(fractions: Mapping[str, float] = FRACTIONS) -> dict[str, list[str]]:
     """Variants with growing shares of the videos, each among the next one's: overrides of a recipe."""
-    return {name: [f"data.share={share}"] for name, share in shares.items()}
+    return {name: [f"data.fraction={fraction}"] for name, fraction in fractions.items()}
 
 
 def distillation(teacher: str | None = None) -> dict[str, list[str]]:
@@ -149,7 +149,7 @@ def run_study(
     """
     check_study(recipe, overrides, variants, probe)
     with at_work(output):
-        claim(output, {"variants": {name: list(changes) for name, changes in variants.items()}})
+        check_settings(output, {"variants": {name: list(changes) for name, changes in variants.items()}})
         return _run_study(recipe, overrides, variants, probe, output, seeds)
 
 
@@ -232,7 +232,7 @@ def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:
     test = load_frame_set(probe.name, probe.data_dir, probe.test, protocol=probe.protocol)
     for source in corpus.sources:
         folder = Path(corpus.root) / source.data_dir
-        named_alike = source.name == probe.name and not get_builder(source.name).facts.video_ids
+        named_alike = source.name == probe.name and not get_builder(source.name).info.video_ids
         if named_alike and folder.resolve() != Path(probe.data_dir).resolve():
             continue
         train = load_frame_set(
@@ -256,10 +256,10 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
     settings = json.loads(json.dumps({"recipe": asdict(read), "probe": asdict(probe)}))
     made_from, names = pretraining_run(read)
     training = {name: value for name, value in read.training.items() if name != "output_dir"}
-    asked = {**asdict(probe), "data_dir": _content(probe)}
-    claim(
+    requested = {**asdict(probe), "data_dir": _content(probe)}
+    check_settings(
         folder,
-        {"recipe": {**made_from, "training": training}, "probe": asked},
+        {"recipe": {**made_from, "training": training}, "probe": requested},
         names={"recipe": names, "probe": {"data_dir": name_of(probe.data_dir)}},
     )
     file = folder / "cell.json"
@@ -325,7 +325,7 @@ def _write(study: Study, output: Path) -> None:
 
 
 def draw_study(study: Study, path: Path) -> None:
-    """Draws the mean of each variant and its deviation over videos, every seed as a dot, and the tests between neighbours."""
+    """Draws the mean of each variant and its deviation over videos, every seed as a dot, and the tests between neighbors."""
     figure = Figure(figsize=(1.6 * len(study.variants) + 2.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

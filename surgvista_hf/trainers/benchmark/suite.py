@@ -33,7 +33,7 @@ from .zero_shot import ZeroShotSettings
 SECTIONS = ("prepare", "models", "data", "protocols", "seeds", "baseline", "output")
 _TCN_KEYS = ("num_stages", "num_layers", "num_feature_maps", "dropout")
 _HEAD_KEYS = ("pooling", "num_neighbors", "smallest_distance", "hidden_size", "dropout")
-Asked = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
+Requested = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Protocol:
         models: only for these models; none: for all.
     """
 
-    kind: Asked = "finetune"
+    kind: Requested = "finetune"
     after: str | None = None
     tcn: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Cell:
         model, data, protocol: names in the suite.
         seed: of training.
         recipe: what is trained, or whose data are asked.
-        asked: the protocol.
+        requested: the protocol.
     """
 
     model: str
@@ -84,7 +84,7 @@ class Cell:
     protocol: str
     seed: int
     recipe: FinetuningRecipe
-    asked: Protocol
+    requested: Protocol
 
     @property
     def folder(self) -> Path:
@@ -152,15 +152,15 @@ class Suite:
         for data in self.data:
             for model in self.models:
                 for protocol in order:
-                    asked = self.protocols[protocol]
-                    if data not in (asked.data or (data,)) or model not in (asked.models or (model,)):
+                    requested = self.protocols[protocol]
+                    if data not in (requested.data or (data,)) or model not in (requested.models or (model,)):
                         continue
-                    for seed in self.seeds if asked.seeded else self.seeds[:1]:
+                    for seed in self.seeds if requested.seeded else self.seeds[:1]:
                         folder = self.output / data / model / protocol / f"seed_{seed}"
                         recipe = _parsed(
-                            f"{model} / {data} / {protocol}", self._content(model, data, asked, seed, folder)
+                            f"{model} / {data} / {protocol}", self._content(model, data, requested, seed, folder)
                         )
-                        yield Cell(model, data, protocol, seed, recipe, asked)
+                        yield Cell(model, data, protocol, seed, recipe, requested)
 
     def model_recipe(self, model: str) -> FinetuningRecipe | None:
         """The recipe that makes a model, if one does."""
@@ -171,14 +171,14 @@ class Suite:
         whole = _merged(whole, {"training": {"output_dir": str(self.output / "models" / model)}})
         return _parsed(f"models.{model}.finetuned", whole)
 
-    def _content(self, model: str, data: str, asked: Protocol, seed: int, folder: Path) -> dict[str, Any]:
+    def _content(self, model: str, data: str, requested: Protocol, seed: int, folder: Path) -> dict[str, Any]:
         content = _recipe_content(f"data.{data}", self.data[data])
         own = {key: value for key, value in self.models[model].items() if key != "finetuned"}
         if self.models[model].get("finetuned") is not None:
             own["from_pretrained"] = str(self.output / "models" / model / "model")
         shared = {key: value for key, value in (content.get("model") or {}).items() if key == "changes"}
         content["model"] = _merged({} if "config" in own else shared, own)
-        content = _merged(content, asked.changes)
+        content = _merged(content, requested.changes)
         return _merged(content, {"training": {"seed": seed, "output_dir": str(folder)}})
 
 

@@ -1,6 +1,6 @@
 """Image-text models asked about clips without any training: the zero-shot protocol of SurgRec (arXiv 2603.29966).
 
-One picture a clip, the middle one (of a phase task the labelled frame itself). A model that generates is shown the classes as
+One picture a clip, the middle one (of a phase task the labeled frame itself). A model that generates is shown the classes as
 lettered options and answers greedily; a contrastive one (CLIP, SigLIP) compares the picture with sentences for each class.
 The prompts say what the published ones say in words of our own, so answers of the same model may differ from theirs.
 """
@@ -34,13 +34,13 @@ from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import at_work, atomic_file, claim
+from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import weights_fingerprint
 from ...util.messages import did_you_mean, first_line
 from ...util.values import PositiveCount, check_fields
 from ..common.identity import name_of, without_paths
 from ..finetune import load_splits, task_of
-from ..finetuning.recipe import LabelledData
+from ..finetuning.recipe import LabeledData
 
 Kind = Literal["generate", "contrast"]
 QUESTIONS = {
@@ -72,7 +72,7 @@ class ZeroShotSettings:
     Args:
         prompts: names of `QUESTIONS` or, for contrastive models, of `SENTENCES`; the first gives the main numbers. By default
             all of the model's kind.
-        every: of the labelled frames of a video, every so manieth is asked about; of tasks about whole clips there is one.
+        every: of the labeled frames of a video, every so manieth is asked about; of tasks about whole clips there is one.
         max_new_tokens: of an answer.
         batch_size: pictures at a time.
         dtype: of the weights, such as `"bfloat16"`; by default that on a GPU and `"float32"` elsewhere.
@@ -126,7 +126,7 @@ class ZeroShotResult:
 
 def zero_shot(
     start: str | Path,
-    data: LabelledData,
+    data: LabeledData,
     output: Path,
     settings: ZeroShotSettings | None = None,
     *,
@@ -154,7 +154,7 @@ def zero_shot(
         OutputError: the folder holds answers of another model or about other frames, or another run is at work there.
 
     Example:
-        >>> data = LabelledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
+        >>> data = LabeledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
         >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).figures["accuracy"]  # doctest: +SKIP
     """
     settings = settings or ZeroShotSettings()
@@ -167,7 +167,7 @@ def zero_shot(
     with at_work(output):
         described = _description(start, kind, data, settled, task, frames_fingerprint(frames), len(chosen))
         names = {"model": name_of(start), "data": {"content": name_of(data.test_folder)}}
-        claim(output, described, names=names)
+        check_settings(output, described, names=names)
         model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
         said = {
             prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
@@ -179,7 +179,7 @@ def zero_shot(
     return result
 
 
-def check_zero_shot(start: str | Path, data: LabelledData, settings: ZeroShotSettings) -> str:
+def check_zero_shot(start: str | Path, data: LabeledData, settings: ZeroShotSettings) -> str:
     """What a run would do, in words, after everything that can be checked without the model's weights was checked.
 
     Raises:
@@ -187,10 +187,10 @@ def check_zero_shot(start: str | Path, data: LabelledData, settings: ZeroShotSet
     """
     kind, prompts = check_model(start, settings)
     task, _, chosen = _test_clips(data, load_test_frames(data), settings)
-    asked = (
+    requested = (
         f"asks {start} about {len(chosen):,} pictures" if kind == "generate" else f"compares {len(chosen):,} pictures"
     )
-    return f"{task.kind} of {len(task.names)} classes from {data.name}; {asked}; prompts {', '.join(prompts)}"
+    return f"{task.kind} of {len(task.names)} classes from {data.name}; {requested}; prompts {', '.join(prompts)}"
 
 
 def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tuple[str, ...]]:
@@ -228,7 +228,7 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
 def _description(
     start: str | Path,
     kind: Kind,
-    data: LabelledData,
+    data: LabeledData,
     settings: ZeroShotSettings,
     task: Task,
     content: str,
@@ -236,26 +236,26 @@ def _description(
 ) -> dict[str, Any]:
     """What may not change while answers are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
-    asked = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
+    requested = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
     fields = ("name", "label", "protocol", "test", "sampling")
     from_where = {**{name: getattr(data, name) for name in fields}, "content": content}
     if data.test_on is not None:
         from_where["test_on"] = without_paths(asdict(data.test_on))
-    settled: dict[str, Any] = json.loads(json.dumps({**asked, "data": from_where, "classes": task.names}))
+    settled: dict[str, Any] = json.loads(json.dumps({**requested, "data": from_where, "classes": task.names}))
     return settled
 
 
 # ------------------------------------------------------------------------------------------- what is asked about
 
 
-def load_test_frames(data: LabelledData) -> Any:
+def load_test_frames(data: LabeledData) -> Any:
     """Return the frame set that is asked about."""
     if data.test_on is not None:
         return load_splits(data)["test"]  # with the classes of the training
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 
-def _test_clips(data: LabelledData, frames: Any, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
+def _test_clips(data: LabeledData, frames: Any, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
     """The task, clips of one frame, and which of them are asked about."""
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")
@@ -275,7 +275,7 @@ def _test_clips(data: LabelledData, frames: Any, settings: ZeroShotSettings) -> 
     return task, clips, chosen
 
 
-def _task(data: LabelledData, frames: Dataset) -> Task:
+def _task(data: LabeledData, frames: Dataset) -> Task:
     task = task_of(data, frames)
     if task.kind not in _TASKS:
         raise InputError(
@@ -365,7 +365,7 @@ class _Comparer:
         return [{"scores": row} for row in logits.softmax(dim=1).cpu().tolist()]
 
     def _text(self, texts: Sequence[str]) -> torch.Tensor:
-        """(width,) of a class: the normalised mean over its sentences."""
+        """(width,) of a class: the normalized mean over its sentences."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.processor.tokenizer(
             list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"

@@ -189,7 +189,7 @@ class FinetuningArguments(ClipArguments):
     rand_augment_magnitude: Annotated[float, Field(ge=0, le=10)] = field(
         default=7.0, metadata={"help": "mean magnitude of an operation, 0-10"}
     )
-    invert_colours: bool = field(
+    invert_colors: bool = field(
         default=True, metadata={"help": "RandAugment may invert, solarize and posterize, as published"}
     )
     crop_scale: PositiveFraction = field(

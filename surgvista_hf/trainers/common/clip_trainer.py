@@ -23,11 +23,11 @@ from ...util.command import run_with_console
 from ...util.console import place_log
 from ...util.errors import InputError, SurgVistaError
 from ...util.files import atomic_file
-from ...util.messages import some
+from ...util.messages import preview
 from ...util.trainer_callback import show_on_console
 from .arguments import ClipArguments
 from .checkpoints import complete_checkpoints, keep_newest, mark_complete, remove_incomplete
-from .flops import count_flops, utilisation
+from .flops import count_flops, utilization
 from .schedule import cosine, parameter_groups, warmup_cosine, warmup_plateau
 
 
@@ -181,7 +181,7 @@ class ClipTrainer(Trainer, ABC):
         """
         return round(self._flops_of_clip * len(inputs["index"]))
 
-    # ------------------------------------------------------------------------------------------- optimisation
+    # ------------------------------------------------------------------------------------------- optimization
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -243,7 +243,7 @@ class ClipTrainer(Trainer, ABC):
         clips = [self.train_dataset.name(index) for index in self._bad.tolist() if index >= 0]
         raise NonFiniteLossError(
             f"the loss became infinite or not a number at or before step {self.state.global_step}, first with the clips "
-            f"{some(clips, shown=64)}. Look at these clips; if they are sound, lower "
+            f"{preview(clips, shown=64)}. Look at these clips; if they are sound, lower "
             "the learning rate or lengthen the warm-up. The last complete checkpoint is from before"
         )
 
@@ -262,7 +262,7 @@ class ClipTrainer(Trainer, ABC):
         figures = {name: float(value) for name, value in zip(names, values, strict=True)}
         figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
         if self._flops_of_clip:
-            figures |= utilisation(self._flops_of_clip * self._clips / elapsed, self.args)
+            figures |= utilization(self._flops_of_clip * self._clips / elapsed, self.args)
         figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
         self._sums, self._batches, self._clips = {}, 0, 0
         self._waited, self._since = 0.0, time.perf_counter()

@@ -83,7 +83,7 @@ def count_flops(trainer: CountableTrainer) -> float:
     return float(counter.get_total_flops())
 
 
-def utilisation(flops_per_second: float, args: Any) -> Mapping[str, float]:
+def utilization(flops_per_second: float, args: Any) -> Mapping[str, float]:
     """Lines for the log: TFLOP per second of one device, and their share of its peak where that is known.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ...util.files import OutputError, at_work, claim
+from ...util.files import OutputError, at_work, check_settings
 from ...util.fingerprint import weights_fingerprint
 from .checkpoints import complete_checkpoints
 
@@ -26,7 +26,7 @@ def run_folder(folder: Path, made_from: Mapping[str, Any], names: Mapping[str, A
 
     Args:
         folder: of checkpoints and results.
-        made_from, names: see `util.files.claim`.
+        made_from, names: see `util.files.check_settings`.
 
     Raises:
         OutputError: another run is at work there, or the folder was begun with other data or weights, or it does not say
@@ -41,7 +41,7 @@ def run_folder(folder: Path, made_from: Mapping[str, Any], names: Mapping[str, A
                     f"If you are sure that these have not changed since, write {{}} into {folder / FILE} and run the same "
                     "again; else remove the folder, or choose another training.output_dir"
                 )
-            claim(folder, made_from, names=names, file=FILE)
+            check_settings(folder, made_from, names=names, file=FILE)
         state.wait_for_everyone()
         yield
 

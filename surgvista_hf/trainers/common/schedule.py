@@ -68,7 +68,7 @@ def parameter_groups(
         decay_mask_tokens: as published; `False`: as meant.
 
     Returns:
-        Two groups for an optimiser.
+        Two groups for an optimizer.
     """
     decayed: list[torch.nn.Parameter] = []
     spared: list[torch.nn.Parameter] = []

@@ -37,7 +37,7 @@ from ...modeling.loading import (
 from ...modeling.processors import prepare_clips
 from ...util.console import track
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import at_work, atomic_file, claim
+from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ...util.messages import first_line
 from ...util.origins import Origins
@@ -77,7 +77,7 @@ class VideoFeatures:
         return 1 / float(np.median(np.diff(self.seconds.astype(np.float64))))
 
     @property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """Numbers of the frames that have labels."""
         return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
 
@@ -85,7 +85,7 @@ class VideoFeatures:
 class FeatureExtractor:
     """Turns frames into features, with the clips that a classifier sees: the present frame and the past.
 
-    The features of a trained classifier are what its last layer sees; of an encoder, the mean of its normalised tokens (of an
+    The features of a trained classifier are what its last layer sees; of an encoder, the mean of its normalized tokens (of an
     image encoder, what it gives for the frame).
 
     Args:
@@ -174,7 +174,7 @@ class FeatureExtractor:
             timeline.check_stride(self.frame_stride, index)
         with at_work(output):
             if state.is_main_process:
-                claim(output, description, names={"model": _called(self.name)})
+                check_settings(output, description, names={"model": _called(self.name)})
                 _check_origins(output, contents, folder_of(frames))
             state.wait_for_everyone()
             videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
@@ -199,7 +199,7 @@ class FeatureExtractor:
         times: Sequence[float],
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
-        facts: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
+        table: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
         values: list[np.ndarray] = []
         batch: list[torch.Tensor] = []
         window = ClipWindow(self.num_frames, self.frame_stride, self.frame_interval)
@@ -212,8 +212,8 @@ class FeatureExtractor:
             values.append(self.features(torch.stack(batch)))
         labels = np.full(len(rows), -1, np.int64)
         if label:
-            labels = _labels(facts[label].to_pylist(), frames.features[label])
-        seconds = facts["timestamp"].to_numpy().astype(np.float32)
+            labels = _labels(table[label].to_pylist(), frames.features[label])
+        seconds = table["timestamp"].to_numpy().astype(np.float32)
         return VideoFeatures(source, name, seconds, np.concatenate(values), labels)
 
     def _prepared(self, frames: Dataset, rows: range, name: str) -> Iterator[torch.Tensor]:
@@ -277,11 +277,11 @@ def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
 
 
 def as_clips(videos: Sequence[VideoFeatures]) -> Features:
-    """All labelled frames, for a probe."""
+    """All labeled frames, for a probe."""
     return Features(
-        values=np.concatenate([video.values[video.labelled] for video in videos]),
-        labels=np.concatenate([video.labels[video.labelled] for video in videos]),
-        videos=np.concatenate([np.full(len(video.labelled), video.name) for video in videos]),
+        values=np.concatenate([video.values[video.labeled] for video in videos]),
+        labels=np.concatenate([video.labels[video.labeled] for video in videos]),
+        videos=np.concatenate([np.full(len(video.labeled), video.name) for video in videos]),
     )
 
 

@@ -15,7 +15,7 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ...util.errors import InputError
 from ..common.arguments import ClipArguments
-from ..finetuning.trainer import keyed_dropout
+from ..finetuning.trainer import seeded_dropout
 from .extraction import VideoFeatures
 from .trainer import WholeVideos, WholeVideoTrainer
 
@@ -75,7 +75,7 @@ class VideoCollator:
             "features": torch.from_numpy(np.array(item["features"]))[None],
             "labels": labels[None],
             "index": torch.tensor([item["index"]]),
-            "dropout_seed": keyed_dropout(self.seed, item["epoch"], item["key"]),
+            "dropout_seed": seeded_dropout(self.seed, item["epoch"], item["key"]),
         }
 
 
@@ -135,7 +135,7 @@ def feature_rate(videos: Sequence[VideoFeatures]) -> float | None:
 
 @torch.no_grad()
 def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> ClipPredictions:
-    """Predictions of a temporal model for all labelled frames of videos.
+    """Predictions of a temporal model for all labeled frames of videos.
 
     Raises:
         InputError: features at another rate than the model was trained on.
@@ -148,7 +148,7 @@ def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> C
     model.eval()
     names, frames, seconds, labels, logits = [], [], [], [], []
     for video in videos:
-        known = video.labelled
+        known = video.labeled
         output = model(features=torch.from_numpy(np.array(video.values))[None].to(model.device)).logits[0]
         names += [video.name] * len(known)
         frames.append(known)

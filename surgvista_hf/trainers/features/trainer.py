@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ...evaluation.tasks import ClipPredictions, Task
 from ..common.arguments import ClipArguments
 from ..common.clip_trainer import ClipTrainer
-from ..finetuning.trainer import drawn_from, log_figures
+from ..finetuning.trainer import log_figures, seeded_rng
 from .extraction import VideoFeatures
 
 
@@ -86,7 +86,7 @@ class WholeVideoTrainer(ClipTrainer):
         self, model: torch.nn.Module, batch: Mapping[str, Any]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         inputs = {self.model_input: batch[self.model_input], "labels": batch["labels"]}
-        with drawn_from(batch["dropout_seed"], self.args.device):
+        with seeded_rng(batch["dropout_seed"], self.args.device):
             return model(**inputs).loss, {}
 
     @abstractmethod

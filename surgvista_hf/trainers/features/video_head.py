@@ -14,7 +14,7 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.modeling_video_head import VideoHeadForClassification
 from ...util.errors import InputError
 from ..common.arguments import ClipArguments
-from ..finetuning.trainer import keyed_dropout
+from ..finetuning.trainer import seeded_dropout
 from .extraction import VideoFeatures
 from .trainer import WholeVideos, WholeVideoTrainer
 
@@ -67,7 +67,7 @@ class PooledCollator:
             "pooled": torch.stack([item["pooled"] for item in items]),
             "labels": torch.stack([item["labels"] for item in items]),
             "index": torch.tensor([item["index"] for item in items]),
-            "dropout_seed": keyed_dropout(self.seed, first["epoch"], first["key"]),
+            "dropout_seed": seeded_dropout(self.seed, first["epoch"], first["key"]),
         }
 
 
@@ -112,14 +112,14 @@ def predict_pooled(model: Any, videos: PooledVideos, task: Task) -> ClipPredicti
     """Predictions of a head, one row a video."""
     model.eval()
     logits = model(videos.pooled.to(model.device)).logits.float().cpu().numpy()
-    firsts = np.array([video.labelled[0] for video in videos.videos])
+    firsts = np.array([video.labeled[0] for video in videos.videos])
     seconds = np.array([video.seconds[first] for video, first in zip(videos.videos, firsts, strict=True)])
     names = np.array([video.name for video in videos.videos])
     return ClipPredictions(names, firsts, seconds, videos.labels, task.probabilities(logits))
 
 
 def _label(video: VideoFeatures) -> np.ndarray:
-    known = video.labels[video.labelled]
+    known = video.labels[video.labeled]
     if not len(known) or (known != known[0]).any():
         raise InputError(f"{video.name} has {'different labels' if len(known) else 'no label'}; one a video is needed")
     return np.asarray(known[0], np.float32 if known.ndim == 2 else np.int64)

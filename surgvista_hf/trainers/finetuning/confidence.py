@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from ...clips import ClipIndex
 from ...clips.dataset import decode_picture
-from ...datasets_scripts.schema.info import DatasetFacts
+from ...datasets_scripts.schema.info import DatasetInfo
 from ...evaluation.metrics.calibration import Calibration, fit_temperature
 from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.confidence import Confidence
@@ -48,13 +48,13 @@ def calibrate(validation: ClipPredictions | None, task: Task, *, selected_on_tes
 
 
 def build_confidence(
-    calibration: Calibration | None, split: str | None, facts: DatasetFacts, familiarity: Familiarity | None = None
+    calibration: Calibration | None, split: str | None, info: DatasetInfo, familiarity: Familiarity | None = None
 ) -> Confidence:
     """Put together what is saved beside a model."""
     return Confidence(
         calibration.temperature if calibration else 1.0,
         None if calibration is None else {"split": split, **calibration.to_dict()},
-        {"title": facts.title, "procedure": facts.procedure, "licence": facts.licence},
+        {"title": info.title, "procedure": info.procedure, "license": info.license},
         familiarity,
     )
 
@@ -100,9 +100,9 @@ def look_at_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]
         rows = _chosen_frames(times, min(stretches, _MOST_STRETCHES))
         known: list[int] = []
         values: list[np.ndarray] = []
-        for some in batched(rows.tolist(), _AT_ONCE):
+        for preview in batched(rows.tolist(), _AT_ONCE):
             pictures = {}
-            for row, cell in zip(some, images[[start + row for row in some]]["image"].to_pylist(), strict=True):
+            for row, cell in zip(preview, images[[start + row for row in preview]]["image"].to_pylist(), strict=True):
                 with suppress(VideoReadError):
                     pictures[row] = decode_picture(cell, f"frame {row} of video {index.video_ids[video]}")
             if pictures:

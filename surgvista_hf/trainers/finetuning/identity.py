@@ -1,4 +1,4 @@
-"""What a fine-tuning run works on: its model, labelled frames and adapter, by content; see `common.identity`."""
+"""What a fine-tuning run works on: its model, labeled frames and adapter, by content; see `common.identity`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,11 +8,11 @@ from datasets import Dataset
 
 from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
 from ..common.identity import name_of, start_of, without_paths
-from .recipe import FinetuningRecipe, LabelledData
+from .recipe import FinetuningRecipe, LabeledData
 
 
-def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Return what of a labelled frame set is used, with the fingerprint of each split instead of its path."""
+def labeled_data(data: LabeledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Return what of a labeled frame set is used, with the fingerprint of each split instead of its path."""
     section = without_paths(asdict(data))
     if data.test_on is not None:
         section["test_on"] = without_paths(section["test_on"])
@@ -20,7 +20,7 @@ def labelled_data(data: LabelledData, splits: Mapping[str, Dataset]) -> dict[str
 
 
 def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a fine-tuning run works on, and what people call it; see `util.files.claim`.
+    """Return what a fine-tuning run works on, and what people call it; see `util.files.check_settings`.
 
     Args:
         recipe: of the run.
@@ -28,7 +28,7 @@ def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> t
     """
     made_from = {
         "model": start_of(asdict(recipe.model)),
-        "data": labelled_data(recipe.data, splits),
+        "data": labeled_data(recipe.data, splits),
         "adapter": asdict(recipe.adapter),
     }
     called = dict.fromkeys(splits, name_of(recipe.data.folder)) | {"test": name_of(recipe.data.test_folder)}

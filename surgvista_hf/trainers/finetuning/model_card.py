@@ -32,7 +32,7 @@ Research use only, not a medical device.
 - tested once on {split}: {videos} videos{warning}
 - {calibrated}
 - {known}
-- licence of the data: {licence}; how to get them: {homepage}
+- license of the data: {license}; how to get them: {homepage}
 
 | metric | value |
 |---|---|
@@ -65,13 +65,13 @@ def write_model_card(
         selected_on_test: the validation had test videos.
         calibration: of the temperature, on the validation and on the test; `None`: there is none.
     """
-    facts = get_builder(recipe.data.name).facts
-    protocol = recipe.data.protocol or next(iter(facts.protocols))
+    info = get_builder(recipe.data.name).info
+    protocol = recipe.data.protocol or next(iter(info.protocols))
     start = recipe.model.from_pretrained
     on_hub = start is not None and start.count("/") == 1 and not Path(start).exists()
-    title = f"{facts.title}: {recipe.data.label}"
+    title = f"{info.title}: {recipe.data.label}"
     other = recipe.data.test_on
-    tested = facts if other is None else get_builder(other.name).facts
+    tested = info if other is None else get_builder(other.name).info
     used = protocol if other is None else other.protocol or next(iter(tested.protocols))
     results = [
         EvalResult(
@@ -99,7 +99,7 @@ def write_model_card(
         title=title,
         task=_TITLES.get(task.kind, task.kind.capitalize()),
         classes=len(task.names),
-        data=facts.title,
+        data=info.title,
         label=recipe.data.label,
         protocol=protocol,
         start=f"`{start}`" if start and on_hub else "a checkpoint on disk" if start else "random weights",
@@ -112,8 +112,8 @@ def write_model_card(
         * selected_on_test,
         calibrated=_calibrated(calibration, recipe.data.validation),
         known=_known(Confidence.load(folder)),
-        licence=facts.licence,
-        homepage=facts.homepage,
+        license=info.license,
+        homepage=info.homepage,
         table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()),
     )
     ModelCard(text)  # its metadata can be read
@@ -149,4 +149,4 @@ def _test_split(recipe: FinetuningRecipe) -> str:
     other = recipe.data.test_on
     if other is None:
         return f"the split `{recipe.data.test}`"
-    return f"the split `{other.split}` of another frame set, **{get_builder(other.name).facts.title}**"
+    return f"the split `{other.split}` of another frame set, **{get_builder(other.name).info.title}**"

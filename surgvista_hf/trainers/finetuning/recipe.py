@@ -63,7 +63,7 @@ class ExternalTest:
 
 
 @dataclass(frozen=True)
-class LabelledData:
+class LabeledData:
     """A frame set with labels, and its splits.
 
     Args:
@@ -75,7 +75,7 @@ class LabelledData:
         sampling, drop_empty, on_unreadable: see `ClipDataset`.
         train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
         test_on: another frame set to test on, in place of the split `test`.
-        share, share_seed: of the training videos, see `pretrain`.
+        fraction, fraction_seed: of the training videos, see `pretrain`.
         on_overlap: `"error"`, or `"warn"` to let videos be in training and test.
         select_on_test: allow a validation that has videos of the test, as some published protocols do; it is noted in the
             results.
@@ -96,8 +96,8 @@ class LabelledData:
     validation: str | None = "validation"
     test: str = "test"
     test_on: ExternalTest | None = None
-    share: PositiveFraction = 1.0
-    share_seed: Seed = 0
+    fraction: PositiveFraction = 1.0
+    fraction_seed: Seed = 0
     on_overlap: Literal["error", "warn"] = "error"
     select_on_test: bool = False
 
@@ -127,7 +127,7 @@ class FinetuningRecipe:
     """
 
     model: ModelRecipe
-    data: LabelledData
+    data: LabeledData
     adapter: AdapterRecipe = field(default_factory=AdapterRecipe)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -165,7 +165,7 @@ def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
         raise RecipeError("model needs from_pretrained (a folder or Hub id) or config (a model without training)")
     if model.config is not None:
         check_any_configuration("model.config", model.config)
-    data = build(LabelledData, "data", section(content, "data"))
+    data = build(LabeledData, "data", section(content, "data"))
     training = section(content, "training")
     check_training(training, FinetuningArguments)
     return FinetuningRecipe(model, data, build(AdapterRecipe, "adapter", section(content, "adapter")), training)

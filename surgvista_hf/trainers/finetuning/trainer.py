@@ -57,11 +57,11 @@ class TrainingCollator:
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         args, seed = self.args, self.args.seed
         keys = [(int(item["epoch"]), int(item["key"])) for item in items]
-        colours = RandAugment(args.rand_augment, args.rand_augment_magnitude, args.invert_colours, seed)
+        colors = RandAugment(args.rand_augment, args.rand_augment_magnitude, args.invert_colors, seed)
         crop = RandomResizedCrop(self.size, seed, (args.crop_scale, 1.0), (3 / 4, 4 / 3), args.flip)
         clips, erased = [], []
         for item, key in zip(items, keys, strict=True):
-            clips.append({**item, "pixel_values": colours(item["pixel_values"], *key)})
+            clips.append({**item, "pixel_values": colors(item["pixel_values"], *key)})
             box = erasing_box(self.size, args.erasing, seed, *key)
             erased.append(list(box) if box else [])
         sizes = [item["pixel_values"].shape[-2:] for item in items]
@@ -71,8 +71,8 @@ class TrainingCollator:
             **collate_clips(clips),
             "boxes": boxes,
             "erased": erased,
-            "mix": [mix.share, list(mix.box or ())] if mix else [],
-            "dropout_seed": keyed_dropout(seed, *keys[0]),
+            "mix": [mix.lam, list(mix.box or ())] if mix else [],
+            "dropout_seed": seeded_dropout(seed, *keys[0]),
         }
 
 
@@ -91,7 +91,7 @@ class EvaluationCollator:
         return {**batch, "pixel_values": prepare_clips(self.processor, list(batch["pixel_values"]))}
 
 
-class WeightMean:
+class ExponentialMovingAverage:
     """Exponential mean of the trained weights over the steps.
 
     Args:
@@ -192,7 +192,7 @@ class SurgicalFinetuner(ClipTrainer):
         self.eval_collator = EvaluationCollator(processing_class)
         self._frozen = [part for part in model.children() if not any(p.requires_grad for p in part.parameters())]
         self.class_weights = median_frequency(class_counts(train_dataset)) if args.class_weights else None
-        self.mean: WeightMean | None = None
+        self.mean: ExponentialMovingAverage | None = None
         if args.ema_decay is not None:
             if self.shards_model:
                 raise InputError("ema_decay needs the whole model in one process: not with FSDP or DeepSpeed")
@@ -217,7 +217,7 @@ class SurgicalFinetuner(ClipTrainer):
             clips = mix_clips(clips, mix)
         for part in self._frozen:
             part.eval()  # no dropout in what is not trained
-        with drawn_from(batch["dropout_seed"], self.args.device):
+        with seeded_rng(batch["dropout_seed"], self.args.device):
             logits = model(**{self.input_name: clips}).logits.float()
         return self.loss_of(logits, batch["labels"], mix)
 
@@ -243,7 +243,7 @@ class SurgicalFinetuner(ClipTrainer):
 
     @torch.no_grad()
     def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crops, resizes, normalises and erases on the device: (B, frames, 3, size, size), fp32."""
+        """Crops, resizes, normalizes and erases on the device: (B, frames, 3, size, size), fp32."""
         processor = cast(Any, self.processing_class)
         size, seed = processor.size["height"], self.args.seed
         keys = zip(batch["epoch"].tolist(), batch["key"].tolist(), strict=True)
@@ -281,7 +281,7 @@ class SurgicalFinetuner(ClipTrainer):
         model.eval()
         parts: list[list[np.ndarray]] = []
         text = "validation" if clips is self.eval_dataset else "clips"
-        with torch.no_grad(), self.mean_in_place():
+        with torch.no_grad(), self.ema_weights():
             for batch in track(loader, text, unit="batches", shown=progress and args.should_save):
                 with self.autocast_smart_context_manager():
                     logits = model(**{self.input_name: batch["pixel_values"].to(args.device)}).logits
@@ -315,10 +315,10 @@ class SurgicalFinetuner(ClipTrainer):
 
     def restart_mean(self) -> None:
         """Begins the mean at the present weights."""
-        self.mean = WeightMean(cast(Any, self.model), cast(float, self.args.ema_decay))
+        self.mean = ExponentialMovingAverage(cast(Any, self.model), cast(float, self.args.ema_decay))
 
     @contextmanager
-    def mean_in_place(self) -> Iterator[None]:
+    def ema_weights(self) -> Iterator[None]:
         """The mean stands in the model's place, if there is one."""
         if self.mean is None:
             yield
@@ -331,7 +331,7 @@ class SurgicalFinetuner(ClipTrainer):
 
     def save_best(self, folder: Path) -> None:
         """Saves what is tested: the mean of the weights if there is one, or the weights, with the processor."""
-        with self.mean_in_place():
+        with self.ema_weights():
             self.save_model(str(folder))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -368,14 +368,14 @@ def component_labels(labels: torch.Tensor, parts: np.ndarray) -> torch.Tensor:
     return torch.stack([labels[:, member.to(labels.device)].amax(dim=1) for member in members], dim=1)
 
 
-def keyed_dropout(seed: int, epoch: int, index: int) -> int:
+def seeded_dropout(seed: int, epoch: int, index: int) -> int:
     """The seed of everything that a model itself draws (dropout, stochastic depth) in a step: one for a batch."""
     return int(keyed_generator(seed, epoch, index, "dropout").integers(2**63 - 1))
 
 
 @contextmanager
-def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
-    """What PyTorch draws inside comes from a seed, see `keyed_dropout`; outside nothing changes."""
+def seeded_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """What PyTorch draws inside comes from a seed, see `seeded_dropout`; outside nothing changes."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -383,14 +383,14 @@ def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
 
 def log_figures(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
     """What an evaluation ends with: the figures of the task and the loss, logged, given to callbacks and returned."""
-    figures = {**task.figures(task.results(predictions)), "loss": plain_loss(predictions, task)}
+    figures = {**task.figures(task.results(predictions)), "loss": cross_entropy(predictions, task)}
     named = {f"{prefix}_{name}": value for name, value in figures.items()}
     trainer.log(named)
     trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, named)
     return named
 
 
-def plain_loss(predictions: ClipPredictions, task: Task) -> float:
+def cross_entropy(predictions: ClipPredictions, task: Task) -> float:
     """Cross-entropy of the predictions without anything that training adds; binary where several classes may be right."""
     return negative_log_likelihood(predictions.labels, predictions.scores, multi_label=task.multi_label)
 
@@ -440,6 +440,6 @@ def _check(model: Any, clips: ClipDataset, task: Task) -> None:
             f"the label column {clips.label!r} has {len(names)} classes ({names[0]}, …); the task has {len(task.names)} "
             f"({task.names[0]}, …)"
         )
-    if clips.several_labels != task.multi_label:
-        kind = "several classes" if clips.several_labels else "one class"
+    if clips.multi_label != task.multi_label:
+        kind = "several classes" if clips.multi_label else "one class"
         raise InputError(f"the label column {clips.label!r} holds {kind} a frame, which a {task.kind} task cannot use")

@@ -48,7 +48,7 @@ class DinoArguments(PretrainingArguments):
     final_ema_momentum: Fraction = field(default=1.0, metadata={"help": "at the end, along a cosine"})
     student_temperature: PositiveAmount = field(default=0.1, metadata={"help": "of the student's softmax"})
     teacher_temperature: PositiveAmount = field(default=0.04, metadata={"help": "of the teacher's softmax"})
-    centre_momentum: Fraction = field(
+    center_momentum: Fraction = field(
         default=0.9, metadata={"help": "of the mean that the teacher's logits are freed from"}
     )
     max_tensor_grad_norm: Amount = field(
@@ -73,7 +73,7 @@ class DinoArguments(PretrainingArguments):
     companion_seconds: Annotated[list[float], Field(min_length=NUM_COMPANIONS, max_length=NUM_COMPANIONS)] = field(
         default_factory=lambda: list(SECONDS), metadata={"help": "where the four companions of a frame are in time"}
     )
-    neighbours: str | None = field(
+    neighbors: str | None = field(
         default=None, metadata={"help": "JSON file of retrieved companions, see CompanionDataset"}
     )
 
@@ -94,7 +94,7 @@ class DinoArguments(PretrainingArguments):
 
 
 class _Updates(TrainerCallback):
-    """Clips and freezes before an update of the weights; moves teacher and centre after it."""
+    """Clips and freezes before an update of the weights; moves teacher and center after it."""
 
     def __init__(self, trainer: "DinoPretrainer") -> None:
         self.trainer = trainer
@@ -112,7 +112,7 @@ class _Updates(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.student.update_teacher(args.momentum(state.global_step - 1, state.max_steps))
-        self.trainer.update_centre()
+        self.trainer.update_center()
 
 
 @torch.no_grad()
@@ -126,11 +126,11 @@ def clip_each(model: torch.nn.Module, largest: float) -> None:
 class DinoPretrainer(Pretrainer):
     """Trains an image encoder by self-distillation on frames and their companions.
 
-    The student sees 16 views of a sample, the teacher two. The loss of a batch uses the centre from before it. The centre
+    The student sees 16 views of a sample, the teacher two. The loss of a batch uses the center from before it. The center
     moves once an update, by what the teacher said in all its batches and processes, so that accumulation changes nothing.
 
     Args:
-        model: student, teacher, heads and centre.
+        model: student, teacher, heads and center.
         args: arguments.
         train_dataset: frames with companions.
         kwargs: see `ClipTrainer` and `transformers.Trainer`.
@@ -183,7 +183,7 @@ class DinoPretrainer(Pretrainer):
     @staticmethod
     def dataset_for(args: DinoArguments) -> Callable[..., ClipDataset]:
         def frames(corpus: Any, *, frame_stride: float, **options: Any) -> CompanionDataset:
-            return CompanionDataset(corpus, seconds=args.companion_seconds, neighbours=args.neighbours, **options)
+            return CompanionDataset(corpus, seconds=args.companion_seconds, neighbors=args.neighbors, **options)
 
         return frames
 
@@ -210,14 +210,14 @@ class DinoPretrainer(Pretrainer):
         self.teacher_sums = sums if self.teacher_sums is None else self.teacher_sums + sums
         return output.loss, {"feature_std": output.feature_std, "teacher_entropy": output.teacher_entropy}
 
-    def update_centre(self) -> None:
-        """Moves the centre by the mean of the teacher's logits since the last update, over all processes."""
+    def update_center(self) -> None:
+        """Moves the center by the mean of the teacher's logits since the last update, over all processes."""
         sums: Any = self.accelerator.reduce(self.teacher_sums, "sum")
-        self.student.update_centre(sums[:-1] / sums[-1], self.args.centre_momentum)
+        self.student.update_center(sums[:-1] / sums[-1], self.args.center_momentum)
         self.teacher_sums = None
 
     def save_result(self, folder: Path) -> None:
-        """Saves the teacher's encoder as a plain model; student, heads and centre are in the checkpoints."""
+        """Saves the teacher's encoder as a plain model; student, heads and center are in the checkpoints."""
         if self.args.should_save:
             self.student.plain_teacher().save_pretrained(folder)
             if self.processing_class is not None:

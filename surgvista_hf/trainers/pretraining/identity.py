@@ -26,7 +26,7 @@ def corpus_data(data: DataRecipe) -> dict[str, Any]:
 
 
 def pretraining_run(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a pre-training run works on, and what people call it; see `util.files.claim`."""
+    """Return what a pre-training run works on, and what people call it; see `util.files.check_settings`."""
     teacher = None
     if recipe.teacher is not None:
         own = asdict(recipe.teacher)

@@ -56,10 +56,10 @@ class JepaArguments(PretrainingArguments):
                 f"the target encoder's momentum must rise; got ema_momentum {self.ema_momentum}, "
                 f"final_ema_momentum {self.final_ema_momentum}"
             )
-        for count, share in self.mask_blocks:
-            if count > 1000 or count % 1 or share > 1:
+        for count, fraction in self.mask_blocks:
+            if count > 1000 or count % 1 or fraction > 1:
                 raise InputError(
-                    f"mask_blocks is {self.mask_blocks}; each needs a whole number of blocks and their share, up to 1"
+                    f"mask_blocks is {self.mask_blocks}; each needs a whole number of blocks and their fraction, up to 1"
                 )
 
     def momentum(self, step: int, total_steps: int) -> float:

@@ -45,8 +45,8 @@ class DataRecipe:
             power; or a weight for each source by its name.
         clips_per_epoch: draws of an epoch when sources are balanced; by default as many as there are clips.
         on_unreadable: `"stop"` or `"replace"`; see `ClipDataset`.
-        share: of the videos of every source, above 0 and up to 1. Which ones depends on their ids and on `share_seed` only,
-            and the videos of a smaller share are among those of a larger one.
+        fraction: of the videos of every source, above 0 and up to 1. Which ones depends on their ids and `fraction_seed` only,
+            and the videos of a smaller fraction are among those of a larger one.
         tested_on: benchmarks whose test videos must not be in the corpus.
         on_overlap: `"error"` or `"warn"`.
     """
@@ -57,8 +57,8 @@ class DataRecipe:
     balance: Fraction | Mapping[str, Amount] | None = None
     clips_per_epoch: PositiveCount | None = None
     on_unreadable: Literal["stop", "replace"] = "stop"
-    share: PositiveFraction = 1.0
-    share_seed: Seed = 0
+    fraction: PositiveFraction = 1.0
+    fraction_seed: Seed = 0
     tested_on: tuple[TestedOn, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 

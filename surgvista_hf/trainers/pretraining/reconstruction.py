@@ -25,11 +25,11 @@ def reconstruct(
 ) -> Reconstruction:
     """Lets models paint the hidden part of one clip.
 
-    Models that predict normalised patches get the true mean and deviation of each patch back, as is usual.
+    Models that predict normalized patches get the true mean and deviation of each patch back, as is usual.
 
     Args:
         models: by the names that the figure gives them; all take the same clips.
-        pixel_values: normalised frames (1, frames, 3, height, width).
+        pixel_values: normalized frames (1, frames, 3, height, width).
         bool_masked_pos: (1, tokens), True where a token is hidden.
 
     Raises:
@@ -43,16 +43,16 @@ def reconstruct(
     def pixels(clip: torch.Tensor) -> Any:
         return (clip[0].float().cpu() * std + mean).permute(0, 2, 3, 1).numpy()
 
-    painted = {}
+    reconstructed = {}
     for name, model in models.items():
         was_training = model.training
         clip = pixel_values.to(model.device)
-        painted[name] = pixels(model.eval().reconstruct(clip, bool_masked_pos.to(model.device)))
+        reconstructed[name] = pixels(model.eval().reconstruct(clip, bool_masked_pos.to(model.device)))
         model.train(was_training)
     tubelet, patch = first.config.tubelet_size, first.config.patch_size
     tokens = bool_masked_pos.cpu().bool().view(first.surgvista.token_grid(pixel_values))
     hidden = tokens.repeat_interleave(tubelet, 0).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-    return Reconstruction(pixels(pixel_values), hidden.numpy(), painted, patch)
+    return Reconstruction(pixels(pixel_values), hidden.numpy(), reconstructed, patch)
 
 
 def reconstruct_clip(

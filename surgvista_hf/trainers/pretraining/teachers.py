@@ -9,7 +9,7 @@ The published teacher is EndoSSL's ViT-L (`surgvista convert --family endossl-te
 | `endossl`, `gsvit` | an error that says how to get there: no file of theirs is known on the Hub |
 | anything else | a model of the Hub: DINOv2, DINOv3, ConvNeXt, timm's |
 
-It sees the first frame of every tubelet, which is the only one whose features are used. Clips come normalised for the student;
+It sees the first frame of every tubelet, which is the only one whose features are used. Clips come normalized for the student;
 a teacher whose processor says otherwise gets them as it was trained.
 """
 
@@ -28,7 +28,7 @@ from ...modeling.configuration_surgical_encoder import feature_width
 from ...modeling.conversion import FAMILIES
 from ...modeling.conversion.hub import converted_from_hub
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
-from ...modeling.loading import normalisation
+from ...modeling.loading import normalization
 from ...modeling.modeling_surgical_encoder import without_pooling_layer
 from ...util.errors import InputError, SurgVistaError
 from .float8 import Float8Linear, use_float8
@@ -44,8 +44,8 @@ class ImageTeacher(nn.Module):
     Args:
         model: takes `pixel_values` (images, 3, height, width) and gives `last_hidden_state`, (images, tokens, D) with special
             tokens first, or (images, D, rows, columns).
-        final_norm: take the features behind the model's last normalisation; EndoSSL's were published without it.
-        normalised: mean and deviation of the pictures it was trained with; `None`: those of the clips.
+        final_norm: take the features behind the model's last normalization; EndoSSL's were published without it.
+        normalized: mean and deviation of the pictures it was trained with; `None`: those of the clips.
         dtype: that it computes in, or `torch.float8_e4m3fn`: bf16 with products in 8 bits (`use_float8`). Features come out
             in fp32.
         batch_size: images at a time; `None`: all of a batch of clips.
@@ -66,7 +66,7 @@ class ImageTeacher(nn.Module):
         model: PreTrainedModel,
         *,
         final_norm: bool = True,
-        normalised: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalized: tuple[Sequence[float], Sequence[float]] | None = None,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
         compile: bool = False,
@@ -79,7 +79,7 @@ class ImageTeacher(nn.Module):
         if not final_norm:
             _drop_final_norm(model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.normalised = normalised
+        self.normalized = normalized
         self.scale: torch.Tensor | None
         self.shift: torch.Tensor | None
         self.register_buffer("scale", None, persistent=False)
@@ -115,16 +115,16 @@ class ImageTeacher(nn.Module):
         if final_norm is None:
             family = FAMILIES.get(getattr(config, "converted_from", ""))
             final_norm = family.final_norm if family else True
-        return cls(model, final_norm=final_norm, normalised=_normalisation(place), **kwargs)
+        return cls(model, final_norm=final_norm, normalized=_normalization(place), **kwargs)
 
     def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Says how the clips will be normalised; where its own pictures were not, it converts them."""
-        if self.normalised is None or (list(mean), list(std)) == tuple(map(list, self.normalised)):
+        """Says how the clips will be normalized; where its own pictures were not, it converts them."""
+        if self.normalized is None or (list(mean), list(std)) == tuple(map(list, self.normalized)):
             self.scale = self.shift = None
             return
         device = next(self.model.parameters()).device
         of_clips, own = (
-            torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalised)
+            torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalized)
         )
         self.scale = of_clips[1] / own[1]
         self.shift = (of_clips[0] - own[0]) / own[1]
@@ -150,7 +150,7 @@ class ImageTeacher(nn.Module):
         """Features of every token.
 
         Args:
-            clips: normalised, (B, frames, 3, height, width).
+            clips: normalized, (B, frames, 3, height, width).
             grid: slices, rows and columns of the student's tokens.
 
         Returns:
@@ -203,18 +203,18 @@ def teacher_path(name: str | Path) -> str:
     return str(converted_from_hub(family.name))
 
 
-def _normalisation(place: str) -> tuple[Sequence[float], Sequence[float]] | None:
+def _normalization(place: str) -> tuple[Sequence[float], Sequence[float]] | None:
     try:
-        return normalisation(AutoImageProcessor.from_pretrained(place))
+        return normalization(AutoImageProcessor.from_pretrained(place))
     except (OSError, ValueError, KeyError, ImportError):
         logger.warning("the teacher %s has no image processor; it gets the frames as the student does", place)
         return None
 
 
 def _drop_final_norm(model: nn.Module) -> None:
-    """Puts nothing in the place of the last normalisation: cheaper than keeping every block's output to take the last."""
+    """Puts nothing in the place of the last normalization: cheaper than keeping every block's output to take the last."""
     for name in _FINAL_NORMS:
         if isinstance(getattr(model, name, None), nn.LayerNorm):
             setattr(model, name, nn.Identity())
             return
-    raise InputError(f"{type(model).__name__} has no final normalisation to leave out: set final_norm to true")
+    raise InputError(f"{type(model).__name__} has no final normalization to leave out: set final_norm to true")

@@ -64,7 +64,7 @@ class ClipShape:
         num_frames: of a clip.
         size: side of the square frames, in pixels.
         grid: slices, rows and columns of tokens.
-        mean, std: of the normalisation.
+        mean, std: of the normalization.
     """
 
     num_frames: int
@@ -135,7 +135,7 @@ class MaskedPretrainer(Pretrainer):
 
     @torch.no_grad()
     def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crops, resizes and normalises on the device: (B, frames, 3, size, size), fp32."""
+        """Crops, resizes and normalizes on the device: (B, frames, 3, size, size), fp32."""
         pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)
         clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
         return normalize_clips(clips, self.shape.mean, self.shape.std)

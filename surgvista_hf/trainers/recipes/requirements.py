@@ -1,6 +1,6 @@
 """What a run needs of this machine: packages, an optimizer, a compiler, few bits.
 
-Asked by `--check` and `--dry-run`, and by every run at its start, before it loads anything.
+Requested by `--check` and `--dry-run`, and by every run at its start, before it loads anything.
 """
 
 import shutil

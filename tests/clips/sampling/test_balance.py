@@ -60,8 +60,8 @@ def test_every_draw_of_an_epoch_is_told_apart_and_counted_over_all_processes():
     for sample in {draw.sample for draw in whole}:
         numbers = [draw.number for draw in whole if draw.sample == sample]
         assert numbers == list(range(len(numbers)))
-    shares = [list(SourceBalancedSampler(sources, [1, 1], num_replicas=2, rank=rank)) for rank in (0, 1)]
-    assert [draw for pair in zip(*shares, strict=True) for draw in pair] == whole
+    fractions = [list(SourceBalancedSampler(sources, [1, 1], num_replicas=2, rank=rank)) for rank in (0, 1)]
+    assert [draw for pair in zip(*fractions, strict=True) for draw in pair] == whole
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,12 +89,12 @@ def _assert_even(all_members: np.ndarray, drawn: np.ndarray) -> None:
     assert not len(not_emptied) or not_emptied.min() >= quotas.max() - 1
 
 
-def samplers(seed: int = 0, **share: int) -> list:
+def samplers(seed: int = 0, **fraction: int) -> list:
     sources = np.repeat([0, 1, 2], [50, 5, 20])
     clusters = np.stack([sources, np.arange(75) % 4], axis=1)
     return [
-        SourceBalancedSampler(sources, [1, 1, 1], seed=seed, **share),
-        ClusterBalancedSampler(clusters, 31, seed=seed, **share),
+        SourceBalancedSampler(sources, [1, 1, 1], seed=seed, **fraction),
+        ClusterBalancedSampler(clusters, 31, seed=seed, **fraction),
     ]
 
 
@@ -105,13 +105,13 @@ def test_processes_share_out_the_order_of_one(kind, world, epoch):
     whole = samplers()[kind]
     whole.set_epoch(epoch)
     order = list(whole)
-    shares = []
+    fractions = []
     for rank in range(world):
         sampler = samplers(num_replicas=world, rank=rank)[kind]
         sampler.set_epoch(epoch)
-        shares.append(list(sampler))
-        assert len(shares[-1]) == len(sampler) == len(order) // world
-    together = [index for turn in zip(*shares, strict=True) for index in turn]
+        fractions.append(list(sampler))
+        assert len(fractions[-1]) == len(sampler) == len(order) // world
+    together = [index for turn in zip(*fractions, strict=True) for index in turn]
     assert together == order[: len(order) // world * world]
 
 
@@ -154,5 +154,5 @@ def test_shuffled_samples_come_once_in_an_order_of_the_epoch():
     second = list(sampler)
     assert first == again != second
     assert sorted(first) == sorted(second) == list(range(50))
-    shares = [list(ShuffledSampler(50, seed=3, num_replicas=2, rank=rank)) for rank in range(2)]
-    assert [index for pair in zip(*shares, strict=True) for index in pair] == first
+    fractions = [list(ShuffledSampler(50, seed=3, num_replicas=2, rank=rank)) for rank in range(2)]
+    assert [index for pair in zip(*fractions, strict=True) for index in pair] == first

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgvista_hf.clips import centred_seconds, keyed_generator, online_seconds, uniform_indices
+from surgvista_hf.clips import centered_seconds, keyed_generator, online_seconds, uniform_indices
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 # Rows of the table of the published rule, clips of 16 frames: (last frame, stride) -> frames.
@@ -61,24 +61,24 @@ def test_online_clips_never_look_ahead(last, count, stride):
     assert 0 <= clip[0] <= clip[-1] == last
 
 
-def test_centred_clips_by_hand():
-    assert centred_seconds(5, 11, 6, 2) == [1, 1, 3, 5, 7, 9]
-    assert centred_seconds(20, 99, 4, 4) == [12, 16, 20, 24]
-    assert centred_seconds(99, 99, 5, 4) == [91, 95, 99, 99, 99]
-    assert centred_seconds(0, 0, 4, 4) == [0, 0, 0, 0]
+def test_centered_clips_by_hand():
+    assert centered_seconds(5, 11, 6, 2) == [1, 1, 3, 5, 7, 9]
+    assert centered_seconds(20, 99, 4, 4) == [12, 16, 20, 24]
+    assert centered_seconds(99, 99, 5, 4) == [91, 95, 99, 99, 99]
+    assert centered_seconds(0, 0, 4, 4) == [0, 0, 0, 0]
 
 
 @given(st.data())
-def test_a_centred_clip_mirrors_when_the_video_does(data):
+def test_a_centered_clip_mirrors_when_the_video_does(data):
     length = data.draw(st.integers(1, 100))
-    centre, half, stride = (
+    center, half, stride = (
         data.draw(st.integers(0, length - 1)),
         data.draw(st.integers(0, 8)),
         data.draw(st.integers(1, 9)),
     )
-    clip = centred_seconds(centre, length - 1, 2 * half + 1, stride)
-    mirrored = centred_seconds(length - 1 - centre, length - 1, 2 * half + 1, stride)
-    assert clip[half] == centre
+    clip = centered_seconds(center, length - 1, 2 * half + 1, stride)
+    mirrored = centered_seconds(length - 1 - center, length - 1, 2 * half + 1, stride)
+    assert clip[half] == center
     assert clip == [length - 1 - frame for frame in reversed(mirrored)]
 
 
@@ -108,8 +108,8 @@ def test_uniform_clips_spread_evenly(length, count):
         lambda: online_seconds(5, 0, -2),
         lambda: online_seconds(5, 4, -3),
         lambda: online_seconds(5, 4, -1),
-        lambda: centred_seconds(6, 5, 4, 1),
-        lambda: centred_seconds(1, 5, 4, 0),
+        lambda: centered_seconds(6, 5, 4, 1),
+        lambda: centered_seconds(1, 5, 4, 0),
         lambda: uniform_indices(0, 4),
         lambda: uniform_indices(4, 0),
     ],
@@ -126,7 +126,7 @@ def test_each_key_makes_other_randomness():
     assert draws == [tuple(keyed_generator(*key).integers(2**63, size=4)) for key in keys]
 
 
-def test_neighbouring_keys_share_no_numbers():
+def test_neighboring_keys_share_no_numbers():
     streams = [
         keyed_generator(0, epoch, index, "x").integers(2**63, size=50) for epoch in range(4) for index in range(50)
     ]

@@ -57,7 +57,7 @@ def test_gaps_count_unless_frames_were_left_out_on_purpose(bridged):
     assert bool(clips.timeline.uneven) == (not bridged)
 
 
-def test_labelled_frames_five_seconds_apart_make_clips_of_twenty(tmp_path):
+def test_labeled_frames_five_seconds_apart_make_clips_of_twenty(tmp_path):
     """Endoscapes: one annotated frame in five seconds, some missing; the published stride is four of them."""
     times = [5.0 * frame for frame in range(30) if frame not in (7, 8, 20)]
     clips = ClipDataset(at_times(times, bridged=True), num_frames=4, frame_stride=20)
@@ -104,8 +104,8 @@ def test_videos_of_different_rates_are_clips_of_the_same_seconds():
         ClipDataset(frames, num_frames=3, frame_stride=0.4)
 
 
-def test_centred_and_uniform_clips_go_by_seconds_too():
-    even = ClipDataset(at_times([0.5 * k for k in range(40)]), num_frames=5, frame_stride=2, sampling="centred")
+def test_centered_and_uniform_clips_go_by_seconds_too():
+    even = ClipDataset(at_times([0.5 * k for k in range(40)]), num_frames=5, frame_stride=2, sampling="centered")
     assert even.clip_frames(20) == [12, 16, 20, 24, 28]
     uneven = [0.0, 1.0, 2.0, 3.0, 9.0, 10.0]
     spread = ClipDataset(at_times(uneven), num_frames=4, sampling="uniform")
@@ -133,16 +133,16 @@ def test_a_frame_set_notes_its_spacing_and_whether_clips_bridge_what_it_leaves_o
     for part in ("videos", "phases"):
         (data / part).mkdir(parents=True)
     write_numbered_video(data / "videos" / "op1.mp4", count=100)
-    labelled = [0, 1, 2, 6, 7, 8, 9]
-    (data / "phases" / "op1.txt").write_text("s p\n" + "".join(f"{second} 0\n" for second in labelled))
-    for unlabelled, clip in (("keep", [5, 7, 9]), ("drop", [0, 2, 4])):
-        folder = tmp_path / unlabelled
-        prepare_frame_set("phase_folder", data, folder, options=PreparationOptions(unlabelled=unlabelled))
+    labeled = [0, 1, 2, 6, 7, 8, 9]
+    (data / "phases" / "op1.txt").write_text("s p\n" + "".join(f"{second} 0\n" for second in labeled))
+    for unlabeled, clip in (("keep", [5, 7, 9]), ("drop", [0, 2, 4])):
+        folder = tmp_path / unlabeled
+        prepare_frame_set("phase_folder", data, folder, options=PreparationOptions(unlabeled=unlabeled))
         frames = load_frame_set("phase_folder", folder, "all")
-        assert bridged_sources(frames.info.description) == ({"phase_folder"} if unlabelled == "drop" else set())
+        assert bridged_sources(frames.info.description) == ({"phase_folder"} if unlabeled == "drop" else set())
         clips = ClipDataset(frames, num_frames=3, frame_stride=2)
         seconds = [frames[frame]["timestamp"] for frame in clips.clip_frames(len(frames) - (1 if clip[0] else 3))]
-        assert seconds == ([5.0, 7.0, 9.0] if unlabelled == "keep" else [0.0, 2.0, 7.0])
+        assert seconds == ([5.0, 7.0, 9.0] if unlabeled == "keep" else [0.0, 2.0, 7.0])
         assert '"frame_interval": 1.0' in (folder / "frame_set.json").read_text()
 
 

@@ -48,7 +48,7 @@ def test_sides_by_hand():
     assert crop_sides(64, 64, size=32) == [64, 56, 48, 42]
 
 
-def test_ten_pairs_of_neighbouring_sides_at_thirteen_places():
+def test_ten_pairs_of_neighboring_sides_at_thirteen_places():
     boxes = crop_boxes(512, 320)
     assert len(boxes) == 130
     pairs = Counter((box.width, box.height) for box in boxes)
@@ -119,7 +119,7 @@ def test_clips_of_different_size_are_cropped_together(frames):
     assert MultiScaleCrop(size=32)([wide, tall], epoch=0, indices=[0, 1]).shape == (2, 2, 3, 32, 32)
 
 
-def test_normalisation_by_hand():
+def test_normalization_by_hand():
     clip = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
     assert normalize_clips(clip).flatten().tolist() == pytest.approx(expected, abs=1e-6)

@@ -73,12 +73,12 @@ def test_impossible_masks_are_refused():
 )
 def test_blocks_hide_the_shares_of_the_published_masks(blocks, mean, range_):
     """Mean, and 5th and 95th percentile, of a 14 × 14 plane."""
-    shares = []
+    fractions = []
     for index in range(2000):
         generator = keyed_generator(1, 0, index, "test")
-        shares.append(block_mask((14, 14), *blocks, generator.uniform(0.75, 1.5), generator).mean())
-    assert abs(np.mean(shares) - mean) < 0.01
-    assert np.abs(np.quantile(shares, [0.05, 0.95]) - range_).max() < 0.02
+        fractions.append(block_mask((14, 14), *blocks, generator.uniform(0.75, 1.5), generator).mean())
+    assert abs(np.mean(fractions) - mean) < 0.01
+    assert np.abs(np.quantile(fractions, [0.05, 0.95]) - range_).max() < 0.02
 
 
 @given(

@@ -18,8 +18,8 @@ def test_soft_labels_are_those_of_the_published_example():
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=7), st.floats(0, 1), st.floats(0, 1))
 @settings(deadline=None)
-def test_soft_labels_sum_to_one(labels, smoothing, share):
-    found = soft_labels(torch.tensor(labels), 5, smoothing, Mix(share))
+def test_soft_labels_sum_to_one(labels, smoothing, lam):
+    found = soft_labels(torch.tensor(labels), 5, smoothing, Mix(lam))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(len(labels)))
 
 
@@ -39,7 +39,7 @@ def test_cutmix_takes_as_much_as_the_labels_say(index):
     mix = draw_mix(32, 0.0, 1.0, 0.5, seed=0, epoch=0, index=index)
     clips = torch.stack([torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 32, 32)])
     mixed = mix_clips(clips, mix)
-    assert float(mixed[0].mean()) == pytest.approx(1 - mix.share, abs=1e-6)
+    assert float(mixed[0].mean()) == pytest.approx(1 - mix.lam, abs=1e-6)
     assert torch.equal(mixed[0, 0], mixed[0, 1])  # the same place in all frames
 
 

@@ -17,20 +17,20 @@ def apply(name: str, magnitude: float, sign: int, pixels: np.ndarray) -> np.ndar
     return np.array(operation(name, magnitude, sign)(Image.fromarray(pixels)))
 
 
-def test_colour_operations_have_the_published_arguments_at_magnitude_seven():
-    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-    values = grey[0, :, 0].astype(int)
+def test_color_operations_have_the_published_arguments_at_magnitude_seven():
+    gray = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    values = gray[0, :, 0].astype(int)
     said = {
-        name: apply(name, 7.0, 1, grey)[0, :, 0].astype(int)
+        name: apply(name, 7.0, 1, gray)[0, :, 0].astype(int)
         for name in ("invert", "posterize", "solarize", "solarize_add")
     }
     assert (said["invert"] == 255 - values).all()
     assert (said["posterize"] == (values & 0b11000000)).all()  # 4 - int(2.8) = 2 bits are kept
     assert (said["solarize"] == np.where(values < 256 - 179, values, 255 - values)).all()
     assert (said["solarize_add"] == np.where(values < 128, values + 77, values)).all()
-    bright = apply("brightness", 7.0, 1, grey)[0, :, 0].astype(int)
+    bright = apply("brightness", 7.0, 1, gray)[0, :, 0].astype(int)
     np.testing.assert_allclose(bright, np.minimum(values * 1.63, 255), atol=1)
-    dark = apply("brightness", 7.0, -1, grey)[0, :, 0].astype(int)
+    dark = apply("brightness", 7.0, -1, gray)[0, :, 0].astype(int)
     np.testing.assert_allclose(dark, values * 0.37, atol=1)
 
 
@@ -38,7 +38,7 @@ def test_posterize_at_the_highest_magnitude_leaves_nothing():
     assert not apply("posterize", 10.0, 1, np.full((2, 2, 3), 255, np.uint8)).any()
 
 
-def test_a_translation_moves_by_a_share_of_the_picture_and_fills_with_grey():
+def test_a_translation_moves_by_a_share_of_the_picture_and_fills_with_gray():
     picture = np.zeros((20, 100, 3), np.uint8)
     picture[:, 50] = 255
     moved = apply("translate_x", 10.0, 1, picture)  # 0.45 of the width
@@ -77,8 +77,8 @@ def test_half_of_the_drawn_operations_are_applied_around_the_mean_magnitude():
     assert np.std(magnitudes) == pytest.approx(0.5, abs=0.05)
 
 
-def test_colours_of_no_tissue_can_be_left_out():
-    plans = [RandAugment(invert_colours=False).draw(0, index) for index in range(300)]
+def test_colors_of_no_tissue_can_be_left_out():
+    plans = [RandAugment(invert_colors=False).draw(0, index) for index in range(300)]
     assert not {name for plan in plans for name, *_ in plan} & set(INVERTING)
 
 

@@ -48,8 +48,8 @@ def drawn(count: int, **changes: Any) -> dict[str, torch.Tensor]:
     return {**nothing, **changes}
 
 
-def effects(grey: float = 0, blur: float = 0, noise: float = 0, solarise: float = 0) -> torch.Tensor:
-    return torch.tensor([[grey, blur, noise, solarise]] * 2)
+def effects(gray: float = 0, blur: float = 0, noise: float = 0, solarise: float = 0) -> torch.Tensor:
+    return torch.tensor([[gray, blur, noise, solarise]] * 2)
 
 
 # ------------------------------------------------------------------------------------------- the list of views
@@ -81,9 +81,9 @@ def test_batches_of_consecutive_sizes_are_the_published_ones():
 def test_everything_is_drawn_as_often_and_from_where_it_shall():
     view = View(0, 96, (0.05, 0.4), blur=0.5, noise=0.2, solarise=0.2)
     many = [draw_view(view, 320, 256, keyed_generator(0, 0, number, "x")) for number in range(3000)]
-    grey, blur, noise, solarise = np.stack([one["effects"] for one in many]).T
-    shares = [(part > 0).mean() for part in (grey, blur, noise, solarise)]
-    assert shares == pytest.approx([0.2, 0.5, 0.2, 0.2], abs=0.03)
+    gray, blur, noise, solarise = np.stack([one["effects"] for one in many]).T
+    fractions = [(part > 0).mean() for part in (gray, blur, noise, solarise)]
+    assert fractions == pytest.approx([0.2, 0.5, 0.2, 0.2], abs=0.03)
     assert 0.1 <= blur[blur > 0].min() < 0.2 < 1.9 < blur.max() <= 2.0
     assert noise.max() == pytest.approx(1 / 255)
     factors = np.stack([one["factors"] for one in many])
@@ -168,7 +168,7 @@ def test_crops_are_those_of_pillow(frame, box):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_colours_are_those_of_torchvision_in_any_order(pixels, order):
+def test_colors_are_those_of_torchvision_in_any_order(pixels, order):
     factors = (1.3, 0.7, 1.15)
     turns = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
     expected = pixels
@@ -178,19 +178,19 @@ def test_colours_are_those_of_torchvision_in_any_order(pixels, order):
     torch.testing.assert_close(paint(pixels, numbers), expected, atol=2e-3, rtol=0)
 
 
-def test_grey_blur_and_solarisation(pixels):
+def test_gray_blur_and_solarisation(pixels):
     torch.testing.assert_close(paint(pixels, drawn(2)), pixels, atol=1e-6, rtol=0)
-    grey = paint(pixels, drawn(2, effects=effects(grey=1)))
-    torch.testing.assert_close(grey, functional.rgb_to_grayscale(pixels, 3), atol=2e-3, rtol=0)
+    gray = paint(pixels, drawn(2, effects=effects(gray=1)))
+    torch.testing.assert_close(gray, functional.rgb_to_grayscale(pixels, 3), atol=2e-3, rtol=0)
     blurred = paint(pixels, drawn(2, effects=effects(blur=1.5)))
     expected = gaussian_filter(pixels.numpy(), (0, 0, 1.5, 1.5), truncate=8)
-    inside = np.s_[:, :, 10:-10, 10:-10]  # at the edge the weights are normalised
+    inside = np.s_[:, :, 10:-10, 10:-10]  # at the edge the weights are normalized
     np.testing.assert_allclose(blurred[inside].numpy(), expected[inside], atol=1e-4)
     solarised = paint(pixels, drawn(2, effects=effects(solarise=1)))
     torch.testing.assert_close(solarised, functional.solarize(pixels, 128 / 255), atol=1e-6, rtol=0)
 
 
-def test_noise_is_normal_of_one_grey_level_and_belongs_to_its_key(pixels):
+def test_noise_is_normal_of_one_gray_level_and_belongs_to_its_key(pixels):
     flat = torch.full_like(pixels, 0.5)
     noise = paint(flat, drawn(2, effects=effects(noise=1 / 255))) - flat
     assert float(noise.std() * 255) == pytest.approx(1.0, abs=0.03)

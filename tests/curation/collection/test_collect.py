@@ -30,7 +30,7 @@ from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util.files import OutputError
 
-from ..colour_web import ColourVideo, serve
+from ..color_web import ColorVideo, serve
 from ..conftest import QUICK
 
 # Surg-3M/LEMON's published table: videos of each procedure, and how many of them are robotic.
@@ -79,7 +79,7 @@ PUBLISHED = {
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return ColourVideo(1, before=0, during=3, after=0).write(tmp_path_factory.mktemp("clip") / "clip.mp4")
+    return ColorVideo(1, before=0, during=3, after=0).write(tmp_path_factory.mktemp("clip") / "clip.mp4")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def statuses(folder) -> dict[str, tuple[str, str]]:
     return {row["video_id"]: (row["status"], row["reason"]) for row in read_manifest(folder).to_pylist()}
 
 
-def asked(server, name: str) -> int:
+def requested(server, name: str) -> int:
     return sum(name in path for path, _ in server.requests)
 
 
@@ -124,8 +124,8 @@ def test_what_is_there_is_not_asked_for_again(site, tmp_path):
     collect(tmp_path / "corpus", wanted(site, "one"), QUICK)
     site.requests.clear()
     collect(tmp_path / "corpus", wanted(site, "one", "three"), QUICK)
-    assert asked(site, "one") == 0
-    assert asked(site, "three")
+    assert requested(site, "one") == 0
+    assert requested(site, "three")
 
 
 @pytest.mark.parametrize("status", [404, 410, 451])
@@ -157,7 +157,7 @@ def test_a_site_that_asks_to_slow_down_is_left_alone(site, tmp_path):
     with pytest.raises(CollectError, match="slow down"):
         collect(folder, wanted(site, "one", "three", "-two_234567"), QUICK)
     assert statuses(folder) == {"one": ("collected", "")}
-    assert asked(site, "-two") == 0
+    assert requested(site, "-two") == 0
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_address_with_several_videos_is_refused(site, tmp_path):
     (site.folder / "feed.rss").write_text(_feed(site))
     collect(tmp_path / "corpus", [Wanted("feed", f"{site.address}/feed.rss", "urls")], QUICK)
     assert statuses(tmp_path / "corpus")["feed"] == ("unreadable", "the address leads to several videos")
-    assert asked(site, "one") == 0
+    assert requested(site, "one") == 0
 
 
 def test_a_download_that_was_interrupted_goes_on_where_it_stopped(site, clip, tmp_path):
@@ -397,7 +397,7 @@ def test_a_replaced_upload_is_collected_anew_and_the_others_are_kept(clip, tmp_p
         shutil.copyfile(clip, own / f"{name}.mp4")
     collect(corpus, from_folder(own), QUICK)
     kept = Collection(corpus).find("two")
-    ColourVideo(2, before=0, during=4, after=0).write(own / "one.mp4")
+    ColorVideo(2, before=0, during=4, after=0).write(own / "one.mp4")
     collect(corpus, from_folder(own), QUICK)
     new = Collection(corpus).find("one")
     assert new.sha256 == hashlib.sha256((own / "one.mp4").read_bytes()).hexdigest() != kept.sha256
@@ -420,7 +420,7 @@ def test_an_upload_that_was_unreadable_is_looked_at_again_when_it_was_replaced(c
 def test_an_upload_of_the_same_name_in_another_folder_or_from_the_web_is_refused(clip, site, tmp_path):
     for name, during in (("a", 3), ("b", 4)):
         (tmp_path / name).mkdir()
-        ColourVideo(2, before=0, during=during, after=0).write(tmp_path / name / "op.mp4")
+        ColorVideo(2, before=0, during=during, after=0).write(tmp_path / name / "op.mp4")
     corpus = tmp_path / "corpus"
     collect(corpus, from_folder(tmp_path / "a"), QUICK)
     before = Collection(corpus).find("op")
@@ -438,7 +438,7 @@ def test_a_file_that_was_changed_within_the_collection_stops_the_stages(clip, tm
     own.mkdir()
     shutil.copyfile(clip, own / "one.mp4")
     collect(tmp_path / "corpus", from_folder(own), QUICK)
-    ColourVideo(2, before=0, during=4, after=0).write(tmp_path / "corpus" / "videos" / "one.mp4")
+    ColorVideo(2, before=0, during=4, after=0).write(tmp_path / "corpus" / "videos" / "one.mp4")
     with pytest.raises(CurationError, match=r"one\.mp4 has \d+ bytes; when it was collected it had \d+"):
         run_stage(tmp_path / "corpus", "hash")
     collect(tmp_path / "corpus", from_folder(own), QUICK)

@@ -14,8 +14,8 @@ from surgvista_hf.curation.collection.lmdb_reading import DownstreamLmdb, LemonL
 
 def picture(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
     """A smooth picture, redder than blue."""
-    colours = np.random.default_rng(seed).integers([120, 40, 0], [250, 120, 60], (2, 3, 3))
-    return np.asarray(Image.fromarray(colours.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR))
+    colors = np.random.default_rng(seed).integers([120, 40, 0], [250, 120, 60], (2, 3, 3))
+    return np.asarray(Image.fromarray(colors.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
@@ -40,7 +40,7 @@ def lemon(request, tmp_path):
     return write(tmp_path / "lemon.lmdb", entries, request.param), frames
 
 
-def test_colours_are_those_of_the_operation_and_frames_in_the_order_of_their_numbers(lemon):
+def test_colors_are_those_of_the_operation_and_frames_in_the_order_of_their_numbers(lemon):
     path, frames = lemon
     opened = LemonLmdb(path)
     assert len(opened) == 6

@@ -1,4 +1,4 @@
-"""Files of overrules: what may stand in them, and what a broken one leads to."""
+"""Files of overrides: what may stand in them, and what a broken one leads to."""
 
 import json
 
@@ -7,12 +7,12 @@ import pytest
 
 from surgvista_hf.curation.collection.manifest import Collection, CurationError, Video
 from surgvista_hf.curation.collection.overrides import (
-    Overrule,
-    OverruleError,
-    Overrules,
-    apply_overrules,
+    Override,
+    OverrideError,
+    Overrides,
+    apply_overrides,
     corrected,
-    read_overrules,
+    read_overrides,
     to_json,
 )
 
@@ -27,20 +27,20 @@ def corpus(tmp_path):
 
 
 def written(tmp_path, content: object):
-    path = tmp_path / "overrules.json"
+    path = tmp_path / "overrides.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
 def test_what_is_written_is_read(tmp_path):
     entries = [
-        Overrule("-a", "keep", 3.5, None, note="eine Vorführung"),
-        Overrule("-a", "mask", 1, 2, (0, 0, 10, 20)),
-        Overrule("b", "drop"),
+        Override("-a", "keep", 3.5, None, note="eine Vorführung"),
+        Override("-a", "mask", 1, 2, (0, 0, 10, 20)),
+        Override("b", "drop"),
     ]
-    path = written(tmp_path, to_json(Overrules(entries)))
-    assert list(read_overrules(path)) == entries
-    assert list(read_overrules(tmp_path / "none.json")) == []
+    path = written(tmp_path, to_json(Overrides(entries)))
+    assert list(read_overrides(path)) == entries
+    assert list(read_overrides(tmp_path / "none.json")) == []
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path):
         ({"video": "b"}, "a list of objects is expected"),
         (["b"], "entry 1: it is no object"),
         ([{"video": "b"}], "entry 1"),
-        ([{"video": "b", "decision": "drop", "colour": 1}], "colour"),
+        ([{"video": "b", "decision": "drop", "color": 1}], "color"),
         ([{"video": "b", "decision": "drp"}], "did you mean drop"),
         ([{"video": "../b", "decision": "drop"}], "cannot be the id"),
         ([{"video": "b", "decision": "drop", "start": 1}], "takes no time"),
@@ -68,35 +68,35 @@ def test_what_is_written_is_read(tmp_path):
 )
 def test_a_broken_file_is_named_with_its_entry_and_changes_nothing(corpus, tmp_path, content, reason):
     before = sorted(corpus.rglob("*"))
-    with pytest.raises(OverruleError, match=reason):
-        apply_overrules(corpus, written(tmp_path, content))
+    with pytest.raises(OverrideError, match=reason):
+        apply_overrides(corpus, written(tmp_path, content))
     assert sorted(corpus.rglob("*")) == before
 
 
 def test_a_missing_file_and_a_missing_collection_are_named(corpus, tmp_path):
-    with pytest.raises(OverruleError, match=r"no file with overrules at .*none\.json"):
-        apply_overrules(corpus, tmp_path / "none.json")
+    with pytest.raises(OverrideError, match=r"no file with overrides at .*none\.json"):
+        apply_overrides(corpus, tmp_path / "none.json")
     with pytest.raises(CurationError, match="is no collection"):
-        apply_overrules(tmp_path / "nowhere", written(tmp_path, []))
+        apply_overrides(tmp_path / "nowhere", written(tmp_path, []))
 
 
 def test_a_new_file_replaces_what_was_said_of_its_videos_only(corpus, tmp_path):
-    apply_overrules(
+    apply_overrides(
         corpus,
         written(tmp_path, [{"video": "-a", "decision": "drop"}, {"video": "b", "decision": "surgical", "start": 1}]),
     )
-    apply_overrules(corpus, written(tmp_path, [{"video": "b", "decision": "keep"}]))
-    found = read_overrules(corpus / "overrules.json")
+    apply_overrides(corpus, written(tmp_path, [{"video": "b", "decision": "keep"}]))
+    found = read_overrides(corpus / "overrides.json")
     assert [(each.video, each.decision) for each in found] == [("-a", "drop"), ("b", "keep")]
 
 
 def test_seconds_are_corrected_in_the_order_of_the_entries():
     flags = np.zeros(8, bool)
     decided = [
-        Overrule("a", "surgical", 1, 6),
-        Overrule("a", "non-surgical", 2.5, 4),
-        Overrule("a", "surgical", 7),
-        Overrule("a", "non-surgical", 90, 95),
+        Override("a", "surgical", 1, 6),
+        Override("a", "non-surgical", 2.5, 4),
+        Override("a", "surgical", 7),
+        Override("a", "non-surgical", 90, 95),
     ]
     assert corrected(flags, decided).astype(int).tolist() == [0, 1, 1, 0, 1, 1, 0, 1]
     assert not flags.any()

@@ -229,10 +229,10 @@ def test_regions_that_touch_get_boxes_of_their_own():
 def test_boxes_around_any_part_hold_all_of_it():
     random = np.random.default_rng(0)
     for _ in range(40):
-        share = (random.random((12, 17)) < random.uniform(0.1, 0.9)).astype(np.float32)
-        boxes, scores = _parts(share, (24, 51), 0.25)
+        fraction = (random.random((12, 17)) < random.uniform(0.1, 0.9)).astype(np.float32)
+        boxes, scores = _parts(fraction, (24, 51), 0.25)
         covered = np.zeros((24, 51), bool)
         for x1, y1, x2, y2 in boxes.numpy().astype(int):
             covered[y1:y2, x1:x2] = True
-        assert covered[np.kron(share, np.ones((2, 3))) > 0].all()
+        assert covered[np.kron(fraction, np.ones((2, 3))) > 0].all()
         assert scores.tolist() == [1.0] * len(boxes)

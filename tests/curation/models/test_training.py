@@ -21,7 +21,7 @@ from surgvista_hf.curation.models.training import (
     Schedule,
     _augmented,
     class_scores,
-    read_labelled_images,
+    read_labeled_images,
     read_regions,
     region_scores,
     train_classifier,
@@ -43,7 +43,7 @@ def picture(number, red):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labeled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     for number in range(32):
         place = folder / NAMES[number % 2] / f"{number}.png"
@@ -80,8 +80,8 @@ def write_regions(folder, numbers):
 # ------------------------------------------------------------------------------------- classifiers
 
 
-def test_a_classifier_learns_and_is_loaded_like_any_other(labelled, tmp_path):
-    report = train_classifier(labelled, tmp_path / "m", classes=NAMES, validation=labelled, side=32, schedule=SHORT)
+def test_a_classifier_learns_and_is_loaded_like_any_other(labeled, tmp_path):
+    report = train_classifier(labeled, tmp_path / "m", classes=NAMES, validation=labeled, side=32, schedule=SHORT)
     assert report["examples"] == {"surgical": 16, "non-surgical": 16}
     assert report["validation"]["accuracy"] >= 0.95
     assert json.loads((tmp_path / "m" / "training.json").read_text()) == report
@@ -91,24 +91,24 @@ def test_a_classifier_learns_and_is_loaded_like_any_other(labelled, tmp_path):
     assert classify(unseen).argmax(axis=1).tolist() == [0, 1] * 5
 
 
-def test_the_same_seed_gives_the_same_weights_and_global_randomness_stays(labelled, tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_global_randomness_stays(labeled, tmp_path):
     quick = Schedule(epochs=2, batch_size=8, seed=3)
     torch.manual_seed(11)
     expected = torch.rand(3)
     weights = []
     for name, schedule in (("a", quick), ("b", quick), ("c", Schedule(epochs=2, batch_size=8, seed=4))):
         torch.manual_seed(11)
-        train_classifier(labelled, tmp_path / name, side=32, schedule=schedule)
+        train_classifier(labeled, tmp_path / name, side=32, schedule=schedule)
         assert torch.equal(torch.rand(3), expected)
         weights.append(load_file(tmp_path / name / "model.safetensors"))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-def test_training_goes_on_from_a_model_with_other_classes(labelled, tmp_path):
-    train_classifier(labelled, tmp_path / "a", classes=NAMES, side=32, schedule=SHORT)
+def test_training_goes_on_from_a_model_with_other_classes(labeled, tmp_path):
+    train_classifier(labeled, tmp_path / "a", classes=NAMES, side=32, schedule=SHORT)
     table = tmp_path / "three.csv"
-    rows = [f"{labelled / NAMES[n % 2] / f'{n}.png'},{('x', 'y', 'z')[n % 3]}" for n in range(12)]
+    rows = [f"{labeled / NAMES[n % 2] / f'{n}.png'},{('x', 'y', 'z')[n % 3]}" for n in range(12)]
     table.write_text("\n".join(["image,label", *rows]) + "\n")
     quick = Schedule(epochs=1, batch_size=8, learning_rate=1e-4)
     report = train_classifier(table, tmp_path / "b", model=tmp_path / "a", schedule=quick)
@@ -116,18 +116,18 @@ def test_training_goes_on_from_a_model_with_other_classes(labelled, tmp_path):
     assert FrameClassifier.from_pretrained([tmp_path / "b"]).names == ("x", "y", "z")
 
 
-def test_labels_that_do_not_fit_are_refused(labelled, tmp_path):
+def test_labels_that_do_not_fit_are_refused(labeled, tmp_path):
     for classes in (["surgical", "other"], ["surgical", "non-surgical", "other"], ["surgical"]):
         with pytest.raises(InputError, match="the labels are non-surgical, surgical"):
-            train_classifier(labelled, tmp_path / "m", classes=classes)
+            train_classifier(labeled, tmp_path / "m", classes=classes)
     assert not (tmp_path / "m").exists()
 
 
-def test_nothing_is_overwritten(labelled, tmp_path):
+def test_nothing_is_overwritten(labeled, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "mine").touch()
     with pytest.raises(OutputError, match="exists already"):
-        train_classifier(labelled, tmp_path / "m")
+        train_classifier(labeled, tmp_path / "m")
     with pytest.raises(OutputError, match="exists already"):
         train_region_detector("regions.json", tmp_path / "m")
 
@@ -135,7 +135,7 @@ def test_nothing_is_overwritten(labelled, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no labelled pictures"),
+        (None, "no labeled pictures"),
         ("file,class\na.png,x\n", "columns image and label"),
         ("image,label\nmissing.png,x\n", "1 pictures that do not exist: .*missing.png"),
         ("image,label\n", "holds no pictures"),
@@ -145,17 +145,17 @@ def test_tables_that_cannot_be_read_are_refused(content, reason, tmp_path):
     if content is not None:
         (tmp_path / "a.csv").write_text(content)
     with pytest.raises(InputError, match=reason):
-        read_labelled_images(tmp_path / "a.csv")
+        read_labeled_images(tmp_path / "a.csv")
 
 
-def test_a_file_that_is_no_picture_is_named(labelled, tmp_path):
+def test_a_file_that_is_no_picture_is_named(labeled, tmp_path):
     for name in NAMES:
         (tmp_path / "l" / name).mkdir(parents=True)
         (tmp_path / "l" / name / "a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"a\.png is no picture"):
         train_classifier(tmp_path / "l", tmp_path / "m", schedule=SHORT)
     with pytest.raises(InputError, match="holds no pictures"):
-        read_labelled_images(tmp_path / "l" / NAMES[0])
+        read_labeled_images(tmp_path / "l" / NAMES[0])
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0}, {"seed": -1}])

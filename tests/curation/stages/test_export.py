@@ -9,14 +9,14 @@ import pytest
 from surgvista_hf import load_frame_set
 from surgvista_hf.curation.collection.collect import collect, from_folder, remove
 from surgvista_hf.curation.collection.manifest import CurationError
-from surgvista_hf.curation.collection.overrides import apply_overrules
+from surgvista_hf.curation.collection.overrides import apply_overrides
 from surgvista_hf.curation.stages.border import picture_border
 from surgvista_hf.curation.stages.export import ExportOptions, export_frame_set
 from surgvista_hf.curation.stages.pipeline import run_pipeline
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util.files import OutputError
 
-from ..colour_web import CAPTION, HEIGHT, LOGO, UPLOADS, WIDTH
+from ..color_web import CAPTION, HEIGHT, LOGO, UPLOADS, WIDTH
 from ..conftest import QUICK
 
 FULL = ExportOptions(short_side=None, quality=95)
@@ -105,17 +105,17 @@ def test_a_second_export_does_nothing_and_changes_no_byte(exported, curated, mon
     assert contents(exported) == before
 
 
-def test_what_was_decided_anew_replaces_what_is_there_and_the_rest_stays(corpus, colour_options, tmp_path):
-    output, overrules = tmp_path / "out", tmp_path / "overrules.json"
+def test_what_was_decided_anew_replaces_what_is_there_and_the_rest_stays(corpus, color_options, tmp_path):
+    output, overrides = tmp_path / "out", tmp_path / "overrides.json"
     export_frame_set(corpus, output, FULL)
-    overrules.write_text(
+    overrides.write_text(
         json.dumps([{"video": "-first_logo", "decision": "mask", "box": [60, 40, 100, 60], "start": 5, "end": 6}])
     )
-    apply_overrules(corpus, overrules)
+    apply_overrides(corpus, overrides)
     remove(corpus, ["bordered"], "test")
     with pytest.raises(CurationError, match="no video"):  # masks are not up to date, nothing goes out without them
         export_frame_set(corpus, tmp_path / "none", FULL)
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     report = export_frame_set(corpus, output, FULL)
     assert report.resumed == 0
     found = pictures(output, "-first_logo")
@@ -134,12 +134,12 @@ def test_a_removed_video_leaves_the_frame_set_with_the_next_export(corpus, tmp_p
     assert "bordered" not in (output / "frame_set.json").read_text()
 
 
-def test_with_labels_it_is_lemon_with_its_procedures(collected, colour_options, tmp_path):
+def test_with_labels_it_is_lemon_with_its_procedures(collected, color_options, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     shutil.copyfile(collected / "videos" / "-first_logo.mp4", own / "-first_logo.mp4")
     collect(tmp_path / "corpus", from_folder(own), QUICK)
-    run_pipeline(tmp_path / "corpus", colour_options)
+    run_pipeline(tmp_path / "corpus", color_options)
     labels = tmp_path / "labels.json"
     entry = {"youtubeId": "-first_logo", "title": "A name", "procedureName": ["colectomy"], "robotic": True}
     labels.write_text(json.dumps([entry]))

@@ -1,4 +1,4 @@
-"""The pipeline end to end, on a web of colours served by this machine: every second and every pixel is known."""
+"""The pipeline end to end, on a web of colors served by this machine: every second and every pixel is known."""
 
 import json
 import shutil
@@ -10,13 +10,13 @@ import pytest
 
 from surgvista_hf.curation.collection.collect import remove
 from surgvista_hf.curation.collection.manifest import Collection, CurationError, read_manifest
-from surgvista_hf.curation.collection.overrides import apply_overrules
+from surgvista_hf.curation.collection.overrides import apply_overrides
 from surgvista_hf.curation.collection.reports import table
-from surgvista_hf.curation.collection.results import read_result, summarise
+from surgvista_hf.curation.collection.results import read_result, summarize
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.modeling.errors_surgvista import InputError
 
-from ..colour_web import CAPTION, LOGO, UPLOADS
+from ..color_web import CAPTION, LOGO, UPLOADS
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_counts_and_reasons_of_every_stage_are_reported(curated):
     assert stages["classify-videos"]["dropped"] == {"uninformative": 1, "unreadable": 1}
     assert stages["collect"]["dropped"]["removed: the address answers 404"] == 1
     assert stages["trim"]["hours"] == round((16 + 10 + 8) / 3600, 4)
-    text = table(summarise(Collection(curated)))
+    text = table(summarize(Collection(curated)))
     assert "dropped: 1 repeats another video" in text
 
 
@@ -105,10 +105,10 @@ def files_of(folder) -> dict[str, bytes]:
     }
 
 
-def test_a_second_run_does_nothing_and_changes_no_byte(corpus, colour_options, monkeypatch):
+def test_a_second_run_does_nothing_and_changes_no_byte(corpus, color_options, monkeypatch):
     before = files_of(corpus)
     monkeypatch.setattr("surgvista_hf.curation.stages.pipeline.run_task", None)  # whatever is done again fails
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     assert files_of(corpus) == before
 
 
@@ -118,8 +118,8 @@ def test_other_processes_give_the_same_bytes(corpus, curated):
     assert files_of(corpus) == files_of(curated)
 
 
-def test_other_options_redo_only_what_depends_on_them(corpus, colour_options, curated):
-    run_pipeline(corpus, replace(colour_options, run=9))
+def test_other_options_redo_only_what_depends_on_them(corpus, color_options, curated):
+    run_pipeline(corpus, replace(color_options, run=9))
     was, now = (
         {
             stage: {file.name: file.stat().st_mtime_ns for file in (folder / "results" / stage).iterdir()}
@@ -132,39 +132,39 @@ def test_other_options_redo_only_what_depends_on_them(corpus, colour_options, cu
     assert rows(corpus)["bordered"]["cause"] == "no surgical content"  # eight seconds are no nine
 
 
-def test_a_video_that_was_replaced_is_looked_at_again(corpus, colour_options):
+def test_a_video_that_was_replaced_is_looked_at_again(corpus, color_options):
     collection = Collection(corpus)
     talk, flashes = collection.find("talk"), collection.find("flashes")
     shutil.copyfile(collection.video_file(flashes), collection.video_file(talk))
     collection.write_video(replace(flashes, video_id="talk", file="talk.mp4"))
     assert rows(corpus)["talk"]["cause"] == "uninformative"
-    summarise(collection)
+    summarize(collection)
     assert rows(corpus)["talk"]["kept"] is None  # what was found out belongs to another file
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     assert rows(corpus)["talk"]["cause"] == "no surgical content"
 
 
-def test_when_the_kept_video_is_removed_its_copy_takes_its_place(corpus, colour_options):
+def test_when_the_kept_video_is_removed_its_copy_takes_its_place(corpus, color_options):
     remove(corpus, ["-first_logo"], "asked by the owner")
     found = rows(corpus)
     assert found["a-copy"]["kept"] is None
     assert (found["-first_logo"]["status"], found["-first_logo"]["sha256"]) == ("removed", "")
     assert not list(corpus.rglob("-first_logo.mp4"))
     assert [file.parent.name for file in corpus.rglob("-first_logo*")] == ["records"]
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     assert rows(corpus)["a-copy"]["kept"] is True
 
 
-# --------------------------------------------------------------------------------------------- overrules
+# --------------------------------------------------------------------------------------------- overrides
 
 
 def overrule(folder, tmp_path, *entries: dict) -> None:
-    file = tmp_path / "overrules.json"
+    file = tmp_path / "overrides.json"
     file.write_text(json.dumps(entries))
-    apply_overrules(folder, file)
+    apply_overrides(folder, file)
 
 
-def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, colour_options, tmp_path):
+def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, color_options, tmp_path):
     overrule(
         corpus,
         tmp_path,
@@ -173,7 +173,7 @@ def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, 
         {"video": "a-copy", "decision": "keep"},
         {"video": "truncated", "decision": "keep"},
     )
-    reports = {report.stage: report for report in run_pipeline(corpus, colour_options)}
+    reports = {report.stage: report for report in run_pipeline(corpus, color_options)}
     found = rows(corpus)
     assert (found["talk"]["kept"], found["talk"]["start"], found["talk"]["end"]) == (True, 2.0, 7.0)
     assert (found["bordered"]["kept"], found["bordered"]["stage"]) == (False, "review")
@@ -181,12 +181,12 @@ def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, 
     # What a human keeps is never a copy: here the other one, with more of the operation, has to go.
     assert found["a-copy"]["kept"] is True
     assert (found["-first_logo"]["kept"], found["-first_logo"]["detail"]) == (False, "a-copy")
-    assert found["talk"]["overruled"] is True
-    assert reports["classify-videos"].overruled == 1
+    assert found["talk"]["overridden"] is True
+    assert reports["classify-videos"].overridden == 1
     assert reports["review"].dropped == {"dropped by a human": 1}
 
 
-def test_a_human_corrects_seconds_and_boxes(corpus, colour_options, tmp_path):
+def test_a_human_corrects_seconds_and_boxes(corpus, color_options, tmp_path):
     overrule(
         corpus,
         tmp_path,
@@ -195,7 +195,7 @@ def test_a_human_corrects_seconds_and_boxes(corpus, colour_options, tmp_path):
         {"video": "-first_logo", "decision": "unmask", "start": 7, "end": 9},
         {"video": "-first_logo", "decision": "mask", "box": [60, 40, 70, 50], "start": 9},
     )
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     trimmed, boxes = (content(corpus, stage, "-first_logo") for stage in ("trim", "mask"))
     assert trimmed["first"] == 6
     assert trimmed["surgical"][13:17] == "1101"
@@ -204,10 +204,10 @@ def test_a_human_corrects_seconds_and_boxes(corpus, colour_options, tmp_path):
     assert boxes["boxes"]["6"] == [list(LOGO)]
 
 
-def test_overrules_redo_only_the_videos_they_speak_of(corpus, colour_options, tmp_path):
+def test_overrules_redo_only_the_videos_they_speak_of(corpus, color_options, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (corpus / "results").rglob("*.json")}
     overrule(corpus, tmp_path, {"video": "bordered", "decision": "mask", "box": [20, 20, 30, 30]})
-    run_pipeline(corpus, colour_options)
+    run_pipeline(corpus, color_options)
     changed = {file.name for file, time in before.items() if file.stat().st_mtime_ns != time}
     assert changed == {"bordered.json"}
     assert (corpus / "results" / "trim" / "bordered.json").stat().st_mtime_ns == before[
@@ -218,10 +218,10 @@ def test_overrules_redo_only_the_videos_they_speak_of(corpus, colour_options, tm
 # --------------------------------------------------------------------------------------------- bad input
 
 
-def test_a_stage_says_which_one_has_to_run_before_it(collected, tmp_path, colour_options):
+def test_a_stage_says_which_one_has_to_run_before_it(collected, tmp_path, color_options):
     folder = shutil.copytree(collected, tmp_path / "corpus")
     with pytest.raises(CurationError, match="trim needs the results of classify-frames"):
-        run_stage(folder, "trim", colour_options)
+        run_stage(folder, "trim", color_options)
 
 
 @pytest.mark.parametrize(
@@ -233,21 +233,21 @@ def test_a_stage_says_which_one_has_to_run_before_it(collected, tmp_path, colour
         ("mask", {"region_models": ()}, "--region-model"),
     ],
 )
-def test_a_stage_that_cannot_run_says_what_is_missing(curated, colour_options, stage, changes, reason):
+def test_a_stage_that_cannot_run_says_what_is_missing(curated, color_options, stage, changes, reason):
     with pytest.raises(InputError, match=reason):
-        run_stage(curated, stage, replace(colour_options, **changes))
+        run_stage(curated, stage, replace(color_options, **changes))
 
 
-def test_a_pipeline_without_detector_begins_nothing(collected, colour_options, tmp_path):
+def test_a_pipeline_without_detector_begins_nothing(collected, color_options, tmp_path):
     folder = shutil.copytree(collected, tmp_path / "corpus")
     with pytest.raises(InputError, match="--region-model"):
-        run_pipeline(folder, replace(colour_options, region_models=()))
+        run_pipeline(folder, replace(color_options, region_models=()))
     assert not (folder / "results").exists()
 
 
-def test_the_storyboard_classifier_can_be_left_out(collected, colour_options, tmp_path):
+def test_the_storyboard_classifier_can_be_left_out(collected, color_options, tmp_path):
     folder = shutil.copytree(collected, tmp_path / "corpus")
-    run_pipeline(folder, replace(colour_options, video_models=()))
+    run_pipeline(folder, replace(color_options, video_models=()))
     found = rows(folder)
     assert {name for name, row in found.items() if row["kept"]} == {"-first_logo", "bordered"}
     assert found["talk"]["cause"] == "no surgical content"
@@ -260,12 +260,12 @@ def test_options_out_of_range_are_refused(changes):
         CurationOptions(**changes)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"key": 1}', '{"key": "a", "sha256": "b", "colour": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"key": 1}', '{"key": "a", "sha256": "b", "color": 1}'])
 def test_a_broken_result_is_named(corpus, text):
     file = corpus / "results" / "trim" / "bordered.json"
     file.write_text(text)
     with pytest.raises(CurationError, match=r"bordered\.json"):
-        summarise(Collection(corpus))
+        summarize(Collection(corpus))
 
 
 def test_a_manifest_can_be_filtered_as_a_table(curated):

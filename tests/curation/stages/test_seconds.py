@@ -191,7 +191,7 @@ def test_pieces_in_another_order_count_and_short_ones_do_not(hashes):
 
 
 def test_black_is_like_nothing(hashes):
-    black = perceptual_hashes([np.full((40, 60, 3), grey, np.uint8) for grey in (0, 0, 90)])
+    black = perceptual_hashes([np.full((40, 60, 3), gray, np.uint8) for gray in (0, 0, 90)])
     assert black.tolist() == [0, 0, 0]
     assert shared_seconds(np.zeros(400, np.uint64), np.zeros(400, np.uint64)) == 0
     assert candidate_pairs([np.zeros(400, np.uint64)] * 2) == []

@@ -48,7 +48,7 @@ def labels_by_video(frames: datasets.Dataset, columns: list[str]) -> dict[str, l
 
 
 def test_every_data_set_has_a_layout_here():
-    names = {facts.name for facts in list_datasets() if not facts.name.startswith("surgrec_")}
+    names = {info.name for info in list_datasets() if not info.name.startswith("surgrec_")}
     assert names - {"synthetic", "synthetic_views"} == set(LAYOUTS)
 
 
@@ -58,7 +58,7 @@ def test_every_frame_gets_its_labels(name: str, tmp_path: Path):
     report = prepare_frame_set(name, tmp_path / "raw", tmp_path / "out")
     assert not report.failed
     frames = load_frame_set(name, tmp_path / "out", "all")
-    columns = list(get_builder(name).facts.labels)
+    columns = list(get_builder(name).info.labels)
     found = labels_by_video(frames, columns)
     assert set(found) == set(expected)
     for video, rows in expected.items():
@@ -78,14 +78,14 @@ def _as_stored(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_info_carries_licence_citation_and_the_origin_of_the_split(name: str, tmp_path: Path):
+def test_info_carries_license_citation_and_the_origin_of_the_split(name: str, tmp_path: Path):
     LAYOUTS[name](tmp_path / "raw")
     prepare_frame_set(name, tmp_path / "raw", tmp_path / "out")
-    facts = get_builder(name).facts
-    for protocol, content in facts.protocols.items():
+    info = get_builder(name).info
+    for protocol, content in info.protocols.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frames = load_frame_set(name, tmp_path / "out", "all", protocol=protocol)
-        assert frames.info.license == facts.licence
+        assert frames.info.license == info.license
         assert content.origin in frames.info.description
         assert frames.info.config_name == protocol

@@ -34,33 +34,31 @@ def published(shared_data) -> Path:
     return shared_data / "annotations" / "surgrec_splits" / "splits"
 
 
-@pytest.mark.parametrize("facts", SURGREC.values(), ids=lambda facts: facts.name)
-def test_the_published_lists_are_read_completely_and_share_what_is_said(facts, published):
-    lists = {split: read_split(published / facts.folder / f"{file}.csv", facts) for split, file in FILES.items()}
-    assert tuple(len(rows) for rows in lists.values()) == facts.counts
-    assert (lists["validation"] == lists["test"]) == facts.validation_is_test
-    assert shared_clips(facts, lists["train"], lists["test"]) == facts.shared_test_clips
-    assert {row.label for rows in lists.values() for row in rows} == set(range(len(facts.classes)))
-    lines = (published / facts.folder / "train.csv").read_text().splitlines()
+@pytest.mark.parametrize("info", SURGREC.values(), ids=lambda info: info.name)
+def test_the_published_lists_are_read_completely_and_share_what_is_said(info, published):
+    lists = {split: read_split(published / info.folder / f"{file}.csv", info) for split, file in FILES.items()}
+    assert tuple(len(rows) for rows in lists.values()) == info.counts
+    assert (lists["validation"] == lists["test"]) == info.validation_is_test
+    assert shared_clips(info, lists["train"], lists["test"]) == info.shared_test_clips
+    assert {row.label for rows in lists.values() for row in rows} == set(range(len(info.classes)))
+    lines = (published / info.folder / "train.csv").read_text().splitlines()
     assert [row.label for row in lists["train"]] == [int(line.rsplit(" ", 1)[1]) for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize("facts", SURGREC.values(), ids=lambda facts: facts.name)
-def test_published_clips_can_be_split_by_source_video(facts, published):
-    rows = list(
-        {row for file in FILES.values() for row in read_split(published / facts.folder / f"{file}.csv", facts)}
-    )
-    parts = video_disjoint(rows, facts)
+@pytest.mark.parametrize("info", SURGREC.values(), ids=lambda info: info.name)
+def test_published_clips_can_be_split_by_source_video(info, published):
+    rows = list({row for file in FILES.values() for row in read_split(published / info.folder / f"{file}.csv", info)})
+    parts = video_disjoint(rows, info)
     assert sum(len(part) for part in parts.values()) == len(rows)
     for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
-        assert shared_clips(facts, parts[one], parts[other]) == 0
+        assert shared_clips(info, parts[one], parts[other]) == 0
     assert 0.6 < len(parts["train"]) / len(rows) < 0.8
     assert len(parts["test"]) > len(parts["validation"]) > 0
 
 
 def test_sixteen_data_sets_with_136_classes():
-    benchmark = [facts for facts in SURGREC.values() if facts.name != "surgrec_pitvis"]
-    assert (len(benchmark), sum(len(facts.classes) for facts in benchmark)) == (16, 136)
+    benchmark = [info for info in SURGREC.values() if info.name != "surgrec_pitvis"]
+    assert (len(benchmark), sum(len(info.classes) for info in benchmark)) == (16, 136)
 
 
 def test_shipped_label_maps_agree_with_the_tables(published):

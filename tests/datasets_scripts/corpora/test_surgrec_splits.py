@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.corpora.surgrec_splits import (
     SURGREC,
     ClipRow,
-    SurgRecFacts,
+    SurgRecInfo,
     read_split,
     video_disjoint,
 )
@@ -24,13 +24,13 @@ def published(shared_data) -> Path:
     return shared_data / "annotations" / "surgrec_splits" / "splits"
 
 
-def _read(published: Path, facts: SurgRecFacts, file: str) -> list[ClipRow]:
-    return read_split(published / facts.folder / f"{file}.csv", facts)
+def _read(published: Path, info: SurgRecInfo, file: str) -> list[ClipRow]:
+    return read_split(published / info.folder / f"{file}.csv", info)
 
 
-def _classes_missing_in_a_part(parts: dict[str, list[ClipRow]], facts: SurgRecFacts) -> set[int]:
+def _classes_missing_in_a_part(parts: dict[str, list[ClipRow]], info: SurgRecInfo) -> set[int]:
     """Classes with a source for every part that some part is without."""
-    pairs = {(row.label, facts.source_of(row.path)) for rows in parts.values() for row in rows}
+    pairs = {(row.label, info.source_of(row.path)) for rows in parts.values() for row in rows}
     sources = Counter(label for label, _ in pairs)
     held = [{row.label for row in rows} for rows in parts.values()]
     return {label for label, count in sources.items() if count >= 3 and not all(label in part for part in held)}
@@ -84,10 +84,10 @@ def test_numbers_of_no_class_are_refused_with_their_line(tmp_path, label):
 # ------------------------------------------------------------------------------------------- splitting
 
 
-@pytest.mark.parametrize("facts", SURGREC.values(), ids=lambda facts: facts.name)
-def test_published_classes_with_three_sources_are_in_every_part(facts, published):
-    rows = {row for file in ("train", "val", "test") for row in _read(published, facts, file)}
-    assert _classes_missing_in_a_part(video_disjoint(list(rows), facts), facts) == set()
+@pytest.mark.parametrize("info", SURGREC.values(), ids=lambda info: info.name)
+def test_published_classes_with_three_sources_are_in_every_part(info, published):
+    rows = {row for file in ("train", "val", "test") for row in _read(published, info, file)}
+    assert _classes_missing_in_a_part(video_disjoint(list(rows), info), info) == set()
 
 
 def test_a_class_of_few_small_videos_is_in_every_part():

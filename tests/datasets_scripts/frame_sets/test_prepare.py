@@ -220,7 +220,7 @@ def test_intervals_that_end_long_before_the_video_are_reported(tmp_path):
     (tmp_path / "raw/phases/op1.csv").write_text("start,end,phase\n0,2,cut\n")
     report = prepare_frame_set("phase_folder", tmp_path / "raw", tmp_path / "out")
     assert report.videos[0].remarks == ("op1: the labels end at second 2.0, the pictures at 8.0",)
-    assert (report.videos[0].frames, report.videos[0].labelled) == (8, 2)
+    assert (report.videos[0].frames, report.videos[0].labeled) == (8, 2)
 
 
 def test_frames_extracted_at_another_rate_than_said_are_noticed(tmp_path):

@@ -23,7 +23,7 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.clips import StreamingClipDataset
 from surgvista_hf.datasets_scripts.frame_sets.load import FrameSetWarning
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
-from surgvista_hf.datasets_scripts.frame_sets.publish import LicenceError, PublishError, publish_frame_set, upload
+from surgvista_hf.datasets_scripts.frame_sets.publish import LicenseError, PublishError, publish_frame_set, upload
 from surgvista_hf.datasets_scripts.schema.info import DatasetError
 from surgvista_hf.util.files import OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS
@@ -135,7 +135,7 @@ def test_a_new_file_begins_between_videos_in_row_groups_that_can_be_streamed(fra
     assert [pq.read_metadata(file).num_rows for file in sorted(folder.glob("data/*"))] == [14] * 5
 
 
-def test_the_card_has_licence_splits_and_use(published):
+def test_the_card_has_license_splits_and_use(published):
     text = (published / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "apache-2.0"
@@ -162,7 +162,7 @@ def test_validation_that_is_the_test_points_to_the_same_files(tmp_path):
 
 
 def test_data_that_may_not_be_passed_on_are_refused(cvs, tmp_path):
-    with pytest.raises(LicenceError, match=r"Cholec80-CVS may not be passed on.*request form.*--i-have-the-right"):
+    with pytest.raises(LicenseError, match=r"Cholec80-CVS may not be passed on.*request form.*--i-have-the-right"):
         publish_frame_set(cvs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder = publish_frame_set(cvs, tmp_path / "out", allow_missing=True, i_have_the_right=True)
@@ -235,7 +235,7 @@ def test_what_was_written_before_the_frame_set_changed_is_not_taken_for_it(frame
 
 def test_a_right_claimed_once_is_claimed_again(cvs, tmp_path):
     publish_frame_set(cvs, tmp_path / "out", allow_missing=True, i_have_the_right=True)
-    with pytest.raises(LicenceError):
+    with pytest.raises(LicenseError):
         publish_frame_set(cvs, tmp_path / "out", allow_missing=True)
 
 

@@ -68,35 +68,35 @@ CLASSES = {
 
 @pytest.mark.parametrize(("name", "protocol"), SIZES)
 def test_splits_have_the_published_sizes(name, protocol):
-    splits = get_builder(name).facts.protocols[protocol].splits
+    splits = get_builder(name).info.protocols[protocol].splits
     assert tuple(len(splits.get(split, ())) for split in ("train", "validation", "test")) == SIZES[name, protocol]
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_labels_have_the_published_number_of_classes(name):
     column, count = CLASSES[name]
-    assert len(set(get_builder(name).facts.labels[column].names)) == count
+    assert len(set(get_builder(name).info.labels[column].names)) == count
 
 
-@pytest.mark.parametrize("facts", list_datasets(), ids=lambda facts: facts.name)
-def test_protocols_list_known_videos_once_and_never_train_on_the_test(facts):
-    for name, protocol in facts.protocols.items():
+@pytest.mark.parametrize("info", list_datasets(), ids=lambda info: info.name)
+def test_protocols_list_known_videos_once_and_never_train_on_the_test(info):
+    for name, protocol in info.protocols.items():
         splits = {split: set(ids) for split, ids in protocol.splits.items()}
         for split, ids in protocol.splits.items():
             assert len(ids) == len(splits[split]), (name, split)
-            if facts.video_ids:
-                assert splits[split] <= set(facts.video_ids), (name, split)
+            if info.video_ids:
+                assert splits[split] <= set(info.video_ids), (name, split)
         assert not splits.get("train", set()) & (splits.get("test", set()) | splits.get("validation", set())), name
-        assert (bool(protocol.splits) + bool(protocol.shares) + bool(protocol.by_part)) == 1, name
-    if "videos" in facts.totals and facts.video_ids:
-        assert len(facts.video_ids) == facts.totals["videos"]
-    assert facts.licence
-    assert facts.homepage
-    assert facts.access
+        assert (bool(protocol.splits) + bool(protocol.fractions) + bool(protocol.by_part)) == 1, name
+    if "videos" in info.totals and info.video_ids:
+        assert len(info.video_ids) == info.totals["videos"]
+    assert info.license
+    assert info.homepage
+    assert info.access
 
 
 def test_cholec80_leaves_the_five_suspected_copies_out_of_the_surgvista_test():
-    test = get_builder("cholec80").facts.protocols["surgvista"].splits["test"]
+    test = get_builder("cholec80").info.protocols["surgvista"].splits["test"]
     missing = {f"video{number}" for number in range(41, 81)} - set(test)
     assert missing == {"video73", "video77", "video78", "video79", "video80"}
 
@@ -120,14 +120,14 @@ def test_lists_equal_those_of_the_fact_sheet(shared_data):
         *(("prostatd", name, lists) for name, lists in sheet["prostate21"]["prostatd_v2"].items()),
     ]
     for name, protocol, lists in pairs:
-        splits = get_builder(name).facts.protocols[protocol].splits
+        splits = get_builder(name).info.protocols[protocol].splits
         for split, ids in lists.items():
             if isinstance(ids, list):
                 assert set(splits[names[split]]) == set(ids), (name, protocol, split)
     for protocol, key in (("challenge", "challenge (surgvista)"), ("rendezvous", "rendezvous")):
         for split, numbers in sheet["cholect50"][key].items():
             ids = {f"VID{number:02d}" for number in numbers}
-            assert set(get_builder("cholect50").facts.protocols[protocol].splits[names[split]]) == ids
+            assert set(get_builder("cholect50").info.protocols[protocol].splits[names[split]]) == ids
 
 
 def test_class_names_equal_those_of_the_fact_sheet(shared_data):
@@ -142,12 +142,12 @@ def test_class_names_equal_those_of_the_fact_sheet(shared_data):
         "pmlr50",
         "surgicalactions160",
     ):
-        assert list(next(iter(get_builder(name).facts.labels.values())).names) == sheet[name]["names"], name
+        assert list(next(iter(get_builder(name).info.labels.values())).names) == sheet[name]["names"], name
     for name in ("cholect50", "prostate21"):
-        labels = get_builder(name).facts.labels
+        labels = get_builder(name).info.labels
         for part in ("instruments", "verbs", "targets"):
             assert list(labels[part].names) == sheet[name][part], (name, part)
-    assert list(get_builder("multibypass140").facts.labels["phase"].names) == sheet["multibypass140"]["phases"][:13]
+    assert list(get_builder("multibypass140").info.labels["phase"].names) == sheet["multibypass140"]["phases"][:13]
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_the_releases_of_prostate21_differ_in_two_triplets():
 
 def test_random_lists_never_change():
     assert shuffled(("a", "b", "c", "d"), 0) == ("d", "a", "c", "b")
-    fold = get_builder("cataract101").facts.protocols["fold1"].splits
+    fold = get_builder("cataract101").info.protocols["fold1"].splits
     assert fold["validation"] == tuple("280 350 770 802 817 847 857 890 899 909".split())
-    held_out = get_builder("cholec80_cvs").facts.protocols["surgvista"].splits["validation"]
+    held_out = get_builder("cholec80_cvs").info.protocols["surgvista"].splits["validation"]
     assert held_out == ("video01", "video20", "video35", "video40")
 
 
 def test_shares_divide_what_is_found_as_the_authors_did():
-    protocol = Protocol("x", shares={"train": 0.7, "validation": 0.1, "test": 0.2})
+    protocol = Protocol("x", fractions={"train": 0.7, "validation": 0.1, "test": 0.2})
     found = {str(number): {} for number in range(57)}
     assert [len(protocol.listed(split, found)) for split in protocol.names] == [39, 6, 12]
 
@@ -194,7 +194,7 @@ def test_a_split_larger_than_the_data_set_is_refused():
 def test_unknown_names_suggest_near_ones():
     with pytest.raises(DatasetError, match="did you mean cholec80"):
         get_builder("colec80")
-    assert get_builder("Surg-3M").facts.name == "lemon"
+    assert get_builder("Surg-3M").info.name == "lemon"
     assert exported() == list_datasets()
 
 

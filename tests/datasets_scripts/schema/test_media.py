@@ -90,7 +90,7 @@ def test_taken_frames_are_as_many_as_the_video_is_long(rate, wanted, frames):
         {"every": -1},
         {"short_side": 0},
         {"quality": 0},
-        {"unlabelled": "x"},
+        {"unlabeled": "x"},
         {"tolerance_seconds": -1},
     ],
 )
@@ -224,8 +224,8 @@ def test_the_border_cut_equals_that_of_opencv(width, height, radius):
     cv2 = pytest.importorskip("cv2")
     image = endoscopic(width, height, radius)
     reduced = image.resize((int(width * 300 / height), 300), Image.Resampling.BILINEAR)
-    grey = np.asarray(reduced.convert("L"))
-    content = cv2.medianBlur(np.where(grey > 15, 255, 0).astype(np.uint8), 19)
+    gray = np.asarray(reduced.convert("L"))
+    content = cv2.medianBlur(np.where(gray > 15, 255, 0).astype(np.uint8), 19)
     content[:, :10] = content[:, -10:] = 0
     rows, columns = np.nonzero(content)
     expected = np.asarray(reduced)[rows.min() : rows.max(), columns.min() : columns.max()]

@@ -56,7 +56,7 @@ def test_a_table_of_moments_or_intervals_says_the_same_whatever_its_columns_are_
         ("second,phase\n0,cut\n1,cut\n", [0, 0, None, None, None, None]),  # ends early
         ("second,phase\n0,cut\n1,cut\n4,sew\n5,sew\n", [0, 0, None, None, 1, 1]),  # a gap
         ("second,phase\n0,-1\n1,-1\n2,0\n3,0\n4,\n5,1\n", [None, None, 0, 0, None, 1]),
-        ("second,phase\n0,unlabelled\n1,cut\n2,N/A\n3,cut\n4,cut\n5,sew\n", [None, 0, None, 0, 0, 1]),
+        ("second,phase\n0,unlabeled\n1,cut\n2,N/A\n3,cut\n4,cut\n5,sew\n", [None, 0, None, 0, 0, 1]),
         ("start,end,phase\n1,3,cut\n4,5,sew\n", [None, 0, 0, None, 1, None]),
     ],
 )

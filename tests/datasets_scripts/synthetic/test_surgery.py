@@ -61,9 +61,9 @@ def test_every_phase_occurs_and_the_operation_begins_and_ends_as_it_should(seed,
 
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.floats(0, 1))
-def test_labels_agree_with_each_other(seed, share):
+def test_labels_agree_with_each_other(seed, fraction):
     operation = SyntheticOperation(seed)
-    labels = operation.labels(share * operation.duration_seconds)
+    labels = operation.labels(fraction * operation.duration_seconds)
     assert labels.triplets.shape == (NUM_TRIPLETS,)
     active = np.flatnonzero(labels.triplets)
     assert set(active) <= set(TRIPLETS)
@@ -109,7 +109,7 @@ def test_clumsy_hands_tremble_more_than_skilled_ones():
     assert novice > 1.15 * expert
 
 
-def test_phases_can_be_learned_but_not_from_colour_alone():
+def test_phases_can_be_learned_but_not_from_color_alone():
     def examples(operations):
         for operation in operations:
             for second in range(0, 120, 2):
@@ -124,10 +124,10 @@ def test_phases_can_be_learned_but_not_from_colour_alone():
         nearest = ((test_x[:, None] - train_x[None]) ** 2).sum(axis=-1).argmin(axis=1)
         return float((train_y[nearest] == test_y).mean())
 
-    by_colour = accuracy(lambda frame: frame.reshape(-1, 3).mean(axis=0))
+    by_color = accuracy(lambda frame: frame.reshape(-1, 3).mean(axis=0))
     by_picture = accuracy(lambda frame: frame[::4, ::4].astype(np.float32).ravel())
-    assert by_colour < 0.6
-    assert by_picture > by_colour + 0.1
+    assert by_color < 0.6
+    assert by_picture > by_color + 0.1
     assert by_picture < 0.98
 
 

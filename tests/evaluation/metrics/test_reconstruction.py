@@ -27,7 +27,7 @@ def test_errors_are_those_of_the_hidden_patches(clip):
     np.testing.assert_allclose(clip.errors("far"), expected, atol=1e-12)
 
 
-def test_what_is_hidden_is_grey_and_the_rest_is_seen(clip):
+def test_what_is_hidden_is_gray_and_the_rest_is_seen(clip):
     assert np.array_equal(clip.masked[~clip.hidden], clip.original[~clip.hidden])
     assert len(np.unique(clip.masked[clip.hidden])) == 1
 
@@ -35,7 +35,7 @@ def test_what_is_hidden_is_grey_and_the_rest_is_seen(clip):
 def test_a_figure_has_rows_for_every_model(clip, tmp_path):
     draw_reconstruction(clip, tmp_path / "two.png")
     draw_reconstruction(
-        Reconstruction(clip.original, clip.hidden, {"near": clip.painted["near"]}, 4), tmp_path / "one.png"
+        Reconstruction(clip.original, clip.hidden, {"near": clip.reconstructed["near"]}, 4), tmp_path / "one.png"
     )
     with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
         assert two.height > one.height

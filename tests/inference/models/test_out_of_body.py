@@ -28,8 +28,8 @@ from surgvista_hf.datasets_scripts.synthetic.surgery import write_video
 from surgvista_hf.inference.batch import deidentify_folder, predict_folder
 from surgvista_hf.inference.deidentification import Cover, Pseudonyms, deidentify_video
 from surgvista_hf.inference.models.clip_model import ClipModel
-from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector, watch_video
-from surgvista_hf.inference.prediction.redaction import HiddenSeconds, blurred
+from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector, scan_video
+from surgvista_hf.inference.prediction.redaction import OutOfBodyMask, blurred
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
 from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
@@ -96,7 +96,7 @@ def detector_folder(tmp_path) -> Path:
 
 
 def detail(pixels: np.ndarray) -> float:
-    """How much neighbouring pixels differ."""
+    """How much neighboring pixels differ."""
     return float(np.abs(np.diff(pixels.astype(float), axis=1)).mean())
 
 
@@ -111,22 +111,22 @@ def detail(pixels: np.ndarray) -> float:
 )
 def test_nothing_between_two_looks_is_shown_unless_both_were_inside(outside, threshold, margin, second):
     values = np.array(outside)
-    hidden = HiddenSeconds(np.arange(float(len(values))), values, threshold, margin)
+    hidden = OutOfBodyMask(np.arange(float(len(values))), values, threshold, margin)
     before, after = int(np.floor(second)), int(np.ceil(second))
     seen = [values[place] >= threshold for place in (before, after) if place < len(values)]
     if any(seen) or before >= len(values):
-        assert hidden.hides(second)
+        assert hidden.covers(second)
     if not (values >= threshold).any() and second <= len(values) - 1:
-        assert not hidden.hides(second)
+        assert not hidden.covers(second)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.floats(0, 3))
 def test_spans_are_ordered_and_say_the_same_as_every_second(outside, margin):
-    hidden = HiddenSeconds(np.arange(float(len(outside))), np.array(outside, float), margin=margin)
+    hidden = OutOfBodyMask(np.arange(float(len(outside))), np.array(outside, float), margin=margin)
     assert all(a < b for a, b in hidden.spans)
     assert all(first[1] < second[0] for first, second in zip(hidden.spans, hidden.spans[1:], strict=False))
     for second in np.arange(0, len(outside) - 0.9, 0.25):
-        assert hidden.hides(second) == any(a <= second < b for a, b in hidden.spans)
+        assert hidden.covers(second) == any(a <= second < b for a, b in hidden.spans)
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,17 @@ def test_spans_are_ordered_and_say_the_same_as_every_second(outside, margin):
     ],
 )
 def test_what_was_not_looked_at_is_hidden(seconds, shown, hidden):
-    inside = HiddenSeconds(np.array(seconds), np.zeros(len(seconds)))
-    assert [inside.hides(second) for second in shown] == [False] * len(shown)
-    assert [inside.hides(second) for second in hidden] == [True] * len(hidden)
+    inside = OutOfBodyMask(np.array(seconds), np.zeros(len(seconds)))
+    assert [inside.covers(second) for second in shown] == [False] * len(shown)
+    assert [inside.covers(second) for second in hidden] == [True] * len(hidden)
 
 
 def test_the_moments_between_two_looks_belong_to_the_worse_of_them_also_at_one_time_and_without_an_answer():
-    hidden = HiddenSeconds(np.array([0.0, 0.1, 0.1, 0.2, 0.3]), np.array([0, 1, 0, 0, 0]), margin=0.0)
-    assert [hidden.hides(second) for second in (0.05, 0.1, 0.15, 0.2, 0.3)] == [True, True, True, False, False]
-    assert HiddenSeconds(np.array([0.0, 1.0]), np.array([0.0, np.nan])).hides(1.0)
+    hidden = OutOfBodyMask(np.array([0.0, 0.1, 0.1, 0.2, 0.3]), np.array([0, 1, 0, 0, 0]), margin=0.0)
+    assert [hidden.covers(second) for second in (0.05, 0.1, 0.15, 0.2, 0.3)] == [True, True, True, False, False]
+    assert OutOfBodyMask(np.array([0.0, 1.0]), np.array([0.0, np.nan])).covers(1.0)
     with pytest.raises(InputError, match="0 times were looked at"):
-        HiddenSeconds(np.zeros(0), np.zeros(0))
+        OutOfBodyMask(np.zeros(0), np.zeros(0))
 
 
 RED, GREEN = np.full((2, 2, 3), (200, 0, 0), np.uint8), np.full((2, 2, 3), (0, 200, 0), np.uint8)
@@ -157,7 +157,7 @@ RED, GREEN = np.full((2, 2, 3), (200, 0, 0), np.uint8), np.full((2, 2, 3), (0, 2
 
 @st.composite
 def recordings(draw) -> tuple[list[float], list[bool]]:
-    """Times of frames, with pauses and equal neighbours, and whether the camera is outside in each."""
+    """Times of frames, with pauses and equal neighbors, and whether the camera is outside in each."""
     steps = draw(st.lists(st.sampled_from([0.0, 0.001, 0.04, 0.04, 0.04, 0.1, 0.5, 3.0]), min_size=1, max_size=60))
     times = np.cumsum([draw(st.sampled_from([0.0, 0.0, 7.0])), *steps[1:]]).tolist()
     changes = draw(st.sets(st.integers(0, len(times)), max_size=6))
@@ -169,7 +169,7 @@ def test_whenever_the_camera_leaves_the_body_no_frame_of_it_and_of_the_margin_is
     times, outside = recording
     frames = [(time, GREEN if out else RED) for time, out in zip(times, outside, strict=True)]
     reader = SimpleNamespace(iterate=lambda *_, **__: iter(frames), info=SimpleNamespace(num_frames=len(frames)))
-    hidden = watch_video(OutOfBodyDetector(Redness(), margin=margin, looks_per_second=rate), reader)
+    hidden = scan_video(OutOfBodyDetector(Redness(), margin=margin, looks_per_second=rate), reader)
     assert {times[0], times[-1]} <= set(hidden.seconds)
     for first, last in runs(outside):
         over = (
@@ -177,13 +177,13 @@ def test_whenever_the_camera_leaves_the_body_no_frame_of_it_and_of_the_margin_is
         )  # so long the last of these frames is on the screen
         if rate is not None and over - times[first] <= hidden.unseen_seconds:
             continue  # a glimpse that such a rate may miss, and it says so
-        assert all(hidden.hides(time) for time in times[first : last + 1])
+        assert all(hidden.covers(time) for time in times[first : last + 1])
         near = [time for time in times if times[first] - margin < time < times[last] + margin]
-        assert all(hidden.hides(time) for time in near)
+        assert all(hidden.covers(time) for time in near)
     if rate is None:
         assert hidden.unseen_seconds == 0.0
         if not any(outside):
-            assert not any(hidden.hides(time) for time in times)
+            assert not any(hidden.covers(time) for time in times)
 
 
 def runs(flags: list[bool]) -> list[tuple[int, int]]:
@@ -220,8 +220,8 @@ def test_the_recording_is_hidden_where_the_camera_is_outside(detector, recording
         hidden = detector.watch(reader.iterate(1.0))
     for second in np.arange(0, 24, 0.2):
         if recording.outside(second):
-            assert hidden.hides(second), second
-    shown = [second for second in np.arange(0, 24, 0.2) if not hidden.hides(second)]
+            assert hidden.covers(second), second
+    shown = [second for second in np.arange(0, 24, 0.2) if not hidden.covers(second)]
     assert len(shown) > 60  # and not everywhere
 
 
@@ -234,10 +234,10 @@ def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, vi
         for found in re.findall(r"base64,([^\"]+)\"", page.read_text())
     ]
     times = [(segment.start + segment.end - 1) // 2 for segment in prediction.segments]
-    assert [detail(picture) < 1.5 for picture in pictures] == [prediction.hidden.hides(time) for time in times]
+    assert [detail(picture) < 1.5 for picture in pictures] == [prediction.hidden.covers(time) for time in times]
     with VideoReader(annotated) as result:
         for second, pixels in result.iterate(0.5):
-            assert (detail(pixels[:80]) < 2.0) == prediction.hidden.hides(second), second
+            assert (detail(pixels[:80]) < 2.0) == prediction.hidden.covers(second), second
     draw_contact_sheet(video, prediction, tmp_path / "veiled.png")
     object.__setattr__(prediction, "hidden", None)
     draw_contact_sheet(video, prediction, tmp_path / "open.png")
@@ -299,7 +299,7 @@ def test_a_glimpse_between_two_predicted_seconds_is_in_no_picture_of_a_predictio
     rare = OutOfBodyDetector(Redness(), margin=0.0, looks_per_second=1.0)
     seldom = SurgicalVideoPredictor(model_folder, out_of_body=rare).predict(video)
     assert seldom.hidden.unseen_seconds == pytest.approx(1.0)
-    assert [seldom.hidden.hides(second) for second in (2.4, 3.9)] == [False, True]  # the last frame is looked at
+    assert [seldom.hidden.covers(second) for second in (2.4, 3.9)] == [False, True]  # the last frame is looked at
 
 
 def test_a_deidentified_video_keeps_its_frames_and_loses_people_sound_and_metadata(

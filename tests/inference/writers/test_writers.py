@@ -14,7 +14,7 @@ from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.prediction.prediction import FORMATS
 from surgvista_hf.inference.writers.annotated_video import write_annotated_video
 from surgvista_hf.inference.writers.save_predictions import write_video_report
-from surgvista_hf.inference.writers.timeline import class_colour
+from surgvista_hf.inference.writers.timeline import class_color
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ...videos import tagged, write_numbered_video
@@ -90,7 +90,7 @@ def test_the_annotated_video_shows_frames_and_classes_without_sound_or_metadata(
         frames = after.frames_at([1.0, 4.0])
         originals = before.frames_at([1.0, 4.0])
     assert abs(frames[:, :height, :width].astype(int) - originals).mean() < 12
-    wanted = [int(class_colour(3)[place : place + 2], 16) for place in (1, 3, 5)]
+    wanted = [int(class_color(3)[place : place + 2], 16) for place in (1, 3, 5)]
     assert abs(frames[0, -3, -3].astype(int) - wanted).max() < 40  # the last sixth of the ribbon is Packaging
 
 
@@ -114,8 +114,8 @@ class Page(HTMLParser):
 
 def test_the_report_needs_nothing_else_and_says_everything_in_words_too(tmp_path):
     video = write_numbered_video(tmp_path / "a.mp4", count=60)
-    facts = {"phase": {"from": "<script>alert(1)</script>", "licence": "mit"}}
-    write_video_report({"phase": prediction(), "tools": tools()}, tmp_path / "report.html", video, facts)
+    model_info = {"phase": {"from": "<script>alert(1)</script>", "license": "mit"}}
+    write_video_report({"phase": prediction(), "tools": tools()}, tmp_path / "report.html", video, model_info)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert not page.open

@@ -44,7 +44,7 @@ def clips() -> torch.Tensor:
     return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(6))
 
 
-def randomised(model: nn.Module) -> nn.Module:
+def randomized(model: nn.Module) -> nn.Module:
     """Weights far from their initial values, so that a scale or a norm left out shows."""
     generator = torch.Generator().manual_seed(3)
     for name, tensor in model.state_dict().items():
@@ -75,7 +75,7 @@ def renamed(tensors: Tensors, *rules: tuple[str, Any]) -> Tensors:
 
 
 def lemonfm() -> Original:
-    """A training checkpoint of self-distillation over torchvision's network: teacher, student, optimiser, Namespace."""
+    """A training checkpoint of self-distillation over torchvision's network: teacher, student, optimizer, Namespace."""
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
     settings = [
@@ -84,7 +84,7 @@ def lemonfm() -> Original:
         CNBlockConfig(24, 32, 1),
         CNBlockConfig(32, None, 1),
     ]
-    model = randomised(ConvNeXt(settings, layer_scale=0.5))
+    model = randomized(ConvNeXt(settings, layer_scale=0.5))
     model.classifier[2] = nn.Identity()
     teacher = with_prefix("backbone.", dict(model.state_dict()))
     teacher |= {f"head.mlp.{i}.{kind}": torch.zeros(4) for i in (0, 2, 4) for kind in ("weight", "bias")}
@@ -108,7 +108,7 @@ def timm_convnext(version: int, authors: bool = False) -> tuple[nn.Module, Tenso
     sizes: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 0}
     if version == 2:
         sizes |= {"use_grn": True, "ls_init_value": None}
-    model = randomised(timm.models.convnext.ConvNeXt(**sizes))
+    model = randomized(timm.models.convnext.ConvNeXt(**sizes))
     tensors = dict(model.state_dict())
     if not authors:
         return model, tensors
@@ -144,7 +144,7 @@ def surgenet_caformer() -> Original:
     import timm
 
     torch.manual_seed(0)
-    model = randomised(timm.create_model("caformer_s18", num_classes=0))
+    model = randomized(timm.create_model("caformer_s18", num_classes=0))
     tensors = renamed(
         dict(model.state_dict()),
         (r"^stem\.conv\.", "downsample_layers.0.conv."),
@@ -164,7 +164,7 @@ def surgenet_pvt() -> Original:
     from timm.models.pvt_v2 import PyramidVisionTransformerV2
 
     sizes: dict[str, Any] = {"depths": (1, 2, 1, 1), "embed_dims": (8, 16, 24, 32), "num_heads": (1, 2, 3, 4)}
-    model = randomised(
+    model = randomized(
         PyramidVisionTransformerV2(**sizes, num_classes=0, sr_ratios=(8, 4, 2, 1), mlp_ratios=(8, 8, 4, 4))
     )
     tensors = renamed(
@@ -186,7 +186,7 @@ def gsvit(architecture: str = "efficientvit_m0") -> Original:
     import timm
 
     torch.manual_seed(0)
-    model = randomised(timm.create_model(architecture, num_classes=0))
+    model = randomized(timm.create_model(architecture, num_classes=0))
     steps = {"res1": 0, "patchmerge": 1, "res2": 2}
     tensors = renamed(
         dict(model.state_dict()),
@@ -205,7 +205,7 @@ def endovit() -> Original:
     from timm.models.vision_transformer import VisionTransformer
 
     sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4}
-    model = randomised(VisionTransformer(**sizes, num_classes=0))
+    model = randomized(VisionTransformer(**sizes, num_classes=0))
     decoder = {"decoder_embed.weight": torch.zeros(8, 48), "mask_token": torch.zeros(1, 1, 8)}
     checkpoint = {"model": dict(model.state_dict()) | decoder, "optimizer": {}, "epoch": 14, "scaler": {}}
     said = {"num_attention_heads": 4}
@@ -420,7 +420,7 @@ def surgrec_jepa() -> Original:
 def rotated(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Rotary positions of V-JEPA 2: three slices of a head's channels turn with slice, row and column.
 
-    Each slice has 2·((d // 3) // 2) channels; neighbours (2i, 2i + 1) form a pair, while angles are tiled twice, so a pair
+    Each slice has 2·((d // 3) // 2) channels; neighbors (2i, 2i + 1) form a pair, while angles are tiled twice, so a pair
     turns by two angles: the quirk that the weights were trained with. Channels left over stay.
     """
     rows, columns = GRID[1:]

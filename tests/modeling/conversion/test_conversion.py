@@ -78,7 +78,7 @@ def test_a_prefixed_checkpoint_goes_back_under_its_prefix(classifier, tmp_path):
     torch.save({"model": encoder | {"encoder.norm.weight": torch.ones(64)}}, tmp_path / "videomae.pth")
     report = convert_checkpoint(tmp_path / "videomae.pth", tmp_path / "out", family="videomae", config=SIZES)
     assert set(report.ignored) == {"encoder.norm.weight"}
-    assert set(report.initialised) == {"fc_norm.weight", "fc_norm.bias", "classifier.weight", "classifier.bias"}
+    assert set(report.initialized) == {"fc_norm.weight", "fc_norm.bias", "classifier.weight", "classifier.bias"}
     restored = restore_checkpoint(tmp_path / "out", family="videomae")
     for name, tensor in encoder.items():
         assert torch.equal(restored[name], tensor), name
@@ -205,7 +205,7 @@ def test_a_supervised_head_over_the_class_token_is_left_out(tmp_path):
     assert AutoModelForVideoClassification.from_pretrained(tmp_path / "out").classifier.out_features == 5
 
 
-def test_the_folder_holds_model_processor_and_a_card_with_licence_source_and_digest(student, tmp_path):
+def test_the_folder_holds_model_processor_and_a_card_with_license_source_and_digest(student, tmp_path):
     file = golden.training_checkpoint(tmp_path / "a.pth", student)
     report = convert_checkpoint(file, tmp_path / "out", family="surgvista", config=PRETRAINING)
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -215,7 +215,7 @@ def test_the_folder_holds_model_processor_and_a_card_with_licence_source_and_dig
     assert "license: cc-by-nc-nd-4.0" in card
     assert "isyangshu/SurgVISTA" in card
     assert "Not a medical device" in card
-    assert report.counts == {"mapped": len(report.mapped), "ignored": 3, "initialised": 0}
+    assert report.counts == {"mapped": len(report.mapped), "ignored": 3, "initialized": 0}
     assert "ignored      3 tensors" in str(report)
 
 
@@ -223,7 +223,7 @@ def test_every_family_says_where_it_comes_from():
     for family in FAMILIES.values():
         assert family.paper, family.name
         assert family.source, family.name
-        assert family.licence, family.name
+        assert family.license, family.name
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -61,7 +61,7 @@ def test_a_converted_folder_gives_the_numbers_of_the_original(name, zoo):
         answer = original.answer(model(**{key: original.pixels}, **inputs_of(original, report.class_name)))
     assert expected.std() > 0.01
     assert golden.differences(answer, expected) <= 1e-5 * max(1.0, float(expected.abs().max()))
-    assert report.initialised == ()
+    assert report.initialized == ()
     assert "not part of the model" not in report.ignored.values()
 
 
@@ -136,7 +136,7 @@ def test_every_tensor_of_the_released_size_of_lemonfm_has_its_place():
     assert config.layer_norm_eps == 1e-6
 
 
-def test_gsvit_in_its_released_size_is_recognised():
+def test_gsvit_in_its_released_size_is_recognized():
     import timm
 
     from surgvista_hf.modeling.conversion.formats.gsvit import _naming
@@ -165,12 +165,12 @@ def test_a_folder_has_a_processor_of_its_kind_and_a_card_that_says_what_is_unver
         assert pixels.shape[-1] == (224 if name == "lemonfm" else side)
     family = FAMILIES[original.family]
     card = (folder / "README.md").read_text()
-    for fact in (f"license: {family.licence}", family.source, family.checked, family.unknown, family.input):
+    for fact in (f"license: {family.license}", family.source, family.checked, family.unknown, family.input):
         assert fact in card
     assert AutoConfig.from_pretrained(folder).converted_from == original.family
 
 
-def test_endovit_is_normalised_as_it_was_trained(zoo):
+def test_endovit_is_normalized_as_it_was_trained(zoo):
     processor = AutoImageProcessor.from_pretrained(zoo("endovit")[2])
     assert list(processor.image_mean) == [0.3464, 0.2280, 0.2228]
     assert list(processor.image_std) == [0.2520, 0.2128, 0.2093]
@@ -225,8 +225,8 @@ def test_a_rotary_encoder_without_predictor_starts_one_and_says_so(tmp_path):
     report = convert_checkpoint(
         original.save(tmp_path), tmp_path / "out", family="surgmotion", config={**said, **sizes}
     )
-    assert report.initialised
-    assert all(name.startswith("predictor.") for name in report.initialised)
+    assert report.initialized
+    assert all(name.startswith("predictor.") for name in report.initialized)
 
 
 @pytest.mark.parametrize(
@@ -288,12 +288,12 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
                 converted(original, tmp_path)
 
 
-def test_the_zoo_of_the_documentation_has_every_family_with_its_licence():
+def test_the_zoo_of_the_documentation_has_every_family_with_its_license():
     zoo = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = [line for line in zoo.split("## The zoo")[1].split("## What was checked")[0].splitlines() if "|" in line]
     for family in FAMILIES.values():
         (row,) = [row for row in rows if f"`{family.name}`" in row.split("|")[1]]
-        known = "look it up" if family.licence == "other" else family.licence.replace("-", " ").lower()
+        known = "look it up" if family.license == "other" else family.license.replace("-", " ").lower()
         assert known in row.replace("-", " ").lower(), family.name
         if family.hub:
             assert f"`{family.hub.repository}`, `{family.hub.name}`" in row

@@ -43,7 +43,7 @@ def test_logits_are_those_of_torchvision(make, tmp_path):
     original = network(make)
     report = convert_checkpoint(saved(original, tmp_path / "a.pth"), tmp_path / "out", family="lemon-frames")
     assert report.class_name == "ResNetForImageClassification"
-    assert (report.initialised, report.ignored) == ((), {})
+    assert (report.initialized, report.ignored) == ((), {})
     model = AutoModelForImageClassification.from_pretrained(tmp_path / "out")
     pixels = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

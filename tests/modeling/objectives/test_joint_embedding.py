@@ -90,7 +90,7 @@ def test_with_the_whole_clip_as_context_encoder_and_predictor_are_those_of_trans
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_is_the_mean_absolute_error_of_normalised_features_averaged_over_the_sets(kind, clips):
+def test_the_loss_is_the_mean_absolute_error_of_normalized_features_averaged_over_the_sets(kind, clips):
     model, drawn = build(kind), masks()
     output = model(clips, **drawn)
     target = model.target_encoder(clips).last_hidden_state

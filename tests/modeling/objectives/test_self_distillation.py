@@ -1,4 +1,4 @@
-"""Self-distillation: loss, centre and average by hand, views that do not mix, and a teacher that loads as a plain encoder."""
+"""Self-distillation: loss, center and average by hand, views that do not mix, and a teacher that loads as a plain encoder."""
 
 import copy
 import math
@@ -67,11 +67,11 @@ def test_the_loss_by_hand():
 
 def test_the_loss_is_the_mean_over_the_thirty_pairs_of_different_views(views, keys):
     model = build(drop_path_rate=0.3).train()
-    model.centre.normal_()
+    model.center.normal_()
     output = model(views, keys)
     pairs = []
     for u in range(2):
-        target = torch.softmax((output.teacher_logits[u] - model.centre) / 0.04, dim=-1)
+        target = torch.softmax((output.teacher_logits[u] - model.center) / 0.04, dim=-1)
         for v in range(16):
             if v != u:
                 said = torch.log_softmax(output.student_logits[v] / 0.1, dim=-1)
@@ -101,7 +101,7 @@ def test_features_are_those_of_transformers(views):
 
 
 def test_the_head_is_the_published_one_with_a_gain_of_one():
-    """Weight normalisation as PyTorch has it: gain · v / |v| for each row."""
+    """Weight normalization as PyTorch has it: gain · v / |v| for each row."""
     head = build().student_head
     features = torch.randn(5, 16)
     last = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(16, 64, bias=False))
@@ -116,7 +116,7 @@ def test_the_head_is_the_published_one_with_a_gain_of_one():
 def test_the_teacher_says_how_sure_it_is_and_how_much_its_features_differ(views):
     model = build()
     output = model(views)
-    targets = torch.softmax((output.teacher_logits - model.centre) / 0.04, dim=-1)
+    targets = torch.softmax((output.teacher_logits - model.center) / 0.04, dim=-1)
     entropy = -(targets * targets.clamp(min=1e-30).log()).sum(dim=-1).mean()
     torch.testing.assert_close(output.teacher_entropy, entropy)
     same = [view[:1].expand_as(view) for view in views]
@@ -147,11 +147,11 @@ def test_the_teacher_starts_as_a_copy_has_no_gradient_and_follows_by_average(kin
         torch.testing.assert_close(now, was + 0.1)
 
 
-def test_the_centre_is_a_moving_mean():
+def test_the_center_is_a_moving_mean():
     model = build()
-    model.update_centre(torch.full((64,), 2.0), 0.9)
-    model.update_centre(torch.full((64,), 1.0), 0.9)
-    torch.testing.assert_close(model.centre, torch.full((64,), 0.9 * 0.2 + 0.1))
+    model.update_center(torch.full((64,), 2.0), 0.9)
+    model.update_center(torch.full((64,), 1.0), 0.9)
+    torch.testing.assert_close(model.center, torch.full((64,), 0.9 * 0.2 + 0.1))
 
 
 def test_stochastic_depth_rises_to_its_rate_and_is_drawn_by_keys():
@@ -173,7 +173,7 @@ def test_a_checkpoint_keeps_everything_and_loads_as_the_teacher(kind, views, tmp
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
-        model.centre.normal_()
+        model.center.normal_()
     model.save_pretrained(tmp_path / "whole")
     again, info = type(model).from_pretrained(tmp_path / "whole", output_loading_info=True)
     assert not info["missing_keys"]
@@ -203,7 +203,7 @@ def test_training_starts_from_a_plain_encoder(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), plain.parameters(), strict=True))
     heads = zip(model.student_head.parameters(), model.teacher_head.parameters(), strict=True)
     assert all(torch.equal(a, b) and bool(a.any()) == (a.ndim == 2) for a, b in heads)
-    assert not model.centre.any()
+    assert not model.center.any()
 
 
 def test_where_samples_are_easy_to_tell_apart_views_of_one_agree_and_samples_do_not():
@@ -222,10 +222,10 @@ def test_where_samples_are_easy_to_tell_apart_views_of_one_agree_and_samples_do_
         optimizer.step()
         optimizer.zero_grad()
         model.update_teacher(0.98)
-        model.update_centre(output.teacher_logits.flatten(0, 1).mean(dim=0), 0.9)
+        model.update_center(output.teacher_logits.flatten(0, 1).mean(dim=0), 0.9)
         losses.append(float(output.loss.detach()))
     assert losses[-1] < 1.0 < 2.0 < losses[0]
-    first, second = torch.softmax((output.teacher_logits - model.centre) / 0.04, dim=-1)
+    first, second = torch.softmax((output.teacher_logits - model.center) / 0.04, dim=-1)
     agreement = (first.argmax(dim=-1) == second.argmax(dim=-1)).float().mean()
     assert agreement > 0.9
     assert torch.special.entr(first.mean(dim=0)).sum() > 1.5  # many outputs are used, not one

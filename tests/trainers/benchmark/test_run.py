@@ -43,7 +43,7 @@ def content(folder: Path) -> dict:
         "protocols": {
             "full": {"only": ["phases"]},
             "lora": {"adapter": {"method": "lora", "rank": 2}, "only": ["phases"]},
-            "half": {"data": {"share": 0.5}, "only": ["phases"]},
+            "half": {"data": {"fraction": 0.5}, "only": ["phases"]},
             "linear": {"kind": "linear"},
             "knn": {"kind": "knn", "only": ["phases"]},
             "tcn": {
@@ -182,8 +182,8 @@ def test_the_suites_of_the_package_can_be_read(name):
     assert len({cell.recipe.data.name for cell in suite.cells()}) == sets
     seen = {}
     for cell in suite.cells():
-        if cell.asked.after:
-            assert (cell.data, cell.model, cell.asked.after, cell.seed) in seen
+        if cell.requested.after:
+            assert (cell.data, cell.model, cell.requested.after, cell.seed) in seen
         seen[cell.data, cell.model, cell.protocol, cell.seed] = True
 
 
@@ -230,7 +230,7 @@ def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
     suite["models"] = {"untrained": suite["models"]["untrained"]}
     suite["data"] = {data: suite["data"][data]}
     suite["data"][data]["data"]["data_dir"] = str(frame_set)
-    suite["protocols"] = {"asked": protocol}
+    suite["protocols"] = {"requested": protocol}
     assert main(["benchmark", str(write(tmp_path, suite)), "--dry-run"]) == 1
     assert message in capsys.readouterr().out
 
@@ -242,14 +242,14 @@ def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(t
         "compares": {"from_pretrained": str(tiny_image_text.comparer(tmp_path / "clip", names, "clip"))},
         "probed": {"config": MODEL},
     }
-    asked = {"max_new_tokens": 2, "every": 5}
+    requested = {"max_new_tokens": 2, "every": 5}
     suite = {
         "models": models,
         "data": {
             "phases": {"recipe": "synthetic", "data": {"root": str(frame_set.parent), "data_dir": frame_set.name}}
         },
         "protocols": {
-            "zero_shot": {"kind": "zero_shot", "zero_shot": asked, "only_models": ["answers", "compares"]},
+            "zero_shot": {"kind": "zero_shot", "zero_shot": requested, "only_models": ["answers", "compares"]},
             "knn": {"kind": "knn", "only_models": ["probed"], "data": {"train": "train", "validation": None}},
         },
         "output": str(tmp_path / "results"),

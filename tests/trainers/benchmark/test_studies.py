@@ -58,21 +58,21 @@ def recipe_file(corpus: Path, tmp_path: Path) -> Path:
     return path
 
 
-@given(shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=4), seed=st.integers(0, 99))
+@given(fractions=st.lists(st.floats(0.01, 1), min_size=2, max_size=4), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_smaller_shares_are_among_larger_ones_and_hold_whole_videos(corpus, shares, seed):
-    def videos(share: float) -> dict[str, int]:
+def test_smaller_shares_are_among_larger_ones_and_hold_whole_videos(corpus, fractions, seed):
+    def videos(fraction: float) -> dict[str, int]:
         source = SourceRecipe("synthetic", str(corpus), "all")
-        index = build_clips(DataRecipe((source,), share=share, share_seed=seed), 4, 0).clip_index
+        index = build_clips(DataRecipe((source,), fraction=fraction, fraction_seed=seed), 4, 0).clip_index
         return dict(zip(map(str, index.video_ids), index.lengths.tolist(), strict=True))
 
-    chosen = [videos(share) for share in sorted(shares)]
-    for share, some in zip(sorted(shares), chosen, strict=True):
-        assert len(some) == int(np.ceil(share * 10))
-        assert set(some.values()) == {16}
+    chosen = [videos(fraction) for fraction in sorted(fractions)]
+    for fraction, preview in zip(sorted(fractions), chosen, strict=True):
+        assert len(preview) == int(np.ceil(fraction * 10))
+        assert set(preview.values()) == {16}
     for smaller, larger in pairwise(chosen):
         assert smaller.keys() <= larger.keys()
-    assert videos(shares[0]) == videos(shares[0])
+    assert videos(fractions[0]) == videos(fractions[0])
 
 
 def words(recipe: Path, corpus: Path, output: Path, *more: str) -> list[str]:
@@ -111,7 +111,7 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     assert {cell["settings"]["recipe"]["training"]["max_steps"] for cell in study["cells"]} == {
         6 * 16 // 8
     }  # six training videos of 16 clips
-    assert [cell["settings"]["recipe"]["data"]["share"] for cell in study["cells"]] == [0.25, 1]
+    assert [cell["settings"]["recipe"]["data"]["fraction"] for cell in study["cells"]] == [0.25, 1]
     videos = len(study["cells"][0]["accuracy"])
     assert len((tmp_path / "out" / "study.csv").read_text().splitlines()) == 1 + 2 * videos
     with Image.open(tmp_path / "out" / "study.png") as picture:

@@ -22,16 +22,14 @@ from surgvista_hf.trainers.benchmark.zero_shot import (
     sentences,
     zero_shot,
 )
-from surgvista_hf.trainers.finetuning.recipe import LabelledData
+from surgvista_hf.trainers.finetuning.recipe import LabeledData
 from surgvista_hf.util.files import OutputError
 
 from .. import tiny_image_text
 
 
-def phases(frame_set: Path, **changes) -> LabelledData:
-    return LabelledData(
-        **{"name": "synthetic", "data_dir": str(frame_set), "label": "phase", "test": "all", **changes}
-    )
+def phases(frame_set: Path, **changes) -> LabeledData:
+    return LabeledData(**{"name": "synthetic", "data_dir": str(frame_set), "label": "phase", "test": "all", **changes})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_answers_are_those_of_the_model_to_the_labelled_frame_alone(any_family, frame_set, names, tmp_path):
+def test_answers_are_those_of_the_model_to_the_labeled_frame_alone(any_family, frame_set, names, tmp_path):
     settings = ZeroShotSettings(every=7, batch_size=4)
     result = zero_shot(any_family, phases(frame_set), tmp_path, settings, progress=False)
     said = lines(tmp_path / "answers.jsonl")
@@ -95,11 +93,11 @@ def test_what_was_killed_goes_on_and_asks_nothing_twice(answering, frame_set, tm
     monkeypatch.setattr(module, "_QUESTIONS_A_FILE", 4)
     settings = ZeroShotSettings(every=5, batch_size=3, max_new_tokens=4)
     whole = zero_shot(answering, phases(frame_set), tmp_path / "whole", settings, progress=False)
-    own, asked = module._Generator.ask, []
+    own, requested = module._Generator.ask, []
 
     def dies(self, pictures, names, prompt, limit=4):
-        asked.append(len(pictures))
-        if len(asked) > limit:
+        requested.append(len(pictures))
+        if len(requested) > limit:
             raise KeyboardInterrupt
         return own(self, pictures, names, prompt)
 
@@ -107,10 +105,10 @@ def test_what_was_killed_goes_on_and_asks_nothing_twice(answering, frame_set, tm
     with pytest.raises(KeyboardInterrupt):
         zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
     assert len(list((tmp_path / "parts" / "parts" / "baseline").iterdir())) == 2
-    asked.clear()
+    requested.clear()
     monkeypatch.setattr(module._Generator, "ask", lambda *args: dies(*args, limit=99))
     again = zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
-    assert sum(asked) == 24 - 8  # 12 pictures, two prompts, two files of four were there
+    assert sum(requested) == 24 - 8  # 12 pictures, two prompts, two files of four were there
     assert again.figures == whole.figures
     assert (tmp_path / "parts" / "answers.jsonl").read_bytes() == (tmp_path / "whole" / "answers.jsonl").read_bytes()
     with pytest.raises(OutputError, match="begun with other settings"):

@@ -5,7 +5,7 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from surgvista_hf import SurgVistaConfig, SurgVistaForPreTraining
-from surgvista_hf.trainers.common.flops import count_flops, peak_flops, utilisation
+from surgvista_hf.trainers.common.flops import count_flops, peak_flops, utilization
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
@@ -51,10 +51,10 @@ def test_the_log_tells_flop_per_second_and_their_share_of_a_stated_peak(frame_se
         )
 
 
-def test_devices_are_found_by_name_and_an_unknown_one_has_no_utilisation(tmp_path):
+def test_devices_are_found_by_name_and_an_unknown_one_has_no_utilization(tmp_path):
     assert peak_flops("NVIDIA H100 80GB HBM3", half=True) == 989e12
     assert peak_flops("NVIDIA H100 PCIe", half=True) == 756e12
     assert peak_flops("NVIDIA L40S", half=True) != peak_flops("NVIDIA L4", half=True)
     assert peak_flops("NVIDIA A10G", half=False) == 62e12
     assert peak_flops("Some Other Chip", half=True) is None
-    assert utilisation(2e12, tiny.arguments(tmp_path)) == {"tflops_per_second": 2.0}
+    assert utilization(2e12, tiny.arguments(tmp_path)) == {"tflops_per_second": 2.0}

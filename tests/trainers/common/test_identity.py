@@ -123,7 +123,7 @@ def test_data_and_weights_may_be_moved_and_the_training_be_changed(operations, s
 
 
 @pytest.mark.usefixtures("no_training")
-@pytest.mark.parametrize("change", ["data.label=instruments", "data.share=0.5", "adapter.method=probe"])
+@pytest.mark.parametrize("change", ["data.label=instruments", "data.fraction=0.5", "adapter.method=probe"])
 def test_a_run_is_not_gone_on_with_for_another_purpose(operations, start, tmp_path, change):
     with pytest.raises(Stopped):
         finetune.finetune(finetuning(operations, start, tmp_path / "run"))
@@ -209,12 +209,12 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
         raise Stopped
 
     monkeypatch.setattr(studies, "pretrain", stop)
-    asked = prepared(tmp_path / "asked", seed=3)
+    requested = prepared(tmp_path / "requested", seed=3)
     file = pretraining(operations, teacher, tmp_path / "run")
     content = yaml.safe_load(file.read_text())
     del content["training"]["output_dir"]
     file.write_text(yaml.safe_dump(content))
-    probe = studies.ProbeSet("synthetic", str(asked))
+    probe = studies.ProbeSet("synthetic", str(requested))
     variants = studies.data_scale({"A": 0.5, "B": 1.0})
 
     def run():
@@ -224,10 +224,10 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
     for _ in range(2):
         with pytest.raises(Stopped):
             run()
-    prepared(asked, seed=4)
+    prepared(requested, seed=4)
     with pytest.raises(OutputError, match=r"probe\.data_dir was asked \(.* is now asked \("):
         run()
-    prepared(asked, seed=3)
+    prepared(requested, seed=3)
     prepared(operations, seed=77)
     with pytest.raises(OutputError, match=r"recipe\.data\.content\.0 synthetic was operations"):
         run()
@@ -320,29 +320,29 @@ def cells(monkeypatch):
 
 
 def test_cells_of_a_suite_are_not_taken_for_those_of_other_data_or_models(tmp_path, start, operations, cells):
-    asked = suite(tmp_path, start, operations)
+    requested = suite(tmp_path, start, operations)
     for _ in range(2):
-        benchmark.run_suite(asked)
+        benchmark.run_suite(requested)
     assert len(cells) == 3
     prepared(operations, seed=77)
     with pytest.raises(SurgVistaError, match=r"recipe\.data\.content\.train was operations \(6 videos"):
-        benchmark.run_suite(asked)
-    state = benchmark.plan_suite(asked)[0]
+        benchmark.run_suite(requested)
+    state = benchmark.plan_suite(requested)[0]
     assert (state.state, state.broken) == ("finished", True)
     assert "was begun with other settings" in state.plan
     prepared(operations)
     retrained(start)
     with pytest.raises(SurgVistaError, match=r"recipe\.model\.from_pretrained was start \(\w+\), is now start"):
-        benchmark.run_suite(asked)
+        benchmark.run_suite(requested)
     assert len(cells) == 3
 
 
 def test_a_cell_over_features_belongs_to_the_model_that_gave_them(tmp_path, start, operations, cells):
-    asked = suite(tmp_path, start, operations)
-    benchmark.run_suite(asked)
+    requested = suite(tmp_path, start, operations)
+    benchmark.run_suite(requested)
     shutil.rmtree(tmp_path / "results" / "phases" / "own" / "full")
     with pytest.raises(OutputError, match=r"tcn.*features_of was full \(\w+\), is now full \(\w+\)"):
-        benchmark.run_suite(asked)
+        benchmark.run_suite(requested)
     assert cells[3:] == ["own / phases / full / seed 0"]
 
 

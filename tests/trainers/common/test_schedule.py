@@ -27,19 +27,19 @@ def test_the_learning_rate_follows_the_published_table(warmup, total):
 
 
 def test_a_warm_up_may_start_above_zero_and_a_stretched_schedule_does_not_reach_its_floor():
-    shares = [warmup_cosine(step, 5, 125, 0.0, start=0.32) for step in range(100)]
-    assert shares[0] == 0.32
-    assert shares[4] == shares[5] == 1.0
-    assert 0.05 < shares[-1] < 0.15
-    assert shares[5:] == sorted(shares[5:], reverse=True)
+    fractions = [warmup_cosine(step, 5, 125, 0.0, start=0.32) for step in range(100)]
+    assert fractions[0] == 0.32
+    assert fractions[4] == fractions[5] == 1.0
+    assert 0.05 < fractions[-1] < 0.15
+    assert fractions[5:] == sorted(fractions[5:], reverse=True)
 
 
 def test_a_plateau_holds_between_warm_up_and_cool_down():
-    shares = [warmup_plateau(step, 4, 10, 100, 0.1) for step in range(100)]
-    assert shares[:4] == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert set(shares[4:90]) == {1.0}
-    np.testing.assert_allclose(np.diff(shares[89:]), -0.09)
-    assert shares[-1] == pytest.approx(0.1)
+    fractions = [warmup_plateau(step, 4, 10, 100, 0.1) for step in range(100)]
+    assert fractions[:4] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert set(fractions[4:90]) == {1.0}
+    np.testing.assert_allclose(np.diff(fractions[89:]), -0.09)
+    assert fractions[-1] == pytest.approx(0.1)
     assert {warmup_plateau(step, 4, 0, 100, 0.1) for step in range(4, 100)} == {1.0}
 
 

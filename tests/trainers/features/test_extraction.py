@@ -126,7 +126,7 @@ def test_an_image_encoder_gives_what_it_sees_of_each_frame(frame_set, tmp_path):
         extract_features(plain, processor, ClipDataset(frames, num_frames=4, label="phase"))
 
 
-def test_the_features_of_an_encoder_are_the_mean_of_its_normalised_tokens(frame_set, tmp_path):
+def test_the_features_of_an_encoder_are_the_mean_of_its_normalized_tokens(frame_set, tmp_path):
     start = encoder("surgvista", tmp_path / "encoder")
     extractor = FeatureExtractor(start)
     clip = torch.randn(2, 4, 3, 32, 32)

@@ -94,9 +94,9 @@ def test_what_no_head_can_learn_from_is_refused(tmp_path):
     phases = VideoFeatures("set", "v", np.zeros(4, np.float32), np.ones((4, WIDTH), np.float32), np.arange(4))
     with pytest.raises(InputError, match="set/v has different labels"):
         PooledVideos([phases], model)
-    unlabelled = VideoFeatures("set", "v", phases.seconds, phases.values, np.full(4, -1))
+    unlabeled = VideoFeatures("set", "v", phases.seconds, phases.values, np.full(4, -1))
     with pytest.raises(InputError, match="set/v has no label"):
-        PooledVideos([unlabelled], model)
+        PooledVideos([unlabeled], model)
     args = VideoHeadArguments(str(tmp_path), use_cpu=True)
     with pytest.raises(InputError, match="the task is workflow"):
         VideoHeadTrainer(model, args, PooledVideos(videos(3, 0), model), Task("workflow", ("a", "b")))

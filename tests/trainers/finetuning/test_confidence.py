@@ -58,7 +58,7 @@ def test_training_saves_what_its_videos_look_like_and_how_sure_the_model_may_be(
     assert found.trained_on == {
         "title": "Synthetic surgery",
         "procedure": "rendered cholecystectomy",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
     }
     assert found.calibration is not None
     assert found.calibration["split"] == "validation"

@@ -18,12 +18,12 @@ from surgvista_hf.trainers.recipes.loading import RecipeError
 from .. import tiny
 
 PROCEDURES = ("appendectomy", "colectomy", "hysterectomy")
-COLOURS = np.array([[200, 60, 40], [40, 180, 60], [60, 60, 200]])
+COLORS = np.array([[200, 60, 40], [40, 180, 60], [60, 60, 200]])
 MODEL = {"model_type": "surgvista", **tiny.SIZES, "num_frames": 2}
 
 
 def raw(folder: Path, count: int = 36) -> Path:
-    """Extracted frames whose colours tell the procedures, bright where a robot is used; some videos have two procedures."""
+    """Extracted frames whose colors tell the procedures, bright where a robot is used; some videos have two procedures."""
     entries, generator = [], np.random.default_rng(0)
     for number in range(count):
         own = sorted({number % 3, (number + 1) % 3} if number % 6 == 0 else {number % 3})
@@ -31,7 +31,7 @@ def raw(folder: Path, count: int = 36) -> Path:
         entries.append({"youtubeId": video, "procedureName": [PROCEDURES[each] for each in own], "robotic": robotic})
         (folder / "frames" / video).mkdir(parents=True)
         for frame in range(4):
-            picture = np.zeros((32, 40, 3)) + COLOURS[own].mean(axis=0) * (1.2 if robotic else 0.6)
+            picture = np.zeros((32, 40, 3)) + COLORS[own].mean(axis=0) * (1.2 if robotic else 0.6)
             picture += generator.normal(size=picture.shape) * 10
             image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
             image.save(folder / "frames" / video / f"{frame + 1:05d}.jpg")
@@ -92,7 +92,7 @@ def test_the_tasks_of_whole_videos_run_from_raw_files_to_the_report(lemon, tmp_p
     for (data, protocol), cell in cells.items():
         assert cell.task == ("video_multi_label" if data == "procedures" else "video_classification")
         assert set(cell.by_video) == videos
-        if protocol != "finetune":  # colours are told by features without training; two epochs say little
+        if protocol != "finetune":  # colors are told by features without training; two epochs say little
             assert cell.figures[cell.main_metric] > 0.9, (data, protocol)
     procedures = cells["procedures", "typicality"]
     assert {"mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy"} <= set(procedures.figures)

@@ -21,7 +21,12 @@ from surgvista_hf.evaluation.tasks import Task
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.loading import load_classifier
 from surgvista_hf.trainers.common.checkpoints import complete_checkpoints
-from surgvista_hf.trainers.finetuning.trainer import WeightMean, class_counts, component_labels, median_frequency
+from surgvista_hf.trainers.finetuning.trainer import (
+    ExponentialMovingAverage,
+    class_counts,
+    component_labels,
+    median_frequency,
+)
 
 from ...modeling import golden
 from .. import tiny, tiny_finetuning
@@ -164,9 +169,9 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
         optimizer.zero_grad()
         loss.backward()
         floor = trainer.args.floor
-        share = floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * step / 2))
+        fraction = floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * step / 2))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * share
+            group["lr"] = peak * fraction
         optimizer.step()
     trainer.train()
     for name, weight in copy.state_dict().items():
@@ -276,14 +281,14 @@ def test_the_best_checkpoint_is_kept_and_loaded(frame_set, tmp_path, monkeypatch
     assert trainer.state.best_metric == 0.7
     assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-20"  # the first of two alike
     assert {path.name for path in complete_checkpoints(tmp_path)} == {"checkpoint-20"}
-    with trainer.mean_in_place():
+    with trainer.ema_weights():
         for name, value in trainer.model.named_parameters():
             assert torch.equal(value, seen[1][name]), name
 
 
 def test_the_mean_of_the_weights_is_the_one_written_by_hand():
     layer = torch.nn.Linear(2, 2)
-    mean, expected = WeightMean(layer, 0.75), layer.weight.detach().clone()
+    mean, expected = ExponentialMovingAverage(layer, 0.75), layer.weight.detach().clone()
     for _ in range(3):
         with torch.no_grad():
             layer.weight.add_(1.0)
@@ -304,9 +309,9 @@ def test_rare_classes_are_drawn_as_often_as_asked(frame_set, tmp_path):
     for epoch in range(40):
         trainer.sampler.set_epoch(epoch)
         drawn += [labels[draw.sample] for draw in trainer.sampler]
-    shares = np.bincount(drawn, minlength=7) / len(drawn)
+    fractions = np.bincount(drawn, minlength=7) / len(drawn)
     present = np.bincount(labels, minlength=7) > 0
-    np.testing.assert_allclose(shares[present], 1 / present.sum(), atol=0.03)
+    np.testing.assert_allclose(fractions[present], 1 / present.sum(), atol=0.03)
 
 
 # ------------------------------------------------------------------------------------------- bad input

@@ -51,7 +51,7 @@ def trainer(frame_set: Path, output: Path, **changes: Any) -> DinoPretrainer:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, accumulation):
-    """Loss, clipping of every tensor, the frozen layer, weight decay, AdamW, the teacher's average, and the centre."""
+    """Loss, clipping of every tensor, the frozen layer, weight decay, AdamW, the teacher's average, and the center."""
     changes = {"per_device_train_batch_size": 6 // accumulation, "gradient_accumulation_steps": accumulation}
     # A threshold that some gradients exceed, and a last layer that is frozen in the first of three updates.
     run = trainer(
@@ -74,7 +74,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, accumulation):
     spares = [p for p in trained.values() if id(p) not in {id(q) for q in decays}]
     optimizer = torch.optim.AdamW([{"params": decays}, {"params": spares}], betas=(0.9, 0.999))
     teacher = [p for n, p in model.named_parameters() if not n.startswith("student")]
-    centre, clipped = torch.zeros(64), []
+    center, clipped = torch.zeros(64), []
     for step, batch in enumerate(batches):
         output = model(make_views(run.views, batch["pixel_values"], batch["views"]), batch["views"]["key"])
         output.loss.backward()
@@ -94,12 +94,12 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, accumulation):
         with torch.no_grad():
             for slow, fast in zip(teacher, trained.values(), strict=True):
                 slow.mul_(momentum).add_(fast, alpha=1 - momentum)
-        centre = 0.9 * centre + 0.1 * output.teacher_logits.flatten(0, 1).mean(dim=0)
-        model.centre.copy_(centre)
+        center = 0.9 * center + 0.1 * output.teacher_logits.flatten(0, 1).mean(dim=0)
+        model.center.copy_(center)
     assert 0.1 < np.mean(clipped) < 0.9
     for (name, ours), theirs in zip(run.model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
-    torch.testing.assert_close(run.model.centre, centre, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(run.model.center, center, rtol=1e-4, atol=1e-6)
 
 
 def test_every_tensor_is_clipped_by_itself():
@@ -117,7 +117,7 @@ def test_the_defaults_are_the_documented_run():
     assert args.peak_learning_rate * args.floor == pytest.approx(1e-6)
     assert (args.num_train_epochs, args.warmup_epochs, args.warmup_start) == (100, 10, 0)
     assert (args.weight_decay, args.final_weight_decay, args.schedule_stretch) == (0.04, 0.4, 1)
-    assert (args.student_temperature, args.teacher_temperature, args.centre_momentum) == (0.1, 0.04, 0.9)
+    assert (args.student_temperature, args.teacher_temperature, args.center_momentum) == (0.1, 0.04, 0.9)
     assert (args.max_tensor_grad_norm, args.frozen_last_layer_epochs) == (3, 1)
     # 0.996 + 0.004 · (1 - cos(π · 0.25)) / 2, and half of the way in the middle
     assert [args.momentum(step, 1000) for step in (0, 500, 1000)] == pytest.approx([0.996, 0.998, 1.0])
@@ -140,19 +140,19 @@ def test_matrices_and_layer_scales_decay_and_biases_and_norms_do_not(frame_set, 
 
 
 def test_the_teacher_drops_paths_only_on_request(frame_set, tmp_path):
-    for asked in (False, True):
-        run = trainer(frame_set, tmp_path / str(asked), teacher_drop_path=asked)
+    for requested in (False, True):
+        run = trainer(frame_set, tmp_path / str(requested), teacher_drop_path=requested)
         model = run.model.train()
         batch = run.data_collator([run.train_dataset[number] for number in range(4)])
         views, keys = make_views(run.views, batch["pixel_values"], batch["views"]), batch["views"]["key"]
         one, other = (model(views, keys + shift).teacher_logits for shift in (0, 1))
-        assert torch.equal(one, other) != asked
+        assert torch.equal(one, other) != requested
 
 
 # ------------------------------------------------------------------------------------------- the same again
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_centre(frame_set, tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_center(frame_set, tmp_path):
     def train(folder: Path, stop: int | None = None, workers: int = 0) -> list[dict[str, float]]:
         run = trainer(frame_set, folder, dataloader_num_workers=workers)
         run.add_callback(tiny.stops(stop)[0])
@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_centre(frame_set,
     train(tmp_path / "parts", workers=1)
     tiny.assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     saved = tiny.final_weights(tmp_path / "whole")
-    assert saved["centre"].any()
+    assert saved["center"].any()
     assert not torch.equal(saved["convnext.layernorm.weight"], saved["student.layernorm.weight"])
     lines = [line for line in history if "loss" in line]
     assert all(line["feature_std"] > 0 and 0 < line["teacher_entropy"] < np.log(64) for line in lines)
@@ -173,7 +173,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_centre(frame_set,
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
-    """Gloo on the CPU, teacher and centre included; equal up to the order in which numbers are added."""
+    """Gloo on the CPU, teacher and center included; equal up to the order in which numbers are added."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619"]
     command += ["-m", __name__, str(frame_set), str(tmp_path / "two")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -181,7 +181,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     trainer(frame_set, tmp_path / "one", max_steps=6, save_steps=6).train()
     two, one = tiny.final_weights(tmp_path / "two"), tiny.final_weights(tmp_path / "one")
-    assert one["centre"].any()
+    assert one["center"].any()
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5, msg=name)
 
@@ -240,7 +240,7 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
     [
         ({"ema_momentum": 1.5}, "ema_momentum is 1.5"),
         ({"ema_momentum": 0.99, "final_ema_momentum": 0.9}, "must rise"),
-        ({"centre_momentum": -1}, "centre_momentum is -1"),
+        ({"center_momentum": -1}, "center_momentum is -1"),
         ({"teacher_temperature": 0.0}, "teacher_temperature is 0.0; it must be greater than 0"),
         ({"local_scale": [0.4, 0.05]}, "local_scale is"),
         ({"global_scale": [0.4]}, "global_scale is"),
@@ -273,7 +273,7 @@ def test_the_loss_of_a_batch_is_that_of_its_samples(frame_set, tmp_path):
 # ------------------------------------------------------------------------------------------- whether it learns
 
 
-def neighbours_know_phases(encoder: Any, folder: Path) -> float:
+def neighbors_know_phases(encoder: Any, folder: Path) -> float:
     """Accuracy of the nearest frames of every other operation."""
     frames = load_frame_set("synthetic", folder, "all")
     half = np.array([int(video[-1]) % 2 for video in frames["video_id"]])
@@ -288,7 +288,7 @@ def neighbours_know_phases(encoder: Any, folder: Path) -> float:
 
 
 @pytest.mark.slow
-def test_a_short_run_makes_nearest_neighbours_better_than_random_weights_do(tmp_path):
+def test_a_short_run_makes_nearest_neighbors_better_than_random_weights_do(tmp_path):
     """Phases of operations that the run has not seen; it sees no label. More in benchmarks/surgfm_quality.py."""
     for name, videos, seconds, seed in (("corpus", 16, 40, 21), ("others", 24, 20, 22)):
         numbers = {"videos": videos, "seconds": seconds, "seed": seed, "height": 48, "width": 64}
@@ -310,8 +310,8 @@ def test_a_short_run_makes_nearest_neighbours_better_than_random_weights_do(tmp_
         ],
     )
     torch.manual_seed(0)
-    before = neighbours_know_phases(build_model(recipe).plain_teacher(), tmp_path / "others")
-    after = neighbours_know_phases(AutoModel.from_pretrained(pretrain(recipe)), tmp_path / "others")
+    before = neighbors_know_phases(build_model(recipe).plain_teacher(), tmp_path / "others")
+    after = neighbors_know_phases(AutoModel.from_pretrained(pretrain(recipe)), tmp_path / "others")
     assert after > before + 0.02
 
 

@@ -234,7 +234,7 @@ def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path
 # ------------------------------------------------------------------------------------------- fine-tuning
 
 
-def labelled_frames() -> datasets.Dataset:
+def labeled_frames() -> datasets.Dataset:
     """Videos of four sizes, as a data set whose recordings come from several machines has."""
     table = []
     for video, (height, width) in enumerate([(224, 398), (224, 280), (224, 224), (225, 399)]):
@@ -249,7 +249,7 @@ def labelled_frames() -> datasets.Dataset:
 
 @pytest.fixture(scope="module")
 def frames() -> datasets.Dataset:
-    return labelled_frames()
+    return labeled_frames()
 
 
 def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuning.MODEL, **changes: Any) -> Any:

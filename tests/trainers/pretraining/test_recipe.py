@@ -72,8 +72,8 @@ def test_every_recipe_of_the_package_is_sound(name, tmp_path):
     args = OBJECTIVES[recipe.objective].arguments_class(**training)
     assert OBJECTIVES[recipe.objective].processor_for(model.config, recipe.data.frame_stride)
     for source in recipe.data.sources:
-        facts = get_builder(source.name).facts
-        assert source.split in facts.protocol(source.protocol)[1].names
+        info = get_builder(source.name).info
+        assert source.split in info.protocol(source.protocol)[1].names
     if name in ("surgvista_base", "surgvista_one_gpu"):
         assert args.floor == pytest.approx(2 / 3)
         assert (args.num_train_epochs, args.warmup_epochs, args.weight_decay, args.adam_beta2) == (201, 40, 0.05, 0.95)
@@ -116,7 +116,7 @@ def test_the_base_corpus_is_the_published_one_and_holds_no_test_video():
     from surgvista_hf.datasets_scripts.frame_sets.overlap import find_overlaps, videos_of
 
     corpus = {
-        source.name: get_builder(source.name).facts.protocol(source.protocol)[1].splits.get("train", ())
+        source.name: get_builder(source.name).info.protocol(source.protocol)[1].splits.get("train", ())
         for source in recipe.data.sources
     }
     assert len(corpus["cholec80"]) == 40
@@ -249,14 +249,14 @@ def test_sources_are_balanced_on_request(tmp_path):
     data = DataRecipe(sources, root=str(tmp_path), balance=0.0)
     clips = build_clips(data, 2, 0)
 
-    def share(data: DataRecipe) -> float:
+    def fraction(data: DataRecipe) -> float:
         drawn = [clips.sources[draw.sample] for draw in build_sampler(data, clips, 0)]
         return sum(drawn) / len(drawn)
 
-    assert 0.3 < share(data) < 0.7
+    assert 0.3 < fraction(data) < 0.7
     assert build_sampler(DataRecipe(sources), clips, 0) is None
     weighted = replace(data, balance={"large": 0, "small": 1}, clips_per_epoch=30)
-    assert share(weighted) == 1
+    assert fraction(weighted) == 1
     assert len(build_sampler(weighted, clips, 0)) == 30
     with pytest.raises(RecipeError, match="the sources are large, small"):
         build_sampler(replace(data, balance={"large": 1}), clips, 0)

@@ -131,7 +131,7 @@ def test_without_the_final_norm_features_are_the_last_blocks_output(clips):
 
 
 def test_a_model_without_a_final_norm_says_so():
-    with pytest.raises(InputError, match="no final normalisation to leave out"):
+    with pytest.raises(InputError, match="no final normalization to leave out"):
         ImageTeacher(torch.nn.Sequential(torch.nn.Linear(2, 2)), final_norm=False)
 
 
@@ -211,7 +211,7 @@ def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
     assert golden.differences(told(clip, grid), expected) > 1e-2
 
 
-def test_a_teacher_gets_pictures_normalised_as_it_was_trained(clips, tmp_path):
+def test_a_teacher_gets_pictures_normalized_as_it_was_trained(clips, tmp_path):
     original = ORIGINALS["endovit"]()
     teacher = ImageTeacher.from_pretrained(converted(original, tmp_path))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -23,7 +23,7 @@ from surgvista_hf.trainers.benchmark.zero_shot import ZeroShotSettings
 from surgvista_hf.trainers.common.arguments import FinetuningArguments, PretrainingArguments
 from surgvista_hf.trainers.features.ms_tcn import TemporalArguments
 from surgvista_hf.trainers.features.video_head import VideoHeadArguments
-from surgvista_hf.trainers.finetuning.recipe import ExternalTest, LabelledData, ModelRecipe, load_finetuning_recipe
+from surgvista_hf.trainers.finetuning.recipe import ExternalTest, LabeledData, ModelRecipe, load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
 from surgvista_hf.trainers.pretraining.recipe import TestedOn as Tested
@@ -133,7 +133,7 @@ def own_fields(kind: Any, everything: bool = False) -> list[str]:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_field_of_pre_training_refuses_what_it_cannot_be(objective, tmp_path):
     content, paths = pretraining(objective, tmp_path)
-    assert attempt(load_recipe, content, "data.share", 1.0, tmp_path, pretrain.check_requirements)
+    assert attempt(load_recipe, content, "data.fraction", 1.0, tmp_path, pretrain.check_requirements)
     refused = {
         path: sum(not attempt(load_recipe, content, path, value, tmp_path, needs(path)) for value in NASTY)
         for path in paths
@@ -173,7 +173,7 @@ def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
         *("model", "data", "adapter", "training"),
         *(f"model.{name}" for name in names(ModelRecipe)),
         *(f"model.config.{name}" for name in ("model_type", *tiny.SIZES)),
-        *(f"data.{name}" for name in names(LabelledData)),
+        *(f"data.{name}" for name in names(LabeledData)),
         *(f"data.test_on.{name}" for name in names(ExternalTest)),
         *(f"adapter.{name}" for name in names(AdapterRecipe)),
         *(f"training.{name}" for name in own_fields(FinetuningArguments)),
@@ -183,7 +183,7 @@ def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def test_every_field_of_fine_tuning_refuses_what_it_cannot_be(tmp_path):
     content, paths = finetuning(tmp_path)
-    assert attempt(load_finetuning_recipe, content, "data.share", 1.0, tmp_path, finetune.check_requirements)
+    assert attempt(load_finetuning_recipe, content, "data.fraction", 1.0, tmp_path, finetune.check_requirements)
     for path in paths:
         for value in NASTY:
             attempt(load_finetuning_recipe, content, path, value, tmp_path, finetune.check_requirements)
@@ -208,7 +208,7 @@ def suite() -> tuple[dict[str, Any], list[str]]:
         *SECTIONS,
         *(f"models.triplet_encoder.{name}" for name in (*names(ModelRecipe), "finetuned")),
         *(f"models.triplet_encoder.finetuned.{name}" for name in ("recipe", "data", "training", "data.label")),
-        *(f"data.phases.{name}" for name in ("recipe", "model", "data", "adapter", "training", "data.share")),
+        *(f"data.phases.{name}" for name in ("recipe", "model", "data", "adapter", "training", "data.fraction")),
         *(f"{rendered}.{name}" for name in (*names(Rendered), "settings.videos", "settings.seconds")),
         *(f"protocols.full.{name}" for name in ("kind", "after", "only", "only_models", "model", "data", "training")),
         *(f"protocols.lora.adapter.{name}" for name in names(AdapterRecipe)),
@@ -272,7 +272,7 @@ def test_a_spacing_below_a_second_and_the_published_rules_are_taken():
             "^data.frame_stride is 'four'; it must be a number$",
         ),
         (load_recipe, "surgvista_base", "data.frame_stride=-1.5", "must be above 0, or one of the published rules"),
-        (load_recipe, "surgvista_base", "data.share=many", "^data.share is 'many'; it must be a number$"),
+        (load_recipe, "surgvista_base", "data.fraction=many", "^data.fraction is 'many'; it must be a number$"),
         (load_recipe, "surgvista_base", "data.sources.2.split=7", r"^data.sources.2.split is 7; it must be text$"),
         (
             load_recipe,

@@ -123,7 +123,7 @@ def test_a_dry_run_of_a_study_checks_every_variant_and_trains_nothing(frame_set:
     probe = ["--probe", f"synthetic={frame_set}", "--output", str(tmp_path / "study"), "--dry-run", "--seeds", "1"]
     assert main(["study", "data-scale", *recipe, *probe]) == 0
     assert capsys.readouterr().out.count("to do") == 4
-    assert main(["study", "data-scale", *recipe, *probe, "--label", "colour"]) == 1
-    assert "colour" in capsys.readouterr().err
+    assert main(["study", "data-scale", *recipe, *probe, "--label", "color"]) == 1
+    assert "color" in capsys.readouterr().err
     assert main(["study", "distillation", *recipe, *probe, "--teacher", "nowhere"]) == 1
     assert not (tmp_path / "study").exists()

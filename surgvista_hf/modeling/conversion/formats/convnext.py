@@ -4,11 +4,11 @@
 |---|---|
 | paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 |
 | weights | visurg/LemonFM on the Hub, `lemonfm.pth` |
-| licence | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
+| license | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
 | key layout | torchvision's `convnext_large` under `teacher`, after `backbone.` |
-| beside it | `student`, an optimiser, a Namespace, the projection heads |
+| beside it | `student`, an optimizer, a Namespace, the projection heads |
 | preprocessing | 224² squeezed, RGB, ImageNet's mean and deviation |
-| feature | `pooler_output`, 1536 numbers: normalised mean over places |
+| feature | `pooler_output`, 1536 numbers: normalized mean over places |
 
 timm's and the authors' own layout of ConvNeXt are read too.
 """

@@ -4,7 +4,7 @@
 |---|---|
 | paper | General surgery vision transformer, arXiv 2403.05949 |
 | weights | github.com/SamuelSchmidgall/GSViT names them; where they lie was not checked |
-| licence | none found; look it up |
+| license | none found; look it up |
 | key layout | `evit.<n>.`: 0 is `patch_embed` of EfficientViT's authors, 1 to 3 are `blocks1` to `blocks3`; a flat file |
 | preprocessing | 224² squeezed, ImageNet's mean and deviation as downstream programs use it; the release's own is not stated |
 | feature | mean over places, 384 numbers |
@@ -74,7 +74,7 @@ FAMILIES = (
         input="224×224",
         becomes="TimmWrapperModel",
         checked="features of timm's EfficientViT in the layout of its authors under the release's numbering",
-        unknown="the released file, its normalisation and its licence",
+        unknown="the released file, its normalization and its license",
         containers=CONTAINERS,
         image_teacher=True,
     ),

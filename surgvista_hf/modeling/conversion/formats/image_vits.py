@@ -4,7 +4,7 @@
 |---|---|---|---|
 | paper | CVPR 2022, arXiv 2111.06377 | ICCV 2021, arXiv 2104.14294 | TMLR 2022, arXiv 2106.10270 |
 | weights (timm/vit_base_patch16_224.…) | `mae` | `dino` | `augreg_in1k` |
-| licence | CC BY-NC 4.0 | Apache-2.0 | Apache-2.0 |
+| license | CC BY-NC 4.0 | Apache-2.0 | Apache-2.0 |
 
 | all three | |
 |---|---|

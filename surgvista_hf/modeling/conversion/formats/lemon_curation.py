@@ -4,7 +4,7 @@
 |---|---|---|
 | paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 | the same |
 | weights | visurg/LEMON_curation_models on the Hub, several networks of an ensemble | the same |
-| licence | not stated in a form that could be checked | the same |
+| license | not stated in a form that could be checked | the same |
 | key layout | torchvision's `resnet18` under `net`, after `module.` | the same |
 | classes | informative, uninformative | surgical, non-surgical |
 | preprocessing | 384² squeezed, RGB; mean and deviation of their own | the same, other numbers |

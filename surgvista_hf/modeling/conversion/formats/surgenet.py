@@ -7,7 +7,7 @@
 | CAFormer-S18 | `SurgeNetXL_checkpoint_epoch0050_teacher.pth`, and with `SurgeNet`, `SurgeNetSmall`, `CHOLEC`, `RAMIE`, … |
 | ConvNeXt V2 Tiny | `SurgeNet_ConvNextv2_checkpoint_epoch0050_teacher.pth` |
 | PVT v2 B2 | `SurgeNet_PVTv2_checkpoint_epoch0050_teacher.pth` |
-| licence | CC BY-NC 4.0 (its page on the Hub) |
+| license | CC BY-NC 4.0 (its page on the Hub) |
 | key layout | read: those of the architectures' authors, and timm's, after any prefix, under `teacher` or at the top |
 | preprocessing | 224² squeezed, ImageNet's mean and deviation: the usual one, not stated on its page |
 | becomes | CAFormer: `TimmWrapperModel`; ConvNeXt V2: `ConvNextV2Model`; PVT v2: `PvtV2Model` |
@@ -166,7 +166,7 @@ FAMILIES = (
         input="224×224",
         becomes="TimmWrapperModel (CAFormer), ConvNextV2Model or PvtV2Model",
         checked="features of timm's CAFormer, ConvNeXt V2 and PVT v2, in the layouts of their authors as timm reads them",
-        unknown="key names, prefixes and normalisation of the released files",
+        unknown="key names, prefixes and normalization of the released files",
         hub=HubFile("TimJaspersTue/SurgeNetModels", "SurgeNetXL_checkpoint_epoch0050_teacher.pth"),
         containers=("teacher", *CONTAINERS),
         image_teacher=True,

@@ -4,7 +4,7 @@
 |---|---|
 | paper | Scaling Video Pretraining for Surgical Foundation Models, arXiv 2603.29966 |
 | weights | SichengLu/SurgRec on the Hub, `surgrec_mae.pth` |
-| licence | CC BY-NC 4.0 |
+| license | CC BY-NC 4.0 |
 | key layout | VideoMAE's, under `model`: `encoder.blocks.<i>`, `encoder_to_decoder`, `mask_token`, `decoder.*` |
 | positions | not stored, a fixed table |
 | preprocessing | 16 frames of 224², every 4th, ImageNet's mean and deviation |

@@ -4,7 +4,7 @@
 |---|---|---|
 | paper | npj Digital Medicine 2026, arXiv 2506.02692 | CVPR 2023, arXiv 2212.04500 |
 | weights | announced, github.com/isyangshu/SurgVISTA | github.com/ruiwang2021/mvd |
-| licence | CC BY-NC-ND 4.0 (its README) | look it up |
+| license | CC BY-NC-ND 4.0 (its README) | look it up |
 | becomes | pre-training model, classifier or bare encoder | classifier |
 
 | both | |
@@ -50,7 +50,7 @@ PRETRAINING_PARTS = (
     (r".*cls_token", "the network has no class token"),
 )
 _FRESH_HEAD = ("fc_norm.", "classifier.")
-_NORM_AFTER_POOLING = (r"norm\.", "the recipe normalises after pooling; the final norm has no place")
+_NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")
 
 
 def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:

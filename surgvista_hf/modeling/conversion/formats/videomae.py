@@ -4,7 +4,7 @@
 |---|---|---|
 | paper | NeurIPS 2022, arXiv 2203.12602 | ICCV 2023, arXiv 2303.16058 |
 | weights | github.com/MCG-NJU/VideoMAE | github.com/OpenGVLab/unmasked_teacher |
-| licence | CC BY-NC 4.0 | look it up |
+| license | CC BY-NC 4.0 | look it up |
 | key layout | SurgVISTA's names after `encoder.`; `decoder.*` | the same, patches of one frame |
 | preprocessing | 16 frames of 224², ImageNet's mean and deviation | the same |
 | becomes | classifier, 1-D positions | classifier, 1-D positions, patches inflated in time |

@@ -4,7 +4,7 @@
 |---|---|
 | paper | MICCAI 2023, arXiv 2308.12394 |
 | weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` |
-| licence | look it up |
+| license | look it up |
 | key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only |
 | preprocessing | 224², ImageNet's mean and deviation |
 | feature | patch tokens before the final norm |
@@ -13,7 +13,7 @@
 |---|---|
 | paper | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
 | weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
-| licence | Apache-2.0 (its page on the Hub) |
+| license | Apache-2.0 (its page on the Hub) |
 | key layout | MAE's, under `model`: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*` |
 | preprocessing | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) (its page on the Hub) |
 | feature | mean of the patch tokens, without the class token |

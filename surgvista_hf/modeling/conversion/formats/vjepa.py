@@ -1,6 +1,6 @@
 """V-JEPA 1 and 2, SurgRec-JEPA and SurgMotion: the keys say which of the two a checkpoint is.
 
-| | paper | weights | licence |
+| | paper | weights | license |
 |---|---|---|---|
 | SurgRec-JEPA | arXiv 2603.29966 | SichengLu/SurgRec on the Hub, `surgrec_jepa.pt` | CC BY-NC 4.0 |
 | SurgMotion | arXiv 2602.05638 | CAIR-HKISI on the Hub, on request | look it up |
@@ -208,7 +208,7 @@ FAMILIES = (
         "other",
         partial(_plan, crop_size=256, frames_per_clip=16),
         input="256×256, as V-JEPA 2; the number of frames was not found",
-        unknown="key names, frame size and number, licence of the released files, which are given out on request",
+        unknown="key names, frame size and number, license of the released files, which are given out on request",
     ),
     _joint_embedding(
         "vjepa",

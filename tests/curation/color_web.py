@@ -1,4 +1,4 @@
-"""A web of coloured videos, served by this machine, and models that know the colours.
+"""A web of colored videos, served by this machine, and models that know the colors.
 
 The operation is a moving red pattern, everything else is blue, overlays are green. The models are ordinary ones of
 transformers, saved and loaded as such; their few weights are set by hand, so that what the pipeline does with their answers
@@ -32,7 +32,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class ColourVideo:
+class ColorVideo:
     """One upload.
 
     Args:
@@ -72,8 +72,8 @@ class ColourVideo:
     def frame(self, second: float) -> np.ndarray:
         if not self.is_surgical(second):
             return np.full((HEIGHT, WIDTH, 3), BLUE, np.uint8)
-        colour = np.array(RED, float) * _pattern(self.seed, second - self.before + self.offset)[..., None]
-        frame = np.clip(colour, 20, 255).astype(np.uint8)
+        color = np.array(RED, float) * _pattern(self.seed, second - self.before + self.offset)[..., None]
+        frame = np.clip(color, 20, 255).astype(np.uint8)
         for x1, y1, x2, y2 in self.boxes(second):
             frame[y1:y2, x1:x2] = GREEN
         if self.border:
@@ -98,8 +98,8 @@ class ColourVideo:
 def _pattern(seed: int, second: float) -> np.ndarray:
     """(HEIGHT, WIDTH), about 0.4-1.4: rather smooth, and different after every second."""
     fields = [np.random.default_rng([seed, int(second) + step]).uniform(0.4, 1.4, (12, 16)) for step in (0, 1)]
-    share = second - int(second)
-    mixed = (1 - share) * fields[0] + share * fields[1]
+    fraction = second - int(second)
+    mixed = (1 - fraction) * fields[0] + fraction * fields[1]
     return np.asarray(Image.fromarray(mixed.astype(np.float32)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
@@ -156,7 +156,7 @@ def save_detector(folder: Path) -> Path:
         tensors = dict(model.named_parameters())
         embedding = next(name for name in tensors if "patch_embeddings" in name and tensors[name].dim() == 4)
         tensors[embedding][range(3), range(3), 3, 3] = 1
-        tensors[embedding.replace("weight", "bias")][3] = 0.3  # beside it, black is no colour
+        tensors[embedding.replace("weight", "bias")][3] = 0.3  # beside it, black is no color
         head = {name: tensor for name, tensor in tensors.items() if name.startswith("decode_head")}
         linear = next(tensor for name, tensor in head.items() if tensor.dim() == 2)
         linear[0, 1] = 1
@@ -193,11 +193,11 @@ def save_models(folder: Path) -> Models:
 
 LOGO, CAPTION = (8, 8, 32, 24), (40, 72, 96, 88)
 UPLOADS = {
-    "-first_logo": ColourVideo(1, logo=LOGO, caption=(CAPTION, 7, 11), interruption=(14, 16), during=16),
-    "a-copy": ColourVideo(1, before=2, offset=1, during=10, quality=24, logo=LOGO),
-    "bordered": ColourVideo(2, before=3, during=8, after=6, border=12),
-    "flashes": ColourVideo(3, before=1, during=4, after=1, interruption=(3, 4)),
-    "talk": ColourVideo(4, before=10, during=0, after=2),
+    "-first_logo": ColorVideo(1, logo=LOGO, caption=(CAPTION, 7, 11), interruption=(14, 16), during=16),
+    "a-copy": ColorVideo(1, before=2, offset=1, during=10, quality=24, logo=LOGO),
+    "bordered": ColorVideo(2, before=3, during=8, after=6, border=12),
+    "flashes": ColorVideo(3, before=1, during=4, after=1, interruption=(3, 4)),
+    "talk": ColorVideo(4, before=10, during=0, after=2),
 }
 
 
@@ -207,7 +207,7 @@ def write_site(folder: Path) -> Path:
     for name, video in UPLOADS.items():
         video.write(folder / f"{name}.mp4")
     (folder / "corrupt.mp4").write_bytes(bytes(range(256)) * 40)
-    whole = ColourVideo(5, during=20).write(folder / "truncated.mp4").read_bytes()
+    whole = ColorVideo(5, during=20).write(folder / "truncated.mp4").read_bytes()
     (folder / "truncated.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     return folder
 
@@ -215,7 +215,7 @@ def write_site(folder: Path) -> Path:
 def address_list(folder: Path, server: "Server") -> Path:
     names = [*UPLOADS, "corrupt", "truncated", "gone"]
     path = folder / "addresses.txt"
-    path.write_text("# a web of colours\n" + "".join(f"{server.address}/{name}.mp4\n" for name in names))
+    path.write_text("# a web of colors\n" + "".join(f"{server.address}/{name}.mp4\n" for name in names))
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--verbose`; without it only the log has what libraries say."""
+    """Add `--verbose`; without it only the log has what libraries say."""
     parser.add_argument(
         "--verbose",
         action="store_true",
@@ -62,7 +62,7 @@ def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the detector, and how careful it is."""
+    """Add the detector, and how careful it is."""
     parser.add_argument(
         "--out-of-body",
         metavar="MODEL",
@@ -96,7 +96,7 @@ def detector_of(arguments: argparse.Namespace) -> Any:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, what: str, *, show: str = "") -> None:
-    """Adds `recipe`, `overrides`, `--list` and `--show`.
+    """Add `recipe`, `overrides`, `--list` and `--show`.
 
     Args:
         parser: of the verb.
@@ -110,7 +110,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, what: str, *, show: st
 
 
 def add_code_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--with-code`."""
+    """Add `--with-code`."""
     parser.add_argument(
         "--with-code",
         action="store_true",
@@ -124,7 +124,7 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
-    """Answers `--list` and `--show` from rooms of `recipe_files`, the first of which is the verb's; whether that was all.
+    """Answer `--list` and `--show` from rooms of `recipe_files`, the first of which is the verb's; whether that was all.
 
     Raises:
         InputError: nothing was asked for.
@@ -145,7 +145,7 @@ def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
 
 
 def print_outcome(report: Any, arguments: argparse.Namespace, done: str) -> None:
-    """Prints a `BatchReport`, as JSON if that was asked for; `done` is what was done to the videos."""
+    """Print a `BatchReport`, as JSON if that was asked for; `done` is what was done to the videos."""
     report = _of_all_processes(report)
     if arguments.json:
         print(json.dumps(vars(report)))

@@ -141,7 +141,7 @@ class CompanionDataset(ClipDataset):
 
 
 def read_neighbors(path: str | Path, index: ClipIndex) -> np.ndarray:
-    """Reads and checks a file of retrieved frames.
+    """Read and checks a file of retrieved frames.
 
     Args:
         path: see `CompanionDataset`.

@@ -148,7 +148,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     @property
     def unreadable(self) -> list[int]:
-        """Samples that could not be decoded so far, in this process and its workers."""
+        """Return the samples that could not be decoded so far, in this process and its workers."""
         return self._unreadable.nonzero().flatten().tolist()
 
     def name(self, index: int) -> str:
@@ -169,7 +169,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     @property
     def label_names(self) -> list[str] | None:
-        """Names of the classes, if the label has classes."""
+        """Return the names of the classes, if the label has classes."""
         feature = getattr(self._label_feature, "feature", self._label_feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
@@ -231,7 +231,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
 
 def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Makes a batch of items of `ClipDataset`.
+    """Make a batch of items of `ClipDataset`.
 
     Args:
         items: of one data set.
@@ -248,7 +248,7 @@ def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def check_options(num_frames: int, frame_stride: float, sampling: str) -> None:
-    """Raises `InputError` for options that no clip can have."""
+    """Raise `InputError` for options that no clip can have."""
     if sampling not in _SAMPLINGS:
         raise InputError(f"sampling is {sampling!r}; it must be one of {_SAMPLINGS}")
     if num_frames < 1:

@@ -119,7 +119,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         return {"epoch": self.epoch, "given": self._given}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Lets the next iteration go on after the clips that were given; they are passed over without being decoded."""
+        """Let the next iteration go on after the clips that were given; they are passed over without being decoded."""
         self.set_epoch(state["epoch"])
         self._skip = state["given"]
 
@@ -167,7 +167,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
                 yield dict(zip(batch, row, strict=True))
 
     def _clips(self, rows: Iterable[_Row]) -> Iterator[_Clip]:
-        """Clips of whole videos, in the order of their labeled frames."""
+        """Return the clips of whole videos, in the order of their labeled frames."""
         before: _Row | None = None
         for key, video in groupby(rows, _video):
             checked = self._checked(video, before)
@@ -192,7 +192,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             yield row
 
     def _online_clips(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[_Clip]:
-        """Clips of one video that end with its labeled frames; only the frames that later ones need are kept."""
+        """Return the clips of one video that end with its labeled frames; only the frames that later ones need are kept."""
         pictures: dict[int, Any] = {}
         seconds: list[float] = []  # of `pictures`
         for second, row in self._timed(key, rows):
@@ -292,7 +292,7 @@ def sample_key(source: str, video_id: str, frame_index: int) -> int:
 
 
 def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets.Features) -> datasets.IterableDataset:
-    """Turns a streamed WebDataset (`jpg` and `json` per frame) into the columns of a frame set.
+    """Turn a streamed WebDataset (`jpg` and `json` per frame) into the columns of a frame set.
 
     Args:
         samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON holds all columns but the picture,

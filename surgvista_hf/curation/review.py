@@ -118,7 +118,7 @@ def write_review(
     videos: Sequence[str] = (),
     limit: int = 100,
 ) -> Path:
-    """Writes the page.
+    """Write the page.
 
     Args:
         folder: of the collection.

@@ -147,7 +147,7 @@ def _one_hot(path: Path, classes: np.ndarray, count: int) -> np.ndarray:
 
 
 def _probability_columns(path: Path) -> list[str]:
-    """Names of the classes whose probabilities a CSV of `predict` holds."""
+    """Return the names of the classes whose probabilities a CSV of `predict` holds."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         header = next(csv.reader(stream), [])
     return [cell[2:-1] for cell in header if cell.startswith("p(") and cell.endswith(")")]
@@ -180,7 +180,7 @@ def _from_json(path: Path, names: Sequence[str]) -> PredictedVideo:
 def _ordered(
     path: Path, classes: Sequence[str], names: Sequence[str], seconds: np.ndarray, scores: np.ndarray
 ) -> PredictedVideo:
-    """Scores in the order of the classes that are asked for."""
+    """Return the scores in the order of the classes that are asked for."""
     missing = [name for name in names if name not in classes]
     if missing or not len(seconds):
         raise InputError(

@@ -106,7 +106,7 @@ class ClipPredictions:
         return ClipPredictions(np.array(videos), scores=scores, **first)
 
     def save(self, path: Path) -> None:
-        """Writes Parquet: source and id of the video, frame, second, label and scores of every clip."""
+        """Write Parquet: source and id of the video, frame, second, label and scores of every clip."""
         columns = {
             "video": self.videos.tolist(),
             "frame_index": self.frames,
@@ -119,7 +119,7 @@ class ClipPredictions:
 
     @classmethod
     def load(cls, path: Path) -> "ClipPredictions":
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         table = pq.read_table(path)
         return cls(
             videos=np.array(table["video"].to_pylist()),

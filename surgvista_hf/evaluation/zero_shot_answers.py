@@ -22,7 +22,7 @@ _SAID = re.compile(r"(?i:\b(?:answer|option|choice|letter)(?:\s+is)?)\W+([A-Z]{1
 
 
 def option_letters(classes: int) -> tuple[str, ...]:
-    """Names of options: A … Z, then AA, AB, … as in a spreadsheet.
+    """Return the names of options: A … Z, then AA, AB, … as in a spreadsheet.
 
     Raises:
         InputError: more than two letters can tell apart, or none.
@@ -147,7 +147,7 @@ class AnswerMetrics:
     most_frequent: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Numbers that JSON can hold; what is not defined is `None`."""
+        """Return the numbers that JSON can hold; what is not defined is `None`."""
         return {name: None if np.isnan(value) else value for name, value in vars(self).items()}
 
 

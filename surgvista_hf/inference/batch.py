@@ -82,7 +82,7 @@ def predict_folder(
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
-    """Predicts every video below a folder; the same call goes on after an interruption.
+    """Predict every video below a folder; the same call goes on after an interruption.
 
     Processes that `accelerate launch` started share the videos. The files of a video lie in `output`, in a folder with its
     relative path, and appear together; `source.json` beside them notes the content of the video. A video whose content has
@@ -146,7 +146,7 @@ def deidentify_folder(
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
-    """Writes every video below a folder as it may leave the hospital, and beside each what was done, as JSON.
+    """Write every video below a folder as it may leave the hospital, and beside each what was done, as JSON.
 
     Args:
         folder: with videos, at any depth; or a video.
@@ -285,7 +285,7 @@ def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) ->
 
 
 def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names: bool) -> None:
-    """Refuses namesakes of another folder, says which results are stale, and clears away what a killed run left.
+    """Refuse namesakes of another folder, says which results are stale, and clears away what a killed run left.
 
     Raises:
         OutputError: the output holds results of namesakes.

@@ -141,7 +141,7 @@ def sampling_of(model: ClipModel) -> Any:
 
 
 def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool) -> ClipPredictions:
-    """Scores of every clip, in the order of the frame set."""
+    """Return the scores of every clip, in the order of the frame set."""
     loader = DataLoader(clips, batch_size=batch_size, collate_fn=EvaluationCollator(model.processor))
     scores, labels, frames, seconds = [], [], [], []
     for batch in track(loader, "clips", unit="batches", shown=progress):

@@ -158,7 +158,7 @@ def nearest_neighbors(
 
 
 def overlay(frames: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Paints a heat map over the frames of its clip.
+    """Paint a heat map over the frames of its clip.
 
     Args:
         frames: (frames, height, width, 3), uint8.
@@ -183,7 +183,7 @@ def overlay(frames: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 
 def draw_heatmap(frames: np.ndarray, heatmap: np.ndarray, path: str | Path, title: str = "") -> None:
-    """Draws frames of a clip, and below them the same under the heat map.
+    """Draw frames of a clip, and below them the same under the heat map.
 
     Args:
         frames, heatmap: see `overlay`.

@@ -165,7 +165,7 @@ class SurgicalVideoPredictor:
         return self.heads[name].class_names if name in self.heads else self.models[name].class_names
 
     def predict(self, video: str | os.PathLike[str] | bytes, *, progress: bool = False) -> VideoPrediction:
-        """Predicts every second of a video with the model, or the first of several.
+        """Predict every second of a video with the model, or the first of several.
 
         Args:
             video: path or content of a video file.
@@ -182,7 +182,7 @@ class SurgicalVideoPredictor:
     def predict_all(
         self, video: str | os.PathLike[str] | bytes, *, name: str | None = None, progress: bool = False
     ) -> dict[str, VideoPrediction]:
-        """Predicts every second of a video with every model; arguments and errors are those of `predict`.
+        """Predict every second of a video with every model; arguments and errors are those of `predict`.
 
         Args:
             name: that the video has in the results; its file name otherwise.
@@ -227,7 +227,7 @@ class SurgicalVideoPredictor:
     def predict_frames(
         self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video", *, origin: float | None = None
     ) -> dict[str, VideoPrediction]:
-        """Predicts a video whose frames come from elsewhere, with every model.
+        """Predict a video whose frames come from elsewhere, with every model.
 
         A detector of what must not be shown sees these frames only: what lies between two of them is taken for inside where
         both are.
@@ -300,7 +300,7 @@ class SurgicalVideoPredictor:
         return predictions
 
     def stream(self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]) -> Iterator[StreamStep]:
-        """Predicts while an operation goes on.
+        """Predict while an operation goes on.
 
         Args:
             frames: images (height, width, 3), uint8, RGB, one a second; or, at any rate, pairs of a time in seconds from the

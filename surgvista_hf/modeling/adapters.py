@@ -88,7 +88,7 @@ class Parameters:
 
 
 def count_parameters(model: nn.Module) -> Parameters:
-    """Counts parameters; weights in 4 bits, which lie packed, as what they stand for."""
+    """Count parameters; weights in 4 bits, which lie packed, as what they stand for."""
     total = trained = size = 0
     for parameter in model.parameters():
         shape = getattr(getattr(parameter, "quant_state", None), "shape", None)
@@ -148,7 +148,7 @@ def _without_word_of_kernels(bits: int | None) -> None:
 
 
 def adapted_layers(model: nn.Module, layers: Layers) -> list[str]:
-    """Names of the linear layers of the encoder that adapters sit in.
+    """Return the names of the linear layers of the encoder that adapters sit in.
 
     Args:
         model: classifier.
@@ -165,7 +165,7 @@ def adapted_layers(model: nn.Module, layers: Layers) -> list[str]:
 
 
 def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path) -> Any:
-    """Freezes what is not trained and adds the adapter.
+    """Freeze what is not trained and adds the adapter.
 
     Args:
         model: classifier, see `families.load_classifier`.

@@ -87,7 +87,7 @@ _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
 
 
 def register() -> None:
-    """Registers our classes with `AutoConfig`, `AutoModel*` and `AutoVideoProcessor` as soon as those are imported."""
+    """Register our classes with `AutoConfig`, `AutoModel*` and `AutoVideoProcessor` as soon as those are imported."""
     for theirs, ours, register_classes in _REGISTRIES:
         wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
         wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{theirs}")

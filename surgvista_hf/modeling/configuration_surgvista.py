@@ -144,7 +144,7 @@ class SurgVistaConfig(PreTrainedConfig):
         return time * rows * columns
 
     def token_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Slices, rows and columns of tokens in a clip of `frames` × `height` × `width` pixels.
+        """Return the slices, rows and columns of tokens in a clip of `frames` × `height` × `width` pixels.
 
         Raises:
             InputError: the clip cannot be cut into whole tubelets and patches.

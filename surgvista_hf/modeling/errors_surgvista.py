@@ -88,7 +88,7 @@ UNPUBLISHED = frozenset({"syangcw/SurgVISTA"})
 
 @contextmanager
 def explain_missing_weights(name: object) -> Iterator[None]:
-    """Turns the `OSError` of loading a repository known to have no weights into one that says what to do instead.
+    """Turn the `OSError` of loading a repository known to have no weights into one that says what to do instead.
 
     Raises:
         MissingFolderError: `name` is the path of a folder that does not exist.

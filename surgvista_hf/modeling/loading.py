@@ -284,7 +284,7 @@ def normalization(processor: Any) -> tuple[Sequence[float], Sequence[float]] | N
 
 
 def class_names(config: Any) -> list[str]:
-    """Names of the classes, in order of their numbers."""
+    """Return the names of the classes, in order of their numbers."""
     return [config.id2label[number] for number in range(config.num_labels)]
 
 

@@ -323,7 +323,7 @@ class SurgVistaDropPath(nn.Module):
 
 
 def keyed_uniform(keys: torch.Tensor, place: int) -> torch.Tensor:
-    """Numbers in [0, 1) that are a function of (key, place): splitmix64 (Steele et al., OOPSLA 2014).
+    """Return the numbers in [0, 1) that are a function of (key, place): splitmix64 (Steele et al., OOPSLA 2014).
 
     Args:
         keys: any shape, int64, on any device.
@@ -446,13 +446,13 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
+        """Load a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
         name = pretrained_model_name_or_path
         with explain_missing_weights(name):
             return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
 
     def set_drop_path_keys(self, keys: torch.Tensor | None) -> None:
-        """Lets stochastic depth depend on the clips of the next batch instead of PyTorch's global generator.
+        """Let stochastic depth depend on the clips of the next batch instead of PyTorch's global generator.
 
         Args:
             keys: (B,), int64, one number per clip; `None` goes back to the generator.
@@ -530,7 +530,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         return self.embeddings.patch_embeddings.projection
 
     def token_grid(self, pixel_values: torch.Tensor) -> Grid:
-        """Slices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
+        """Return the slices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
 
         Raises:
             InputError: a wrong shape.
@@ -551,7 +551,7 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         visible_indices: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
-        """Encodes clips.
+        """Encode clips.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width). Any frame count that is a multiple of the
@@ -639,7 +639,7 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
         mask_token: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SurgVistaDecoderOutput:
-        """Decodes.
+        """Decode.
 
         Args:
             visible_tokens: the encoder's output (B, V, D).
@@ -811,7 +811,7 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
 
     @torch.no_grad()
     def reconstruct(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
-        """Paints the predicted pixels over the masked places of a clip.
+        """Paint the predicted pixels over the masked places of a clip.
 
         With `norm_pix_loss` the decoder predicts normalized tubelets; they get the true mean and deviation back, as is
         usual in reconstruction figures (He et al., CVPR 2022).

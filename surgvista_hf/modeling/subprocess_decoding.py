@@ -144,7 +144,7 @@ class SubprocessVideo:
         self.close()
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None

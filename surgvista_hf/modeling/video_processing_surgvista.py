@@ -191,7 +191,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Resizes and crops as uint8, then rescales and normalizes while copying into the batch."""
+        """Resize and crops as uint8, then rescales and normalizes while copying into the batch."""
         if do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
@@ -232,7 +232,7 @@ def _check_sampling(sampling: dict[str, Any]) -> None:
 
 
 def _clip_seconds(duration: float, last_second: float, sampling: dict[str, Any]) -> list[float]:
-    """Times of the frames of a clip from a video whose last frame begins at `last_second`."""
+    """Return the times of the frames of a clip from a video whose last frame begins at `last_second`."""
     if sampling["frame_sampling"] == "uniform":
         return uniform_clip_seconds(duration, sampling["num_frames"])
     end = float(math.floor(last_second + 1e-3)) if sampling["end_second"] is None else float(sampling["end_second"])

@@ -190,7 +190,7 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the file, if the reader opened it."""
+        """Close the file, if the reader opened it."""
         if self._owned:
             self._opened_file.close()
 
@@ -698,7 +698,7 @@ class VideoReader:
         return start
 
     def _timed(self, frames: Iterator[tuple[Any, bool]], due: float) -> Iterator[_Picture]:
-        """Adds times; a frame without a time stamp is shown when the one before is over."""
+        """Add times; a frame without a time stamp is shown when the one before is over."""
         shift, previous = -self._origin, -math.inf
         nominal = 1 / (self.info.frames_per_second or 25.0)
         damaged_from: float | None = None

@@ -173,7 +173,7 @@ class Demo:
         )
 
     def leave(self, request: gr.Request) -> None:
-        """Deletes what a visitor left."""
+        """Delete what a visitor left."""
         self.files.forget(str(request.session_hash))
 
 
@@ -328,7 +328,7 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
 
 
 def launch(settings: SpaceSettings, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
-    """Serves the page until it is stopped.
+    """Serve the page until it is stopped.
 
     Args:
         settings: models and limits.

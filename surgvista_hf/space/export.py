@@ -25,7 +25,7 @@ def _needed(line: str) -> bool:
 
 
 def export_space(models: Mapping[str, str], folder: Path, out_of_body: str | None = None) -> None:
-    """Writes a Space.
+    """Write a Space.
 
     Args:
         models: folders of trained classifiers by the names that visitors shall choose from. Adapters must be merged

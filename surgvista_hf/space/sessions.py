@@ -20,18 +20,18 @@ class VisitorFiles:
         self._lock = threading.Lock()
 
     def keep(self, visitor: str, path: Path) -> None:
-        """Notes that a visitor needs a file or folder."""
+        """Note that a visitor needs a file or folder."""
         with self._lock:
             self._paths[visitor].add(path)
 
     def release(self, visitor: str, path: Path) -> None:
-        """Notes that a visitor does not need it any more."""
+        """Note that a visitor does not need it any more."""
         with self._lock:
             self._paths[visitor].discard(path)
             self._delete({path})
 
     def forget(self, visitor: str) -> None:
-        """Notes that a visitor has gone."""
+        """Note that a visitor has gone."""
         with self._lock:
             self._delete(self._paths.pop(visitor, set()))
 

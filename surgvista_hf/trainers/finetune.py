@@ -92,7 +92,7 @@ class FinetuningResult:
 
 
 def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningResult:
-    """Trains a classifier by a recipe, chooses the best checkpoint by the validation and tests it.
+    """Train a classifier by a recipe, choose the best checkpoint by the validation and test it.
 
     Args:
         recipe: see `load_finetuning_recipe`.
@@ -277,7 +277,7 @@ def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dat
 
 
 def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
-    """Makes sure that no test video was seen: in training, in the pre-training that left its list, or in the validation.
+    """Make sure that no test video was seen: in training, in the pre-training that left its list, or in the validation.
 
     Returns:
         Whether the validation has videos of the test, which the recipe must allow.
@@ -364,7 +364,7 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
 
 
 def build_clips(data: LabeledData, frames: Dataset, model: Any, args: FinetuningArguments) -> ClipDataset:
-    """Clips of a split for a model."""
+    """Return the clips of a split for a model."""
     return ClipDataset(
         frames,
         num_frames=clip_length(model.config),
@@ -380,7 +380,7 @@ def build_clips(data: LabeledData, frames: Dataset, model: Any, args: Finetuning
 def write_result(
     result: FinetuningResult, predictions: ClipPredictions, recipe: FinetuningRecipe, folder: Path
 ) -> None:
-    """Writes `results.json` and `predictions.parquet`."""
+    """Write `results.json` and `predictions.parquet`."""
     content = {
         "task": {"kind": result.task.kind, "classes": len(result.task.names)},
         "figures": result.figures,
@@ -406,7 +406,7 @@ def write_result(
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs a recipe given on the command line; returns the exit status."""
+    """Run a recipe given on the command line; returns the exit status."""
     return run_command(
         "finetune", __doc__, words, lambda recipe, changes: finetune(load_finetuning_recipe(recipe, changes)).folder
     )

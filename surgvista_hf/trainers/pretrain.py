@@ -51,7 +51,7 @@ _COLUMNS = ["source", "video_id", "frame_index", "timestamp", "image"]
 
 
 def pretrain(recipe: Recipe) -> Path:
-    """Trains a model by a recipe and saves it with its processor.
+    """Train a model by a recipe and save it with its processor.
 
     Args:
         recipe: see `load_recipe`.
@@ -134,7 +134,7 @@ def check_run(recipe: Recipe) -> str:
 
 
 def save_pretraining_videos(clips: ClipDataset, folder: Path) -> None:
-    """Writes which videos a model has seen beside it, so that it is not tested on them."""
+    """Write which videos a model has seen beside it, so that it is not tested on them."""
     index = clips.clip_index
     videos = {
         name: [str(video) for video, source in zip(index.video_ids, index.sources, strict=True) if source == number]
@@ -173,7 +173,7 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
 def build_clips(
     data: DataRecipe, num_frames: int, seed: int, kind: Callable[..., ClipDataset] = ClipDataset
 ) -> ClipDataset:
-    """Clips of the whole corpus, after the overlap guard has seen it; `kind` makes them of a frame set."""
+    """Return the clips of the whole corpus, after the overlap guard has seen it; `kind` makes them of a frame set."""
     parts: list[Any] = [
         load_frame_set(
             source.name,
@@ -271,7 +271,7 @@ def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs a recipe given on the command line; returns the exit status."""
+    """Run a recipe given on the command line; returns the exit status."""
     return run_command("pretrain", __doc__, words, lambda recipe, changes: pretrain(load_recipe(recipe, changes)))
 
 

@@ -27,7 +27,7 @@ class OutputError(SurgVistaError):
 
 
 def sync(path: Path) -> None:
-    """Writes a file or a folder through to the disk."""
+    """Write a file or a folder through to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -37,7 +37,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary sibling to write to; it becomes `path` when the block ends without an error.
+    """Give a temporary sibling to write to; it becomes `path` when the block ends without an error.
 
     The sibling keeps the suffix, from which writers guess the format.
 
@@ -62,7 +62,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
-    """Gives a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
+    """Give a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
 
     Args:
         path: of the folder.
@@ -281,7 +281,7 @@ def file_hash(path: Path) -> str:
 
 
 def check_free(path: str | os.PathLike[str]) -> None:
-    """Checks that a folder can be written at `path`.
+    """Check that a folder can be written at `path`.
 
     Raises:
         OutputError: something is there already.

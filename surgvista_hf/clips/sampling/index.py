@@ -47,7 +47,7 @@ class ClipIndex:
 
     @classmethod
     def from_frame_set(cls, frame_set: datasets.Dataset) -> "ClipIndex":
-        """Reads the key columns once and checks them.
+        """Read the key columns once and checks them.
 
         Args:
             frame_set: rows sorted by (video_id, frame_index); several frame sets of different sources may follow each other
@@ -102,7 +102,7 @@ class ClipIndex:
 
 
 def check_columns(frame_set: datasets.Dataset, needed: tuple[str, ...]) -> None:
-    """Raises `FrameSetError` unless the frame set has these columns."""
+    """Raise `FrameSetError` unless the frame set has these columns."""
     missing = [name for name in needed if name not in frame_set.column_names]
     if missing:
         raise FrameSetError(f"the data set has the columns {frame_set.column_names}; a frame set needs also {missing}")

@@ -124,7 +124,7 @@ class ClipCrop(ABC):
     def __call__(
         self, clips: torch.Tensor | Sequence[torch.Tensor], epoch: int, indices: Sequence[int]
     ) -> torch.Tensor:
-        """Crops every clip.
+        """Crop every clip.
 
         Args:
             clips: (batch, frames, channels, height, width) uint8, or a list of clips, which may differ in height and width.

@@ -92,7 +92,7 @@ def draw_mix(
 
 
 def mix_clips(clips: torch.Tensor, mix: Mix) -> torch.Tensor:
-    """Mixes every clip of a batch (B, frames, channels, height, width) with its partner, B - 1 - its number."""
+    """Mix every clip of a batch (B, frames, channels, height, width) with its partner, B - 1 - its number."""
     partners = clips.flip(0)
     if mix.box is None:
         return mix.lam * clips + (1 - mix.lam) * partners
@@ -103,7 +103,7 @@ def mix_clips(clips: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 
 def soft_labels(labels: torch.Tensor, classes: int, smoothing: float = 0.0, mix: Mix | None = None) -> torch.Tensor:
-    """Labels as a distribution over classes.
+    """Return the labels as a distribution over classes.
 
     Args:
         labels: (B,) class numbers, or (B, classes) for several labels, which are mixed but not smoothed.
@@ -125,7 +125,7 @@ def soft_labels(labels: torch.Tensor, classes: int, smoothing: float = 0.0, mix:
 
 
 def erase(clip: torch.Tensor, box: CropBox, seed: int, epoch: int, index: int) -> torch.Tensor:
-    """Fills a rectangle of all frames (frames, channels, height, width) with unit noise, new for every pixel and frame."""
+    """Fill a rectangle of all frames (frames, channels, height, width) with unit noise, new for every pixel and frame."""
     left, top, width, height, _ = box
     noise = keyed_generator(seed, epoch, index, "noise").standard_normal(
         (*clip.shape[:2], height, width), dtype=np.float32

@@ -139,7 +139,7 @@ def make_views(
     mean: Sequence[float] = (0.485, 0.456, 0.406),
     std: Sequence[float] = (0.229, 0.224, 0.225),
 ) -> list[torch.Tensor]:
-    """Computes the views of a batch, on the device of the pictures.
+    """Compute the views of a batch, on the device of the pictures.
 
     Args:
         views: of a sample.
@@ -166,7 +166,7 @@ def make_views(
 
 
 def crop_bicubic(pictures: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
-    """Crops pictures and resizes them, bicubically and with antialiasing as Pillow does.
+    """Crop pictures and resize them, bicubically and with antialiasing as Pillow does.
 
     Args:
         pictures: (B, channels, height, width) uint8.
@@ -199,7 +199,7 @@ def _resampling(start: torch.Tensor, length: torch.Tensor, pixels: int, size: in
 
 
 def paint(pixels: torch.Tensor, drawn: Drawn, *, noisy: bool = True) -> torch.Tensor:
-    """Colors, blur, noise and solarisation of pictures in 0 … 1.
+    """Color, blur, noise and solarisation of pictures in 0 … 1.
 
     Args:
         pixels: (B, 3, S, S) fp32.

@@ -227,7 +227,7 @@ def _distinct(wanted: list[Wanted], place: object) -> list[Wanted]:
 def collect(
     folder: Path | str, wanted: Sequence[Wanted], options: CollectOptions | None = None, *, progress: bool = False
 ) -> StageReport:
-    """Downloads videos into a collection, one after the other. A repetition does only what is missing.
+    """Download videos into a collection, one after the other. A repetition does only what is missing.
 
     Args:
         folder: of the collection.
@@ -278,7 +278,7 @@ def _collect_all(collection: Collection, wanted: Sequence[Wanted], options: Coll
 
 
 def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
-    """Removes videos for good: file, metadata and results go, a tombstone stays.
+    """Remove videos for good: file, metadata and results go, a tombstone stays.
 
     Args:
         folder: of the collection.

@@ -106,7 +106,7 @@ class LemonLmdb(_Lmdb):
         return sorted(self._index)
 
     def numbers(self, video_id: str) -> Sequence[int]:
-        """Numbers of the frames of a video, ascending; seconds or source frames, as the LMDB was made. Some may be missing.
+        """Return the numbers of the frames of a video, ascending; seconds or source frames, as the LMDB was made. Some may be missing.
 
         Raises:
             LmdbError: no such video.

@@ -186,7 +186,7 @@ class Collection:
         return video.status == "collected" and file.is_file() and file.stat().st_size == video.bytes
 
     def check(self) -> None:
-        """Makes sure that there is a collection.
+        """Make sure that there is a collection.
 
         Raises:
             CurationError: there is none.
@@ -213,7 +213,7 @@ class Collection:
         return self.read_video(path) if path.is_file() else None
 
     def read_video(self, path: Path) -> Video:
-        """Reads a record.
+        """Read a record.
 
         Raises:
             CurationError: it is broken.
@@ -228,11 +228,11 @@ class Collection:
         return video
 
     def write_video(self, video: Video) -> None:
-        """Writes a record."""
+        """Write a record."""
         write_object(self.record(video.video_id), asdict(video))
 
     def bury(self, video: Video, reason: str) -> Video:
-        """Removes a video, its metadata and every result, and leaves a tombstone.
+        """Remove a video, its metadata and every result, and leaves a tombstone.
 
         The tombstone is written first: after a kill in between the repetition finds it and removes the rest.
         """
@@ -242,7 +242,7 @@ class Collection:
         return tombstone
 
     def forget(self, video: Video) -> None:
-        """Removes the files of a video, all but its record."""
+        """Remove the files of a video, all but its record."""
         self.metadata(video.video_id).unlink(missing_ok=True)
         for file in (self.folder / "videos").glob(f"{video.video_id}.*"):
             file.unlink()
@@ -250,7 +250,7 @@ class Collection:
             self.result(stage.name, video.video_id).unlink(missing_ok=True)
 
     def write_manifest(self, verdicts: Mapping[str, Verdict]) -> None:
-        """Writes `manifest.parquet`.
+        """Write `manifest.parquet`.
 
         Args:
             verdicts: by id; a video without one is not decided yet.
@@ -286,7 +286,7 @@ def read_manifest(folder: str | Path) -> pa.Table:
 
 
 def describe(video: Video, path: Path, limits: VideoLimits = LIMITS) -> Video:
-    """Adds what a file is: hash, size, format, length. It is looked at in a process of its own, with limits.
+    """Add what a file is: hash, size, format, length. It is looked at in a process of its own, with limits.
 
     Args:
         video: what is known.
@@ -344,6 +344,6 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON object, whole or not at all."""
+    """Write a JSON object, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -82,7 +82,7 @@ class Override:
         return math.inf if self.end is None else self.end
 
     def during(self, count: int) -> slice:
-        """Numbers of the seconds it speaks of, in a video of `count` seconds."""
+        """Return the numbers of the seconds it speaks of, in a video of `count` seconds."""
         return slice(math.ceil(self.first), count if self.end is None else min(math.ceil(self.end), count))
 
 
@@ -127,7 +127,7 @@ class Overrides:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Reads a file of overrides; none at all if there is no such file.
+    """Read a file of overrides; none at all if there is no such file.
 
     Raises:
         OverrideError: it is broken, or contradicts itself.
@@ -147,7 +147,7 @@ def read_overrides(path: Path) -> Overrides:
 
 
 def apply_overrides(folder: Path | str, path: Path) -> Overrides:
-    """Takes a file of overrides, such as the review page makes, into a collection.
+    """Take a file of overrides, such as the review page makes, into a collection.
 
     Args:
         folder: of the collection.

@@ -122,7 +122,7 @@ def read_result(collection: Collection, stage: str, video_id: str) -> Result | N
 
 
 def write_result(collection: Collection, stage: str, video_id: str, result: Result) -> None:
-    """Writes what a stage found out of a video."""
+    """Write what a stage found out of a video."""
     write_object(collection.result(stage, video_id), asdict(result))
 
 
@@ -219,7 +219,7 @@ class State:
         )
 
     def reports(self) -> list[StageReport]:
-        """Counts of every stage in use."""
+        """Count of every stage in use."""
         counts: dict[str, _Counts] = {}
         for video in self.videos:
             if video.status != "collected":
@@ -248,7 +248,7 @@ class State:
 
 
 def collect_report(videos: Sequence[Video]) -> StageReport:
-    """Counts of collecting, by status."""
+    """Count of collecting, by status."""
     kept = [video for video in videos if video.status == "collected"]
     gone = Counter(f"{video.status}: {video.reason}" for video in videos if video.status in ("removed", "unreadable"))
     again = Counter(f"failed: {video.reason}" for video in videos if video.status == "failed")
@@ -271,7 +271,7 @@ class _Counts:
 
 
 def summarize(collection: Collection) -> list[StageReport]:
-    """Writes `manifest.parquet` and `report.json` from what lies in the folder.
+    """Write `manifest.parquet` and `report.json` from what lies in the folder.
 
     Returns:
         Counts of every stage in use.

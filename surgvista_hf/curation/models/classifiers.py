@@ -71,7 +71,7 @@ class FrameClassifier:
     def from_pretrained(
         cls, folders: Sequence[str | Path], *, device: _Device = None, batch_size: int = 32
     ) -> "FrameClassifier":
-        """Loads the members.
+        """Load the members.
 
         Args:
             folders: folders or Hub ids of image classifiers, each with its image processor.
@@ -149,7 +149,7 @@ class RegionDetector:
         device: _Device = None,
         batch_size: int = 8,
     ) -> "RegionDetector":
-        """Loads the members.
+        """Load the members.
 
         Args:
             folders: folders or Hub ids of object detectors or semantic segmentation models, each with its image processor.

@@ -163,7 +163,7 @@ def train_classifier(
     side: int = 224,
     schedule: Schedule | None = None,
 ) -> dict[str, Any]:
-    """Trains a classifier of frames or storyboards.
+    """Train a classifier of frames or storyboards.
 
     Args:
         examples: for `read_labeled_images`.
@@ -263,7 +263,7 @@ def train_region_detector(
     side: int = 256,
     schedule: Schedule | None = None,
 ) -> dict[str, Any]:
-    """Trains a finder of non-surgical regions.
+    """Train a finder of non-surgical regions.
 
     Args:
         examples: for `read_regions`.

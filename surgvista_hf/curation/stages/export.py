@@ -135,7 +135,7 @@ def export_frame_set(
     num_proc: int = 1,
     progress: bool = False,
 ) -> PreparationReport:
-    """Makes a frame set of the kept videos of a collection. A repetition does what is new or was decided anew.
+    """Make a frame set of the kept videos of a collection. A repetition does what is new or was decided anew.
 
     Videos that were removed or dropped since the last export are removed from the frame set.
 

@@ -128,7 +128,7 @@ class Task:
 
 
 def classify_video(task: Task) -> Result:
-    """Looks at the storyboard."""
+    """Look at the storyboard."""
     classifier, wanted = _classifier("classify-videos", task.options)
     probabilities = classifier([storyboard(task.path)])[0]
     kept = int(probabilities.argmax()) == wanted
@@ -137,7 +137,7 @@ def classify_video(task: Task) -> Result:
 
 
 def classify_frames(task: Task) -> Result:
-    """Looks at one frame a second: which are surgical."""
+    """Look at one frame a second: which are surgical."""
     classifier, wanted = _classifier("classify-frames", task.options)
     flags, probabilities = "", []
     for batch in batched(frames_by_second(task.path), task.options.batch_size):
@@ -148,7 +148,7 @@ def classify_frames(task: Task) -> Result:
 
 
 def trim_video(task: Task) -> Result:
-    """Finds first and last second of the operation; what a human said comes first."""
+    """Find first and last second of the operation; what a human said comes first."""
     flags = corrected(as_flags(task.before("classify-frames")["surgical"]), task.decided)
     keep = next((each for each in task.decided if each.decision == "keep"), None)
     part = trim(flags, task.options.run)
@@ -168,7 +168,7 @@ def trim_video(task: Task) -> Result:
 
 
 def hash_video(task: Task) -> Result:
-    """Hashes of the operation; 0 where it is not surgical, as in the intro cards that the videos of a channel share."""
+    """Return the hashes of the operation; 0 where it is not surgical, as in the intro cards that the videos of a channel share."""
     trimmed = task.before("trim")
     first, last = trimmed["first"], trimmed["last"]
     hashes = video_hashes(task.path, start=float(first), end=float(last + 1))
@@ -179,7 +179,7 @@ def hash_video(task: Task) -> Result:
 
 
 def mask_video(task: Task) -> Result:
-    """Finds boxes in each surgical second of the operation, and the border that all of them share."""
+    """Find boxes in each surgical second of the operation, and the border that all of them share."""
     detector = _detector(task.options)
     trimmed = task.before("trim")
     first, last, flags = trimmed["first"], trimmed["last"], as_flags(trimmed["surgical"])
@@ -336,7 +336,7 @@ def run_stage(
     num_proc: int = 1,
     progress: bool = False,
 ) -> StageReport:
-    """Runs one stage on every video that the stages before it have kept.
+    """Run one stage on every video that the stages before it have kept.
 
     Args:
         folder: of the collection.
@@ -375,7 +375,7 @@ def run_stage(
 
 
 def _check_files(collection: Collection, videos: Sequence[Video]) -> None:
-    """Refuses files that were changed after they were collected: results would speak of other videos."""
+    """Refuse files that were changed after they were collected: results would speak of other videos."""
     for video in videos:
         file = collection.video_file(video)
         if video.status == "collected" and file.is_file() and not collection.holds(video):
@@ -392,7 +392,7 @@ def run_pipeline(
     num_proc: int = 1,
     progress: bool = False,
 ) -> list[StageReport]:
-    """Runs all stages; the optional classification of storyboards only if there are models for it.
+    """Run all stages; the optional classification of storyboards only if there are models for it.
 
     Args:
         folder: of the collection.
@@ -456,7 +456,7 @@ def _run_each(
 
 
 def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, progress: bool) -> None:
-    """Compares all with all; a result depends on every video."""
+    """Compare all with all; a result depends on every video."""
     hashes, seconds, rank = {}, {}, {}
     for video in waiting.videos:
         found, trimmed = (read_result(state.collection, name, video.video_id) for name in ("hash", "trim"))

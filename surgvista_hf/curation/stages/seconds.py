@@ -125,7 +125,7 @@ def mask_boxes(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """Hashes that hardly change when a picture is scaled or coded again, and only in part when something is painted over it.
+    """Return the hashes that hardly change when a picture is scaled or coded again, and only in part when something is painted over it.
 
     Of the gray picture without its outermost tenths (round borders and logos make pictures alike), scaled to 64×64 pixels:
     the signs of the four lowest frequencies of the cosine transform in each of 16 tiles, row by row.

@@ -44,7 +44,7 @@ INFO = DatasetInfo(
 
 
 def first_class(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Finds out whether the label files count phases from 0 or from 1."""
+    """Find out whether the label files count phases from 0 or from 1."""
     files = [video.files["phases"] for video in found if "phases" in video.files]
     seen = {
         as_integer(file, line.number, line.cells[1]) for file in files for line in read_table(file, 2, header=True)

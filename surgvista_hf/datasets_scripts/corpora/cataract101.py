@@ -64,7 +64,7 @@ INFO = DatasetInfo(
 
 
 def phase_starts(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Reads `annotations.csv`: the source frame at which each phase of each video starts."""
+    """Read `annotations.csv`: the source frame at which each phase of each video starts."""
     path = shared_file(root, "annotations.csv")
     if path is None:
         raise MissingFilesError(f"there is no annotations.csv in {root}")

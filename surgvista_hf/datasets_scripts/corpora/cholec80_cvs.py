@@ -76,7 +76,7 @@ INFO = DatasetInfo(
 
 
 def clips(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Cuts the videos into the scored intervals; intervals that end before they begin (three are published) are left out."""
+    """Cut the videos into the scored intervals; intervals that end before they begin (three are published) are left out."""
     path = shared_file(root, *_FILES)
     if path is None:
         raise MissingFilesError(f"there is none of {_FILES} in {root}. Get it from {INFO.homepage}")

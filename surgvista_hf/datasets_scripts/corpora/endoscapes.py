@@ -67,7 +67,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
 
 
 def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Reads the labels: the official COCO files of labeled frames, or else `all_metadata.csv`."""
+    """Read the labels: the official COCO files of labeled frames, or else `all_metadata.csv`."""
     metadata = shared_file(root, "all_metadata.csv")
     files = [
         file for part in ("train", "val", "test") if (file := shared_file(root, f"{part}/annotation_ds_coco.json"))
@@ -118,7 +118,7 @@ def _means(path: Path, means: Any) -> tuple[float, ...]:
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Labels of the frames that have one."""
+    """Return the labels of the frames that have one."""
     rows = {
         frame: {
             "cvs": list(means),

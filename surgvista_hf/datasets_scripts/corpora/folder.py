@@ -80,7 +80,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 
 def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
-    """Lets several folders be told apart in one corpus: `--set source=our_hospital`."""
+    """Let several folders be told apart in one corpus: `--set source=our_hospital`."""
     return replace(INFO, source=settings["source"])
 
 

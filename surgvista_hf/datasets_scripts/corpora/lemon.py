@@ -57,7 +57,7 @@ INFO = DatasetInfo(
 
 
 def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Reads `labels.json`."""
+    """Read `labels.json`."""
     path = shared_file(root, "labels.json")
     if path is None:
         raise MissingFilesError(f"there is no labels.json in {root}. Get it from {INFO.homepage}")

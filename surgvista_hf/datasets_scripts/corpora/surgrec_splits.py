@@ -202,7 +202,7 @@ SURGREC: Mapping[str, SurgRecInfo] = {info.name: info for info in _table()}
 
 
 def read_split(path: Path, info: SurgRecInfo) -> list[ClipRow]:
-    """Reads a list: a path and a number on each line, separated by the last blank (or comma); paths may be quoted.
+    """Read a list: a path and a number on each line, separated by the last blank (or comma); paths may be quoted.
 
     Args:
         path: `train.csv`, `val.csv` or `test.csv`.
@@ -242,7 +242,7 @@ def shared_clips(info: SurgRecInfo, train: Sequence[ClipRow], test: Sequence[Cli
 
 
 def video_disjoint(rows: Sequence[ClipRow], info: SurgRecInfo, seed: int = 0) -> dict[str, list[ClipRow]]:
-    """Splits clips 70 : 10 : 20 so that no source video is in two parts, as evenly over the classes as whole videos allow.
+    """Split clips 70 : 10 : 20 so that no source video is in two parts, as evenly over the classes as whole videos allow.
 
     Sources go, one after the other, to the part that is emptiest of what the source holds; while none has any, to training,
     then test, then validation. First come those of the scarcest classes, as long as a class has too few sources for a tenth

@@ -28,7 +28,7 @@ def run_over(
     num_proc: int = 1,
     executor: Executor = "local",
 ) -> Iterator[Result]:
-    """Applies a function to each task.
+    """Apply a function to each task.
 
     Args:
         function: importable by name; gets and returns what can be pickled.
@@ -113,7 +113,7 @@ def _pool(num_proc: int) -> ProcessPoolExecutor:
 def _on_ray(
     function: Callable[[Task], Result], tasks: Sequence[Task], crashed: Callable[[Task, str], Result], num_proc: int
 ) -> Iterator[Result]:
-    """Uses the cluster this process belongs to or that RAY_ADDRESS names, else starts one on this machine."""
+    """Use the cluster this process belongs to or that RAY_ADDRESS names, else starts one on this machine."""
     require("ray")
     import ray
 

@@ -61,7 +61,7 @@ class StoredFrameSet:
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
-        """Reads the manifest.
+        """Read the manifest.
 
         Raises:
             DatasetError: not a finished frame set.
@@ -202,7 +202,7 @@ def load_frame_set(
 def open_videos(
     stored: StoredFrameSet, videos: Sequence[StoredVideo], dataset_info: datasets.DatasetInfo, split: str
 ) -> datasets.Dataset:
-    """Maps the files of videos into memory, one after the other."""
+    """Map the files of videos into memory, one after the other."""
     tables = [MemoryMappedTable.from_file(str(video_file(stored.folder, video.video_id))) for video in videos]
     digest = content_hash([stored.fingerprint, [video.video_id for video in videos], str(dataset_info.features)])
     name = datasets.NamedSplit(split)
@@ -212,7 +212,7 @@ def open_videos(
 def stream_videos(
     stored: StoredFrameSet, videos: Sequence[StoredVideo], dataset_info: datasets.DatasetInfo
 ) -> datasets.IterableDataset:
-    """Reads the files of videos one after the other; each is a shard."""
+    """Read the files of videos one after the other; each is a shard."""
     files = [str(video_file(stored.folder, video.video_id)) for video in videos]
     frames = datasets.IterableDataset.from_generator(
         _rows, features=dataset_info.features, gen_kwargs={"files": files}
@@ -230,7 +230,7 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:
-    """Prepares a raw download in the cache, or finds it there."""
+    """Prepare a raw download in the cache, or finds it there."""
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
@@ -240,7 +240,7 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
 
 
 def _published(info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
-    """Loads what `surgvista publish` wrote, from the disk or the Hub."""
+    """Load what `surgvista publish` wrote, from the disk or the Hub."""
     content = _published_marker(source)
     if content["name"] != info.name:
         raise DatasetError(f"{source} holds {content['name']}, not {info.name}")

@@ -193,7 +193,7 @@ def check_overlap(
     *,
     on_overlap: Literal["error", "warn"] = "error",
 ) -> list[Overlap]:
-    """Makes sure that no test operation is in the training data.
+    """Make sure that no test operation is in the training data.
 
     Args:
         training: a frame set (of one or several sources), or video ids by data set.

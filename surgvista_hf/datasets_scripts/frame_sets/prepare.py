@@ -140,7 +140,7 @@ def prepare_frame_set(
     progress: bool = False,
     wait: bool = False,
 ) -> PreparationReport:
-    """Turns the raw videos of a data set into a frame set.
+    """Turn the raw videos of a data set into a frame set.
 
     Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
     result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw
@@ -202,7 +202,7 @@ def prepare_videos(
     root: Path | None = None,
     wait: bool = False,
 ) -> PreparationReport:
-    """Turns videos that were already found into a frame set; otherwise as `prepare_frame_set`.
+    """Turn videos that were already found into a frame set; otherwise as `prepare_frame_set`.
 
     Args:
         builder: of the data set, configured.
@@ -275,7 +275,7 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
 
 
 def _prepare_video(task: _Task) -> VideoReport:
-    """Writes the frame set of one video, or says why not."""
+    """Write the frame set of one video, or says why not."""
     try:
         tracks = task.builder.tracks(task.video)
         return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
@@ -328,7 +328,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
 
 
 def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, Any] | None:
-    """Labels of a moment; `None` where a track that must cover all pictures has ended."""
+    """Return the labels of a moment; `None` where a track that must cover all pictures has ended."""
     merged: dict[str, Any] = {}
     for track in tracks:
         row = track.at(second, rate)
@@ -388,7 +388,7 @@ class _Rows:
         return len(self._rows) >= ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE
 
     def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
-        """Takes a picture, unless it is to be left out."""
+        """Take a picture, unless it is to be left out."""
         main = labels.get(self.main) if labels and self.main else None
         if labels is None or (main is None and self.main and options.unlabeled == "drop"):
             return
@@ -460,7 +460,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
-    """Writes down what is being made here, or checks that it is the same as before."""
+    """Write down what is being made here, or checks that it is the same as before."""
     plan = {
         "format": FORMAT,
         "name": builder.info.name,
@@ -487,7 +487,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
 
 
 def _finished(folder: Path) -> Iterator[VideoReport]:
-    """Reports of the videos whose files are complete."""
+    """Return the reports of the videos whose files are complete."""
     for mark in sorted((folder / "videos").glob("*.json")):
         if mark.with_suffix(".arrow").exists():
             content = json.loads(mark.read_text(encoding="utf-8"))
@@ -495,14 +495,14 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
-    """Removes finished videos that are not wanted, or not of this version."""
+    """Remove finished videos that are not wanted, or not of this version."""
     for report in list(_finished(folder)):
         if versions.get(report.video_id) != report.version:
             _remove(folder, report.video_id)
 
 
 def _remove(folder: Path, video_id: str) -> None:
-    """Removes a finished video. The mark goes first: a kill does no harm."""
+    """Remove a finished video. The mark goes first: a kill does no harm."""
     (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
     shard = video_file(folder, video_id)
     shard.with_suffix(".json").unlink()
@@ -516,7 +516,7 @@ def _forget_changed(
     finished: dict[str, VideoReport],
     origins: Origins,
 ) -> None:
-    """Removes finished videos whose raw files or labels have changed, so that they are done anew.
+    """Remove finished videos whose raw files or labels have changed, so that they are done anew.
 
     Raises:
         OutputError: they come from another folder, so both are wanted. Nothing is removed then.
@@ -552,7 +552,7 @@ def _content(report: VideoReport) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions) -> None:
-    """Writes what makes the finished videos of a folder one data set."""
+    """Write what makes the finished videos of a folder one data set."""
     reports = sorted(_finished(folder), key=lambda report: report.video_id)
     bridged = bridging_note(info.source or info.name) if any(report.bridged for report in reports) else ""
     dataset_info = datasets.DatasetInfo(

@@ -59,7 +59,7 @@ def publish_frame_set(
     i_have_the_right: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Writes a frame set as a Hub data set.
+    """Write a frame set as a Hub data set.
 
     Args:
         frame_set: folder made by `prepare_frame_set`.
@@ -104,7 +104,7 @@ def publish_frame_set(
 
 
 def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
-    """Sends a published folder to the Hub.
+    """Send a published folder to the Hub.
 
     Args:
         folder: what `publish_frame_set` wrote; nothing in it is changed.
@@ -143,7 +143,7 @@ def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
 def _plan(
     stored: StoredFrameSet, protocols: dict[str, Protocol], allow_missing: bool, shard_bytes: int
 ) -> tuple[list[_File], _Layout]:
-    """Lays the videos out in as few files as keep the order of every split.
+    """Lay the videos out in as few files as keep the order of every split.
 
     A video joins a file only if that is the last one of all its splits, and of no other split.
     """

@@ -240,7 +240,7 @@ class FrameSetBuilder:
 
 
 def extracted_frames(video_id: str, *patterns: str, offset: int = 0) -> tuple[Place, ...]:
-    """Places of frames that users extracted themselves: `frames/<video>/`, also below a folder named as a split."""
+    """Return the places of frames that users extracted themselves: `frames/<video>/`, also below a folder named as a split."""
     return tuple(
         Place(FRAMES, rf"(?:frames|images)/(?:(?:train|val|test)/)?{pattern}", video_id, offset)
         for pattern in patterns

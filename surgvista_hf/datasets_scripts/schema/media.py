@@ -269,7 +269,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
 
 
 def crop_black_border(image: Image.Image) -> Image.Image:
-    """Cuts off the black border of an endoscopic picture as in the published Cholec80 preparation.
+    """Cut off the black border of an endoscopic picture as in the published Cholec80 preparation.
 
     The picture is reduced to a height of 300 pixels; gray values above 15 are seen as content after a 19×19 median; the box
     around them is cut out (its last row and column are lost, as published). Without content the reduced picture is returned.
@@ -322,7 +322,7 @@ def stored(image: Image.Image, original: bytes | None, second: float, options: P
 
 
 def check_same_length(video_id: str, media: Media, end: float, tolerance: float) -> str | None:
-    """Compares how long pictures and labels last.
+    """Compare how long pictures and labels last.
 
     Args:
         video_id: for messages.

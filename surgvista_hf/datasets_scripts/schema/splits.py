@@ -13,7 +13,7 @@ def stratified_splits(
     *,
     strata: Mapping[str, Hashable] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Divides videos so that each split has its share of every label, as far as whole videos allow.
+    """Divide videos so that each split has its share of every label, as far as whole videos allow.
 
     Labels are taken from the rarest to the most frequent (iterative stratification: Sechidis et al., ECML PKDD 2011). Of n
     videos a split is due its share, rounded, and at least one of three; of two, training and test get one each; a single one

@@ -527,7 +527,7 @@ class Rendering(Protocol):
 
 
 def write_video(operation: Rendering, path: str | os.PathLike[str], *, crf: int = 20) -> Path:
-    """Writes an operation as an H.264 video, frame by frame, with a key frame every five seconds; always the same bytes.
+    """Write an operation as an H.264 video, frame by frame, with a key frame every five seconds; always the same bytes.
 
     Args:
         operation: what to render. Odd heights and widths lose a pixel: the usual color format needs even ones.

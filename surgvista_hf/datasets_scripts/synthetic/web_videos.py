@@ -447,7 +447,7 @@ class SyntheticWebVideo:
 
 
 def write_web_video(video: SyntheticWebVideo, path: str | os.PathLike[str], *, crf: int = 23) -> Path:
-    """Writes the video as H.264, and its truth beside it as `.json`; always the same bytes.
+    """Write the video as H.264, and its truth beside it as `.json`; always the same bytes.
 
     Args:
         video: what to render.

@@ -39,7 +39,7 @@ class ClassificationMetrics:
     by_class: dict[str, np.ndarray]
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers that JSON can hold; what is not defined is `None`."""
+        """Return the numbers that JSON can hold; what is not defined is `None`."""
         single = {name: value for name, value in vars(self).items() if isinstance(value, float)}
         return {
             **{name: _plain(value) for name, value in single.items()},
@@ -143,7 +143,7 @@ class CriteriaMetrics:
         return _mean(np.array(list(self.by_criterion.values())))
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers that JSON can hold."""
+        """Return the numbers that JSON can hold."""
         criteria = {f"ap_{name}": _plain(value) for name, value in self.by_criterion.items()}
         return {"mean_average_precision": _plain(self.mean), **criteria, "prevalence": self.prevalence}
 
@@ -218,7 +218,7 @@ class PresenceMetrics:
         return _mean(np.array(list(self.f1.values())), otherwise=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers that JSON can hold; what is not defined is `None`."""
+        """Return the numbers that JSON can hold; what is not defined is `None`."""
         single = ("macro_f1", "micro_f1", "subset_accuracy", "label_ranking_precision", "video_mean_average_precision")
         return {
             **self.ranking.to_dict(),

@@ -64,7 +64,7 @@ class Reconstruction:
 
 
 def draw_reconstruction(reconstruction: Reconstruction, path: str | Path) -> None:
-    """Draws frames in columns; in rows the original, what was visible, and for each model its painting and its errors.
+    """Draw frames in columns; in rows the original, what was visible, and for each model its painting and its errors.
 
     Errors share one scale of colors, up to the 99th percentile of all of them.
 

@@ -47,7 +47,7 @@ class TripletMetrics:
         return _mean(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and names that JSON can hold; what is not defined is `None`."""
+        """Return the numbers and names that JSON can hold; what is not defined is `None`."""
         means = {f"ap_{name}": self.mean(name) for name in COMPONENTS}
         means["ap_ivt_all_classes"] = self.all_classes
         return {

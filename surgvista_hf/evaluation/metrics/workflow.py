@@ -70,7 +70,7 @@ class PhaseMetrics:
         return _std(np.array(list(self.accuracy_by_video.values())))
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and names that JSON can hold; what is not defined is `None`."""
+        """Return the numbers and names that JSON can hold; what is not defined is `None`."""
         numbers = {
             "image_accuracy": self.image_accuracy,
             "video_accuracy": self.video_accuracy,
@@ -235,7 +235,7 @@ def _counts(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray, num_cla
 
 
 def _scores(table: np.ndarray, absent: Absent) -> dict[str, np.ndarray]:
-    """Scores of each phase, in the leading shape of the table, (…, classes); NaN where they are not defined."""
+    """Return the scores of each phase, in the leading shape of the table, (…, classes); NaN where they are not defined."""
     right, true, predicted, union = np.moveaxis(table.astype(np.float64), -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = {

@@ -52,13 +52,13 @@ class CellResult:
     predictions: str
 
     def save(self, file: Path) -> None:
-        """Writes JSON."""
+        """Write JSON."""
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, file: Path) -> "CellResult":
-        """Reads what `save` wrote."""
+        """Read what `save` wrote."""
         return cls(**json.loads(file.read_text(encoding="utf-8")))
 
 
@@ -177,7 +177,7 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Names of the figures that any row has."""
+    """Return the names of the figures that any row has."""
     return list(dict.fromkeys(name for row in rows for name in row.figures))
 
 
@@ -230,7 +230,7 @@ def _escaped(text: str) -> str:
 
 
 def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str | None = None) -> list[Row]:
-    """Writes `summary.json`, `tables.md`, `tables.tex` and `plots/`.
+    """Write `summary.json`, `tables.md`, `tables.tex` and `plots/`.
 
     Args:
         results: of all cells.

@@ -89,7 +89,7 @@ class ClipModel:
         dtype: str = "auto",
         frame_stride: float | None = None,
     ) -> "ClipModel":
-        """Loads a classifier from a folder or the Hub, or an adapter with its base.
+        """Load a classifier from a folder or the Hub, or an adapter with its base.
 
         Raises:
             InputError: nothing can be loaded, or its classifier would have to be made up.
@@ -124,7 +124,7 @@ class ClipModel:
 
     @torch.inference_mode()
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Looks at clips.
+        """Look at clips.
 
         Args:
             clips: (B, frames, channels, height, width), prepared.
@@ -139,7 +139,7 @@ class ClipModel:
         return self.probabilities(logits.float()), features.float().cpu().numpy()
 
     def forget(self) -> None:
-        """Drops features that a run from outside left behind."""
+        """Drop features that a run from outside left behind."""
         with self._lock:
             self._seen.clear()
 

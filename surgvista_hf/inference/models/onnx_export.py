@@ -53,7 +53,7 @@ class ExportReport:
 
 
 def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", *, int8: bool = False) -> ExportReport:
-    """Writes a graph with a batch of any size, and what is needed to use it.
+    """Write a graph with a batch of any size, and what is needed to use it.
 
     Args:
         model: in fp32, on a CPU or GPU.

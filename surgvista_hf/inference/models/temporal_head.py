@@ -103,7 +103,7 @@ class TemporalHead:
 
     @torch.inference_mode()
     def push(self, features: np.ndarray) -> np.ndarray:
-        """Takes the next seconds.
+        """Take the next seconds.
 
         Args:
             features: (seconds, width), what `ClipModel.run` gives.

@@ -126,7 +126,7 @@ class VideoPrediction:
 
     @property
     def segments(self) -> list[Segment]:
-        """Runs of the most probable class, in order."""
+        """Run of the most probable class, in order."""
         labels = self.labels
         return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in self._runs(labels)]
 
@@ -235,7 +235,7 @@ class VideoPrediction:
         video: str | os.PathLike[str] | bytes | None = None,
         model_info: Mapping[str, str] | None = None,
     ) -> list[Path]:
-        """Writes the prediction for programs, players, annotation tools and people.
+        """Write the prediction for programs, players, annotation tools and people.
 
         Args:
             folder: made if needed; files of an earlier run are replaced.
@@ -261,7 +261,7 @@ class VideoPrediction:
 
 
 def check_formats(formats: Collection[str]) -> None:
-    """Raises `InputError` for an unknown format."""
+    """Raise `InputError` for an unknown format."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")

@@ -58,7 +58,7 @@ class OutOfBodyMask:
 
     @cached_property
     def _looks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times in order, and whether each must be hidden."""
+        """Return the times in order, and whether each must be hidden."""
         seconds = np.asarray(self.seconds, np.float64)
         order = np.argsort(seconds, kind="stable")
         shown = np.asarray(self.outside)[order] < self.threshold

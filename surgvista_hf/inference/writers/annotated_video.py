@@ -23,7 +23,7 @@ def write_annotated_video(
     frames_per_second: float = 10.0,
     height: int = 480,
 ) -> None:
-    """Writes an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
+    """Write an H.264 file: each frame, and below it the class, its confidence and a ribbon of the whole operation.
 
     Sound is left out: people talk in operating rooms. So is all metadata of the original. What the prediction hides is
     left out: one color stands for it. Seconds that are unlike the training videos are marked.

@@ -13,7 +13,7 @@ _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
-    """Writes chapters: a player shows the phase, or what was found, while the video plays.
+    """Write chapters: a player shows the phase, or what was found, while the video plays.
 
     Args:
         prediction: what to write. Of independent classes each has cues of its own.
@@ -39,7 +39,7 @@ def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
 
 
 def write_elan(prediction: "VideoPrediction", path: str | Path) -> None:
-    """Writes an annotation document of ELAN (EAF 3.0): one tier, or one for each of independent classes, and one of what is
+    """Write an annotation document of ELAN (EAF 3.0): one tier, or one for each of independent classes, and one of what is
     unlike the training videos where something is.
 
     The document names the video by its file name only: put both into one folder.

@@ -18,7 +18,7 @@ _COLUMNS, _ROWS = 6, 4
 def draw_contact_sheet(
     video: str | os.PathLike[str], prediction: VideoPrediction, path: str | Path, truth: np.ndarray | None = None
 ) -> None:
-    """Draws frames at regular times, each with its predicted class and, where it is wrong, the true one.
+    """Draw frames at regular times, each with its predicted class and, where it is wrong, the true one.
 
     Args:
         video: the file that was predicted.

@@ -44,7 +44,7 @@ def write_report(
     frame_at: FrameAt | None = None,
     model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Writes one HTML file that needs no other file and no network.
+    """Write one HTML file that needs no other file and no network.
 
     Args:
         predictions: of one model, or of several by name.

@@ -22,7 +22,7 @@ def save_predictions(
     video: Video | None = None,
     model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Path]:
-    """Writes the predictions of several models for one video: a folder each, and one report of all.
+    """Write the predictions of several models for one video: a folder each, and one report of all.
 
     Args:
         predictions: by the names of the models; of one alone the files lie in `folder` itself.

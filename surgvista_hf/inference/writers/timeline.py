@@ -24,7 +24,7 @@ UNFAMILIAR = "#d55e00"  # what is unlike the training videos; no class has this 
 
 
 def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.ndarray | None = None) -> None:
-    """Draws ribbons of the predicted and, if known, the true phases, with the confidence below.
+    """Draw ribbons of the predicted and, if known, the true phases, with the confidence below.
 
     A multi-label prediction becomes one row of probabilities a class.
 

@@ -75,7 +75,7 @@ def convert_checkpoint(
     part: str | None = None,
     include_code: bool = False,
 ) -> ConversionReport:
-    """Converts an original checkpoint to a folder that `from_pretrained` loads.
+    """Convert an original checkpoint to a folder that `from_pretrained` loads.
 
     Nothing is written unless every needed tensor was found in the right shape; the folder appears complete or not at all.
 

@@ -187,14 +187,14 @@ def make_config(
 
 
 def parameter_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
-    """Names and shapes of a model's tensors, without making it."""
+    """Return the names and shapes of a model's tensors, without making it."""
     with torch.device("meta"):
         model = model_class(config)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def square_side(num_patches: int) -> int:
-    """Patches along a side of a square picture."""
+    """Patch along a side of a square picture."""
     side = round(num_patches**0.5)
     if side**2 != num_patches:
         raise CheckpointError(f"pos_embed holds {num_patches} patches, which is no square image")

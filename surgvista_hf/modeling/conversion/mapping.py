@@ -78,7 +78,7 @@ def fused_source(name: str, parts: tuple[str, ...] = QKV, fused: str = "qkv", ki
 
 
 def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
-    """Names of SurgVISTA's program and of its relatives (MVD, VideoMAE, UMT, timm's vision transformers).
+    """Return the names of SurgVISTA's program and of its relatives (MVD, VideoMAE, UMT, timm's vision transformers).
 
     Args:
         prefix: what stands before the encoder's names.
@@ -121,7 +121,7 @@ def map_tensors(
     tensors: Mapping[str, torch.Tensor],
     may_be_absent: Iterable[str] = (),
 ) -> Mapped:
-    """Fills the parameters of a model from a checkpoint.
+    """Fill the parameters of a model from a checkpoint.
 
     Args:
         targets: parameter name -> shape.
@@ -176,7 +176,7 @@ def _without_ones(shape: torch.Size) -> list[int]:
 
 
 def inflate(weight: torch.Tensor, width: int) -> torch.Tensor:
-    """Repeats a patch weight of one frame over the frames of a tubelet, divided by their number.
+    """Repeat a patch weight of one frame over the frames of a tubelet, divided by their number.
 
     A clip of identical frames then embeds as the frame did (Carreira & Zisserman, CVPR 2017).
 

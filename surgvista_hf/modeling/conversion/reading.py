@@ -43,7 +43,7 @@ class Checkpoint:
 def read_checkpoint(
     path: str | Path, containers: Sequence[str] = CONTAINERS, beside: Sequence[str] = (), part: str | None = None
 ) -> Checkpoint:
-    """Reads `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
+    """Read `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
 
     Training checkpoints are dictionaries that hold the weights under `model`, `module`, `state_dict` or a name of the
     family's, beside an optimizer and an `argparse.Namespace`; a flat dictionary of tensors is one too.

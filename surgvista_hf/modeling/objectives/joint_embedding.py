@@ -110,7 +110,7 @@ class JointEmbedding(nn.Module):
 
     @torch.no_grad()
     def reset_target(self) -> None:
-        """Makes the target encoder a copy of the encoder."""
+        """Make the target encoder a copy of the encoder."""
         self.update_target(0.0)
 
     @torch.no_grad()

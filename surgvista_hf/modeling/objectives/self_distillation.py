@@ -185,7 +185,7 @@ class SelfDistillation(PreTrainedModel):
 
     @torch.no_grad()
     def reset_teacher(self) -> None:
-        """Makes the teacher a copy of the student."""
+        """Make the teacher a copy of the student."""
         self.update_teacher(0.0)
 
     @torch.no_grad()
@@ -271,7 +271,7 @@ def _encode(
 
 
 def _keyed_drop_paths(encoder: nn.Module) -> list[SurgVistaDropPath]:
-    """Puts stochastic depth that depends on keys in the place of the encoder's own."""
+    """Put stochastic depth that depends on keys in the place of the encoder's own."""
     put: list[SurgVistaDropPath] = []
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):

@@ -77,7 +77,7 @@ class CellState:
 
 
 def plan_suite(suite: Suite) -> list[CellState]:
-    """Looks at every cell without training: its data, splits, overlaps, labels and model."""
+    """Look at every cell without training: its data, splits, overlaps, labels and model."""
     plans: dict[tuple[str, str, str], tuple[str, bool]] = {}
     states = []
     for cell in suite.cells():
@@ -158,7 +158,7 @@ def _plan_again(suite: Suite, cell: Cell, plan: str) -> tuple[str, bool]:
 
 
 def _check_task(cell: Cell) -> None:
-    """Refuses protocols that can do nothing with the labels."""
+    """Refuse protocols that can do nothing with the labels."""
     kind = cell.requested.kind
     if kind not in ("tcn", "pooled"):
         return
@@ -177,7 +177,7 @@ def _requested_model(cell: Cell) -> str:
 
 
 def run_suite(suite: Suite) -> list[CellResult]:
-    """Runs what is missing of a suite and writes its report.
+    """Run what is missing of a suite and writes its report.
 
     Args:
         suite: see `load_suite`.
@@ -226,7 +226,7 @@ def _outcome(result: CellResult) -> str:
 
 
 def prepare_data(suite: Suite) -> None:
-    """Makes the frame sets that come from settings alone, or what is missing of them."""
+    """Make the frame sets that come from settings alone, or what is missing of them."""
     for folder, made in suite.prepare.items():
         options = PreparationOptions(short_side=made.short_side)
         prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
@@ -429,7 +429,7 @@ def _train(cell: Cell, trainer: Any) -> None:
 
 
 def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredictions:
-    """Scores of the labeled frames of videos, in their order."""
+    """Return the scores of the labeled frames of videos, in their order."""
     clips = as_clips(videos)
     frames = np.concatenate([video.labeled for video in videos])
     seconds = np.concatenate([video.seconds[video.labeled] for video in videos])

@@ -94,7 +94,7 @@ class Study:
 
     @property
     def variants(self) -> list[str]:
-        """Names, in order."""
+        """Return the names, in order."""
         return list(dict.fromkeys(cell.variant for cell in self.cells))
 
     def summary(self) -> dict[str, dict[str, float]]:
@@ -130,7 +130,7 @@ def run_study(
     *,
     seeds: int = 3,
 ) -> Study:
-    """Trains and asks all variants, or what is missing of them, and writes `study.json`, `study.csv` and `study.png`.
+    """Train and evaluate all variants, or what is missing of them, and write `study.json`, `study.csv` and `study.png`.
 
     Args:
         recipe, overrides: see `load_recipe`.
@@ -222,7 +222,7 @@ def cell_folder(output: Path, variant: str, seed: int) -> Path:
 
 
 def keep_apart(corpus: DataRecipe, probe: ProbeSet) -> None:
-    """Makes sure that no video of the probe's test is in the corpus.
+    """Make sure that no video of the probe's test is in the corpus.
 
     Videos of collections without fixed ids (rendered operations, one's own folders) are the same if their frame set is.
 
@@ -325,7 +325,7 @@ def _write(study: Study, output: Path) -> None:
 
 
 def draw_study(study: Study, path: Path) -> None:
-    """Draws the mean of each variant and its deviation over videos, every seed as a dot, and the tests between neighbors."""
+    """Draw the mean of each variant and its deviation over videos, every seed as a dot, and the tests between neighbors."""
     figure = Figure(figsize=(1.6 * len(study.variants) + 2.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

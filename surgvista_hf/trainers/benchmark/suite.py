@@ -183,7 +183,7 @@ class Suite:
 
 
 def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
-    """Reads and checks a suite.
+    """Read and checks a suite.
 
     Args:
         source: YAML file, or the name of a suite of the package.

@@ -133,7 +133,7 @@ def zero_shot(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> ZeroShotResult:
-    """Asks an image-text model about the test clips of a data set.
+    """Ask an image-text model about the test clips of a data set.
 
     Answers are written as they come; the same call goes on where an earlier one was stopped.
 
@@ -432,7 +432,7 @@ def _ask(
     batch_size: int,
     progress: bool,
 ) -> list[dict[str, Any]]:
-    """Answers to one prompt with what they are about, those of earlier runs included."""
+    """Answer to one prompt with what they are about, those of earlier runs included."""
     said: list[dict[str, Any]] = []
     with progress_bar(prompt, total=len(chosen), unit="pictures", shown=progress) as bar:
         for start in range(0, len(chosen), _QUESTIONS_A_FILE):

@@ -136,7 +136,7 @@ class ClipArguments(TrainingArguments):
 
     @property
     def total_batch(self) -> int:
-        """Clips that one update of the weights sees."""
+        """Return the clips that one update of the weights sees."""
         return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     @property

@@ -10,7 +10,7 @@ _PREFIX = "checkpoint-"
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Writes every file of a checkpoint through to the disk, then marks it."""
+    """Write every file of a checkpoint through to the disk, then marks it."""
     for path in sorted(checkpoint.rglob("*")):
         sync(path)
     with atomic_file(checkpoint / MARK) as temporary:
@@ -24,7 +24,7 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def remove_incomplete(output_dir: Path) -> list[Path]:
-    """Removes what a killed run left half-written; returns what was removed."""
+    """Remove what a killed run left half-written; returns what was removed."""
     complete = set(complete_checkpoints(output_dir))
     broken = [path for path in output_dir.glob(f"{_PREFIX}*") if path not in complete and path.is_dir()]
     for path in broken:
@@ -33,7 +33,7 @@ def remove_incomplete(output_dir: Path) -> list[Path]:
 
 
 def keep_newest(output_dir: Path, limit: int | None, *, best: Path | None = None) -> None:
-    """Removes all but the newest complete checkpoints and the best; the mark goes first, so that none is ever half there."""
+    """Remove all but the newest complete checkpoints and the best; the mark goes first, so that none is ever half there."""
     for path in complete_checkpoints(output_dir)[: -limit if limit else 0]:
         if best is not None and path.name == best.name:
             continue

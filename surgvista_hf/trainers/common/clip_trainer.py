@@ -36,7 +36,7 @@ class NonFiniteLossError(SurgVistaError):
 
 
 def end_processes() -> None:
-    """Lets all processes of a run end together; one that leaves early makes others abort."""
+    """Let all processes of a run end together; one that leaves early makes others abort."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -220,7 +220,7 @@ class ClipTrainer(Trainer, ABC):
 
     @torch.no_grad()
     def _tally(self, parts: Mapping[str, torch.Tensor], index: torch.Tensor) -> None:
-        """Adds up on the device; nothing waits for it until the next line of the log."""
+        """Add up on the device; nothing waits for it until the next line of the log."""
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
         self._batches += 1
@@ -233,7 +233,7 @@ class ClipTrainer(Trainer, ABC):
         self._bad = torch.where(finite | (self._bad >= 0).any(), self._bad, index)
 
     def check_finite(self) -> None:
-        """Waits for the device and stops the run if a loss was not finite.
+        """Wait for the device and stops the run if a loss was not finite.
 
         Raises:
             NonFiniteLossError: with the clips of the first such batch of this process.
@@ -281,7 +281,7 @@ class ClipTrainer(Trainer, ABC):
     # ------------------------------------------------------------------------------------------- checkpoints
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Trains, and goes on where an earlier run in the same folder stopped.
+        """Train, and go on where an earlier run in the same folder stopped.
 
         Args:
             resume_from_checkpoint: `True`: the newest complete checkpoint, if there is one; a path; or `None`: start anew.
@@ -312,7 +312,7 @@ class ClipTrainer(Trainer, ABC):
         return TrainOutput(state.global_step, 0.0, {})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads through `from_pretrained`, which knows the names that a model is saved under.
+        """Load through `from_pretrained`, which knows the names that a model is saved under.
 
         Trainer copies tensors by name and only warns of those that do not fit. VideoMAE is saved under names of its original
         program, so its attention biases would start anew after every resume.

@@ -92,7 +92,7 @@ def layered_groups(
     layer_decay: float,
     learning_rate: float,
 ) -> list[dict[str, Any]]:
-    """Groups with a learning rate of their own for every layer (BEiT, ICLR 2022; SurgVISTA's fine-tuning).
+    """Return the groups with a learning rate of their own for every layer (BEiT, ICLR 2022; SurgVISTA's fine-tuning).
 
     Args:
         parameters: names and parameters; those without gradient are left out.

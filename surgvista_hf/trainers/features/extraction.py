@@ -78,7 +78,7 @@ class VideoFeatures:
 
     @property
     def labeled(self) -> np.ndarray:
-        """Numbers of the frames that have labels."""
+        """Return the numbers of the frames that have labels."""
         return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
 
 
@@ -144,7 +144,7 @@ class FeatureExtractor:
     def extract(
         self, frames: Dataset, output: Path, *, label: str | None = None, batch_size: int = 16, progress: bool = True
     ) -> None:
-        """Writes the features of every video of a frame set that is not in the folder yet.
+        """Write the features of every video of a frame set that is not in the folder yet.
 
         Args:
             frames: frame set.
@@ -227,7 +227,7 @@ class FeatureExtractor:
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:
-    """Reads a folder of features.
+    """Read a folder of features.
 
     Args:
         folder: see `FeatureExtractor.extract`.
@@ -355,7 +355,7 @@ def _noted(file: Path) -> str | None:
 
 
 def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | None) -> None:
-    """Refuses namesakes of another frame set, and says which features are stale."""
+    """Refuse namesakes of another frame set, and says which features are stale."""
     found = {name: _noted(output / f"{name}.arrow") for name in contents}
     changed = {
         name: (noted or "not noted", contents[name])

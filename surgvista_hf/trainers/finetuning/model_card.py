@@ -53,7 +53,7 @@ def write_model_card(
     selected_on_test: bool,
     calibration: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Writes `README.md` with `model-index` metadata beside a model.
+    """Write `README.md` with `model-index` metadata beside a model.
 
     Args:
         folder: of the model.

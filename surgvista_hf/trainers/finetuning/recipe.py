@@ -133,7 +133,7 @@ class FinetuningRecipe:
 
 
 def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
-    """Reads and checks a recipe.
+    """Read and checks a recipe.
 
     Args:
         source: YAML file, or the name of a recipe of the package: that of a data set, such as `cholec80`.
@@ -153,7 +153,7 @@ def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) ->
 
 
 def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
-    """Checks the content of a recipe."""
+    """Check the content of a recipe."""
     check_keys("the recipe", content, SECTIONS)
     model: ModelRecipe = build(ModelRecipe, "model", section(content, "model"))
     if model.from_pretrained is not None and model.config is not None:

@@ -106,12 +106,12 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the weights of a step in."""
+        """Take the weights of a step in."""
         torch._foreach_lerp_(list(self.mean.values()), list(self.live.values()), 1 - self.decay)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the weights and their mean."""
+        """Exchange the weights and their mean."""
         for name, weight in self.live.items():
             kept = weight.detach().clone()
             weight.copy_(self.mean[name])
@@ -243,7 +243,7 @@ class SurgicalFinetuner(ClipTrainer):
 
     @torch.no_grad()
     def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crops, resizes, normalizes and erases on the device: (B, frames, 3, size, size), fp32."""
+        """Crop, resize, normalize and erase on the device: (B, frames, 3, size, size), fp32."""
         processor = cast(Any, self.processing_class)
         size, seed = processor.size["height"], self.args.seed
         keys = zip(batch["epoch"].tolist(), batch["key"].tolist(), strict=True)
@@ -257,7 +257,7 @@ class SurgicalFinetuner(ClipTrainer):
     # ------------------------------------------------------------------------------------------- evaluation
 
     def predict_clips(self, clips: ClipDataset, *, progress: bool = False) -> ClipPredictions:
-        """Scores of every clip, each once, whatever the number of processes.
+        """Return the scores of every clip, each once, whatever the number of processes.
 
         Args:
             clips: with labels.
@@ -314,7 +314,7 @@ class SurgicalFinetuner(ClipTrainer):
     # ------------------------------------------------------------------------------------------- mean of the weights
 
     def restart_mean(self) -> None:
-        """Begins the mean at the present weights."""
+        """Begin the mean at the present weights."""
         self.mean = ExponentialMovingAverage(cast(Any, self.model), cast(float, self.args.ema_decay))
 
     @contextmanager
@@ -330,7 +330,7 @@ class SurgicalFinetuner(ClipTrainer):
             self.mean.swap()
 
     def save_best(self, folder: Path) -> None:
-        """Saves what is tested: the mean of the weights if there is one, or the weights, with the processor."""
+        """Save what is tested: the mean of the weights if there is one, or the weights, with the processor."""
         with self.ema_weights():
             self.save_model(str(folder))
 
@@ -351,7 +351,7 @@ class SurgicalFinetuner(ClipTrainer):
 
 
 def component_labels(labels: torch.Tensor, parts: np.ndarray) -> torch.Tensor:
-    """Labels of instruments, verbs and targets from those of triplets, side by side.
+    """Return the labels of instruments, verbs and targets from those of triplets, side by side.
 
     Args:
         labels: (B, triplets) of 0 to 1.
@@ -414,7 +414,7 @@ def median_frequency(counts: np.ndarray) -> torch.Tensor:
 
 
 def class_sampler(clips: ClipDataset, task: Task, args: FinetuningArguments) -> EpochSampler | None:
-    """Draws classes in proportion to their size to the power of `class_balance`, then samples of them."""
+    """Draw classes in proportion to their size to the power of `class_balance`, then samples of them."""
     if args.class_balance is None and not args.class_weights:
         return None
     if task.multi_label:
@@ -428,7 +428,7 @@ def class_sampler(clips: ClipDataset, task: Task, args: FinetuningArguments) -> 
 
 
 def _check(model: Any, clips: ClipDataset, task: Task) -> None:
-    """Clips, labels and model must speak of the same."""
+    """Return the clips, labels and model must speak of the same."""
     length = clip_length(model.config)
     if clips.num_frames != length:
         raise InputError(f"clips have {clips.num_frames} frames; the model takes {length}")

@@ -117,7 +117,7 @@ class _Updates(TrainerCallback):
 
 @torch.no_grad()
 def clip_each(model: torch.nn.Module, largest: float) -> None:
-    """Clips the gradient of every tensor to a norm, each by itself, without waiting for the device."""
+    """Clip the gradient of every tensor to a norm, each by itself, without waiting for the device."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norms = torch._foreach_norm(gradients)
     torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1.0) for norm in norms])
@@ -211,13 +211,13 @@ class DinoPretrainer(Pretrainer):
         return output.loss, {"feature_std": output.feature_std, "teacher_entropy": output.teacher_entropy}
 
     def update_center(self) -> None:
-        """Moves the center by the mean of the teacher's logits since the last update, over all processes."""
+        """Move the center by the mean of the teacher's logits since the last update, over all processes."""
         sums: Any = self.accelerator.reduce(self.teacher_sums, "sum")
         self.student.update_center(sums[:-1] / sums[-1], self.args.center_momentum)
         self.teacher_sums = None
 
     def save_result(self, folder: Path) -> None:
-        """Saves the teacher's encoder as a plain model; student, heads and center are in the checkpoints."""
+        """Save the teacher's encoder as a plain model; student, heads and center are in the checkpoints."""
         if self.args.should_save:
             self.student.plain_teacher().save_pretrained(folder)
             if self.processing_class is not None:

@@ -46,7 +46,7 @@ def to_float8(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def use_float8(model: nn.Module) -> nn.Module:
-    """Puts 8-bit layers in the place of all linear layers whose sizes allow it; the rest stays.
+    """Put 8-bit layers in the place of all linear layers whose sizes allow it; the rest stays.
 
     Raises:
         InputError: the device does not have 8-bit products, or no layer's sizes allow them.

@@ -95,7 +95,7 @@ class Recipe:
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads and checks a recipe.
+    """Read and checks a recipe.
 
     Args:
         source: YAML file, or the name of a recipe of the package.
@@ -129,7 +129,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _check_model(objective: str, model: Mapping[str, Any]) -> None:
-    """Refuses what no model of the objective is made of; one that is made anew must have a configuration."""
+    """Refuse what no model of the objective is made of; one that is made anew must have a configuration."""
     changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
     start = {name: value for name, value in model.items() if name not in changes}
     check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})

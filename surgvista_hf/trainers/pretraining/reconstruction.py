@@ -23,7 +23,7 @@ FOLDER = "pictures"
 def reconstruct(
     models: Mapping[str, SurgVistaForPreTraining], pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor
 ) -> Reconstruction:
-    """Lets models paint the hidden part of one clip.
+    """Let models paint the hidden part of one clip.
 
     Models that predict normalized patches get the true mean and deviation of each patch back, as is usual.
 
@@ -65,7 +65,7 @@ def reconstruct_clip(
     frame_stride: float | None = None,
     seed: int = 0,
 ) -> Reconstruction:
-    """Lets saved models paint a clip of a frame set, all behind the same mask.
+    """Let saved models paint a clip of a frame set, all behind the same mask.
 
     Args:
         models: folders or Hub ids.

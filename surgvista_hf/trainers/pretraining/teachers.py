@@ -92,7 +92,7 @@ class ImageTeacher(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, final_norm: bool | None = None, **kwargs: Any) -> "ImageTeacher":
-        """Loads a folder, a family by its name, or a model of the Hub; see the table above.
+        """Load a folder, a family by its name, or a model of the Hub; see the table above.
 
         Args:
             name: which.
@@ -134,7 +134,7 @@ class ImageTeacher(nn.Module):
         return super().train(False)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageTeacher":
-        """Moves it; where it computes in 8 bits, only now, since the device must be able to."""
+        """Move it; where it computes in 8 bits, only now, since the device must be able to."""
         super().to(*args, **kwargs)
         if self.in_float8 and not any(isinstance(module, Float8Linear) for module in self.modules()):
             use_float8(self.model)
@@ -212,7 +212,7 @@ def _normalization(place: str) -> tuple[Sequence[float], Sequence[float]] | None
 
 
 def _drop_final_norm(model: nn.Module) -> None:
-    """Puts nothing in the place of the last normalization: cheaper than keeping every block's output to take the last."""
+    """Put nothing in the place of the last normalization: cheaper than keeping every block's output to take the last."""
     for name in _FINAL_NORMS:
         if isinstance(getattr(model, name, None), nn.LayerNorm):
             setattr(model, name, nn.Identity())

@@ -92,7 +92,7 @@ class Pretrainer(ClipTrainer):
         return ClipDataset
 
     def save_result(self, folder: Path) -> None:
-        """Saves what a run is for, with its processor."""
+        """Save what a run is for, with its processor."""
         self.save_model(str(folder))
 
 
@@ -135,7 +135,7 @@ class MaskedPretrainer(Pretrainer):
 
     @torch.no_grad()
     def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crops, resizes and normalizes on the device: (B, frames, 3, size, size), fp32."""
+        """Crop, resize and normalize on the device: (B, frames, 3, size, size), fp32."""
         pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)
         clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
         return normalize_clips(clips, self.shape.mean, self.shape.std)

@@ -39,7 +39,7 @@ class RecipeError(InputError):
 
 
 def bundled_recipes(room: str = PRETRAINING) -> list[str]:
-    """Names of the recipes of a room that come with the package."""
+    """Return the names of the recipes of a room that come with the package."""
     return sorted(name.removesuffix(".yaml") for name in _files(room))
 
 
@@ -63,7 +63,7 @@ def _files(room: str) -> list[str]:
 def read_recipe(
     source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, room: str
 ) -> dict[str, Any]:
-    """Reads a recipe and changes values in it.
+    """Read a recipe and changes values in it.
 
     Args:
         source: YAML file, or the name of a recipe of the package.

@@ -40,7 +40,7 @@ _STAGES = 4
 
 
 def resnet_naming(target: str) -> Source:
-    """Names of torchvision's ResNets for those of `ResNetForImageClassification`."""
+    """Return the names of torchvision's ResNets for those of `ResNetForImageClassification`."""
     name = target.removeprefix("resnet.").replace("classifier.1.", "fc.")
     name = name.replace("embedder.embedder.convolution.", "conv1.").replace("embedder.embedder.normalization.", "bn1.")
     if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", name):

@@ -89,7 +89,7 @@ def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
 
 
 def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -> dict[str, torch.Size]:
-    """Names that transformers stores; in memory the biases of the attention belong to its layers."""
+    """Return the names that transformers stores; in memory the biases of the attention belong to its layers."""
     return {
         re.sub(r"\.(q)uery\.bias$|\.(v)alue\.bias$", lambda match: f".{match[1] or match[2]}_bias", name): shape
         for name, shape in parameter_shapes(model_class, config).items()

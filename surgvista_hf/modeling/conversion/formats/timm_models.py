@@ -53,7 +53,7 @@ def plan_timm(
 
 
 def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[dict[str, torch.Size], int]:
-    """Names and shapes of a model's tensors, and the width of its features."""
+    """Return the names and shapes of a model's tensors, and the width of its features."""
     config = TimmWrapperConfig(architecture=architecture, model_args=dict(model_args or {}))
     try:
         with torch.device("meta"):

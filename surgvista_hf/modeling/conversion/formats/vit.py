@@ -45,7 +45,7 @@ _NO_POOLER = {"add_pooling_layer": False}
 
 
 def _vit_naming(target: str, fused: bool) -> Source:
-    """Names of timm for those that transformers stores of a `ViTModel`."""
+    """Return the names of timm for those that transformers stores of a `ViTModel`."""
     name = target.removeprefix("embeddings.").replace("encoder.layer.", "blocks.")
     for pattern, replacement in (
         (r"^position_embeddings$", "pos_embed"),
@@ -130,7 +130,7 @@ def _stored_shapes(
     num_channels: int,
     image_size: int,
 ) -> dict[str, torch.Size]:
-    """Names and shapes under which transformers stores a `ViTModel` without a pooler; in memory the names differ."""
+    """Return the names and shapes under which transformers stores a `ViTModel` without a pooler; in memory the names differ."""
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, hidden_size),
         "embeddings.position_embeddings": (1, 1 + (image_size // patch_size) ** 2, hidden_size),

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: who imports whom, what travels with a checkpoint, what no file may name."""
+"""Rules that a machine can check: who imports whom, what travels with a checkpoint, what no file may name."""
 
 import ast
 import importlib
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,27 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "surgvista_hf"
 
-# What a room may import, beside itself, `modeling` and `util`. The package's own files and `cli` may import everything.
-ROOMS = {
-    "space": {"inference", "clips", "datasets_scripts"},
-    "inference": {"clips", "datasets_scripts", "evaluation", "trainers"},
-    "trainers": {"clips", "datasets_scripts", "evaluation"},
-    "evaluation": {"datasets_scripts"},
-    "clips": set(),
-    "datasets_scripts": set(),
-    "curation": {"clips", "datasets_scripts"},
-    "modeling": set(),
-    "util": set(),
+# Each package imports only packages that stand before it here. The package's own files (`__init__`, `demo`) stand above all.
+LAYERS = (
+    "util",
+    "modeling",
+    "datasets_scripts",
+    "clips",
+    "evaluation",
+    "curation",
+    "trainers",
+    "inference",
+    "space",
+    "cli",
+)
+# The same within a package; its modules that lie in no sub-package may import all of them.
+SUB_LAYERS = {
+    "datasets_scripts": ("schema", "synthetic", "corpora", "frame_sets"),
+    "clips": ("sampling", "transforms"),
+    "evaluation": ("metrics", "reports"),
+    "curation": ("collection", "models", "stages"),
+    "trainers": ("common", "recipes", "pretraining", "finetuning", "features", "benchmark"),
+    "inference": ("prediction", "models", "writers"),
 }
 
 EXPORTED = sorted(
@@ -63,28 +74,118 @@ def absolute(file: Path, dots: int, name: str) -> str:
     return ".".join((*folder, name))
 
 
+def modules() -> dict[str, Path]:
+    """The modules of the package by their dotted names below it; the package itself is the empty name."""
+    files = [file for file in PACKAGE.rglob("*.py") if "template" not in file.parts]
+    return {
+        ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").strip("."): file
+        for file in files
+    }
+
+
+@cache
+def dependencies() -> dict[str, set[str]]:
+    """For every module the modules of the package that it imports, anywhere in it, for types too."""
+    known = modules()
+    graph = {}
+    for module, file in known.items():
+        targets = {
+            absolute(file, dots, name) for _, dots, name in imports(ast.parse(file.read_text(encoding="utf-8")))
+        }
+        own = [
+            target.removeprefix("surgvista_hf").strip(".")
+            for target in targets
+            if target.split(".")[0] == "surgvista_hf"
+        ]
+        # `from a.b import name`: a module of that name, or something in the module a.b
+        graph[module] = {target if target in known else target.rpartition(".")[0] for target in own} - {module, ""}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of nodes that reach each other."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reach = {node: reachable(node) for node in graph}
+    return [{other for other in reach[node] if node in reach[other]} for node in graph if node in reach[node]]
+
+
+def folded(depth: int) -> dict[str, set[str]]:
+    """The graph of packages (depth 1) or of sub-packages and modules beside them (depth 2)."""
+    graph: dict[str, set[str]] = {}
+    for module, targets in dependencies().items():
+        if not module:
+            continue
+        node = ".".join(module.split(".")[:depth])
+        found = {".".join(target.split(".")[:depth]) for target in targets}
+        graph.setdefault(node, set()).update(found - {node})
+    return graph
+
+
 @pytest.mark.parametrize("link", ["modeling", "datasets_scripts", "trainers"])
-def test_the_rooms_at_the_top_level_are_those_of_the_package(link):
+def test_the_links_at_the_top_level_lead_to_the_packages(link):
     assert (REPOSITORY / link).is_symlink()
     assert (REPOSITORY / link).resolve() == PACKAGE / link
 
 
-def test_every_folder_of_the_package_is_a_known_room():
-    folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
-    assert folders <= {*ROOMS, "cli"}
+def test_every_folder_of_the_package_is_a_layer():
+    assert {file.parent.name for file in PACKAGE.glob("*/__init__.py")} == set(LAYERS)
+    for package, order in SUB_LAYERS.items():
+        assert {file.parent.name for file in (PACKAGE / package).glob("*/__init__.py")} == set(order)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_rooms_below_it(room):
-    allowed = {f"surgvista_hf.{name}" for name in ROOMS[room] | {room, "modeling", "util", "__version__"}}
-    wrong = [
-        f"{file.relative_to(REPOSITORY)}:{node.lineno} imports {target}"
-        for file in (PACKAGE / room).rglob("*.py")
-        for node, dots, name in imports(ast.parse(file.read_text(encoding="utf-8")))
-        if (target := absolute(file, dots, name)).split(".")[0] == "surgvista_hf"
-        and ".".join(target.split(".")[:2]) not in allowed
-    ]
-    assert wrong == []
+def test_util_imports_nothing_of_the_package():
+    assert {module: targets for module, targets in dependencies().items() if module.split(".")[0] == "util"} == {
+        module: {target for target in targets if target.split(".")[0] == "util"}
+        for module, targets in dependencies().items()
+        if module.split(".")[0] == "util"
+    }
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_only_packages_below_it(package):
+    allowed = {package, *LAYERS[: LAYERS.index(package)]}
+    if package == "cli":
+        allowed.add("demo")
+    wrong = {
+        f"{module} imports {target}"
+        for module, targets in dependencies().items()
+        if module.split(".")[0] == package
+        for target in targets
+        if target.split(".")[0] not in allowed
+    }
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("package", SUB_LAYERS)
+def test_a_sub_package_imports_only_sub_packages_below_it(package):
+    order = SUB_LAYERS[package]
+    wrong = {
+        f"{module} imports {target}"
+        for module, targets in dependencies().items()
+        for target in targets
+        if module.startswith(f"{package}.") and target.startswith(f"{package}.")
+        if (own := module.split(".")[1]) in order and target.split(".")[1] in order[order.index(own) + 1 :]
+    }
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_packages_do_not_import_each_other_in_circles(depth):
+    assert circles(folded(depth)) == []
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    """Neither when they are loaded, nor within functions, nor for types."""
+    assert circles(dependencies()) == []
 
 
 @pytest.mark.parametrize("file", EXPORTED, ids=lambda file: file.name)

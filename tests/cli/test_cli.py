@@ -1,4 +1,4 @@
-"""The command line as a user types it, in a process of its own."""
+"""The command line as a user types it: once in a process of its own, and otherwise, since that says the same, in this one."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from ..videos import write_numbered_video
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def surgvista(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def surgvista(*words: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "surgvista_hf.cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 @pytest.fixture
@@ -62,38 +62,27 @@ def test_predict_writes_tables_and_a_picture(model_folder, tmp_path):
 
 def test_real_clips_go_through_predict(model_folder, shared_data, tmp_path):
     for clip in sorted((shared_data / "clips").iterdir()):
-        done = surgvista("predict", clip, "--model", model_folder, "--output", tmp_path / clip.stem)
-        assert done.returncode == 0, done.stderr
+        assert main(["predict", str(clip), "--model", str(model_folder), "--output", str(tmp_path / clip.stem)]) == 0
         lines = (tmp_path / clip.stem / "predictions.csv").read_text().splitlines()
         assert len(lines) == 1 + (10 if "720p" in clip.name else 5)
 
 
-def test_convert_reports_what_it_did_and_predict_can_use_it(tmp_path):
+def test_convert_reports_what_it_did_and_predict_can_use_it(tmp_path, capsys):
     checkpoint = tmp_path / "finetuned.pth"
     torch.save(golden.part(golden.load("tiny_classify_video_3d_sincos"), "model."), checkpoint)
     config = json.dumps(golden.UNREADABLE_SIZES)
-    done = surgvista(
-        "convert",
-        checkpoint,
-        "--family",
-        "surgvista",
-        "--output",
-        tmp_path / "model",
-        "--config",
-        config,
-        "--with-code",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "mapped       51 tensors" in done.stdout
+    model = str(tmp_path / "model")
+    words = ["convert", str(checkpoint), "--family", "surgvista", "--output", model, "--config", config, "--with-code"]
+    assert main(words) == 0
+    assert "mapped       51 tensors" in capsys.readouterr().out
     assert (tmp_path / "model" / "modeling_surgvista.py").is_file()
     video = write_numbered_video(tmp_path / "a.mp4", count=30)
-    done = surgvista("predict", video, "--model", tmp_path / "model", "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    assert main(["predict", str(video), "--model", model, "--output", str(tmp_path / "out")]) == 0
 
 
-def test_convert_lists_the_families():
-    done = surgvista("convert", "--list")
-    assert done.returncode == 0
+def test_convert_lists_the_families(capsys):
+    assert main(["convert", "--list"]) == 0
+    listed = capsys.readouterr().out
     for family in (
         "surgvista",
         "mvd",
@@ -106,7 +95,7 @@ def test_convert_lists_the_families():
         "lemonfm",
         "surgmotion",
     ):
-        assert f"\n{family} " in f"\n{done.stdout}"
+        assert f"\n{family} " in f"\n{listed}"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test waits for a network
 
 import pytest
+
+from .processes import Processes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -24,3 +27,11 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the folder ../shared/data with real clips and annotations is not on this machine")
     return path
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Starts programs in processes of their own, without importing torch for each."""
+    started = Processes()
+    yield started
+    started.close()

@@ -1,11 +1,8 @@
 """`surgvista curate` as a user types it: the whole way, killed at many moments, and with bad input."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -74,25 +71,19 @@ MOMENTS = ("records/*", "results/hash/*", "../frames/videos/*")
 
 
 @pytest.mark.slow
-def test_killed_at_any_stage_and_run_again_the_bytes_are_the_same(uninterrupted, server, models, tmp_path):
+def test_killed_at_any_stage_and_run_again_the_bytes_are_the_same(uninterrupted, server, models, tmp_path, processes):
     folder, killed = tmp_path / "corpus", 0
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     for words in commands(folder, server, models):
         moments = MOMENTS[:1] if words[1] == "collect" else MOMENTS[1:]
         for moment in (*moments, None):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "surgvista_hf.cli.main", *words],
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            while process.poll() is None:
+            process = processes.start("surgvista_hf.cli.main", *words)
+            while process.running:
                 if moment and any(folder.glob(moment)):
-                    process.send_signal(signal.SIGKILL)
+                    process.kill()
                     killed += 1
                     break
                 time.sleep(0.002)
-            assert process.wait() in (0, -signal.SIGKILL)
+            assert process.wait().returncode in (0, -signal.SIGKILL)
     assert killed == len(MOMENTS)
     assert contents(folder) == contents(uninterrupted / "corpus")
     assert contents(tmp_path / "frames") == contents(uninterrupted / "frames")

@@ -257,14 +257,15 @@ def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results
     hospitals,
     model_folder,  # noqa: F811
     tmp_path,
+    processes,
 ):
     a, _ = hospitals
     for number in range(2, 5):
         write_numbered_video(a / f"op{number}.mp4", count=30, rate=10)
-    command = [sys.executable, "-m", "surgvista_hf.cli.main", "predict", a, "--model", model_folder]
+    command = ["surgvista_hf.cli.main", "predict", a, "--model", model_folder]
     command += ["--output", tmp_path / "out", "--formats", "csv", "--device", "cpu"]
-    runs = [subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [run.communicate(timeout=300)[1] for run in runs]
+    runs = [processes.start(*command) for _ in range(2)]
+    said = [run.wait().stderr for run in runs]
     assert {run.returncode for run in runs} <= {0, 1}
     assert 0 in {run.returncode for run in runs}
     assert not any("Traceback" in text for text in said)

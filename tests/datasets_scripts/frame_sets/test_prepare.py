@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -61,15 +59,13 @@ def test_two_processes_make_the_same_bytes_as_one(whole, tmp_path):
 
 
 @pytest.mark.parametrize("finished", [1, 4])
-def test_killed_and_run_again_makes_the_same_bytes(whole, tmp_path, finished):
+def test_killed_and_run_again_makes_the_same_bytes(whole, tmp_path, processes, finished):
     output = tmp_path / "out"
     words = [f"--set={name}={value}" for name, value in SMALL.items()]
-    command = [sys.executable, "-m", "surgvista_hf.cli.main", "prepare", "synthetic", "--output", str(output), *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and len(list(output.glob("videos/operation*.json"))) < finished:
+    process = processes.start("surgvista_hf.cli.main", "prepare", "synthetic", "--output", output, *words)
+    while process.running and len(list(output.glob("videos/operation*.json"))) < finished:
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     marks = list(output.glob("videos/operation*.json"))
     if len(marks) == 6:
         pytest.skip("this machine finished before it could be killed")

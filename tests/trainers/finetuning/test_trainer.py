@@ -1,10 +1,6 @@
 """Fine-tuning: the published step and loss, the same however it is interrupted or spread; each clip is tested once."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -193,19 +189,16 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     assert second.evaluate() == whole[2]
 
 
-def test_killed_and_resumed_it_ends_the_same(whole, frame_set, tmp_path):
-    command = [sys.executable, "-m", "tests.trainers.tiny_finetuning", str(frame_set), str(tmp_path), "ema_decay=0.9"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+def test_killed_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, processes):
+    program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path, "ema_decay=0.9")
+    process = processes.start(*program)
     deadline = time.time() + 120
-    while not complete_checkpoints(tmp_path) and process.poll() is None and time.time() < deadline:
+    while not complete_checkpoints(tmp_path) and process.running and time.time() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert complete_checkpoints(tmp_path)
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    again = processes.run(*program)
+    assert again.returncode == 0, again.stderr[-2000:]
     tiny.assert_same_weights(tmp_path, whole[0])
 
 
@@ -234,18 +227,11 @@ def test_every_clip_is_tested_once_in_the_order_of_the_frame_set(frame_set, tmp_
         np.testing.assert_allclose(found.scores[number], expected.numpy(), atol=1e-5)
 
 
-def test_two_processes_give_the_figures_of_one(frame_set, tmp_path):
+def test_two_processes_give_the_metrics_of_one(frame_set, tmp_path, processes):
     """60 clips in batches of 2 × 7: the last batch is filled up, and what fills it must not be counted."""
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29631")
-    module = ("-m", "tests.trainers.tiny_finetuning", str(frame_set), str(tmp_path / "two"))
-    result = subprocess.run(
-        [sys.executable, *launcher, *module, "untrained=1", "per_device_train_batch_size=3"],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path / "two")
+    for rank in processes.run_ranks(2, 29631, *program, "untrained=1", "per_device_train_batch_size=3"):
+        assert rank.returncode == 0, rank.stderr[-2000:]
     two = json.loads((tmp_path / "two" / "figures.json").read_text())
     trainer = tiny_finetuning.trainer(frame_set, tmp_path / "one")
     torch.nn.init.normal_(trainer.model.classifier.weight, generator=torch.Generator().manual_seed(0))

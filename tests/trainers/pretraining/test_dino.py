@@ -1,7 +1,5 @@
 """Self-distillation: a step as written by hand, published schedules, runs that repeat, a result that is a plain encoder."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,13 +170,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_center(frame_set,
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
+def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path, processes):
     """Gloo on the CPU, teacher and center included; equal up to the order in which numbers are added."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619"]
-    command += ["-m", __name__, str(frame_set), str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
+    for rank in processes.run_ranks(2, 29619, __name__, frame_set, tmp_path / "two"):
+        assert rank.returncode == 0, rank.stderr[-2000:]
     trainer(frame_set, tmp_path / "one", max_steps=6, save_steps=6).train()
     two, one = tiny.final_weights(tmp_path / "two"), tiny.final_weights(tmp_path / "one")
     assert one["center"].any()

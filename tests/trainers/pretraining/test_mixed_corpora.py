@@ -1,9 +1,6 @@
 """Corpora as they are: frames of several sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,21 +207,12 @@ def test_the_count_of_operations_does_not_depend_on_frame_sizes(corpus, tmp_path
 
 
 @pytest.mark.parametrize("objective", ["surgvista", pytest.param("dino", marks=pytest.mark.slow)])
-def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path):
+def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path, processes):
     one, two = tmp_path / "one", tmp_path / "two"
     pretrain(load_recipe(recipe(corpus, one, objective)))
     file = recipe(corpus, two, objective, per_device_train_batch_size=4, ddp_backend="gloo")
-    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port=29643"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [*command, "-m", "surgvista_hf.trainers.pretrain", str(file)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    for rank in processes.run_ranks(2, 29643, "surgvista_hf.trainers.pretrain", file):
+        assert rank.returncode == 0, rank.stderr[-3000:]
     pairs = zip(history(one), history(two), strict=True)
     for alone, together in pairs:
         if "loss" in alone:

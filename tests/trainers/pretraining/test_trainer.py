@@ -1,10 +1,6 @@
 """Pre-training: the published step, the same however it is run, interrupted or spread; and it stops when it must."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -197,22 +193,15 @@ def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
     tiny.assert_same_weights(tmp_path, whole[0])
 
 
-def program(frame_set: Path, output: Path, *words: str, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, "-m", "tests.trainers.tiny", str(frame_set), str(output), *words]
-
-
 @pytest.mark.parametrize("moment", ["checkpoint-8", "checkpoint-8/complete"])
-def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, moment):
+def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, processes, moment):
     """Killed while a checkpoint is written, or right after it."""
     output = tmp_path / "run"
-    process = subprocess.Popen(
-        program(frame_set, output), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = processes.start("tests.trainers.tiny", frame_set, output)
     deadline = time.monotonic() + 120
-    while not (output / moment).exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (output / moment).exists() and process.running and time.monotonic() < deadline:
         time.sleep(0.0005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert (output / moment).exists()
     run(output, frame_set)
     tiny.assert_same_weights(output, whole[0])
@@ -229,19 +218,11 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(whole, frame_set, tmp
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
+def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path, processes):
     """Gloo on the CPU; equal up to the order in which gradients are added."""
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611")
-    words = ("per_device_train_batch_size=3", "max_steps=8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        program(frame_set, tmp_path / "two", *words, launcher=launcher),
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    changes = ("per_device_train_batch_size=3", "max_steps=8")
+    for rank in processes.run_ranks(2, 29611, "tests.trainers.tiny", frame_set, tmp_path / "two", *changes):
+        assert rank.returncode == 0, rank.stderr[-2000:]
     history = run(tmp_path / "one", frame_set, max_steps=8)
     state = json.loads((tmp_path / "two" / "checkpoint-8" / "trainer_state.json").read_text())
     for step, values in losses(history).items():

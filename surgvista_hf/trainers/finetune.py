@@ -62,7 +62,6 @@ from .recipes.loading import RecipeError
 from .recipes.requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
-_TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
 
 
 @dataclass(frozen=True)
@@ -340,7 +339,7 @@ def task_of(data: LabeledData, frames: Dataset) -> Task:
     if info.task == "procedure":
         usual = "video_multi_label" if several else "video_classification"
     kind: Any = data.task or usual
-    return Task(kind, tuple(names), _TABLES.get(data.name, data.name))
+    return Task(kind, tuple(names), data.name)
 
 
 def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArguments) -> tuple[Any, Any]:

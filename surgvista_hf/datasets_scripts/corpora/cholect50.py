@@ -1,16 +1,17 @@
 """CholecT50 and CholecT45: action triplets in cholecystectomies (Nwoye et al., Medical Image Analysis 78, 2022)."""
 
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json, read_table
 from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, triplet_labels
 from ..schema.label_tracks import RowTrack, Track
-from ..schema.triplets import triplet_table
+from ..schema.triplets import TripletTable
 
-TABLE = triplet_table("cholect50")
+TABLE = TripletTable.read(resources.files(__package__) / "tables" / "cholect50_triplets.csv")
 PHASES = (
     "preparation",
     "carlot-triangle-dissection",  # spelled so in the files
@@ -148,7 +149,7 @@ T50 = DatasetInfo(
     access="request form",
     citation="Nwoye et al., Rendezvous: Attention Mechanisms for the Recognition of Surgical Action Triplets in "
     "Endoscopic Videos, Medical Image Analysis 78, 2022",
-    labels={**TABLE.labels, "phase": Label("class", PHASES)},
+    labels={**triplet_labels(TABLE), "phase": Label("class", PHASES)},
     protocols={
         "challenge": Protocol(
             "CholecTriplet challenge, used by SurgVISTA; none of its test videos is in Cholec80", _lists(_CHALLENGE)
@@ -160,6 +161,7 @@ T50 = DatasetInfo(
     totals={"videos": 50, "frames": 100863, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
     notes="Frames without any triplet are kept (an empty list); SurgVISTA drops them as samples, also in the test: "
     "ClipDataset(..., drop_empty=True).",
+    triplets=TABLE,
 )
 T45 = replace(
     T50,
@@ -168,7 +170,7 @@ T45 = replace(
     protocols=_folds(tuple(fold[:-1] for fold in _FOLDS)),
     video_ids=_ids(sorted(video for fold in _FOLDS for video in fold[:-1])),
     totals={"videos": 45, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
-    labels=TABLE.labels,
+    labels=triplet_labels(TABLE),
 )
 
 

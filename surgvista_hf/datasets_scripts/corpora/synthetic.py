@@ -13,11 +13,10 @@ from ..schema.builder import FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
 from ..schema.media import Media, Picture, PreparationOptions, moments, stored
-from ..schema.triplets import triplet_table
 from ..synthetic.operating_room import VIEWS, SyntheticRecording
 from ..synthetic.surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
+from .cholect50 import TABLE
 
-TABLE = triplet_table("cholect50")
 SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
 # Smallest and largest; an operation needs two seconds a phase.
 RANGES = {
@@ -53,6 +52,7 @@ INFO = DatasetInfo(
     redistributable=True,
     checked="exact by construction",
     notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+    triplets=TABLE,
 )
 VIEW_INFO = replace(
     INFO,
@@ -60,6 +60,7 @@ VIEW_INFO = replace(
     title="Synthetic recordings, inside and outside the patient",
     access="surgvista prepare synthetic_views",
     labels={"view": Label("class", VIEWS)},
+    triplets=None,
 )
 
 

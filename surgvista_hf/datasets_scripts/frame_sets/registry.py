@@ -6,6 +6,7 @@ from functools import cache
 from ...util.messages import did_you_mean
 from ..schema.builder import FrameSetBuilder
 from ..schema.info import DatasetError, DatasetInfo
+from ..schema.triplets import TripletTable
 
 MODULES = (
     "cholec80",
@@ -54,6 +55,24 @@ def get_builder(name: str) -> FrameSetBuilder:
         return names[name.lower()]
     hint = did_you_mean(name.lower(), names, "`surgvista prepare --list` names all")
     raise DatasetError(f"there is no data set {name!r}; {hint}")
+
+
+def triplet_table(name: str) -> TripletTable:
+    """Return the table of the triplet classes of a data set.
+
+    Raises:
+        DatasetError: there is no data set of that name, or it has no triplets.
+
+    Example:
+        >>> table = triplet_table("cholect50")
+        >>> table.names[60], table.components[60]
+        ('hook,dissect,gallbladder', (2, 2, 0))
+    """
+    table = get_builder(name).info.triplets
+    if table is None:
+        having = ", ".join(info.name for info in list_datasets() if info.triplets is not None)
+        raise DatasetError(f"there is no table of triplets for {name!r}; there is one for {having}")
+    return table
 
 
 def list_datasets() -> list[DatasetInfo]:

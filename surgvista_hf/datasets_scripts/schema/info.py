@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...util.errors import InputError
+from .triplets import TripletTable
 
 if TYPE_CHECKING:
     import datasets
@@ -132,6 +133,7 @@ class DatasetInfo:
         notes: what a user must know.
         aliases: other names of the set.
         source: value of the column of that name; by default the name of the data set.
+        triplets: table of its triplet classes; `None` if it has none.
     """
 
     name: str
@@ -155,6 +157,7 @@ class DatasetInfo:
     notes: str = ""
     aliases: tuple[str, ...] = ()
     source: str = ""
+    triplets: TripletTable | None = None
 
     @property
     def features(self) -> "datasets.Features":
@@ -187,6 +190,16 @@ class DatasetInfo:
         if not match:
             raise DatasetError(f"{video_id} is no video id of {self.name}; expected {self.split_key}")
         return match[1]
+
+
+def triplet_labels(table: TripletTable) -> dict[str, Label]:
+    """Return the four label columns of a data set of triplets: the triplets and their components."""
+    return {
+        "triplets": Label("classes", table.names),
+        "instruments": Label("classes", table.instruments),
+        "verbs": Label("classes", table.verbs),
+        "targets": Label("classes", table.targets),
+    }
 
 
 def split_name(name: str) -> str:

@@ -18,7 +18,7 @@ from pydantic import Field
 from ...modeling.errors_surgvista import VideoReadError
 from ...modeling.video_frames_surgvista import Deinterlace
 from ...modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
-from ...util.finding import IMAGE_SUFFIXES, is_image
+from ...util.finding import IMAGE_FORMATS, IMAGE_SUFFIXES, is_image
 from ...util.values import Amount, PositiveAmount, PositiveCount, check_fields
 from .info import AlignmentError
 
@@ -297,7 +297,7 @@ def _stored_file(file: Path, second: float, options: PreparationOptions) -> Pict
     """A picture of a folder; the bytes of a JPEG that needs no change are kept."""
     try:
         data = file.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(dict.fromkeys(IMAGE_FORMATS.values()))) as image:
             image.load()
             upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             original = data if data.startswith(_JPEG) and upright and image.mode in ("RGB", "L") else None

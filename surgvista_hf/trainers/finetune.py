@@ -20,7 +20,8 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..clips import ClipDataset
-from ..datasets_scripts.frame_sets.load import load_frame_set, video_digests
+from ..datasets_scripts.frame_sets.fingerprints import stored_digests
+from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..datasets_scripts.frame_sets.overlap import (
     OverlapError,
     check_overlap,
@@ -318,8 +319,11 @@ def _check_other_files(data: LabeledData) -> None:
     Raises:
         OverlapError: there are such videos.
     """
-    own = {digest: video for video, digest in video_digests(data.folder).items()}
-    twice = [f"{own[digest]} = {video}" for video, digest in video_digests(data.test_folder).items() if digest in own]
+    digests, tested = (
+        stored_digests(sorted(folder.glob("videos/*.arrow"))) for folder in (data.folder, data.test_folder)
+    )
+    own = {digest: video for video, digest in digests.items()}
+    twice = [f"{own[digest]} = {video}" for video, digest in tested.items() if digest in own]
     if twice and data.on_overlap == "error":
         raise OverlapError(
             f"{len(twice)} videos of {data.test_folder} are also in {data.folder}: {preview(twice)}. A test on them says "

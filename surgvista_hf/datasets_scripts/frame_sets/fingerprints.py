@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,10 @@ def video_fingerprints(frames: Dataset) -> dict[str, str]:
         By `source/video id`.
     """
     counts = _row_counts(frames)
-    noted = _noted(frames)
-    if not counts.keys() <= noted.keys():
-        noted = _of_rows(frames)
-    return {name: content_hash([noted[name], count]) for name, count in counts.items()}
+    digests = stored_digests(Path(file["filename"]) for file in frames.cache_files)
+    if not counts.keys() <= digests.keys():
+        digests = _row_digests(frames)
+    return {name: content_hash([digests[name], count]) for name, count in counts.items()}
 
 
 def folder_of(frames: Dataset) -> Path | None:
@@ -101,11 +101,17 @@ def _row_counts(frames: Dataset) -> dict[str, int]:
     )
 
 
-def _noted(frames: Dataset) -> dict[str, str]:
-    """What `prepare` noted of the files that the rows lie in."""
+def stored_digests(files: Iterable[Path]) -> dict[str, str]:
+    """Return the hash of the stored frames and labels of each video, as `surgvista prepare` noted it beside the file.
+
+    Args:
+        files: `videos/*.arrow` of frame sets; others are left out.
+
+    Returns:
+        16 hexadecimal digits each, by `source/video id`.
+    """
     found = {}
-    for file in frames.cache_files:
-        path = Path(file["filename"])
+    for path in files:
         record = path.with_suffix(".json")
         if path.suffix == ".arrow" and record.is_file():
             content = json.loads(record.read_text(encoding="utf-8"))
@@ -123,7 +129,7 @@ def _source(path: Path) -> str | None:
     return None
 
 
-def _of_rows(frames: Dataset) -> dict[str, str]:
+def _row_digests(frames: Dataset) -> dict[str, str]:
     digests: dict[str, Any] = {}
     for row in _rows(frames):
         name = f"{row['source']}/{row['video_id']}"

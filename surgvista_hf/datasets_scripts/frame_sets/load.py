@@ -132,12 +132,6 @@ class StoredFrameSet:
         return chosen
 
 
-def video_digests(folder: Path) -> dict[str, str]:
-    """Return a hash of the stored pictures and labels of each finished video of a frame set, by its id."""
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "videos").glob("*.json"))]
-    return {record["video_id"]: record["digest"] for record in records if record.get("digest")}
-
-
 def load_frame_set(
     name: str,
     data_dir: Path | str,

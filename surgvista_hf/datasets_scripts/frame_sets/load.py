@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import datasets
 import pyarrow as pa
@@ -16,7 +16,7 @@ from ...util.bridging import bridging_note
 from ...util.files import content_hash
 from ...util.messages import preview
 from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
-from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
+from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file
 from .registry import get_builder
 
 ALL = "all"
@@ -66,16 +66,12 @@ class StoredFrameSet:
         Raises:
             DatasetError: not a finished frame set.
         """
-        path = folder / MANIFEST
-        if not path.is_file():
-            begun = (folder / PLAN).is_file()
-            state = "an unfinished frame set: run the same `surgvista prepare` again" if begun else "no frame set"
-            raise DatasetError(f"{folder} is {state}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise DatasetError(
-                f"{path} has the format {content.get('format')}, {FORMAT} is expected; prepare it again"
-            )
+        if not (folder / MANIFEST).is_file():
+            if not (folder / PLAN).is_file():
+                raise DatasetError(f"{folder} is no frame set")
+            read_record(folder / PLAN, DatasetError)  # what an earlier version began cannot be finished
+            raise DatasetError(f"{folder} is an unfinished frame set: run the same `surgvista prepare` again")
+        content = read_record(folder / MANIFEST, DatasetError)
         labels = {name: Label(label["kind"], tuple(label["names"])) for name, label in content["labels"].items()}
         videos = tuple(
             StoredVideo(
@@ -130,6 +126,51 @@ class StoredFrameSet:
         if not chosen:
             raise DatasetError(f"the split {split!r} is empty: {self.folder} holds none of its videos")
         return chosen
+
+
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: Literal[False] = ...,
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.Dataset: ...
+
+
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: Literal[True],
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.IterableDataset: ...
+
+
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: bool,
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.Dataset | datasets.IterableDataset: ...
 
 
 def load_frame_set(
@@ -228,12 +269,16 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
-    folder = root / f"{get_builder(name).info.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
+    # The format is part of the name, so that what an earlier version left in the cache is not in the way.
+    digest = content_hash([FORMAT, str(raw.resolve()), sorted(settings.items())])
+    folder = root / f"{get_builder(name).info.name}-{digest}"
     prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True, wait=True)
     return folder
 
 
-def _published(info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
+def _published(
+    info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool
+) -> datasets.Dataset | datasets.IterableDataset:
     """Load what `surgvista publish` wrote, from the disk or the Hub."""
     content = _published_marker(source)
     if content["name"] != info.name:
@@ -243,7 +288,7 @@ def _published(info: DatasetInfo, source: str, split: str, protocol: str | None,
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
     # The library takes a folder that was written anew for the old one, so each content gets a cache of its own.
     cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
-    frames = datasets.load_dataset(
+    frames: Any = datasets.load_dataset(
         source.removeprefix(HUB),
         name,
         split=split,
@@ -259,7 +304,8 @@ def _published(info: DatasetInfo, source: str, split: str, protocol: str | None,
     text += content.get("bridged", "")
     known = {"description": text, "citation": info.citation, "homepage": info.homepage, "license": info.license}
     frames.info.update(datasets.DatasetInfo(**known))
-    return frames
+    loaded: datasets.Dataset | datasets.IterableDataset = frames
+    return loaded
 
 
 def _published_marker(source: str) -> dict[str, Any]:
@@ -269,13 +315,15 @@ def _published_marker(source: str) -> dict[str, Any]:
         else:
             text = (Path(source) / PUBLISHED).read_text(encoding="utf-8")
         content = dict(json.loads(text))
-        if content.get("format") != FORMAT:
-            raise ValueError(f"the format is {content.get('format')}, {FORMAT} is expected")
+        if not isinstance(content.get("format"), int):
+            raise ValueError("it names no format")
     except Exception as error:  # the Hub's client lets out errors of whichever HTTP library it is built on
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(
             f"{source} is no frame set published by surgvista_hf, or cannot be reached: {reason}"
         ) from error
+    if problem := other_version(source, content, "publish the frame set again"):
+        raise DatasetError(problem)
     return content
 
 

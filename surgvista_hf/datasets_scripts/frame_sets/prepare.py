@@ -443,6 +443,48 @@ def video_file(folder: Path, video_id: str) -> Path:
     return folder / "videos" / f"{name}.arrow"
 
 
+def other_version(what: object, content: Mapping[str, Any], remedy: str) -> str:
+    """Return a sentence for users if a file of a frame set was written by another version of this package, or else nothing.
+
+    Args:
+        what: file, folder or address, for the message.
+        content: the file, which names its `format`.
+        remedy: what to do about that of an earlier version.
+
+    Example:
+        >>> other_version("published.json", {"format": FORMAT}, "publish it again")
+        ''
+    """
+    found = content.get("format")
+    if found == FORMAT:
+        return ""
+    later = isinstance(found, int) and found > FORMAT
+    return (
+        f"{what} was written by {'a later' if later else 'an earlier'} version of surgvista_hf (format {found}; this version "
+        f"has format {FORMAT}): {'update surgvista_hf' if later else remedy}"
+    )
+
+
+def read_record(path: Path, error: type[SurgVistaError]) -> dict[str, Any]:
+    """Read the manifest or the plan of a frame set.
+
+    Args:
+        path: `frame_set.json` or `preparation.json`.
+        error: class of the error that is raised.
+
+    Raises:
+        SurgVistaError: of that class: another version wrote the file, or it cannot be read.
+    """
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as reason:
+        raise error(f"{path} cannot be read: {reason}; remove {path.parent} and prepare it again") from reason
+    remedy = "prepare the videos again, into another folder or after removing this one"
+    if problem := other_version(path.parent, content, remedy):
+        raise error(problem)
+    return content
+
+
 def _write_json(path: Path, content: Any) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -471,7 +513,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     plan = json.loads(json.dumps(plan))
     path = folder / PLAN
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_record(path, OutputError)
         if before != plan:
             was, requested = (
                 {key: each.get(key) for key in plan if before.get(key) != plan[key]} for each in (before, plan)

@@ -21,7 +21,7 @@ from ...util.files import OutputError, atomic_folder
 from ..schema.info import DatasetError, DatasetInfo, Protocol
 from .load import PUBLISHED, StoredFrameSet, StoredVideo
 from .overlap import find_overlaps, find_suspicions
-from .prepare import FORMAT, MANIFEST, video_file
+from .prepare import FORMAT, MANIFEST, other_version, video_file
 from .registry import list_datasets
 
 SHARD_BYTES = 500_000_000
@@ -196,10 +196,12 @@ def _is_there(output: Path, marker: str) -> bool:
     if not path.is_file() or path.read_text(encoding="utf-8") == marker:
         return path.is_file()
     try:
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(marker)
-        was, requested = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
-    except (ValueError, KeyError, TypeError) as error:
+        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), json.loads(marker)
+    except (ValueError, TypeError) as error:
         raise OutputError(f"{path} cannot be read; remove {output}, or choose another output") from error
+    if problem := other_version(output, before, "remove it, or choose another output"):
+        raise OutputError(problem)
+    was, requested = ({key: each.get(key) for key in now if before.get(key) != now[key]} for each in (before, now))
     raise OutputError(
         f"{output} was published with {was}, now {requested} is asked for; remove it, or choose another output"
     )

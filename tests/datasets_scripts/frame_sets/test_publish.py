@@ -265,6 +265,19 @@ def test_a_file_of_somebody_else_is_a_typed_error(tmp_path, content):
         load_frame_set("synthetic", tmp_path, "train")
 
 
+def test_a_set_that_an_earlier_version_published_is_refused_with_what_to_do(frame_set, published, tmp_path):
+    old = shutil.copytree(published, tmp_path / "old")
+    content = {
+        key: value for key, value in json.loads((old / "published.json").read_text()).items() if key != "bridged"
+    }
+    (old / "published.json").write_text(json.dumps({**content, "format": 1}))
+    earlier = r"old was written by an earlier version of surgvista_hf \(format 1; .*\): "
+    with pytest.raises(DatasetError, match=f"{earlier}publish the frame set again"):
+        load_frame_set("synthetic", old, "train")
+    with pytest.raises(OutputError, match=f"{earlier}remove it, or choose another output"):
+        publish_frame_set(frame_set, old)
+
+
 # ------------------------------------------------------------------------------------------- the Hub
 
 

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.reconstructed}
     if arguments.json:
-        frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
+        frames = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
         models = {name: weights_fingerprint(name) for name in arguments.models}
         made_from = {"models": models, "frames": frames_fingerprint(frames)}
         print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output), "made_from": made_from}))

@@ -242,7 +242,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
     for use, split in names.items():
         if split is None:
             continue
-        frames: Any = load_frame_set(
+        frames = load_frame_set(
             data.name, data.folder, split, protocol=data.protocol, allow_missing=data.allow_missing
         )
         if data.label not in frames.column_names:
@@ -259,7 +259,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
 
 def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
     """The other frame set, its labels in the column and the classes of the training."""
-    frames: Any = load_frame_set(
+    frames = load_frame_set(
         other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
     )
     label = other.label or data.label

@@ -3,7 +3,6 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from ..util.console import Steps
 from .common import add_frame_stride_argument

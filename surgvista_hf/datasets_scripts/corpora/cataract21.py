@@ -1,6 +1,6 @@
 """Cataract-21: 21 cataract operations with phases (Primus et al., MMM 2018; ITEC Klagenfurt)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import named_phases, phase
@@ -60,9 +60,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, _ID, "case_{:02d}"),
+            FilePattern(VIDEO, _ID, "case_{:02d}"),
             *extracted_frames("case_{:02d}", _ID),
-            Place("phases", rf"{_ID}\.csv", "case_{:02d}"),
+            FilePattern("phases", rf"{_ID}\.csv", "case_{:02d}"),
         ),
         tracks,
         needed=("phases",),

@@ -1,6 +1,6 @@
 """CATARACTS: 50 cataract operations with the steps annotated in 2020 (Al Hajj et al., Medical Image Analysis 52, 2019)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
@@ -67,9 +67,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, _ID),
+            FilePattern(VIDEO, _ID),
             *extracted_frames("{}", _ID),
-            Place("steps", rf"(?:train|dev|test)_gt/{_ID}\.csv"),
+            FilePattern("steps", rf"(?:train|dev|test)_gt/{_ID}\.csv"),
         ),
         tracks,
         needed=("steps",),

@@ -12,7 +12,7 @@ from ..schema.annotation_files import as_integer, read_text
 from ..schema.builder import FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import AnnotationError, DatasetInfo, Label, MissingFilesError, Protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
-from .cholec80 import LATER, PICTURES, TRAIN, VIDEOS
+from .cholec80 import FRAME_PATTERNS, LATER, TRAIN, VIDEOS
 
 CRITERIA = ("two_structures", "cystic_plate", "hepatocystic_triangle")
 _TIMES = ("initial_minute", "initial_second", "final_minute", "final_second")
@@ -139,4 +139,4 @@ def tracks(video: RawVideo) -> list[Track]:
     return [ConstantTrack({"cvs_score": sum(video.extra), "cvs": [float(score) for score in video.extra]})]
 
 
-BUILDERS = (FrameSetBuilder(INFO, PICTURES, tracks, expand=clips),)
+BUILDERS = (FrameSetBuilder(INFO, FRAME_PATTERNS, tracks, expand=clips),)

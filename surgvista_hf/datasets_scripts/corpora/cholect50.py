@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json, read_table
-from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, triplet_labels
 from ..schema.label_tracks import RowTrack, Track
 from ..schema.triplets import TripletTable
@@ -252,17 +252,17 @@ def tracks_t45(video: RawVideo) -> list[Track]:
     return [RowTrack(rows, 1.0, exact=False)]
 
 
-_FRAMES = Place(FRAMES, r"(?:videos|data|frames)/VID(\d{2,3})", "VID{:02d}", rate=1.0)
+_FRAMES = FilePattern(FRAMES, r"(?:videos|data|frames)/VID(\d{2,3})", "VID{:02d}", rate=1.0)
 BUILDERS = (
     FrameSetBuilder(
-        T50, (_FRAMES, Place("labels", r"labels/VID(\d{2,3})\.json", "VID{:02d}")), tracks, needed=("labels",)
+        T50, (_FRAMES, FilePattern("labels", r"labels/VID(\d{2,3})\.json", "VID{:02d}")), tracks, needed=("labels",)
     ),
     FrameSetBuilder(
         T45,
         (
             _FRAMES,
             *(
-                Place(name, rf"{name[:-1]}/VID(\d{{2,3}})\.txt", "VID{:02d}")
+                FilePattern(name, rf"{name[:-1]}/VID(\d{{2,3}})\.txt", "VID{:02d}")
                 for name in ("triplets", "instruments", "verbs", "targets")
             ),
         ),

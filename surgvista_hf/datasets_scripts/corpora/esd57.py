@@ -12,16 +12,16 @@ from pathlib import Path
 
 from ...util.finding import is_unfinished, walk
 from ..schema.annotation_files import read_text
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 from ..schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..schema.workflow import counted_phases, phase
 
 _FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
-_PICTURES = (Place(VIDEO, r"videos/([^/]+)"), Place(FRAMES, r"frames/([^/]+)"))
-_OF_ESD57 = (*_PICTURES, Place("phases", r"phases/([^/]+)\.txt"))
-_OF_OWN = (*_PICTURES, Place("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
+_FRAME_PATTERNS = (FilePattern(VIDEO, r"videos/([^/]+)"), FilePattern(FRAMES, r"frames/([^/]+)"))
+_OF_ESD57 = (*_FRAME_PATTERNS, FilePattern("phases", r"phases/([^/]+)\.txt"))
+_OF_OWN = (*_FRAME_PATTERNS, FilePattern("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
 
 OWN = DatasetInfo(
     name="phase_folder",

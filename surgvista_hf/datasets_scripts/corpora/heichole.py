@@ -1,6 +1,6 @@
 """HeiChole: laparoscopic cholecystectomies of three hospitals (Wagner et al., Medical Image Analysis 86, 2023)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import EVERYTHING, DatasetInfo
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, counted_phases, phase
@@ -35,7 +35,11 @@ def tracks(video: RawVideo) -> list[Track]:
 BUILDERS = (
     FrameSetBuilder(
         INFO,
-        (Place(VIDEO, _ID), *extracted_frames("{}", _ID), Place("phases", rf"{_ID}_Annotation_Phase\.csv")),
+        (
+            FilePattern(VIDEO, _ID),
+            *extracted_frames("{}", _ID),
+            FilePattern("phases", rf"{_ID}_Annotation_Phase\.csv"),
+        ),
         tracks,
     ),
 )

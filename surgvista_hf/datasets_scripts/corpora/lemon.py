@@ -7,7 +7,7 @@ from typing import Any
 
 from ...util.messages import preview
 from ..schema.annotation_files import by_name, read_json
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetError, DatasetInfo, Label, MissingFilesError, Protocol
 from ..schema.label_tracks import ConstantTrack, Track
 from ..schema.splits import stratified_splits
@@ -50,7 +50,7 @@ INFO = DatasetInfo(
         "everything": EVERYTHING,
     },
     totals={"videos": 4194, "procedures": 35},
-    checked="the complete labels.json; pictures made in the published layout",
+    checked="the complete labels.json; frames made in the published layout",
     notes="labels.json in the data folder beside the videos, named <title>-<id> or <id>.",
     aliases=("surg-3m", "surg3m"),
 )
@@ -108,4 +108,6 @@ def tracks(video: RawVideo) -> list[Track]:
     return [ConstantTrack(video.extra)]
 
 
-BUILDERS = (FrameSetBuilder(INFO, (Place(VIDEO, _ID), Place(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),)
+BUILDERS = (
+    FrameSetBuilder(INFO, (FilePattern(VIDEO, _ID), FilePattern(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),
+)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..schema.annotation_files import read_json
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import Interval, IntervalTrack, Track
 
@@ -69,7 +69,7 @@ BOTH = DatasetInfo(
     video_ids=(*BERN, *STRASBOURG),
     totals={"videos": 140, "phases": 13, "steps": 46},
     redistributable=True,
-    checked="real label files of four videos; pictures made in the published layout",
+    checked="real label files of four videos; frames made in the published layout",
     notes="Intervals out of the body lie on top of the phase they interrupt, here they replace it. severe_index "
     "is a column of its own.",
 )
@@ -125,9 +125,9 @@ def _interval(path: str, entry: Any, names: Sequence[str]) -> tuple[float, float
 def _builder(info: DatasetInfo, letters: str) -> FrameSetBuilder:
     video = rf"([{letters}]BP\d{{2}})"
     places = (
-        Place(VIDEO, video),
-        Place(FRAMES, rf"(?:frames|images)/{video}"),
-        Place("labels", rf"{video}(?:\.mp4)?\.json"),
+        FilePattern(VIDEO, video),
+        FilePattern(FRAMES, rf"(?:frames|images)/{video}"),
+        FilePattern("labels", rf"{video}(?:\.mp4)?\.json"),
     )
     return FrameSetBuilder(info, places, tracks)
 

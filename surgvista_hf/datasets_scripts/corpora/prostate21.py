@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json
-from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import AnnotationError, DatasetInfo, Protocol, triplet_labels
 from ..schema.label_tracks import RowTrack, Track
 from ..schema.triplets import TripletTable
@@ -109,9 +109,9 @@ def _triplet(path: Path, frame: str, instance: Any, table: TripletTable, other: 
     return triplet
 
 
-_PLACES = (
-    *(Place(FRAMES, rf"frames/{part}/([a-z]+v\d+)", rate=1.0) for part in ("train", "val", "test")),
-    *(Place("annos", rf"annos/{part}/([a-z]+v\d+)\.json") for part in ("train", "val", "test")),
+_FILE_PATTERNS = (
+    *(FilePattern(FRAMES, rf"frames/{part}/([a-z]+v\d+)", rate=1.0) for part in ("train", "val", "test")),
+    *(FilePattern("annos", rf"annos/{part}/([a-z]+v\d+)\.json") for part in ("train", "val", "test")),
 )
 
 
@@ -122,6 +122,6 @@ def parts(root: Path, found: list[RawVideo], settings: Any) -> list[RawVideo]:
 
 
 BUILDERS = (
-    FrameSetBuilder(RELEASE_1, _PLACES, tracks_1, needed=("annos",), expand=parts),
-    FrameSetBuilder(RELEASE_2, _PLACES, tracks_2, needed=("annos",), expand=parts),
+    FrameSetBuilder(RELEASE_1, _FILE_PATTERNS, tracks_1, needed=("annos",), expand=parts),
+    FrameSetBuilder(RELEASE_2, _FILE_PATTERNS, tracks_2, needed=("annos",), expand=parts),
 )

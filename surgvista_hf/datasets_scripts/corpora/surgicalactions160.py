@@ -1,6 +1,6 @@
 """SurgicalActions160: 160 short clips of 16 actions in gynaecologic laparoscopy (Schoeffmann et al., MTAP 77, 2018)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Label, Protocol, seeded_protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
 
@@ -79,5 +79,5 @@ def tracks(video: RawVideo) -> list[Track]:
 
 
 BUILDERS = (
-    FrameSetBuilder(INFO, (Place(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
+    FrameSetBuilder(INFO, (FilePattern(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
 )

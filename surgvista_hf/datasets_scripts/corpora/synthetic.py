@@ -12,7 +12,7 @@ from PIL import Image
 from ..schema.builder import FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
-from ..schema.media import Media, Picture, PreparationOptions, moments, stored
+from ..schema.media import EncodedFrame, Media, PreparationOptions, encode_frame, moments
 from ..synthetic.operating_room import VIEWS, SyntheticRecording
 from ..synthetic.surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
 from .cholect50 import TABLE
@@ -51,7 +51,7 @@ INFO = DatasetInfo(
     },
     redistributable=True,
     checked="exact by construction",
-    notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+    notes="No patient is in these images. Accuracy on them says nothing about real surgery.",
     triplets=TABLE,
 )
 VIEW_INFO = replace(
@@ -65,15 +65,15 @@ VIEW_INFO = replace(
 
 
 class Rendered(Media):
-    """An operation, rendered only where a picture is wanted."""
+    """An operation, rendered only where a image is wanted."""
 
     def __init__(self, operation: SyntheticOperation) -> None:
         self.operation = operation
         self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
 
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
         for second, number in self._chosen(options):
-            yield stored(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
+            yield encode_frame(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
 
     def _chosen(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
         """Seconds, and the numbers of the frames shown then."""

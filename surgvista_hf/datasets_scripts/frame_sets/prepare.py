@@ -32,7 +32,7 @@ from ...util.requirements import require
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
-from ..schema.media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
+from ..schema.media import EncodedFrame, Media, PreparationOptions, check_labels_within, check_same_length
 from .executors import Executor, run_over
 from .fingerprints import raw_fingerprint
 from .registry import get_builder
@@ -59,9 +59,9 @@ class VideoReport:
         seconds: length of the video.
         parts: its splits by protocol, where the raw download says them.
         labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
+        remarks: mismatches that were tolerated, what was done to the frames, and what of them is missing.
         version: of what it was made from, see `RawVideo.version`.
-        digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
+        digest: of the stored file, so that the frame set's fingerprint follows frames and labels.
         interval: usual seconds between two rows; `None` where there is only one.
         bridged: whether frames were left out so that clips bridge them.
         made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
@@ -298,8 +298,8 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
     shard = video_file(task.folder, video.video_id)
     with atomic_file(shard) as temporary:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, info.features.arrow_schema) as writer:
-            for picture in media.pictures(options):
-                rows.add(picture, _labels(tracks, picture.second, media.rate), options)
+            for frame in media.frames(options):
+                rows.add(frame, _labels(tracks, frame.second, media.rate), options)
                 if rows.full:
                     writer.write_batch(rows.flush())
             if len(rows):
@@ -328,7 +328,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
 
 
 def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, Any] | None:
-    """Return the labels of a moment; `None` where a track that must cover all pictures has ended."""
+    """Return the labels of a moment; `None` where a track that must cover all frames has ended."""
     merged: dict[str, Any] = {}
     for track in tracks:
         row = track.at(second, rate)
@@ -351,7 +351,7 @@ def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
 def _check_alignment(
     video: RawVideo, media: Media, options: PreparationOptions, tracks: Sequence[Track]
 ) -> Iterator[str]:
-    """Remarks on labels and pictures that do not cover the same time; labels of another video are an error."""
+    """Remarks on labels and frames that do not cover the same time; labels of another video are an error."""
     for track in tracks:
         if track.exact:
             remark = check_same_length(video.video_id, media, track.end(media.rate), options.tolerance_seconds)
@@ -387,17 +387,16 @@ class _Rows:
         """Whether it is time to write them."""
         return len(self._rows) >= ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE
 
-    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
-        """Take a picture, unless it is to be left out."""
+    def add(self, frame: EncodedFrame, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
+        """Take a frame, unless it is to be left out."""
         main = labels.get(self.main) if labels and self.main else None
         if labels is None or (main is None and self.main and options.unlabeled == "drop"):
             return
-        if self._size not in (None, picture.size):
+        if self._size not in (None, frame.size):
             raise VideoReadError(
-                f"{self.video_id}: the pictures change from {self._size} to {picture.size} pixels at second "
-                f"{picture.second}"
+                f"{self.video_id}: the frames change from {self._size} to {frame.size} pixels at second {frame.second}"
             )
-        self._size = picture.size
+        self._size = frame.size
         for name, counter in self._classes.items():
             counter[labels.get(name)] += 1
         self._rows.append(
@@ -405,15 +404,15 @@ class _Rows:
                 "source": self.info.source or self.info.name,
                 "video_id": self.video_id,
                 "frame_index": self.frames,
-                "timestamp": picture.second,
-                "image": {"bytes": picture.data, "path": None},
+                "timestamp": frame.second,
+                "image": {"bytes": frame.data, "path": None},
                 **{name: labels.get(name) for name in self.info.labels},
             }
         )
-        self._seconds.append(picture.second)
+        self._seconds.append(frame.second)
         self.frames += 1
         self.labeled += main is not None
-        self._bytes += len(picture.data)
+        self._bytes += len(frame.data)
 
     def flush(self) -> pa.RecordBatch:
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)

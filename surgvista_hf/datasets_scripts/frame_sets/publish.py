@@ -1,6 +1,6 @@
-"""A frame set as a native Hub data set: Parquet files with the pictures inside, and a card.
+"""A frame set as a native Hub data set: Parquet files with the frames inside, and a card.
 
-Pictures are written once, whatever the number of protocols: the videos of a file are in the same splits of all protocols,
+Frames are written once, whatever the number of protocols: the videos of a file are in the same splits of all protocols,
 and each protocol is a configuration that lists files. Rows of a split keep their order, and no video is cut by the end of a
 file.
 """

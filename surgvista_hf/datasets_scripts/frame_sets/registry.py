@@ -1,4 +1,4 @@
-"""Which data sets there are. Each module named here holds one data set, or one family that differs in a table only."""
+"""Registry of the data sets. Each module named here holds one data set, or a family whose members differ in a table only."""
 
 import importlib
 from functools import cache
@@ -36,16 +36,20 @@ MODULES = (
 
 @cache
 def builders() -> dict[str, FrameSetBuilder]:
-    """Every builder by the name of its data set."""
+    """Return every builder by the name of its data set."""
     modules = (importlib.import_module(f"..corpora.{name}", __package__) for name in MODULES)
     return {builder.info.name: builder for module in modules for builder in module.BUILDERS}
 
 
 def get_builder(name: str) -> FrameSetBuilder:
-    """The builder of a data set, by its name or an alias.
+    """Return the builder of a data set, by its name or an alias.
 
     Raises:
-        DatasetError: there is none; says what is near.
+        DatasetError: there is no such data set; the message suggests a similar name.
+
+    Example:
+        >>> get_builder("Surg-3M").info.name
+        'lemon'
     """
     known = builders()
     names = {
@@ -76,7 +80,7 @@ def triplet_table(name: str) -> TripletTable:
 
 
 def list_datasets() -> list[DatasetInfo]:
-    """Facts of every data set: task, classes, splits, license, where it is found.
+    """List the data sets: task, classes, splits, license and source of each.
 
     Example:
         >>> [info.name for info in list_datasets() if info.task == "triplet"]
@@ -86,7 +90,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def markdown_table() -> str:
-    """The table of `docs/datasets.md`."""
+    """Return the table of `docs/datasets.md`."""
     columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "License", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for info in list_datasets():

@@ -1,7 +1,7 @@
-"""Rendered pictures from outside the patient, people in a theatre, white cloth, the inside of a trocar; and recordings that
+"""Rendered images from outside the patient, people in a theatre, white cloth, the inside of a trocar; and recordings that
 begin, pause and end there.
 
-Privacy and curation need to tell them from surgery. Nobody is in these pictures; faces are ovals with eyes. Everything is
+Privacy and curation need to tell them from surgery. Nobody is in these images; faces are ovals with eyes. Everything is
 a pure function of the seed and the time.
 """
 
@@ -70,12 +70,12 @@ def draw_room(
     scene: str | None = None,
     masked: bool | None = None,
 ) -> np.ndarray:
-    """One picture from outside.
+    """One image from outside.
 
     Args:
         seed: decides who stands where, and the colors.
         second: time; people and camera move.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
         scene: `"people"` in a room, `"cloth"` for white balance and wiping, or `"trocar"` on the way in; chosen by the seed
             otherwise, most often people.
         masked: whether people wear masks; chosen for each otherwise.

@@ -1,6 +1,6 @@
 """Synthetic surgery: rendered cholecystectomies whose phases, instruments, triplets, safety criteria and skill are known.
 
-No patient is in these pictures. Demonstrations, tests and benchmarks use them where real data may not be shipped. The label
+No patient is in these images. Demonstrations, tests and benchmarks use them where real data may not be shipped. The label
 names are those of Cholec80 (phases), CholecT50 (instruments and triplets) and of the critical view of safety. Everything is a
 pure function of the seed and the time.
 """
@@ -159,11 +159,11 @@ class SyntheticOperation:
         return FrameLabels(activity.phase, instruments, triplets, cvs, self.skill)
 
     def frame(self, second: float) -> np.ndarray:
-        """The picture at a time in seconds: (height, width, 3), uint8, RGB."""
+        """The image at a time in seconds: (height, width, 3), uint8, RGB."""
         return _Painter(self, second).paint()
 
     def frames(self, seconds: Sequence[float]) -> Iterator[np.ndarray]:
-        """The pictures at several times, one after the other."""
+        """The images at several times, one after the other."""
         return (self.frame(second) for second in seconds)
 
     # ------------------------------------------------------------------------------------- what happens when
@@ -342,7 +342,7 @@ class _Painter:
 
     # ------------------------------------------------------------------------------------- instruments
 
-    _TARGETS = {  # where on the picture each target is
+    _TARGETS = {  # where on the image each target is
         "gallbladder": (0.50, 0.33),
         "specimen_bag": (0.48, 0.46),
         "liver": (0.34, 0.24),
@@ -437,7 +437,7 @@ class _Painter:
     # ------------------------------------------------------------------------------------- drawing in shares
 
     def _scale(self, points: Sequence[_Point]) -> list[_Point]:
-        # Places are given for a picture of 4:3 and squeezed vertically for wider ones.
+        # Places are given for a image of 4:3 and squeezed vertically for wider ones.
         width, height = self.operation.width, self.operation.height
         return [(x * width, y * height / 0.75) for x, y in points]
 
@@ -512,7 +512,7 @@ def synthetic_corpus(
 
 
 class Rendering(Protocol):
-    """What can be written as a video: pictures of one size at any time."""
+    """What can be written as a video: images of one size at any time."""
 
     @property
     def height(self) -> int: ...

@@ -104,7 +104,7 @@ def test_options_out_of_range_are_refused(wrong):
 
 def test_pictures_of_a_video_are_the_frames_of_their_seconds(tmp_path):
     write_video(tmp_path / "v.mp4", frames=60)
-    pictures = list(VideoFile(tmp_path / "v.mp4").pictures(ONE_A_SECOND))
+    pictures = list(VideoFile(tmp_path / "v.mp4").frames(ONE_A_SECOND))
     assert [number_of(pixels(picture.data)) for picture in pictures] == [0, 25, 50]
     assert [picture.second for picture in pictures] == [0.0, 1.0, 2.0]
 
@@ -113,19 +113,19 @@ def test_pictures_of_a_video_are_the_frames_of_their_seconds(tmp_path):
 def test_a_part_of_a_video_is_found_by_time_whatever_the_container(tmp_path, codec):
     suffix = {"libx264": "mp4", "mpeg4": "avi", "libvpx-vp9": "webm"}[codec]
     path = write_numbered_video(tmp_path / f"v.{suffix}", count=60, rate=10, codec=codec)
-    pictures = list(VideoFile(path, start=2.0, stop=4.0).pictures(ONE_A_SECOND))
+    pictures = list(VideoFile(path, start=2.0, stop=4.0).frames(ONE_A_SECOND))
     assert [picture.second for picture in pictures] == pytest.approx([2.0, 3.0], abs=2e-3)
 
 
 def test_a_video_that_does_not_start_at_zero_counts_from_its_first_frame(tmp_path):
     path = write_numbered_video(tmp_path / "v.mp4", count=25, rate=10, start=13)
-    assert [picture.second for picture in VideoFile(path).pictures(ONE_A_SECOND)] == pytest.approx([0.0, 1.0, 2.0])
+    assert [picture.second for picture in VideoFile(path).frames(ONE_A_SECOND)] == pytest.approx([0.0, 1.0, 2.0])
 
 
 def test_large_pictures_are_reduced_and_small_ones_kept(tmp_path):
     write_video(tmp_path / "v.mp4", frames=1)
-    (small,) = VideoFile(tmp_path / "v.mp4").pictures(PreparationOptions(short_side=48))
-    (same,) = VideoFile(tmp_path / "v.mp4").pictures(ONE_A_SECOND)
+    (small,) = VideoFile(tmp_path / "v.mp4").frames(PreparationOptions(short_side=48))
+    (same,) = VideoFile(tmp_path / "v.mp4").frames(ONE_A_SECOND)
     assert (small.size, same.size) == ((80, 48), (160, 96))
     assert pixels(small.data).shape == (48, 80, 3)
 
@@ -148,7 +148,7 @@ def test_names_of_extracted_frames_are_understood(tmp_path, names, seconds):
     write_frames(tmp_path / "f", names, [0, 25, 50])
     (tmp_path / "f" / ".DS_Store").write_bytes(b"")
     (tmp_path / "f" / "notes.txt").write_text("no picture")
-    pictures = list(FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND))
+    pictures = list(FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND))
     assert [picture.second for picture in pictures] == seconds
     assert [number_of(pixels(picture.data)) for picture in pictures] == [0, 25, 50]
 
@@ -156,13 +156,13 @@ def test_names_of_extracted_frames_are_understood(tmp_path, names, seconds):
 def test_a_folder_at_another_rate_is_thinned_out(tmp_path):
     write_frames(tmp_path / "f", [f"{number:05d}.jpg" for number in range(10)], range(10))
     folder = FrameFolder(numbered_files(tmp_path / "f"), None, folder_rate=5.0)
-    assert [number_of(pixels(picture.data)) for picture in folder.pictures(ONE_A_SECOND)] == [0, 5]
+    assert [number_of(pixels(picture.data)) for picture in folder.frames(ONE_A_SECOND)] == [0, 5]
     assert folder.seconds == 2.0
 
 
 def test_small_jpegs_are_kept_byte_for_byte(tmp_path):
     write_frames(tmp_path / "f", ["0.jpg"], [3])
-    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND)
+    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND)
     assert picture.data == (tmp_path / "f" / "0.jpg").read_bytes()
 
 
@@ -180,7 +180,7 @@ def test_other_pictures_are_coded_once_and_upright(tmp_path, reason):
     if reason == "cmyk":
         image = image.convert("CMYK")
     image.save(path, exif=exif) if reason == "turned" else image.save(path)
-    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND)
+    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND)
     assert picture.data != path.read_bytes()
     assert picture.data.startswith(b"\xff\xd8\xff")
     shown = Image.fromarray(pixels(picture.data)).resize((160, 96))
@@ -202,7 +202,7 @@ def test_folders_that_cannot_be_told_apart_are_refused(tmp_path):
 def test_a_broken_picture_names_its_file(tmp_path):
     (tmp_path / "7.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     with pytest.raises(VideoReadError, match=r"7\.jpg cannot be decoded"):
-        list(FrameFolder(numbered_files(tmp_path), None).pictures(ONE_A_SECOND))
+        list(FrameFolder(numbered_files(tmp_path), None).frames(ONE_A_SECOND))
 
 
 # ------------------------------------------------------------------------------------------- border

@@ -1,4 +1,4 @@
-"""Opening a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
+"""Loading a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
 
 import json
 import warnings
@@ -26,12 +26,19 @@ _ROWS_AT_ONCE = 16
 
 
 class FrameSetWarning(UserWarning):
-    """Numbers from this split need a word of caution."""
+    """Results on this split must be read with caution; the message says why."""
 
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video of a frame set on the disk."""
+    """One video of a frame set on the disk.
+
+    Args:
+        video_id: id of the video.
+        frames: number of stored frames.
+        parts: splits that the raw download assigns the video to, by protocol.
+        labels: numbers of the classes that all its frames have, by column.
+    """
 
     video_id: str
     frames: int
@@ -41,15 +48,15 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class StoredFrameSet:
-    """What a folder that `prepare_frame_set` made holds.
+    """A frame set on the disk, in a folder that `prepare_frame_set` wrote.
 
     Args:
-        folder: where it is.
-        info: of the data set, with the labels that were stored.
-        videos: sorted by id.
-        fingerprint: changes with the content.
-        interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
-        bridged: sentence that says so in descriptions, if clips bridge frames that were left out.
+        folder: path of the folder.
+        info: description of the data set, with the labels that were stored.
+        videos: its videos, sorted by id.
+        fingerprint: hash of the content.
+        interval: seconds between two frames; `None` if it differs between videos or is not known.
+        bridged: sentence for descriptions if clips bridge frames that were left out, otherwise empty.
     """
 
     folder: Path
@@ -61,10 +68,10 @@ class StoredFrameSet:
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
-        """Read the manifest.
+        """Open a folder by its manifest.
 
         Raises:
-            DatasetError: not a finished frame set.
+            DatasetError: the folder is no finished frame set, or another version of this package wrote it.
         """
         if not (folder / MANIFEST).is_file():
             if not (folder / PLAN).is_file():
@@ -83,22 +90,25 @@ class StoredFrameSet:
             for entry in content["videos"]
         )
         info = replace(get_builder(content["name"]).info, labels=labels)
-        # An older version noted only the option.
+        # An earlier version noted only the option.
         dropped = content["options"].get("unlabeled") == "drop"
         usual = bridging_note(info.source or info.name) if dropped else ""
         bridged = content.get("bridged", usual)
         return cls(folder, info, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
-        """The videos of a split.
+        """Return the videos of a split.
 
         Args:
-            split: name, or `"all"`.
+            split: name of the split, or `"all"`.
             protocol: one of `info.protocols`.
-            allow_missing: take what is there of the lists.
+            allow_missing: accept that listed videos are not in the frame set.
+
+        Returns:
+            Its videos, without those that the protocol excludes by their labels or length.
 
         Raises:
-            DatasetError: no such split, listed videos that are missing, or none at all.
+            DatasetError: there is no such split, listed videos are missing, or no video is left.
         """
         if split == ALL:
             return list(self.videos)
@@ -185,29 +195,30 @@ def load_frame_set(
     num_proc: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """A split of a data set as a frame set: one row per frame, sorted by (video_id, frame_index).
+    """Load a split of a data set as a frame set: one row per frame, sorted by (video_id, frame_index).
 
     Args:
-        name: of the data set, see `list_datasets`.
-        data_dir: a folder made by `surgvista prepare`; or one written by `surgvista publish`, also on the Hub as
+        name: name of the data set, see `list_datasets`.
+        data_dir: folder written by `surgvista prepare`; or by `surgvista publish`, also on the Hub as
             `"hf://datasets/<organization>/<name>"`; or the raw download, which is then prepared first, once.
         split: `"train"`, `"validation"`, `"test"`, or `"all"` for every video.
-        protocol: named way to split; by default the first in the data set's table. A published frame set has
-            the one it was published with.
-        streaming: rows come one after the other; nothing is loaded beforehand. For `StreamingClipDataset`.
-        allow_missing: accept that videos of the split are not there.
-        cache_dir: where raw downloads are prepared; by default beside the cache of `datasets`.
-        num_proc, settings: for preparing raw downloads, see `prepare_frame_set`.
+        protocol: name of the protocol that splits the data set; by default its first one. A published frame set has the
+            protocols it was published with.
+        streaming: read rows one after the other instead of mapping files into memory, for `StreamingClipDataset`.
+        allow_missing: accept that videos of the split are not in the folder.
+        cache_dir: folder in which raw downloads are prepared; by default in the cache of `datasets`.
+        num_proc, settings: arguments of `prepare_frame_set`, for raw downloads.
 
     Returns:
-        Columns `source`, `video_id`, `frame_index`, `timestamp` (seconds), `image` and the labels. `info` carries license,
-        citation and where the split comes from.
+        A `datasets.Dataset`, or with `streaming=True` a `datasets.IterableDataset`, with the columns `source`, `video_id`,
+        `frame_index`, `timestamp` (seconds), `image` and the label columns. Its `info` holds license, citation and the origin
+        of the split.
 
     Raises:
-        DatasetError: unknown names, missing videos, or a folder that is neither of the three.
+        DatasetError: a name is unknown, videos are missing, or the folder is none of the three.
 
     Warns:
-        FrameSetWarning: the splits of the protocol share what they should not.
+        FrameSetWarning: the splits of the protocol have something in common that they should not.
 
     Example:
         >>> frames = load_frame_set("cholec80", "frame_sets/cholec80", "test", protocol="standard_40_40")  # doctest: +SKIP
@@ -265,7 +276,7 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:
-    """Prepare a raw download in the cache, or finds it there."""
+    """Prepare a raw download in the cache, unless it was prepared before, and return the folder."""
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
@@ -286,7 +297,7 @@ def _published(
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
-    # The library takes a folder that was written anew for the old one, so each content gets a cache of its own.
+    # `datasets` takes a folder that was written anew for the old one, so each content gets a cache of its own.
     cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
     frames: Any = datasets.load_dataset(
         source.removeprefix(HUB),
@@ -345,11 +356,11 @@ def _dataset_info(
 
 
 def _features(info: DatasetInfo, protocol: Protocol) -> datasets.Features:
-    """Without the excluded classes, where these are the last ones; elsewhere leaving them out would renumber the others."""
+    """Return the features without the excluded classes if these are the last ones; otherwise no class is renumbered."""
     labels = dict(info.labels)
     for column, classes in protocol.exclude.items():
         names = labels[column].names
-        kept = tuple(name for name in names if name not in classes)
-        if names[: len(kept)] == kept:
-            labels[column] = Label(labels[column].kind, kept)
+        left = tuple(name for name in names if name not in classes)
+        if names[: len(left)] == left:
+            labels[column] = Label(labels[column].kind, left)
     return replace(info, labels=labels).features

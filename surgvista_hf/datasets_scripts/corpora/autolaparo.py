@@ -59,7 +59,7 @@ def first_class(root: Path, found: list[RawVideo], settings: Mapping[str, str]) 
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases once a second; frames count from 1."""
+    """Read the phases, one row per second; frames count from 1."""
     return [counted_phases(video.files["phases"], len(PHASES), 1.0, first_frame=1, first_class=video.extra)]
 
 

@@ -87,7 +87,7 @@ def phase_starts(root: Path, found: list[RawVideo], settings: Mapping[str, str])
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Each phase lasts until the next starts; a last row that repeats a phase marks its last frame."""
+    """Return the phases: each lasts until the next one starts; a last row that repeats a phase marks its last frame."""
     starts = list(video.extra)
     end = float("inf")
     if len(starts) > 1 and starts[-1][1] == starts[-2][1]:

@@ -52,7 +52,7 @@ _ID = r"case_(\d{2})(?:_training|_validation)?"
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame at 25 frames a second; the files have no header."""
+    """Read the phases, one row per source frame at 25 frames per second; the files have no header."""
     return [named_phases(video.files["phases"], NAMES, 25.0, header=False, delimiter=",")]
 
 

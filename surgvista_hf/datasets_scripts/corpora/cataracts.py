@@ -58,7 +58,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """One row per source frame, counted from 1. Extracted frames stand for 30 source frames each, as published."""
+    """Read the steps, one row per source frame, counted from 1; extracted frames stand for 30 source frames, as published."""
     rate = None if VIDEO in video.files else 30.0
     return [counted_phases(video.files["steps"], len(STEPS), rate, first_frame=1, delimiter=",")]
 

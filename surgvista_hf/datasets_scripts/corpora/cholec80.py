@@ -52,7 +52,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame, tools once a second."""
+    """Read the phases, one row per source frame, and the tools, one row per second."""
     found: list[Track] = [named_phases(video.files["phases"], CHOLECYSTECTOMY_PHASES, 25.0)]
     if "tools" in video.files:
         found.append(tools_each_second(video.files["tools"]))

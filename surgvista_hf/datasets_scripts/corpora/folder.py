@@ -44,7 +44,7 @@ GENSURGERY = replace(
 
 
 def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
-    """Every video file, and every folder that holds images."""
+    """Find every video file, and every folder that holds images."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with videos")
     passed, videos, folders = PassedOver(), [], []
@@ -75,12 +75,12 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Images only."""
+    """Return no labels: there are only frames."""
     return []
 
 
 def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
-    """Let several folders be told apart in one corpus: `--set source=our_hospital`."""
+    """Return the description with the source that the user named, to tell folders apart: `--set source=our_hospital`."""
     return replace(INFO, source=settings["source"])
 
 

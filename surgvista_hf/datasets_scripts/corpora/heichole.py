@@ -25,7 +25,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame (25 or 50 a second), without a header. Extracted frames stand for 25 source frames."""
+    """Read the phases, one row per source frame (25 or 50 per second); extracted frames stand for 25 source frames."""
     if "phases" not in video.files:
         return []
     rate = None if VIDEO in video.files else 25.0

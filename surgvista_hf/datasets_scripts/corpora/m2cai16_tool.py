@@ -32,7 +32,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Tools once a second."""
+    """Read the tools, one row per second."""
     return [tools_each_second(video.files["tools"])] if "tools" in video.files else []
 
 

@@ -37,7 +37,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame at 25 frames a second."""
+    """Read the phases, one row per source frame at 25 frames per second."""
     return [named_phases(video.files["phases"], PHASES, 25.0)]
 
 

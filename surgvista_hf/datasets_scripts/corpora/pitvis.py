@@ -56,7 +56,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """One row a second; step -1 (not started, or over) is no label."""
+    """Read the steps, one row per second; step -1 (not started, or over) is no label."""
     if "steps" not in video.files:
         return []
     path, number = video.files["steps"], int(video.video_id[-2:])

@@ -42,7 +42,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases, and the effect of the blocking, once a second from 0."""
+    """Read the phases and the effectiveness of the blocking, one row per second from 0."""
     found: list[Track] = [counted_phases(video.files["phases"], len(PHASES), 1.0)]
     if "blocking" in video.files:
         found.append(counted_phases(video.files["blocking"], 2, 1.0, column="blocking"))

@@ -3,10 +3,10 @@
 The releases number twelve triplets differently. An instance carries its components, so the release is checked, never guessed.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json
 from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
@@ -73,12 +73,12 @@ RELEASE_2 = replace(
 
 
 def tracks_1(video: RawVideo) -> list[Track]:
-    """Release 1."""
+    """Read the triplets of release 1."""
     return [_read(video.files["annos"], TABLE_1, TABLE_2, "2: use the data set prostatd")]
 
 
 def tracks_2(video: RawVideo) -> list[Track]:
-    """Release 2."""
+    """Read the triplets of release 2."""
     return [_read(video.files["annos"], TABLE_2, TABLE_1, "1: use the data set prostate21")]
 
 
@@ -93,7 +93,9 @@ def _read(path: Path, table: TripletTable, other: TripletTable, hint: str) -> Ro
     return RowTrack(rows, 1.0, exact=False)  # the file names the labeled frames
 
 
-def _triplet(path: Path, frame: str, instance: Any, table: TripletTable, other: TripletTable, hint: str) -> int:
+def _triplet(
+    path: Path, frame: str, instance: Sequence[float], table: TripletTable, other: TripletTable, hint: str
+) -> int:
     if len(instance) != _INSTANCE:
         raise AnnotationError(
             f"{path}: an instance of frame {frame} has {len(instance)} numbers, {_INSTANCE} are expected"
@@ -115,8 +117,8 @@ _FILE_PATTERNS = (
 )
 
 
-def parts(root: Path, found: list[RawVideo], settings: Any) -> list[RawVideo]:
-    """The folder above a video is its split."""
+def parts(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
+    """Attach its split to each video: the folder above it."""
     names = {"train": "train", "val": "validation", "test": "test"}
     return [replace(video, parts={"folders": (names[video.files[FRAMES].parent.name.lower()],)}) for video in found]
 

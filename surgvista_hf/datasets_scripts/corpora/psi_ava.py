@@ -32,7 +32,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Images only."""
+    """Return no labels: only the frames are used."""
     return []
 
 

@@ -31,7 +31,7 @@ _LEAK = (
 
 
 def _stratified(train: int, validation: int) -> dict[str, tuple[str, ...]]:
-    """So many of the ten clips of every action; the rest is the test."""
+    """Draw so many of the ten clips of every action for training and validation; the others are the test."""
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for action in range(16):
         order = shuffled(CLIPS[10 * action : 10 * action + 10], "surgicalactions160")
@@ -74,7 +74,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The first half of the clip's name is the action, counted from 1."""
+    """Return the action: the first half of the clip's name is its number, counted from 1."""
     return [ConstantTrack({"action": int(video.video_id[:2]) - 1})]
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints of frame sets: of pictures and labels, not of where they lie or how they are opened."""
+"""Fingerprints of frame sets: of frames and labels, not of where they lie or how they are opened."""
 
 import hashlib
 import json

@@ -90,7 +90,7 @@ def test_the_fingerprint_follows_the_content_and_the_split(synthetic, tmp_path):
     assert again._fingerprint != load_frame_set("synthetic", synthetic, "test")._fingerprint
 
 
-def test_the_fingerprint_follows_labels_and_pictures(tmp_path):
+def test_the_fingerprint_follows_labels_and_frames(tmp_path):
     """Cached results of `map` are found by it."""
     prints = set()
     for name, change in (("a", None), ("b", ("Preparation", "ClippingCutting")), ("c", None)):

@@ -109,7 +109,7 @@ def test_a_published_set_may_be_older_than_a_copy_of_its_frame_set(tmp_path, fra
     assert publish_frame_set(copied, published) == published
 
 
-def test_pictures_are_written_once_for_all_protocols_and_bytes_repeat(frame_set, published, tmp_path):
+def test_frames_are_written_once_for_all_protocols_and_bytes_repeat(frame_set, published, tmp_path):
     again = publish_frame_set(frame_set, tmp_path / "again")
     files = {file.relative_to(published): file.read_bytes() for file in published.rglob("*") if file.is_file()}
     assert files == {file.relative_to(again): file.read_bytes() for file in again.rglob("*") if file.is_file()}

@@ -13,7 +13,7 @@ from surgvista_hf.datasets_scripts.schema.media import (
     PreparationOptions,
     VideoFile,
     crop_black_border,
-    frame_choice,
+    frame_selector,
     numbered_files,
 )
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
@@ -30,7 +30,7 @@ def pixels(data: bytes) -> np.ndarray:
 def taken(
     options: PreparationOptions, times: list[float], start: float = 0.0, stop: float = float("inf")
 ) -> list[int]:
-    choose = frame_choice(options, start, stop)
+    choose = frame_selector(options, start, stop)
     return [number for number, time in enumerate(times) if choose(number, time)]
 
 

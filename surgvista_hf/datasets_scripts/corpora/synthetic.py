@@ -76,7 +76,7 @@ class Rendered(Media):
         self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
-        """Yield the frames that the options ask for, as they are rendered."""
+        """Yield the frames that the options select, as they are rendered."""
         for second, number in self._chosen(options):
             yield encode_frame(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
 
@@ -148,7 +148,7 @@ class ViewTrack:
 def collect(
     root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
 ) -> list[RawVideo]:
-    """Return the operations that the settings ask for; the data folder is not used.
+    """Return the operations that the settings describe; the data folder is not used.
 
     Args:
         root: not used.

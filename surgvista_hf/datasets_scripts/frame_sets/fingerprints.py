@@ -147,7 +147,7 @@ def _rows(frames: Dataset) -> Iterator[dict[str, Any]]:
         yield from table[start : start + _ROWS_AT_ONCE].to_pylist()
 
 
-def _image_bytes(image: object) -> bytes:
+def _image_bytes(image: Mapping[str, Any] | bytes | None) -> bytes:
     """Return the bytes of a stored image, or those of the file that it names."""
     if isinstance(image, Mapping):
         if image.get("bytes") is None and image.get("path"):

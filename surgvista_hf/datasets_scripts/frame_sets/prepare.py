@@ -599,7 +599,7 @@ def _forget_changed(
     origins.note(video.video_id for video in found)
     for name, (was, _) in changed.items():
         why = "was prepared by a version that did not note its content" if was == "not noted" else "has changed"
-        logger.warning("%s %s: it is prepared anew", name, why)
+        logger.warning("%s %s: it is prepared again", name, why)
         _remove(folder, name)
         del finished[name]
 

@@ -95,7 +95,7 @@ class Media(ABC):
 
     @abstractmethod
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
-        """Yield the frames that the options ask for, encoded as they are stored."""
+        """Yield the frames that the options select, encoded as they are stored."""
 
 
 class VideoFile(Media):
@@ -116,7 +116,7 @@ class VideoFile(Media):
             self.seconds = min(video.info.duration_seconds, stop)
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
-        """Yield the frames that the options ask for; afterwards, `seconds` and `remarks` say what was found."""
+        """Yield the frames that the options select; afterwards, `seconds` and `remarks` say what was found."""
         with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
             standing = StandstillDetector()
             if options.frames_per_second is None or options.every:
@@ -215,7 +215,7 @@ class FrameFolder(Media):
         self.seconds = self._files[-1][0] + (1 if rate else step) / self.rate
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
-        """Yield the frames that the options ask for."""
+        """Yield the frames that the options select."""
         choose = frame_selector(options, 0.0, math.inf)
         for number, (second, file) in enumerate(self._files):
             if choose(number, second):
@@ -277,7 +277,7 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
             continue
         match = re.search(r"(\d+)$", file.stem)
         if not match:
-            raise VideoReadError(f"{file} has no number at the end of its name; frames are told apart by it")
+            raise VideoReadError(f"{file} has no number at the end of its name; frames are distinguished by it")
         if int(match[1]) in files:
             raise VideoReadError(f"{file} and {files[int(match[1])].name} have the same number")
         files[int(match[1])] = file

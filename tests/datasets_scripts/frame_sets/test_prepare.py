@@ -427,7 +427,7 @@ def test_a_replaced_video_is_prepared_anew_and_the_others_are_kept(tmp_path, cap
     write_numbered(tmp_path / "a/op1.mp4", count=70, rate=10)
     assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 1
     assert frames_of(tmp_path / "out") == {"op1": 7, "op2": 4}
-    assert "op1 has changed: it is prepared anew" in caplog.text
+    assert "op1 has changed: it is prepared again" in caplog.text
     assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 2
 
 

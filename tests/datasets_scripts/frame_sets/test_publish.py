@@ -228,7 +228,7 @@ def test_what_was_written_before_the_frame_set_changed_is_not_taken_for_it(frame
     shutil.rmtree(own)
     prepare_frame_set("synthetic", None, own, settings={**SMALL, "seed": "77"})
     with pytest.raises(
-        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is asked"
+        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is requested"
     ):
         publish_frame_set(own, folder)
 

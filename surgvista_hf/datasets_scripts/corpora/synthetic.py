@@ -77,10 +77,10 @@ class Rendered(Media):
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
         """Yield the frames that the options select, as they are rendered."""
-        for second, number in self._chosen(options):
+        for second, number in self._moments(options):
             yield encode_frame(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
 
-    def _chosen(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
+    def _moments(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
         """Yield seconds, and the numbers of the frames that are shown then."""
         if options.frames_per_second and not options.every:
             for second in moments(options.frames_per_second, 0.0, self.seconds):

@@ -228,11 +228,11 @@ def load_frame_set(
     split = split_name(split)
     info = get_builder(name).info
     if str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file():
-        return _published(info, str(data_dir), split, protocol, streaming)
+        return _load_published(info, str(data_dir), split, protocol, streaming)
     chosen_name, chosen = info.protocol(protocol)
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
-        folder = _prepared(name, folder, cache_dir, num_proc, settings or {})
+        folder = _prepare_in_cache(name, folder, cache_dir, num_proc, settings or {})
     stored = StoredFrameSet.open(folder)
     if stored.info.name != info.name:
         raise DatasetError(f"{folder} holds {stored.info.name}, not {info.name}")
@@ -261,13 +261,13 @@ def stream_videos(
     """Read the files of videos one after the other; each is a shard."""
     files = [str(video_file(stored.folder, video.video_id)) for video in videos]
     frames = datasets.IterableDataset.from_generator(
-        _rows, features=dataset_info.features, gen_kwargs={"files": files}
+        _stream_rows, features=dataset_info.features, gen_kwargs={"files": files}
     )
     frames.info.update(dataset_info)
     return frames
 
 
-def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
+def _stream_rows(files: list[str]) -> Iterator[dict[str, Any]]:
     for file in files:
         with pa.memory_map(file) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
@@ -275,7 +275,9 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
                     yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
-def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:
+def _prepare_in_cache(
+    name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]
+) -> Path:
     """Prepare a raw download in the cache, unless it was prepared before, and return the folder."""
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
@@ -287,7 +289,7 @@ def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int,
     return folder
 
 
-def _published(
+def _load_published(
     info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Load what `surgvista publish` wrote, from the disk or the Hub."""

@@ -176,7 +176,7 @@ def prepare_frame_set(
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,
-        _chosen(builder.find(root), videos),
+        _select_videos(builder.find(root), videos),
         Path(output),
         options or default_options(builder.info),
         num_proc=num_proc,
@@ -225,8 +225,8 @@ def prepare_videos(
         _check_plan(folder, builder, options)
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
-        finished = {report.video_id: report for report in _finished(folder)}
-        _forget_changed(folder, builder, found, finished, Origins(folder, root))
+        finished = {report.video_id: report for report in _finished_reports(folder)}
+        _remove_changed(folder, builder, found, finished, Origins(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -264,7 +264,7 @@ def _warn_of_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions
         )
 
 
-def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
+def _select_videos(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
     if videos is None:
         return found
     wanted = set(videos)
@@ -307,7 +307,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
                     writer.write_batch(rows.flush())
             if len(rows):
                 writer.write_batch(rows.flush())
-        if not rows.frames:
+        if not rows.frames:  # raised inside the block, so that no empty file is left
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
         remarks = (
             *media.remarks,
@@ -330,7 +330,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         media.leaves_out or options.unlabeled == "drop",
         made_from,
     )
-    _write_json(shard.with_suffix(".json"), asdict(report))
+    _write_json(shard.with_suffix(".json"), asdict(report))  # last: it marks the video as finished
     return report
 
 
@@ -339,6 +339,7 @@ def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, An
     merged: dict[str, Any] = {}
     for track in tracks:
         row = track.at(second, rate)
+        # Half a frame of tolerance, since time stamps are rounded.
         if row is None and track.exact and second >= track.end(rate) - 0.5 / rate:
             return None
         merged.update(row or {})
@@ -548,7 +549,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     _write_json(path, plan)
 
 
-def _finished(folder: Path) -> Iterator[VideoReport]:
+def _finished_reports(folder: Path) -> Iterator[VideoReport]:
     """Yield the reports of the videos whose files are complete."""
     for mark in sorted((folder / "videos").glob("*.json")):
         if mark.with_suffix(".arrow").exists():
@@ -558,7 +559,7 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
     """Remove finished videos that are not requested, or have another version."""
-    for report in list(_finished(folder)):
+    for report in list(_finished_reports(folder)):
         if versions.get(report.video_id) != report.version:
             _remove(folder, report.video_id)
 
@@ -571,7 +572,7 @@ def _remove(folder: Path, video_id: str) -> None:
     shard.unlink()
 
 
-def _forget_changed(
+def _remove_changed(
     folder: Path,
     builder: FrameSetBuilder,
     found: Sequence[RawVideo],
@@ -612,7 +613,7 @@ def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
         return ""
 
 
-def _content(report: VideoReport) -> dict[str, Any]:
+def _fingerprinted_fields(report: VideoReport) -> dict[str, Any]:
     """Return the part of a report that the fingerprint of the frame set depends on.
 
     The raw video may have changed in ways that do not affect the frames; intervals and gaps follow from the stored file.
@@ -628,7 +629,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
         info: description of the data set.
         options: options that the videos were prepared with.
     """
-    reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    reports = sorted(_finished_reports(folder), key=lambda report: report.video_id)
     bridged = bridging_note(info.source or info.name) if any(report.bridged for report in reports) else ""
     dataset_info = datasets.DatasetInfo(
         description=info.notes + bridged,
@@ -640,7 +641,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
     )
     dataset_info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
-    fingerprint = content_hash([_content(report) for report in reports])
+    fingerprint = content_hash([_fingerprinted_fields(report) for report in reports])
     state: dict[str, Any] = {
         "_data_files": [{"filename": file} for file in files],
         "_fingerprint": fingerprint,

@@ -124,7 +124,7 @@ class FrameSetBuilder:
         Raises:
             DatasetError: a setting is unknown.
         """
-        chosen = self._chosen(settings)
+        chosen = self._complete_settings(settings)
         info = self.configure(root, chosen) if self.configure else self.info
         return replace(self, settings=chosen, info=info)
 
@@ -198,7 +198,7 @@ class FrameSetBuilder:
             raise MissingFilesError(f"there is no folder {root} with the data of {self.info.title}. {self.source}")
         return root
 
-    def _chosen(self, settings: Mapping[str, str]) -> dict[str, str]:
+    def _complete_settings(self, settings: Mapping[str, str]) -> dict[str, str]:
         for name in settings:
             if name not in self.settings:
                 hint = did_you_mean(name, self.settings, f"it has {sorted(self.settings) or 'none'}")

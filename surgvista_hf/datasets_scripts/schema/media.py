@@ -118,44 +118,45 @@ class VideoFile(Media):
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
         """Yield the frames that the options select; afterwards, `seconds` and `remarks` say what was found."""
         with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
-            standing = StandstillDetector()
+            standstill = StandstillDetector()
             if options.frames_per_second is None or options.every:
-                frames = self._chosen(video, options, standing)
+                frames = self._recorded_frames(video, options, standstill)
             else:
-                frames = self._shown(video, options, options.frames_per_second, standing)
+                frames = self._frames_at_rate(video, options, options.frames_per_second, standstill)
             last = self.start
             for frame in frames:
                 last = frame.second
                 yield frame
             self.seconds = max(min(self.seconds, self.stop), last)
-            self.remarks = (*standing.remarks, *video.remarks)
-            self.stands_still = bool(standing.remarks)
+            self.remarks = (*standstill.remarks, *video.remarks)
+            self.stands_still = bool(standstill.remarks)
 
-    def _shown(
-        self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandstillDetector"
+    def _frames_at_rate(
+        self, video: VideoReader, options: PreparationOptions, rate: float, standstill: "StandstillDetector"
     ) -> Iterator[EncodedFrame]:
         """Yield the frames shown at equally spaced times; a frame is repeated where the recorder left out others."""
         for second, since, pixels in video.shown_at(moments(rate, self.start, self.stop)):
-            standing.add(since, second)
+            standstill.add(since, second)
             yield encode_frame(Image.fromarray(pixels), None, second, options)
 
-    def _chosen(
-        self, video: VideoReader, options: PreparationOptions, standing: "StandstillDetector"
+    def _recorded_frames(
+        self, video: VideoReader, options: PreparationOptions, standstill: "StandstillDetector"
     ) -> Iterator[EncodedFrame]:
         """Yield frames as they were recorded; if every frame is taken, one that stands still is repeated each second."""
         choose = frame_selector(options, self.start, self.stop)
         before: list[float] = []
 
-        def passes(number: int, second: float) -> bool:
+        def select(number: int, second: float) -> bool:
             """Decide whether a frame is taken, and note how long the frame before it was shown."""
             if before and not _overlaps(video.lost, before[-1], second):
-                standing.add(before[-1], second)
+                standstill.add(before[-1], second)
             before[:] = [second]
             return choose(number, second)
 
         last: EncodedFrame | None = None
-        for second, pixels in video.choose_frames(passes, start=self.start, stop=self.stop):
+        for second, pixels in video.choose_frames(select, start=self.start, stop=self.stop):
             if last is not None and not options.every and second - last.second > _LONGEST_STEP:
+                # Nothing moves: the frame stands for each whole second until the next one, damaged seconds left out.
                 whole = self.start + math.floor(last.second - self.start + _TOLERANCE) + 1
                 for held in moments(1.0, whole, second - _TOLERANCE):
                     if not _overlaps(video.lost, held, held + _TOLERANCE):

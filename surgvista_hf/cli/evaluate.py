@@ -75,7 +75,7 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabeledData(name, folder, arguments.label)
-    frames: Any = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     _check_column(frames, arguments.label)
     classes = _class_mapping(arguments.classes)
     if arguments.predictions:

@@ -3,7 +3,6 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from ..util.console import Steps
 from .common import add_frame_stride_argument
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         draw_reconstruction(reconstruction, arguments.output)
     errors = {name: reconstruction.mean_error(name) for name in reconstruction.reconstructed}
     if arguments.json:
-        frames: Any = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
+        frames = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
         models = {name: weights_fingerprint(name) for name in arguments.models}
         made_from = {"models": models, "frames": frames_fingerprint(frames)}
         print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output), "made_from": made_from}))

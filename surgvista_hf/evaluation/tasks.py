@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import expit, softmax
 
-from ..datasets_scripts.schema.triplets import triplet_table
 from ..util.errors import InputError
 from ..util.files import atomic_file
 from .metrics.classification import classification_metrics, presence_metrics
 from .metrics.ranking import average_precision
 from .metrics.segments import edit_score, segmental_f1
-from .metrics.triplets import triplet_metrics
+from .metrics.triplets import component_table, triplet_metrics
 from .metrics.workflow import phase_report
 
 Kind = Literal["workflow", "classification", "triplet", "multi_label", "video_classification", "video_multi_label"]
@@ -139,7 +138,7 @@ class Task:
             `"multi_label"`: several classes or criteria, such as tools; `"video_classification"`, `"video_multi_label"`: of
             videos as a whole, the scores of their clips averaged.
         names: of the classes.
-        components: table that says what triplets are made of: `"cholect50"`, `"prostate21"` or `"prostatd"`.
+        components: name of the data set whose table says what triplets are made of, such as `"cholect50"`.
 
     Example:
         >>> Task("workflow", ("Preparation", "Dissection")).main_metric
@@ -183,7 +182,7 @@ class Task:
     @property
     def parts(self) -> np.ndarray:
         """(triplets, 3) numbers of instrument, verb and target."""
-        return np.array(triplet_table(self.components).components)
+        return component_table(self.components)[0]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Softmax, or sigmoid where several classes may be right; in float64."""

@@ -20,7 +20,8 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..clips import ClipDataset
-from ..datasets_scripts.frame_sets.load import load_frame_set, video_digests
+from ..datasets_scripts.frame_sets.fingerprints import stored_digests
+from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..datasets_scripts.frame_sets.overlap import (
     OverlapError,
     check_overlap,
@@ -62,7 +63,6 @@ from .recipes.loading import RecipeError
 from .recipes.requirements import check_adapter, check_size, make_arguments
 
 logger = logging.get_logger(__name__)
-_TABLES = {"cholect45": "cholect50", "synthetic": "cholect50"}
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
     for use, split in names.items():
         if split is None:
             continue
-        frames: Any = load_frame_set(
+        frames = load_frame_set(
             data.name, data.folder, split, protocol=data.protocol, allow_missing=data.allow_missing
         )
         if data.label not in frames.column_names:
@@ -259,7 +259,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
 
 def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
     """The other frame set, its labels in the column and the classes of the training."""
-    frames: Any = load_frame_set(
+    frames = load_frame_set(
         other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
     )
     label = other.label or data.label
@@ -319,8 +319,11 @@ def _check_other_files(data: LabeledData) -> None:
     Raises:
         OverlapError: there are such videos.
     """
-    own = {digest: video for video, digest in video_digests(data.folder).items()}
-    twice = [f"{own[digest]} = {video}" for video, digest in video_digests(data.test_folder).items() if digest in own]
+    digests, tested = (
+        stored_digests(sorted(folder.glob("videos/*.arrow"))) for folder in (data.folder, data.test_folder)
+    )
+    own = {digest: video for video, digest in digests.items()}
+    twice = [f"{own[digest]} = {video}" for video, digest in tested.items() if digest in own]
     if twice and data.on_overlap == "error":
         raise OverlapError(
             f"{len(twice)} videos of {data.test_folder} are also in {data.folder}: {preview(twice)}. A test on them says "
@@ -340,7 +343,7 @@ def task_of(data: LabeledData, frames: Dataset) -> Task:
     if info.task == "procedure":
         usual = "video_multi_label" if several else "video_classification"
     kind: Any = data.task or usual
-    return Task(kind, tuple(names), _TABLES.get(data.name, data.name))
+    return Task(kind, tuple(names), data.name)
 
 
 def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArguments) -> tuple[Any, Any]:

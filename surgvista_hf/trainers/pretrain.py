@@ -174,7 +174,7 @@ def build_clips(
     data: DataRecipe, num_frames: int, seed: int, kind: Callable[..., ClipDataset] = ClipDataset
 ) -> ClipDataset:
     """Return the clips of the whole corpus, after the overlap guard has seen it; `kind` makes them of a frame set."""
-    parts: list[Any] = [
+    parts = [
         load_frame_set(
             source.name,
             Path(data.root) / source.data_dir,
@@ -199,7 +199,7 @@ def build_clips(
     )
 
 
-def told_apart(parts: Sequence[Any]) -> list[Any]:
+def told_apart(parts: Sequence[datasets.Dataset]) -> list[datasets.Dataset]:
     """Return frame sets whose sources have different names: those of own recordings get numbers where names are the same.
 
     Two hospitals' folders are both called `phase_folder`, and both may hold `op1`. Published data sets keep their names, since
@@ -221,7 +221,7 @@ def told_apart(parts: Sequence[Any]) -> list[Any]:
     return sorted(renamed, key=lambda part: order[_first_source(part)])
 
 
-def _first_source(part: Any) -> str:
+def _first_source(part: datasets.Dataset) -> str:
     return str(part[:1]["source"][0]) if "source" in part.column_names else ""
 
 

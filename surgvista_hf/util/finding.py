@@ -29,7 +29,9 @@ VIDEO_CONTAINERS = {
     **dict.fromkeys((".dcm", ".dicom"), "dicom"),
 }
 VIDEO_SUFFIXES = tuple(VIDEO_CONTAINERS)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# Suffix of a file and the format that is expected in it, by Pillow's name.
+IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
+IMAGE_SUFFIXES = tuple(IMAGE_FORMATS)
 # Bare picture streams: they can be decoded, but hold no times, and a supposed rate would shift every label without a word.
 _TIMELESS = tuple(".264 .h264 .avc .265 .h265 .hevc .m1v .m2v .mjpeg .mjpg".split())
 # The last suffix of what browsers, yt-dlp, aria2, WinSCP and others are still writing; `op.temp.mp4` is yt-dlp's.

@@ -26,7 +26,7 @@ def test_prepare_says_what_it_made_and_goes_on_where_it_stopped(tmp_path, capsys
     assert (summary["videos"], summary["resumed"], summary["failed"]) == (3, 3, {})
 
 
-def test_options_reach_the_pictures(tmp_path, capsys):
+def test_options_reach_the_frames(tmp_path, capsys):
     LAYOUTS["psi_ava"](tmp_path / "raw")
     words = ["prepare", "psi_ava", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
     assert main([*words, "--frames-per-second", "0.5", "--short-side", "48", "--quality", "70", "--json"]) == 0
@@ -42,7 +42,7 @@ def test_check_lists_what_is_missing_with_the_page_and_the_license(tmp_path, cap
     printed = capsys.readouterr()
     assert "3 videos found of 80" in printed.out
     assert "video41: no phases" in printed.out
-    assert "video02: no pictures" in printed.out
+    assert "video02: no frames" in printed.out
     assert "camma.u-strasbg.fr" in printed.err
     assert "CC-BY-NC-SA-4.0" in printed.err
 

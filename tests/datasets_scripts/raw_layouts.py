@@ -1,7 +1,7 @@
 """Small copies of raw downloads: every data set in the layout and the annotation formats in which it is published.
 
 Each function writes a tree and says which labels every frame must get. Videos are real H.264 files of synthetic surgery; a
-strip at the top of every picture spells the number of the source frame, so that a label on the wrong frame is noticed.
+strip at the top of every frame spells the number of the source frame, so that a label on the wrong frame is noticed.
 """
 
 import json
@@ -33,10 +33,10 @@ def layout(name: str) -> Callable[[Callable[[Path], Expected]], Callable[[Path],
     return register
 
 
-# ------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- images
 
 
-def numbered_picture(number: int) -> np.ndarray:
+def numbered_image(number: int) -> np.ndarray:
     """(96, 160, 3): synthetic surgery below a strip that spells the number."""
     pixels = _operation().frame(number / RATE).copy()
     pixels[:STRIP] = numbered_frame(number, STRIP, WIDTH)
@@ -61,7 +61,7 @@ def _template(frames: int, rate: float) -> bytes:
         stream = container.add_stream("libx264", rate=round(rate * 1001) if rate != int(rate) else int(rate))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_picture(number), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
 
@@ -74,7 +74,7 @@ def write_video(path: Path, frames: int = SECONDS * RATE, rate: float = RATE) ->
 def write_frames(folder: Path, names: Sequence[str], numbers: Sequence[int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, number in zip(names, numbers, strict=True):
-        Image.fromarray(numbered_picture(number)).save(folder / name, quality=95)
+        Image.fromarray(numbered_image(number)).save(folder / name, quality=95)
 
 
 def write(path: Path, text: str) -> Path:

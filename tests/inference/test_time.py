@@ -214,7 +214,7 @@ def test_a_standing_picture_is_held_labeled_and_noted(tmp_path):
     assert frames["timestamp"][:] == [float(second) for second in range(20)]
     assert frames["phase"][:] == [0] * 10 + [1] * 10
     (remark,) = report.to_dict()["remarks"]["op1"]
-    assert "the picture stands still once" in remark
+    assert "the video stands still once" in remark
     assert "from second 4.9 to 14.0" in remark
     clip = ClipDataset(frames, num_frames=2, frame_stride=4, label="phase")[16]
     numbers = [read_number(frame) for frame in clip["pixel_values"].permute(0, 2, 3, 1).numpy()]

@@ -35,11 +35,11 @@ from transformers import (
 from ...clips.sampling.randomness import keyed_generator
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
+from ...util.finding import IMAGE_SUFFIXES, is_image
 from ...util.messages import first_line, preview
 from ...util.trainer_callback import show_on_console
 from .classifiers import FrameClassifier, RegionDetector, model_folder, region_model_class
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _SMALL: dict[str, Any] = {
     "embedding_size": 16,
     "hidden_sizes": [16, 32, 64, 128],
@@ -89,7 +89,7 @@ def read_labeled_images(path: str | Path) -> list[tuple[Path, str]]:
     """
     place = Path(path)
     if place.is_dir():
-        pictures = (file for file in sorted(place.glob("*/*")) if file.suffix.lower() in _IMAGES)
+        pictures = (file for file in sorted(place.glob("*/*")) if is_image(file))
         examples = [(file, file.parent.name) for file in pictures]
     elif place.is_file():
         examples = _read_table(place)
@@ -97,7 +97,7 @@ def read_labeled_images(path: str | Path) -> list[tuple[Path, str]]:
         raise InputError(f"there are no labeled pictures at {place}")
     if not examples:
         raise InputError(
-            f"{place} holds no pictures; give a folder with a folder of pictures ({', '.join(_IMAGES)}) for each class"
+            f"{place} holds no pictures; give a folder with a folder of pictures ({', '.join(IMAGE_SUFFIXES)}) for each class"
         )
     return examples
 

@@ -16,7 +16,7 @@ from ...datasets_scripts.corpora import folder as own_videos
 from ...datasets_scripts.corpora import lemon
 from ...datasets_scripts.frame_sets.prepare import PreparationReport, prepare_videos
 from ...datasets_scripts.schema.builder import FrameSetBuilder, RawVideo
-from ...datasets_scripts.schema.media import Media, Picture, PreparationOptions, stored
+from ...datasets_scripts.schema.media import EncodedFrame, Media, PreparationOptions, encode_frame
 from ...util.errors import InputError
 from ...util.files import content_hash
 from ...util.messages import preview
@@ -98,7 +98,7 @@ class _CuratedFile(Media):
         self.rate, self.seconds = video.rate or 25.0, video.seconds
         self.leaves_out = not video.black
 
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
         video, flags = self.video, as_flags(self.video.surgical)
         assert options.frames_per_second is not None
         frames = frames_by_second(
@@ -108,7 +108,7 @@ class _CuratedFile(Media):
             is_surgical = flags[min(int(second), len(flags) - 1)]
             if is_surgical or video.black:
                 pixels = self._shown(frame, second) if is_surgical else np.zeros_like(self._inside(frame))
-                yield stored(Image.fromarray(pixels), None, second, options)
+                yield encode_frame(Image.fromarray(pixels), None, second, options)
 
     def _inside(self, frame: np.ndarray) -> np.ndarray:
         left, top, right, bottom = self.video.border or (0, 0, frame.shape[1], frame.shape[0])

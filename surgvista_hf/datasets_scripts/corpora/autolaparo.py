@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..schema.annotation_files import as_integer, read_table
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import AnnotationError, DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
@@ -59,7 +59,7 @@ def first_class(root: Path, found: list[RawVideo], settings: Mapping[str, str]) 
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases once a second; frames count from 1."""
+    """Read the phases, one row per second; frames count from 1."""
     return [counted_phases(video.files["phases"], len(PHASES), 1.0, first_frame=1, first_class=video.extra)]
 
 
@@ -67,9 +67,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, r"(\d{2})", "{:02d}"),
+            FilePattern(VIDEO, r"(\d{2})", "{:02d}"),
             *extracted_frames("{:02d}", r"(\d{2})"),
-            Place("phases", r"label_(\d{2})\.txt", "{:02d}"),
+            FilePattern("phases", r"label_(\d{2})\.txt", "{:02d}"),
         ),
         tracks,
         needed=("phases",),

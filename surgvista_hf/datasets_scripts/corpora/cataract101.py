@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..schema.annotation_files import as_integer, by_number, class_id, read_table
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames, shared_file
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames, shared_file
 from ..schema.info import AnnotationError, DatasetInfo, MissingFilesError, Protocol, seeded_protocol
 from ..schema.label_tracks import Interval, IntervalTrack, Track
 from ..schema.workflow import phase
@@ -87,7 +87,7 @@ def phase_starts(root: Path, found: list[RawVideo], settings: Mapping[str, str])
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Each phase lasts until the next starts; a last row that repeats a phase marks its last frame."""
+    """Return the phases: each lasts until the next one starts; a last row that repeats a phase marks its last frame."""
     starts = list(video.extra)
     end = float("inf")
     if len(starts) > 1 and starts[-1][1] == starts[-2][1]:
@@ -106,7 +106,7 @@ def tracks(video: RawVideo) -> list[Track]:
 BUILDERS = (
     FrameSetBuilder(
         INFO,
-        (Place(VIDEO, r"(?:case_)?(\d{3})"), *extracted_frames("{}", r"(?:case_)?(\d{3})")),
+        (FilePattern(VIDEO, r"(?:case_)?(\d{3})"), *extracted_frames("{}", r"(?:case_)?(\d{3})")),
         tracks,
         expand=phase_starts,
     ),

@@ -1,6 +1,6 @@
 """Cataract-21: 21 cataract operations with phases (Primus et al., MMM 2018; ITEC Klagenfurt)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import named_phases, phase
@@ -52,7 +52,7 @@ _ID = r"case_(\d{2})(?:_training|_validation)?"
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame at 25 frames a second; the files have no header."""
+    """Read the phases, one row per source frame at 25 frames per second; the files have no header."""
     return [named_phases(video.files["phases"], NAMES, 25.0, header=False, delimiter=",")]
 
 
@@ -60,9 +60,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, _ID, "case_{:02d}"),
+            FilePattern(VIDEO, _ID, "case_{:02d}"),
             *extracted_frames("case_{:02d}", _ID),
-            Place("phases", rf"{_ID}\.csv", "case_{:02d}"),
+            FilePattern("phases", rf"{_ID}\.csv", "case_{:02d}"),
         ),
         tracks,
         needed=("phases",),

@@ -1,6 +1,6 @@
 """CATARACTS: 50 cataract operations with the steps annotated in 2020 (Al Hajj et al., Medical Image Analysis 52, 2019)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
@@ -58,7 +58,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """One row per source frame, counted from 1. Extracted frames stand for 30 source frames each, as published."""
+    """Read the steps, one row per source frame, counted from 1; extracted frames stand for 30 source frames, as published."""
     rate = None if VIDEO in video.files else 30.0
     return [counted_phases(video.files["steps"], len(STEPS), rate, first_frame=1, delimiter=",")]
 
@@ -67,9 +67,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, _ID),
+            FilePattern(VIDEO, _ID),
             *extracted_frames("{}", _ID),
-            Place("steps", rf"(?:train|dev|test)_gt/{_ID}\.csv"),
+            FilePattern("steps", rf"(?:train|dev|test)_gt/{_ID}\.csv"),
         ),
         tracks,
         needed=("steps",),

@@ -1,6 +1,6 @@
 """Cholec80: 80 laparoscopic cholecystectomies with phases and tools (Twinanda et al., EndoNet, IEEE TMI 36, 2017)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, TOOLS, named_phases, phase, tools_each_second
@@ -10,7 +10,10 @@ TRAIN, LATER = VIDEOS[:40], VIDEOS[40:]
 # Left out of the test by the authors of SurgVISTA, most likely as copies of M2CAI16-workflow training videos.
 NOT_TESTED = ("video73", "video77", "video78", "video79", "video80")
 TESTED = tuple(video for video in LATER if video not in NOT_TESTED)
-PICTURES = (Place(VIDEO, r"video(\d{2})", "video{:02d}"), *extracted_frames("video{:02d}", r"video(\d{2})"))
+FRAME_PATTERNS = (
+    FilePattern(VIDEO, r"video(\d{2})", "video{:02d}"),
+    *extracted_frames("video{:02d}", r"video(\d{2})"),
+)
 
 INFO = DatasetInfo(
     name="cholec80",
@@ -49,7 +52,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame, tools once a second."""
+    """Read the phases, one row per source frame, and the tools, one row per second."""
     found: list[Track] = [named_phases(video.files["phases"], CHOLECYSTECTOMY_PHASES, 25.0)]
     if "tools" in video.files:
         found.append(tools_each_second(video.files["tools"]))
@@ -60,9 +63,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            *PICTURES,
-            Place("phases", r"video(\d{2})-phase\.txt", "video{:02d}"),
-            Place("tools", r"video(\d{2})-tool\.txt", "video{:02d}"),
+            *FRAME_PATTERNS,
+            FilePattern("phases", r"video(\d{2})-phase\.txt", "video{:02d}"),
+            FilePattern("tools", r"video(\d{2})-tool\.txt", "video{:02d}"),
         ),
         tracks,
         needed=("phases",),

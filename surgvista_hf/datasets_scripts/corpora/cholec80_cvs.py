@@ -2,17 +2,16 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...util.requirements import require
 from ..schema.annotation_files import as_integer, read_text
 from ..schema.builder import FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import AnnotationError, DatasetInfo, Label, MissingFilesError, Protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
-from .cholec80 import LATER, PICTURES, TRAIN, VIDEOS
+from .cholec80 import FRAME_PATTERNS, LATER, TRAIN, VIDEOS
 
 CRITERIA = ("two_structures", "cystic_plate", "hepatocystic_triangle")
 _TIMES = ("initial_minute", "initial_second", "final_minute", "final_second")
@@ -71,7 +70,7 @@ INFO = DatasetInfo(
     split_key=r"(video\d{2})_\d+",
     notes="One clip per scored interval. How SurgVISTA cut its clips is not published: here all frames of the "
     "interval, one a second. "
-    "The authors' own figures are per frame, before the first ClippingCutting frame.",
+    "The authors' own results are per frame, before the first ClippingCutting frame.",
 )
 
 
@@ -110,8 +109,10 @@ def clips(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> lis
 
 
 def _rows(path: Path) -> Iterator[dict[str, int]]:
-    """Rows with the columns that are needed; further ones (totals, remarks) are ignored."""
-    rows = _sheet(path) if path.suffix == ".xlsx" else csv.reader(read_text(path).splitlines())
+    """Read the rows with the columns that are needed; others (totals, remarks) are ignored."""
+    rows: Iterable[Sequence[object]] = (
+        _sheet(path) if path.suffix == ".xlsx" else csv.reader(read_text(path).splitlines())
+    )
     header = [re.sub(r"\W+", "_", str(cell or "").strip().lower()) for cell in next(iter(rows), [])]
     needed = ("video", *_TIMES, *CRITERIA)
     missing = [name for name in needed if name not in header]
@@ -123,7 +124,7 @@ def _rows(path: Path) -> Iterator[dict[str, int]]:
             yield {name: as_integer(path, line, str(values.get(name, ""))) for name in needed}
 
 
-def _sheet(path: Path) -> Iterator[tuple[Any, ...]]:
+def _sheet(path: Path) -> Iterator[Sequence[object]]:
     require("spreadsheet")
     import openpyxl
 
@@ -135,8 +136,8 @@ def _sheet(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The score is the sum of the three criteria."""
+    """Return the scores of the criteria, and their sum."""
     return [ConstantTrack({"cvs_score": sum(video.extra), "cvs": [float(score) for score in video.extra]})]
 
 
-BUILDERS = (FrameSetBuilder(INFO, PICTURES, tracks, expand=clips),)
+BUILDERS = (FrameSetBuilder(INFO, FRAME_PATTERNS, tracks, expand=clips),)

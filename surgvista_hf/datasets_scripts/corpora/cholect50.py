@@ -1,16 +1,17 @@
 """CholecT50 and CholecT45: action triplets in cholecystectomies (Nwoye et al., Medical Image Analysis 78, 2022)."""
 
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json, read_table
-from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol
+from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
+from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, triplet_labels
 from ..schema.label_tracks import RowTrack, Track
-from ..schema.triplets import triplet_table
+from ..schema.triplets import TripletTable
 
-TABLE = triplet_table("cholect50")
+TABLE = TripletTable.read(resources.files(__package__) / "tables" / "cholect50_triplets.csv")
 PHASES = (
     "preparation",
     "carlot-triangle-dissection",  # spelled so in the files
@@ -30,91 +31,28 @@ _FOLDS = (
 )
 _RENDEZVOUS = {
     "train": (
-        1,
-        15,
-        26,
-        40,
-        52,
-        65,
-        79,
-        2,
-        18,
-        27,
-        43,
-        56,
-        66,
-        92,
-        4,
-        22,
-        31,
-        47,
-        57,
-        68,
-        96,
-        5,
-        23,
-        35,
-        48,
-        60,
-        70,
-        103,
-        13,
-        25,
-        36,
-        49,
-        62,
-        75,
-        110,
+        1, 15, 26, 40, 52, 65, 79, 2, 18, 27, 43, 56, 66, 92, 4, 22, 31, 47, 57, 68, 96, 5, 23, 35, 48, 60, 70, 103, 13,
+        25, 36, 49, 62, 75, 110,
     ),
-    "validation": (8, 12, 29, 50, 78),
-    "test": (6, 51, 10, 73, 14, 74, 32, 80, 42, 111),
-}
+    "validation": (
+        8, 12, 29, 50, 78,
+    ),
+    "test": (
+        6, 51, 10, 73, 14, 74, 32, 80, 42, 111,
+    ),
+}  # fmt: skip
 _CHALLENGE = {
     "train": (
-        1,
-        15,
-        26,
-        40,
-        52,
-        79,
-        2,
-        27,
-        43,
-        56,
-        66,
-        4,
-        22,
-        31,
-        47,
-        57,
-        68,
-        23,
-        35,
-        48,
-        60,
-        70,
-        13,
-        25,
-        49,
-        62,
-        75,
-        8,
-        12,
-        29,
-        50,
-        78,
-        6,
-        51,
-        10,
-        73,
-        14,
-        32,
-        80,
-        42,
+        1, 15, 26, 40, 52, 79, 2, 27, 43, 56, 66, 4, 22, 31, 47, 57, 68, 23, 35, 48, 60, 70, 13, 25, 49, 62, 75, 8, 12, 29,
+        50, 78, 6, 51, 10, 73, 14, 32, 80, 42,
     ),
-    "validation": (5, 18, 36, 65, 74),
-    "test": (92, 96, 103, 110, 111),
-}
+    "validation": (
+        5, 18, 36, 65, 74,
+    ),
+    "test": (
+        92, 96, 103, 110, 111,
+    ),
+}  # fmt: skip
 
 
 def _ids(numbers: tuple[int, ...] | list[int]) -> tuple[str, ...]:
@@ -126,7 +64,7 @@ def _lists(splits: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, ...]]:
 
 
 def _fold(number: int, folds: tuple[tuple[int, ...], ...]) -> Protocol:
-    """Fold k is the test; of the others, in order, the last five videos are for validation."""
+    """Return the protocol of a fold: it is the test, and the last five videos of the others are for validation."""
     rest = [video for k, fold in enumerate(folds, start=1) if k != number for video in fold]
     return Protocol(
         f"official cross-validation, fold {number}",
@@ -148,7 +86,7 @@ T50 = DatasetInfo(
     access="request form",
     citation="Nwoye et al., Rendezvous: Attention Mechanisms for the Recognition of Surgical Action Triplets in "
     "Endoscopic Videos, Medical Image Analysis 78, 2022",
-    labels={**TABLE.labels, "phase": Label("class", PHASES)},
+    labels={**triplet_labels(TABLE), "phase": Label("class", PHASES)},
     protocols={
         "challenge": Protocol(
             "CholecTriplet challenge, used by SurgVISTA; none of its test videos is in Cholec80", _lists(_CHALLENGE)
@@ -160,6 +98,7 @@ T50 = DatasetInfo(
     totals={"videos": 50, "frames": 100863, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
     notes="Frames without any triplet are kept (an empty list); SurgVISTA drops them as samples, also in the test: "
     "ClipDataset(..., drop_empty=True).",
+    triplets=TABLE,
 )
 T45 = replace(
     T50,
@@ -168,12 +107,12 @@ T45 = replace(
     protocols=_folds(tuple(fold[:-1] for fold in _FOLDS)),
     video_ids=_ids(sorted(video for fold in _FOLDS for video in fold[:-1])),
     totals={"videos": 45, "triplets": 100, "instruments": 6, "verbs": 10, "targets": 15},
-    labels=TABLE.labels,
+    labels=triplet_labels(TABLE),
 )
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """`labels/VID01.json`: a list of instances per frame, once a second."""
+    """Read `labels/VID01.json`, which holds a list of instances per frame, one frame per second."""
     path = video.files["labels"]
     content = read_json(path)
     missing = [key for key in ("fps", "num_frames", "categories", "annotations") if key not in content]
@@ -196,7 +135,7 @@ def tracks(video: RawVideo) -> list[Track]:
 
 
 def _check_names(path: Path, categories: Any) -> None:
-    """The numbers in the file mean what the table says."""
+    """Check that the numbers in the file name the classes of the table."""
     tables = {
         "triplet": TABLE.names,
         "instrument": TABLE.instruments,
@@ -211,7 +150,8 @@ def _check_names(path: Path, categories: Any) -> None:
 
 
 def _row(path: Path, frame: str, instances: Any) -> dict[str, Any]:
-    """Triplets and components are read apart: an instrument may be known where the triplet is not."""
+    """Return the labels of a frame. Components are read on their own: an instrument may be known where the triplet is not."""
+    # Column of an instance, and number of classes.
     limits = {"triplets": (0, 100), "instruments": (1, 6), "verbs": (7, 10), "targets": (8, 15), "phase": (14, 7)}
     found: dict[str, set[int]] = {name: set() for name in limits}
     for instance in instances:
@@ -219,8 +159,8 @@ def _row(path: Path, frame: str, instances: Any) -> dict[str, Any]:
             raise AnnotationError(
                 f"{path}: an instance of frame {frame} has {len(instance)} numbers, {_INSTANCE} are expected"
             )
-        for name, (place, count) in limits.items():
-            number = instance[place]
+        for name, (index, count) in limits.items():
+            number = instance[index]
             if number != -1:
                 if number not in range(count):
                     raise AnnotationError(f"{path}: frame {frame} holds {name} {number}; there are {count}")
@@ -232,7 +172,7 @@ def _row(path: Path, frame: str, instances: Any) -> dict[str, Any]:
 
 
 def tracks_t45(video: RawVideo) -> list[Track]:
-    """The older layout: a text file per component, `frame,0,1,…` with one column per class."""
+    """Read the older layout: a text file per component, with rows `frame,0,1,…` and one column per class."""
     widths = {"triplets": 100, "instruments": 6, "verbs": 10, "targets": 15}
     rows: dict[int, dict[str, Any]] = {}
     for name, width in widths.items():
@@ -250,17 +190,17 @@ def tracks_t45(video: RawVideo) -> list[Track]:
     return [RowTrack(rows, 1.0, exact=False)]
 
 
-_FRAMES = Place(FRAMES, r"(?:videos|data|frames)/VID(\d{2,3})", "VID{:02d}", rate=1.0)
+_FRAMES = FilePattern(FRAMES, r"(?:videos|data|frames)/VID(\d{2,3})", "VID{:02d}", rate=1.0)
 BUILDERS = (
     FrameSetBuilder(
-        T50, (_FRAMES, Place("labels", r"labels/VID(\d{2,3})\.json", "VID{:02d}")), tracks, needed=("labels",)
+        T50, (_FRAMES, FilePattern("labels", r"labels/VID(\d{2,3})\.json", "VID{:02d}")), tracks, needed=("labels",)
     ),
     FrameSetBuilder(
         T45,
         (
             _FRAMES,
             *(
-                Place(name, rf"{name[:-1]}/VID(\d{{2,3}})\.txt", "VID{:02d}")
+                FilePattern(name, rf"{name[:-1]}/VID(\d{{2,3}})\.txt", "VID{:02d}")
                 for name in ("triplets", "instruments", "verbs", "targets")
             ),
         ),

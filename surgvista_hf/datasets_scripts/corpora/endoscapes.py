@@ -3,10 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...util.messages import preview
 from ..schema.annotation_files import as_integer, read_json, read_named_table
@@ -48,7 +47,7 @@ INFO = DatasetInfo(
 
 
 def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
-    """Frames of many videos share a folder: `train/1_29375.jpg` is source frame 29375 of video 1."""
+    """Find the frames of each video; they lie in common folders: `train/1_29375.jpg` is source frame 29375 of video 1."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with the data of Endoscapes; get it from {INFO.homepage}")
     frames: dict[str, list[tuple[int, Path]]] = {}
@@ -111,7 +110,7 @@ def _read_metadata(path: Path, labels: dict[str, dict[int, tuple[float, ...]]]) 
         labels.setdefault(video, {})[as_integer(path, line, row["frame"])] = _means(path, means)
 
 
-def _means(path: Path, means: Any) -> tuple[float, ...]:
+def _means(path: Path, means: Sequence[float]) -> tuple[float, ...]:
     if len(means) != len(CRITERIA) or not all(0 <= mean <= 1 for mean in means):
         raise AnnotationError(f"{path} holds {means} where three means in 0-1 are expected")
     return tuple(float(mean) for mean in means)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from ...util.finding import is_unfinished, walk
 from ..schema.annotation_files import read_text
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 from ..schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..schema.workflow import counted_phases, phase
 
 _FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
-_PICTURES = (Place(VIDEO, r"videos/([^/]+)"), Place(FRAMES, r"frames/([^/]+)"))
-_OF_ESD57 = (*_PICTURES, Place("phases", r"phases/([^/]+)\.txt"))
-_OF_OWN = (*_PICTURES, Place("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
+_FRAME_PATTERNS = (FilePattern(VIDEO, r"videos/([^/]+)"), FilePattern(FRAMES, r"frames/([^/]+)"))
+_OF_ESD57 = (*_FRAME_PATTERNS, FilePattern("phases", r"phases/([^/]+)\.txt"))
+_OF_OWN = (*_FRAME_PATTERNS, FilePattern("phases", rf"phases/([^/]+)(?:{'|'.join(map(re.escape, SUFFIXES))})"))
 
 OWN = DatasetInfo(
     name="phase_folder",
@@ -61,7 +61,7 @@ ESD57 = replace(
 
 
 def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
-    """The facts with the user's classes."""
+    """Return the description of own operations with the user's classes, from `classes.txt` or the label files."""
     listed = shared_file(root, "classes.txt") if root else None
     if listed:
         names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
@@ -76,19 +76,19 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
 
 
 def expand_own(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Tell each video the names that its labels may use, and the tier to read."""
+    """Attach to each video the names that its labels may use, and the tier to read."""
     names, tier = configure(root, settings).labels["phase"].names, settings["tier"]
     return [replace(video, extra=(names, tier)) for video in found]
 
 
 def own_tracks(video: RawVideo) -> list[Track]:
-    """Return the phases of an own operation; what no label speaks of has none."""
+    """Read the phases of an own operation; times without a label have none."""
     names, tier = video.extra
     return [read_phase_file(video.files["phases"], tier).track(names)]
 
 
 def esd57_tracks(video: RawVideo) -> list[Track]:
-    """Return the phases of ESD57: one row a second from 0, by number."""
+    """Read the phases of ESD57: one row per second from 0, by number."""
     return [counted_phases(video.files["phases"], len(ESD57.labels["phase"].names), 1.0)]
 
 

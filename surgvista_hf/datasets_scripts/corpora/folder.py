@@ -44,7 +44,7 @@ GENSURGERY = replace(
 
 
 def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
-    """Every video file, and every folder that holds pictures."""
+    """Find every video file, and every folder that holds images."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with videos")
     passed, videos, folders = PassedOver(), [], []
@@ -68,19 +68,19 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         found[name] = RawVideo(name, {role: path})
     if not found:
         raise MissingFilesError(
-            f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of pictures{passed}"
+            f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of images{passed}"
         )
     passed.tell()
     return list(found.values())
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Pictures only."""
+    """Return no labels: there are only frames."""
     return []
 
 
 def named_source(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
-    """Let several folders be told apart in one corpus: `--set source=our_hospital`."""
+    """Return the description with the source that the user named, to tell folders apart: `--set source=our_hospital`."""
     return replace(INFO, source=settings["source"])
 
 

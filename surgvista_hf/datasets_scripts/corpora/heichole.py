@@ -1,6 +1,6 @@
 """HeiChole: laparoscopic cholecystectomies of three hospitals (Wagner et al., Medical Image Analysis 86, 2023)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import EVERYTHING, DatasetInfo
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, counted_phases, phase
@@ -25,7 +25,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame (25 or 50 a second), without a header. Extracted frames stand for 25 source frames."""
+    """Read the phases, one row per source frame (25 or 50 per second); extracted frames stand for 25 source frames."""
     if "phases" not in video.files:
         return []
     rate = None if VIDEO in video.files else 25.0
@@ -35,7 +35,11 @@ def tracks(video: RawVideo) -> list[Track]:
 BUILDERS = (
     FrameSetBuilder(
         INFO,
-        (Place(VIDEO, _ID), *extracted_frames("{}", _ID), Place("phases", rf"{_ID}_Annotation_Phase\.csv")),
+        (
+            FilePattern(VIDEO, _ID),
+            *extracted_frames("{}", _ID),
+            FilePattern("phases", rf"{_ID}_Annotation_Phase\.csv"),
+        ),
         tracks,
     ),
 )

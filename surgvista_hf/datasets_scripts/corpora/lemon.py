@@ -7,7 +7,7 @@ from typing import Any
 
 from ...util.messages import preview
 from ..schema.annotation_files import by_name, read_json
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo, shared_file
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetError, DatasetInfo, Label, MissingFilesError, Protocol
 from ..schema.label_tracks import ConstantTrack, Track
 from ..schema.splits import stratified_splits
@@ -50,14 +50,14 @@ INFO = DatasetInfo(
         "everything": EVERYTHING,
     },
     totals={"videos": 4194, "procedures": 35},
-    checked="the complete labels.json; pictures made in the published layout",
+    checked="the complete labels.json; frames made in the published layout",
     notes="labels.json in the data folder beside the videos, named <title>-<id> or <id>.",
     aliases=("surg-3m", "surg3m"),
 )
 
 
 def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
-    """Read `labels.json`."""
+    """Read `labels.json`, and attach to each video its labels and its split."""
     path = shared_file(root, "labels.json")
     if path is None:
         raise MissingFilesError(f"there is no labels.json in {root}. Get it from {INFO.homepage}")
@@ -72,10 +72,13 @@ def annotate(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> 
 
 
 def split_labels(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """The stratified splits of everything in `labels.json`, so that a missing video moves no other.
+    """Split all videos of `labels.json`, found or not, so that a missing video does not change the splits of others.
 
     Args:
-        labels: see `read_labels`.
+        labels: label columns by video, as `read_labels` returns them.
+
+    Returns:
+        Video ids by split.
     """
     procedures = {video: entry["procedures"] for video, entry in labels.items()}
     robotic = {video: entry["robotic"] for video, entry in labels.items()}
@@ -83,10 +86,10 @@ def split_labels(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str
 
 
 def read_labels(path: Path) -> dict[str, dict[str, Any]]:
-    """Label columns of every video in `labels.json`, by its id.
+    """Read the label columns of every video in `labels.json`, by its id.
 
     Raises:
-        AnnotationError: an entry without a key, an unknown procedure, or an id that comes twice.
+        AnnotationError: an entry lacks a key, names an unknown procedure, or has the id of another.
     """
     ids, labels = by_name(PROCEDURES), {}
     for number, entry in enumerate(read_json(path)):
@@ -104,8 +107,10 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The video as a whole is labeled."""
+    """Return the labels of the video as a whole."""
     return [ConstantTrack(video.extra)]
 
 
-BUILDERS = (FrameSetBuilder(INFO, (Place(VIDEO, _ID), Place(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),)
+BUILDERS = (
+    FrameSetBuilder(INFO, (FilePattern(VIDEO, _ID), FilePattern(FRAMES, rf"frames/{_ID}")), tracks, expand=annotate),
+)

@@ -1,6 +1,6 @@
 """M2CAI16-tool: 15 laparoscopic cholecystectomies with tools (M2CAI 2016); two are used for pre-training."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import TOOLS, tools_each_second
@@ -32,7 +32,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Tools once a second."""
+    """Read the tools, one row per second."""
     return [tools_each_second(video.files["tools"])] if "tools" in video.files else []
 
 
@@ -40,9 +40,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, r"(?:test_)?tool_video_(\d{2})", "tool_video_{:02d}"),
+            FilePattern(VIDEO, r"(?:test_)?tool_video_(\d{2})", "tool_video_{:02d}"),
             *extracted_frames("tool_video_{:02d}", r"tool_video_(\d{2})"),
-            Place("tools", r"(?:test_)?tool_video_(\d{2})\.txt", "tool_video_{:02d}"),
+            FilePattern("tools", r"(?:test_)?tool_video_(\d{2})\.txt", "tool_video_{:02d}"),
         ),
         tracks,
     ),

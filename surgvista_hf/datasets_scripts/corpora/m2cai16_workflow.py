@@ -1,6 +1,6 @@
 """M2CAI16-workflow: 41 laparoscopic cholecystectomies with phases (M2CAI 2016 challenge; contains TUM LapChole)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import CHOLECYSTECTOMY_PHASES, named_phases, phase
@@ -37,7 +37,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases per source frame at 25 frames a second."""
+    """Read the phases, one row per source frame at 25 frames per second."""
     return [named_phases(video.files["phases"], PHASES, 25.0)]
 
 
@@ -46,14 +46,14 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, r"workflow_video_(\d{2})", "video_{:02d}"),
-            Place(VIDEO, r"test_workflow_video_(\d{2})", "video_{:02d}", offset=27),
-            Place(VIDEO, r"video_(\d{2})", "video_{:02d}"),
+            FilePattern(VIDEO, r"workflow_video_(\d{2})", "video_{:02d}"),
+            FilePattern(VIDEO, r"test_workflow_video_(\d{2})", "video_{:02d}", offset=27),
+            FilePattern(VIDEO, r"video_(\d{2})", "video_{:02d}"),
             *extracted_frames("video_{:02d}", r"(?:workflow_)?video_(\d{2})"),
             *extracted_frames("video_{:02d}", r"test_workflow_video_(\d{2})", offset=27),
-            Place("phases", r"workflow_video_(\d{2})\.txt", "video_{:02d}"),
-            Place("phases", r"test_workflow_video_(\d{2})\.txt", "video_{:02d}", offset=27),
-            Place("phases", r"video_phase_(\d{2})\.txt", "video_{:02d}"),
+            FilePattern("phases", r"workflow_video_(\d{2})\.txt", "video_{:02d}"),
+            FilePattern("phases", r"test_workflow_video_(\d{2})\.txt", "video_{:02d}", offset=27),
+            FilePattern("phases", r"video_phase_(\d{2})\.txt", "video_{:02d}"),
         ),
         tracks,
         needed=("phases",),

@@ -1,11 +1,11 @@
 """MultiBypass140: gastric bypasses of two hospitals with phases and steps (Lavanchy et al., IJCARS 2024)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..schema.annotation_files import read_json
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import Interval, IntervalTrack, Track
 
@@ -69,7 +69,7 @@ BOTH = DatasetInfo(
     video_ids=(*BERN, *STRASBOURG),
     totals={"videos": 140, "phases": 13, "steps": 46},
     redistributable=True,
-    checked="real label files of four videos; pictures made in the published layout",
+    checked="real label files of four videos; frames made in the published layout",
     notes="Intervals out of the body lie on top of the phase they interrupt, here they replace it. severe_index "
     "is a column of its own.",
 )
@@ -87,7 +87,7 @@ BERN_INFO, STRASBOURG_INFO = (
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Intervals in milliseconds; what lies on top of a phase comes last in the sequence and wins."""
+    """Read phases, steps and adverse events, which are intervals in milliseconds."""
     if "labels" not in video.files:
         return []
     path = video.files["labels"]
@@ -99,6 +99,7 @@ def tracks(video: RawVideo) -> list[Track]:
     phases = [_interval(str(path), entry, names) for entry in content["phases"]]
     steps = [_interval(str(path), entry, STEPS) for entry in content["steps"]]
     adverse = [(start, stop) for start, stop, number in phases if number == ADVERSE_ID]
+    # Times out of the body lie on top of a phase: they come last, so that they win.
     phases = sorted(
         (entry for entry in phases if entry[2] != ADVERSE_ID),
         key=lambda entry: entry[2] == PHASES.index("out_of_body"),
@@ -112,7 +113,7 @@ def tracks(video: RawVideo) -> list[Track]:
     ]
 
 
-def _interval(path: str, entry: Any, names: Sequence[str]) -> tuple[float, float, int]:
+def _interval(path: str, entry: Mapping[str, Any], names: Sequence[str]) -> tuple[float, float, int]:
     try:
         start, end, name, number = (entry[key] for key in ("start", "end", "label_name", "label_id"))
     except KeyError as error:
@@ -124,12 +125,12 @@ def _interval(path: str, entry: Any, names: Sequence[str]) -> tuple[float, float
 
 def _builder(info: DatasetInfo, letters: str) -> FrameSetBuilder:
     video = rf"([{letters}]BP\d{{2}})"
-    places = (
-        Place(VIDEO, video),
-        Place(FRAMES, rf"(?:frames|images)/{video}"),
-        Place("labels", rf"{video}(?:\.mp4)?\.json"),
+    patterns = (
+        FilePattern(VIDEO, video),
+        FilePattern(FRAMES, rf"(?:frames|images)/{video}"),
+        FilePattern("labels", rf"{video}(?:\.mp4)?\.json"),
     )
-    return FrameSetBuilder(info, places, tracks)
+    return FrameSetBuilder(info, patterns, tracks)
 
 
 BUILDERS = (_builder(BOTH, "BS"), _builder(BERN_INFO, "B"), _builder(STRASBOURG_INFO, "S"))

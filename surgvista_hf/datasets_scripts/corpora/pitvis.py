@@ -1,7 +1,7 @@
 """PitVis-2023: 25 endoscopic pituitary operations with steps (Das et al., PitVis-2023 challenge)."""
 
 from ..schema.annotation_files import as_integer, read_named_table
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import RowTrack, Track
 
@@ -56,7 +56,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """One row a second; step -1 (not started, or over) is no label."""
+    """Read the steps, one row per second; step -1 (not started, or over) is no label."""
     if "steps" not in video.files:
         return []
     path, number = video.files["steps"], int(video.video_id[-2:])
@@ -82,9 +82,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(VIDEO, r"video_(\d{2})", "video_{:02d}"),
+            FilePattern(VIDEO, r"video_(\d{2})", "video_{:02d}"),
             *extracted_frames("video_{:02d}", r"video_(\d{2})"),
-            Place("steps", r"annotations_(\d{2})\.csv", "video_{:02d}"),
+            FilePattern("steps", r"annotations_(\d{2})\.csv", "video_{:02d}"),
         ),
         tracks,
     ),

@@ -1,6 +1,6 @@
 """PmLR50: 50 laparoscopic liver resections with phases and Pringle manoeuvre (PmNet authors, 2024)."""
 
-from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import AnnotationError, DatasetInfo, Label, Protocol, numbered
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
@@ -42,7 +42,7 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Phases, and the effect of the blocking, once a second from 0."""
+    """Read the phases and the effectiveness of the blocking, one row per second from 0."""
     found: list[Track] = [counted_phases(video.files["phases"], len(PHASES), 1.0)]
     if "blocking" in video.files:
         found.append(counted_phases(video.files["blocking"], 2, 1.0, column="blocking"))
@@ -56,9 +56,9 @@ BUILDERS = (
     FrameSetBuilder(
         INFO,
         (
-            Place(FRAMES, r"frames/(\d{2})", "{:02d}", rate=1.0),
-            Place("phases", r"phase_annotations/(\d{2})\.txt", "{:02d}"),
-            Place("blocking", r"blocking_annotations/(\d{2})\.txt", "{:02d}"),
+            FilePattern(FRAMES, r"frames/(\d{2})", "{:02d}", rate=1.0),
+            FilePattern("phases", r"phase_annotations/(\d{2})\.txt", "{:02d}"),
+            FilePattern("blocking", r"blocking_annotations/(\d{2})\.txt", "{:02d}"),
         ),
         tracks,
         needed=("phases",),

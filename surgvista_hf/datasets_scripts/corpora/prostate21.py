@@ -3,16 +3,20 @@
 The releases number twelve triplets differently. An instance carries its components, so the release is checked, never guessed.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ..schema.annotation_files import as_integer, read_json
-from ..schema.builder import FRAMES, FrameSetBuilder, Place, RawVideo
-from ..schema.info import AnnotationError, DatasetInfo, Protocol
+from ..schema.builder import FRAMES, FilePattern, FrameSetBuilder, RawVideo
+from ..schema.info import AnnotationError, DatasetInfo, Protocol, triplet_labels
 from ..schema.label_tracks import RowTrack, Track
-from ..schema.triplets import TripletTable, triplet_table
+from ..schema.triplets import TripletTable
 
+_FILES = resources.files(__package__) / "tables"
+TABLE_1 = TripletTable.read(_FILES / "prostate21_triplets.csv")
+TABLE_2 = TripletTable.read(_FILES / "prostatd_triplets.csv")
 VIDEOS = tuple(
     """esadv1 esadv2 esadv3 esadv4 psiv1 psiv2 psiv3 psiv4 psiv7 psiv14 psiv15 psiv21 pwhv1 pwhv2 pwhv3 pwhv4 pwhv5
     pwhv6 pwhv7 pwhv8 pwhv9""".split()
@@ -43,7 +47,7 @@ RELEASE_1 = DatasetInfo(
     access="request form with ethics terms",
     citation="Chen et al., ProstaTD: A Large-scale Multi-source Dataset for Structured Surgical Triplet "
     "Detection, arXiv 2506.01130, 2025",
-    labels=triplet_table("prostate21").labels,
+    labels=triplet_labels(TABLE_1),
     protocols={
         "folders": Protocol("the folders train, val and test of the download (14, 2 and 5 videos)", by_part="folders"),
         **{name: _fold(name) for name in _FOLDS},
@@ -53,41 +57,29 @@ RELEASE_1 = DatasetInfo(
     unlabeled="drop",
     notes="Contains the eight operations of PSI-AVA. Some frames were removed by the authors: clips bridge the gaps. "
     "Which videos release 1 tests on is not published; the folders say it.",
+    triplets=TABLE_1,
 )
 RELEASE_2 = replace(
     RELEASE_1,
     name="prostatd",
     title="ProstaTD, release 2",
-    labels=triplet_table("prostatd").labels,
+    labels=triplet_labels(TABLE_2),
     protocols={name: _fold(name) for name in ("split5", "split1", "split2", "split3", "split4")},
     notes="Triplets 47-58 are numbered differently from release 1, which SurgVISTA used. Only split5 has its "
     "14, 2 and 5 videos. "
     "The files are expected in the layout of release 1.",
+    triplets=TABLE_2,
 )
 
 
 def tracks_1(video: RawVideo) -> list[Track]:
-    """Release 1."""
-    return [
-        _read(
-            video.files["annos"],
-            triplet_table("prostate21"),
-            triplet_table("prostatd"),
-            "2: use the data set prostatd",
-        )
-    ]
+    """Read the triplets of release 1."""
+    return [_read(video.files["annos"], TABLE_1, TABLE_2, "2: use the data set prostatd")]
 
 
 def tracks_2(video: RawVideo) -> list[Track]:
-    """Release 2."""
-    return [
-        _read(
-            video.files["annos"],
-            triplet_table("prostatd"),
-            triplet_table("prostate21"),
-            "1: use the data set prostate21",
-        )
-    ]
+    """Read the triplets of release 2."""
+    return [_read(video.files["annos"], TABLE_2, TABLE_1, "1: use the data set prostate21")]
 
 
 def _read(path: Path, table: TripletTable, other: TripletTable, hint: str) -> RowTrack:
@@ -101,7 +93,9 @@ def _read(path: Path, table: TripletTable, other: TripletTable, hint: str) -> Ro
     return RowTrack(rows, 1.0, exact=False)  # the file names the labeled frames
 
 
-def _triplet(path: Path, frame: str, instance: Any, table: TripletTable, other: TripletTable, hint: str) -> int:
+def _triplet(
+    path: Path, frame: str, instance: Sequence[float], table: TripletTable, other: TripletTable, hint: str
+) -> int:
     if len(instance) != _INSTANCE:
         raise AnnotationError(
             f"{path}: an instance of frame {frame} has {len(instance)} numbers, {_INSTANCE} are expected"
@@ -117,19 +111,19 @@ def _triplet(path: Path, frame: str, instance: Any, table: TripletTable, other: 
     return triplet
 
 
-_PLACES = (
-    *(Place(FRAMES, rf"frames/{part}/([a-z]+v\d+)", rate=1.0) for part in ("train", "val", "test")),
-    *(Place("annos", rf"annos/{part}/([a-z]+v\d+)\.json") for part in ("train", "val", "test")),
+_FILE_PATTERNS = (
+    *(FilePattern(FRAMES, rf"frames/{part}/([a-z]+v\d+)", rate=1.0) for part in ("train", "val", "test")),
+    *(FilePattern("annos", rf"annos/{part}/([a-z]+v\d+)\.json") for part in ("train", "val", "test")),
 )
 
 
-def parts(root: Path, found: list[RawVideo], settings: Any) -> list[RawVideo]:
-    """The folder above a video is its split."""
+def parts(root: Path, found: list[RawVideo], settings: Mapping[str, str]) -> list[RawVideo]:
+    """Attach its split to each video: the folder above it."""
     names = {"train": "train", "val": "validation", "test": "test"}
     return [replace(video, parts={"folders": (names[video.files[FRAMES].parent.name.lower()],)}) for video in found]
 
 
 BUILDERS = (
-    FrameSetBuilder(RELEASE_1, _PLACES, tracks_1, needed=("annos",), expand=parts),
-    FrameSetBuilder(RELEASE_2, _PLACES, tracks_2, needed=("annos",), expand=parts),
+    FrameSetBuilder(RELEASE_1, _FILE_PATTERNS, tracks_1, needed=("annos",), expand=parts),
+    FrameSetBuilder(RELEASE_2, _FILE_PATTERNS, tracks_2, needed=("annos",), expand=parts),
 )

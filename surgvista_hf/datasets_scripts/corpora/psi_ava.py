@@ -1,6 +1,6 @@
 """PSI-AVA: eight robot-assisted prostatectomies (Valderrama et al., MICCAI 2022), for pre-training."""
 
-from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, Place, RawVideo
+from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 
@@ -32,14 +32,14 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """Pictures only."""
+    """Return no labels: only the frames are used."""
     return []
 
 
 BUILDERS = (
     FrameSetBuilder(
         INFO,
-        (Place(FRAMES, r"(?:keyframes|frames)/(CASE\d{3})", rate=1.0), Place(VIDEO, r"(CASE\d{3})")),
+        (FilePattern(FRAMES, r"(?:keyframes|frames)/(CASE\d{3})", rate=1.0), FilePattern(VIDEO, r"(CASE\d{3})")),
         tracks,
     ),
 )

@@ -1,6 +1,6 @@
 """SurgicalActions160: 160 short clips of 16 actions in gynaecologic laparoscopy (Schoeffmann et al., MTAP 77, 2018)."""
 
-from ..schema.builder import VIDEO, FrameSetBuilder, Place, RawVideo, extracted_frames
+from ..schema.builder import VIDEO, FilePattern, FrameSetBuilder, RawVideo, extracted_frames
 from ..schema.info import DatasetInfo, Label, Protocol, seeded_protocol, shuffled
 from ..schema.label_tracks import ConstantTrack, Track
 
@@ -31,7 +31,7 @@ _LEAK = (
 
 
 def _stratified(train: int, validation: int) -> dict[str, tuple[str, ...]]:
-    """So many of the ten clips of every action; the rest is the test."""
+    """Draw so many of the ten clips of every action for training and validation; the others are the test."""
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for action in range(16):
         order = shuffled(CLIPS[10 * action : 10 * action + 10], "surgicalactions160")
@@ -74,10 +74,10 @@ INFO = DatasetInfo(
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The first half of the clip's name is the action, counted from 1."""
+    """Return the action: the first half of the clip's name is its number, counted from 1."""
     return [ConstantTrack({"action": int(video.video_id[:2]) - 1})]
 
 
 BUILDERS = (
-    FrameSetBuilder(INFO, (Place(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
+    FrameSetBuilder(INFO, (FilePattern(VIDEO, r"(\d{2}_\d{2})"), *extracted_frames("{}", r"(\d{2}_\d{2})")), tracks),
 )

@@ -18,7 +18,7 @@ HOMEPAGE = "https://github.com/Siiichenggg/SurgRec"
 _FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
-def _facts(entry: SurgRecInfo) -> DatasetInfo:
+def _dataset_info(entry: SurgRecInfo) -> DatasetInfo:
     published = Protocol(
         "SurgRec's lists" + (", validation = test" if entry.validation_is_test else ""),
         by_part="surgrec",
@@ -59,7 +59,7 @@ def _facts(entry: SurgRecInfo) -> DatasetInfo:
 
 
 def collect(entry: SurgRecInfo, root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
-    """The clips that the lists name."""
+    """Find the clips that the lists name."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with clips of {entry.title}")
     lists = Path(settings["splits"]) if settings["splits"] else root / "splits"
@@ -93,7 +93,7 @@ def collect(entry: SurgRecInfo, root: Path | None, settings: Mapping[str, str]) 
 
 
 def _members(splits: Mapping[str, Sequence[ClipRow]]) -> dict[str, tuple[str, ...]]:
-    """The splits that each clip is in."""
+    """Return the splits that each clip is in, by its path."""
     members: dict[str, tuple[str, ...]] = {}
     for split, rows in splits.items():
         for row in rows:
@@ -102,13 +102,13 @@ def _members(splits: Mapping[str, Sequence[ClipRow]]) -> dict[str, tuple[str, ..
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """One class for the whole clip."""
+    """Return the class of the clip as a whole."""
     return [ConstantTrack({"label": video.extra})]
 
 
 BUILDERS = tuple(
     FrameSetBuilder(
-        _facts(entry), (), tracks, collect=partial(collect, entry), settings={"splits": "", "partial": "no"}
+        _dataset_info(entry), (), tracks, collect=partial(collect, entry), settings={"splits": "", "partial": "no"}
     )
     for entry in SURGREC.values()
 )

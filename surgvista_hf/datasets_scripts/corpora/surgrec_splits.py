@@ -1,6 +1,6 @@
 """The published clip lists of SurgRec (arXiv 2603.29966): reading them, and which clips come from one source video.
 
-The lists may not be shipped with this package; users bring their checkout of them. Facts were counted in the published files.
+The lists may not be shipped with this package; users bring their checkout of them. Numbers were counted in these files.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from .multibypass140 import PHASES as BYPASS
 from .pitvis import STEPS as PITVIS
 
 _FRACTIONS = {"train": 0.7, "test": 0.2, "validation": 0.1}
-_PLENTY = 10  # sources of a class, from which on the smallest share is a whole source
+_PLENTY = 10  # sources of a class, from which on the smallest fraction is a whole source
 
 
 class ClipRow(NamedTuple):
@@ -35,20 +35,21 @@ class SurgRecInfo:
     """One data set of the benchmark.
 
     Args:
-        name: id in this package.
-        folder: its folder below `splits/` and below the data root.
-        title: name that is printed.
-        domain: what is seen.
-        task: of the label.
-        classes: in the order of their numbers.
-        counts: clips for training, validation and test.
-        license: of the source data.
-        source: regular expression of a clip's path; its groups name the source video (or lesion, or trial).
-        validation_is_test: the two lists are the same file.
-        shared_test_clips: test clips whose source video is in training too.
-        caution: what else the parts may share.
+        name: id of the data set in this package.
+        folder: name of its folder below `splits/` and below the data folder.
+        title: name that the authors use.
+        domain: kind of surgery or endoscopy.
+        task: task of the label.
+        classes: names of the classes, in the order of their numbers.
+        counts: number of clips for training, validation and test.
+        license: license of the source data.
+        source: regular expression of a clip's path, whose groups name the source video (or lesion, or trial).
+        validation_is_test: `True` if the lists of validation and test are the same.
+        shared_test_clips: number of test clips whose source video is in training too.
+        caution: description of what else training and test may have in common.
         artefacts: classes that are faults of the annotation rather than labels.
-        notes: further facts.
+        notes: further remarks for users.
+        aliases: other names of the data set.
     """
 
     name: str
@@ -69,7 +70,7 @@ class SurgRecInfo:
 
     @property
     def leak(self) -> str:
-        """What training and test share."""
+        """Return a sentence on what training and test have in common; empty if nothing is known."""
         if not self.shared_test_clips:
             return self.caution
         return (
@@ -78,10 +79,10 @@ class SurgRecInfo:
         )
 
     def source_of(self, path: str) -> str:
-        """The source video of a clip.
+        """Return the name of the source video of a clip.
 
         Raises:
-            AnnotationError: the path is not as published.
+            AnnotationError: the path does not have the published form.
         """
         match = re.fullmatch(self.source, path)
         if not match:
@@ -89,7 +90,7 @@ class SurgRecInfo:
         return "/".join(group or "" for group in match.groups())
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
@@ -98,7 +99,7 @@ def _table() -> tuple[SurgRecInfo, ...]:
     cholec = tuple(sorted(("Phase", "TrocarPlacement", *CHOLECYSTECTOMY_PHASES)))
     return (
         SurgRecInfo(
-            "surgrec_aixsuture", "AlxSuture", "AIxSuture", "open suturing", "skill", _words("beginner intermediate expert"),
+            "surgrec_aixsuture", "AlxSuture", "AIxSuture", "open suturing", "skill", _names("beginner intermediate expert"),
             (220, 48, 46), "CC-BY-NC-ND-4.0", r"video_faststart/(\w+)\.mp4", aliases=("aixsuture",),
         ),
         SurgRecInfo(
@@ -109,7 +110,7 @@ def _table() -> tuple[SurgRecInfo, ...]:
         ),
         SurgRecInfo(
             "surgrec_cataract21", "cat-21", "Cataract-21", "cataract surgery", "workflow",
-            _words("Antibiotikum Hydrodissektion Incision Irrigation-Aspiration Kapselpolishing Linsenimplantation Phako "
+            _names("Antibiotikum Hydrodissektion Incision Irrigation-Aspiration Kapselpolishing Linsenimplantation Phako "
                    "Rhexis Tonisieren Visco-Absaugung Viscoelasticum not_initialized"),
             (213, 51, 51), "CC-BY-NC-SA-4.0", r"split_clip/[^/]+/case_(\d+)_(?:training|validation)_\d+\.mp4", True,
             artefacts=("not_initialized",),
@@ -121,7 +122,7 @@ def _table() -> tuple[SurgRecInfo, ...]:
         ),
         SurgRecInfo(
             "surgrec_cataract1k", "cataract-1k-phase", "Cataract-1K", "cataract surgery", "workflow",
-            _words("anterior_chamber_flushing capsule_pulishing capsulorhexis hydrodissection incision irrigation-aspiration "
+            _names("anterior_chamber_flushing capsule_pulishing capsulorhexis hydrodissection incision irrigation-aspiration "
                    "lens_implantation lens_positioning phacoemulsification tonifying-antibiotics viscoelastic "
                    "viscoelastic_suction"),
             (651, 178, 101), "CC-BY-4.0", r"split_video/case_(\d+)/.*\.mp4",
@@ -132,19 +133,19 @@ def _table() -> tuple[SurgRecInfo, ...]:
         ),
         SurgRecInfo(
             "surgrec_colonoscopic", "Colonoscopic-web", "Colonoscopic", "endoscopy", "finding",
-            _words("Adenoma Hyperplasic Serrated"), (106, 31, 15), "CC-BY-4.0",
+            _names("Adenoma Hyperplasic Serrated"), (106, 31, 15), "CC-BY-4.0",
             r"(\w+)/(?:NBI|WL)(?:\((\d+)\))?\.mp4", shared_test_clips=12,
             notes="The same lesion under the other light is in training.",
         ),
         SurgRecInfo(
             "surgrec_hyperkvasir", "hyper-kvasir", "Hyper-Kvasir", "endoscopy", "finding",
-            _words("lower-colitis upper-z-line upper-esophagitis lower-polyps upper-polyps lower-parasites upper-ulcer "
+            _names("lower-colitis upper-z-line upper-esophagitis lower-polyps upper-polyps lower-parasites upper-ulcer "
                    "upper-cancer upper-pylorus"),
             (653, 654, 654), "CC-BY-4.0", r"videos/[^/]+/([0-9a-f-]{36})_\d+\.avi", True, 640,
         ),
         SurgRecInfo(
             "surgrec_jigsaws", "JIGSAWS", "JIGSAWS", "robotic", "action",
-            _words("G1 G2 G3 G4 G5 G6 G8 G9 G11 G12 G13 G14 G15"), (1710, 1686, 1686), "registration, own terms",
+            _names("G1 G2 G3 G4 G5 G6 G8 G9 G11 G12 G13 G14 G15"), (1710, 1686, 1686), "registration, own terms",
             r"videos/(\w+?_[A-I]\d{3})_capture\d_.*\.mp4", True,
             caution="the same eight surgeons are in both parts", notes="The two cameras of a trial count twice.",
         ),
@@ -156,7 +157,7 @@ def _table() -> tuple[SurgRecInfo, ...]:
         ),
         SurgRecInfo(
             "surgrec_lapgyn4", "LapGyn_dataset", "LapGyn4", "laparoscopy", "finding",
-            _words("AbdominalAccess Bleeding Coag-Transection NeedlePassing"), (8659, 2074, 2074), "CC-BY-NC-4.0",
+            _names("AbdominalAccess Bleeding Coag-Transection NeedlePassing"), (8659, 2074, 2074), "CC-BY-NC-4.0",
             r"[^/]+/(?:Train|Test)/[^/]+/case_(\d+)_.*\.mp4", True, 812,
             notes="A class is a sub-data-set with its positives and its negatives together. 84 test clips share their case "
             "with training within the same sub-data-set.",
@@ -180,13 +181,13 @@ def _table() -> tuple[SurgRecInfo, ...]:
         ),
         SurgRecInfo(
             "surgrec_sar_rarp50", "SAR-RARP50", "SAR-RARP50", "robotic", "action",
-            _words("other picking_up_the_needle positioning_the_needle_tip pushing_the_needle_through_the_tissue "
+            _names("other picking_up_the_needle positioning_the_needle_tip pushing_the_needle_through_the_tissue "
                    "pulling_the_needle_out_of_the_tissue tying_a_knot cutting_the_suture returning_dropping_the_needle"),
             (1773, 439, 439), "CC-BY-NC-SA-4.0", r"split_video/[^/]+/video_(\d+)(?:_\d+)?_label.*\.mp4", True,
         ),
         SurgRecInfo(
             "surgrec_surgicalactions160", "SurgicalActions160", "SurgicalActions160", "laparoscopy", "action",
-            _words("abdominal_access injection cutting blunt_dissection dissection_thermal irrigation coagulation suction "
+            _names("abdominal_access injection cutting blunt_dissection dissection_thermal irrigation coagulation suction "
                    "needle_positioning needle_puncture knot_pushing knotting thread_cut sling-in endobag-in endobag-out"),
             (112, 32, 16), "CC-BY-NC-SA-4.0", r"[^/]+/(\d\d_\d\d)\.mp4",
             caution="the clips come from 59 operations; which belong together is not known, so one may be on both sides",
@@ -206,13 +207,13 @@ def read_split(path: Path, info: SurgRecInfo) -> list[ClipRow]:
 
     Args:
         path: `train.csv`, `val.csv` or `test.csv`.
-        info: of the data set.
+        info: description of the data set.
 
     Returns:
-        Its rows; paths are relative to the folder of the data set.
+        The rows; paths are relative to the folder of the data set.
 
     Raises:
-        AnnotationError: no rows, a line without a known class, a path that leaves the folder, or a clip that comes twice.
+        AnnotationError: there are no rows, a line has no known class, a path leaves the folder, or a clip is listed twice.
     """
     rows: dict[str, ClipRow] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -236,7 +237,7 @@ def read_split(path: Path, info: SurgRecInfo) -> list[ClipRow]:
 
 
 def shared_clips(info: SurgRecInfo, train: Sequence[ClipRow], test: Sequence[ClipRow]) -> int:
-    """Test clips whose source video is also in the training part."""
+    """Return the number of test clips whose source video is also in the training part."""
     sources = {info.source_of(row.path) for row in train}
     return sum(info.source_of(row.path) in sources for row in test)
 
@@ -244,20 +245,21 @@ def shared_clips(info: SurgRecInfo, train: Sequence[ClipRow], test: Sequence[Cli
 def video_disjoint(rows: Sequence[ClipRow], info: SurgRecInfo, seed: int = 0) -> dict[str, list[ClipRow]]:
     """Split clips 70 : 10 : 20 so that no source video is in two parts, as evenly over the classes as whole videos allow.
 
-    Sources go, one after the other, to the part that is emptiest of what the source holds; while none has any, to training,
-    then test, then validation. First come those of the scarcest classes, as long as a class has too few sources for a tenth
-    of them to be one; among equals the largest. The result depends on the rows and the seed, not on their order.
+    Sources are assigned one after the other to the part that lacks most of the classes of the source; with ties, to training,
+    then test, then validation. Sources of the scarcest classes come first, as long as a tenth of the sources of a class is
+    less than one source; among equals the largest comes first. The result depends on the rows and the seed, not on the order
+    of the rows.
 
     Args:
         rows: all clips.
-        info: of the data set.
-        seed: breaks ties between sources of one size.
+        info: description of the data set.
+        seed: seed that breaks ties between sources of the same size.
 
     Returns:
         Clips of train, validation and test.
 
     Raises:
-        DatasetError: fewer sources than parts.
+        DatasetError: there are fewer sources than parts.
     """
     groups: dict[str, list[ClipRow]] = {}
     for row in sorted(rows):
@@ -271,12 +273,13 @@ def video_disjoint(rows: Sequence[ClipRow], info: SurgRecInfo, seed: int = 0) ->
     }
     parts: dict[str, list[ClipRow]] = {split: [] for split in SPLITS}
 
-    def place(item: tuple[str, list[ClipRow]]) -> tuple[int, int, str]:
+    def rank(item: tuple[str, list[ClipRow]]) -> tuple[int, int, str]:
+        """Return the rank of a source: the scarcest class first, then the largest source, then a hash."""
         source, clips = item
         scarcity = min(_PLENTY, *(sources[row.label] for row in clips))
         return scarcity, -len(clips), hashlib.sha256(f"{seed}:{source}".encode()).hexdigest()
 
-    for _, clips in sorted(groups.items(), key=place):
+    for _, clips in sorted(groups.items(), key=rank):
         held = Counter(row.label for row in clips)
         lack = {
             split: sum(count * missing[split][label] / (fraction * totals[label]) for label, count in held.items())

@@ -1,4 +1,4 @@
-"""Synthetic surgery as a data set: rendered operations with every kind of label, of any number and length."""
+"""Synthetic surgery as a data set: any number of rendered operations, of any length, with every kind of label."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,11 @@ from PIL import Image
 from ..schema.builder import FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
-from ..schema.media import Media, Picture, PreparationOptions, moments, stored
-from ..schema.triplets import triplet_table
+from ..schema.media import EncodedFrame, Media, PreparationOptions, encode_frame, moments
 from ..synthetic.operating_room import VIEWS, SyntheticRecording
 from ..synthetic.surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
+from .cholect50 import TABLE
 
-TABLE = triplet_table("cholect50")
 SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
 # Smallest and largest; an operation needs two seconds a phase.
 RANGES = {
@@ -52,7 +51,8 @@ INFO = DatasetInfo(
     },
     redistributable=True,
     checked="exact by construction",
-    notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
+    notes="No patient is in these images. Accuracy on them says nothing about real surgery.",
+    triplets=TABLE,
 )
 VIEW_INFO = replace(
     INFO,
@@ -60,22 +60,28 @@ VIEW_INFO = replace(
     title="Synthetic recordings, inside and outside the patient",
     access="surgvista prepare synthetic_views",
     labels={"view": Label("class", VIEWS)},
+    triplets=None,
 )
 
 
 class Rendered(Media):
-    """An operation, rendered only where a picture is wanted."""
+    """Frames of an operation, which are rendered when they are needed.
+
+    Args:
+        operation: operation to render.
+    """
 
     def __init__(self, operation: SyntheticOperation) -> None:
         self.operation = operation
         self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
 
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        for second, number in self._chosen(options):
-            yield stored(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames that the options select, as they are rendered."""
+        for second, number in self._moments(options):
+            yield encode_frame(Image.fromarray(self.operation.frame(number / self.rate)), None, second, options)
 
-    def _chosen(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
-        """Seconds, and the numbers of the frames shown then."""
+    def _moments(self, options: PreparationOptions) -> Iterator[tuple[float, int]]:
+        """Yield seconds, and the numbers of the frames that are shown then."""
         if options.frames_per_second and not options.every:
             for second in moments(options.frames_per_second, 0.0, self.seconds):
                 yield second, math.floor((second + 1e-6) * self.rate)
@@ -88,17 +94,19 @@ class RenderedVideo(RawVideo):
     """A video that is rendered when it is opened."""
 
     def open(self, options: PreparationOptions) -> Media:
+        """Return the frames of the operation."""
         return Rendered(self.extra)
 
 
 @dataclass(frozen=True)
 class TruthTrack:
-    """Labels of an operation."""
+    """The labels of a rendered operation, exact at any time."""
 
     operation: SyntheticOperation
     exact: bool = True
 
     def at(self, second: float, rate: float) -> Row | None:
+        """Return the labels at a time in seconds."""
         labels = self.operation.labels(second)
         return {
             "phase": labels.phase,
@@ -109,33 +117,44 @@ class TruthTrack:
         }
 
     def end(self, rate: float) -> float:
+        """Return the length of the operation in seconds."""
         return self.operation.duration_seconds
 
     def latest(self, rate: float) -> float:
+        """Return the end, since the labels cover all of it."""
         return self.end(rate)
 
 
 @dataclass(frozen=True)
 class ViewTrack:
-    """Whether the camera is inside."""
+    """Labels that say whether the camera is inside or outside the patient."""
 
     recording: SyntheticRecording
     exact: bool = True
 
     def at(self, second: float, rate: float) -> Row | None:
+        """Return the view at a time in seconds."""
         return {"view": int(self.recording.outside(second))}
 
     def end(self, rate: float) -> float:
+        """Return the length of the recording in seconds."""
         return self.recording.duration_seconds
 
     def latest(self, rate: float) -> float:
+        """Return the end, since the labels cover all of it."""
         return self.end(rate)
 
 
 def collect(
     root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
 ) -> list[RawVideo]:
-    """The operations that the settings ask for; the data folder is not used."""
+    """Return the operations that the settings describe; the data folder is not used.
+
+    Args:
+        root: not used.
+        settings: number, length, size and seed of the operations, see `SETTINGS`.
+        made: class of the operations.
+    """
     numbers = {name: int(value) for name, value in settings.items()}
     corpus = synthetic_corpus(
         numbers["videos"],
@@ -151,10 +170,10 @@ def collect(
 
 
 def checked(info: DatasetInfo, root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
-    """Return the facts, after the settings were looked at: numbers of operations that can be rendered.
+    """Return the description of the data set, after checking that its settings are in range.
 
     Raises:
-        DatasetError: a setting that is no whole number, or out of range.
+        DatasetError: a setting is no whole number, or out of range.
     """
     for name, text in settings.items():
         smallest, largest = RANGES[name]
@@ -166,12 +185,12 @@ def checked(info: DatasetInfo, root: Path | None, settings: Mapping[str, str]) -
 
 
 def tracks(video: RawVideo) -> list[Track]:
-    """The truth."""
+    """Return the labels of the rendered operation."""
     return [TruthTrack(video.extra)]
 
 
 def view_tracks(video: RawVideo) -> list[Track]:
-    """The truth about the camera."""
+    """Return the labels of the view."""
     return [ViewTrack(video.extra)]
 
 

@@ -1,4 +1,4 @@
-"""Running one function over many videos: in this process, in several, or on a Ray cluster."""
+"""Running one function over many videos: in this process, in several processes, or on a Ray cluster."""
 
 import logging
 import multiprocessing
@@ -31,17 +31,17 @@ def run_over(
     """Apply a function to each task.
 
     Args:
-        function: importable by name; gets and returns what can be pickled.
-        tasks: in the order in which they are begun.
-        crashed: makes the result of a task whose process died, from the task and the reason.
-        num_proc: tasks at a time; 1 runs them in this process. With Ray 0 means all that the cluster takes.
+        function: function that can be imported by name; its argument and result must be picklable.
+        tasks: arguments of the function, in the order in which they are started.
+        crashed: function that makes the result of a task whose process died, from the task and the reason.
+        num_proc: number of tasks at a time; 1 runs them in this process. With Ray, 0 means as many as the cluster takes.
         executor: `"local"` or `"ray"`.
 
     Yields:
-        Results as they are ready.
+        Results, in the order in which they are ready.
 
     Raises:
-        InputError: an unknown executor, Ray is not installed, or a number of processes that makes no sense.
+        InputError: the executor is unknown, Ray is not installed, or the number of processes is out of range.
     """
     if executor not in EXECUTORS or num_proc < (executor == "local"):
         raise InputError(f"cannot run {num_proc} at a time on {executor!r}; executors are {EXECUTORS}")
@@ -56,12 +56,15 @@ def run_over(
 def _in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], crashed: Callable[[Task, str], Result], num_proc: int
 ) -> Iterator[Result]:
-    """No more tasks are in the pool than run, so that after a crash the few that may have caused it are known."""
+    """Run tasks in several processes; after a crash, run the tasks that may have caused it again, each alone.
+
+    No more tasks are in the pool than run, so that only a few are suspects.
+    """
     waiting = list(reversed(tasks))
     while waiting:
         running: dict[Future[tuple[Result, list[logging.LogRecord]]], Task] = {}
         suspects: list[Task] = []
-        with _pool(num_proc) as pool:
+        with _pool(num_proc) as pool:  # a crash breaks the whole pool, so each round has its own
             while (waiting or running) and not suspects:
                 while waiting and len(running) < num_proc:
                     task = waiting.pop()
@@ -78,6 +81,7 @@ def _in_processes(
 
 
 def _alone(function: Callable[[Task], Result], task: Task, crashed: Callable[[Task, str], Result]) -> Result:
+    """Run one task in a process of its own, so that a crash is certainly its own."""
     with _pool(1) as pool:
         try:
             return _without_remarks(pool.submit(_with_remarks, function, task).result())
@@ -86,7 +90,7 @@ def _alone(function: Callable[[Task], Result], task: Task, crashed: Callable[[Ta
 
 
 def _with_remarks(function: Callable[[Task], Result], task: Task) -> tuple[Result, list[logging.LogRecord]]:
-    """Return the result of a task with what this package logged, which nobody would see in another process."""
+    """Return the result of a task with the records that this package logged, which nobody would see in another process."""
     remarks: SimpleQueue[logging.LogRecord] = SimpleQueue()
     own, handler = logging.getLogger(_PACKAGE), QueueHandler(remarks)
     own.addHandler(handler)
@@ -98,7 +102,7 @@ def _with_remarks(function: Callable[[Task], Result], task: Task) -> tuple[Resul
 
 
 def _without_remarks(done: tuple[Result, list[logging.LogRecord]]) -> Result:
-    """Log here what was logged in another process, and return the result."""
+    """Handle the records that were logged in another process, and return the result."""
     result, remarks = done
     for record in remarks:
         logging.getLogger(record.name).handle(record)
@@ -113,7 +117,7 @@ def _pool(num_proc: int) -> ProcessPoolExecutor:
 def _on_ray(
     function: Callable[[Task], Result], tasks: Sequence[Task], crashed: Callable[[Task, str], Result], num_proc: int
 ) -> Iterator[Result]:
-    """Use the cluster this process belongs to or that RAY_ADDRESS names, else starts one on this machine."""
+    """Run tasks on the cluster that this process belongs to or that RAY_ADDRESS names, or else on one on this machine."""
     require("ray")
     import ray
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +22,36 @@ _ROWS_AT_ONCE = 256
 def raw_fingerprint(video: RawVideo, tracks: Sequence[Track]) -> str:
     """Return the fingerprint of what the frames and labels of a video are made from.
 
-    Labels count as they were read, so a table of labels of all videos may change without touching the others.
+    Labels count as they were read, so a file with the labels of all videos may change without affecting the other videos.
 
     Args:
-        video: of a raw download.
+        video: video of a raw download.
         tracks: its labels.
 
     Returns:
         16 hexadecimal digits.
 
     Raises:
-        OSError: its pictures cannot be read.
+        OSError: its frames cannot be read.
     """
     if VIDEO in video.files:
-        pictures = file_fingerprint(video.files[VIDEO])
+        content = file_fingerprint(video.files[VIDEO])
     elif video.numbered:
-        pictures = files_fingerprint([path for _, path in video.numbered])
+        content = files_fingerprint([path for _, path in video.numbered])
     elif FRAMES in video.files:
-        pictures = files_fingerprint([path for _, path in numbered_files(video.files[FRAMES])])
+        content = files_fingerprint([path for _, path in numbered_files(video.files[FRAMES])])
     else:
-        pictures = ""
+        content = ""
     own = {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
     own["numbered"] = [number for number, _ in video.numbered]
-    return settings_fingerprint([pictures, {name: own[name] for name in own if name != "files"}, list(tracks)])
+    return settings_fingerprint([content, {name: own[name] for name in own if name != "files"}, list(tracks)])
 
 
 def frames_fingerprint(frames: Dataset) -> str:
     """Return the fingerprint of a frame set, or of a part of one: the content of its videos and the names of its classes.
 
     Args:
-        frames: as `load_frame_set` gives it.
+        frames: frame set, as `load_frame_set` returns it.
 
     Returns:
         `<n> videos <16 hexadecimal digits>`.
@@ -68,23 +68,23 @@ def frames_fingerprint(frames: Dataset) -> str:
 def video_fingerprints(frames: Dataset) -> dict[str, str]:
     """Return the fingerprint of each video of a frame set: of its frames, their times and their labels.
 
-    `surgvista prepare` notes them. Those of other data sets are computed from every row.
+    `surgvista prepare` notes them beside the videos. For other data sets they are computed from every row.
 
     Args:
         frames: frame set.
 
     Returns:
-        By `source/video id`.
+        16 hexadecimal digits each, by `source/video id`.
     """
     counts = _row_counts(frames)
-    noted = _noted(frames)
-    if not counts.keys() <= noted.keys():
-        noted = _of_rows(frames)
-    return {name: content_hash([noted[name], count]) for name, count in counts.items()}
+    digests = stored_digests(Path(file["filename"]) for file in frames.cache_files)
+    if not counts.keys() <= digests.keys():
+        digests = _row_digests(frames)
+    return {name: content_hash([digests[name], count]) for name, count in counts.items()}
 
 
 def folder_of(frames: Dataset) -> Path | None:
-    """Return the folder that a frame set was opened from; `None` if it does not lie in one."""
+    """Return the folder that the files of a frame set lie in; `None` if there is not exactly one."""
     folders = {Path(file["filename"]).parent for file in frames.cache_files}
     return folders.pop() if len(folders) == 1 else None
 
@@ -101,11 +101,17 @@ def _row_counts(frames: Dataset) -> dict[str, int]:
     )
 
 
-def _noted(frames: Dataset) -> dict[str, str]:
-    """What `prepare` noted of the files that the rows lie in."""
+def stored_digests(files: Iterable[Path]) -> dict[str, str]:
+    """Return the hash of the stored frames and labels of each video, as `surgvista prepare` noted it beside the file.
+
+    Args:
+        files: `videos/*.arrow` of frame sets; others are left out.
+
+    Returns:
+        16 hexadecimal digits each, by `source/video id`.
+    """
     found = {}
-    for file in frames.cache_files:
-        path = Path(file["filename"])
+    for path in files:
         record = path.with_suffix(".json")
         if path.suffix == ".arrow" and record.is_file():
             content = json.loads(record.read_text(encoding="utf-8"))
@@ -115,7 +121,7 @@ def _noted(frames: Dataset) -> dict[str, str]:
 
 
 def _source(path: Path) -> str | None:
-    """The source that the first row names."""
+    """Return the source that the first row of a stored video names."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         for batch in reader:
             if batch.num_rows:
@@ -123,14 +129,15 @@ def _source(path: Path) -> str | None:
     return None
 
 
-def _of_rows(frames: Dataset) -> dict[str, str]:
-    digests: dict[str, Any] = {}
+def _row_digests(frames: Dataset) -> dict[str, str]:
+    """Compute a hash of the rows of each video, by `source/video id`."""
+    digests: dict[str, hashlib._Hash] = {}
     for row in _rows(frames):
         name = f"{row['source']}/{row['video_id']}"
         digest = digests.setdefault(name, hashlib.sha256())
         image = row.pop("image", None)
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        digest.update(_picture(image))
+        digest.update(_image_bytes(image))
     return {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
 
@@ -140,8 +147,8 @@ def _rows(frames: Dataset) -> Iterator[dict[str, Any]]:
         yield from table[start : start + _ROWS_AT_ONCE].to_pylist()
 
 
-def _picture(image: Any) -> bytes:
-    """The bytes of a stored picture, or those of the file that it names."""
+def _image_bytes(image: Mapping[str, Any] | bytes | None) -> bytes:
+    """Return the bytes of a stored image, or those of the file that it names."""
     if isinstance(image, Mapping):
         if image.get("bytes") is None and image.get("path"):
             return Path(image["path"]).read_bytes()

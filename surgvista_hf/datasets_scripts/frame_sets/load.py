@@ -1,11 +1,11 @@
-"""Opening a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
+"""Loading a frame set: a split of a data set by a named protocol, memory-mapped or streamed."""
 
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import datasets
 import pyarrow as pa
@@ -16,7 +16,7 @@ from ...util.bridging import bridging_note
 from ...util.files import content_hash
 from ...util.messages import preview
 from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
-from .prepare import FORMAT, MANIFEST, PLAN, prepare_frame_set, video_file
+from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file
 from .registry import get_builder
 
 ALL = "all"
@@ -26,12 +26,19 @@ _ROWS_AT_ONCE = 16
 
 
 class FrameSetWarning(UserWarning):
-    """Numbers from this split need a word of caution."""
+    """Results on this split must be read with caution; the message says why."""
 
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video of a frame set on the disk."""
+    """One video of a frame set on the disk.
+
+    Args:
+        video_id: id of the video.
+        frames: number of stored frames.
+        parts: splits that the raw download assigns the video to, by protocol.
+        labels: numbers of the classes that all its frames have, by column.
+    """
 
     video_id: str
     frames: int
@@ -41,15 +48,15 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class StoredFrameSet:
-    """What a folder that `prepare_frame_set` made holds.
+    """A frame set on the disk, in a folder that `prepare_frame_set` wrote.
 
     Args:
-        folder: where it is.
-        info: of the data set, with the labels that were stored.
-        videos: sorted by id.
-        fingerprint: changes with the content.
-        interval: seconds between two frames; `None` where videos differ, or where an older version prepared them.
-        bridged: sentence that says so in descriptions, if clips bridge frames that were left out.
+        folder: path of the folder.
+        info: description of the data set, with the labels that were stored.
+        videos: its videos, sorted by id.
+        fingerprint: hash of the content.
+        interval: seconds between two frames; `None` if it differs between videos or is not known.
+        bridged: sentence for descriptions if clips bridge frames that were left out, otherwise empty.
     """
 
     folder: Path
@@ -61,21 +68,17 @@ class StoredFrameSet:
 
     @classmethod
     def open(cls, folder: Path) -> "StoredFrameSet":
-        """Read the manifest.
+        """Open a folder by its manifest.
 
         Raises:
-            DatasetError: not a finished frame set.
+            DatasetError: the folder is no finished frame set, or another version of this package wrote it.
         """
-        path = folder / MANIFEST
-        if not path.is_file():
-            begun = (folder / PLAN).is_file()
-            state = "an unfinished frame set: run the same `surgvista prepare` again" if begun else "no frame set"
-            raise DatasetError(f"{folder} is {state}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise DatasetError(
-                f"{path} has the format {content.get('format')}, {FORMAT} is expected; prepare it again"
-            )
+        if not (folder / MANIFEST).is_file():
+            if not (folder / PLAN).is_file():
+                raise DatasetError(f"{folder} is no frame set")
+            read_record(folder / PLAN, DatasetError)  # what an earlier version began cannot be finished
+            raise DatasetError(f"{folder} is an unfinished frame set: run the same `surgvista prepare` again")
+        content = read_record(folder / MANIFEST, DatasetError)
         labels = {name: Label(label["kind"], tuple(label["names"])) for name, label in content["labels"].items()}
         videos = tuple(
             StoredVideo(
@@ -87,22 +90,25 @@ class StoredFrameSet:
             for entry in content["videos"]
         )
         info = replace(get_builder(content["name"]).info, labels=labels)
-        # An older version noted only the option.
+        # An earlier version noted only the option.
         dropped = content["options"].get("unlabeled") == "drop"
         usual = bridging_note(info.source or info.name) if dropped else ""
         bridged = content.get("bridged", usual)
         return cls(folder, info, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
-        """The videos of a split.
+        """Return the videos of a split.
 
         Args:
-            split: name, or `"all"`.
+            split: name of the split, or `"all"`.
             protocol: one of `info.protocols`.
-            allow_missing: take what is there of the lists.
+            allow_missing: accept that listed videos are not in the frame set.
+
+        Returns:
+            Its videos, without those that the protocol excludes by their labels or length.
 
         Raises:
-            DatasetError: no such split, listed videos that are missing, or none at all.
+            DatasetError: there is no such split, listed videos are missing, or no video is left.
         """
         if split == ALL:
             return list(self.videos)
@@ -132,10 +138,49 @@ class StoredFrameSet:
         return chosen
 
 
-def video_digests(folder: Path) -> dict[str, str]:
-    """Return a hash of the stored pictures and labels of each finished video of a frame set, by its id."""
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "videos").glob("*.json"))]
-    return {record["video_id"]: record["digest"] for record in records if record.get("digest")}
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: Literal[False] = ...,
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.Dataset: ...
+
+
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: Literal[True],
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.IterableDataset: ...
+
+
+@overload
+def load_frame_set(
+    name: str,
+    data_dir: Path | str,
+    split: str = ...,
+    *,
+    protocol: str | None = ...,
+    streaming: bool,
+    allow_missing: bool = ...,
+    cache_dir: Path | str | None = ...,
+    num_proc: int = ...,
+    settings: Mapping[str, str] | None = ...,
+) -> datasets.Dataset | datasets.IterableDataset: ...
 
 
 def load_frame_set(
@@ -150,29 +195,30 @@ def load_frame_set(
     num_proc: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """A split of a data set as a frame set: one row per frame, sorted by (video_id, frame_index).
+    """Load a split of a data set as a frame set: one row per frame, sorted by (video_id, frame_index).
 
     Args:
-        name: of the data set, see `list_datasets`.
-        data_dir: a folder made by `surgvista prepare`; or one written by `surgvista publish`, also on the Hub as
+        name: name of the data set, see `list_datasets`.
+        data_dir: folder written by `surgvista prepare`; or by `surgvista publish`, also on the Hub as
             `"hf://datasets/<organization>/<name>"`; or the raw download, which is then prepared first, once.
         split: `"train"`, `"validation"`, `"test"`, or `"all"` for every video.
-        protocol: named way to split; by default the first in the data set's table. A published frame set has
-            the one it was published with.
-        streaming: rows come one after the other; nothing is loaded beforehand. For `StreamingClipDataset`.
-        allow_missing: accept that videos of the split are not there.
-        cache_dir: where raw downloads are prepared; by default beside the cache of `datasets`.
-        num_proc, settings: for preparing raw downloads, see `prepare_frame_set`.
+        protocol: name of the protocol that splits the data set; by default its first one. A published frame set has the
+            protocols it was published with.
+        streaming: read rows one after the other instead of mapping files into memory, for `StreamingClipDataset`.
+        allow_missing: accept that videos of the split are not in the folder.
+        cache_dir: folder in which raw downloads are prepared; by default in the cache of `datasets`.
+        num_proc, settings: arguments of `prepare_frame_set`, for raw downloads.
 
     Returns:
-        Columns `source`, `video_id`, `frame_index`, `timestamp` (seconds), `image` and the labels. `info` carries license,
-        citation and where the split comes from.
+        A `datasets.Dataset`, or with `streaming=True` a `datasets.IterableDataset`, with the columns `source`, `video_id`,
+        `frame_index`, `timestamp` (seconds), `image` and the label columns. Its `info` holds license, citation and the origin
+        of the split.
 
     Raises:
-        DatasetError: unknown names, missing videos, or a folder that is neither of the three.
+        DatasetError: a name is unknown, videos are missing, or the folder is none of the three.
 
     Warns:
-        FrameSetWarning: the splits of the protocol share what they should not.
+        FrameSetWarning: the splits of the protocol have something in common that they should not.
 
     Example:
         >>> frames = load_frame_set("cholec80", "frame_sets/cholec80", "test", protocol="standard_40_40")  # doctest: +SKIP
@@ -182,11 +228,11 @@ def load_frame_set(
     split = split_name(split)
     info = get_builder(name).info
     if str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file():
-        return _published(info, str(data_dir), split, protocol, streaming)
+        return _load_published(info, str(data_dir), split, protocol, streaming)
     chosen_name, chosen = info.protocol(protocol)
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
-        folder = _prepared(name, folder, cache_dir, num_proc, settings or {})
+        folder = _prepare_in_cache(name, folder, cache_dir, num_proc, settings or {})
     stored = StoredFrameSet.open(folder)
     if stored.info.name != info.name:
         raise DatasetError(f"{folder} holds {stored.info.name}, not {info.name}")
@@ -215,13 +261,13 @@ def stream_videos(
     """Read the files of videos one after the other; each is a shard."""
     files = [str(video_file(stored.folder, video.video_id)) for video in videos]
     frames = datasets.IterableDataset.from_generator(
-        _rows, features=dataset_info.features, gen_kwargs={"files": files}
+        _stream_rows, features=dataset_info.features, gen_kwargs={"files": files}
     )
     frames.info.update(dataset_info)
     return frames
 
 
-def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
+def _stream_rows(files: list[str]) -> Iterator[dict[str, Any]]:
     for file in files:
         with pa.memory_map(file) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
@@ -229,17 +275,23 @@ def _rows(files: list[str]) -> Iterator[dict[str, Any]]:
                     yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
-def _prepared(name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]) -> Path:
-    """Prepare a raw download in the cache, or finds it there."""
+def _prepare_in_cache(
+    name: str, raw: Path, cache_dir: Path | str | None, num_proc: int, settings: Mapping[str, str]
+) -> Path:
+    """Prepare a raw download in the cache, unless it was prepared before, and return the folder."""
     if not raw.is_dir():
         raise DatasetError(f"there is no folder {raw}")
     root = Path(cache_dir) if cache_dir else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
-    folder = root / f"{get_builder(name).info.name}-{content_hash([str(raw.resolve()), sorted(settings.items())])}"
+    # The format is part of the name, so that what an earlier version left in the cache is not in the way.
+    digest = content_hash([FORMAT, str(raw.resolve()), sorted(settings.items())])
+    folder = root / f"{get_builder(name).info.name}-{digest}"
     prepare_frame_set(name, raw, folder, settings=settings, num_proc=num_proc, progress=True, wait=True)
     return folder
 
 
-def _published(info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool) -> Any:
+def _load_published(
+    info: DatasetInfo, source: str, split: str, protocol: str | None, streaming: bool
+) -> datasets.Dataset | datasets.IterableDataset:
     """Load what `surgvista publish` wrote, from the disk or the Hub."""
     content = _published_marker(source)
     if content["name"] != info.name:
@@ -247,9 +299,9 @@ def _published(info: DatasetInfo, source: str, split: str, protocol: str | None,
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
-    # The library takes a folder that was written anew for the old one, so each content gets a cache of its own.
+    # `datasets` takes a folder that was written anew for the old one, so each content gets a cache of its own.
     cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
-    frames = datasets.load_dataset(
+    frames: Any = datasets.load_dataset(
         source.removeprefix(HUB),
         name,
         split=split,
@@ -265,7 +317,8 @@ def _published(info: DatasetInfo, source: str, split: str, protocol: str | None,
     text += content.get("bridged", "")
     known = {"description": text, "citation": info.citation, "homepage": info.homepage, "license": info.license}
     frames.info.update(datasets.DatasetInfo(**known))
-    return frames
+    loaded: datasets.Dataset | datasets.IterableDataset = frames
+    return loaded
 
 
 def _published_marker(source: str) -> dict[str, Any]:
@@ -275,13 +328,15 @@ def _published_marker(source: str) -> dict[str, Any]:
         else:
             text = (Path(source) / PUBLISHED).read_text(encoding="utf-8")
         content = dict(json.loads(text))
-        if content.get("format") != FORMAT:
-            raise ValueError(f"the format is {content.get('format')}, {FORMAT} is expected")
+        if not isinstance(content.get("format"), int):
+            raise ValueError("it names no format")
     except Exception as error:  # the Hub's client lets out errors of whichever HTTP library it is built on
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(
             f"{source} is no frame set published by surgvista_hf, or cannot be reached: {reason}"
         ) from error
+    if problem := other_version(source, content, "publish the frame set again"):
+        raise DatasetError(problem)
     return content
 
 
@@ -303,11 +358,11 @@ def _dataset_info(
 
 
 def _features(info: DatasetInfo, protocol: Protocol) -> datasets.Features:
-    """Without the excluded classes, where these are the last ones; elsewhere leaving them out would renumber the others."""
+    """Return the features without the excluded classes if these are the last ones; otherwise no class is renumbered."""
     labels = dict(info.labels)
     for column, classes in protocol.exclude.items():
         names = labels[column].names
-        kept = tuple(name for name in names if name not in classes)
-        if names[: len(kept)] == kept:
-            labels[column] = Label(labels[column].kind, kept)
+        left = tuple(name for name in names if name not in classes)
+        if names[: len(left)] == left:
+            labels[column] = Label(labels[column].kind, left)
     return replace(info, labels=labels).features

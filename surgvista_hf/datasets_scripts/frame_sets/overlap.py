@@ -1,7 +1,7 @@
-"""The overlap guard: operations that several data sets share, so that no model is tested on what it has seen.
+"""Detecting operations that are in several data sets, so that no model is tested on operations it was trained on.
 
 Names differ (`video01` of Cholec80 is `VID01` of CholecT50), so every video is translated into the operation it shows. Where
-authors say that data sets overlap but publish no list, or an overlap was only inferred, the guard can but warn.
+authors say that data sets overlap but publish no list, or where an overlap was only inferred, there is a warning.
 """
 
 import warnings
@@ -21,20 +21,20 @@ _CHOLEC80 = 80  # operations of Cholec80; CholecT50 continues with numbers of Ch
 
 
 class OverlapError(DatasetError):
-    """Training data hold operations of the test."""
+    """The training data contain operations of the test."""
 
 
 class OverlapWarning(UserWarning):
-    """Training data may hold operations of the test; nobody has published which."""
+    """The training data may contain operations of the test; nobody has published which."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """One operation that is in both.
+    """An operation that is in the training and the test data.
 
     Args:
         operation: name of the operation, such as `cholec80/41`.
-        training, test: `data set/video id` on either side.
+        training, test: `data set/video id` of the operation in either.
     """
 
     operation: str
@@ -44,11 +44,11 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Suspicion:
-    """An overlap of two data sets without a list of pairs.
+    """A likely overlap of two data sets without a list of pairs.
 
     Args:
-        first, second: (data set, video ids); no ids means any.
-        reason: who says so.
+        first, second: (data set, video ids) on either side; no ids means any video.
+        reason: evidence for the overlap.
     """
 
     first: tuple[str, tuple[str, ...]]
@@ -100,7 +100,7 @@ _SURGREC = {
 
 
 def _original(dataset: str, video_id: str) -> tuple[str, str]:
-    """Data set and id of the video that a clip of SurgRec comes from."""
+    """Return the data set and the id of the video that a clip of SurgRec comes from."""
     source = SURGREC[dataset].source_of(video_id)
     if dataset == "surgrec_m2cai16_workflow":
         part, number = source.split("/")
@@ -120,7 +120,7 @@ _SAME_VIDEOS = {"cholect45": "cholect50", "cholec80_cvs": "cholec80"}
 
 
 def operation_of(dataset: str, video_id: str) -> str:
-    """The operation that a video shows; equal for videos of different data sets that show the same one.
+    """Return the operation that a video shows; it is equal for videos of different data sets that show the same one.
 
     Example:
         >>> operation_of("cholect50", "VID01") == operation_of("cholec80_cvs", "video01_3")
@@ -132,7 +132,7 @@ def operation_of(dataset: str, video_id: str) -> str:
 
 
 def has_published_ids(dataset: str) -> bool:
-    """Return whether the video ids of a data set mean the same operations everywhere; those of own folders do not.
+    """Return whether the video ids of a data set name the same operations everywhere; those of own folders do not.
 
     Example:
         >>> has_published_ids("cholec80"), has_published_ids("phase_folder"), has_published_ids("our_hospital")
@@ -145,13 +145,17 @@ def has_published_ids(dataset: str) -> bool:
 
 
 def find_overlaps(training: Videos, test: Videos) -> list[Overlap]:
-    """Operations that are in both, as far as lists are known.
+    """Find the operations that are in the training and the test data, as far as lists are published.
 
     Args:
         training, test: video ids by data set.
 
     Returns:
         One entry per pair of videos, sorted.
+
+    Example:
+        >>> find_overlaps({"cholec80": ["video01"]}, {"cholect50": ["VID01"]})
+        [Overlap(operation='cholec80/1', training='cholec80/video01', test='cholect50/VID01')]
     """
     tested: dict[str, list[str]] = {}
     for dataset, videos in test.items():
@@ -168,7 +172,7 @@ def find_overlaps(training: Videos, test: Videos) -> list[Overlap]:
 
 
 def find_suspicions(training: Videos, test: Videos) -> list[Suspicion]:
-    """Overlaps that are likely, without a list of pairs."""
+    """Find likely overlaps without a list of pairs."""
     return [
         suspicion
         for suspicion in SUSPICIONS
@@ -193,21 +197,21 @@ def check_overlap(
     *,
     on_overlap: Literal["error", "warn"] = "error",
 ) -> list[Overlap]:
-    """Make sure that no test operation is in the training data.
+    """Check that no test operation is in the training data.
 
     Args:
         training: a frame set (of one or several sources), or video ids by data set.
-        test: likewise; `videos_of` makes it from the name of a benchmark.
-        on_overlap: `"warn"` lets the run go on, for reproducing published settings.
+        test: the same of the test data; `videos_of` returns the video ids of a benchmark.
+        on_overlap: `"error"`, or `"warn"` to only warn, for reproducing published settings.
 
     Returns:
-        The overlaps, if they were let pass.
+        The overlaps; not empty only with `on_overlap="warn"`.
 
     Raises:
         OverlapError: there are overlaps.
 
     Warns:
-        OverlapWarning: overlaps that were let pass, or that are likely but not listed by anyone.
+        OverlapWarning: there are overlaps that were allowed, or likely ones without a published list.
 
     Example:
         >>> check_overlap({"cholec80": ["video01"]}, videos_of("cholect50", "rendezvous"))
@@ -231,10 +235,18 @@ def check_overlap(
 
 
 def videos_of(name: str, protocol: str | None = None, split: str = "test") -> dict[str, tuple[str, ...]]:
-    """Video ids of a split as the protocol lists them.
+    """Return the video ids of a split as the protocol lists them.
+
+    Args:
+        name: name of the data set.
+        protocol: name of the protocol; by default the first one.
+        split: name of the split.
+
+    Returns:
+        The ids by the name of the data set.
 
     Raises:
-        DatasetError: the protocol has no lists, because its splits depend on what was found.
+        DatasetError: the protocol has no lists, because its splits depend on the videos that were found.
     """
     info = get_builder(name).info
     chosen, content = info.protocol(protocol)
@@ -246,7 +258,7 @@ def videos_of(name: str, protocol: str | None = None, split: str = "test") -> di
 
 
 def videos_in(data: datasets.Dataset | Videos) -> Videos:
-    """Video ids by data set, of a frame set."""
+    """Return the video ids of a frame set by data set; a mapping of video ids is returned as it is."""
     if not isinstance(data, datasets.Dataset):
         return data
     pairs = (

@@ -1,7 +1,7 @@
-"""Raw videos to a frame set: one file per video, each whole or absent, so that a killed run goes on where it stopped.
+"""Preparing a frame set from raw videos: one file per video, complete or absent, so that a killed run can be continued.
 
 The result is a folder that `datasets.load_from_disk` reads: `videos/<id>.arrow` (memory-mapped, nothing is copied), each
-with a `videos/<id>.json` beside it as the mark of a finished video, and at the end `frame_set.json`, which says what it is.
+with a `videos/<id>.json` beside it that marks a finished video, and at the end the manifest `frame_set.json`.
 """
 
 import hashlib
@@ -32,40 +32,40 @@ from ...util.requirements import require
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
-from ..schema.media import Media, Picture, PreparationOptions, check_labels_within, check_same_length
+from ..schema.media import EncodedFrame, Media, PreparationOptions, check_labels_within, check_same_length
 from .executors import Executor, run_over
 from .fingerprints import raw_fingerprint
 from .registry import get_builder
 
 logger = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 2  # of the JSON files; raised when their keys change
 _LONGEST_NAME = 150  # file systems allow 255, of which temporary files take some
 MANIFEST, PLAN, REPORT = "frame_set.json", "preparation.json", "report.json"
 ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 64_000_000  # of a record batch: few of them make a frame set quick to open
 
 
 class PreparationError(DatasetError):
-    """Some videos could not be prepared; the others are, and the report names every one."""
+    """Some videos could not be prepared; the others are finished, and the report names every failed one."""
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What became of one video.
+    """Result of preparing one video.
 
     Args:
-        video_id: id.
-        frames: rows in the frame set.
-        labeled: of these, how many carry the main label.
+        video_id: id of the video.
+        frames: number of rows in the frame set.
+        labeled: number of rows that have the main label.
         seconds: length of the video.
-        parts: its splits by protocol, where the raw download says them.
-        labels: numbers of the classes that it carries throughout, by column; for clips.
-        remarks: mismatches that were tolerated, what was done to the pictures, and what of them is missing.
-        version: of what it was made from, see `RawVideo.version`.
-        digest: of the stored file, so that the frame set's fingerprint follows pictures and labels.
-        interval: usual seconds between two rows; `None` where there is only one.
-        bridged: whether frames were left out so that clips bridge them.
-        made_from: fingerprint of the raw video and its labels; a video that has another one now is prepared anew.
-        error: why there is no frame set of it.
+        parts: splits that the video is in, by protocol, where the raw download says so.
+        labels: numbers of the classes that all its frames have, by column.
+        remarks: sentences on tolerated mismatches, on what was done to the frames, and on missing ones.
+        version: `RawVideo.version` of the video it was made from.
+        digest: hash of the stored file, so that the fingerprint of the frame set depends on frames and labels.
+        interval: median of the seconds between two rows; `None` if there is only one.
+        bridged: `True` if frames were left out, so that clips bridge the gap.
+        made_from: fingerprint of the raw video and its labels. If it changes, the video is prepared again.
+        error: reason of the failure; `None` if the video was prepared.
     """
 
     video_id: str
@@ -85,11 +85,11 @@ class VideoReport:
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What became of all videos.
+    """Result of preparing all videos.
 
     Args:
-        videos: one report each, sorted by id, including those that an earlier run had finished.
-        resumed: how many of them an earlier run had finished.
+        videos: a report per video, sorted by id, including the videos that an earlier run finished.
+        resumed: number of videos that an earlier run finished.
     """
 
     videos: tuple[VideoReport, ...]
@@ -97,11 +97,11 @@ class PreparationReport:
 
     @property
     def failed(self) -> tuple[VideoReport, ...]:
-        """Videos without a frame set."""
+        """Return the reports of the videos that could not be prepared."""
         return tuple(video for video in self.videos if video.error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `report.json`."""
+        """Return the content of `report.json`."""
         done = [video for video in self.videos if not video.error]
         return {
             "videos": len(done),
@@ -122,7 +122,7 @@ class _Task:
 
 
 def default_options(info: DatasetInfo) -> PreparationOptions:
-    """What is usual for a data set."""
+    """Return the options that are usual for a data set."""
     return PreparationOptions(frames_per_second=info.frames_per_second, every=info.every, unlabeled=info.unlabeled)
 
 
@@ -142,29 +142,29 @@ def prepare_frame_set(
 ) -> PreparationReport:
     """Turn the raw videos of a data set into a frame set.
 
-    Videos that an earlier run finished are not done again, so after a crash or a kill the same call completes the work; the
-    result is the same, byte for byte, as that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw
-    file or labels have changed is done anew; a namesake in another folder is refused.
+    Videos that an earlier run finished are not prepared again, so after a crash or a kill the same call completes the work.
+    The result is byte for byte that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw file or
+    labels have changed is prepared again; a video of the same name in another folder is refused.
 
     Args:
-        name: of the data set, see `list_datasets`.
-        data_dir: the raw download.
+        name: name of the data set, see `list_datasets`.
+        data_dir: folder of the raw download; `None` for synthetic data.
         output: folder of the frame set.
-        options: what to take and how to store it; by default what is usual for the data set.
+        options: sampling and storage of the frames; by default `default_options` of the data set.
         settings: further options of this data set, such as `{"videos": "20"}` for synthetic surgery.
-        videos: only these ids; a later call may add others.
-        num_proc, executor: see `run_over`.
+        videos: ids of the videos to prepare, by default all; a later call may add others.
+        num_proc, executor: arguments of `run_over`.
         skip_unreadable: leave out videos that cannot be prepared, instead of failing at the end.
-        progress: show a bar.
-        wait: for another run that is at work on `output`, instead of refusing.
+        progress: show a progress bar.
+        wait: wait for another run that is at work on `output`, instead of raising an error.
 
     Returns:
-        What became of each video; also written to `report.json`.
+        The result for each video, which is also written to `report.json`.
 
     Raises:
-        MissingFilesError, DatasetError: the raw folder is not what it should be.
-        OutputError: `output` holds something else, was made with other options or of namesakes in another folder, or another
-            run is at work on it.
+        MissingFilesError, DatasetError: the raw folder does not hold the data set as published.
+        OutputError: `output` holds something else, was prepared with other options, by another version or from videos of the
+            same name in another folder, or another run is at work on it.
         PreparationError: some videos failed. The others are finished.
 
     Example:
@@ -176,7 +176,7 @@ def prepare_frame_set(
     builder = get_builder(name).configured(root, settings or {})
     return prepare_videos(
         builder,
-        _chosen(builder.find(root), videos),
+        _select_videos(builder.find(root), videos),
         Path(output),
         options or default_options(builder.info),
         num_proc=num_proc,
@@ -202,28 +202,31 @@ def prepare_videos(
     root: Path | None = None,
     wait: bool = False,
 ) -> PreparationReport:
-    """Turn videos that were already found into a frame set; otherwise as `prepare_frame_set`.
+    """Turn videos that were already found into a frame set; otherwise like `prepare_frame_set`.
 
     Args:
-        builder: of the data set, configured.
-        found: its videos.
-        folder: of the frame set.
-        options: what to take and how to store it.
-        only_these: first remove from the folder what is not among `found`, or is there of another `RawVideo.version`.
-        num_proc, executor, skip_unreadable, progress, wait: see `prepare_frame_set`.
-        root: folder of the raw data; where it is known, namesakes of another one are refused.
+        builder: configured builder of the data set.
+        found: the videos to prepare.
+        folder: folder of the frame set.
+        options: sampling and storage of the frames.
+        only_these: first remove videos from the folder that are not among `found`, or have another `RawVideo.version`.
+        num_proc, executor, skip_unreadable, progress, wait: arguments of `prepare_frame_set`.
+        root: folder of the raw data. If it is given, videos of the same name in another folder are refused.
 
     Returns:
-        What became of each video.
+        The result for each video.
+
+    Raises:
+        OutputError, PreparationError: see `prepare_frame_set`.
     """
     name = builder.info.name
-    _note_assumed_rate(found, options)
+    _warn_of_assumed_rate(found, options)
     with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
-        finished = {report.video_id: report for report in _finished(folder)}
-        _forget_changed(folder, builder, found, finished, Origins(folder, root))
+        finished = {report.video_id: report for report in _finished_reports(folder)}
+        _remove_changed(folder, builder, found, finished, Origins(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -248,8 +251,8 @@ def prepare_videos(
     return report_all
 
 
-def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
-    """Say at which rate extracted frames are taken, since nothing in a folder tells it."""
+def _warn_of_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -> None:
+    """Log the rate that extracted frames are assumed to have, since nothing in a folder tells it."""
     assumed = [
         video.video_id for video in found if VIDEO not in video.files and FRAMES in video.files and not video.rate
     ]
@@ -261,7 +264,7 @@ def _note_assumed_rate(found: Sequence[RawVideo], options: PreparationOptions) -
         )
 
 
-def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
+def _select_videos(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVideo]:
     if videos is None:
         return found
     wanted = set(videos)
@@ -275,11 +278,11 @@ def _chosen(found: list[RawVideo], videos: Iterable[str] | None) -> list[RawVide
 
 
 def _prepare_video(task: _Task) -> VideoReport:
-    """Write the frame set of one video, or says why not."""
+    """Write the frame set of one video, and report the reason if that is not possible."""
     try:
         tracks = task.builder.tracks(task.video)
         return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
-    except OutputError:
+    except OutputError:  # a full disk, for example, concerns all videos
         raise
     except SurgVistaError as error:
         return VideoReport(task.video.video_id, error=" ".join(str(error).split()))
@@ -294,19 +297,23 @@ def _crash_report(task: _Task, reason: str) -> VideoReport:
 def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
     video, options, info = task.video, task.options, task.builder.info
     media = video.open(options)
-    rows = _Rows(info, video.video_id)
+    rows = _RowBuffer(info, video.video_id)
     shard = video_file(task.folder, video.video_id)
     with atomic_file(shard) as temporary:
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, info.features.arrow_schema) as writer:
-            for picture in media.pictures(options):
-                rows.add(picture, _labels(tracks, picture.second, media.rate), options)
+            for frame in media.frames(options):
+                rows.add(frame, _labels(tracks, frame.second, media.rate), options)
                 if rows.full:
                     writer.write_batch(rows.flush())
             if len(rows):
                 writer.write_batch(rows.flush())
-        if not rows.frames:
+        if not rows.frames:  # raised inside the block, so that no empty file is left
             raise DatasetError(f"{video.video_id}: no frame is left" + (" that has a label" if tracks else ""))
-        remarks = (*media.remarks, *_counted_labels(media, tracks), *_check_alignment(video, media, options, tracks))
+        remarks = (
+            *media.remarks,
+            *_remark_on_counted_labels(media, tracks),
+            *_check_alignment(video, media, options, tracks),
+        )
         with temporary.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
     report = VideoReport(
@@ -323,23 +330,24 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         media.leaves_out or options.unlabeled == "drop",
         made_from,
     )
-    _write_json(shard.with_suffix(".json"), asdict(report))
+    _write_json(shard.with_suffix(".json"), asdict(report))  # last: it marks the video as finished
     return report
 
 
 def _labels(tracks: Sequence[Track], second: float, rate: float) -> dict[str, Any] | None:
-    """Return the labels of a moment; `None` where a track that must cover all pictures has ended."""
+    """Return the labels at a time; `None` if a track that must cover all frames has ended."""
     merged: dict[str, Any] = {}
     for track in tracks:
         row = track.at(second, rate)
+        # Half a frame of tolerance, since time stamps are rounded.
         if row is None and track.exact and second >= track.end(rate) - 0.5 / rate:
             return None
         merged.update(row or {})
     return merged
 
 
-def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
-    """A remark where labels count source frames of which the recorder left some out."""
+def _remark_on_counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
+    """Yield a remark if labels count source frames and the recorder left some frames out."""
     counted = any(isinstance(track, RowTrack | IntervalTrack) and track.rate is None for track in tracks)
     if media.stands_still and counted:
         yield (
@@ -351,13 +359,13 @@ def _counted_labels(media: Media, tracks: Sequence[Track]) -> Iterator[str]:
 def _check_alignment(
     video: RawVideo, media: Media, options: PreparationOptions, tracks: Sequence[Track]
 ) -> Iterator[str]:
-    """Remarks on labels and pictures that do not cover the same time; labels of another video are an error."""
+    """Yield remarks on labels and frames that do not cover the same time; raise an error if they differ too much."""
     for track in tracks:
         if track.exact:
             remark = check_same_length(video.video_id, media, track.end(media.rate), options.tolerance_seconds)
             if remark:
                 yield remark
-    if video.stop < math.inf:  # the labels of a part may speak of the whole
+    if video.stop < math.inf:  # the labels of a part may cover the whole video
         return
     latest = [track.latest(media.rate) for track in tracks if not track.exact]
     remark = check_labels_within(video.video_id, media, max(latest, default=0.0), options.tolerance_seconds)
@@ -365,8 +373,8 @@ def _check_alignment(
         yield remark
 
 
-class _Rows:
-    """Rows of a video until they are written."""
+class _RowBuffer:
+    """Buffer for the rows of a video until they are written, with the statistics of all rows."""
 
     def __init__(self, info: DatasetInfo, video_id: str) -> None:
         self.info, self.video_id = info, video_id
@@ -384,20 +392,28 @@ class _Rows:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to write them."""
+        """Return whether it is time to write the rows."""
         return len(self._rows) >= ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE
 
-    def add(self, picture: Picture, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
-        """Take a picture, unless it is to be left out."""
+    def add(self, frame: EncodedFrame, labels: Mapping[str, Any] | None, options: PreparationOptions) -> None:
+        """Append a frame, unless it is to be left out.
+
+        Args:
+            frame: the frame.
+            labels: its label columns; `None` leaves it out.
+            options: rule for frames without a label.
+
+        Raises:
+            VideoReadError: the size of the frames changes.
+        """
         main = labels.get(self.main) if labels and self.main else None
         if labels is None or (main is None and self.main and options.unlabeled == "drop"):
             return
-        if self._size not in (None, picture.size):
+        if self._size not in (None, frame.size):
             raise VideoReadError(
-                f"{self.video_id}: the pictures change from {self._size} to {picture.size} pixels at second "
-                f"{picture.second}"
+                f"{self.video_id}: the frames change from {self._size} to {frame.size} pixels at second {frame.second}"
             )
-        self._size = picture.size
+        self._size = frame.size
         for name, counter in self._classes.items():
             counter[labels.get(name)] += 1
         self._rows.append(
@@ -405,29 +421,30 @@ class _Rows:
                 "source": self.info.source or self.info.name,
                 "video_id": self.video_id,
                 "frame_index": self.frames,
-                "timestamp": picture.second,
-                "image": {"bytes": picture.data, "path": None},
+                "timestamp": frame.second,
+                "image": {"bytes": frame.data, "path": None},
                 **{name: labels.get(name) for name in self.info.labels},
             }
         )
-        self._seconds.append(picture.second)
+        self._seconds.append(frame.second)
         self.frames += 1
         self.labeled += main is not None
-        self._bytes += len(picture.data)
+        self._bytes += len(frame.data)
 
     def flush(self) -> pa.RecordBatch:
+        """Return the rows since the last call, and empty the buffer."""
         batch = pa.RecordBatch.from_pylist(self._rows, schema=self.schema)
         self._rows, self._bytes = [], 0
         return batch
 
     @property
     def interval(self) -> float | None:
-        """The usual seconds between two rows."""
+        """Return the median of the seconds between two rows."""
         return round(float(np.median(np.diff(self._seconds))), 6) if self.frames > 1 else None
 
     @property
     def constant_labels(self) -> dict[str, int]:
-        """Classes that every frame has."""
+        """Return the numbers of the classes that all frames have, by column."""
         single = {name: next(iter(counter)) for name, counter in self._classes.items() if len(counter) == 1}
         return {name: value for name, value in single.items() if value is not None}
 
@@ -436,11 +453,53 @@ class _Rows:
 
 
 def video_file(folder: Path, video_id: str) -> Path:
-    """Where the frames of a video are stored; an id may have any characters and any length."""
+    """Return the file in which the frames of a video are stored; an id may have any characters and any length."""
     name = quote(video_id, safe=" ")
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{content_hash(video_id)}"
     return folder / "videos" / f"{name}.arrow"
+
+
+def other_version(what: object, content: Mapping[str, Any], remedy: str) -> str:
+    """Return a sentence for users if a file of a frame set was written by another version of this package, or else nothing.
+
+    Args:
+        what: name of the file, folder or address, for the message.
+        content: content of the file, which names its `format`.
+        remedy: advice for a file of an earlier version.
+
+    Example:
+        >>> other_version("published.json", {"format": FORMAT}, "publish it again")
+        ''
+    """
+    found = content.get("format")
+    if found == FORMAT:
+        return ""
+    later = isinstance(found, int) and found > FORMAT
+    return (
+        f"{what} was written by {'a later' if later else 'an earlier'} version of surgvista_hf (format {found}; this version "
+        f"has format {FORMAT}): {'update surgvista_hf' if later else remedy}"
+    )
+
+
+def read_record(path: Path, error: type[SurgVistaError]) -> dict[str, Any]:
+    """Read the manifest or the plan of a frame set.
+
+    Args:
+        path: `frame_set.json` or `preparation.json`.
+        error: class of the error that is raised.
+
+    Raises:
+        SurgVistaError: of that class: another version wrote the file, or it cannot be read.
+    """
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as reason:
+        raise error(f"{path} cannot be read: {reason}; remove {path.parent} and prepare it again") from reason
+    remedy = "prepare the videos again, into another folder or after removing this one"
+    if problem := other_version(path.parent, content, remedy):
+        raise error(problem)
+    return content
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -450,7 +509,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """The output folder, for this process alone; what a killed run left half-written is removed."""
+    """Lock the output folder for this process, and remove what a killed run left half-written."""
     with at_work(folder, wait=wait):
         (folder / "videos").mkdir(exist_ok=True)
         for part in (folder, folder / "videos"):
@@ -460,7 +519,11 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOptions) -> None:
-    """Write down what is being made here, or checks that it is the same as before."""
+    """Write the plan of a frame set to its folder, or check that it is that of an earlier run.
+
+    Raises:
+        OutputError: the folder holds something else, or a frame set with another plan.
+    """
     plan = {
         "format": FORMAT,
         "name": builder.info.name,
@@ -471,13 +534,13 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     plan = json.loads(json.dumps(plan))
     path = folder / PLAN
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_record(path, OutputError)
         if before != plan:
             was, requested = (
                 {key: each.get(key) for key in plan if before.get(key) != plan[key]} for each in (before, plan)
             )
             raise OutputError(
-                f"{folder} was begun with {was}, now {requested} is asked for; choose another output or remove it"
+                f"{folder} was begun with {was}, now {requested} is requested; choose another output or remove it"
             )
         return
     others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
@@ -486,8 +549,8 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     _write_json(path, plan)
 
 
-def _finished(folder: Path) -> Iterator[VideoReport]:
-    """Return the reports of the videos whose files are complete."""
+def _finished_reports(folder: Path) -> Iterator[VideoReport]:
+    """Yield the reports of the videos whose files are complete."""
     for mark in sorted((folder / "videos").glob("*.json")):
         if mark.with_suffix(".arrow").exists():
             content = json.loads(mark.read_text(encoding="utf-8"))
@@ -495,31 +558,38 @@ def _finished(folder: Path) -> Iterator[VideoReport]:
 
 
 def _remove_others(folder: Path, versions: Mapping[str, str]) -> None:
-    """Remove finished videos that are not wanted, or not of this version."""
-    for report in list(_finished(folder)):
+    """Remove finished videos that are not requested, or have another version."""
+    for report in list(_finished_reports(folder)):
         if versions.get(report.video_id) != report.version:
             _remove(folder, report.video_id)
 
 
 def _remove(folder: Path, video_id: str) -> None:
-    """Remove a finished video. The mark goes first: a kill does no harm."""
-    (folder / MANIFEST).unlink(missing_ok=True)  # it speaks of what will not be there
+    """Remove a finished video. Its mark is removed first, so that a kill in between does no harm."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # it lists the video
     shard = video_file(folder, video_id)
     shard.with_suffix(".json").unlink()
     shard.unlink()
 
 
-def _forget_changed(
+def _remove_changed(
     folder: Path,
     builder: FrameSetBuilder,
     found: Sequence[RawVideo],
     finished: dict[str, VideoReport],
     origins: Origins,
 ) -> None:
-    """Remove finished videos whose raw files or labels have changed, so that they are done anew.
+    """Remove finished videos whose raw files or labels have changed, so that they are prepared again.
+
+    Args:
+        folder: folder of the frame set.
+        builder: builder of the data set, which reads the labels.
+        found: raw videos.
+        finished: reports of finished videos by id; those that are removed are also removed here.
+        origins: record of the folder that each video came from.
 
     Raises:
-        OutputError: they come from another folder, so both are wanted. Nothing is removed then.
+        OutputError: they come from another folder, so both may be needed. Nothing is removed then.
     """
     changed: dict[str, tuple[str, str]] = {}
     for video in found:
@@ -530,30 +600,36 @@ def _forget_changed(
     origins.note(video.video_id for video in found)
     for name, (was, _) in changed.items():
         why = "was prepared by a version that did not note its content" if was == "not noted" else "has changed"
-        logger.warning("%s %s: it is prepared anew", name, why)
+        logger.warning("%s %s: it is prepared again", name, why)
         _remove(folder, name)
         del finished[name]
 
 
 def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:
-    """That of a raw video now; empty where it cannot be read, which whoever prepares it will explain."""
+    """Return the fingerprint of a raw video; empty if it cannot be read, which preparing it will explain."""
     try:
         return raw_fingerprint(video, builder.tracks(video))
     except (SurgVistaError, OSError):
         return ""
 
 
-def _content(report: VideoReport) -> dict[str, Any]:
-    """What a fingerprint follows: what a frame set holds of a video.
+def _fingerprinted_fields(report: VideoReport) -> dict[str, Any]:
+    """Return the part of a report that the fingerprint of the frame set depends on.
 
-    What it was made from may have changed in ways that do not show; intervals and gaps follow from the stored file.
+    The raw video may have changed in ways that do not affect the frames; intervals and gaps follow from the stored file.
     """
     return {name: value for name, value in asdict(report).items() if name not in ("made_from", "interval", "bridged")}
 
 
 def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions) -> None:
-    """Write what makes the finished videos of a folder one data set."""
-    reports = sorted(_finished(folder), key=lambda report: report.video_id)
+    """Write the files that make the finished videos of a folder one data set.
+
+    Args:
+        folder: folder of the frame set.
+        info: description of the data set.
+        options: options that the videos were prepared with.
+    """
+    reports = sorted(_finished_reports(folder), key=lambda report: report.video_id)
     bridged = bridging_note(info.source or info.name) if any(report.bridged for report in reports) else ""
     dataset_info = datasets.DatasetInfo(
         description=info.notes + bridged,
@@ -565,7 +641,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
     )
     dataset_info.write_to_directory(str(folder), pretty_print=True)
     files = [video_file(folder, report.video_id).relative_to(folder).as_posix() for report in reports]
-    fingerprint = content_hash([_content(report) for report in reports])
+    fingerprint = content_hash([_fingerprinted_fields(report) for report in reports])
     state: dict[str, Any] = {
         "_data_files": [{"filename": file} for file in files],
         "_fingerprint": fingerprint,
@@ -599,6 +675,6 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:
-    """The seconds between two frames where all videos have about the same."""
+    """Return the seconds between two frames if all videos have about the same, otherwise `None`."""
     known = [report.interval for report in reports if report.interval]
     return known[0] if known and max(known) - min(known) < 0.01 * known[0] else None

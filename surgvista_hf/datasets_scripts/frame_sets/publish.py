@@ -1,8 +1,8 @@
-"""A frame set as a native Hub data set: Parquet files with the pictures inside, and a card.
+"""Publishing a frame set as a native Hub data set: Parquet files with the frames inside, and a card.
 
-Pictures are written once, whatever the number of protocols: the videos of a file are in the same splits of all protocols,
-and each protocol is a configuration that lists files. Rows of a split keep their order, and no video is cut by the end of a
-file.
+Frames are written once, whatever the number of protocols: the videos of a file are in the same splits of all protocols,
+and each protocol is a configuration that lists files. Rows of a split keep their order, and no video is cut by the end of
+a file.
 """
 
 import json
@@ -21,7 +21,7 @@ from ...util.files import OutputError, atomic_folder
 from ..schema.info import DatasetError, DatasetInfo, Protocol
 from .load import PUBLISHED, StoredFrameSet, StoredVideo
 from .overlap import find_overlaps, find_suspicions
-from .prepare import FORMAT, MANIFEST, video_file
+from .prepare import FORMAT, MANIFEST, other_version, video_file
 from .registry import list_datasets
 
 SHARD_BYTES = 500_000_000
@@ -31,11 +31,11 @@ _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M
 
 
 class LicenseError(SurgVistaError):
-    """The license or the terms of access do not allow to pass the data on."""
+    """The license or the terms of access do not allow passing the data on."""
 
 
 class PublishError(SurgVistaError):
-    """The data set was not sent to the Hub; it lies complete on the disk."""
+    """The data set was not sent to the Hub; it is complete on the disk."""
 
 
 @dataclass
@@ -63,19 +63,19 @@ def publish_frame_set(
 
     Args:
         frame_set: folder made by `prepare_frame_set`.
-        output: folder to write; `upload` sends it. What an earlier call wrote from the same frame set and arguments is left
-            as it is.
-        protocols: which splits to offer; by default all that the data set has. The first becomes the default configuration.
-        allow_missing: accept that videos of the lists are not there.
-        i_have_the_right: the caller vouches for the right to pass the data on.
-        shard_bytes: size at which a new file is begun, between two videos.
+        output: folder to write, which `upload` sends. If an earlier call wrote it from the same frame set and arguments, it
+            is left as it is.
+        protocols: names of the protocols to publish; by default all. The first becomes the default configuration.
+        allow_missing: accept that videos which the protocols list are not in the frame set.
+        i_have_the_right: state that the caller has the right to pass the data on.
+        shard_bytes: size in bytes at which a new file is begun, between two videos.
 
     Returns:
         `output`, which stock `datasets.load_dataset(output, protocol, split=...)` reads.
 
     Raises:
         LicenseError: the data may not be passed on.
-        DatasetError: no frame set, an unknown protocol, or missing videos.
+        DatasetError: there is no frame set, a protocol is unknown, or videos are missing.
         OutputError: `output` holds something else.
 
     Example:
@@ -90,7 +90,7 @@ def publish_frame_set(
             "state that you vouch for it"
         )
     chosen = {name: info.protocol(name)[1] for name in protocols or info.protocols}
-    files, layout = _plan(stored, chosen, allow_missing, shard_bytes)
+    files, layout = _plan_files(stored, chosen, allow_missing, shard_bytes)
     marker = _marker(stored, layout, i_have_the_right)
     if _is_there(Path(output), marker):
         return Path(output)
@@ -107,15 +107,15 @@ def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
     """Send a published folder to the Hub.
 
     Args:
-        folder: what `publish_frame_set` wrote; nothing in it is changed.
-        repo_id: `organization/name`; created if it does not exist.
+        folder: folder written by `publish_frame_set`; nothing in it is changed.
+        repo_id: `organization/name` of the repository; created if it does not exist.
         private: send nothing to a repository that everybody can read.
 
     Returns:
         Address of the data set.
 
     Raises:
-        PublishError: no token, no network, refused by the Hub, or the repository is public.
+        PublishError: there is no token or no network, the Hub refused, or the repository is public.
     """
     api = HfApi()
     try:
@@ -140,12 +140,15 @@ def upload(folder: Path | str, repo_id: str, *, private: bool = True) -> str:
 # ------------------------------------------------------------------------------------------- files
 
 
-def _plan(
+def _plan_files(
     stored: StoredFrameSet, protocols: dict[str, Protocol], allow_missing: bool, shard_bytes: int
 ) -> tuple[list[_File], _Layout]:
-    """Lay the videos out in as few files as keep the order of every split.
+    """Distribute the videos over as few files as possible, so that every split is a list of files in the right order.
 
     A video joins a file only if that is the last one of all its splits, and of no other split.
+
+    Returns:
+        The files, and those of each split by protocol and split.
     """
     files: list[_File] = []
     layout: dict[tuple[str, str], list[_File]] = {}
@@ -187,21 +190,23 @@ def _videos(stored: StoredFrameSet, split: str, protocol: Protocol, allow_missin
 
 
 def _is_there(output: Path, marker: str) -> bool:
-    """Whether the same was written before; the fingerprint in the marker follows frames and labels.
+    """Return whether the same was written before, by the fingerprint of frames and labels in the marker.
 
     Raises:
-        OutputError: another frame set was, or other splits of this one.
+        OutputError: another frame set was written before, or other splits of this one.
     """
     path = output / PUBLISHED
     if not path.is_file() or path.read_text(encoding="utf-8") == marker:
         return path.is_file()
     try:
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(marker)
-        was, requested = ({key: each[key] for key in now if before[key] != now[key]} for each in (before, now))
-    except (ValueError, KeyError, TypeError) as error:
+        before, now = dict(json.loads(path.read_text(encoding="utf-8"))), json.loads(marker)
+    except (ValueError, TypeError) as error:
         raise OutputError(f"{path} cannot be read; remove {output}, or choose another output") from error
+    if problem := other_version(output, before, "remove it, or choose another output"):
+        raise OutputError(problem)
+    was, requested = ({key: each.get(key) for key in now if before.get(key) != now[key]} for each in (before, now))
     raise OutputError(
-        f"{output} was published with {was}, now {requested} is asked for; remove it, or choose another output"
+        f"{output} was published with {was}, now {requested} is requested; remove it, or choose another output"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which data sets there are. Each module named here holds one data set, or one family that differs in a table only."""
+"""Registry of the data sets. Each module named here holds one data set, or a family whose members differ in a table only."""
 
 import importlib
 from functools import cache
@@ -6,6 +6,7 @@ from functools import cache
 from ...util.messages import did_you_mean
 from ..schema.builder import FrameSetBuilder
 from ..schema.info import DatasetError, DatasetInfo
+from ..schema.triplets import TripletTable
 
 MODULES = (
     "cholec80",
@@ -35,16 +36,20 @@ MODULES = (
 
 @cache
 def builders() -> dict[str, FrameSetBuilder]:
-    """Every builder by the name of its data set."""
+    """Return every builder by the name of its data set."""
     modules = (importlib.import_module(f"..corpora.{name}", __package__) for name in MODULES)
     return {builder.info.name: builder for module in modules for builder in module.BUILDERS}
 
 
 def get_builder(name: str) -> FrameSetBuilder:
-    """The builder of a data set, by its name or an alias.
+    """Return the builder of a data set, by its name or an alias.
 
     Raises:
-        DatasetError: there is none; says what is near.
+        DatasetError: there is no such data set; the message suggests a similar name.
+
+    Example:
+        >>> get_builder("Surg-3M").info.name
+        'lemon'
     """
     known = builders()
     names = {
@@ -56,8 +61,26 @@ def get_builder(name: str) -> FrameSetBuilder:
     raise DatasetError(f"there is no data set {name!r}; {hint}")
 
 
+def triplet_table(name: str) -> TripletTable:
+    """Return the table of the triplet classes of a data set.
+
+    Raises:
+        DatasetError: there is no data set of that name, or it has no triplets.
+
+    Example:
+        >>> table = triplet_table("cholect50")
+        >>> table.names[60], table.components[60]
+        ('hook,dissect,gallbladder', (2, 2, 0))
+    """
+    table = get_builder(name).info.triplets
+    if table is None:
+        having = ", ".join(info.name for info in list_datasets() if info.triplets is not None)
+        raise DatasetError(f"there is no table of triplets for {name!r}; there is one for {having}")
+    return table
+
+
 def list_datasets() -> list[DatasetInfo]:
-    """Facts of every data set: task, classes, splits, license, where it is found.
+    """List the data sets: task, classes, splits, license and source of each.
 
     Example:
         >>> [info.name for info in list_datasets() if info.task == "triplet"]
@@ -67,7 +90,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def markdown_table() -> str:
-    """The table of `docs/datasets.md`."""
+    """Return the table of `docs/datasets.md`."""
     columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "License", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for info in list_datasets():

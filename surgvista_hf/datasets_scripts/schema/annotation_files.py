@@ -1,7 +1,7 @@
-"""Reading published annotation files: tolerant of how they were saved, strict about what they say.
+"""Reading published annotation files: tolerant of how they were saved, strict about their content.
 
-Byte-order marks, Windows line ends, blank lines at the end and either blanks or tabs are accepted; a missing column, a further
-one, a number that is none or a name that is not in the table is an `AnnotationError` with file and line.
+Byte-order marks, Windows line ends, blank lines at the end and either blanks or tabs are accepted. A missing or additional
+column, a cell that is no number, and a name that is not in the table raise an `AnnotationError` with file and line.
 """
 
 import csv
@@ -23,10 +23,10 @@ class Line(NamedTuple):
 
 
 def read_text(path: Path) -> str:
-    """The text of an annotation file.
+    """Read the text of an annotation file.
 
     Raises:
-        AnnotationError: it cannot be read, or is no text.
+        AnnotationError: the file cannot be read, or is no text.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -35,19 +35,19 @@ def read_text(path: Path) -> str:
 
 
 def read_table(path: Path, columns: int, *, header: bool, delimiter: str | None = None) -> Iterator[Line]:
-    """The rows of a table with a fixed number of columns.
+    """Read the rows of a table with a fixed number of columns.
 
     Args:
         path: text file.
-        columns: cells of a row.
-        header: whether the first line names the columns.
-        delimiter: `None`: tabs or blanks.
+        columns: number of cells per row.
+        header: `True` if the first line names the columns.
+        delimiter: character between two cells; `None` means tabs or blanks.
 
     Yields:
         Rows without the header and without blank lines.
 
     Raises:
-        AnnotationError: no rows, or one with more or fewer cells.
+        AnnotationError: there are no rows, or a row has more or fewer cells.
     """
     lines = read_text(path).splitlines()
     split = (
@@ -71,10 +71,15 @@ def read_table(path: Path, columns: int, *, header: bool, delimiter: str | None 
 def read_named_table(
     path: Path, columns: Sequence[str], *, delimiter: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a table whose header must name these columns; further ones are ignored.
+    """Read the rows of a table whose header must name certain columns; others are ignored.
+
+    Args:
+        path: text file.
+        columns: names of the columns that are needed.
+        delimiter: character between two cells.
 
     Yields:
-        Line number and the cells by column.
+        Line number, and the cells by column.
 
     Raises:
         AnnotationError: a column is missing, or there are no rows.
@@ -98,10 +103,10 @@ def read_named_table(
 def read_frame_table(
     path: Path, columns: int = 2, *, first: int = 0, header: bool = True, delimiter: str | None = None
 ) -> list[Line]:
-    """Rows whose first cell counts frames without a gap.
+    """Read the rows of a table whose first cell counts frames without a gap.
 
     Args:
-        path, columns, header, delimiter: as in `read_table`.
+        path, columns, header, delimiter: arguments of `read_table`.
         first: number of the first frame.
 
     Returns:
@@ -118,10 +123,10 @@ def read_frame_table(
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        AnnotationError: it is none.
+        AnnotationError: the content is not JSON.
     """
     try:
         return json.loads(read_text(path))
@@ -130,7 +135,7 @@ def read_json(path: Path) -> Any:
 
 
 def as_integer(path: Path, line: int, cell: str) -> int:
-    """A cell as a whole number (`17`, `17.0` and `1.7e+01` alike)."""
+    """Convert a cell to a whole number (`17`, `17.0` and `1.7e+01` alike)."""
     try:
         value = float(cell)
     except ValueError:
@@ -141,22 +146,22 @@ def as_integer(path: Path, line: int, cell: str) -> int:
 
 
 def class_id(path: Path, line: int, value: Key, ids: Mapping[Key, int]) -> int:
-    """The number of a class, from its name or number in the file."""
+    """Return the number of a class, from its name or number in the file."""
     if value not in ids:
-        raise AnnotationError(f"{path}:{line} holds the label {value!r}; known are {_shown(ids)}")
+        raise AnnotationError(f"{path}:{line} holds the label {value!r}; known are {_listed(ids)}")
     return ids[value]
 
 
 def by_name(names: Sequence[str]) -> dict[str, int]:
-    """Name -> number."""
+    """Return the number of each class by its name."""
     return {name: number for number, name in enumerate(names)}
 
 
 def by_number(classes: int, first: int = 0) -> dict[int, int]:
-    """Number in the file -> number here, for files that count from `first`."""
+    """Return the number of each class by its number in the file, for files that count from `first`."""
     return {number + first: number for number in range(classes)}
 
 
-def _shown(ids: Mapping[Any, int]) -> str:
+def _listed(ids: Mapping[Key, int]) -> str:
     text = ", ".join(map(str, ids))
     return text if len(text) < 200 else f"{text[:200]}…"

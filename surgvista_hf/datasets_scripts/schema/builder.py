@@ -1,4 +1,4 @@
-"""From a raw download to videos with labels: finding the files of a data set and reading what belongs to each video."""
+"""From a raw download to videos with labels: finding the files of a data set and the labels of each video."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,16 +17,20 @@ _SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where files of one kind lie in the published layout.
+class FilePattern:
+    r"""Path pattern of one kind of file in the published layout of a data set.
 
     Args:
-        role: `VIDEO`, `FRAMES` (a folder of pictures) or the name of an annotation.
-        pattern: regular expression of the path below any folder of the download, with `/`; capitals do not matter. Its last
+        role: role of the file: `VIDEO`, `FRAMES` (a folder of frames) or the name of an annotation.
+        pattern: regular expression of the path below any folder of the download, with `/`; case does not matter. Its last
             group is the number or name of the video. `VIDEO` patterns end before the suffix.
-        video_id: format of the id made from that group; `{:02d}` makes a number of it.
-        offset: added to the number.
-        rate: numbers a second in the names of distributed frames; `None` for folders that users extracted themselves.
+        video_id: format string that makes the video id from that group; `{:02d}` converts it to a number first.
+        offset: number that is added to the number in the path.
+        rate: numbers per second in the names of distributed frames; `None` for folders that users extracted themselves.
+
+    Example:
+        >>> FilePattern(VIDEO, r"video(\d{2})", "video{:02d}").match("Cholec80/videos/video07.mp4")
+        'video07'
     """
 
     role: str
@@ -40,7 +44,7 @@ class Place:
         object.__setattr__(self, "_expression", re.compile(rf"(?:.*/)?{self.pattern}{end}", re.IGNORECASE))
 
     def match(self, path: str) -> str | None:
-        """The id of the video that a path belongs to, if it is such a place."""
+        """Return the id of the video that a path belongs to; `None` if the path does not fit the pattern."""
         match = self._expression.fullmatch(path)  # type: ignore[attr-defined]
         if not match:
             return None
@@ -53,14 +57,14 @@ class RawVideo:
     """One video of a raw download.
 
     Args:
-        video_id: id in the frame set.
+        video_id: id of the video in the frame set.
         files: path of each role.
-        rate: numbers a second in the names of distributed frames, see `Place.rate`.
-        start, stop: seconds, for a clip of a longer video.
-        parts: its splits by protocol, where the download says them.
-        numbered: number and path of its frames, where those of several videos share a folder.
-        extra: what the builder found out on the way and its labels need; must be picklable.
-        version: of decisions that its pictures depend on; see `prepare_videos`.
+        rate: numbers per second in the names of distributed frames, see `FilePattern.rate`.
+        start, stop: seconds at which the part to take starts and ends, for a clip of a longer video.
+        parts: splits that the video is in, by protocol, where the download says so.
+        numbered: number and path of each frame, where the frames of several videos lie in one folder.
+        extra: anything that the builder found and needs for the labels; it must be picklable.
+        version: version of the decisions that the frames depend on, see `prepare_videos`.
     """
 
     video_id: str
@@ -74,10 +78,10 @@ class RawVideo:
     version: str = ""
 
     def open(self, options: PreparationOptions) -> Media:
-        """Its pictures.
+        """Open the video, to read its frames.
 
         Raises:
-            VideoReadError: they cannot be read.
+            VideoReadError: the video cannot be read.
         """
         if VIDEO in self.files:
             return VideoFile(self.files[VIDEO], self.start, self.stop)
@@ -87,21 +91,22 @@ class RawVideo:
 
 @dataclass(frozen=True)
 class FrameSetBuilder:
-    """How a raw download becomes videos with labels: a table of places and one function that reads labels.
+    """Recipe that turns a raw download into videos with labels: a table of file patterns and functions that read labels.
 
     Args:
-        info: of the data set.
-        places: where its files lie.
-        tracks: reads the labels of one video.
-        needed: roles that every video must have beside its pictures.
-        collect: finds videos where a table of places cannot say it.
-        expand: changes the list of found videos as a whole: cuts clips, reads files that speak of all videos.
-        configure: facts that depend on the data folder, such as the names of classes.
-        settings: further options of these functions, with defaults.
+        info: description of the data set.
+        file_patterns: path patterns of the files.
+        tracks: function that reads the labels of one video.
+        needed: roles that every video must have besides its frames.
+        collect: function that finds the videos, where file patterns cannot express how they are laid out.
+        expand: function that changes the list of found videos as a whole: cuts clips, or reads files with the labels of all
+            videos.
+        configure: function that completes `info` from the data folder, such as the names of the classes.
+        settings: further options of these functions, with their defaults.
     """
 
     info: DatasetInfo
-    places: tuple[Place, ...]
+    file_patterns: tuple[FilePattern, ...]
     tracks: Callable[[RawVideo], Sequence[Track]]
     needed: tuple[str, ...] = ()
     collect: Callable[[Path | None, Mapping[str, str]], list[RawVideo]] | None = None
@@ -110,27 +115,31 @@ class FrameSetBuilder:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def configured(self, root: Path | None, settings: Mapping[str, str]) -> "FrameSetBuilder":
-        """The builder with the facts of this download.
+        """Return the builder for one download, with its settings and its completed `info`.
+
+        Args:
+            root: folder of the download; `None` for data sets that need none.
+            settings: values that differ from the defaults.
 
         Raises:
-            DatasetError: an unknown setting.
+            DatasetError: a setting is unknown.
         """
-        chosen = self._chosen(settings)
+        chosen = self._complete_settings(settings)
         info = self.configure(root, chosen) if self.configure else self.info
         return replace(self, settings=chosen, info=info)
 
     def find(self, root: Path | None) -> list[RawVideo]:
-        """The videos of a raw download, sorted by id.
+        """Find the videos of a raw download.
 
         Args:
-            root: its folder; synthetic data need none.
+            root: folder of the download; synthetic data need none.
 
         Returns:
-            Videos with pictures and every needed annotation.
+            Videos with frames and every needed annotation, sorted by id.
 
         Raises:
-            MissingFilesError: no folder, no videos, or annotations of a video are missing.
-            DatasetError: two files claim to be the same, or a video is not in the published list.
+            MissingFilesError: there is no folder, it holds no videos, or annotations of a video are missing.
+            DatasetError: two files fit the same role of a video, or a video is not in the published list.
         """
         found = self.videos(root)
         problems = [f"{name}: no {role}" for name, role in self.missing(found) if name in found]
@@ -142,7 +151,7 @@ class FrameSetBuilder:
         return [found[name] for name in sorted(found)]
 
     def videos(self, root: Path | None) -> dict[str, RawVideo]:
-        """Videos that have pictures, by id, whether or not their annotations are there."""
+        """Return the videos that have frames, by id, whether or not their annotations are there."""
         found = self.collect(root, self.settings) if self.collect else self._collect(self.folder(root))
         if self.expand:
             found = self.expand(self.folder(root), found, self.settings)
@@ -157,34 +166,39 @@ class FrameSetBuilder:
             if VIDEO in roles or FRAMES in roles
         ]
         if not found:
+            expected = [file.pattern for file in self.file_patterns if file.role in (VIDEO, FRAMES)]
             raise MissingFilesError(
-                f"{root} holds no videos of {self.info.title}: expected paths that end like "
-                f"{preview([place.pattern for place in self.places if place.role in (VIDEO, FRAMES)])}. {self.source}{passed}"
+                f"{root} holds no videos of {self.info.title}: expected paths that end like {preview(expected)}. "
+                f"{self.source}{passed}"
             )
         passed.tell()
         self._check_ids([video.video_id for video in found])
         return found
 
     def missing(self, found: Mapping[str, RawVideo]) -> Iterator[tuple[str, str]]:
-        """(video id, role) of what is not there: pictures of published videos, annotations of found ones."""
+        """Yield (video id, role) of what is missing: frames of published videos, and annotations of found videos."""
         there = {self.info.split_of(name) for name in found} | set(found)
-        yield from ((name, "pictures") for name in self.info.video_ids if name not in there)
+        yield from ((name, "frames") for name in self.info.video_ids if name not in there)
         yield from ((name, role) for name, video in found.items() for role in self.needed if role not in video.files)
 
     @property
     def source(self) -> str:
-        """Where the data come from and under which terms."""
+        """Return a sentence on where the data come from and under which terms."""
         return f"Get it from {self.info.homepage} ({self.info.access}; license: {self.info.license})"
 
     def folder(self, root: Path | None) -> Path:
-        """The data folder, which must be there."""
+        """Return the data folder.
+
+        Raises:
+            MissingFilesError: no folder is given, or it does not exist.
+        """
         if root is None:
             raise MissingFilesError(f"{self.info.name} needs a folder with the raw data. {self.source}")
         if not root.is_dir():
             raise MissingFilesError(f"there is no folder {root} with the data of {self.info.title}. {self.source}")
         return root
 
-    def _chosen(self, settings: Mapping[str, str]) -> dict[str, str]:
+    def _complete_settings(self, settings: Mapping[str, str]) -> dict[str, str]:
         for name in settings:
             if name not in self.settings:
                 hint = did_you_mean(name, self.settings, f"it has {sorted(self.settings) or 'none'}")
@@ -192,41 +206,43 @@ class FrameSetBuilder:
         return {**self.settings, **settings}
 
     def _scan(self, root: Path, passed: PassedOver) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
-        """Paths by video and role, and the rates of distributed frames. Folders of frames are not listed."""
+        """Return the paths by video and role, and the rates of distributed frames."""
         files: dict[str, dict[str, Path]] = {}
         rates: dict[str, float] = {}
-        folders = [place for place in self.places if place.role == FRAMES]
-        others = [place for place in self.places if place.role != FRAMES]
+        folders = [pattern for pattern in self.file_patterns if pattern.role == FRAMES]
+        others = [pattern for pattern in self.file_patterns if pattern.role != FRAMES]
         for here, names, entries in walk(root, passed):
-            names[:] = [name for name in names if not self._note(files, rates, folders, root, here / name)]
+            # A folder of frames is not walked through: it may hold a hundred thousand files.
+            names[:] = [name for name in names if not self._assign(files, rates, folders, root, here / name)]
             for path in (here / name for name in entries):
-                if is_unfinished(path) or not self._note(files, rates, others, root, path):
+                if is_unfinished(path) or not self._assign(files, rates, others, root, path):
                     passed.add(path, f"videos not named as those of {self.info.title}" if is_video(path) else None)
         return files, rates
 
-    def _note(
+    def _assign(
         self,
         files: dict[str, dict[str, Path]],
         rates: dict[str, float],
-        places: Sequence[Place],
+        patterns: Sequence[FilePattern],
         root: Path,
         path: Path,
     ) -> bool:
+        """Enter a path under the video and the role that the first fitting pattern gives it; return whether one fits."""
         relative = path.relative_to(root).as_posix()
-        for place in places:
-            name = place.match(relative)
+        for pattern in patterns:
+            name = pattern.match(relative)
             if name is None:
                 continue
             roles = files.setdefault(name, {})
-            if place.role in roles and path.resolve() == roles[place.role].resolve():
+            if pattern.role in roles and path.resolve() == roles[pattern.role].resolve():
                 return True  # a link leads to what was found already
-            if place.role in roles:
+            if pattern.role in roles:
                 raise DatasetError(
-                    f"{path} and {roles[place.role]} both look like the {place.role} of {name}; keep one of them"
+                    f"{path} and {roles[pattern.role]} both look like the {pattern.role} of {name}; keep one of them"
                 )
-            roles[place.role] = path
-            if place.rate:
-                rates[name] = place.rate
+            roles[pattern.role] = path
+            if pattern.rate:
+                rates[name] = pattern.rate
             return True
         return False
 
@@ -239,16 +255,21 @@ class FrameSetBuilder:
             )
 
 
-def extracted_frames(video_id: str, *patterns: str, offset: int = 0) -> tuple[Place, ...]:
-    """Return the places of frames that users extracted themselves: `frames/<video>/`, also below a folder named as a split."""
+def extracted_frames(video_id: str, *patterns: str, offset: int = 0) -> tuple[FilePattern, ...]:
+    """Return patterns of frames that users extracted themselves: `frames/<video>/`, also below a folder named as a split.
+
+    Args:
+        video_id, offset: arguments of `FilePattern`.
+        patterns: regular expressions of the folder's name.
+    """
     return tuple(
-        Place(FRAMES, rf"(?:frames|images)/(?:(?:train|val|test)/)?{pattern}", video_id, offset)
+        FilePattern(FRAMES, rf"(?:frames|images)/(?:(?:train|val|test)/)?{pattern}", video_id, offset)
         for pattern in patterns
     )
 
 
 def shared_file(root: Path, *names: str) -> Path | None:
-    """A file that speaks of all videos, at the top of the download or in a folder of it."""
+    """Return a file with the labels of all videos, at the top of the download or in one of its folders; `None` if none."""
     return next(
         (path for name in names for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()), None
     )

@@ -1,36 +1,37 @@
-"""What is known of a data set before a file is opened: labels, splits, license, published totals. Tables, no code paths."""
+"""The information on a data set that is known before a file is opened: labels, splits, license, published totals."""
 
 import hashlib
 import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...util.errors import InputError
+from .triplets import TripletTable
 
 if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "validation", "test")
-Parts = Mapping[str, tuple[str, ...]]  # splits of a video, by protocol, where the raw download says it
+Parts = Mapping[str, tuple[str, ...]]  # the splits that a video is in, by protocol, where the raw download says so
 Task = Literal["workflow", "action", "triplet", "safety", "skill", "procedure", "finding", "pre-training"]
 
 
 class DatasetError(InputError):
-    """A data set, protocol, split or option of that name does not exist, or the files do not fit what is published."""
+    """A data set, protocol, split or option does not exist, or the files differ from the published ones."""
 
 
 class AnnotationError(DatasetError):
-    """An annotation file breaks the published format; the message names file and line."""
+    """An annotation file does not have the published format; the message names file and line."""
 
 
 class AlignmentError(DatasetError):
-    """Pictures and labels of a video do not cover the same time; the message names video, expected and found counts."""
+    """Frames and labels of a video do not cover the same time; the message names the video and both counts."""
 
 
 class MissingFilesError(DatasetError):
-    """Files of a raw data set are not there."""
+    """Files of a raw data set are missing."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ class Label:
     """A label column.
 
     Args:
-        kind: `"class"`: one class; `"classes"`: a set of classes; `"numbers"`: a list of numbers.
-        names: of the classes in the order of their numbers, or of the numbers.
+        kind: `"class"` for one class per frame, `"classes"` for a set of classes, `"numbers"` for a list of numbers.
+        names: names of the classes in the order of their numbers, or names of the numbers.
     """
 
     kind: Literal["class", "classes", "numbers"]
     names: tuple[str, ...]
 
     @property
-    def feature(self) -> Any:
-        """The feature of the column in a frame set."""
+    def feature(self) -> "datasets.ClassLabel | datasets.List":
+        """Return the feature that the column has in a frame set."""
         import datasets
 
         if self.kind == "numbers":
@@ -58,17 +59,18 @@ class Label:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named way to split a data set; one of `splits`, `shares` and `by_part` says how.
+    """A named way to split a data set, given by one of `splits`, `fractions` and `by_part`.
 
     Args:
-        origin: who published it, or how it was made here.
+        origin: publication of the protocol, or how it was made here.
         splits: video ids by split.
-        fractions: of all videos found, by split; for collections whose ids are not fixed. Drawn with `seed`.
-        by_part: name under which the raw download says of each video which splits it is in (by its folder or a list).
-        seed: of `shares`.
-        exclude: names of classes by column: videos that carry one of them throughout are left out.
-        min_frames: videos with fewer frames are left out.
-        leaks: what the splits share although they should not; whoever loads the protocol is warned with it.
+        fractions: fraction of all videos found, by split, for collections whose ids are not fixed; drawn with `seed`.
+        by_part: key of `RawVideo.parts` under which the raw download says which splits each video is in (by its folder or a
+            list).
+        seed: seed of the random split into `fractions`.
+        exclude: names of classes by column. Videos that have one of them in every frame are left out.
+        min_frames: least number of frames; videos with fewer are left out.
+        leaks: description of what the splits have in common although they should not. Loading the protocol warns with it.
     """
 
     origin: str
@@ -82,15 +84,15 @@ class Protocol:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its splits."""
+        """Return the names of the splits."""
         return tuple(self.splits or self.fractions or SPLITS)
 
     def listed(self, split: str, found: Mapping[str, "Parts"]) -> tuple[str, ...]:
-        """Ids of a split, as the lists name them, whether or not they were found.
+        """Return the ids of a split as the protocol lists them, whether or not they were found.
 
         Args:
             split: one of `names`.
-            found: the videos there are, by the name that the lists use, with what the download says of their splits.
+            found: splits that the download assigns each video to, by the id that the protocol uses.
         """
         if self.splits:
             return self.splits[split]
@@ -107,31 +109,40 @@ EVERYTHING = Protocol("all videos found; nothing is held out", fractions={"train
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The table of one data set.
+    """Description of one data set.
 
     Args:
-        name: id in this package.
-        title: name that its authors print.
-        task: what it is used for.
-        procedure: what is operated on.
-        license: of the data; SPDX-like where it has such a name.
-        homepage: where it is asked for or downloaded.
-        access: how one gets it.
-        citation: the paper.
-        labels: label columns; the first is the one that decides whether a frame is labeled.
-        protocols: ways to split it; the first is the default.
-        video_ids: all videos as published; empty if that is open (a folder, a web collection).
+        name: id of the data set in this package.
+        title: name that the authors of the data set use.
+        task: task that the data set is used for.
+        procedure: surgical procedure that is shown.
+        license: license of the data, as an SPDX identifier where there is one.
+        homepage: page where the data are requested or downloaded.
+        access: conditions of access, such as a request form.
+        citation: reference of the paper.
+        labels: label columns. The first one decides whether a frame counts as labeled.
+        protocols: named ways to split the data set; the first is the default.
+        video_ids: ids of all published videos; empty for open collections (a folder, videos from the web).
         totals: published counts that were checked against the tables here.
-        redistributable: whether license and terms of access allow to pass frames on.
-        unlabeled: what becomes of frames without a label, see `PreparationOptions.unlabeled`.
-        frames_per_second: usual sampling; `None` keeps every frame.
+        redistributable: `True` if license and terms of access allow frames to be passed on.
+        unlabeled: handling of frames without a label, see `PreparationOptions.unlabeled`.
+        frames_per_second: usual sampling rate; `None` keeps every frame.
         every: usual sampling by count (every n-th source frame), in place of `frames_per_second`.
-        split_key: regular expression whose first group turns a video id into an id of the protocols' lists; for clips that
-            are split by the video they come from.
-        checked: what was tried on real files and what only on files made in the real format.
-        notes: what a user must know.
-        aliases: other names of the set.
-        source: value of the column of that name; by default the name of the data set.
+        split_key: regular expression whose first group is the id that protocols use for a video; for clips that are split by
+            the video they come from.
+        checked: description of what was tried on real files and what only on files made in the published format.
+        notes: remarks that a user of the data set must know.
+        aliases: other names of the data set.
+        source: value of the column `source`; by default the name of the data set.
+        triplets: table of the triplet classes; `None` if the data set has no triplets.
+
+    Example:
+        >>> info = DatasetInfo(
+        ...     "ours", "Ours", "workflow", "any", "none", "", "", "", {"phase": Label("class", ("cut", "sew"))},
+        ...     {"everything": EVERYTHING},
+        ... )
+        >>> list(info.features)
+        ['source', 'video_id', 'frame_index', 'timestamp', 'image', 'phase']
     """
 
     name: str
@@ -155,10 +166,11 @@ class DatasetInfo:
     notes: str = ""
     aliases: tuple[str, ...] = ()
     source: str = ""
+    triplets: TripletTable | None = None
 
     @property
     def features(self) -> "datasets.Features":
-        """Columns of the frame set."""
+        """Return the columns of the frame set and their types."""
         import datasets
 
         return datasets.Features(
@@ -171,10 +183,10 @@ class DatasetInfo:
         )
 
     def protocol(self, name: str | None) -> tuple[str, Protocol]:
-        """The protocol of that name, or the default one.
+        """Return the name and the content of a protocol; of the default one if the name is `None`.
 
         Raises:
-            DatasetError: there is none of that name.
+            DatasetError: there is no protocol of that name.
         """
         name = name or next(iter(self.protocols))
         if name not in self.protocols:
@@ -182,39 +194,57 @@ class DatasetInfo:
         return name, self.protocols[name]
 
     def split_of(self, video_id: str) -> str:
-        """The name under which the protocols list a video."""
+        """Return the id under which the protocols list a video."""
         match = re.fullmatch(self.split_key, video_id)
         if not match:
             raise DatasetError(f"{video_id} is no video id of {self.name}; expected {self.split_key}")
         return match[1]
 
 
+def triplet_labels(table: TripletTable) -> dict[str, Label]:
+    """Return the four label columns of a data set of triplets: the triplets and their components."""
+    return {
+        "triplets": Label("classes", table.names),
+        "instruments": Label("classes", table.instruments),
+        "verbs": Label("classes", table.verbs),
+        "targets": Label("classes", table.targets),
+    }
+
+
 def split_name(name: str) -> str:
-    """`"val"` and `"valid"` also mean `"validation"`."""
+    """Return the full name of a split: `"val"` and `"valid"` mean `"validation"`."""
     return {"val": "validation", "valid": "validation"}.get(name, name)
 
 
 def numbered(template: str, first: int, last: int) -> tuple[str, ...]:
-    """Ids with running numbers: `numbered("video{:02d}", 1, 3)` gives video01, video02, video03."""
+    """Return ids with consecutive numbers.
+
+    Example:
+        >>> numbered("video{:02d}", 1, 3)
+        ('video01', 'video02', 'video03')
+    """
     return tuple(template.format(number) for number in range(first, last + 1))
 
 
 def shuffled(ids: tuple[str, ...], seed: int | str) -> tuple[str, ...]:
-    """Ids in a random order that depends on the seed and the ids only, not on a library's generator."""
+    """Return ids in a random order that depends on nothing but the seed and the ids, whatever the versions of libraries."""
     return tuple(sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()))
 
 
 def seeded_protocol(ids: tuple[str, ...], counts: Mapping[str, int], seed: int | str, origin: str) -> Protocol:
-    """A random split into parts of the given sizes.
+    """Draw a random split into parts of given sizes.
 
     Args:
-        ids: of all videos.
-        counts: videos of each split; together at most all.
-        seed: different ones give different splits.
-        origin: why there is a random split.
+        ids: ids of all videos.
+        counts: number of videos of each split, together at most all of them.
+        seed: seed of the random order.
+        origin: reason for a random split.
 
     Returns:
         The protocol; its lists are sorted.
+
+    Raises:
+        DatasetError: more videos are requested than there are.
     """
     if sum(counts.values()) > len(ids):
         raise DatasetError(f"a split into {dict(counts)} needs {sum(counts.values())} videos; there are {len(ids)}")

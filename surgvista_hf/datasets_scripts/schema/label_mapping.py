@@ -1,7 +1,6 @@
-"""Labels of one data set in the classes of another, so that a model can be tested where it was not trained."""
+"""Translating the labels of one data set into the classes of another, so that a model can be tested on other data."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import datasets
 
@@ -17,11 +16,11 @@ def map_classes(
     """Return a frame set whose label column has the classes of a model.
 
     Args:
-        frames: with a column of classes, one or several a frame.
-        column: its name.
-        names: classes of the result, in their order.
-        mapping: class of the frame set -> class of the result; `None` takes its frames out of the test (of several classes a
-            frame, only that class). Classes of equal name need no entry.
+        frames: frame set with a column of classes, one or several per frame.
+        column: name of the column.
+        names: classes of the result, in the order of their numbers.
+        mapping: class of the result for each class of the frame set; `None` removes the label from its frames (if a frame may
+            have several classes, only that class). Classes of equal name need no entry.
 
     Returns:
         The frame set; the same object where nothing changes.
@@ -35,7 +34,7 @@ def map_classes(
         >>> mapped["phase"][:]
         [1, 0]
     """
-    feature: Any = frames.features[column]
+    feature: object = frames.features[column]
     inner = getattr(feature, "feature", feature)
     if not isinstance(inner, datasets.ClassLabel):
         raise DatasetError(f"the column {column!r} holds {feature}, which are no classes that could be mapped")
@@ -63,9 +62,9 @@ def map_classes(
     else:
         classes = datasets.List(classes)
         values = [None if value is None else _distinct(new[each] for each in value) for value in frames[column][:]]
-    # The old column goes last: without any column a frame set would have no rows.
+    # The old column is removed last: without any column a frame set would have no rows.
     return frames.add_column(_NEW, values, feature=classes).remove_columns(column).rename_column(_NEW, column)
 
 
-def _distinct(classes: Any) -> list[int]:
+def _distinct(classes: Iterable[int | None]) -> list[int]:
     return sorted({number for number in classes if number is not None})

@@ -1,4 +1,4 @@
-"""Labels over time. Annotations come as rows per frame, as intervals or for a whole clip; pictures ask by the second."""
+"""Labels over time: rows per frame, intervals, or one row for a whole clip, all of which are looked up by the second."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,38 +9,43 @@ Row = Mapping[str, Any]  # label column -> value; None where the frame has none
 
 
 class Track(Protocol):
-    """Labels of one video."""
+    """The labels of one video over time."""
 
     @property
     def exact(self) -> bool:
-        """Whether pictures and labels must cover the same time."""
+        """Return whether video and labels must cover the same time."""
 
     def at(self, second: float, rate: float) -> Row | None:
-        """The labels at a time, `None` beyond the labeled part.
+        """Return the labels at a time, `None` outside the labeled part.
 
         Args:
-            second: from the start of the video.
-            rate: source frames a second, for tracks that count source frames.
+            second: time from the start of the video.
+            rate: source frames per second, for tracks that count source frames.
         """
 
     def end(self, rate: float) -> float:
-        """Seconds after the start at which the labeled part is over."""
+        """Return the second at which the labeled part ends."""
 
     def latest(self, rate: float) -> float:
         """Return the latest second that the labels name, as a beginning or an end; 0 where they name none.
 
-        Labels that belong to another, longer video name one beyond the end of this one.
+        Labels that belong to another, longer video name a second after the end of this one.
         """
 
 
 @dataclass(frozen=True)
 class RowTrack:
-    """Rows at a fixed rate.
+    """Labels as rows at a fixed rate.
 
     Args:
-        rows: by number; a sequence counts from 0.
-        rate: rows a second; `None`: one per source frame of the video.
-        exact: whether pictures and labels must cover the same time.
+        rows: the rows, by number; a sequence counts from 0.
+        rate: rows per second. `None` means one row per source frame of the video.
+        exact: `True` if video and labels must cover the same time.
+
+    Example:
+        >>> track = RowTrack([{"phase": 0}, {"phase": 1}], rate=1.0)
+        >>> track.at(1.5, rate=25.0), track.end(rate=25.0)
+        ({'phase': 1}, 2.0)
     """
 
     rows: Sequence[Row] | Mapping[int, Row]
@@ -48,6 +53,7 @@ class RowTrack:
     exact: bool = True
 
     def at(self, second: float, rate: float) -> Row | None:
+        """Return the row that holds at a time."""
         # A row holds until the next one begins. Time stamps are rounded, so a frame may begin a little before its row.
         number = math.floor(second * (self.rate or rate) + 0.1)
         if isinstance(self.rows, Mapping):
@@ -55,16 +61,18 @@ class RowTrack:
         return self.rows[number] if number < len(self.rows) else None
 
     def end(self, rate: float) -> float:
+        """Return the second at which the last row ends."""
         last = max(self.rows, default=-1) + 1 if isinstance(self.rows, Mapping) else len(self.rows)
         return last / (self.rate or rate)
 
     def latest(self, rate: float) -> float:
+        """Return the second at which the last row ends."""
         return self.end(rate)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Labels from `start` to before `stop`, in units of their track."""
+    """Labels that hold from `start` until before `stop`, in the unit of their track."""
 
     start: float
     stop: float
@@ -73,12 +81,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class IntervalTrack:
-    """Intervals; where several hold at a time, their columns are merged and the last of the sequence wins.
+    """Labels as intervals. Where several hold at a time, their columns are merged and the last interval wins.
 
     Args:
-        intervals: in order of rising importance.
-        exact: whether pictures and labels must cover the same time.
-        rate: units a second in which the intervals are given: 1 for seconds; `None`: source frames of the video.
+        intervals: the intervals, in the order of rising importance.
+        exact: `True` if video and labels must cover the same time.
+        rate: units per second of the times: 1 for seconds. `None` means source frames of the video.
     """
 
     intervals: Sequence[Interval]
@@ -86,6 +94,7 @@ class IntervalTrack:
     rate: float | None = 1.0
 
     def at(self, second: float, rate: float) -> Row | None:
+        """Return the merged columns of the intervals that hold at a time."""
         # Time stamps are rounded, so a frame may begin a little before its label.
         position, early = (second * self.rate, 1e-3 * self.rate) if self.rate else (second * rate, 0.1)
         row: dict[str, Any] = {}
@@ -95,25 +104,30 @@ class IntervalTrack:
         return row or None
 
     def end(self, rate: float) -> float:
+        """Return the second at which the last interval ends."""
         return max((interval.stop for interval in self.intervals), default=0.0) / (self.rate or rate)
 
     def latest(self, rate: float) -> float:
+        """Return the latest second at which an interval starts or ends, infinity left out."""
         ends = [end for interval in self.intervals for end in (interval.start, interval.stop) if end < math.inf]
         return max(ends, default=0.0) / (self.rate or rate)
 
 
 @dataclass(frozen=True)
 class ConstantTrack:
-    """The same labels throughout: clips, and videos labeled as a whole."""
+    """Labels that hold throughout: those of clips, and of videos labeled as a whole."""
 
     row: Row = field(default_factory=dict)
     exact: bool = False
 
     def at(self, second: float, rate: float) -> Row | None:
+        """Return the labels, whatever the time."""
         return self.row
 
     def end(self, rate: float) -> float:
+        """Return infinity: the labels never end."""
         return math.inf
 
     def latest(self, rate: float) -> float:
+        """Return 0: the labels name no time."""
         return 0.0

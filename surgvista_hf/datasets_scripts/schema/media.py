@@ -1,4 +1,4 @@
-"""Pictures of one video, from a video file or from a folder of extracted frames, with the time each belongs to."""
+"""Reading the frames of one video, from a video file or a folder of extracted frames, with the time each belongs to."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ from pydantic import Field
 from ...modeling.errors_surgvista import VideoReadError
 from ...modeling.video_frames_surgvista import Deinterlace
 from ...modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
-from ...util.finding import IMAGE_SUFFIXES, is_image
+from ...util.finding import IMAGE_FORMATS, IMAGE_SUFFIXES, is_image
 from ...util.values import Amount, PositiveAmount, PositiveCount, check_fields
 from .info import AlignmentError
 
@@ -31,22 +31,23 @@ _JPEG = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class PreparationOptions:
-    """What to take from the videos and how to store it.
+    """Options that say which frames are taken from the videos and how they are stored.
 
     Args:
-        frames_per_second: how often a picture is taken: of a video the frame shown at each k / rate seconds, which comes
-            again where the video has no other; of a folder the first frame at or after these seconds. `None`: every frame.
+        frames_per_second: frames taken per second: of a video the frame shown at each k / rate seconds, which is repeated
+            where the video has no other; of a folder the first frame at or after these seconds. `None` takes every frame.
         every: take every n-th source frame instead (n = ⌈rate of the video⌉ is what the published programs do).
-        short_side: pixels of the shorter side; larger ones are reduced, smaller kept. `None`: all kept.
-        quality: of the JPEG coding, 1-95.
+        short_side: pixels of the shorter side. Larger frames are resized to it, smaller ones keep their size; with `None`
+            all do.
+        quality: quality of the JPEG encoding, 1-95.
         crop_border: cut off the black border as published for Cholec80, see `crop_black_border`.
         unlabeled: `"keep"` frames without a label, which may be context of others, or `"drop"` them, so that clips bridge
             the gap as in most published programs.
         folder_frames_per_second: rate of already extracted frames whose names count 0, 1, 2, ….
-        tolerance_seconds: pictures and labels may end so far apart; the longer part is cut and it is reported.
-        deinterlace: `"auto"`: take interlaced frames apart; `"off"`: leave them as they are stored.
-        damaged: where a video is damaged: `"skip"` leaves out the rows and reports them, if at least half of it is sound;
-            `"any"` however little is; `"refuse"` gives the video up.
+        tolerance_seconds: seconds by which the ends of video and labels may differ; the longer part is cut and reported.
+        deinterlace: `"auto"` deinterlaces interlaced frames; `"off"` leaves them as they are stored.
+        damaged: handling of damaged videos. `"skip"` leaves out the damaged rows and reports them, if at least half of the
+            video can be read; `"any"` does so however little can be read; `"refuse"` rejects the video.
 
     Raises:
         InputError: a value out of range.
@@ -67,8 +68,8 @@ class PreparationOptions:
         check_fields(self)
 
 
-class Picture(NamedTuple):
-    """A picture ready to be stored: its time in seconds, and the bytes of its file."""
+class EncodedFrame(NamedTuple):
+    """A frame as it is stored: its time in seconds, the bytes of its image file, and its (width, height) in pixels."""
 
     second: float
     data: bytes
@@ -76,14 +77,14 @@ class Picture(NamedTuple):
 
 
 class Media(ABC):
-    """Pictures of a video in order of time.
+    """Source of the frames of one video, in the order of time.
 
     Args:
-        rate: source frames a second.
-        seconds: length; exact for folders, promised by the container for videos.
-        remarks: what was found and done while the pictures were read, and what is missing.
-        leaves_out: whether pictures are left out so that clips bridge them.
-        stands_still: whether one frame was shown for long, since the recorder left others out.
+        rate: source frames per second.
+        seconds: length. It is exact for folders; for video files it is what the container says.
+        remarks: sentences on what was found and done while the frames were read, and on what is missing.
+        leaves_out: `True` if frames are left out, so that clips bridge the gap.
+        stands_still: `True` if one frame was shown for long, because the recorder left others out.
     """
 
     rate: float
@@ -93,16 +94,16 @@ class Media(ABC):
     stands_still: bool = False
 
     @abstractmethod
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        """Those that the options ask for."""
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames that the options select, encoded as they are stored."""
 
 
 class VideoFile(Media):
     """A video file, decoded once from start to end.
 
     Args:
-        path: any format that `VideoReader` reads.
-        start, stop: seconds of the part to take; time still counts from the start of the file.
+        path: video of any format that `VideoReader` reads.
+        start, stop: seconds at which the part to take starts and ends; time still counts from the start of the file.
 
     Raises:
         VideoReadError: it cannot be opened.
@@ -114,92 +115,95 @@ class VideoFile(Media):
             self.rate = video.info.frames_per_second or 25.0
             self.seconds = min(video.info.duration_seconds, stop)
 
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames that the options select; afterwards, `seconds` and `remarks` say what was found."""
         with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
-            standing = StandingPicture()
+            standstill = StandstillDetector()
             if options.frames_per_second is None or options.every:
-                pictures = self._chosen(video, options, standing)
+                frames = self._recorded_frames(video, options, standstill)
             else:
-                pictures = self._shown(video, options, options.frames_per_second, standing)
+                frames = self._frames_at_rate(video, options, options.frames_per_second, standstill)
             last = self.start
-            for picture in pictures:
-                last = picture.second
-                yield picture
+            for frame in frames:
+                last = frame.second
+                yield frame
             self.seconds = max(min(self.seconds, self.stop), last)
-            self.remarks = (*standing.remarks, *video.remarks)
-            self.stands_still = bool(standing.remarks)
+            self.remarks = (*standstill.remarks, *video.remarks)
+            self.stands_still = bool(standstill.remarks)
 
-    def _shown(
-        self, video: VideoReader, options: PreparationOptions, rate: float, standing: "StandingPicture"
-    ) -> Iterator[Picture]:
-        """The pictures shown at equal times; the last one comes again where the recorder left out frames."""
+    def _frames_at_rate(
+        self, video: VideoReader, options: PreparationOptions, rate: float, standstill: "StandstillDetector"
+    ) -> Iterator[EncodedFrame]:
+        """Yield the frames shown at equally spaced times; a frame is repeated where the recorder left out others."""
         for second, since, pixels in video.shown_at(moments(rate, self.start, self.stop)):
-            standing.saw(since, second)
-            yield stored(Image.fromarray(pixels), None, second, options)
+            standstill.add(since, second)
+            yield encode_frame(Image.fromarray(pixels), None, second, options)
 
-    def _chosen(
-        self, video: VideoReader, options: PreparationOptions, standing: "StandingPicture"
-    ) -> Iterator[Picture]:
-        """Frames as they were recorded; where every frame is taken, one that stands still comes again each second."""
-        choose = frame_choice(options, self.start, self.stop)
+    def _recorded_frames(
+        self, video: VideoReader, options: PreparationOptions, standstill: "StandstillDetector"
+    ) -> Iterator[EncodedFrame]:
+        """Yield frames as they were recorded; if every frame is taken, one that stands still is repeated each second."""
+        choose = frame_selector(options, self.start, self.stop)
         before: list[float] = []
 
-        def passes(number: int, second: float) -> bool:
+        def select(number: int, second: float) -> bool:
+            """Decide whether a frame is taken, and note how long the frame before it was shown."""
             if before and not _overlaps(video.lost, before[-1], second):
-                standing.saw(before[-1], second)
+                standstill.add(before[-1], second)
             before[:] = [second]
             return choose(number, second)
 
-        last: Picture | None = None
-        for second, pixels in video.choose_frames(passes, start=self.start, stop=self.stop):
+        last: EncodedFrame | None = None
+        for second, pixels in video.choose_frames(select, start=self.start, stop=self.stop):
             if last is not None and not options.every and second - last.second > _LONGEST_STEP:
+                # Nothing moves: the frame stands for each whole second until the next one, damaged seconds left out.
                 whole = self.start + math.floor(last.second - self.start + _TOLERANCE) + 1
                 for held in moments(1.0, whole, second - _TOLERANCE):
                     if not _overlaps(video.lost, held, held + _TOLERANCE):
                         yield last._replace(second=held)
-            last = stored(Image.fromarray(pixels), None, second, options)
+            last = encode_frame(Image.fromarray(pixels), None, second, options)
             yield last
 
 
 def _overlaps(spans: Sequence[tuple[float, float]], start: float, stop: float) -> bool:
-    """Whether the time from `start` to `stop` lies in part in one of the spans of damage, all in seconds."""
+    """Return whether the time from `start` to `stop` overlaps one of the damaged spans, all in seconds."""
     return any(since < stop - _TOLERANCE / 2 and start < until - _TOLERANCE / 2 for since, until in spans)
 
 
-class StandingPicture:
-    """Note how long single frames are shown: recorders and screen captures leave out frames while nothing moves."""
+class StandstillDetector:
+    """Find single frames that are shown for long: recorders and screen captures leave out frames while nothing moves."""
 
     def __init__(self) -> None:
         self._stretches: dict[float, float] = {}  # second at which a frame comes -> second at which it is still shown
 
-    def saw(self, since: float, second: float) -> None:
-        """Note that the frame which came at a second is still shown at another."""
+    def add(self, since: float, second: float) -> None:
+        """Note that the frame which was recorded at second `since` is still shown at `second`."""
         if second - since > _STANDING:
             self._stretches[since] = second
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """One remark, if a frame is shown for more than a few seconds."""
+        """Return a remark if a frame is shown for more than a few seconds, or else none."""
         if not self._stretches:
             return ()
         since, until = max(self._stretches.items(), key=lambda stretch: stretch[1] - stretch[0])
         total = sum(until - since for since, until in self._stretches.items())
         times = "once" if len(self._stretches) == 1 else f"{len(self._stretches)} times"
         return (
-            f"the picture stands still {times}, {total:.0f} s in all, longest from second {since:.1f} to {until:.1f}: the "
+            f"the video stands still {times}, {total:.0f} s in all, longest from second {since:.1f} to {until:.1f}: the "
             "video has no other frames there, and the one that is shown stands for all of it",
         )
 
 
 class FrameFolder(Media):
-    """Extracted frames whose names end with a number, in any padding, from 0 or from 1.
+    """A folder of extracted frames whose names end with a number, in any padding, counted from 0 or from 1.
 
-    If the numbers have a common step (0, 25, 50, …) they count source frames, else extracted ones.
+    If the numbers have a common step (0, 25, 50, …), they count source frames, otherwise extracted ones.
 
     Args:
-        files: numbers and paths, ascending.
-        rate: numbers a second where the data set is distributed as frames; `None`: found from the names.
-        folder_rate: extracted frames a second, if `rate` is `None`.
+        files: numbers and paths of the frames, ascending.
+        rate: numbers per second, for data sets that are distributed as frames. `None` infers it from the names.
+        folder_rate: extracted frames per second, used if `rate` is `None`.
     """
 
     def __init__(self, files: Sequence[tuple[int, Path]], rate: float | None, folder_rate: float = 1.0) -> None:
@@ -211,8 +215,9 @@ class FrameFolder(Media):
         self._files = [((number - base) / self.rate, file) for number, file in files]
         self.seconds = self._files[-1][0] + (1 if rate else step) / self.rate
 
-    def pictures(self, options: PreparationOptions) -> Iterator[Picture]:
-        choose = frame_choice(options, 0.0, math.inf)
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames that the options select."""
+        choose = frame_selector(options, 0.0, math.inf)
         for number, (second, file) in enumerate(self._files):
             if choose(number, second):
                 yield _stored_file(file, second, options)
@@ -228,8 +233,21 @@ def moments(rate: float, start: float, stop: float) -> Iterator[float]:
     return itertools.takewhile(lambda second: second < stop, (start + number / rate for number in itertools.count()))
 
 
-def frame_choice(options: PreparationOptions, start: float, stop: float) -> Callable[[int, float], bool]:
-    """Says of the frames of a video, given in order as (number, second), which are taken."""
+def frame_selector(options: PreparationOptions, start: float, stop: float) -> Callable[[int, float], bool]:
+    """Return a function that decides of each frame of a video, in order, whether it is taken.
+
+    Args:
+        options: sampling, by rate or by count.
+        start, stop: seconds at which the part to take starts and ends.
+
+    Returns:
+        A function of the frame's number and its second. It has a state, so it serves one pass through one video.
+
+    Example:
+        >>> is_taken = frame_selector(PreparationOptions(frames_per_second=1.0), start=0.0, stop=10.0)
+        >>> [is_taken(number, number / 2) for number in range(5)]
+        [True, False, True, False, True]
+    """
     if options.every:
         every = options.every
         return lambda number, second: start - _TOLERANCE <= second < stop and number % every == 0
@@ -238,6 +256,7 @@ def frame_choice(options: PreparationOptions, start: float, stop: float) -> Call
     rate, due = options.frames_per_second, start
 
     def is_due(number: int, second: float) -> bool:
+        """Decide whether this is the first frame at or after the next wanted second."""
         nonlocal due
         if second < due - _TOLERANCE or second >= stop:
             return False
@@ -248,10 +267,10 @@ def frame_choice(options: PreparationOptions, start: float, stop: float) -> Call
 
 
 def numbered_files(folder: Path) -> list[tuple[int, Path]]:
-    """Pictures of a folder in the order of the numbers at the end of their names (as numbers, not as text).
+    """Return the images of a folder with the numbers at the end of their names, sorted by number (not as text).
 
     Raises:
-        VideoReadError: there are none, or a name has no number, or two have the same.
+        VideoReadError: there are no images, a name has no number, or two have the same.
     """
     files: dict[int, Path] = {}
     for file in folder.iterdir():
@@ -259,23 +278,24 @@ def numbered_files(folder: Path) -> list[tuple[int, Path]]:
             continue
         match = re.search(r"(\d+)$", file.stem)
         if not match:
-            raise VideoReadError(f"{file} has no number at the end of its name; frames are told apart by it")
+            raise VideoReadError(f"{file} has no number at the end of its name; frames are distinguished by it")
         if int(match[1]) in files:
             raise VideoReadError(f"{file} and {files[int(match[1])].name} have the same number")
         files[int(match[1])] = file
     if not files:
-        raise VideoReadError(f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise VideoReadError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(files.items())
 
 
 def crop_black_border(image: Image.Image) -> Image.Image:
-    """Cut off the black border of an endoscopic picture as in the published Cholec80 preparation.
+    """Cut off the black border of an endoscopic frame as in the published Cholec80 preparation.
 
-    The picture is reduced to a height of 300 pixels; gray values above 15 are seen as content after a 19×19 median; the box
-    around them is cut out (its last row and column are lost, as published). Without content the reduced picture is returned.
+    The frame is resized to a height of 300 pixels. Gray values above 15 that remain after a 19×19 median filter are content;
+    the bounding box of the content is cut out (its last row and column are lost, as published). Without content the resized
+    frame is returned.
 
     Args:
-        image: RGB.
+        image: RGB image.
 
     Returns:
         The part inside the border, at the reduced size.
@@ -283,7 +303,7 @@ def crop_black_border(image: Image.Image) -> Image.Image:
     width = int(image.width * _CUT_HEIGHT / image.height)
     image = image.resize((width, _CUT_HEIGHT), Image.Resampling.BILINEAR)
     seen = np.asarray(image.convert("L")) > _CUT_LEVEL
-    # The median of a binary picture is whether more than half of the box is set.
+    # The median of a binary image is whether more than half of the box is set, so a mean filter does the same faster.
     fraction = Image.fromarray(seen.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(_CUT_FILTER // 2))
     content = np.asarray(fraction) > 127
     content[:, :_CUT_IGNORED] = content[:, -_CUT_IGNORED:] = False
@@ -293,21 +313,30 @@ def crop_black_border(image: Image.Image) -> Image.Image:
     return image.crop((int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())))
 
 
-def _stored_file(file: Path, second: float, options: PreparationOptions) -> Picture:
-    """A picture of a folder; the bytes of a JPEG that needs no change are kept."""
+def _stored_file(file: Path, second: float, options: PreparationOptions) -> EncodedFrame:
+    """Return a frame of a folder as it is stored; a JPEG file that needs no change stays as it is, byte for byte."""
     try:
         data = file.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(dict.fromkeys(IMAGE_FORMATS.values()))) as image:
             image.load()
             upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             original = data if data.startswith(_JPEG) and upright and image.mode in ("RGB", "L") else None
-            return stored(Image.fromarray(rgb_pixels(ImageOps.exif_transpose(image))), original, second, options)
+            return encode_frame(Image.fromarray(rgb_pixels(ImageOps.exif_transpose(image))), original, second, options)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoReadError(f"{file} cannot be decoded: {error}") from error
 
 
-def stored(image: Image.Image, original: bytes | None, second: float, options: PreparationOptions) -> Picture:
-    """A frame as it is stored: without its border and no larger than asked for; a file that need not change stays as it is."""
+def encode_frame(
+    image: Image.Image, original: bytes | None, second: float, options: PreparationOptions
+) -> EncodedFrame:
+    """Return a frame as it is stored: without its border if requested, and no larger than `options.short_side`.
+
+    Args:
+        image: RGB image.
+        original: content of the JPEG file that the image was read from, which is stored if nothing has to change.
+        second: time of the frame.
+        options: border, size and JPEG quality.
+    """
     if options.crop_border:
         image, original = crop_black_border(image), None
     short = min(image.size)
@@ -318,17 +347,17 @@ def stored(image: Image.Image, original: bytes | None, second: float, options: P
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=options.quality)
         original = buffer.getvalue()
-    return Picture(second, original, image.size)
+    return EncodedFrame(second, original, image.size)
 
 
 def check_same_length(video_id: str, media: Media, end: float, tolerance: float) -> str | None:
-    """Compare how long pictures and labels last.
+    """Compare the lengths of a video and of its labels.
 
     Args:
-        video_id: for messages.
-        media: pictures, already read.
-        end: seconds after which the labels are over.
-        tolerance: seconds that they may differ by.
+        video_id: id of the video, for messages.
+        media: video whose frames have been read.
+        end: second at which the labels end.
+        tolerance: seconds by which the lengths may differ.
 
     Returns:
         A remark if they differ by more than a frame.
@@ -339,23 +368,23 @@ def check_same_length(video_id: str, media: Media, end: float, tolerance: float)
     found, expected = round(media.seconds * media.rate), round(end * media.rate)
     if abs(found - expected) <= 1:
         return None
-    text = f"{video_id}: the labels cover {expected} source frames, the pictures {found}"
+    text = f"{video_id}: the labels cover {expected} source frames, the video {found}"
     if abs(media.seconds - end) > tolerance:
         raise AlignmentError(
             f"{text}: {abs(media.seconds - end):.1f} s apart, at most {tolerance:g} s are allowed. Check that "
-            "labels and video belong together; if the pictures are an extracted folder, check --folder-frames-per-second"
+            "labels and video belong together; if the video is a folder of extracted frames, check --folder-frames-per-second"
         )
     return f"{text}; the longer part was cut"
 
 
 def check_labels_within(video_id: str, media: Media, latest: float, tolerance: float) -> str | None:
-    """Compare how long a video lasts with the latest second that labels name which need not cover all of it.
+    """Compare the length of a video with the latest second of labels that need not cover all of it.
 
     Args:
-        video_id: for messages.
-        media: pictures, already read.
-        latest: seconds; 0 where the labels name no time.
-        tolerance: seconds that they may go beyond the end of the video.
+        video_id: id of the video, for messages.
+        media: video whose frames have been read.
+        latest: latest second that the labels name; 0 if they name no time.
+        tolerance: seconds by which the labels may exceed the video.
 
     Returns:
         A remark if the labels end so early that they may be those of another video.
@@ -365,9 +394,9 @@ def check_labels_within(video_id: str, media: Media, latest: float, tolerance: f
     """
     if latest > media.seconds + tolerance + 1 / media.rate:
         raise AlignmentError(
-            f"{video_id}: the labels go on until second {latest:.1f}, the pictures end at {media.seconds:.1f}; at most "
+            f"{video_id}: the labels go on until second {latest:.1f}, the video ends at {media.seconds:.1f}; at most "
             f"{tolerance:g} s are allowed (--tolerance). Check that labels and video belong together"
         )
     if 0 < latest < media.seconds - max(tolerance, media.seconds / 10):
-        return f"{video_id}: the labels end at second {latest:.1f}, the pictures at {media.seconds:.1f}"
+        return f"{video_id}: the labels end at second {latest:.1f}, the video at {media.seconds:.1f}"
     return None

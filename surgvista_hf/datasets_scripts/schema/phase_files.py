@@ -1,19 +1,18 @@
-"""Phase labels of one's own operations, in the files that people and their tools write.
+"""Reading phase labels of one's own operations from the files that people and annotation tools write.
 
-A table has a row a moment (`second,phase` or `frame,phase`) or a row an interval (`start,end,phase`), as text, CSV or Excel;
-ELAN writes intervals on tiers. What no row speaks of has no label: labels may begin late, end early and have gaps.
+A table has a row per time (`second,phase` or `frame,phase`) or a row per interval (`start,end,phase`), as text, CSV or Excel;
+ELAN writes intervals on tiers. Times that no row covers have no label: labels may begin late, end early and have gaps.
 """
 
 import csv
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from ...util.requirements import require
 from .annotation_files import Line, read_text
@@ -30,19 +29,19 @@ _ROLES = {
     "moment": "second time timestamp sec s t frame frameindex frameno framenumber ms millisecond",
     "label": "phase label name class category value annotation behavior behaviour step event activity",
 }
-_ROLE_OF = {word: role for role, words in _ROLES.items() for word in words.split()}
+_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names.split()}
 _TIERS = ("phase", "phases", "label", "labels", "prediction")
 _CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)$")
 
 
 @dataclass(frozen=True)
 class Span:
-    """A label from `start` to before `stop`.
+    """A label that holds from `start` until before `stop`.
 
     Args:
-        line: of the file, for messages; 0 where there are no lines.
-        start, stop: in units of the file, see `PhaseSpans`.
-        label: as written in the file.
+        line: line of the file, for messages; 0 for files without lines.
+        start, stop: times in the unit of the file, see `PhaseSpans.rate`.
+        label: text of the label in the file.
     """
 
     line: int
@@ -51,19 +50,19 @@ class Span:
     label: str
 
     @property
-    def says_none(self) -> bool:
-        """Whether the label is a usual way to say that there is none; unless a class is called so."""
+    def is_unlabeled(self) -> bool:
+        """Return whether the label is a usual way to write that there is none; a class may still be called so."""
         return self.label.lower() in UNLABELED
 
 
 @dataclass(frozen=True)
 class PhaseSpans:
-    """The labels of one file, in order of time.
+    """The labels of one file, in the order of time.
 
     Args:
-        path: of the file.
-        spans: with those that say that there is no label.
-        rate: units a second of their times: 1 for seconds; `None`: source frames of the video.
+        path: path of the file.
+        spans: labels, including those that say that there is none.
+        rate: units per second of their times: 1 for seconds. `None` means source frames of the video.
     """
 
     path: Path
@@ -74,42 +73,42 @@ class PhaseSpans:
         """Return the labels as a track.
 
         Args:
-            names: of the classes; a label is one of them, or its number from 0.
-            column: of the frame set.
+            names: names of the classes. A label is one of them, or its number, counted from 0.
+            column: label column of the frame set.
 
         Raises:
-            AnnotationError: a label is neither.
+            AnnotationError: a label is neither a name nor a number of a class.
         """
         ids = {name: number for number, name in enumerate(names)}
         ids = {str(number): number for number in range(len(names))} | ids
         known = ", ".join(names)
         intervals = []
         for span in self.spans:
-            if span.label not in ids and span.says_none:
+            if span.label not in ids and span.is_unlabeled:
                 continue
             if span.label not in ids:
                 raise AnnotationError(
                     f"{_where(self.path, span.line)} holds the label {span.label!r}; known are {known}"
                 )
             intervals.append(Interval(span.start, span.stop, {column: ids[span.label]}))
-        return IntervalTrack(_joined(intervals), rate=self.rate)
+        return IntervalTrack(_merged(intervals), rate=self.rate)
 
 
 def read_phase_file(path: Path, tier: str = "") -> PhaseSpans:
     r"""Read the phases of one operation.
 
     Args:
-        path: `.txt`, `.csv` or `.tsv` (columns parted by tabs, semicolons, commas or blanks), `.xlsx`, or ELAN's `.eaf`.
-            Columns are told by their names (`second`, `frame`, `start`, `end_ms`, `begin time`, `phase`, `label`, …); without
-            a header two are `second, phase` and three `start, end, phase`. Times are seconds, `HH:MM:SS`, milliseconds or
-            source frames.
-        tier: of an ELAN file with several.
+        path: `.txt`, `.csv` or `.tsv` file (columns separated by tabs, semicolons, commas or blanks), `.xlsx`, or ELAN's
+            `.eaf`. Columns are recognized by their names (`second`, `frame`, `start`, `end_ms`, `begin time`, `phase`,
+            `label`, …). Without a header, two columns are `second, phase` and three are `start, end, phase`. Times are
+            seconds, `HH:MM:SS`, milliseconds or source frames.
+        tier: name of the tier to read, for ELAN files with several.
 
     Returns:
-        Its labels.
+        The labels of the file.
 
     Raises:
-        AnnotationError: columns, times or labels that cannot be understood, or intervals that overlap.
+        AnnotationError: columns, times or labels cannot be understood, or intervals overlap.
 
     Example:
         >>> import tempfile
@@ -124,7 +123,7 @@ def read_phase_file(path: Path, tier: str = "") -> PhaseSpans:
     else:
         spans, rate = _table_spans(path, _excel_lines(path) if path.suffix.lower() == ".xlsx" else _text_lines(path))
     spans.sort(key=lambda span: span.start)
-    for before, after in pairwise(span for span in spans if not span.says_none):
+    for before, after in pairwise(span for span in spans if not span.is_unlabeled):
         if after.start < before.stop - 1e-3:
             raise AnnotationError(
                 f"{_where(path, after.line)}: {after.label!r} begins at {after.start:g}, before {before.label!r} ends at "
@@ -134,8 +133,8 @@ def read_phase_file(path: Path, tier: str = "") -> PhaseSpans:
 
 
 def class_names(files: Iterable[PhaseSpans]) -> list[str]:
-    """Return the classes that files use: `phase_0` … where all labels are numbers, else the names by first appearance."""
-    labels = list(dict.fromkeys(span.label for file in files for span in file.spans if not span.says_none))
+    """Return the classes that files use: `phase_0`, … if all labels are numbers, otherwise the names as they first appear."""
+    labels = list(dict.fromkeys(span.label for file in files for span in file.spans if not span.is_unlabeled))
     if all(label.isdigit() for label in labels):
         return [f"phase_{number}" for number in range(max(map(int, labels), default=0) + 1)]
     return labels
@@ -145,23 +144,23 @@ def _where(path: Path, line: int) -> str:
     return f"{path}:{line}" if line else str(path)
 
 
-def _joined(intervals: Sequence[Interval]) -> list[Interval]:
-    """Intervals without borders between equal neighbors, so that a row a frame costs no more than a few intervals."""
-    joined: list[Interval] = []
+def _merged(intervals: Sequence[Interval]) -> list[Interval]:
+    """Merge adjacent intervals with equal labels, so that a file with a row per frame becomes a few intervals."""
+    merged: list[Interval] = []
     for interval in intervals:
-        last = joined[-1] if joined else None
+        last = merged[-1] if merged else None
         if last and last.row == interval.row and abs(interval.start - last.stop) < 1e-6:
-            joined[-1] = Interval(last.start, interval.stop, last.row)
+            merged[-1] = Interval(last.start, interval.stop, last.row)
         else:
-            joined.append(interval)
-    return joined
+            merged.append(interval)
+    return merged
 
 
 # ------------------------------------------------------------------------------------------- tables
 
 
 def _text_lines(path: Path) -> list[Line]:
-    """Rows of cells, header included, without blank lines."""
+    """Return the rows of a text file, including the header, without blank lines."""
     lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     if not lines:
         raise AnnotationError(f"{path} has no rows")
@@ -177,7 +176,7 @@ def _text_lines(path: Path) -> list[Line]:
 
 
 def _excel_lines(path: Path) -> list[Line]:
-    """Rows of the first sheet that holds any."""
+    """Return the rows of the first sheet of a workbook that has any."""
     require("spreadsheet")
     import openpyxl
 
@@ -197,8 +196,8 @@ def _excel_lines(path: Path) -> list[Line]:
     raise AnnotationError(f"{path} has no rows")
 
 
-def _cell_text(cell: Any) -> str:
-    """A cell as text; Excel keeps 0:01:02 as a time of day or a duration."""
+def _cell_text(cell: object) -> str:
+    """Convert a cell to text; Excel stores 0:01:02 as a time of day or as a duration."""
     if isinstance(cell, datetime):
         cell = cell.time()
     if isinstance(cell, time):
@@ -236,17 +235,17 @@ def _table_spans(path: Path, lines: Sequence[Line]) -> tuple[list[Span], float |
 
 
 def _columns(path: Path, cells: Sequence[str]) -> tuple[dict[str, int], float | None]:
-    """The column of each role, and how many units of time a second has."""
+    """Return the column of each role, and the units per second of the times."""
     columns: dict[str, int] = {}
     rates: dict[str, float | None] = {}
     for number, cell in enumerate(cells):
-        words = re.findall(r"[a-z]+", cell.lower())
-        role = _first(_ROLE_OF, ("".join(words), *words))
+        parts = re.findall(r"[a-z]+", cell.lower())
+        role = _role_of(("".join(parts), *parts))
         if role is None or role in columns:
             continue
         columns[role] = number
         if role != "label":
-            rates[role] = _unit(words)
+            rates[role] = _units_per_second(parts)
     if "start" in columns:
         columns.pop("moment", None)
         rates.pop("moment", None)
@@ -262,16 +261,17 @@ def _columns(path: Path, cells: Sequence[str]) -> tuple[dict[str, int], float | 
     return columns, next(iter(rates.values()))
 
 
-def _first(table: Mapping[str, str], words: Iterable[str]) -> str | None:
-    """What a table says of the first word that it knows, also in the plural."""
-    return next((table[form] for word in words for form in (word, word.removesuffix("s")) if form in table), None)
+def _role_of(names: Iterable[str]) -> str | None:
+    """Return the role of the first name that is known, in the singular or the plural."""
+    forms = (form for name in names for form in (name, name.removesuffix("s")))
+    return next((_ROLE_OF[form] for form in forms if form in _ROLE_OF), None)
 
 
-def _unit(words: Sequence[str]) -> float | None:
-    """Units a second of a column of times by its name, such as `start_ms` or `endframe`; `None`: source frames."""
-    if any("frame" in word for word in words):
+def _units_per_second(parts: Sequence[str]) -> float | None:
+    """Return the units per second of a column by the parts of its name, such as `start_ms`; `None` means source frames."""
+    if any("frame" in part for part in parts):
         return None
-    return 1000.0 if any(re.search("(?:ms|msec|milliseconds?)$", word) for word in words) else 1.0
+    return 1000.0 if any(re.search("(?:ms|msec|milliseconds?)$", part) for part in parts) else 1.0
 
 
 def _is_time(cell: str) -> bool:
@@ -279,7 +279,7 @@ def _is_time(cell: str) -> bool:
 
 
 def _time(path: Path, line: int, cell: str, rate: float | None) -> float:
-    """A time in units of the table. Clock times are seconds whatever the header says."""
+    """Convert a cell to a time in the unit of the table. Clock times are seconds, whatever the header says."""
     clock = _CLOCK.match(cell)
     if clock and rate is not None:
         hours, minutes, seconds = clock[1] or 0, clock[2], clock[3].replace(",", ".")
@@ -294,7 +294,7 @@ def _time(path: Path, line: int, cell: str, rate: float | None) -> float:
 
 
 def _label_of(row: Line, columns: dict[str, int]) -> str:
-    """A label; a row that ends before its cell has none, and spreadsheets make 3.0 of 3."""
+    """Return the label of a row, empty if the row ends before it; 3.0, as spreadsheets write 3, is read as 3."""
     cell = row.cells[columns["label"]] if columns["label"] < len(row.cells) else ""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
 
@@ -312,7 +312,7 @@ def _from_interval(path: Path, row: Line, columns: dict[str, int], rate: float |
 
 
 def _from_moments(path: Path, rows: Sequence[Line], columns: dict[str, int], rate: float | None) -> Iterator[Span]:
-    """A row holds until the next one, or for the usual time between two where rows are missing."""
+    """Yield a span per row. It ends at the next row, or after the median time between two rows where rows are missing."""
     times = [_time(path, row.number, row.cells[columns["moment"]], rate) for row in rows]
     for row, before, after in zip(rows[1:], times, times[1:], strict=False):
         if after <= before:
@@ -357,7 +357,7 @@ def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:
     return chosen[0]
 
 
-def _elan_span(path: Path, entry: Any, slots: dict[str | None, str | None]) -> Span:
+def _elan_span(path: Path, entry: ElementTree.Element, slots: dict[str | None, str | None]) -> Span:
     label = (entry.findtext("ANNOTATION_VALUE") or "").strip()
     times = [slots.get(entry.get(f"TIME_SLOT_REF{end}")) for end in (1, 2)]
     if not all(text and text.isdigit() for text in times):

@@ -1,4 +1,4 @@
-"""Splits of videos with several labels in which even rare labels occur, for collections that publish no split."""
+"""Stratified splits of videos with several labels, in which even rare labels occur in every split."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,19 +13,19 @@ def stratified_splits(
     *,
     strata: Mapping[str, Hashable] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Divide videos so that each split has its share of every label, as far as whole videos allow.
+    """Divide videos so that each split has its fraction of every label, as far as whole videos allow.
 
-    Labels are taken from the rarest to the most frequent (iterative stratification: Sechidis et al., ECML PKDD 2011). Of n
-    videos a split is due its share, rounded, and at least one of three; of two, training and test get one each; a single one
-    is for training. A label's videos that are still free go, in an order drawn from a hash of their ids, to the split which
-    has least of what it is due.
+    Labels are taken from the rarest to the most frequent (iterative stratification: Sechidis et al., ECML PKDD 2011). Of the n
+    videos of a label each split is to have its fraction, rounded, and at least one if there are three; of two videos, training
+    and test get one each; a single video goes to training. The videos that are not yet assigned are taken in an order that
+    depends on a hash of their ids, and each goes to the split that lacks most of its videos of this label.
 
     Args:
-        labels: labels of each video.
-        fractions: of the splits `train`, `validation` and `test`.
-        seed: different ones give different splits.
-        strata: a second property of each video; a label's videos are dealt out one value after the other, so that all
-            splits get their share of each.
+        labels: labels of each video, by its id.
+        fractions: fraction of the videos for each of the splits `train`, `validation` and `test`.
+        seed: seed of the order of the videos.
+        strata: a second property of each video. The videos of a label are assigned value by value, so that
+            every split gets its fraction of each value as well.
 
     Returns:
         Sorted ids by split. They depend on the arguments only, not on their order.
@@ -40,29 +40,32 @@ def stratified_splits(
     for video in shuffled(tuple(labels), seed):
         for label in labels[video]:
             holders.setdefault(label, []).append(video)
-    placed: dict[str, str] = {}
+    assigned: dict[str, str] = {}  # video -> split
     for label in sorted(holders, key=lambda name: (len(holders[name]), str(name))):
-        due = _due(len(holders[label]), fractions)
-        got = Counter(placed[video] for video in holders[label] if video in placed)
-        free = [video for video in holders[label] if video not in placed]
+        due = _videos_per_split(len(holders[label]), fractions)
+        got = Counter(assigned[video] for video in holders[label] if video in assigned)
+        free = [video for video in holders[label] if video not in assigned]
         if strata is not None:
-            free = _dealt(free, strata, f"{seed}:{label}")
+            free = _grouped(free, strata, f"{seed}:{label}")
         for video in free:
+            # The fraction of its videos of this label that each split still lacks; ties go to the smaller split.
             lack = {split: (count - got[split]) / count for split, count in due.items() if count}
             best = max(lack, key=lambda split: (round(lack[split], 9), -due[split], SPLITS.index(split)))
-            placed[video] = best
+            assigned[video] = best
             got[best] += 1
-    return {split: tuple(sorted(video for video, place in placed.items() if place == split)) for split in fractions}
+    return {
+        split: tuple(sorted(video for video, chosen in assigned.items() if chosen == split)) for split in fractions
+    }
 
 
-def _due(count: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Videos of a label that each split should have."""
+def _videos_per_split(count: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """Return how many of the `count` videos of a label each split should have."""
     least = {"test": count >= 2, "validation": count >= 3}
     due = {split: max(round(fraction * count), int(least.get(split, 0))) for split, fraction in fractions.items()}
     return {**due, "train": count - sum(number for split, number in due.items() if split != "train")}
 
 
-def _dealt(videos: Sequence[str], strata: Mapping[str, Hashable], seed: str) -> list[str]:
-    """One value of the second property after the other; which comes first is drawn."""
+def _grouped(videos: Sequence[str], strata: Mapping[str, Hashable], seed: str) -> list[str]:
+    """Return the videos grouped by the values of a second property, whose order depends on the seed."""
     order = shuffled(tuple({str(strata[video]) for video in videos}), seed)
     return sorted(videos, key=lambda video: order.index(str(strata[video])))

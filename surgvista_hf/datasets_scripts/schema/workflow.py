@@ -1,4 +1,4 @@
-"""What the phase (and tool) annotation files of several data sets have in common."""
+"""Readers of phase and tool annotation files, for the formats that several data sets have in common."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ TOOLS = Label("classes", CHOLECYSTECTOMY_TOOLS)
 
 
 def phase(names: Sequence[str]) -> Label:
-    """The label column of a phase data set."""
+    """Return the label column of a phase data set."""
     return Label("class", tuple(names))
 
 
@@ -33,7 +33,14 @@ def named_phases(
     header: bool = True,
     delimiter: str | None = None,
 ) -> RowTrack:
-    """Rows `frame name`, one per source frame from 0."""
+    """Read rows `frame name`, whose frames count from 0 without a gap.
+
+    Args:
+        path: annotation file.
+        names: names of the classes, or the number of each name.
+        rate: rows per second; `None` means one row per source frame.
+        header, delimiter: arguments of `read_table`.
+    """
     ids = names if isinstance(names, Mapping) else by_name(names)
     rows = read_frame_table(path, header=header, delimiter=delimiter)
     return RowTrack([{"phase": class_id(path, line.number, line.cells[1], ids)} for line in rows], rate)
@@ -50,7 +57,17 @@ def counted_phases(
     header: bool = True,
     delimiter: str | None = None,
 ) -> RowTrack:
-    """Rows `frame number-of-the-class`, one per frame."""
+    """Read rows `frame number-of-the-class`, whose frames count without a gap.
+
+    Args:
+        path: annotation file.
+        classes: number of classes.
+        rate: rows per second; `None` means one row per source frame.
+        column: label column of the result.
+        first_frame: number of the first frame in the file.
+        first_class: number of the first class in the file.
+        header, delimiter: arguments of `read_table`.
+    """
     ids = by_number(classes, first_class)
     rows = read_frame_table(path, first=first_frame, header=header, delimiter=delimiter)
     return RowTrack(
@@ -60,7 +77,12 @@ def counted_phases(
 
 
 def tools_each_second(path: Path, step: int = 25) -> RowTrack:
-    """Rows `frame 0/1 0/1 …` with one column a tool, one row per second, frames counted at the source rate."""
+    """Read rows `frame 0/1 0/1 …` with a column per tool and a row per second.
+
+    Args:
+        path: annotation file.
+        step: source frames between two rows.
+    """
     rows = []
     for expected, line in enumerate(read_table(path, 1 + len(CHOLECYSTECTOMY_TOOLS), header=True)):
         frame, *present = (as_integer(path, line.number, cell) for cell in line.cells)

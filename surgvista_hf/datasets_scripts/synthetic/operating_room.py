@@ -1,8 +1,8 @@
-"""Rendered pictures from outside the patient, people in a theatre, white cloth, the inside of a trocar; and recordings that
-begin, pause and end there.
+"""Rendered images from outside the patient: people in an operating room, white cloth, the inside of a trocar; and recordings
+that begin, pause and end there.
 
-Privacy and curation need to tell them from surgery. Nobody is in these pictures; faces are ovals with eyes. Everything is
-a pure function of the seed and the time.
+De-identification and curation must distinguish them from surgery. No person is in these images; faces are ovals with eyes.
+Every frame is a pure function of the seed and the time.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class SyntheticRecording(SyntheticOperation):
     """An operation as it is recorded: the camera runs before it is inside, comes out to be cleaned, and runs on afterwards.
 
     Args:
-        seed, duration_seconds, height, width, frames_per_second: see `SyntheticOperation`; the operation goes on unseen while
-            the camera is outside.
+        seed, duration_seconds, height, width, frames_per_second: arguments of `SyntheticOperation`. The operation goes on
+            unseen while the camera is outside.
 
     Example:
         >>> recording = SyntheticRecording(seed=1, duration_seconds=60)
@@ -37,7 +37,7 @@ class SyntheticRecording(SyntheticOperation):
 
     @cached_property
     def outside_spans(self) -> tuple[tuple[float, float], ...]:
-        """[start, end) in seconds of each time outside, in order; the first begins at 0, the last ends with the recording."""
+        """Return (start, end) in seconds of each time outside, in order; the first starts at 0, the last is at the end."""
         random = self._random("outside")
         length = self.duration_seconds
         before, after = random.uniform(0.05, 0.15, 2) * length
@@ -49,10 +49,11 @@ class SyntheticRecording(SyntheticOperation):
         return (*((float(a), float(b)) for a, b in spans), (float(length - after), float(length)))
 
     def outside(self, second: float) -> bool:
-        """Whether the camera is outside the patient at a time in seconds."""
+        """Return whether the camera is outside the patient at a time in seconds."""
         return any(start <= second < end for start, end in self.outside_spans)
 
     def frame(self, second: float) -> np.ndarray:
+        """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
         span = next(((start, end) for start, end in self.outside_spans if start <= second < end), None)
         if span is None:
             return super().frame(second)
@@ -70,18 +71,18 @@ def draw_room(
     scene: str | None = None,
     masked: bool | None = None,
 ) -> np.ndarray:
-    """One picture from outside.
+    """Render an image from outside the patient.
 
     Args:
-        seed: decides who stands where, and the colors.
-        second: time; people and camera move.
-        height, width: of the picture, in pixels.
-        scene: `"people"` in a room, `"cloth"` for white balance and wiping, or `"trocar"` on the way in; chosen by the seed
-            otherwise, most often people.
-        masked: whether people wear masks; chosen for each otherwise.
+        seed: seed of the people, their positions and the colors.
+        second: time in seconds; people and camera move.
+        height, width: size of the image in pixels.
+        scene: `"people"` in an operating room, `"cloth"` for white balance and wiping, or `"trocar"` on the way in. By
+            default it depends on the seed and is most often people.
+        masked: `True` if people wear masks; by default it is drawn for each person.
 
     Returns:
-        (height, width, 3), uint8, RGB.
+        RGB image, uint8, of shape (height, width, 3).
 
     Example:
         >>> draw_room(seed=3, second=0.0).shape
@@ -167,7 +168,7 @@ def _person(
 
 
 def _cloth(image: Image.Image, random: np.random.Generator, second: float, masked: bool | None) -> Image.Image:
-    """White gauze or a drape right before the lens."""
+    """Draw white gauze or a drape right in front of the lens."""
     width, height = image.size
     drift = (second * np.array([0.02, 0.013]) + random.uniform(0, 1, 2)) % 0.25
     pattern = smooth_noise(random, (round(1.3 * height), round(1.3 * width)), int(random.integers(6, 30)))
@@ -178,7 +179,7 @@ def _cloth(image: Image.Image, random: np.random.Generator, second: float, maske
 
 
 def _trocar(image: Image.Image, random: np.random.Generator, second: float, masked: bool | None) -> Image.Image:
-    """Rings of a metal tube with a bright end."""
+    """Draw the rings of a metal tube with a bright end."""
     width, height = image.size
     draw = ImageDraw.Draw(image)
     draw.rectangle([0, 0, width, height], fill=(30, 30, 34))

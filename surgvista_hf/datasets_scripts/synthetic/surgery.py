@@ -1,8 +1,8 @@
 """Synthetic surgery: rendered cholecystectomies whose phases, instruments, triplets, safety criteria and skill are known.
 
-No patient is in these pictures. Demonstrations, tests and benchmarks use them where real data may not be shipped. The label
-names are those of Cholec80 (phases), CholecT50 (instruments and triplets) and of the critical view of safety. Everything is a
-pure function of the seed and the time.
+No patient is in these images. Demonstrations, tests and benchmarks use them where real data may not be shipped. The label
+names are those of Cholec80 (phases), CholecT50 (instruments and triplets) and of the critical view of safety. Every frame and
+label is a pure function of the seed and the time.
 """
 
 import os
@@ -27,7 +27,7 @@ CVS_CRITERIA = ("two_structures", "hepatocystic_triangle_cleared", "cystic_plate
 SKILL_LEVELS = ("novice", "intermediate", "expert")
 NUM_TRIPLETS = 100
 
-# The triplets of CholecT50 that are played here: number -> instrument, verb, target.
+# The triplets of CholecT50 that occur here: number -> instrument, verb, target.
 TRIPLETS = {
     7: ("grasper", "grasp", "gallbladder"),
     12: ("grasper", "grasp", "specimen_bag"),
@@ -77,14 +77,14 @@ _Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class FrameLabels:
-    """Truth at one moment.
+    """Labels at one time.
 
     Args:
         phase: number of the phase.
-        instruments: (6,), 1 for each instrument in view.
-        triplets: (100,), 1 for each action triplet, numbered as in CholecT50.
-        cvs: (3,), 1 for each criterion of the critical view of safety that has been reached.
-        skill: level of the operation, 0-2.
+        instruments: shape (6,), 1 for each instrument in view.
+        triplets: shape (100,), 1 for each action triplet, numbered as in CholecT50.
+        cvs: shape (3,), 1 for each criterion of the critical view of safety that has been achieved.
+        skill: skill level of the surgeon, 0-2.
     """
 
     phase: int
@@ -96,7 +96,7 @@ class FrameLabels:
 
 @dataclass(frozen=True)
 class _Span:
-    """Something that lasts: [start, end) in seconds."""
+    """A phase or an activity from `start` until before `end`, in seconds."""
 
     start: float
     end: float
@@ -109,13 +109,13 @@ class SyntheticOperation:
     """One rendered operation.
 
     Args:
-        seed: decides everything that happens and how it looks.
-        duration_seconds: length; at least 14 s, so that every phase fits.
-        height, width: of a frame, in pixels.
-        frames_per_second: of the video that `write_video` makes.
+        seed: seed of everything that happens and of how it looks.
+        duration_seconds: length in seconds; at least 14, so that every phase fits.
+        height, width: size of a frame in pixels.
+        frames_per_second: frame rate of the video that `write_video` writes.
 
     Raises:
-        InputError: too short or too small.
+        InputError: the operation is too short, or the frames are too small.
 
     Example:
         >>> operation = SyntheticOperation(seed=1, duration_seconds=60)
@@ -140,16 +140,16 @@ class SyntheticOperation:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video."""
+        """Return the number of frames of the video."""
         return round(self.duration_seconds * self.frames_per_second)
 
     @property
     def skill(self) -> int:
-        """Skill level of the surgeon, an index of `SKILL_LEVELS`."""
+        """Return the skill level of the surgeon, an index of `SKILL_LEVELS`."""
         return int(self._random("skill").integers(len(SKILL_LEVELS)))
 
     def labels(self, second: float) -> FrameLabels:
-        """Truth at a time, in seconds."""
+        """Return the labels at a time in seconds."""
         activity = self._activity(second)
         triplets = np.zeros(NUM_TRIPLETS, np.int64)
         triplets[list(activity.triplets)] = 1
@@ -159,11 +159,11 @@ class SyntheticOperation:
         return FrameLabels(activity.phase, instruments, triplets, cvs, self.skill)
 
     def frame(self, second: float) -> np.ndarray:
-        """The picture at a time in seconds: (height, width, 3), uint8, RGB."""
-        return _Painter(self, second).paint()
+        """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
+        return _FrameRenderer(self, second).render()
 
     def frames(self, seconds: Sequence[float]) -> Iterator[np.ndarray]:
-        """The pictures at several times, one after the other."""
+        """Render the frames at several times in seconds, one after the other."""
         return (self.frame(second) for second in seconds)
 
     # ------------------------------------------------------------------------------------- what happens when
@@ -173,7 +173,7 @@ class SyntheticOperation:
 
     @cached_property
     def _phases(self) -> tuple[_Span, ...]:
-        """The phases in order; packaging and cleaning may change places, and cleaning may come twice."""
+        """Draw the phases in their order; packaging and cleaning may be swapped, and cleaning may come twice."""
         random = self._random("phases")
         order = [0, 1, 2, 3, 5, 4, 6] if random.random() < 0.3 else [0, 1, 2, 3, 4, 5, 6]
         if random.random() < 0.25 and order[4] == 4:
@@ -186,7 +186,7 @@ class SyntheticOperation:
 
     @cached_property
     def _activities(self) -> tuple[_Span, ...]:
-        """What the instruments do, a few seconds each."""
+        """Draw what the instruments do, a few seconds each."""
         random = self._random("activities")
         spans = []
         for phase in self._phases:
@@ -207,13 +207,16 @@ class SyntheticOperation:
         return self._activities[max(int(np.searchsorted(self._activity_starts, second, side="right")) - 1, 0)]
 
     def _progress(self, phase: int, second: float) -> float:
-        """0 before a phase, 1 after it, linear within its first occurrence."""
+        """Return how far a phase has progressed: 0 before it, 1 after it, linear within its first occurrence."""
         span = next(span for span in self._phases if span.phase == phase)
         return float(np.clip((second - span.start) / (span.end - span.start), 0, 1))
 
     @cached_property
     def _cvs_seconds(self) -> np.ndarray:
-        """(3,), when each criterion is reached during the dissection of Calot's triangle; never, for careless surgeons."""
+        """Draw the second at which each criterion is achieved, of shape (3,); infinity if it never is.
+
+        All lie in the dissection of Calot's triangle; unskilled surgeons miss more of them.
+        """
         span = next(span for span in self._phases if span.phase == 1)
         random = self._random("cvs")
         fraction = np.sort(random.uniform(0.25, 0.95, 3))[random.permutation(3)]
@@ -224,7 +227,7 @@ class SyntheticOperation:
 
     @cached_property
     def _tissue(self) -> np.ndarray:
-        """Textured background, larger than a frame so that the camera can move: (1.3 height, 1.3 width, 3), float."""
+        """Draw a textured background of shape (1.3 height, 1.3 width, 3), float; its margin lets the camera move."""
         random = self._random("tissue")
         shape = (round(1.3 * self.height), round(1.3 * self.width))
         pattern = sum(
@@ -237,14 +240,14 @@ class SyntheticOperation:
 
     @cached_property
     def _vignette(self) -> np.ndarray:
-        """(height, width, 1), 0 outside the round view of the endoscope, darker towards its edge."""
+        """Return the brightness of the endoscope's round view, of shape (height, width, 1): 0 outside, darker at its edge."""
         y, x = np.mgrid[: self.height, : self.width]
         radius = np.hypot(x - self.width / 2, y - self.height / 2) / (0.56 * self.width)
         return (np.clip((1 - radius) / 0.02, 0, 1) * (1.08 - 0.55 * radius**2))[..., None].astype(np.float32)
 
 
-class _Painter:
-    """Draws one frame; coordinates are shares of the width, from the upper left corner."""
+class _FrameRenderer:
+    """Renderer of one frame; coordinates are fractions of the width, from the upper left corner."""
 
     def __init__(self, operation: SyntheticOperation, second: float) -> None:
         self.operation, self.second = operation, second
@@ -257,7 +260,8 @@ class _Painter:
         self.retracted = operation._progress(6, second)
         self.aspect = operation.height / operation.width
 
-    def paint(self) -> np.ndarray:
+    def render(self) -> np.ndarray:
+        """Render the frame: RGB, uint8, of shape (height, width, 3)."""
         operation = self.operation
         self.image = Image.fromarray(np.clip(self._background(), 0, 255).astype(np.uint8))
         self.draw = ImageDraw.Draw(self.image)
@@ -267,8 +271,8 @@ class _Painter:
         self._triangle()
         if self.packed > 0.15:
             self._bag()
-        for place, triplet in enumerate(operation._activity(self.second).triplets):
-            self._instrument(*TRIPLETS[triplet][::2], place)
+        for hand, triplet in enumerate(operation._activity(self.second).triplets):
+            self._instrument(*TRIPLETS[triplet][::2], hand)
         pixels = np.asarray(self.image, np.float32)
         pixels = self._atmosphere(pixels) * operation._vignette
         noise = self.random.normal(0, 2.5, (operation.height, operation.width, 1)).astype(np.float32)
@@ -277,12 +281,12 @@ class _Painter:
     # ------------------------------------------------------------------------------------- anatomy
 
     def _background(self) -> np.ndarray:
-        """The tissue under a slowly drifting camera."""
+        """Crop the tissue as a slowly drifting camera sees it."""
         operation = self.operation
         start = operation._random("camera").uniform(0, 2 * np.pi, 2)
         drift = 0.5 + 0.4 * np.sin(start + self.second * np.array([0.11, 0.07]))
-        room = np.array(operation._tissue.shape[:2]) - (operation.height, operation.width)
-        top, left = (room * np.clip(drift + self.breath * 4, 0, 1)).astype(int)
+        margin = np.array(operation._tissue.shape[:2]) - (operation.height, operation.width)
+        top, left = (margin * np.clip(drift + self.breath * 4, 0, 1)).astype(int)
         return operation._tissue[top : top + operation.height, left : left + operation.width]
 
     def _liver(self) -> None:
@@ -307,7 +311,7 @@ class _Painter:
         self._ellipse((center[0] - 0.05, center[1] - 0.035), (0.03, 0.012), (214, 226, 200))
 
     def _triangle(self) -> None:
-        """Calot's triangle: fat that is cleared, duct and artery that appear, clips, cut ends."""
+        """Draw Calot's triangle: fat that is cleared, duct and artery that appear, clips, cut ends."""
         if self.packed > 0:
             return
         reached = self.second >= self.operation._cvs_seconds
@@ -342,7 +346,7 @@ class _Painter:
 
     # ------------------------------------------------------------------------------------- instruments
 
-    _TARGETS = {  # where on the picture each target is
+    _TARGETS = {  # position of each target in the frame
         "gallbladder": (0.50, 0.33),
         "specimen_bag": (0.48, 0.46),
         "liver": (0.34, 0.24),
@@ -354,14 +358,14 @@ class _Painter:
         "fluid": (0.44, 0.56),
     }
 
-    def _instrument(self, name: str, target: str, place: int) -> None:
-        """A shaft from the edge to its target; unskilled hands tremble and wander."""
+    def _instrument(self, name: str, target: str, hand: int) -> None:
+        """Draw an instrument from the edge of the frame to its target; unskilled hands tremble and wander."""
         clumsiness = (0.020, 0.009, 0.003)[self.operation.skill]
-        phase = self.operation._random("hand", place).uniform(0, 2 * np.pi, 4)
+        phase = self.operation._random("hand", hand).uniform(0, 2 * np.pi, 4)
         tremor = np.sin(phase[:2] + self.second * np.array([19.0, 23.0])) * clumsiness
         path = np.sin(phase[2:] + self.second * np.array([1.7, 2.3])) * (0.015 + clumsiness)
         tip = np.add(self._TARGETS[target], (0, self.breath)) + tremor + path
-        entry = np.add([(1.05, 0.70), (-0.05, 0.62)][place % 2], (0, 0.1 * np.sin(phase[0])))
+        entry = np.add([(1.05, 0.70), (-0.05, 0.62)][hand % 2], (0, 0.1 * np.sin(phase[0])))
         along = (tip - entry) / np.hypot(*(tip - entry))
         across = np.array([-along[1], along[0]])
         neck = tip - 0.09 * along
@@ -425,7 +429,7 @@ class _Painter:
     # ------------------------------------------------------------------------------------- light and air
 
     def _atmosphere(self, pixels: np.ndarray) -> np.ndarray:
-        """Wet highlights, smoke of the hook and the bipolar, the dimmer view while the bag is pulled out."""
+        """Add the smoke of hook and bipolar, the tint of irrigation, and the dimmer view while the bag is pulled out."""
         names = {TRIPLETS[triplet][0] for triplet in self.operation._activity(self.second).triplets}
         if names & {"hook", "bipolar"}:
             thickness = 0.10 + 0.08 * np.sin(self.second * 0.9 + self.operation.seed)
@@ -434,10 +438,10 @@ class _Painter:
             pixels = pixels * np.array([0.97, 0.99, 1.03], np.float32)
         return pixels * (1 - 0.3 * self.retracted)
 
-    # ------------------------------------------------------------------------------------- drawing in shares
+    # ------------------------------------------------------------------------------------- drawing in fractions
 
     def _scale(self, points: Sequence[_Point]) -> list[_Point]:
-        # Places are given for a picture of 4:3 and squeezed vertically for wider ones.
+        # Points are given for a frame of 4:3 and squeezed vertically for wider ones.
         width, height = self.operation.width, self.operation.height
         return [(x * width, y * height / 0.75) for x, y in points]
 
@@ -456,23 +460,32 @@ class _Painter:
 
 
 _TIPS = {
-    "grasper": _Painter._grasper,
-    "bipolar": _Painter._bipolar,
-    "hook": _Painter._hook,
-    "scissors": _Painter._scissors,
-    "clipper": _Painter._clipper,
-    "irrigator": _Painter._irrigator,
+    "grasper": _FrameRenderer._grasper,
+    "bipolar": _FrameRenderer._bipolar,
+    "hook": _FrameRenderer._hook,
+    "scissors": _FrameRenderer._scissors,
+    "clipper": _FrameRenderer._clipper,
+    "irrigator": _FrameRenderer._irrigator,
 }
 
 
 def smooth_noise(random: np.random.Generator, shape: tuple[int, int], cells: int) -> np.ndarray:
-    """(height, width) in 0-1: random values on a grid of `cells` columns, smoothly enlarged."""
+    """Return smooth noise: random values on a coarse grid, enlarged by bicubic interpolation.
+
+    Args:
+        random: source of the values.
+        shape: (height, width) of the result.
+        cells: columns of the grid.
+
+    Returns:
+        Array of the given shape, float32, roughly in 0-1.
+    """
     grid = Image.fromarray(random.random((max(cells * shape[0] // shape[1], 2), cells)).astype(np.float32))
     return np.asarray(grid.resize(shape[::-1], Image.Resampling.BICUBIC))
 
 
-def _point(place: np.ndarray) -> _Point:
-    return float(place[0]), float(place[1])
+def _point(position: np.ndarray) -> _Point:
+    return float(position[0]), float(position[1])
 
 
 def _rgb(color: np.ndarray) -> _Color:
@@ -489,15 +502,15 @@ def synthetic_corpus(
     width: int = 320,
     frames_per_second: float = 25.0,
 ) -> list[SyntheticOperation]:
-    """Operations with seeds of their own.
+    """Return operations with different seeds.
 
     Args:
-        num_operations: how many.
-        seed: of the corpus; different ones share no operation.
-        duration_seconds, height, width, frames_per_second: of each operation.
+        num_operations: number of operations.
+        seed: seed of the corpus; corpora with different seeds have no operation in common.
+        duration_seconds, height, width, frames_per_second: arguments of each `SyntheticOperation`.
 
     Returns:
-        The operations; the first n are the same however many are asked for.
+        The operations; the first n are the same for every `num_operations`.
     """
     return [
         SyntheticOperation(
@@ -512,26 +525,34 @@ def synthetic_corpus(
 
 
 class Rendering(Protocol):
-    """What can be written as a video: pictures of one size at any time."""
+    """A source of frames of one size at any time, which `write_video` can write."""
 
     @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def frames_per_second(self) -> float: ...
-    @property
-    def num_frames(self) -> int: ...
+    def height(self) -> int:
+        """Return the height of a frame in pixels."""
 
-    def frame(self, second: float) -> np.ndarray: ...
+    @property
+    def width(self) -> int:
+        """Return the width of a frame in pixels."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Return the frame rate of the video."""
+
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames of the video."""
+
+    def frame(self, second: float) -> np.ndarray:
+        """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
 
 
 def write_video(operation: Rendering, path: str | os.PathLike[str], *, crf: int = 20) -> Path:
-    """Write an operation as an H.264 video, frame by frame, with a key frame every five seconds; always the same bytes.
+    """Write an operation as an H.264 video with a key frame every five seconds; the bytes are the same in every run.
 
     Args:
-        operation: what to render. Odd heights and widths lose a pixel: the usual color format needs even ones.
-        path: its suffix decides the container.
+        operation: frames to write. Odd heights and widths lose a pixel: the usual color format needs even ones.
+        path: file to write, whose suffix decides the container.
         crf: H.264's constant rate factor, 0-51; higher is coarser.
 
     Returns:

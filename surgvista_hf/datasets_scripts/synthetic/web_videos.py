@@ -1,8 +1,8 @@
-"""Synthetic web videos: what people upload of an operation, with known truth, to test and measure curation.
+"""Synthetic web videos, such as people upload of an operation, with ground truth, to test and measure curation.
 
-Title cards, a surgeon who talks to the camera, slides, the operation in pieces, moments outside the patient, an end card; over
-the operation a logo, captions, a status bar and a picture in the picture. Some show no operation worth keeping. Everything is
-a pure function of the seed and the time; nobody is in these pictures.
+They have title cards, a surgeon who talks to the camera, slides, the operation in pieces, times outside the patient and an end
+card; over the operation lie a logo, captions, a status bar and an inset. Some show no operation worth keeping. Every frame is
+a pure function of the seed and the time; no person is in these images.
 """
 
 import json
@@ -54,7 +54,7 @@ _Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video: seconds from `start` to before `end`, and what it shows, one of `KINDS`."""
+    """A part of a video from `start` until before `end`, in seconds, that shows one of `KINDS`."""
 
     start: float
     end: float
@@ -63,18 +63,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class _Overlay:
-    """Something painted over the operation.
+    """Something that lies over the operation.
 
     Args:
-        start, end: seconds of the video.
+        start, end: seconds of the video between which it is shown.
         box: x1, y1, x2, y2 in pixels.
-        paint: (draws on a picture, at a second).
+        draw: function that draws it on a frame, at a second.
     """
 
     start: float
     end: float
     box: _Box
-    paint: Callable[[Image.Image, float], None]
+    draw: Callable[[Image.Image, float], None]
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ class SyntheticWebVideo:
     """One rendered upload.
 
     Args:
-        seed: decides what is around and over the operation.
-        informative: whether it is about an operation; otherwise people talk, and surgery flashes up for less than 3 s or not
-            at all.
-        operation_seed: decides the operation; the seed of the video by default. Two videos of one operation are duplicates.
-        operation_start: second of the operation, of 180 in all, at which the video begins to show it; by default chosen by the
-            operation's seed.
-        surgical_seconds: how much of it is shown, if informative; at least 5.
-        height, width: of a frame, in pixels; even.
-        frames_per_second: of the video that `write_web_video` makes.
+        seed: seed of everything around and over the operation.
+        informative: `True` if the video shows an operation; otherwise people talk, and surgery is shown for less than 3 s or
+            not at all.
+        operation_seed: seed of the operation, by default that of the video. Two videos of one operation are duplicates.
+        operation_start: second of the operation, of 180 in all, at which the video begins to show it; by default it depends
+            on the operation's seed.
+        surgical_seconds: seconds of the operation that an informative video shows; at least 5.
+        height, width: size of a frame in pixels; even.
+        frames_per_second: frame rate of the video that `write_web_video` writes.
 
     Raises:
-        InputError: sizes, a rate or a length that cannot be rendered.
+        InputError: the size, the rate or the length cannot be rendered.
 
     Example:
         >>> video = SyntheticWebVideo(seed=4)
@@ -122,11 +122,11 @@ class SyntheticWebVideo:
                 f"at least {_SHORTEST_PIECE:g} s from second 0 are needed"
             )
 
-    # ------------------------------------------------------------------------------------- truth
+    # ------------------------------------------------------------------------------------- ground truth
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        """What is shown when; the segments follow one another without a gap."""
+        """Return the segments of the video, which follow one another without a gap."""
         segments, time = [], 0.0
         for kind, length in self._plan():
             start, time = time, round(time + length, 1)
@@ -135,26 +135,26 @@ class SyntheticWebVideo:
 
     @property
     def duration_seconds(self) -> float:
-        """Length of the video."""
+        """Return the length of the video in seconds."""
         return self.segments[-1].end
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video."""
+        """Return the number of frames of the video."""
         return round(self.duration_seconds * self.frames_per_second)
 
     def kind(self, second: float) -> str:
-        """What is shown at a time: one of `KINDS`."""
+        """Return what is shown at a time in seconds: one of `KINDS`."""
         return self._segment(second).kind
 
     def boxes(self, second: float) -> np.ndarray:
-        """(k, 4), float32: x1, y1, x2, y2 in pixels of what lies over the operation at a time."""
+        """Return the boxes of what lies over the operation at a time: x1, y1, x2, y2 in pixels, of shape (k, 4), float32."""
         boxes = [overlay.box for overlay in self._overlays if overlay.start <= second < overlay.end]
         shown = boxes if self.kind(second) == "surgical" else []
         return np.array(shown, np.float32).reshape(-1, 4)
 
     def truth(self) -> dict[str, Any]:
-        """All that is known of the video, as plain values; seconds are those of frames at whole seconds."""
+        """Return the ground truth of the video as values that JSON can hold; lists have an entry per whole second."""
         surgical = [segment for segment in self.segments if segment.kind == "surgical"]
         seconds = range(int(np.ceil(self.duration_seconds)))
         return {
@@ -176,6 +176,7 @@ class SyntheticWebVideo:
         random = self._random("plan")
 
         def lasting(shortest: float, longest: float) -> float:
+            """Draw a length in seconds."""
             return round(float(random.uniform(shortest, longest)), 1)
 
         plan = [("card", lasting(2.5, 5))]
@@ -199,7 +200,7 @@ class SyntheticWebVideo:
         return [*plan, ("card", lasting(2.5, 5))]
 
     def _pieces(self, random: np.random.Generator) -> list[float]:
-        """Lengths of the parts into which interruptions cut the operation."""
+        """Draw the lengths of the parts into which interruptions cut the operation."""
         count = min(int(random.integers(1, 4)), int(self.surgical_seconds // _SHORTEST_PIECE))
         fractions = random.dirichlet(np.full(count, 4.0))
         lengths = _SHORTEST_PIECE + fractions * (self.surgical_seconds - count * _SHORTEST_PIECE)
@@ -210,7 +211,7 @@ class SyntheticWebVideo:
         return self.segments[max(number, 0)]
 
     def _operation_second(self, segment: Segment, second: float) -> float:
-        """The operation waits during interruptions."""
+        """Return the second of the operation that is shown at a second of the video; interruptions do not count."""
         earlier = [other for other in self.segments if other.kind == "surgical" and other.start < segment.start]
         shown = sum(other.end - other.start for other in earlier) + second - segment.start
         return (self._operation_start + shown) % _OPERATION_SECONDS
@@ -218,34 +219,35 @@ class SyntheticWebVideo:
     # ------------------------------------------------------------------------------------- what it looks like
 
     def frame(self, second: float) -> np.ndarray:
-        """The picture at a time in seconds: (height, width, 3), uint8, RGB."""
+        """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
         segment = self._segment(second)
         number = self.segments.index(segment)
-        picture = self._picture(number, second)
+        pixels = self._render(number, second)
         fades = number > 0 and self._random("fade", number).random() < 0.3
         if fades and second - segment.start < _FADE:
             fraction = (second - segment.start) / _FADE
-            before = self._picture(number - 1, segment.start - 1e-3)
-            picture = (fraction * picture + (1 - fraction) * before).astype(np.uint8)
-        return picture
+            before = self._render(number - 1, segment.start - 1e-3)
+            pixels = (fraction * pixels + (1 - fraction) * before).astype(np.uint8)
+        return pixels
 
-    def _picture(self, number: int, second: float) -> np.ndarray:
+    def _render(self, number: int, second: float) -> np.ndarray:
+        """Render the frame of a segment, without fading."""
         segment, random = self.segments[number], self._random("segment", number)
-        room = int(random.integers(2**31))
+        scene_seed = int(random.integers(2**31))
         if segment.kind == "surgical":
             return self._surgery(segment, second)
         if segment.kind == "outside":
             scene = str(random.choice(["people", "cloth", "trocar"]))
-            return draw_room(room, second, self.height, self.width, scene=scene)
+            return draw_room(scene_seed, second, self.height, self.width, scene=scene)
         if segment.kind == "talking_head":
-            return self._talking_head(random, room, second)
+            return self._talking_head(random, scene_seed, second)
         if segment.kind == "slide":
             return self._slide(random, second)
         return self._card(random, is_end=number == len(self.segments) - 1)
 
     @cached_property
     def _operation(self) -> SyntheticOperation:
-        """Rendered at the size of the part of the frame that it fills; old cameras leave black sides."""
+        """Return the operation, at the size of the part of the frame that it fills; old cameras leave black sides."""
         seed = self.seed if self.operation_seed is None else self.operation_seed
         has_sides = np.random.default_rng([seed, *b"sides"]).random() < 0.25
         width = self.height * 4 // 3 // 2 * 2 if has_sides else self.width
@@ -258,29 +260,27 @@ class SyntheticWebVideo:
         random = np.random.default_rng([self._operation.seed, *b"start"])
         return round(float(random.uniform(0, 2 / 3 * _OPERATION_SECONDS)), 1)
 
-    def _seen(self, second: float) -> np.ndarray:
-        """The operation through its own camera: mirrored or not, nearer, turned."""
+    def _camera_view(self, second: float) -> np.ndarray:
+        """Render the operation as its own camera shows it: mirrored or not, zoomed in, rotated."""
         operation = self._operation
-        picture = Image.fromarray(operation.frame(second % _OPERATION_SECONDS))
+        image = Image.fromarray(operation.frame(second % _OPERATION_SECONDS))
         random = np.random.default_rng([operation.seed, *b"camera"])
         if random.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         zoom, angle = random.uniform(1.0, 1.6), np.deg2rad(random.uniform(-20, 20))
         center = np.array([operation.width, operation.height]) / 2
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
         shift = center - turn @ center
         coefficients = (*turn[0], shift[0], *turn[1], shift[1])
-        return np.asarray(
-            picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
-        )
+        return np.asarray(image.transform(image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR))
 
     def _surgery(self, segment: Segment, second: float) -> np.ndarray:
         image = Image.new("RGB", (self.width, self.height))
-        picture = self._seen(self._operation_second(segment, second))
-        image.paste(Image.fromarray(picture), ((self.width - picture.shape[1]) // 2, 0))
+        view = self._camera_view(self._operation_second(segment, second))
+        image.paste(Image.fromarray(view), ((self.width - view.shape[1]) // 2, 0))
         for overlay in self._overlays:
             if overlay.start <= second < overlay.end:
-                overlay.paint(image, second)
+                overlay.draw(image, second)
         return np.asarray(image)
 
     @cached_property
@@ -294,7 +294,7 @@ class SyntheticWebVideo:
         if random.random() < 0.65:
             overlays.append(self._logo(random, int(corners[0])))
         if random.random() < 0.45:
-            overlays.append(self._picture_in_picture(random, int(corners[1])))
+            overlays.append(self._room_inset(random, int(corners[1])))
         surgical = [segment for segment in self.segments if segment.kind == "surgical"]
         overlays += [self._caption(random, segment) for segment in surgical if random.random() < 0.6]
         return tuple(overlays)
@@ -317,15 +317,15 @@ class SyntheticWebVideo:
         box = self._corner(corner, int(right - left) + 10, int(bottom - top) + 8)
         outline = _readable_on(color)
 
-        def paint(image: Image.Image, second: float) -> None:
+        def _draw(image: Image.Image, second: float) -> None:
             draw = ImageDraw.Draw(image)
             draw.rounded_rectangle(_inside(box), 5, fill=color, outline=outline)
             draw.text((box[0] + 5 - left, box[1] + 4 - top), text, outline, _font(size))
 
-        return _Overlay(0, self.duration_seconds, box, paint)
+        return _Overlay(0, self.duration_seconds, box, _draw)
 
     def _bar(self, random: np.random.Generator) -> _Overlay:
-        """The status bar of a robot's console or a recorder."""
+        """Draw the status bar of a robot's console or a recorder."""
         height = int(random.integers(self.height // 14, self.height // 9))
         at_top = random.random() < 0.5
         box = (0, 0, self.width, height) if at_top else (0, self.height - height, self.width, self.height)
@@ -334,33 +334,34 @@ class SyntheticWebVideo:
             str(random.choice(("Monopolar 2", "ARM 1", "30° UP", "REC", "12 mmHg", "Bipolar"))) for _ in range(4)
         ]
 
-        def paint(image: Image.Image, second: float) -> None:
+        def _draw(image: Image.Image, second: float) -> None:
             draw = ImageDraw.Draw(image)
             draw.rectangle(_inside(box), fill=color)
-            for place, text in enumerate([*fields, f"{int(second) // 60:02d}:{int(second) % 60:02d}"]):
-                left = 4 + place * self.width / 5
+            for index, text in enumerate([*fields, f"{int(second) // 60:02d}:{int(second) % 60:02d}"]):
+                left = 4 + index * self.width / 5
                 draw.text((left, box[1] + 1), text, (225, 230, 235), _font(round(min(0.7 * height, self.width / 36))))
 
-        return _Overlay(0, self.duration_seconds, box, paint)
+        return _Overlay(0, self.duration_seconds, box, _draw)
 
-    def _picture_in_picture(self, random: np.random.Generator, corner: int) -> _Overlay:
+    def _room_inset(self, random: np.random.Generator, corner: int) -> _Overlay:
+        """Draw a small image of the operating room in a corner."""
         surgical = [segment for segment in self.segments if segment.kind == "surgical"]
         start, end = (0.0, self.duration_seconds)
         if surgical and random.random() < 0.5:
             start, end = self._span(random, surgical[int(random.integers(len(surgical)))])
         height = int(random.integers(self.height // 5, self.height // 3))
-        width, room = int(height * random.uniform(1, 1.5)), int(random.integers(2**31))
+        width, scene_seed = int(height * random.uniform(1, 1.5)), int(random.integers(2**31))
         box = self._corner(corner, width, height)
         border = int(random.integers(0, 3))
         color = _color(random)
 
-        def paint(image: Image.Image, second: float) -> None:
+        def _draw(image: Image.Image, second: float) -> None:
             ImageDraw.Draw(image).rectangle(_inside(box), fill=color)
-            inner = Image.fromarray(draw_room(room, second, 2 * height, 2 * width, scene="people"))
+            inner = Image.fromarray(draw_room(scene_seed, second, 2 * height, 2 * width, scene="people"))
             inner = inner.resize((width - 2 * border, height - 2 * border), Image.Resampling.BILINEAR)
             image.paste(inner, (int(box[0]) + border, int(box[1]) + border))
 
-        return _Overlay(start, end, box, paint)
+        return _Overlay(start, end, box, _draw)
 
     def _caption(self, random: np.random.Generator, segment: Segment) -> _Overlay:
         start, end = self._span(random, segment)
@@ -373,7 +374,7 @@ class SyntheticWebVideo:
         panel = _color(random) if random.random() < 0.6 else None
         ink = _readable_on(panel) if panel else (250, 250, 250)
 
-        def paint(image: Image.Image, second: float) -> None:
+        def _draw(image: Image.Image, second: float) -> None:
             draw = ImageDraw.Draw(image)
             if panel:
                 draw.rectangle(_inside(box), fill=panel)
@@ -382,12 +383,12 @@ class SyntheticWebVideo:
                 (x + 6 - left, y + 4 - top), text, ink, _font(size), stroke_width=0 if panel else 1, stroke_fill=edge
             )
 
-        return _Overlay(start, end, box, paint)
+        return _Overlay(start, end, box, _draw)
 
     # ------------------------------------------------------------------------------------- around the operation
 
     def _card(self, random: np.random.Generator, is_end: bool) -> np.ndarray:
-        """A title or an end card: a gradient, words, sometimes a sign."""
+        """Draw a title or an end card: a gradient, a few lines of text, sometimes a logo."""
         above, below = np.array(_color(random), float), np.array(_color(random), float)
         if random.random() < 0.4:
             below = above
@@ -400,22 +401,22 @@ class SyntheticWebVideo:
             x, y, radius = random.uniform((0.1, 0.1, 0.05), (0.9, 0.3, 0.15))
             x, y, radius = x * self.width, y * self.height, radius * self.height
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_color(random), outline=ink, width=2)
-        words = [str(random.choice(_ENDS if is_end else _TITLES)), *random.choice(_LINES, random.integers(1, 4))]
-        for place, text in enumerate(words):
-            size = self.height // (9 if place == 0 else 15)
-            height = self.height * (0.35 + 0.13 * place + 0.05 * (place > 0))
+        lines = [str(random.choice(_ENDS if is_end else _TITLES)), *random.choice(_LINES, random.integers(1, 4))]
+        for index, text in enumerate(lines):
+            size = self.height // (9 if index == 0 else 15)
+            height = self.height * (0.35 + 0.13 * index + 0.05 * (index > 0))
             draw.text((self.width / 2, height), str(text), ink, _font(size), anchor="mm")
         return np.asarray(image)
 
-    def _talking_head(self, random: np.random.Generator, room: int, second: float) -> np.ndarray:
-        image = Image.fromarray(draw_room(room, second, self.height, self.width, scene="people", masked=False))
+    def _talking_head(self, random: np.random.Generator, scene_seed: int, second: float) -> np.ndarray:
+        image = Image.fromarray(draw_room(scene_seed, second, self.height, self.width, scene="people", masked=False))
         draw = ImageDraw.Draw(image)
         if random.random() < 0.5:  # name and office
             color = _color(random)
             draw.rectangle([0, 0.78 * self.height, 0.6 * self.width, 0.92 * self.height], fill=color)
             text = f"Dr {random.choice(list('ABCDEFGH'))}. Example"
             draw.text((8, 0.8 * self.height), text, _readable_on(color), _font(self.height // 13))
-        if random.random() < 0.3:  # the operation as a picture in the picture
+        if random.random() < 0.3:  # the operation as an inset
             self._inset(image, random, second, 0.3)
         return np.asarray(image)
 
@@ -426,11 +427,11 @@ class SyntheticWebVideo:
         draw = ImageDraw.Draw(image)
         draw.text((0.06 * self.width, 0.06 * self.height), str(random.choice(_TITLES)), ink, _font(self.height // 11))
         draw.line([0.06 * self.width, 0.2 * self.height, 0.94 * self.width, 0.2 * self.height], _color(random), 2)
-        for place, text in enumerate(random.choice(_LINES, random.integers(2, 6))):
-            height = (0.27 + 0.12 * place) * self.height
+        for index, text in enumerate(random.choice(_LINES, random.integers(2, 6))):
+            height = (0.27 + 0.12 * index) * self.height
             draw.text((0.08 * self.width, height), f"- {text}", ink, _font(self.height // 15))
         choice = random.random()
-        if choice < 0.4:  # a picture of the operation stands on the slide
+        if choice < 0.4:  # an image of the operation on the slide
             self._inset(image, random, float(random.uniform(0, 60)), 0.4)
         elif choice < 0.6:
             for column in range(4):
@@ -442,16 +443,16 @@ class SyntheticWebVideo:
     def _inset(self, image: Image.Image, random: np.random.Generator, second: float, fraction: float) -> None:
         size = round(fraction * self.width), round(fraction * self.height)
         left, top = round((0.95 - fraction) * self.width), round(random.uniform(0.3, 0.6) * self.height)
-        picture = Image.fromarray(self._seen(self._operation_start + second)).resize(size)
-        image.paste(picture, (left, top))
+        view = Image.fromarray(self._camera_view(self._operation_start + second)).resize(size)
+        image.paste(view, (left, top))
 
 
 def write_web_video(video: SyntheticWebVideo, path: str | os.PathLike[str], *, crf: int = 23) -> Path:
-    """Write the video as H.264, and its truth beside it as `.json`; always the same bytes.
+    """Write a video as H.264, and its ground truth beside it as `.json`; the bytes are the same in every run.
 
     Args:
-        video: what to render.
-        path: its suffix decides the container.
+        video: video to render.
+        path: file to write, whose suffix decides the container.
         crf: H.264's constant rate factor, 0-51; higher is coarser.
 
     Returns:
@@ -467,7 +468,7 @@ def write_web_video(video: SyntheticWebVideo, path: str | os.PathLike[str], *, c
 
 
 def _inside(box: _Box) -> _Box:
-    """PIL paints the last row and column too."""
+    """Return a box without its last row and column, which Pillow would also fill."""
     return box[0], box[1], box[2] - 1, box[3] - 1
 
 
@@ -480,5 +481,5 @@ def _readable_on(color: tuple[int, ...]) -> _Color:
     return (20, 20, 24) if np.dot(color, (0.299, 0.587, 0.114)) > 128 else (245, 245, 245)
 
 
-def _font(size: int) -> Any:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(max(size, 6))

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...datasets_scripts.schema.triplets import triplet_table
 from ...util.errors import InputError
 from ...util.messages import preview
 from .ranking import average_precision
@@ -79,8 +78,8 @@ def triplet_metrics(
     Args:
         labels: by video, (frames, classes) of 0 and 1.
         scores: by video, (frames, classes), e.g. sigmoids of logits.
-        components: data set whose table of triplets to use (`"cholect50"`, 100 classes, also for CholecT45;
-            `"prostate21"`; `"prostatd"`), or (instrument, verb, target) of each class.
+        components: name of the data set whose table of triplets to use (`"cholect50"` with 100 classes, `"cholect45"`,
+            `"prostate21"`, `"prostatd"`, …), or (instrument, verb, target) of each class.
         ignore_null: leave classes in which an instrument does nothing out of the mean of `ivt`, as the official toolkit does
             (94 of 100 classes); components keep them. `False`: none; or the numbers of the classes. Own tables have none
             known.
@@ -99,7 +98,7 @@ def triplet_metrics(
         >>> triplet_metrics(labels, labels, components=table).mean("ivt")
         1.0
     """
-    parts, known_null = _table(components)
+    parts, known_null = component_table(components)
     null = tuple(known_null if ignore_null is True else () if ignore_null is False else map(int, ignore_null))
     if protocol not in ("video", "global"):
         raise InputError(f"protocol is {protocol!r}; it must be video or global")
@@ -119,12 +118,23 @@ def triplet_metrics(
     )
 
 
-def _table(components: Any) -> tuple[np.ndarray, Sequence[int]]:
+def component_table(components: str | Sequence[Sequence[int]] | np.ndarray) -> tuple[np.ndarray, Sequence[int]]:
+    """Return the components of each triplet class, and which classes are null classes.
+
+    Args:
+        components: name of a data set of triplets, or (classes, 3) whole numbers.
+
+    Returns:
+        (classes, 3) numbers of instrument, verb and target, and the numbers of the null classes.
+
+    Raises:
+        InputError: the data set has no table, or the numbers have another shape.
+    """
     if isinstance(components, str):
-        try:
-            table = triplet_table("cholect50" if components == "cholect45" else components)
-        except FileNotFoundError as error:
-            raise InputError(f"there is no table of triplets for {components!r}") from error
+        # The registry imports the readers of all data sets, which whoever has arrays need not wait for.
+        from ...datasets_scripts.frame_sets.registry import triplet_table
+
+        table = triplet_table(components)
         return np.array(table.components), table.null
     parts = np.asarray(components)
     if parts.ndim != 2 or parts.shape[1] != 3 or parts.dtype.kind not in "iu":

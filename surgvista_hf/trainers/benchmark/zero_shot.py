@@ -248,14 +248,14 @@ def _description(
 # ------------------------------------------------------------------------------------------- what is asked about
 
 
-def load_test_frames(data: LabeledData) -> Any:
+def load_test_frames(data: LabeledData) -> Dataset:
     """Return the frame set that is asked about."""
     if data.test_on is not None:
         return load_splits(data)["test"]  # with the classes of the training
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 
-def _test_clips(data: LabeledData, frames: Any, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
+def _test_clips(data: LabeledData, frames: Dataset, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
     """The task, clips of one frame, and which of them are asked about."""
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")

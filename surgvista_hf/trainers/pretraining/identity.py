@@ -18,7 +18,7 @@ def corpus_data(data: DataRecipe) -> dict[str, Any]:
     content = {}
     for number, source in enumerate(data.sources):
         folder = Path(data.root) / source.data_dir
-        frames: Any = load_frame_set(
+        frames = load_frame_set(
             source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
         )
         content[f"{number} {source.name}"] = frames_fingerprint(frames)

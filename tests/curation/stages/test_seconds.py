@@ -142,7 +142,7 @@ OPERATIONS = [SyntheticWebVideo(seed, operation_start=10.0 * seed, height=96, wi
 
 def seen(which: int, times: np.ndarray) -> Iterator[np.ndarray]:
     """An operation without what is around and over it."""
-    return (OPERATIONS[which]._seen(10.0 * which + time) for time in times)
+    return (OPERATIONS[which]._camera_view(10.0 * which + time) for time in times)
 
 
 @cache

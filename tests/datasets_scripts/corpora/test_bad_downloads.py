@@ -51,7 +51,7 @@ PHASES = "phase_annotations/video01-phase.txt"
 BAD = [
     # data set, what is done to a good download, what the error says
     ("cholec80", remove(PHASES), r"annotations are missing \(video01: no phases\).*--check"),
-    ("cholec80", shorten(PHASES, 31), r"video01: the labels cover 30 source frames, the pictures 100"),
+    ("cholec80", shorten(PHASES, 31), r"video01: the labels cover 30 source frames, the video 100"),
     (
         "cholec80",
         edit(PHASES, "7\tCalotTriangleDissection", "7\tCalot"),
@@ -261,7 +261,7 @@ def test_what_is_missing_is_listed_by_video(tmp_path):
     builder = get_builder("cholec80")
     missing = list(builder.missing(builder.videos(tmp_path)))
     assert ("video01", "phases") in missing
-    assert missing.count(("video02", "pictures")) == 1
+    assert missing.count(("video02", "frames")) == 1
     assert len(missing) == 77 + 1
 
 

@@ -66,7 +66,7 @@ def test_every_frame_gets_its_labels(name: str, tmp_path: Path):
         assert found[video] == [{key: _as_stored(value) for key, value in row.items()} for row in wanted], video
     for video, numbers in FRAMES.get(name, {}).items():
         chosen = frames.filter(lambda row, video=video: row["video_id"] == video)
-        assert [number_of(np.asarray(picture)) for picture in chosen["image"]] == list(numbers)
+        assert [number_of(np.asarray(image)) for image in chosen["image"]] == list(numbers)
     assert set(frames["source"]) == {name}
 
 

@@ -65,7 +65,7 @@ def test_real_label_files_become_a_frame_set(bypass, tmp_path):
         shutil.copy(bypass / "labels" / f"{name}.mp4.json", target)
         write_frames(tmp_path / f"raw/frames/{video}", [f"{video}_{n:08d}.jpg" for n in range(1, 21)], range(20))
     with pytest.raises(
-        PreparationError, match=r"4 of 4 .* the labels go on until second 3796\.7, the pictures end at 20\.0"
+        PreparationError, match=r"4 of 4 .* the labels go on until second 3796\.7, the video ends at 20\.0"
     ):
         prepare_frame_set("multibypass140", tmp_path / "raw", tmp_path / "refused")
     beginning = PreparationOptions(tolerance_seconds=100_000)  # twenty seconds of operations of hours
@@ -120,6 +120,6 @@ def test_real_clips_become_a_frame_set(shared_data, tmp_path):
         "cholecystectomy_720p_25fps": 10,
     }
     frames = load_frame_set("folder", tmp_path / "out", "all")
-    assert {min(picture.size) for picture in frames["image"]} == {256}
-    assert all(np.asarray(picture).std() > 20 for picture in frames["image"])
+    assert {min(image.size) for image in frames["image"]} == {256}
+    assert all(np.asarray(image).std() > 20 for image in frames["image"])
     np.testing.assert_allclose(frames[-10:]["timestamp"], range(10), atol=2e-3)

@@ -165,7 +165,7 @@ def test_clips_become_a_frame_set_with_every_fourth_frame(tmp_path):
     assert {video.frames for video in report.videos} == {8}
     with pytest.warns(FrameSetWarning, match="81 of 82 test clips"):
         train = load_frame_set("surgrec_kvasir_capsule", tmp_path / "out", "train")
-    assert [number_of(_pixels(picture)) for picture in train[:8]["image"]] == list(range(0, 30, 4))
+    assert [number_of(_pixels(image)) for image in train[:8]["image"]] == list(range(0, 30, 4))
     assert {train.features["label"].int2str(label) for label in train["label"]} == {"pylorus"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -184,10 +184,10 @@ def test_clips_become_a_frame_set_with_every_fourth_frame(tmp_path):
     assert len(set.union(*disjoint)) == 6
 
 
-def _pixels(picture):
+def _pixels(image):
     import numpy as np
 
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def test_artefacts_can_be_left_out_without_renumbering(tmp_path):

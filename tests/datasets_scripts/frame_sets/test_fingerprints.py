@@ -1,12 +1,19 @@
-"""Fingerprints of frame sets: of pictures and labels, not of where they lie or how they are opened."""
+"""Fingerprints of frame sets: of frames and labels, not of where they lie or how they are opened."""
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import datasets
 import pytest
 
-from surgvista_hf.datasets_scripts.frame_sets.fingerprints import folder_of, frames_fingerprint, video_fingerprints
+from surgvista_hf.datasets_scripts.frame_sets.fingerprints import (
+    folder_of,
+    frames_fingerprint,
+    stored_digests,
+    video_fingerprints,
+)
 from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 
@@ -62,6 +69,17 @@ def test_rows_of_other_data_sets_are_read(frame_set):
         loose.map(lambda row, number: {"phase": row["phase"] + (number == 20)}, with_indices=True)
     )
     assert [name for name in before if changed[name] != before[name]] == ["synthetic/operation_000001"]
+
+
+def test_the_noted_digest_of_a_video_is_that_of_its_file(frame_set, tmp_path):
+    files = sorted((frame_set / "videos").glob("*.arrow"))
+    digests = stored_digests(files)
+    assert digests == {f"synthetic/{file.stem}": hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    stray = Path(shutil.copy(files[0], tmp_path))
+    assert stored_digests([stray]) == {}
+    note = json.loads(files[0].with_suffix(".json").read_text())
+    stray.with_suffix(".json").write_text(json.dumps({**note, "digest": ""}))
+    assert list(stored_digests([stray]).values()) == [digests["synthetic/operation_000000"]]
 
 
 def test_corpora_of_several_frame_sets_keep_their_videos_apart(frame_set, tmp_path):

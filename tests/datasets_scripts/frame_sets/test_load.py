@@ -1,5 +1,7 @@
 """Opening frame sets: the videos of a split, by a named protocol, or an error that says what is missing."""
 
+import json
+import shutil
 import warnings
 
 import datasets
@@ -7,12 +9,15 @@ import pytest
 import torch
 
 from surgvista_hf import ClipDataset, load_frame_set
+from surgvista_hf.cli.main import main
 from surgvista_hf.clips import StreamingClipDataset
 from surgvista_hf.datasets_scripts.corpora import cholec80
 from surgvista_hf.datasets_scripts.frame_sets.load import FrameSetWarning
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.publish import publish_frame_set
 from surgvista_hf.datasets_scripts.schema.info import DatasetError
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
+from surgvista_hf.util.files import LOCK, OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS, _table, write, write_frames, write_video
 
 SMALL = {"videos": "5", "seconds": "14", "height": "64", "width": "80"}
@@ -85,7 +90,7 @@ def test_the_fingerprint_follows_the_content_and_the_split(synthetic, tmp_path):
     assert again._fingerprint != load_frame_set("synthetic", synthetic, "test")._fingerprint
 
 
-def test_the_fingerprint_follows_labels_and_pictures(tmp_path):
+def test_the_fingerprint_follows_labels_and_frames(tmp_path):
     """Cached results of `map` are found by it."""
     prints = set()
     for name, change in (("a", None), ("b", ("Preparation", "ClippingCutting")), ("c", None)):
@@ -173,6 +178,77 @@ def test_streaming_gives_the_same_clips_with_a_shard_for_each_video(tmp_path):
     for one, other in zip(StreamingClipDataset(streamed, **options), ClipDataset(mapped, **options), strict=True):
         assert (one["video_id"], one["frame_index"]) == (other["video_id"], other["frame_index"])
         assert torch.equal(one["pixel_values"], other["pixel_values"])
+
+
+@pytest.fixture(params=["finished", "unfinished"])
+def old(request, synthetic, tmp_path):
+    """A frame set of the version that spelled `unlabelled` and called its format 1."""
+    folder = shutil.copytree(synthetic, tmp_path / "old")
+    for name in ("frame_set.json", "preparation.json"):
+        content = json.loads((folder / name).read_text())
+        options = {("unlabelled" if key == "unlabeled" else key): value for key, value in content["options"].items()}
+        (folder / name).write_text(json.dumps({**content, "format": 1, "options": options}))
+    if request.param == "unfinished":
+        (folder / "frame_set.json").unlink()
+    return folder
+
+
+OLD = r"old\b.* was written by an earlier version of surgvista_hf \(format 1; .* has format 2\): "
+
+
+@pytest.mark.parametrize(
+    ("use", "error"),
+    [
+        (lambda old: load_frame_set("synthetic", old, "train"), DatasetError),
+        (lambda old: load_frame_set("synthetic", old, "train", streaming=True), DatasetError),
+        (lambda old: prepare_frame_set("synthetic", None, old, settings=SMALL), OutputError),
+        (lambda old: publish_frame_set(old, old.parent / "published"), DatasetError),
+    ],
+)
+def test_a_frame_set_of_an_earlier_version_is_refused_and_left_as_it_is(old, use, error):
+    before = {file: file.read_bytes() for file in sorted(old.rglob("*")) if file.is_file() and file.name != LOCK}
+    with pytest.raises(error, match=f"{OLD}prepare the videos again, into another folder or after removing this one"):
+        use(old)
+    assert before == {
+        file: file.read_bytes() for file in sorted(old.rglob("*")) if file.is_file() and file.name != LOCK
+    }
+    assert not (old.parent / "published").exists()
+
+
+def test_the_verbs_answer_an_old_frame_set_with_one_line(old, capsys):
+    for argv in (
+        ["prepare", "synthetic", "--output", str(old)],
+        ["publish", "synthetic", "--data-dir", str(old), "--dry-run"],
+        ["extract-features", "unused", "--data", f"synthetic={old}", "--output", str(old.parent / "features")],
+    ):
+        assert main(argv) != 0
+        assert "was written by an earlier version of surgvista_hf" in capsys.readouterr().err
+
+
+def test_what_an_earlier_version_left_in_the_cache_is_not_in_the_way(tmp_path, monkeypatch):
+    LAYOUTS["psi_ava"](tmp_path / "raw")
+    load = lambda: load_frame_set("psi_ava", tmp_path / "raw", "all", cache_dir=tmp_path / "cache")  # noqa: E731
+    for module in ("load", "prepare"):
+        monkeypatch.setattr(f"surgvista_hf.datasets_scripts.frame_sets.{module}.FORMAT", 1)
+    assert len(load()) == 10
+    monkeypatch.undo()
+    assert len(load()) == 10
+
+
+def test_a_frame_set_of_a_later_version_says_to_update(synthetic, tmp_path):
+    folder = shutil.copytree(synthetic, tmp_path / "new")
+    content = json.loads((folder / "frame_set.json").read_text())
+    (folder / "frame_set.json").write_text(json.dumps({**content, "format": 3}))
+    with pytest.raises(DatasetError, match=r"by a later version .* update surgvista_hf"):
+        load_frame_set("synthetic", folder, "train")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_a_damaged_manifest_is_a_typed_error(synthetic, tmp_path, content):
+    folder = shutil.copytree(synthetic, tmp_path / "damaged")
+    (folder / "frame_set.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"frame_set.json cannot be read: .*prepare it again"):
+        load_frame_set("synthetic", folder, "train")
 
 
 @pytest.mark.parametrize(

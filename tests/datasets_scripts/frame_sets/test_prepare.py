@@ -79,7 +79,7 @@ def test_killed_and_run_again_makes_the_same_bytes(whole, tmp_path, processes, f
 def test_what_a_kill_left_half_written_is_removed(whole, tmp_path):
     output = tmp_path / "out"
     prepare_frame_set("synthetic", None, output, settings=SMALL)
-    (output / "videos/operation_000003.json").unlink()  # its pictures are there, the mark is not
+    (output / "videos/operation_000003.json").unlink()  # its frames are there, the mark is not
     (output / "videos/.operation_000005-abc.arrow").write_bytes(b"half")
     (output / ".frame_set-abc.json").write_bytes(b"half")
     assert prepare_frame_set("synthetic", None, output, settings=SMALL).resumed == 5
@@ -136,7 +136,7 @@ def test_a_truncated_video_leaves_nothing_behind(tmp_path):
     ]
 
 
-def test_labels_and_pictures_may_differ_by_a_frame(tmp_path):
+def test_labels_and_frames_may_differ_by_a_frame(tmp_path):
     """Decoders disagree by one: nothing is lost, nothing is said."""
     LAYOUTS["cholec80"](tmp_path / "raw")
     write_video(tmp_path / "raw/videos/video41.mp4", frames=4 * RATE + 1)
@@ -154,11 +154,11 @@ def test_within_the_tolerance_the_longer_part_is_cut_and_reported(tmp_path):
     remarks = {video.video_id: (video.frames, *video.remarks) for video in report.videos}
     assert remarks["video41"] == (
         4,
-        "video41: the labels cover 100 source frames, the pictures 135; the longer part was cut",
+        "video41: the labels cover 100 source frames, the video 135; the longer part was cut",
     )
     assert remarks["video80"] == (
         3,
-        "video80: the labels cover 100 source frames, the pictures 75; the longer part was cut",
+        "video80: the labels cover 100 source frames, the video 75; the longer part was cut",
     )
 
 
@@ -167,7 +167,7 @@ def test_beyond_the_tolerance_expected_and_found_counts_are_reported(tmp_path, f
     LAYOUTS["cholec80"](tmp_path / "raw")
     write_video(tmp_path / "raw/videos/video41.mp4", frames=frames)
     with pytest.raises(
-        PreparationError, match=f"video41: the labels cover 100 source frames, the pictures {frames}: 3.0 s apart"
+        PreparationError, match=f"video41: the labels cover 100 source frames, the video {frames}: 3.0 s apart"
     ):
         prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "out")
     options = PreparationOptions(tolerance_seconds=5)
@@ -193,11 +193,11 @@ def _shorten(folder: Path) -> None:
     """Leave one frame of each video."""
     for path in folder.rglob("*.mp4"):
         write_video(path, frames=1)
-    pictures: dict[Path, list[Path]] = {}
+    images: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".jpg", ".png"):
-            pictures.setdefault(path.parent, []).append(path)
-    for _, *others in pictures.values():
+            images.setdefault(path.parent, []).append(path)
+    for _, *others in images.values():
         for path in others:
             path.unlink()
 
@@ -206,7 +206,7 @@ def test_labels_that_begin_after_the_video_stop_it_though_no_end_is_known(tmp_pa
     """Cataract-101 gives beginnings only: the last phase lasts until the video is over."""
     write_video(tmp_path / "raw/case_269.mp4", frames=4 * RATE)
     (tmp_path / "raw/annotations.csv").write_text("VideoID;FrameNo;Phase\n269;0;1\n269;50;2\n269;200;3\n")
-    with pytest.raises(PreparationError, match=r"269: the labels go on until second 8.0, the pictures end at 4.0"):
+    with pytest.raises(PreparationError, match=r"269: the labels go on until second 8.0, the video ends at 4.0"):
         prepare_frame_set("cataract101", tmp_path / "raw", tmp_path / "out")
 
 
@@ -215,7 +215,7 @@ def test_intervals_that_end_long_before_the_video_are_reported(tmp_path):
     (tmp_path / "raw/phases").mkdir()
     (tmp_path / "raw/phases/op1.csv").write_text("start,end,phase\n0,2,cut\n")
     report = prepare_frame_set("phase_folder", tmp_path / "raw", tmp_path / "out")
-    assert report.videos[0].remarks == ("op1: the labels end at second 2.0, the pictures at 8.0",)
+    assert report.videos[0].remarks == ("op1: the labels end at second 2.0, the video at 8.0",)
     assert (report.videos[0].frames, report.videos[0].labeled) == (8, 2)
 
 
@@ -255,7 +255,7 @@ def test_extracted_frames_get_the_labels_that_the_video_would(tmp_path):
     assert ours.to_list() == theirs.to_list()
 
 
-def test_pictures_of_changing_size_are_refused(tmp_path):
+def test_frames_of_changing_size_are_refused(tmp_path):
     from PIL import Image
 
     write_frames(tmp_path / "raw/x", ["0.jpg", "1.jpg"], [0, 1])
@@ -423,7 +423,7 @@ def test_a_replaced_video_is_prepared_anew_and_the_others_are_kept(tmp_path, cap
     write_numbered(tmp_path / "a/op1.mp4", count=70, rate=10)
     assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 1
     assert frames_of(tmp_path / "out") == {"op1": 7, "op2": 4}
-    assert "op1 has changed: it is prepared anew" in caplog.text
+    assert "op1 has changed: it is prepared again" in caplog.text
     assert prepare_frame_set("folder", tmp_path / "a", tmp_path / "out").resumed == 2
 
 

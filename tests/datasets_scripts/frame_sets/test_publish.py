@@ -109,7 +109,7 @@ def test_a_published_set_may_be_older_than_a_copy_of_its_frame_set(tmp_path, fra
     assert publish_frame_set(copied, published) == published
 
 
-def test_pictures_are_written_once_for_all_protocols_and_bytes_repeat(frame_set, published, tmp_path):
+def test_frames_are_written_once_for_all_protocols_and_bytes_repeat(frame_set, published, tmp_path):
     again = publish_frame_set(frame_set, tmp_path / "again")
     files = {file.relative_to(published): file.read_bytes() for file in published.rglob("*") if file.is_file()}
     assert files == {file.relative_to(again): file.read_bytes() for file in again.rglob("*") if file.is_file()}
@@ -228,7 +228,7 @@ def test_what_was_written_before_the_frame_set_changed_is_not_taken_for_it(frame
     shutil.rmtree(own)
     prepare_frame_set("synthetic", None, own, settings={**SMALL, "seed": "77"})
     with pytest.raises(
-        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is asked"
+        OutputError, match=r"was published with {'fingerprint': '\w+'}, now {'fingerprint': '\w+'} is requested"
     ):
         publish_frame_set(own, folder)
 
@@ -263,6 +263,19 @@ def test_a_file_of_somebody_else_is_a_typed_error(tmp_path, content):
     (tmp_path / "published.json").write_text(content)
     with pytest.raises(DatasetError, match="no frame set published by surgvista_hf"):
         load_frame_set("synthetic", tmp_path, "train")
+
+
+def test_a_set_that_an_earlier_version_published_is_refused_with_what_to_do(frame_set, published, tmp_path):
+    old = shutil.copytree(published, tmp_path / "old")
+    content = {
+        key: value for key, value in json.loads((old / "published.json").read_text()).items() if key != "bridged"
+    }
+    (old / "published.json").write_text(json.dumps({**content, "format": 1}))
+    earlier = r"old was written by an earlier version of surgvista_hf \(format 1; .*\): "
+    with pytest.raises(DatasetError, match=f"{earlier}publish the frame set again"):
+        load_frame_set("synthetic", old, "train")
+    with pytest.raises(OutputError, match=f"{earlier}remove it, or choose another output"):
+        publish_frame_set(frame_set, old)
 
 
 # ------------------------------------------------------------------------------------------- the Hub

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from surgvista_hf import list_datasets as exported
-from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder, list_datasets
+from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder, list_datasets, triplet_table
 from surgvista_hf.datasets_scripts.schema.info import DatasetError, Protocol, seeded_protocol, shuffled
-from surgvista_hf.datasets_scripts.schema.triplets import triplet_table
 from tests.conftest import REPOSITORY
 
 # data set, protocol: videos for training, validation, test
@@ -164,6 +163,17 @@ def test_triplet_tables_have_the_published_null_classes_and_pairs(name, null, pa
     assert len({(i, v) for i, v, _ in table.components}) == pairs[0]
     assert len({(i, t) for i, _, t in table.components}) == pairs[1]
     assert len(set(table.components)) == len(table.components)
+
+
+def test_each_data_set_of_triplets_brings_the_table_of_its_label_columns():
+    having = {info.name: info for info in list_datasets() if info.triplets is not None}
+    assert set(having) == {info.name for info in list_datasets() if "triplets" in info.labels}
+    for name, info in having.items():
+        assert info.labels["triplets"].names == triplet_table(name).names
+        assert info.labels["instruments"].names == triplet_table(name).instruments
+        assert len(info.labels["triplets"].names) == info.totals.get("triplets", 100)
+    with pytest.raises(DatasetError, match="no table of triplets for 'cholec80'; there is one for cholect50"):
+        triplet_table("cholec80")
 
 
 def test_the_releases_of_prostate21_differ_in_two_triplets():

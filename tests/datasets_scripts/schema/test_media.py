@@ -1,4 +1,4 @@
-"""Which pictures are taken, at which second, and how they are stored."""
+"""Which frames are taken, at which second, and how they are stored."""
 
 import io
 
@@ -13,11 +13,11 @@ from surgvista_hf.datasets_scripts.schema.media import (
     PreparationOptions,
     VideoFile,
     crop_black_border,
-    frame_choice,
+    frame_selector,
     numbered_files,
 )
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
-from tests.datasets_scripts.raw_layouts import number_of, numbered_picture, write_frames, write_video
+from tests.datasets_scripts.raw_layouts import number_of, numbered_image, write_frames, write_video
 from tests.videos import write_numbered_video
 
 ONE_A_SECOND = PreparationOptions()
@@ -30,7 +30,7 @@ def pixels(data: bytes) -> np.ndarray:
 def taken(
     options: PreparationOptions, times: list[float], start: float = 0.0, stop: float = float("inf")
 ) -> list[int]:
-    choose = frame_choice(options, start, stop)
+    choose = frame_selector(options, start, stop)
     return [number for number, time in enumerate(times) if choose(number, time)]
 
 
@@ -102,30 +102,30 @@ def test_options_out_of_range_are_refused(wrong):
 # ------------------------------------------------------------------------------------------- videos
 
 
-def test_pictures_of_a_video_are_the_frames_of_their_seconds(tmp_path):
+def test_frames_of_a_video_are_those_shown_at_their_seconds(tmp_path):
     write_video(tmp_path / "v.mp4", frames=60)
-    pictures = list(VideoFile(tmp_path / "v.mp4").pictures(ONE_A_SECOND))
-    assert [number_of(pixels(picture.data)) for picture in pictures] == [0, 25, 50]
-    assert [picture.second for picture in pictures] == [0.0, 1.0, 2.0]
+    frames = list(VideoFile(tmp_path / "v.mp4").frames(ONE_A_SECOND))
+    assert [number_of(pixels(frame.data)) for frame in frames] == [0, 25, 50]
+    assert [frame.second for frame in frames] == [0.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx-vp9"])
 def test_a_part_of_a_video_is_found_by_time_whatever_the_container(tmp_path, codec):
     suffix = {"libx264": "mp4", "mpeg4": "avi", "libvpx-vp9": "webm"}[codec]
     path = write_numbered_video(tmp_path / f"v.{suffix}", count=60, rate=10, codec=codec)
-    pictures = list(VideoFile(path, start=2.0, stop=4.0).pictures(ONE_A_SECOND))
-    assert [picture.second for picture in pictures] == pytest.approx([2.0, 3.0], abs=2e-3)
+    frames = list(VideoFile(path, start=2.0, stop=4.0).frames(ONE_A_SECOND))
+    assert [frame.second for frame in frames] == pytest.approx([2.0, 3.0], abs=2e-3)
 
 
 def test_a_video_that_does_not_start_at_zero_counts_from_its_first_frame(tmp_path):
     path = write_numbered_video(tmp_path / "v.mp4", count=25, rate=10, start=13)
-    assert [picture.second for picture in VideoFile(path).pictures(ONE_A_SECOND)] == pytest.approx([0.0, 1.0, 2.0])
+    assert [frame.second for frame in VideoFile(path).frames(ONE_A_SECOND)] == pytest.approx([0.0, 1.0, 2.0])
 
 
-def test_large_pictures_are_reduced_and_small_ones_kept(tmp_path):
+def test_large_frames_are_reduced_and_small_ones_kept(tmp_path):
     write_video(tmp_path / "v.mp4", frames=1)
-    (small,) = VideoFile(tmp_path / "v.mp4").pictures(PreparationOptions(short_side=48))
-    (same,) = VideoFile(tmp_path / "v.mp4").pictures(ONE_A_SECOND)
+    (small,) = VideoFile(tmp_path / "v.mp4").frames(PreparationOptions(short_side=48))
+    (same,) = VideoFile(tmp_path / "v.mp4").frames(ONE_A_SECOND)
     assert (small.size, same.size) == ((80, 48), (160, 96))
     assert pixels(small.data).shape == (48, 80, 3)
 
@@ -147,30 +147,30 @@ def test_large_pictures_are_reduced_and_small_ones_kept(tmp_path):
 def test_names_of_extracted_frames_are_understood(tmp_path, names, seconds):
     write_frames(tmp_path / "f", names, [0, 25, 50])
     (tmp_path / "f" / ".DS_Store").write_bytes(b"")
-    (tmp_path / "f" / "notes.txt").write_text("no picture")
-    pictures = list(FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND))
-    assert [picture.second for picture in pictures] == seconds
-    assert [number_of(pixels(picture.data)) for picture in pictures] == [0, 25, 50]
+    (tmp_path / "f" / "notes.txt").write_text("no image")
+    frames = list(FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND))
+    assert [frame.second for frame in frames] == seconds
+    assert [number_of(pixels(frame.data)) for frame in frames] == [0, 25, 50]
 
 
 def test_a_folder_at_another_rate_is_thinned_out(tmp_path):
     write_frames(tmp_path / "f", [f"{number:05d}.jpg" for number in range(10)], range(10))
     folder = FrameFolder(numbered_files(tmp_path / "f"), None, folder_rate=5.0)
-    assert [number_of(pixels(picture.data)) for picture in folder.pictures(ONE_A_SECOND)] == [0, 5]
+    assert [number_of(pixels(frame.data)) for frame in folder.frames(ONE_A_SECOND)] == [0, 5]
     assert folder.seconds == 2.0
 
 
 def test_small_jpegs_are_kept_byte_for_byte(tmp_path):
     write_frames(tmp_path / "f", ["0.jpg"], [3])
-    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND)
-    assert picture.data == (tmp_path / "f" / "0.jpg").read_bytes()
+    (frame,) = FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND)
+    assert frame.data == (tmp_path / "f" / "0.jpg").read_bytes()
 
 
 @pytest.mark.parametrize("reason", ["large", "png", "turned", "cmyk"])
-def test_other_pictures_are_coded_once_and_upright(tmp_path, reason):
+def test_other_frames_are_coded_once_and_upright(tmp_path, reason):
     path = tmp_path / "f" / ("0.png" if reason == "png" else "0.jpg")
     path.parent.mkdir()
-    image = Image.fromarray(numbered_picture(3))
+    image = Image.fromarray(numbered_image(3))
     exif = Image.Exif()
     if reason == "turned":
         exif[0x0112] = 6  # to be shown turned to the right
@@ -180,16 +180,16 @@ def test_other_pictures_are_coded_once_and_upright(tmp_path, reason):
     if reason == "cmyk":
         image = image.convert("CMYK")
     image.save(path, exif=exif) if reason == "turned" else image.save(path)
-    (picture,) = FrameFolder(numbered_files(tmp_path / "f"), None).pictures(ONE_A_SECOND)
-    assert picture.data != path.read_bytes()
-    assert picture.data.startswith(b"\xff\xd8\xff")
-    shown = Image.fromarray(pixels(picture.data)).resize((160, 96))
+    (frame,) = FrameFolder(numbered_files(tmp_path / "f"), None).frames(ONE_A_SECOND)
+    assert frame.data != path.read_bytes()
+    assert frame.data.startswith(b"\xff\xd8\xff")
+    shown = Image.fromarray(pixels(frame.data)).resize((160, 96))
     assert number_of(np.asarray(shown)) == 3
-    assert picture.size == ((427, 256) if reason == "large" else (160, 96))
+    assert frame.size == ((427, 256) if reason == "large" else (160, 96))
 
 
 def test_folders_that_cannot_be_told_apart_are_refused(tmp_path):
-    with pytest.raises(VideoReadError, match="holds no pictures"):
+    with pytest.raises(VideoReadError, match="holds no images"):
         numbered_files(tmp_path)
     write_frames(tmp_path, ["a1.jpg", "b01.jpg"], [0, 1])
     with pytest.raises(VideoReadError, match="have the same number"):
@@ -199,10 +199,10 @@ def test_folders_that_cannot_be_told_apart_are_refused(tmp_path):
         numbered_files(tmp_path)
 
 
-def test_a_broken_picture_names_its_file(tmp_path):
-    (tmp_path / "7.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+def test_a_broken_frame_names_its_file(tmp_path):
+    (tmp_path / "7.jpg").write_bytes(b"\xff\xd8\xff not an image")
     with pytest.raises(VideoReadError, match=r"7\.jpg cannot be decoded"):
-        list(FrameFolder(numbered_files(tmp_path), None).pictures(ONE_A_SECOND))
+        list(FrameFolder(numbered_files(tmp_path), None).frames(ONE_A_SECOND))
 
 
 # ------------------------------------------------------------------------------------------- border
@@ -213,9 +213,9 @@ def endoscopic(width: int, height: int, radius: float, seed: int = 0) -> Image.I
     y, x = np.mgrid[:height, :width]
     inside = np.hypot(x - width * 0.55, y - height / 2) < radius * height
     noise = np.random.default_rng(seed).integers(40, 200, (height, width, 3))
-    picture = np.where(inside[..., None], noise, 3)
-    picture[10:14, 30:34] = 255
-    return Image.fromarray(picture.astype(np.uint8))
+    image = np.where(inside[..., None], noise, 3)
+    image[10:14, 30:34] = 255
+    return Image.fromarray(image.astype(np.uint8))
 
 
 @pytest.mark.parametrize(("width", "height", "radius"), [(854, 480, 0.45), (1920, 1080, 0.4), (400, 300, 0.2)])
@@ -232,5 +232,5 @@ def test_the_border_cut_equals_that_of_opencv(width, height, radius):
     np.testing.assert_array_equal(np.asarray(crop_black_border(image)), expected)
 
 
-def test_a_black_picture_is_only_reduced():
+def test_a_black_frame_is_only_reduced():
     assert crop_black_border(Image.new("RGB", (854, 480))).size == (533, 300)

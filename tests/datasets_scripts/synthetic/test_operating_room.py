@@ -17,7 +17,7 @@ SMALL = {"videos": "5", "seconds": "20", "height": "48", "width": "64"}
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_a_picture_depends_on_seed_time_and_scene_only(scene):
+def test_an_image_depends_on_seed_time_and_scene_only(scene):
     first = draw_room(4, 1.5, 60, 80, scene=scene)
     assert first.shape == (60, 80, 3)
     assert first.dtype == np.uint8

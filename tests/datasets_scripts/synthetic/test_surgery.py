@@ -1,4 +1,4 @@
-"""Rendered operations are a pure function of seed and time, and their pictures show what their labels say."""
+"""Rendered operations are a pure function of seed and time, and their frames show what their labels say."""
 
 import csv
 import hashlib
@@ -125,10 +125,10 @@ def test_phases_can_be_learned_but_not_from_color_alone():
         return float((train_y[nearest] == test_y).mean())
 
     by_color = accuracy(lambda frame: frame.reshape(-1, 3).mean(axis=0))
-    by_picture = accuracy(lambda frame: frame[::4, ::4].astype(np.float32).ravel())
+    by_pixels = accuracy(lambda frame: frame[::4, ::4].astype(np.float32).ravel())
     assert by_color < 0.6
-    assert by_picture > by_color + 0.1
-    assert by_picture < 0.98
+    assert by_pixels > by_color + 0.1
+    assert by_pixels < 0.98
 
 
 def test_a_video_shows_the_frames_that_the_operation_renders(tmp_path):

@@ -1,4 +1,4 @@
-"""Synthetic web videos: their truth is what is in their pictures, and they repeat."""
+"""Synthetic web videos: their truth is what is in their frames, and they repeat."""
 
 import json
 from itertools import pairwise
@@ -29,7 +29,7 @@ def test_segments_follow_one_another_and_surgery_lasts_as_long_as_asked(seed, in
         assert max(pieces, default=0) < 2
 
 
-def test_the_same_seed_gives_the_same_pictures_and_another_one_others():
+def test_the_same_seed_gives_the_same_frames_and_another_one_others():
     one, same, other = SyntheticWebVideo(3), SyntheticWebVideo(3), SyntheticWebVideo(4)
     times = np.linspace(0, min(one.duration_seconds, other.duration_seconds) - 0.1, 7)
     assert one.truth() == same.truth() != other.truth()
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_pictures_and_another_one_others():
 
 
 def test_boxes_hold_exactly_what_lies_over_the_operation():
-    """The picture of the operation itself, from a video of the same operation, differs within the boxes only."""
+    """The frame of the operation itself, from a video of the same operation, differs within the boxes only."""
     compared = 0
     for seed in range(6):
         video = SyntheticWebVideo(seed)

@@ -225,9 +225,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         cells = self._table[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
         name = self.clip_index.video_ids[video]
         pictures = [
-            decode_picture(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
+            decode_image(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
         ]
-        return stack_pictures([pictures[number] for number in place], name)
+        return stack_images([pictures[number] for number in place], name)
 
 
 def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def label_tensor(value: Any, feature: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------- pictures
 
 
-def decode_picture(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
+def decode_image(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
     """(height, width, 3) uint8 of a cell of an `Image` column: the bytes of a file, or its path."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise VideoReadError(f"{where} has no picture")
@@ -343,7 +343,7 @@ def _jpeg_decoder() -> Callable[[bytes], torch.Tensor] | None:
     return decode
 
 
-def stack_pictures(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:
+def stack_images(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:
     """(frames, 3, height, width) uint8 of the decoded pictures of a clip."""
     sizes = {tuple(picture.shape[:2]) for picture in pictures}
     if len(sizes) > 1:

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..modeling.video_processing_surgvista import TOLERANCE
 from ..util.bridging import bridged_sources
 from ..util.errors import InputError
-from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
+from .dataset import Sampling, check_label, check_options, decode_image, label_tensor, stack_images
 from .sampling.frame_indices import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
 from .sampling.index import KEY_COLUMNS, FrameSetError
 from .sampling.randomness import keyed_generator
@@ -264,14 +264,14 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         for frame in clip.frames:
             key = (source, video, frame)
             if key not in decoded:
-                decoded[key] = decode_picture(clip.pictures[frame], f"frame {frame} of video {video}")
+                decoded[key] = decode_image(clip.pictures[frame], f"frame {frame} of video {video}")
             decoded.move_to_end(key)
             pictures.append(decoded[key])
         while len(decoded) > max(_DECODED, self.num_frames):
             decoded.popitem(last=False)
         number = sample_key(source, video, clip.row["frame_index"])
         item = {
-            "pixel_values": stack_pictures(pictures, video),
+            "pixel_values": stack_images(pictures, video),
             "index": number,
             "key": number,
             "epoch": self.epoch,

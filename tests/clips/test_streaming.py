@@ -196,8 +196,8 @@ def test_each_picture_of_a_window_is_decoded_once(parquet, monkeypatch):
         decoded[where] += 1
         return original(cell, where)
 
-    original = streaming.decode_picture
-    monkeypatch.setattr(streaming, "decode_picture", counting)
+    original = streaming.decode_image
+    monkeypatch.setattr(streaming, "decode_image", counting)
     assert len(list(StreamingClipDataset(read(parquet[:1]), num_frames=4, frame_stride=2))) == 8
     assert set(decoded.values()) == {1}
 

@@ -116,8 +116,8 @@ def soft_labels(labels: torch.Tensor, classes: int, smoothing: float = 0.0, mix:
         (B, classes) fp32.
 
     Example:
-        >>> soft_labels(torch.tensor([0, 1]), 7, 0.1, Mix(0.3))[0, :3].round(decimals=4).tolist()
-        [0.2843, 0.6443, 0.0143]
+        >>> [f"{value:.4f}" for value in soft_labels(torch.tensor([0, 1]), 7, 0.1, Mix(0.3))[0, :3]]
+        ['0.2843', '0.6443', '0.0143']
     """
     targets = labels.float()
     if labels.ndim == 1:

@@ -57,7 +57,7 @@ class _Lmdb:
 
     def _keys(self) -> Iterator[bytes]:
         with self._begin() as transaction, transaction.cursor() as cursor:
-            yield from cursor.iternext(keys=True, values=False)
+            yield from map(bytes, cursor.iternext(keys=True, values=False))
 
     def _value(self, key: bytes) -> bytes:
         with self._begin() as transaction:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypeAlias, TypedDict, cast
 
 import datasets
 import numpy as np
@@ -28,7 +28,7 @@ _JPEG = b"\xff\xd8\xff"
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 ClipItem = dict[str, Any]  # an item of `ClipDataset`: tensors, numbers and strings by name
-LabelFeature = datasets.ClassLabel | datasets.Value | datasets.List
+LabelFeature: TypeAlias = "datasets.ClassLabel | datasets.Value | datasets.List"
 LabelCell = int | float | list[int] | list[float]
 
 
@@ -320,7 +320,7 @@ def _is_labeled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> np
     return np.concatenate(parts)
 
 
-def label_tensor(value: LabelCell, feature: LabelFeature | None) -> torch.Tensor:
+def label_tensor(value: LabelCell, feature: "LabelFeature | None") -> torch.Tensor:
     """Return the cell of a label column as the tensor that an item of `ClipDataset` contains.
 
     Args:
@@ -343,7 +343,7 @@ def label_tensor(value: LabelCell, feature: LabelFeature | None) -> torch.Tensor
             f"a list of classes holds {value}; leave out what is absent, and the list where it is unknown"
         )
     active = torch.zeros(classes.num_classes)
-    active[value] = 1
+    active[torch.tensor(value, dtype=torch.int64)] = 1
     return active
 
 

@@ -8,7 +8,6 @@ with a fingerprint.
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,13 +34,9 @@ _FILLED = 0.75  # fraction of its box that one region fills
 _Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
-
-
-class ModelClass(Protocol):
-    """A class of transformers, or an Auto class, that loads models."""
-
-    def from_pretrained(self, name: str | Path, **options: object) -> PreTrainedModel:
-        """Load a model from a folder."""
+ModelClass = (
+    type[AutoModelForImageClassification] | type[AutoModelForObjectDetection] | type[AutoModelForSemanticSegmentation]
+)
 
 
 class FrameClassifier:
@@ -208,7 +203,8 @@ class RegionDetector:
         outputs = model(**_prepare(model, processor, frames))
         sizes = [frame.shape[:2] for frame in frames]
         if hasattr(outputs, "pred_boxes"):
-            results = processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)
+            find_boxes = processor.post_process_object_detection  # type: ignore[attr-defined]  # those of detectors have it
+            results = find_boxes(outputs, threshold=self.threshold, target_sizes=sizes)
             return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
         probabilities = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
         return [_parts(each, size, self.threshold) for each, size in zip(probabilities, sizes, strict=True)]
@@ -283,7 +279,8 @@ def _cut_areas(part: np.ndarray) -> np.ndarray:
 
 
 def _names(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+    id2label: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # numbers, once loaded
+    return tuple(id2label[number] for number in range(len(id2label)))
 
 
 def _model_folders(folders: Sequence[str | Path]) -> list[Path]:

@@ -217,7 +217,7 @@ def test_a_human_corrects_seconds_and_boxes(corpus, color_options, tmp_path):
     assert boxes["boxes"]["6"] == [list(LOGO)]
 
 
-def test_overrules_redo_only_the_videos_they_speak_of(corpus, color_options, tmp_path):
+def test_overrides_redo_only_the_videos_that_they_name(corpus, color_options, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (corpus / "results").rglob("*.json")}
     override(corpus, tmp_path, {"video": "bordered", "decision": "mask", "box": [20, 20, 30, 30]})
     run_pipeline(corpus, color_options)

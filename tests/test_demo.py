@@ -44,6 +44,6 @@ def test_the_demo_ends_with_a_table_and_the_names_of_the_pictures(tmp_path, caps
         "full                               91.2%                31.0%",
         "lora                               50.0%                31.0%",
         "unseen operation, by full          87.5%                40.0%",
-        "pictures: demo/timeline.png demo/benchmark/plots/",
+        "images: demo/timeline.png demo/benchmark/plots/",
         "see it work: surgvista space --model demo/model",
     ]

@@ -1,1 +1,1 @@
-"""The command line: `surgvista <verb>`. A verb parses, calls one function and prints."""
+"""The command line: `surgvista <verb>`. The module of a verb parses arguments, calls one function and prints the result."""

@@ -7,6 +7,7 @@ from .common import add_recipe_arguments, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista benchmark`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista benchmark --list\n"
@@ -16,11 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command goes on with a suite that was stopped."
     )
     add_recipe_arguments(parser, "suite")
-    parser.add_argument("--dry-run", action="store_true", help="say of every cell what running it would do")
+    parser.add_argument("--dry-run", action="store_true", help="print for every cell what running it would do")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Run a suite, or list, show or check suites."""
     from ..trainers.benchmark.suite import load_suite
     from ..trainers.recipes.loading import SUITES
     from ..util.errors import InputError

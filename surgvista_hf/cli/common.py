@@ -1,12 +1,28 @@
-"""What several verbs share: groups of arguments and what they mean, and the last words of verbs over folders."""
+"""Arguments that verbs share, and the reports of verbs over folders."""
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from ..inference.batch import BatchReport
+    from ..inference.models.out_of_body import OutOfBodyDetector
+    from ..modeling.video_frames_surgvista import Deinterlace
+    from ..modeling.video_reading_surgvista import Damaged
+
+
+class ReadingOptions(TypedDict):
+    """The arguments of `VideoReader` that the command line sets."""
+
+    deinterlace: "Deinterlace"
+    damaged: "Damaged"
+
+
+# ------------------------------------------------------------------------------------------- every verb
 
 
 def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--verbose`; without it only the log has what libraries say."""
+    """Add `--verbose`; without it the messages of libraries go only to the log file."""
     parser.add_argument(
         "--verbose",
         action="store_true",
@@ -15,8 +31,11 @@ def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# ------------------------------------------------------------------------------------------- models and frame sets
+
+
 def add_frame_stride_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the spacing of clips."""
+    """Add `--frame-stride`, the spacing of clips."""
     parser.add_argument(
         "--frame-stride",
         type=float,
@@ -26,21 +45,62 @@ def add_frame_stride_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def named_frame_set(option: str, word: str) -> tuple[str, str]:
-    """Name and folder.
+def add_code_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--with-code`."""
+    parser.add_argument(
+        "--with-code",
+        action="store_true",
+        help="also write the code files, so that the model loads without this package, with trust_remote_code=True",
+    )
+
+
+def named_frame_set(option: str, text: str) -> tuple[str, str]:
+    """Split NAME=DIR into name and folder of a frame set.
+
+    Args:
+        option: name of the option, for the message.
+        text: its value.
 
     Raises:
-        InputError: something else was given for the option.
+        InputError: if the value has another form.
     """
     from ..util.errors import InputError
 
-    name, equals, folder = word.partition("=")
+    name, equals, folder = text.partition("=")
     if not equals:
-        raise InputError(f"{option} is {word!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
+        raise InputError(f"{option} is {text!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
     return name, folder
 
 
+def named_models(option: str, values: list[str], default_name: str = "model") -> dict[str, str]:
+    """Split values of the form [NAME=]MODEL into models by name.
+
+    Args:
+        option: name of the option, for the message.
+        values: its values.
+        default_name: name of a model that is given without one.
+
+    Raises:
+        InputError: if two models have the same name, or a name is empty.
+    """
+    from ..util.errors import InputError
+
+    pairs = []
+    for text in values:
+        name, equals, model = text.partition("=")
+        # A path may contain "=", a name no "/".
+        pairs.append((name, model) if equals and "/" not in name else (default_name, text))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names) or not all(names):
+        raise InputError(f"{option}: several models need different names, e.g. {option} phase=my-model")
+    return dict(pairs)
+
+
+# ------------------------------------------------------------------------------------------- videos
+
+
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--deinterlace` and `--damaged`, which tell how videos are read."""
     parser.add_argument(
         "--deinterlace",
         choices=("auto", "off"),
@@ -56,13 +116,13 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `VideoReader` and whoever calls it."""
+def reading_options(arguments: argparse.Namespace) -> ReadingOptions:
+    """Return the arguments of `VideoReader`, and of functions that pass them on."""
     return {"deinterlace": arguments.deinterlace, "damaged": arguments.damaged}
 
 
 def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the detector, and how careful it is."""
+    """Add the detector of frames outside the patient, its threshold, margin and rate."""
     parser.add_argument(
         "--out-of-body",
         metavar="MODEL",
@@ -80,8 +140,8 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def detector_of(arguments: argparse.Namespace) -> Any:
-    """The `OutOfBodyDetector` that was asked for, or `None`."""
+def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
+    """Load the `OutOfBodyDetector` of `--out-of-body`; `None` without this option."""
     from ..inference.models.out_of_body import OutOfBodyDetector
 
     if arguments.out_of_body is None:
@@ -95,57 +155,60 @@ def detector_of(arguments: argparse.Namespace) -> Any:
     )
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser, what: str, *, show: str = "") -> None:
+# ------------------------------------------------------------------------------------------- recipes and suites
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser, kind: str, *, show: str = "") -> None:
     """Add `recipe`, `overrides`, `--list` and `--show`.
 
     Args:
-        parser: of the verb.
-        what: a recipe or a suite.
-        show: what else `--show` prints.
+        parser: parser of the verb.
+        kind: `"recipe"` or `"suite"`.
+        show: further kinds of files that `--show` prints, to continue its help text.
     """
-    parser.add_argument("recipe", nargs="?", metavar=what, help=f"YAML file, or a {what} of the package")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"values of the {what} to change")
-    parser.add_argument("--list", action="store_true", help=f"name those of the package: {what}s")
-    parser.add_argument("--show", metavar="NAME", help=f"print a {what} of the package{show}, to start from")
-
-
-def add_code_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--with-code`."""
-    parser.add_argument(
-        "--with-code",
-        action="store_true",
-        help="also write the code files, so that the model loads without this package, with trust_remote_code=True",
-    )
+    parser.add_argument("recipe", nargs="?", metavar=kind, help=f"YAML file, or a {kind} of the package")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"values of the {kind} to change")
+    parser.add_argument("--list", action="store_true", help=f"name those of the package: {kind}s")
+    parser.add_argument("--show", metavar="NAME", help=f"print a {kind} of the package{show}, to start from")
 
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """The changes to a recipe, those of options such as `--with-code` included."""
+    """Return the changes to a recipe, including those of options such as `--with-code`."""
     return [*arguments.overrides, *(["training.with_code=true"] if arguments.with_code else [])]
 
 
-def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
-    """Answer `--list` and `--show` from rooms of `recipe_files`, the first of which is the verb's; whether that was all.
+def was_shown(arguments: argparse.Namespace, *kinds: str) -> bool:
+    """Answer `--list` and `--show` from these kinds of recipes, the verb's own first; return whether that was all.
 
     Raises:
-        InputError: nothing was asked for.
-        RecipeError: there is none of that name.
+        InputError: if no recipe is given.
+        RecipeError: if there is none of that name.
     """
     from ..trainers.recipes.loading import bundled_recipes, bundled_text
     from ..util.errors import InputError
 
     if arguments.list:
-        print("\n".join(bundled_recipes(rooms[0])))
+        print("\n".join(bundled_recipes(kinds[0])))
         return True
     if arguments.show:
-        print(bundled_text(arguments.show, rooms), end="")
+        print(bundled_text(arguments.show, kinds), end="")
         return True
     if not arguments.recipe:
         raise InputError(f"give a YAML file or a name; `surgvista {arguments.verb} --list` says which the package has")
     return False
 
 
-def print_outcome(report: Any, arguments: argparse.Namespace, done: str) -> None:
-    """Print a `BatchReport`, as JSON if that was asked for; `done` is what was done to the videos."""
+# ------------------------------------------------------------------------------------------- reports of folders
+
+
+def print_outcome(report: "BatchReport", arguments: argparse.Namespace, done: str) -> None:
+    """Print the report of a folder, as JSON with `--json`.
+
+    Args:
+        report: report of this process.
+        arguments: arguments of the verb.
+        done: past tense of the work, such as "predicted".
+    """
     report = _of_all_processes(report)
     if arguments.json:
         print(json.dumps(vars(report)))
@@ -155,19 +218,13 @@ def print_outcome(report: Any, arguments: argparse.Namespace, done: str) -> None
     print(f"{done} {len(report.done)} videos, {len(report.earlier)} were done before: {arguments.output}")
 
 
-def _of_all_processes(report: Any) -> Any:
-    """Return one report of what all processes did; only the main one prints."""
+def _of_all_processes(report: "BatchReport") -> "BatchReport":
+    """Return one report of the work of all processes; only the main one prints."""
     from accelerate.utils import gather_object
 
     parts = gather_object([report])
-    if len(parts) == 1:
-        return report
-    merged: dict[str, Any] = {}
-    for name, value in vars(report).items():
-        values = [getattr(part, name) for part in parts]
-        merged[name] = (
-            {key: each for one in values for key, each in one.items()}
-            if isinstance(value, dict)
-            else [each for one in values for each in one]
-        )
-    return type(report)(**merged)
+    return type(report)(
+        done=[name for part in parts for name in part.done],
+        earlier=[name for part in parts for name in part.earlier],
+        unreadable={name: reason for part in parts for name, reason in part.unreadable.items()},
+    )

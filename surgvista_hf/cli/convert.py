@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista convert`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista convert --list\n"
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", help=".pth, .bin, .safetensors, or a folder with shards")
     parser.add_argument("--family", help="layout of the checkpoint, see --list")
     parser.add_argument("--output", type=Path, help="folder to write; it must not exist or be empty")
-    parser.add_argument("--config", default="{}", help="JSON: what the tensors do not tell, e.g. number of heads")
+    parser.add_argument(
+        "--config", default="{}", help="JSON: values that the tensors do not tell, e.g. number of heads"
+    )
     parser.add_argument(
         "--part", help="key of the file that the weights lie under, if not the usual one: target_encoder"
     )
@@ -34,13 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Convert a checkpoint, or list the families."""
     from ..modeling.conversion import FAMILIES, convert_checkpoint
     from ..util.errors import InputError
 
     if arguments.list:
-        info = ("title", "paper", "source", "license", "input", "becomes", "checked", "unknown")
-        listed = {name: {fact: getattr(family, fact) for fact in info} for name, family in FAMILIES.items()}
-        print(json.dumps(listed) if arguments.json else "\n".join(map(_lines, FAMILIES.values())))
+        fields = ("title", "paper", "source", "license", "input", "becomes", "checked", "unknown")
+        listed = {name: {field: getattr(family, field) for field in fields} for name, family in FAMILIES.items()}
+        print(json.dumps(listed) if arguments.json else "\n".join(map(_description, FAMILIES.values())))
         return
     for name in ("checkpoint", "family", "output"):
         if getattr(arguments, name) is None:
@@ -63,11 +67,11 @@ def run(arguments: argparse.Namespace) -> None:
     print(json.dumps(vars(report)) if arguments.json else report)
 
 
-def _lines(family: "Family") -> str:
-    """What is known of a family, for people."""
-    info = (
+def _description(family: "Family") -> str:
+    """Describe a family in a few lines of text."""
+    lines = (
         family.paper,
         f"weights: {family.source} ({family.license})",
         f"sees {family.input}; becomes {family.becomes}",
     )
-    return "\n".join([f"{family.name:16} {family.title}", *(f"{'':16} {fact}" for fact in info)])
+    return "\n".join([f"{family.name:16} {family.title}", *(f"{'':16} {line}" for line in lines)])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..curation.stages.pipeline import CurationOptions
 
 _STAGES = ("classify-videos", "classify-frames", "trim", "hash", "deduplicate", "mask")
-# Each action: what it does, and an example.
+# The purpose of each action, and an example.
 ACTIONS = {
     "collect": (
         "download videos, or take them from a folder",
@@ -29,18 +29,21 @@ ACTIONS = {
         "--region-model regions --output frame_sets/corpus",
     ),
     "classify-videos": (
-        "drop what is no operation, by a storyboard",
+        "drop videos that show no operation, by a storyboard",
         "surgvista curate classify-videos corpus --video-model storyboards",
     ),
     "classify-frames": (
-        "tell surgical seconds from others",
+        "classify seconds as surgical or not",
         "surgvista curate classify-frames corpus --frame-model frames-a --frame-model frames-b",
     ),
-    "trim": ("cut off what comes before and after the operation", "surgvista curate trim corpus --run 3"),
+    "trim": ("cut off the seconds before and after the operation", "surgvista curate trim corpus --run 3"),
     "hash": ("compute hashes of the operation, by which repetitions are found", "surgvista curate hash corpus"),
-    "deduplicate": ("drop what repeats another video", "surgvista curate deduplicate corpus --repeat-share 0.5"),
+    "deduplicate": (
+        "drop videos that repeat another one",
+        "surgvista curate deduplicate corpus --repeat-fraction 0.5",
+    ),
     "mask": (
-        "find what is no tissue inside the pictures, and their black border",
+        "find regions without tissue in the frames, and their black border",
         "surgvista curate mask corpus --region-model regions",
     ),
     "export": (
@@ -48,7 +51,7 @@ ACTIONS = {
         "surgvista curate export corpus --output frame_sets/corpus --labels labels.json",
     ),
     "review": (
-        "write a page to look at decisions, or take in what was decided on it",
+        "write a page to review decisions, or apply the overrides that it saved",
         "surgvista curate review corpus --only dropped\n  surgvista curate review corpus --apply overrides.json",
     ),
     "remove": (
@@ -63,11 +66,12 @@ ACTIONS = {
         "train a detector of regions on your labels",
         "surgvista curate train-regions regions.json --output regions --model PekingU/rtdetr_r18vd --learning-rate 1e-4",
     ),
-    "status": ("say how many videos each stage kept and dropped, and why", "surgvista curate status corpus --json"),
+    "status": ("show how many videos each stage kept and dropped, and why", "surgvista curate status corpus --json"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista curate`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista curate collect corpus --labels labels.json\n"
@@ -113,19 +117,30 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
             "--max-distance",
             type=float,
             default=4.0,
-            help="bits of 64 by which repeated pictures differ (default: 4)",
+            help="bits of 64 by which repeated frames may differ (default: 4)",
         )
         parser.add_argument(
             "--repeat-run", type=int, default=8, help="seconds in a row that must be repeated (default: 8)"
         )
         parser.add_argument(
-            "--repeat-share", type=float, default=0.5, help="share of a video that must be repeated (default: 0.5)"
+            "--repeat-fraction",
+            type=float,
+            default=0.5,
+            help="fraction of a video that must be repeated (default: 0.5)",
+        )
+        # The name of the option in earlier versions.
+        parser.add_argument(
+            "--repeat-share",
+            dest="repeat_fraction",
+            type=float,
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
         )
     if everything or action == "mask":
         _add_models(parser, "region", "detector of regions")
-        parser.add_argument("--threshold", type=float, default=0.25, help="least confidence of a box (default: 0.25)")
+        parser.add_argument("--threshold", type=float, default=0.25, help="lowest confidence of a box (default: 0.25)")
         parser.add_argument(
-            "--overlap", type=float, default=0.7, help="of boxes that overlap more one is kept (default: 0.7)"
+            "--overlap", type=float, default=0.7, help="overlap above which one of two boxes is kept (default: 0.7)"
         )
     parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
     if everything or action.startswith("classify") or action == "mask":
@@ -135,10 +150,10 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
         _add_export(parser, required=False)
 
 
-def _add_models(parser: argparse.ArgumentParser, word: str, purpose: str) -> None:
+def _add_models(parser: argparse.ArgumentParser, kind: str, purpose: str) -> None:
     parser.add_argument(
-        f"--{word}-model",
-        dest=f"{word}_models",
+        f"--{kind}-model",
+        dest=f"{kind}_models",
         action="append",
         default=[],
         metavar="MODEL",
@@ -150,31 +165,35 @@ def _add_collect(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--labels", type=Path, help="LEMON's labels.json")
     source.add_argument("--urls", type=Path, help="text file with an address, or an id and an address, on each line")
-    source.add_argument("--search", metavar="WORDS", help="what a site finds, if every word is in the title")
+    source.add_argument("--search", metavar="WORDS", help="results of a site's search with every word in the title")
     source.add_argument("--folder", dest="from_folder", type=Path, help="videos of this machine; they are copied")
-    parser.add_argument("--playlist", help="with --search: look through this playlist, channel or feed")
-    parser.add_argument("--limit", type=int, default=50, help="with --search: results to look at (default: 50)")
+    parser.add_argument("--playlist", help="with --search: search this playlist, channel or feed")
+    parser.add_argument("--limit", type=int, default=50, help="with --search: number of results (default: 50)")
     parser.add_argument(
-        "--ignore", action="append", default=[], metavar="WORD", help="with --search: not in the title"
+        "--ignore", action="append", default=[], metavar="WORD", help="with --search: skip titles with this word"
     )
     parser.add_argument("--cookies", type=Path, help="cookies.txt, for videos that need an account")
     parser.add_argument(
-        "--rate-limit", type=float, default=5.0, metavar="MB/S", help="of a download (default: 5; 0: none)"
+        "--rate-limit", type=float, default=5.0, metavar="MB/S", help="largest rate (default: 5; 0: no limit)"
     )
-    parser.add_argument("--pause", type=float, default=5.0, metavar="SECONDS", help="between videos (default: 5)")
-    parser.add_argument("--height", type=int, default=720, help="of the pictures, at most (default: 720)")
+    parser.add_argument(
+        "--pause", type=float, default=5.0, metavar="SECONDS", help="pause between videos (default: 5)"
+    )
+    parser.add_argument("--height", type=int, default=720, help="largest height of the frames (default: 720)")
     parser.add_argument("--recheck", action="store_true", help="remove collected videos that are gone from their site")
-    parser.add_argument("--retry-unreadable", action="store_true", help="try again what was no video")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be asked for")
+    parser.add_argument("--retry-unreadable", action="store_true", help="try again where no video was found")
+    parser.add_argument("--dry-run", action="store_true", help="only list the videos that would be requested")
 
 
 def _add_export(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--output", type=Path, required=required, help="folder of the frame set")
     parser.add_argument("--labels", type=Path, help="LEMON's labels.json, for its procedures")
     parser.add_argument("--source", default="", help="name of the corpus in the frame set (default: curated)")
-    parser.add_argument("--frames-per-second", type=float, default=1.0, help="pictures a second (default: 1)")
-    parser.add_argument("--short-side", type=int, default=256, help="reduce pictures to this (default: 256; 0: keep)")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEG coding (default: 90)")
+    parser.add_argument("--frames-per-second", type=float, default=1.0, help="frames a second (default: 1)")
+    parser.add_argument(
+        "--short-side", type=int, default=256, help="reduce frames to this shorter side (default: 256; 0: keep)"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="quality of the JPEG coding (default: 90)")
     parser.add_argument(
         "--not-surgical",
         choices=("drop", "black"),
@@ -192,35 +211,35 @@ def _add_review(parser: argparse.ArgumentParser) -> None:
         "--only",
         choices=("doubtful", "kept", "dropped", "overridden", "all"),
         default="doubtful",
-        help="which videos (default: doubtful, least sure first)",
+        help="selection of videos (default: doubtful, least sure first)",
     )
     parser.add_argument(
-        "--id", dest="ids", action="append", default=[], help="this video; --id=-x if it begins with -"
+        "--id", dest="ids", action="append", default=[], help="show this video; --id=-x if it begins with -"
     )
     parser.add_argument("--limit", type=int, default=100, help="videos on the page (default: 100)")
     parser.add_argument("--output", type=Path, help="HTML file (default: review.html in the collection)")
-    parser.add_argument("--apply", type=Path, metavar="FILE", help="take in a file of overrides, write no page")
+    parser.add_argument("--apply", type=Path, metavar="FILE", help="apply a file of overrides, write no page")
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--id", dest="ids", action="append", required=True, help="the video; --id=-x if it begins with -"
+        "--id", dest="ids", action="append", required=True, help="id of the video; --id=-x if it begins with -"
     )
-    parser.add_argument("--reason", required=True, help="for the record; without names")
+    parser.add_argument("--reason", required=True, help="reason for the record, without names")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     is_classifier = parser.prog.endswith("classifier")
-    said = (
-        "folder with a folder of pictures for each class, or CSV with image and label"
+    format_help = (
+        "folder with a folder of images for each class, or CSV with image and label"
         if is_classifier
         else "regions in COCO's format (JSON)"
     )
-    parser.add_argument("examples", type=Path, help=said)
+    parser.add_argument("examples", type=Path, help=format_help)
     parser.add_argument("--output", type=Path, required=True, help="new folder for the model")
     if is_classifier:
         parser.add_argument("--classes", help="names in order, with commas between (default: sorted)")
-    parser.add_argument("--model", help="checkpoint to start from (default: a small one from nothing)")
+    parser.add_argument("--model", help="checkpoint to start from (default: a small model with random weights)")
     parser.add_argument("--validation", type=Path, help="examples of other videos, to measure the result")
     parser.add_argument("--epochs", type=float, default=10 if is_classifier else 30, help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32 if is_classifier else 16, help="(default: %(default)s)")
@@ -231,7 +250,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
-    """There are no further arguments."""
+    """Add no further arguments."""
 
 
 _ADD = {
@@ -249,6 +268,7 @@ _ADD = {
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Run an action on a collection."""
     _RUN.get(arguments.action, _run_stage)(arguments)
 
 
@@ -280,7 +300,7 @@ def _collect(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         entries = [asdict(each) for each in wanted]
         text = "\n".join(f"{each.video_id}  {each.url}" for each in wanted)
-        print(json.dumps(entries) if arguments.json else f"{text}\n{len(wanted)} videos would be asked for".strip())
+        print(json.dumps(entries) if arguments.json else f"{text}\n{len(wanted)} videos would be requested".strip())
         return
     with Steps()(f"collect {len(wanted)} videos"):
         report = collect.collect(arguments.folder, wanted, options, progress=True)
@@ -290,6 +310,7 @@ def _collect(arguments: argparse.Namespace) -> None:
 def _options(arguments: argparse.Namespace) -> "CurationOptions":
     from ..curation.stages.pipeline import CurationOptions
 
+    # The options of other stages keep their defaults; `run` is also the name of the verb's function.
     given: dict[str, Any] = {**vars(arguments), "run": getattr(arguments, "run_seconds", 3)}
     for name in ("video_models", "frame_models", "region_models"):
         given[name] = tuple(given.get(name, ()))

@@ -8,13 +8,14 @@ from .common import add_detector_arguments, add_reading_arguments, detector_of, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista deidentify`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista deidentify operation.mp4 --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
         "  surgvista deidentify videos --out-of-body runs/out_of_body/model --mapping names.json --output shared\n"
         "  surgvista deidentify operation.mp4 --no-detector --cover 0,0,320,60 --mapping names.json --output shared\n"
-        "What is outside the patient is hidden, sound and metadata are left out, files get pseudonyms. Names that are\n"
-        "painted into the picture stay unless --cover hides them. No detector is perfect: look before you share."
+        "Frames outside the patient are hidden, sound and metadata are left out, files get pseudonyms. Names that are\n"
+        "written in the frames stay unless --cover hides them. No detector is perfect: check the copies before you share."
     )
     parser.add_argument("video", type=Path, help="video file, or a folder with videos")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
@@ -28,15 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LEFT,TOP,WIDTH,HEIGHT",
-        help="rectangle to paint black, in pixels as shown; may be repeated",
+        help="rectangle to fill in black, in pixels as shown; may be repeated",
     )
     add_reading_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument("--skip-unreadable", action="store_true", help="in a folder: go on where a video is damaged")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Write de-identified copies of a video or of all videos in a folder."""
     from ..inference.batch import deidentify_folder, find_videos
     from ..inference.deidentification import Cover, Pseudonyms
     from ..util.errors import InputError
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be hidden")
     find_videos(arguments.video, tell=False)  # before anything is loaded
     try:
-        covers = [Cover(*map(int, words.split(","))) for words in arguments.cover]
+        covers = [Cover(*map(int, text.split(","))) for text in arguments.cover]
     except (TypeError, ValueError) as error:
         raise InputError(f"--cover takes four whole numbers, LEFT,TOP,WIDTH,HEIGHT, not {arguments.cover}") from error
     with Steps()("write videos without people, sound, metadata and names"):

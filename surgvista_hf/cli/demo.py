@@ -8,6 +8,7 @@ from ..util.console import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista demo`."""
     parser.epilog = "example: surgvista demo --video my-operation.mp4"
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     parser.add_argument("--video", type=Path, help="also predict this video")
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Run the demo and print its results."""
     from ..util.errors import InputError
 
     if arguments.video is not None and not arguments.video.is_file():
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         ],
     )
     if arguments.video:
-        print("Your video was predicted by a model that has only seen rendered pictures: do not believe the phases.")
-    pictures = [file for file in result.files if file.endswith(".png") and "plots" not in file]
-    print("pictures:", *pictures, f"{arguments.output / 'benchmark' / 'plots'}/")
+        print("Your video was predicted by a model that has only seen rendered images: do not believe the phases.")
+    images = [file for file in result.files if file.endswith(".png") and "plots" not in file]
+    print("images:", *images, f"{arguments.output / 'benchmark' / 'plots'}/")
     print(f"see it work: surgvista space --model {arguments.output / 'model'}")

@@ -4,13 +4,19 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..util.console import Steps
 from .common import add_frame_stride_argument, named_frame_set
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..inference.evaluation import Evaluation
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista evaluate`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista evaluate my-model --data cholec80=frame_sets/cholec80 --label phase --output result\n"
@@ -24,15 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=Path, help="predictions instead of a model: a folder or a file")
     parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
     parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
-    parser.add_argument("--split", default="test", help="of the frame set (default: test; all: every video)")
-    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
-    parser.add_argument("--label", default="phase", help="its column (default: phase)")
+    parser.add_argument("--split", default="test", help="split of the frame set (default: test; all: every video)")
+    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    parser.add_argument("--label", default="phase", help="column of the frame set (default: phase)")
     parser.add_argument(
         "--classes",
         action="append",
         default=[],
         metavar="LABEL=CLASS",
-        help="what a class of the labels is called by the model; LABEL= leaves it out",
+        help="name of a class of the labels in the model; LABEL= leaves it out",
     )
     parser.add_argument(
         "--every", type=float, default=1.0, help="seconds between two rows of a .npy file (default: 1)"
@@ -45,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Evaluate a model or predictions, and print the metrics."""
     from ..util.errors import InputError
 
     if (arguments.model is None) == (arguments.predictions is None):
@@ -63,12 +70,12 @@ def run(arguments: argparse.Namespace) -> None:
     _print(arguments, evaluation)
 
 
-def _evaluated(arguments: argparse.Namespace) -> Any:
-    from ..inference import evaluation as testing
+def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
+    from ..inference import evaluation
 
     if arguments.labels:
-        labels, task = testing.labels_of_files(arguments.labels, _listed_classes(arguments.labels))
-        return testing.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
+        labels, task = evaluation.labels_of_files(arguments.labels, _listed_classes(arguments.labels))
+        return evaluation.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
     from ..trainers.finetuning.recipe import LabeledData
@@ -80,17 +87,16 @@ def _evaluated(arguments: argparse.Namespace) -> Any:
     classes = _class_mapping(arguments.classes)
     if arguments.predictions:
         task = task_of(data, frames)
-        return testing.evaluate_files(
-            arguments.predictions, testing.labels_of_frames(frames, arguments.label, task), task, every=arguments.every
-        )
-    model = testing.ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
-    task = task_of(replace(data, sampling=testing.sampling_of(model)), frames)
-    return testing.evaluate_model(
+        labels = evaluation.labels_of_frames(frames, arguments.label, task)
+        return evaluation.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
+    model = evaluation.ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+    task = task_of(replace(data, sampling=evaluation.sampling_of(model)), frames)
+    return evaluation.evaluate_model(
         model, frames, task, arguments.label, classes=classes, batch_size=arguments.batch_size, progress=True
     )
 
 
-def _check_column(frames: Any, label: str) -> None:
+def _check_column(frames: "Dataset", label: str) -> None:
     from ..util.errors import InputError
 
     if label not in frames.column_names:
@@ -98,24 +104,24 @@ def _check_column(frames: Any, label: str) -> None:
 
 
 def _listed_classes(folder: Path) -> list[str] | None:
-    """The classes of `classes.txt` in the folder of the labels or above it."""
-    for place in (folder, folder.parent):
-        file = place / "classes.txt"
-        if place.is_dir() and file.is_file():
+    """Return the classes of `classes.txt` in the folder of the labels or above it."""
+    for parent in (folder, folder.parent):
+        file = parent / "classes.txt"
+        if parent.is_dir() and file.is_file():
             return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     return None
 
 
-def _class_mapping(words: list[str]) -> dict[str, str | None]:
+def _class_mapping(values: list[str]) -> dict[str, str | None]:
     from ..util.errors import InputError
 
-    pairs = [word.partition("=") for word in words]
+    pairs = [value.partition("=") for value in values]
     if not all(equals for _, equals, _ in pairs):
         raise InputError("--classes is LABEL=CLASS, e.g. --classes sewing=Suturing")
     return {source: target or None for source, _, target in pairs}
 
 
-def _print(arguments: argparse.Namespace, evaluation: Any) -> None:
+def _print(arguments: argparse.Namespace, evaluation: "Evaluation") -> None:
     if arguments.json:
         print(
             json.dumps({"figures": evaluation.figures, "by_video": evaluation.by_video, "results": evaluation.results})
@@ -139,5 +145,5 @@ def _print(arguments: argparse.Namespace, evaluation: Any) -> None:
         print(f"results, tables and plots: {arguments.output}")
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else ""

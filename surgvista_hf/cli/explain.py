@@ -1,38 +1,45 @@
-"""`surgvista explain`: where a model looked at one second of a video, and which known seconds look alike to it."""
+"""`surgvista explain`: the heat map of a model for one second of a video, and the nearest known seconds."""
 
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..util.console import Steps
 from .common import add_detector_arguments, add_frame_stride_argument, detector_of
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..inference.models.out_of_body import OutOfBodyDetector
+    from ..modeling.video_reading_surgvista import VideoReader
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista explain`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista explain operation.mp4 --model my-phase-model --second 754 --output heat.png\n"
         "  surgvista explain operation.mp4 --model my-phase-model --second 754 --features features --output heat.png\n"
-        "where `features` was made by `surgvista extract-features my-phase-model …`"
+        "where `surgvista extract-features my-phase-model …` made the folder `features`"
     )
     parser.add_argument("video", type=Path, help="video file")
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained video classifier or adapter")
     parser.add_argument("--second", type=int, required=True, help="second that is predicted")
-    parser.add_argument(
-        "--class", dest="label", help="class that the heat map speaks for (default: the most probable)"
-    )
+    parser.add_argument("--class", dest="label", help="class that the heat map explains (default: the most probable)")
     parser.add_argument("--method", choices=("gradient", "rollout"), default="gradient", help="default: gradient")
     add_frame_stride_argument(parser)
     parser.add_argument("--features", type=Path, help="features of known videos, by the same model")
     add_detector_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write, .png, .svg or .pdf")
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="image to write, .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Draw the heat map of a second, and print its nearest neighbors."""
     import numpy as np
 
     from ..inference.explanations import attention_rollout, draw_heatmap, gradient_heatmap
@@ -44,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.errors import InputError
 
     if arguments.output.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--output is {arguments.output}; a picture is .png, .svg or .pdf")
+        raise InputError(f"--output is {arguments.output}; an image is .png, .svg or .pdf")
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
     with Steps()(f"load {arguments.model}"):
@@ -52,13 +59,13 @@ def run(arguments: argparse.Namespace) -> None:
         detector = detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")
-    places = online_clip_seconds(arguments.second, *model.spacing)
+    seconds = [float(second) for second in online_clip_seconds(arguments.second, *model.spacing)]
     with VideoReader(arguments.video, damaged="skip") as reader:
         if arguments.second > reader.last_second:
             raise InputError(f"--second is {arguments.second}; the video ends at {reader.last_second:.1f}")
-        frames = reader.frames_at([float(place) for place in places])
+        frames = reader.frames_at(seconds)
         if detector is not None:
-            shown = ~_outside(detector, reader, frames, places)
+            shown = ~_outside(detector, reader, frames, seconds)
         for remark in reader.remarks:
             logging.getLogger(__name__).warning("%s: %s", arguments.video, remark)
     if arguments.features is not None:
@@ -73,12 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
     draw_heatmap(frames, heat, arguments.output, title)
     found = _neighbors(features[0], arguments.features) if arguments.features else []
     if arguments.json:
-        said = {
+        result = {
             "class": model.class_names[number],
             "probability": float(probabilities[0, number]),
             "neighbors": found,
         }
-        print(json.dumps(said))
+        print(json.dumps(result))
         return
     print(title)
     for each in found:
@@ -86,17 +93,19 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.output}")
 
 
-def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
-    """(frames,) bool: pictures that the detector takes for outside, or that are nearer than its margin to such."""
+def _outside(
+    detector: "OutOfBodyDetector", reader: "VideoReader", frames: "np.ndarray", seconds: Sequence[float]
+) -> "np.ndarray":
+    """Return which frames are outside the patient, or nearer than the detector's margin to such, (frames,) bool."""
     from ..inference.models.out_of_body import scan_video
 
-    around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
-    hidden = scan_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
-    near = [hidden.covers(float(place)) for place in places]
+    around = detector.margin + 1.0  # so that the detector also sees frames before the first one and after the last
+    mask = scan_video(detector, reader, start=max(min(seconds) - around, 0.0), stop=max(seconds) + around)
+    near = [mask.covers(second) for second in seconds]
     return (detector.look(frames) >= detector.threshold) | near
 
 
-def _neighbors(query: Any, folder: Path) -> list[dict[str, Any]]:
+def _neighbors(query: "np.ndarray", folder: Path) -> list[dict[str, Any]]:
     import numpy as np
 
     from ..inference.explanations import nearest_neighbors

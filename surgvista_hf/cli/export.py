@@ -9,6 +9,7 @@ from .common import add_frame_stride_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista export`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista export my-phase-model --format onnx --int8 --output my-phase-model-onnx\n"
@@ -16,15 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="folder or Hub id of a trained video classifier or adapter")
     parser.add_argument(
-        "--format", choices=("onnx", "torch-export"), default="onnx", help="of the graph (default: onnx)"
+        "--format", choices=("onnx", "torch-export"), default="onnx", help="format of the graph (default: onnx)"
     )
-    parser.add_argument("--int8", action="store_true", help="weights of matrix products in 8 bits (onnx only)")
+    parser.add_argument("--int8", action="store_true", help="store weights of matrix products in 8 bits (onnx only)")
     add_frame_stride_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Export a model as a graph, and print how near its outputs are."""
     from ..inference.models.clip_model import ClipModel
     from ..inference.models.onnx_export import export_model
     from ..util.files import check_free

@@ -8,6 +8,7 @@ from .common import add_frame_stride_argument, named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista extract-features`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista extract-features runs/phases/model --data cholec80=frame_sets/cholec80 --label phase --output features\n"
@@ -16,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="folder or Hub id of a classifier, an adapter or an encoder")
     parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
-    parser.add_argument("--split", default="all", help="its split (default: all videos)")
-    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
-    parser.add_argument("--label", help="column to keep beside the features")
+    parser.add_argument("--split", default="all", help="split of the frame set (default: all videos)")
+    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    parser.add_argument("--label", help="column to store beside the features")
     add_frame_stride_argument(parser)
     parser.add_argument(
         "--num-frames",
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Write the features of the videos of a frame set."""
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.features.extraction import FeatureExtractor
     from ..util.errors import InputError

@@ -7,6 +7,7 @@ from .common import add_code_argument, add_recipe_arguments, overrides_of, was_s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista finetune`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista finetune --list\n"
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Fine-tune by a recipe, or list, show or check recipes."""
     from ..trainers.finetuning.recipe import load_finetuning_recipe
     from ..trainers.recipes.loading import FINETUNING
 

@@ -1,4 +1,4 @@
-"""`surgvista <verb>`: finds the verb and runs it on a console, which turns errors into one line and a non-zero exit."""
+"""`surgvista <verb>`: find the verb and run it on a console, which turns errors into one line and a non-zero exit."""
 
 import argparse
 import importlib
@@ -21,27 +21,28 @@ VERBS = {
     "evaluate": "test a finished model, or predictions of any program, against labels",
     "benchmark": "run a suite of models, data sets and protocols, with tables, plots and tests",
     "zero-shot": "ask an image-text model about clips, without training",
-    "reconstruct": "draw what pre-trained models paint where a clip was hidden",
+    "reconstruct": "draw the masked parts of a clip as pre-trained models reconstruct them",
     "study": "run an analysis of the paper: more data, or the image teacher",
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video, or of all videos in a folder",
     "deidentify": "write videos without people, sound, metadata and names",
-    "explain": "show where a model looked, and what looks alike to it",
+    "explain": "show which parts of a clip a prediction depends on, and similar known seconds",
     "export": "write a model as a graph: ONNX or torch.export",
     "space": "show predictions on a web page",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
+    """A parser that reports an error of the arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every verb; a verb's module is imported only when its own arguments are needed."""
+    """Build the parser with every verb. The modules of verbs import little: the work's imports are inside their functions."""
     parser = Parser(
         prog="surgvista", description="Surgical video foundation models. For research, not a medical device."
     )
@@ -58,28 +59,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Args:
-        arguments: words of the command line without the program's name.
+        argv: arguments of the command line without the program's name; those of this process by default.
 
     Returns:
         Exit status: 0, 1 for an error that the input explains, 2 for wrong arguments, 130 when interrupted.
     """
     parser = build_parser()
-    parsed, rest = parser.parse_known_args(arguments)
-    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    parsed, rest = parser.parse_known_args(argv)
+    late = [argument for argument in rest if "=" in argument and not argument.startswith("-")]
     if late != rest or (late and "overrides" not in parsed):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if late:  # argparse takes key=value words only before the first option
+    if late:  # argparse takes key=value arguments only before the first option
         parsed.overrides = [*parsed.overrides, *late]
     return run_with_console(
         f"surgvista {parsed.verb}",
-        (sys.argv[1:] if arguments is None else arguments)[1:],
+        (sys.argv[1:] if argv is None else argv)[1:],
         lambda: parsed.run(parsed),
         verbose="verbose" in parsed,
-        hides=parsed.verb != "space",  # a server: its address and what gradio says are for the person
+        hides=parsed.verb != "space",  # a server: its address and the messages of gradio are for the user
     )
 
 

@@ -8,6 +8,7 @@ from .common import add_code_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista merge`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista merge runs/lora/model --output merged\n"
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Merge an adapter with its base, and write the model."""
     from transformers import AutoVideoProcessor
 
     from ..modeling.adapters import merge_adapter

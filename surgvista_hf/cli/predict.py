@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..util.console import Steps
 from .common import (
@@ -11,12 +11,18 @@ from .common import (
     add_frame_stride_argument,
     add_reading_arguments,
     detector_of,
+    named_models,
     print_outcome,
     reading_options,
 )
 
+if TYPE_CHECKING:
+    from ..inference import SurgicalVideoPredictor
+    from ..inference.deidentification import Pseudonyms
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista predict`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista predict operation.mp4 --model my-phase-model --output result --formats csv,png,vtt,html\n"
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temporal", action="append", default=[], metavar="[NAME=]MODEL", help="MS-TCN on the features of a model"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--formats", default="csv,json,png", help="what to write (default: csv,json,png)")
+    parser.add_argument("--formats", default="csv,json,png", help="formats of the results (default: csv,json,png)")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at a time (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
@@ -52,11 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
     )
-    parser.add_argument("--skip-unreadable", action="store_true", help="of a folder: go on where a video is damaged")
+    parser.add_argument("--skip-unreadable", action="store_true", help="in a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the segments and files as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Predict a video or all videos in a folder, and write the results."""
     from ..inference import SurgicalVideoPredictor
     from ..inference.batch import find_videos
     from ..inference.deidentification import Pseudonyms
@@ -66,8 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_formats(formats)
     find_videos(arguments.video, tell=False)  # before anything is loaded
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
-    models = named("--model", arguments.model)
-    temporal = named("--temporal", arguments.temporal, missing=next(iter(models)))
+    models = named_models("--model", arguments.model)
+    temporal = named_models("--temporal", arguments.temporal, default_name=next(iter(models)))
     steps = Steps(2)
     with steps(f"load {', '.join(models.values())}"):
         predictor = SurgicalVideoPredictor(
@@ -86,7 +93,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _predict_one(
-    arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
+    arguments: argparse.Namespace,
+    predictor: "SurgicalVideoPredictor",
+    formats: list[str],
+    pseudonyms: "Pseudonyms | None",
+    steps: Steps,
 ) -> None:
     from ..inference.writers.save_predictions import save_predictions
 
@@ -96,13 +107,14 @@ def _predict_one(
         model_info = {name: model.describe() for name, model in predictor.models.items()}
         written = save_predictions(found, arguments.output, formats, video=arguments.video, model_info=model_info)
     files = [str(file) for file in written]
-    said = {name: [vars(each) for tier in one.tiers().values() for each in tier] for name, one in found.items()}
+    by_model = {name: [vars(each) for tier in one.tiers().values() for each in tier] for name, one in found.items()}
     if arguments.json:
-        only = next(iter(said.values())) if len(said) == 1 else said
-        print(json.dumps({"files": files, "segments": only}))
+        # The segments of a single model stand without its name.
+        content = next(iter(by_model.values())) if len(by_model) == 1 else by_model
+        print(json.dumps({"files": files, "segments": content}))
         return
-    for name, segments in said.items():
-        if len(said) > 1:
+    for name, segments in by_model.items():
+        if len(by_model) > 1:
             print(f"{name}:")
         for segment in segments:
             print(
@@ -112,7 +124,11 @@ def _predict_one(
 
 
 def _predict_folder(
-    arguments: argparse.Namespace, predictor: Any, formats: list[str], pseudonyms: Any, steps: Steps
+    arguments: argparse.Namespace,
+    predictor: "SurgicalVideoPredictor",
+    formats: list[str],
+    pseudonyms: "Pseudonyms | None",
+    steps: Steps,
 ) -> None:
     from ..inference.batch import predict_folder
 
@@ -127,17 +143,3 @@ def _predict_folder(
             progress=True,
         )
     print_outcome(report, arguments, "predicted")
-
-
-def named(option: str, words: list[str], missing: str = "model") -> dict[str, str]:
-    """`NAME=MODEL` words by name; a word without a name gets `missing`."""
-    from ..util.errors import InputError
-
-    pairs = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        pairs.append((name, value) if equals and "/" not in name else (missing, word))
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names) or not all(names):
-        raise InputError(f"{option}: several models need different names, e.g. {option} phase=my-model")
-    return dict(pairs)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,16 @@ EPILOG = """examples:
 After an interruption the same command goes on where it stopped."""
 
 
-def _positive_or(word: str) -> type:
-    def parse(text: str) -> float | None:
-        return None if text == word else float(text)
+def _number_or(word: str) -> Callable[[str], float | None]:
+    """Return a parser of numbers that takes `word` for `None`."""
 
-    return parse  # type: ignore[return-value]
+    def _parse(text: str) -> float | None:
+        try:
+            return None if text == word else float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {word!r}") from error
+
+    return _parse
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -35,33 +41,34 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista prepare`."""
     parser.epilog = EPILOG
     parser.add_argument("name", nargs="?", help="data set; --list names all")
     parser.add_argument("--list", action="store_true", help="list all data sets with task, license and protocols")
     parser.add_argument("--data-dir", type=Path, help="folder with the raw data")
     parser.add_argument("--output", type=Path, help="folder of the frame set")
-    parser.add_argument("--check", action="store_true", help="only say what of the raw data is missing")
-    parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+    parser.add_argument("--check", action="store_true", help="only report which raw data is missing")
+    parser.add_argument("--num-proc", type=int, default=1, help="number of videos at a time (default: 1)")
     parser.add_argument(
         "--executor", choices=("local", "ray"), default="local", help="where they run (default: local)"
     )
     sampling = parser.add_mutually_exclusive_group()
     sampling.add_argument(
         "--frames-per-second",
-        type=_positive_or("all"),
+        type=_number_or("all"),
         metavar="RATE|all",
         default=argparse.SUPPRESS,
-        help="pictures a second (default: what is usual for the data set, mostly 1)",
+        help="frames a second (default: the usual rate of the data set, mostly 1)",
     )
     sampling.add_argument("--every", type=int, metavar="N", help="every n-th frame instead, as published programs do")
     parser.add_argument(
         "--short-side",
-        type=_positive_or("keep"),
+        type=_number_or("keep"),
         metavar="PIXELS|keep",
         default=256,
-        help="reduce pictures to this shorter side (default: 256)",
+        help="reduce frames to this shorter side (default: 256)",
     )
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEG coding (default: 90)")
+    parser.add_argument("--quality", type=int, default=90, help="quality of the JPEG coding (default: 90)")
     parser.add_argument(
         "--crop-border", action="store_true", help="cut off the black border, as SurgVISTA does for Cholec80"
     )
@@ -84,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=2.0,
         metavar="SECONDS",
-        help="by which labels and pictures may differ (default: 2)",
+        help="difference in length that labels and frames may have (default: 2)",
     )
     add_reading_arguments(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be prepared")
@@ -95,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Prepare a frame set, or list data sets or check raw data."""
     from ..util.errors import InputError
 
     if arguments.list:
@@ -168,7 +176,7 @@ def _check(arguments: argparse.Namespace) -> None:
         require("ray")
     builder = get_builder(arguments.name).configured(arguments.data_dir, dict(arguments.set))
     found = builder.videos(arguments.data_dir)
-    missing = [{"video": video, "missing": what} for video, what in builder.missing(found)]
+    missing = [{"video": video, "missing": part} for video, part in builder.missing(found)]
     if arguments.json:
         print(json.dumps({"videos": len(found), "missing": missing, "source": builder.source}))
     else:

@@ -6,6 +6,7 @@ from .common import add_code_argument, add_recipe_arguments, overrides_of, was_s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista pretrain`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista pretrain --list\n"
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Pre-train by a recipe, or list, show or check recipes."""
     from ..trainers.pretraining.recipe import load_recipe
     from ..trainers.recipes.loading import LAUNCH, PRETRAINING
 

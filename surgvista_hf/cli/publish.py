@@ -8,6 +8,7 @@ from ..util.console import Steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista publish`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista publish synthetic --data-dir frame_sets/synthetic --dry-run --output published\n"
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Write a frame set as a Hub data set, and upload it unless `--dry-run` is given."""
     from ..datasets_scripts.frame_sets.load import StoredFrameSet
     from ..datasets_scripts.frame_sets.publish import publish_frame_set, upload
     from ..datasets_scripts.frame_sets.registry import get_builder

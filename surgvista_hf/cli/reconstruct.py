@@ -1,14 +1,19 @@
-"""`surgvista reconstruct`: what pre-trained models paint where a clip was hidden, and how wrong it is."""
+"""`surgvista reconstruct`: masked parts of a clip as pre-trained models reconstruct them, and their errors."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..util.console import Steps
 from .common import add_frame_stride_argument
 
+if TYPE_CHECKING:
+    pass
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista reconstruct`."""
     parser.epilog = (
         "example: surgvista reconstruct with_teacher/model without_teacher/model --data synthetic "
         "--data-dir frame_sets/synthetic --output reconstruction.png"
@@ -19,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="split of its default protocol (default: test)")
     parser.add_argument("--clip", type=int, default=0, help="number of the clip (default: 0)")
     add_frame_stride_argument(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the mask (default: 0)")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write: .png, .svg or .pdf")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mask (default: 0)")
+    parser.add_argument("--output", type=Path, required=True, help="image to write: .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print the mean squared errors as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Draw the reconstructions of a clip, and print their errors."""
     from ..datasets_scripts.frame_sets.fingerprints import frames_fingerprint
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..evaluation.metrics.reconstruction import draw_reconstruction
@@ -47,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         frames = load_frame_set(arguments.data, arguments.data_dir, arguments.split)
         models = {name: weights_fingerprint(name) for name in arguments.models}
         made_from = {"models": models, "frames": frames_fingerprint(frames)}
-        print(json.dumps({"mean_squared_error": errors, "picture": str(arguments.output), "made_from": made_from}))
+        print(json.dumps({"mean_squared_error": errors, "image": str(arguments.output), "made_from": made_from}))
         return
     for name, error in errors.items():
-        print(f"{name}: mean squared error of hidden pixels {error:.5f}")
+        print(f"{name}: mean squared error of masked pixels {error:.5f}")
     print("written:", arguments.output)

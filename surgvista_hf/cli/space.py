@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from .common import add_frame_stride_argument
+from .common import add_frame_stride_argument, named_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista space`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista space                                     # the model of `make demo`, on this machine only\n"
@@ -34,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Start the web demo, or export it as a Space."""
     from ..util.errors import InputError
     from ..util.requirements import require
-    from .predict import named
 
     if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise InputError(f"--port is {arguments.port}; ports are 0 to 65535")
-    models = named("--model", arguments.model or ["demo/model"], missing="model")
+    models = named_models("--model", arguments.model or ["demo/model"])
     for path in models.values():
         if path == "demo/model" and not Path(path).is_dir():
             raise InputError(

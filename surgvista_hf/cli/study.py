@@ -1,4 +1,4 @@
-"""`surgvista study`: the paper's analyzes, on any frame sets."""
+"""`surgvista study`: the analyses of the SurgVISTA paper on any frame sets."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from .common import named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista study`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista study data-scale surgvista_synthetic data.root=frame_sets --probe synthetic=frame_sets/labeled "
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", help="its protocol, which says what is train and test (default: the data set's)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
     parser.add_argument(
-        "--shares", default="0.125,0.25,0.5,1", help="data-scale: shares of the videos (default: %(default)s)"
+        "--fractions", default="0.125,0.25,0.5,1", help="data-scale: fractions of the videos (default: %(default)s)"
     )
+
     parser.add_argument("--teacher", help="distillation: the teacher, if not the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="only check everything, and say what is to be done")
     parser.add_argument("--output", type=Path, required=True, help="folder of the study")
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Run or check a study, and print its summary."""
     from ..trainers.benchmark.studies import ProbeSet, check_study, data_scale, distillation, plan_study, run_study
     from ..util.errors import InputError
 
@@ -73,11 +76,11 @@ def _fractions(text: str) -> list[float]:
     try:
         fractions = [float(fraction) for fraction in text.split(",")]
     except ValueError as error:
-        raise InputError(f"--shares is {text!r}; numbers with commas between are expected") from error
+        raise InputError(f"--fractions is {text!r}; numbers with commas between are expected") from error
     if (
         not 2 <= len(fractions) <= 8
         or fractions != sorted(set(fractions))
         or not 0 < fractions[0] <= fractions[-1] <= 1
     ):
-        raise InputError(f"--shares is {text!r}; two to eight rising shares above 0 and up to 1 are expected")
+        raise InputError(f"--fractions is {text!r}; two to eight rising fractions above 0 and up to 1 are expected")
     return fractions

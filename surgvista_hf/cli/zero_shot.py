@@ -1,4 +1,4 @@
-"""`surgvista zero-shot`: an image-text model asked about clips, without training."""
+"""`surgvista zero-shot`: an image-text model evaluated on clips without training."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from .common import named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `surgvista zero-shot`."""
     parser.epilog = (
         "examples:\n"
         "  surgvista zero-shot Qwen/Qwen2.5-VL-7B-Instruct --data surgrec_cholec80=frame_sets/surgrec_cholec80 \\\n"
@@ -18,26 +19,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Answers are kept as they come; the same command goes on with what is missing."
     )
     parser.add_argument(
-        "model", help="folder or Hub id of a model that answers about pictures, or compares them with texts"
+        "model", help="folder or Hub id of a model that answers questions about images, or compares them with texts"
     )
     parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
     parser.add_argument("--label", required=True, help="column with one class")
-    parser.add_argument("--split", default="test", help="its split (default: test)")
-    parser.add_argument("--protocol", help="its protocol (default: the data set's first)")
+    parser.add_argument("--split", default="test", help="split of the frame set (default: test)")
+    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
     parser.add_argument(
         "--clips", action="store_true", help="each video is one clip: ask once, about its middle frame"
     )
     parser.add_argument("--prompts", nargs="+", default=(), help="names of prompts (default: all); the first counts")
-    parser.add_argument("--every", type=int, default=1, help="ask about every so manieth labeled frame (default: 1)")
-    parser.add_argument("--max-new-tokens", type=int, default=16, help="of an answer (default: 16)")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures at a time (default: 8)")
-    parser.add_argument("--dtype", help="of the weights (default: bfloat16 on a GPU, else float32)")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="ask about every N-th labeled frame (default: 1)"
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=16, help="largest length of an answer (default: 16)")
+    parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
+    parser.add_argument("--dtype", help="type of the weights (default: bfloat16 on a GPU, else float32)")
     parser.add_argument("--check", action="store_true", help="only check the model, the data and the prompts")
     parser.add_argument("--output", type=Path, required=True, help="folder of the answers")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Evaluate an image-text model on a frame set without training, or check the settings."""
     from ..trainers.benchmark.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
     from ..trainers.finetuning.recipe import LabeledData
 

@@ -1,4 +1,4 @@
-"""Frame sets to clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
+"""Turn frame sets into clips: index, sampling rules, decoding, balanced sampling, masks and crops."""
 
 from .dataset import ClipDataset, collate_clips
 from .sampling.balance import ClusterBalancedSampler, Draw, ShuffledSampler, SourceBalancedSampler, temperature_weights

@@ -1,37 +1,38 @@
 """Single frames with companions: frames just before and after, and similar frames of other videos (LEMON, arXiv 2503.19740).
 
-A frame has four possible companions, of which a sample brings two.
+Every frame has four possible companions; a sample contains two of them.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
 import datasets
 import numpy as np
+import torch
 
 from ..util.errors import InputError
 from ..util.messages import preview
-from .dataset import ClipDataset
+from .dataset import ClipDataset, ClipItem, ClipOptions
 from .sampling.index import ClipIndex
 from .sampling.randomness import keyed_generator
 from .sampling.timeline import frame_times
 
 NUM_COMPANIONS, NUM_CHOSEN = 4, 2
 SECONDS = (-2.0, -1.0, 1.0, 2.0)
-_FIRST_NEIGHBOR = 2  # entry 0 is the frame itself or the one before; its distance is the measure
-_NEAR = 3.0  # neighbors are nearer than so many times that distance
+_FIRST_NEIGHBOR = 2  # entry 0 is the frame itself or the one before; its distance sets the scale
+_NEAR = 3.0  # a neighbor is nearer than this many times that distance
 _Frame = TypeVar("_Frame")
 
 
 def four_companions(present: Sequence[_Frame], own: _Frame) -> list[_Frame]:
-    """Four companions from those that are there.
+    """Fill up the companions that exist to four, by repeating them.
 
     Args:
         present: up to four frames.
-        own: stands in where there is none.
+        own: the frame itself, which replaces the companions if none exists.
 
     Returns:
         Four frames.
@@ -45,39 +46,45 @@ def four_companions(present: Sequence[_Frame], own: _Frame) -> list[_Frame]:
 
 
 def near_neighbors(distances: Sequence[float]) -> list[int]:
-    """Which entries of a list of retrieved frames are accepted: from the third on, nearer than three times the first.
+    """Choose which retrieved frames are accepted: from the third on, those nearer than three times the first distance.
+
+    Args:
+        distances: distance of each retrieved frame, in the order in which they were retrieved.
+
+    Returns:
+        Indices into `distances`, at most four.
 
     Example:
         >>> near_neighbors([0.1, 0.15, 0.2, 0.31, 0.29])
         [2, 4]
     """
-    return [place for place in range(_FIRST_NEIGHBOR, len(distances)) if distances[place] < _NEAR * distances[0]][
-        :NUM_COMPANIONS
-    ]
+    near = [index for index in range(_FIRST_NEIGHBOR, len(distances)) if distances[index] < _NEAR * distances[0]]
+    return near[:NUM_COMPANIONS]
 
 
 class CompanionDataset(ClipDataset):
-    """Frames of a frame set, each with two of its four companions: what self-distillation learns from.
+    """Frames of a frame set, each with two of its four companions, for self-distillation.
 
     A companion is the frame of the same video whose time is nearest to `seconds` away, if one is nearer than half the
-    smallest step between them. With `neighbors`, retrieved frames come first, and those in time fill up.
+    smallest step between them. With `neighbors`, retrieved frames come first, and frames near in time fill up.
     The published program counts stored frames instead of seconds, so that its companions are 1/30 s away in videos stored at
     full rate.
 
     Args:
-        frame_set: see `ClipDataset`.
-        num_frames: 1.
-        seconds: four distances in time.
+        frame_set: frame set as for `ClipDataset`.
+        num_frames: must be 1.
+        seconds: four different distances in time, in seconds; negative ones are before the frame.
         neighbors: JSON file, `{frame: [[frame, distance], …]}` with frames as `<video id>_<frame index>`, or with
-            `<source>/` before where several sources have a video of that id. The first entry is the measure: from the third
-            on, neighbors nearer than three times its distance are companions.
-        options: see `ClipDataset`.
+            `<source>/` before where two or more sources have a video of that id. The first entry sets the scale: from the
+            third on, neighbors nearer than three times its distance are companions.
+        options: further options of `ClipDataset`.
 
     Raises:
-        FrameSetError: times that are missing or do not ascend.
-        InputError: another number of frames or of companions, or a file that is not of that form or names other frames.
+        FrameSetError: if times are missing or do not ascend.
+        InputError: if the number of frames or of companions is another, or the file has another form or names frames that
+            are not in the frame set.
 
-    An item is that of a `ClipDataset`, but `pixel_values` is a list of three pictures (3, height, width) uint8, the frame and
+    An item is that of a `ClipDataset`, but `pixel_values` is a list of three images (3, height, width) uint8, the frame and
     its two companions, which may differ in size.
 
     Example:
@@ -91,7 +98,7 @@ class CompanionDataset(ClipDataset):
         num_frames: int = 1,
         seconds: Sequence[float] = SECONDS,
         neighbors: str | Path | None = None,
-        **options: Any,
+        **options: Unpack[ClipOptions],
     ) -> None:
         if num_frames != 1:
             raise InputError(f"companions are of single frames; num_frames is {num_frames}")
@@ -106,13 +113,13 @@ class CompanionDataset(ClipDataset):
         self._neighbors = read_neighbors(neighbors, self.clip_index) if neighbors else None
 
     def companions(self, row: int) -> list[int]:
-        """Rows of the four companions of a frame, itself given as a row of the frame set."""
+        """Return the rows of the four companions of a frame, which is given as a row of the frame set."""
         in_time = four_companions(self._in_time(row), row)
         retrieved = [] if self._neighbors is None else [int(near) for near in self._neighbors[row] if near >= 0]
         return (retrieved + in_time)[:NUM_COMPANIONS]
 
     def _in_time(self, row: int) -> list[int]:
-        """Rows of the frames so many seconds away, where there are any."""
+        """Return the rows of the frames that are `seconds` away, where there are any."""
         video, _ = self.clip_index.locate(row)
         start = int(self.clip_index.starts[video])
         times = self._times[start : start + int(self.clip_index.lengths[video])]
@@ -121,37 +128,37 @@ class CompanionDataset(ClipDataset):
             wanted = float(self._times[row]) + seconds
             after = int(np.searchsorted(times, wanted))
             near = min(
-                (place for place in (after - 1, after) if 0 <= place < len(times)), key=_distance(times, wanted)
+                (frame for frame in (after - 1, after) if 0 <= frame < len(times)), key=_distance(times, wanted)
             )
             if abs(times[near] - wanted) <= self._reach and start + near not in (row, *found):
                 found.append(start + near)
         return found
 
-    def _item(self, index: int, number: int) -> dict[str, Any]:
+    def _item(self, index: int, number: int) -> ClipItem:
         item = super()._item(index, number)
         row, own = int(self._rows[index]), item["pixel_values"][0]
         chosen = keyed_generator(self.seed, item["epoch"], item["key"], "companions").permutation(NUM_COMPANIONS)
         near = self.companions(row)
-        rows = [near[place] for place in chosen[:NUM_CHOSEN]]
-        return {**item, "pixel_values": [own, *(own if other == row else self._picture(other) for other in rows)]}
+        rows = [near[companion] for companion in chosen[:NUM_CHOSEN]]
+        return {**item, "pixel_values": [own, *(own if other == row else self._image(other) for other in rows)]}
 
-    def _picture(self, row: int) -> Any:
+    def _image(self, row: int) -> torch.Tensor:
         video, frame = self.clip_index.locate(row)
         return self._read(video, [frame])[0]
 
 
 def read_neighbors(path: str | Path, index: ClipIndex) -> np.ndarray:
-    """Read and checks a file of retrieved frames.
+    """Read and check a file of retrieved frames.
 
     Args:
-        path: see `CompanionDataset`.
-        index: of the frame set.
+        path: JSON file, in the form that `CompanionDataset` describes.
+        index: index of the frame set.
 
     Returns:
-        (rows, 4) int32, rows of the accepted neighbors of each frame; -1 where there are fewer.
+        (rows, 4) int32, rows of the accepted neighbors of each frame; -1 where there are fewer than four.
 
     Raises:
-        InputError: the file cannot be read, is not of that form, or names frames that are not there.
+        InputError: if the file cannot be read, has another form, or names frames that are not in the frame set.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -163,8 +170,8 @@ def read_neighbors(path: str | Path, index: ClipIndex) -> np.ndarray:
     accepted = np.full((index.num_rows, NUM_COMPANIONS), -1, np.int32)
     for name, entries in content.items():
         _check_entries(path, name, entries)
-        row = rows.of(name)
-        found = [rows.of(entries[place][0]) for place in near_neighbors([distance for _, distance in entries])]
+        row = rows.find(name)
+        found = [rows.find(entries[entry][0]) for entry in near_neighbors([distance for _, distance in entries])]
         near = [other for other in found if other is not None]
         if row is not None:
             accepted[row, : len(near)] = near
@@ -177,7 +184,7 @@ def read_neighbors(path: str | Path, index: ClipIndex) -> np.ndarray:
 
 
 class _Rows:
-    """Finds the rows of frames by their names, and remembers what it does not find."""
+    """Finder of rows by the names of their frames, which collects the names that it does not find."""
 
     def __init__(self, index: ClipIndex) -> None:
         self.index = index
@@ -187,8 +194,8 @@ class _Rows:
             self._videos[name] = None if name in self._videos else video  # an id of several sources is no name
             self._videos[f"{index.source_names[index.sources[video]]}/{name}"] = video
 
-    def of(self, name: str) -> int | None:
-        """The row, or `None`."""
+    def find(self, name: str) -> int | None:
+        """Return the row of a frame, or `None` and remember the name in `unknown`."""
         video_id, _, number = name.rpartition("_")
         video = self._videos.get(video_id)
         if video is None or not number.isdecimal() or int(number) >= self.index.lengths[video]:
@@ -197,7 +204,7 @@ class _Rows:
         return int(self.index.starts[video]) + int(number)
 
 
-def _check_entries(path: str | Path, name: str, entries: Any) -> None:
+def _check_entries(path: str | Path, name: str, entries: object) -> None:
     sound = isinstance(entries, list) and all(
         isinstance(entry, list)
         and len(entry) == 2
@@ -211,5 +218,5 @@ def _check_entries(path: str | Path, name: str, entries: Any) -> None:
         raise InputError(f"{path}: the neighbors of {name!r} must be a list of at least one [frame, distance]")
 
 
-def _distance(times: np.ndarray, wanted: float) -> Any:
-    return lambda place: abs(times[place] - wanted)
+def _distance(times: np.ndarray, wanted: float) -> Callable[[int], float]:
+    return lambda frame: abs(times[frame] - wanted)

@@ -1,11 +1,11 @@
-"""A frame set as clips: the data set that training, evaluation and feature extraction load from."""
+"""The data set of clips from which training, evaluation and feature extraction load."""
 
 import io
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, TypedDict, cast
 
 import datasets
 import numpy as np
@@ -27,40 +27,62 @@ _SAMPLINGS = ("online", "centered", "uniform", "uniform_legacy")
 _JPEG = b"\xff\xd8\xff"
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
+ClipItem = dict[str, Any]  # an item of `ClipDataset`: tensors, numbers and strings by name
+LabelFeature: TypeAlias = "datasets.ClassLabel | datasets.Value | datasets.List"
+LabelCell = int | float | list[int] | list[float]
 
-class ClipDataset(Dataset[dict[str, Any]]):
+
+class ImageCell(TypedDict):
+    """A cell of an undecoded `Image` column: the bytes of a file, or its path."""
+
+    bytes: bytes | None
+    path: str | None
+
+
+class ClipOptions(TypedDict, total=False):
+    """The options of `ClipDataset` that subclasses pass on."""
+
+    frame_stride: float
+    sampling: Sampling
+    label: str | None
+    drop_empty: bool
+    on_unreadable: Literal["stop", "replace"]
+    seed: int
+
+
+class ClipDataset(Dataset[ClipItem]):
     """Clips of a frame set.
 
     With `"online"` and `"centered"` sampling every frame is a sample; with `"uniform"` every video is. With a `label`, only
-    frames (or videos) that have one are samples, though their clips may hold frames that have none. Missing is an empty cell
-    or, as usual for `ClassLabel`, -1.
+    frames (or videos) that have one are samples, though their clips may contain frames that have none. A label is missing
+    where the cell is empty or, as usual for `ClassLabel`, -1.
 
-    What a sample holds depends on (seed, epoch, index) only: not on workers, processes or what was loaded before. The epoch
-    lies in shared memory, so `set_epoch` reaches persistent workers; call it before iterating over the loader.
+    The content of a sample depends on (seed, epoch, index) only: not on workers, processes or what was loaded before. The
+    epoch lies in shared memory, so `set_epoch` reaches persistent workers; call it before iterating over the loader.
 
     Args:
         frame_set: one or more frame sets of different sources, one after the other.
-        num_frames: frames of a clip.
+        num_frames: number of frames of a clip.
         frame_stride: seconds between two frames of a clip, also below one; -1, 0 and -2 are the special rules of
-            `online_seconds`. A clip holds the frames shown at its moments, by the column `timestamp`; the rate of the frame
-            set matters only in that it must be high enough. Not used by uniform sampling.
-        sampling: `"online"`: the clip ends with the sample's frame; `"centered"`: it stands in the middle; `"uniform"` and
-            `"uniform_legacy"`: spread over the video, see `uniform_indices`.
-        label: column with what to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and
-            ones, a list of numbers a float32 vector.
-        on_unreadable: what becomes of a clip that cannot be decoded: `"stop"` raises; `"replace"` takes the next sample
-            that can be, in the order of the frame set, and notes the first in `unreadable`.
+            `online_seconds`. A clip contains the frames shown at its moments, by the column `timestamp`; the rate of the
+            frame set matters only in that it must be high enough. Not used by uniform sampling.
+        sampling: `"online"`: the clip ends with the sample's frame; `"centered"`: this frame is in the middle; `"uniform"` and
+            `"uniform_legacy"`: the frames are spread over the video, see `uniform_indices`.
+        label: column to predict. A class becomes an int64 number, a list of classes a float32 vector of zeros and ones, a
+            list of numbers a float32 vector.
+        on_unreadable: if a clip cannot be decoded, `"stop"` raises; `"replace"` takes the next sample that can be decoded,
+            in the order of the frame set, and adds the first to `unreadable`.
         drop_empty: frames whose list of classes is empty are no samples either, though they stay context. Published programs
             do so for CholecT50, also in the test, which raises its average precision.
-        seed: of the run.
+        seed: seed of the run.
 
     Raises:
-        FrameSetError: columns are missing, the rows are not sorted and complete, or frames of the set are further apart than
-            those of a clip.
-        InputError: an option out of range, or a label column of another kind.
+        FrameSetError: if columns are missing, the rows are not sorted and complete, or frames of the set are further apart
+            than those of a clip.
+        InputError: if an option is out of range, or the label column is of another kind.
 
-    An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if asked for; `index`; `key` and
-    `epoch`, of which all further randomness is a function (`key` is `index`, unless the sample is drawn again: `Draw`);
+    An item is a dictionary: `pixel_values` (frames, 3, height, width) uint8; `labels` if there is a `label`; `index`; `key`
+    and `epoch`, of which all further randomness is a function (`key` is `index`, unless the sample is drawn again: `Draw`);
     `source`, `video_id`, `frame_index` and `timestamp` (seconds) of the labeled frame, which is the first with uniform
     sampling. Frames that cannot be decoded raise `VideoReadError`.
 
@@ -103,7 +125,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int | Draw) -> dict[str, Any]:
+    def __getitem__(self, index: int | Draw) -> ClipItem:
         index, number = index if isinstance(index, Draw) else Draw(int(index))
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -117,9 +139,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 reason = error
         raise VideoReadError(f"no sample can be decoded; the last: {reason}") from reason
 
-    def _item(self, index: int, number: int) -> dict[str, Any]:
+    def _item(self, index: int, number: int) -> ClipItem:
         row = int(self._rows[index])
         video, frame = self.clip_index.locate(row)
+        # Each repetition of a sample in an epoch gets a key, and with it random numbers, of its own.
         key = index + number * len(self)
         frames = self.clip_frames(index, key)
         values = self._table[row]
@@ -139,11 +162,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 0."""
+        """Return the current epoch, from 0."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch the next iteration over a loader belongs to, in this process and its workers."""
+        """Set the epoch of the next iteration over a loader, in this process and its workers."""
         self._epoch.fill_(int(epoch))
 
     @property
@@ -152,18 +175,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return self._unreadable.nonzero().flatten().tolist()
 
     def name(self, index: int) -> str:
-        """What people call a sample: source, video and frame."""
+        """Return a readable name of a sample: source, video and frame."""
         _, frame = self.clip_index.locate(int(self._rows[index]))
         return f"{self.video_name(index)} frame {frame}"
 
     def video_name(self, index: int) -> str:
-        """What people call the video of a sample: source and id."""
+        """Return a readable name of the video of a sample: source and id."""
         video, _ = self.clip_index.locate(int(self._rows[index]))
         return f"{self.clip_index.source_names[self.clip_index.sources[video]]}/{self.clip_index.video_ids[video]}"
 
     @property
     def sources(self) -> np.ndarray:
-        """(samples,) int32: the source of each sample, an index into `clip_index.source_names`."""
+        """Return the source of each sample, (samples,) int32, as an index into `clip_index.source_names`."""
         videos = np.searchsorted(self.clip_index.starts, self._rows, side="right") - 1
         return self.clip_index.sources[videos]
 
@@ -175,14 +198,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     @property
     def multi_label(self) -> bool:
-        """Whether the label is a list: of classes, or of numbers."""
+        """Return whether the label is a list: of classes, or of numbers."""
         return isinstance(self._label_feature, datasets.List)
 
     def sample_labels(self) -> np.ndarray:
-        """(samples,) int64: the class of each sample, without decoding any.
+        """Return the class of each sample, (samples,) int64, without decoding any.
 
         Raises:
-            InputError: there is no label, or it is no single class.
+            InputError: if there is no label, or it is not a single class.
         """
         if not isinstance(self._label_feature, datasets.ClassLabel):
             raise InputError(f"the label {self.label!r} is no single class a frame")
@@ -193,7 +216,12 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return np.concatenate(parts)[self._rows].astype(np.int64)
 
     def clip_frames(self, index: int, key: int | None = None) -> list[int]:
-        """The frame indices of a sample's clip in its video, in the current epoch; `key` as in an item."""
+        """Return the frame indices of a sample's clip in its video, in the current epoch.
+
+        Args:
+            index: index of the sample.
+            key: `key` of the item; the index by default.
+        """
         video, frame = self.clip_index.locate(int(self._rows[index]))
         if self.sampling == "uniform_legacy":
             return uniform_indices(int(self.clip_index.lengths[video]), self.num_frames, legacy=True)
@@ -209,7 +237,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return self.timeline.frames(video, online_seconds(second, self.num_frames, self.frame_stride, generator))
 
     def _sample_rows(self, frame_set: datasets.Dataset) -> np.ndarray:
-        """The row of each sample: the frame whose label it has."""
+        """Return the row of each sample, (samples,) int64: that of the frame whose label it has."""
         every_frame = self.sampling in ("online", "centered")
         rows = np.arange(self.clip_index.num_rows, dtype=np.int64) if every_frame else self.clip_index.starts
         if not self.label:
@@ -220,31 +248,33 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return rows
 
     def _read(self, video: int, frames: list[int]) -> torch.Tensor:
-        """(frames, 3, height, width) uint8; a frame that repeats is decoded once."""
-        distinct, place = np.unique(frames, return_inverse=True)
+        """Decode frames of a video to (frames, 3, height, width) uint8; a frame that repeats is decoded once."""
+        distinct, inverse = np.unique(frames, return_inverse=True)
         cells = self._table[(self.clip_index.starts[video] + distinct).tolist()]["image"].to_pylist()
         name = self.clip_index.video_ids[video]
-        pictures = [
-            decode_picture(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
+        images = [
+            decode_image(cell, f"frame {frame} of video {name}") for frame, cell in zip(distinct, cells, strict=True)
         ]
-        return stack_pictures([pictures[number] for number in place], name)
+        return stack_images([images[number] for number in inverse], name)
 
 
-def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate_clips(items: Sequence[ClipItem]) -> dict[str, Any]:
     """Make a batch of items of `ClipDataset`.
 
     Args:
-        items: of one data set.
+        items: items of one data set.
 
     Returns:
         Tensors with a batch axis first and lists of strings. `pixel_values` is a list of clips if these differ in height or
         width (videos of several sources do); `MultiScaleCrop` takes both.
     """
-    clips: Any = [item["pixel_values"] for item in items]
+    clips: list[torch.Tensor] = [item["pixel_values"] for item in items]
     rest = [{name: value for name, value in item.items() if name != "pixel_values"} for item in items]
-    if len({clip.shape for clip in clips}) == 1:
-        clips = default_collate([clip.permute(0, 2, 3, 1) for clip in clips]).permute(0, 1, 4, 2, 3)
-    return {"pixel_values": clips, **default_collate(rest)}
+    if len({clip.shape for clip in clips}) > 1:
+        return {"pixel_values": clips, **default_collate(rest)}
+    # Colors stay last in memory while the clips are copied, as decoders wrote them.
+    batch = default_collate([clip.permute(0, 2, 3, 1) for clip in clips])  # (B, frames, height, width, 3)
+    return {"pixel_values": batch.permute(0, 1, 4, 2, 3), **default_collate(rest)}
 
 
 def check_options(num_frames: int, frame_stride: float, sampling: str) -> None:
@@ -263,8 +293,12 @@ def check_options(num_frames: int, frame_stride: float, sampling: str) -> None:
 # ------------------------------------------------------------------------------------------- labels
 
 
-def check_label(feature: Any) -> Any:
-    """The feature of a label column, if it can be a label."""
+def check_label(feature: LabelFeature) -> LabelFeature:
+    """Return the feature of a label column, if it can be a label.
+
+    Raises:
+        InputError: if it holds neither classes nor numbers, nor lists of them.
+    """
     kind = getattr(feature, "feature", feature)
     if isinstance(kind, datasets.ClassLabel):
         return feature
@@ -274,7 +308,7 @@ def check_label(feature: Any) -> Any:
 
 
 def _is_labeled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> np.ndarray:
-    """(rows,) bool."""
+    """Return whether each row has a label, (rows,) bool."""
     parts = []
     for _, table in column_batches(frame_set, (label,)):
         valid = pc.is_valid(table[label])
@@ -286,44 +320,67 @@ def _is_labeled(frame_set: datasets.Dataset, label: str, drop_empty: bool) -> np
     return np.concatenate(parts)
 
 
-def label_tensor(value: Any, feature: Any) -> torch.Tensor:
-    """A label as `ClipDataset` gives it."""
+def label_tensor(value: LabelCell, feature: "LabelFeature | None") -> torch.Tensor:
+    """Return the cell of a label column as the tensor that an item of `ClipDataset` contains.
+
+    Args:
+        value: cell of the column: a class, a number, or a list of them.
+        feature: feature of the column.
+
+    Returns:
+        A number as int64 or float32, (numbers,) float32, or for a list of classes (classes,) float32 of zeros and ones.
+
+    Raises:
+        FrameSetError: if a list of classes contains a negative number.
+    """
     if not isinstance(value, list):
         return torch.tensor(value, dtype=torch.float32 if isinstance(value, float) else torch.int64)
-    if not isinstance(feature.feature, datasets.ClassLabel):
+    classes = getattr(feature, "feature", None)
+    if not isinstance(classes, datasets.ClassLabel):
         return torch.tensor(value, dtype=torch.float32)
     if value and min(value) < 0:
         raise FrameSetError(
             f"a list of classes holds {value}; leave out what is absent, and the list where it is unknown"
         )
-    active = torch.zeros(feature.feature.num_classes)
-    active[value] = 1
+    active = torch.zeros(classes.num_classes)
+    active[torch.tensor(value, dtype=torch.int64)] = 1
     return active
 
 
-# ------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- images
 
 
-def decode_picture(cell: dict[str, Any] | None, where: str) -> torch.Tensor:
-    """(height, width, 3) uint8 of a cell of an `Image` column: the bytes of a file, or its path."""
+def decode_image(cell: ImageCell | None, where: str) -> torch.Tensor:
+    """Decode a cell of an undecoded `Image` column.
+
+    Args:
+        cell: bytes of a file, or its path.
+        where: name of the frame for messages, such as "frame 3 of video 1".
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+
+    Raises:
+        VideoReadError: if there is no image, or it cannot be decoded.
+    """
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
-        raise VideoReadError(f"{where} has no picture")
+        raise VideoReadError(f"{where} has no image")
     try:
-        data = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        data = cell["bytes"] if cell["bytes"] is not None else Path(str(cell["path"])).read_bytes()
         decode_jpeg = _jpeg_decoder() if data.startswith(_JPEG) else None
         if decode_jpeg is not None:
             return decode_jpeg(data).permute(1, 2, 0)
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB")))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return torch.from_numpy(np.array(image.convert("RGB")))
     except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoReadError(f"{where} cannot be decoded: {error}. Prepare the video again") from error
 
 
 @cache
 def _jpeg_decoder() -> Callable[[bytes], torch.Tensor] | None:
-    """Return a decoder of JPEG files to (3, height, width) uint8 in two thirds of Pillow's time, for the same pixels.
+    """Return a decoder of JPEG files to (3, height, width) uint8 in two thirds of Pillow's time, with the same pixels.
 
-    That is torchcodec's; where it or its FFmpeg is not installed, torchvision's, which is deprecated in its favor.
+    It is torchcodec's; where torchcodec or its FFmpeg is not installed, torchvision's, which is deprecated in its favor.
     """
     try:
         from torchcodec import decoders
@@ -336,17 +393,21 @@ def _jpeg_decoder() -> Callable[[bytes], torch.Tensor] | None:
     except ImportError:
         return None
 
-    def decode(data: bytes) -> torch.Tensor:
+    def _decode(data: bytes) -> torch.Tensor:
         coded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         return cast(torch.Tensor, decode_jpeg(coded, mode=ImageReadMode.RGB))
 
-    return decode
+    return _decode
 
 
-def stack_pictures(pictures: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:
-    """(frames, 3, height, width) uint8 of the decoded pictures of a clip."""
-    sizes = {tuple(picture.shape[:2]) for picture in pictures}
+def stack_images(images: Sequence[torch.Tensor], video_id: str) -> torch.Tensor:
+    """Stack the decoded images (height, width, 3) of a clip to (frames, 3, height, width).
+
+    Raises:
+        FrameSetError: if the images differ in size; `video_id` names the video in the message.
+    """
+    sizes = {tuple(image.shape[:2]) for image in images}
     if len(sizes) > 1:
         raise FrameSetError(f"the frames of video {video_id} differ in (height, width): {sorted(sizes)}")
     # Colors stay last in memory, as decoders write them: moving them here would cost half as much as decoding.
-    return torch.stack(list(pictures)).permute(0, 3, 1, 2)
+    return torch.stack(list(images)).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
 """Clips from a frame set that is read once, row by row: for corpora that stay on the Hub or a slow disk.
 
 Random access (`ClipDataset`) decodes every frame of every clip anew. Here neighboring clips share decoded frames, and only a
-window of one video is held.
+window of one video is in memory.
 """
 
 import math
@@ -20,16 +20,25 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..modeling.video_processing_surgvista import TOLERANCE
 from ..util.bridging import bridged_sources
 from ..util.errors import InputError
-from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
+from .dataset import (
+    ClipItem,
+    ImageCell,
+    Sampling,
+    check_label,
+    check_options,
+    decode_image,
+    label_tensor,
+    stack_images,
+)
 from .sampling.frame_indices import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
 from .sampling.index import KEY_COLUMNS, FrameSetError
 from .sampling.randomness import keyed_generator
 from .sampling.timeline import FIRST_STEPS, Timeline, bridge, bridged_step, coarse_frames, is_coarse
 
 _ROWS_AT_ONCE = 16
-_DECODED = 256  # pictures of a window that are kept decoded
+_DECODED = 256  # decoded images of a window that stay in memory
 
-_Row = Mapping[str, Any]
+_Row = Mapping[str, Any]  # cells of a row of a frame set, by column
 
 
 class _Clip(NamedTuple):
@@ -37,32 +46,33 @@ class _Clip(NamedTuple):
 
     row: _Row
     frames: list[int]
-    pictures: Mapping[int, Any]
+    images: Mapping[int, ImageCell]
 
 
-class StreamingClipDataset(IterableDataset[dict[str, Any]]):
+class StreamingClipDataset(IterableDataset[ClipItem]):
     """Clips of a frame set that is streamed from its first row to its last.
 
-    Items are those of `ClipDataset`, picture for picture, with one difference: `index` and `key` are a
-    number made from source, video and frame (`sample_key`), since the position in the whole set is not known while streaming.
-    So the steps of stride -1 are other draws than those of `ClipDataset`.
+    Items are those of `ClipDataset`, pixel for pixel, with one difference: `index` and `key` are a number made from source,
+    video and frame (`sample_key`), since the position in the whole set is not known while streaming. So the steps of stride -1
+    are other draws than those of `ClipDataset`.
 
-    Shards are dealt out to processes and workers, so every sample comes once an epoch; how many there are changes the order
-    and nothing else. A video belongs to the shard in which it begins: whoever reads that shard reads on to the end of its last
-    video, and rows that continue an earlier shard's video are passed over. Workers beyond the number of shards get none, and
-    processes may get different numbers of clips: in distributed training bound the steps of an epoch.
+    Shards are divided among processes and workers, so every sample comes once an epoch; the number of processes and workers
+    changes the order and nothing else. A video belongs to the shard in which it begins: the reader of that shard reads on to
+    the end of its last video, and rows that continue an earlier shard's video are skipped. Workers beyond the number of shards
+    get none, and processes may get different numbers of clips: in distributed training bound the steps of an epoch.
 
     Args:
         frames: rows sorted by (video_id, frame_index); `load_frame_set(..., streaming=True)`, a stock
             `load_dataset(..., streaming=True)`, or `frames_from_webdataset`.
-        num_frames, frame_stride, label, drop_empty, seed: as for `ClipDataset`.
+        num_frames, frame_stride, label, drop_empty, seed: the same as for `ClipDataset`.
         sampling: `"online"`, `"uniform"` or `"uniform_legacy"`.
-        shuffle_buffer: clips that wait, undecoded, to be drawn at random; with it shards come in random order too.
-        rank, world_size: of this process. Leave them where accelerate or the Trainer shares out batches.
+        shuffle_buffer: number of clips that wait, undecoded, to be drawn at random; with it shards come in random order too.
+        rank, world_size: index of this process and number of processes. Leave the defaults where accelerate or the Trainer
+            divides the batches.
 
     Raises:
-        FrameSetError: columns are missing; when read, rows that are not sorted and complete.
-        InputError: an option out of range.
+        FrameSetError: if columns are missing; while reading, if rows are not sorted and complete.
+        InputError: if an option is out of range.
 
     Example:
         >>> frames = load_frame_set("cholec80", "hf://datasets/me/cholec80", "train", streaming=True)  # doctest: +SKIP
@@ -107,23 +117,23 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
 
     @property
     def epoch(self) -> int:
-        """The current epoch, from 0."""
+        """Return the current epoch, from 0."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch the next iteration belongs to, in this process and its workers."""
+        """Set the epoch of the next iteration, in this process and its workers."""
         self._epoch.fill_(int(epoch))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the iteration stands; for loading without workers."""
+        """Return the position of the iteration, for loading without workers."""
         return {"epoch": self.epoch, "given": self._given}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next iteration go on after the clips that were given; they are passed over without being decoded."""
+        """Let the next iteration go on after the clips that were already yielded; they are skipped without being decoded."""
         self.set_epoch(state["epoch"])
         self._skip = state["given"]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[ClipItem]:
         worker = get_worker_info()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
         consumers, consumer = self.world_size * workers, self.rank * workers + number
@@ -142,7 +152,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
     # ------------------------------------------------------------------------------------------- rows to clips
 
     def _runs(self, consumers: int, consumer: int) -> list[range]:
-        """The shards of one consumer, as runs of neighbors."""
+        """Return the shards of one consumer, as ranges of neighbors."""
         count = self.frames.num_shards
         if not self.shuffle_buffer:
             return [range(count * consumer // consumers, count * (consumer + 1) // consumers)]
@@ -150,9 +160,9 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         return [range(shard, shard + 1) for shard in order[consumer::consumers]]
 
     def _videos(self, run: range) -> Iterator[_Row]:
-        """The rows of all videos that begin in a run of shards."""
+        """Yield the rows of all videos that begin in a range of shards."""
         rows: Iterator[_Row] = chain.from_iterable(map(self._rows, run))
-        begun = run.start == 0  # what the first shard continues is nobody else's: it is read, and refused
+        begun = run.start == 0  # rows that continue a video in the first shard belong to no other: they are refused
         for row in rows if begun else dropwhile(_continues, rows):
             begun = True
             yield row
@@ -167,7 +177,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
                 yield dict(zip(batch, row, strict=True))
 
     def _clips(self, rows: Iterable[_Row]) -> Iterator[_Clip]:
-        """Return the clips of whole videos, in the order of their labeled frames."""
+        """Yield the clips of whole videos, in the order of their labeled frames."""
         before: _Row | None = None
         for key, video in groupby(rows, _video):
             checked = self._checked(video, before)
@@ -176,41 +186,41 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
             if self.sampling == "online":
                 yield from self._online_clips(key, own)
                 continue
-            pictures: dict[int, Any] = {}
+            images: dict[int, ImageCell] = {}
             times: list[float] = []
             for row in own:
-                pictures[row["frame_index"]] = row["image"]
+                images[row["frame_index"]] = row["image"]
                 times.append(_time(row, times))
             if self._is_sample(before):
-                yield _clip(before, self._spread_frames(key, np.array(times)), pictures)
+                yield _clip(before, self._spread_frames(key, np.array(times)), images)
 
     def _checked(self, video: Iterable[_Row], before: _Row | None) -> Iterator[_Row]:
-        """The rows of a video, each checked."""
+        """Check each row of a video and yield it."""
         for frame, row in enumerate(video):
             _check_row(row, frame, before)
             before = row if frame == 0 else before
             yield row
 
     def _online_clips(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[_Clip]:
-        """Return the clips of one video that end with its labeled frames; only the frames that later ones need are kept."""
-        pictures: dict[int, Any] = {}
-        seconds: list[float] = []  # of `pictures`
+        """Yield the clips of one video that end with its labeled frames; only frames that later clips need stay in memory."""
+        images: dict[int, ImageCell] = {}
+        seconds: list[float] = []  # the times of `images`
         for second, row in self._timed(key, rows):
             seconds.append(second)
-            pictures[row["frame_index"]] = row["image"]
+            images[row["frame_index"]] = row["image"]
             if self._is_sample(row):
                 first = row["frame_index"] + 1 - len(seconds)
                 moments = self._moments(row, second)
                 frames = [first + max(bisect_right(seconds, each + TOLERANCE) - 1, 0) for each in moments]
-                yield _clip(row, frames, pictures)
+                yield _clip(row, frames, images)
             old = bisect_right(seconds, second - longest_reach(self.num_frames, self.frame_stride) + TOLERANCE) - 1
             for frame in range(row["frame_index"] + 1 - len(seconds), row["frame_index"] + 1 - len(seconds) + old):
-                del pictures[frame]
+                del images[frame]
             del seconds[: max(old, 0)]
 
     def _timed(self, key: tuple[str, str], rows: Iterator[_Row]) -> Iterator[tuple[float, _Row]]:
-        """Each row of a video with its second from the first one; see `Timeline`."""
-        head = list(islice(rows, FIRST_STEPS + 1))
+        """Yield each row of a video with its second from the first one; see `Timeline`."""
+        head = list(islice(rows, FIRST_STEPS + 1))  # the usual step has to be known before the first gap
         times: list[float] = []
         for row in head:
             times.append(_time(row, times))
@@ -232,7 +242,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
         return online_seconds(second, self.num_frames, self.frame_stride, generator)
 
     def _spread_frames(self, key: tuple[str, str], times: np.ndarray) -> list[int]:
-        """The frames of a clip over a whole video."""
+        """Return the frames of a clip over a whole video."""
         if self.sampling == "uniform_legacy":
             return uniform_indices(len(times), self.num_frames, legacy=True)
         if key[0] in self._bridged and len(times) > 1:
@@ -258,20 +268,20 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
 
     # ------------------------------------------------------------------------------------------- clips to items
 
-    def _item(self, clip: _Clip, decoded: OrderedDict[tuple[str, str, int], torch.Tensor]) -> dict[str, Any]:
+    def _item(self, clip: _Clip, decoded: OrderedDict[tuple[str, str, int], torch.Tensor]) -> ClipItem:
         source, video = _video(clip.row)
-        pictures = []
+        images = []
         for frame in clip.frames:
             key = (source, video, frame)
             if key not in decoded:
-                decoded[key] = decode_picture(clip.pictures[frame], f"frame {frame} of video {video}")
+                decoded[key] = decode_image(clip.images[frame], f"frame {frame} of video {video}")
             decoded.move_to_end(key)
-            pictures.append(decoded[key])
+            images.append(decoded[key])
         while len(decoded) > max(_DECODED, self.num_frames):
             decoded.popitem(last=False)
         number = sample_key(source, video, clip.row["frame_index"])
         item = {
-            "pixel_values": stack_pictures(pictures, video),
+            "pixel_values": stack_images(images, video),
             "index": number,
             "key": number,
             "epoch": self.epoch,
@@ -286,7 +296,7 @@ class StreamingClipDataset(IterableDataset[dict[str, Any]]):
 
 
 def sample_key(source: str, video_id: str, frame_index: int) -> int:
-    """A number below 2⁶³ for a sample, the same wherever and in whatever order it is read."""
+    """Return a number below 2⁶³ for a sample, the same wherever and in whatever order it is read."""
     text = f"{source}\0{video_id}\0{frame_index}".encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
 
@@ -295,15 +305,15 @@ def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets
     """Turn a streamed WebDataset (`jpg` and `json` per frame) into the columns of a frame set.
 
     Args:
-        samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON holds all columns but the picture,
-            null where a label is unknown.
-        features: of the frame set.
+        samples: `load_dataset("webdataset", ..., streaming=True)`; the JSON contains all columns but the image, and null
+            where a label is unknown.
+        features: features of the frame set.
 
     Returns:
         The rows in their order.
 
     Raises:
-        FrameSetError: there is no `jpg` or `json`, or the JSON of the first frames lacks a column.
+        FrameSetError: if there is no `jpg` or `json`, or the JSON of the first frames lacks a column.
 
     Example:
         >>> shards = load_dataset("webdataset", data_files="shards/*.tar", split="train", streaming=True)  # doctest: +SKIP
@@ -318,11 +328,11 @@ def frames_from_webdataset(samples: datasets.IterableDataset, features: datasets
         raise FrameSetError(f"the JSON of the first frames has {list(found['json'])}; {lacking} are missing")
     raw = samples.cast_column("jpg", datasets.Image(decode=False))
 
-    def row(sample: Mapping[str, Any]) -> dict[str, Any]:
+    def _to_row(sample: _Row) -> _Row:
         return {**{name: sample["json"].get(name) for name in features}, "image": sample["jpg"]}
 
     undecoded = datasets.Features({**features, "image": datasets.Image(decode=False)})
-    return raw.map(row, remove_columns=list(samples.features), features=undecoded).cast(features)
+    return raw.map(_to_row, remove_columns=list(samples.features), features=undecoded).cast(features)
 
 
 def _video(row: _Row) -> tuple[str, str]:
@@ -334,7 +344,7 @@ def _continues(row: _Row) -> bool:
 
 
 def _time(row: _Row, before: Sequence[float]) -> float:
-    """The second of a row, which comes after those before it in its video."""
+    """Return the second of a row, which must not be before the last of the earlier times in its video."""
     time = row["timestamp"]
     if time is None or not math.isfinite(time) or (before and time < before[-1]):
         raise FrameSetError(
@@ -343,12 +353,18 @@ def _time(row: _Row, before: Sequence[float]) -> float:
     return float(time)
 
 
-def _clip(row: _Row, frames: list[int], pictures: Mapping[int, Any]) -> _Clip:
-    return _Clip(row, frames, {frame: pictures[frame] for frame in set(frames)})
+def _clip(row: _Row, frames: list[int], images: Mapping[int, ImageCell]) -> _Clip:
+    return _Clip(row, frames, {frame: images[frame] for frame in set(frames)})
 
 
 def _check_row(row: _Row, expected: int, before: _Row | None) -> None:
-    """`before` is the first row of the same video, or of the one before it if this row begins one."""
+    """Check that a row has its keys and the expected frame index.
+
+    Args:
+        row: the row.
+        expected: its index in the video.
+        before: first row of the same video, or of the video before it if this row begins one.
+    """
     missing = [name for name in KEY_COLUMNS if row[name] is None]
     if missing:
         raise FrameSetError(f"a row has no {', '.join(missing)}: {[row[name] for name in KEY_COLUMNS]}")

@@ -1,1 +1,1 @@
-"""Collections of web videos: from a list of addresses to a clean, de-duplicated frame set."""
+"""Curation of web videos: from a list of addresses to a clean, de-duplicated frame set."""

@@ -1,7 +1,8 @@
-"""A page on which a human looks at what the stages decided, and overrides it: contact sheets in one file that needs no other.
+"""A page on which a human reviews the decisions of the stages and overrides them: contact sheets in one file.
 
-The page sends nothing anywhere. Its button saves a file of overrides (`overrides.py`), which `surgvista curate review --apply`
-takes into the collection. Titles and names are not on it, but the pictures may show people: treat the page like the videos.
+The page needs no other file and sends nothing anywhere. Its button saves a file of overrides (`overrides.py`), which
+`surgvista curate review --apply` takes into the collection. Titles and names are not on it, but the images may show people:
+treat the page like the videos.
 """
 
 import base64
@@ -26,7 +27,7 @@ from .collection.results import Result, State, Step
 from .stages.pipeline import as_flags
 
 Selection = Literal["doubtful", "kept", "dropped", "overridden", "all"]
-_PICTURES, _WIDTH = 16, 200  # of a contact sheet; pixels
+_IMAGES, _WIDTH = 16, 200  # number of images of a contact sheet, and their width in pixels
 _COLORS = {"surgical": "#1a7f37", "not surgical": "#b35900", "cut off": "#6e6e78", "not looked at": "#6e6e78"}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; max-width: 80rem; margin: 2rem auto }
@@ -41,7 +42,7 @@ textarea, input[type=text], input[type=number] { box-sizing: border-box; border:
 button { font: inherit; padding: .5rem 1.2rem } .bar { position: sticky; top: 0; background: #fff; padding: .6rem 0 }
 .wrong { color: #a40000; font-weight: 600 } :focus-visible { outline: 3px solid #0b57d0; outline-offset: 2px }
 """
-# Each form becomes entries; what cannot be understood is said beside the form and nothing is saved.
+# Each form becomes entries; if one cannot be parsed, a message appears beside the form and nothing is saved.
 _SCRIPT = r"""
 const span = text => {
   const match = /^(\d+(?:\.\d+)?)?\s*-\s*(\d+(?:\.\d+)?)?$/.exec(text.trim());
@@ -49,14 +50,14 @@ const span = text => {
   return {...(match[1] && {start: Number(match[1])}), ...(match[2] && {end: Number(match[2])})};
 };
 const line = text => {
-  const [decision, ...words] = text.trim().split(/\s+/);
+  const [decision, ...values] = text.trim().split(/\s+/);
   if (!["surgical", "non-surgical", "mask", "unmask"].includes(decision)) throw Error("unknown decision: " + decision);
   const entry = {decision};
   if (decision === "mask") {
-    entry.box = words.splice(0, 4).map(Number);
+    entry.box = values.splice(0, 4).map(Number);
     if (entry.box.length < 4 || entry.box.some(value => !Number.isInteger(value))) throw Error("mask needs x1 y1 x2 y2");
   }
-  return {...entry, ...(words.length && span(words.join("")))};
+  return {...entry, ...(values.length && span(values.join("")))};
 };
 const entries = form => {
   const chosen = form.elements.decision.value, found = [];
@@ -69,14 +70,14 @@ const entries = form => {
   return found.map(entry => ({video: form.dataset.video, ...entry, ...(note && {note})}));
 };
 document.getElementById("save").addEventListener("click", () => {
-  const all = [], said = document.getElementById("said");
+  const all = [], message = document.getElementById("message");
   let wrong = 0;
   for (const form of document.forms) {
-    const place = form.querySelector(".wrong");
-    place.textContent = "";
-    try { all.push(...entries(form)); } catch (error) { place.textContent = error.message; wrong += 1; }
+    const alert = form.querySelector(".wrong");
+    alert.textContent = "";
+    try { all.push(...entries(form)); } catch (error) { alert.textContent = error.message; wrong += 1; }
   }
-  said.textContent = wrong
+  message.textContent = wrong
     ? "Nothing was saved; decisions that cannot be understood: " + wrong : all.length + " decisions saved.";
   if (wrong) return;
   const link = document.createElement("a");
@@ -97,15 +98,17 @@ class _Entry:
 
     @property
     def results(self) -> dict[str, Result]:
+        """Return the results by stage."""
         return {step.stage: step.result for step in self.steps if step.result}
 
     @property
     def dropped(self) -> bool:
+        """Return whether a stage dropped the video."""
         return bool(self.steps) and self.steps[-1].outcome == "dropped"
 
     @property
     def doubt(self) -> float:
-        """0: the models were sure; 1: they might as well have tossed a coin."""
+        """Return how unsure the models were, from 0 (sure) to 1 (a coin toss)."""
         found = [np.atleast_1d(result.content.get("probability", 1.0)) for result in self.results.values()]
         return max((float(1 - 2 * np.abs(each - 0.5).mean()) for each in found if len(each)), default=0.0)
 
@@ -121,19 +124,19 @@ def write_review(
     """Write the page.
 
     Args:
-        folder: of the collection.
+        folder: folder of the collection.
         path: `.html` file; by default `review.html` in the folder.
-        only: which videos: those of which the models were least sure first, or the kept, the dropped, those that a human
-            decided about, or all by id.
-        videos: these instead.
-        limit: how many, at most; a video takes about 100 kB.
+        only: selection of videos: `"doubtful"` shows those first of which the models were least sure; `"kept"`, `"dropped"`
+            and `"overridden"` (those that a human decided about) are sorted by id, as are `"all"`.
+        videos: ids of the videos to show instead.
+        limit: largest number of videos; a video takes about 100 kB.
 
     Returns:
         The path.
 
     Raises:
-        CurationError: no collection, or broken files in it.
-        InputError: a selection that does not exist, or unknown videos.
+        CurationError: if there is no collection, or a file of it is broken.
+        InputError: if the selection does not exist, or a video is unknown.
     """
     if only not in get_args(Selection) or limit < 1:
         raise InputError(
@@ -173,22 +176,24 @@ def _chosen(state: State, only: Selection, videos: Sequence[str]) -> list[_Entry
 
 
 def _page(collection: Collection, entries: Sequence[_Entry], found: int) -> str:
-    legend = "".join(f"<li><code>{_text(name)}</code>: {_text(said)}</li>" for name, (_, _, said) in DECISIONS.items())
+    legend = "".join(
+        f"<li><code>{_text(name)}</code>: {_text(meaning)}</li>" for name, (_, _, meaning) in DECISIONS.items()
+    )
     more = f" {found - len(entries)} more are not shown." if found > len(entries) else ""
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Review of a collection</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<style>{_STYLE}</style></head><body><main><h1>Review of a collection</h1>",
         f"<p>{len(entries)} videos.{more} What you decide here replaces what was decided before about these videos.</p>",
-        '<p class="notice" role="note">These pictures may show people. Nothing leaves this page but the file that you save. '
+        '<p class="notice" role="note">These images may show people. Nothing leaves this page but the file that you save. '
         "Take it into the collection with <code>surgvista curate review COLLECTION --apply overrides.json</code>, then run "
         "the stages again.</p>",
         f"<details><summary>What can be decided</summary><ul>{legend}</ul><p>Further decisions stand one on a line: ",
         "<code>non-surgical 61-75</code>, <code>surgical 80-</code>, <code>mask 0 0 200 40 10-20</code> (x1 y1 x2 y2, then ",
         "seconds), <code>unmask 5-9</code>. Seconds count from the one to before the other.</p></details>",
         '<noscript><p class="wrong">Saving needs JavaScript. The file can also be written by hand.</p></noscript>',
-        '<div class="bar"><button type="button" id="save">Save overrides</button> <output id="said" role="status"></output>',
-        "</div>",
+        '<div class="bar"><button type="button" id="save">Save overrides</button> ',
+        '<output id="message" role="status"></output></div>',
         *(part for entry in entries for part in _article(collection, entry)),
         f"</main><script>{_SCRIPT}</script></body></html>\n",
     ]
@@ -200,18 +205,18 @@ def _article(collection: Collection, entry: _Entry) -> Iterator[str]:
     yield f'<article><h2 id="v-{video.video_id}">{_text(video.video_id)}</h2>'
     link = f' · <a href="{_text(video.url)}" rel="noreferrer">source</a>' if video.url.startswith("http") else ""
     info = f"{video.seconds:.0f} s, {video.width}×{video.height}, doubt {entry.doubt:.0%}"
-    yield f"<p>{_text(_said(entry))}<br><small>{_text(info)}{link}</small></p>"
+    yield f"<p>{_text(_summary(entry))}<br><small>{_text(info)}{link}</small></p>"
     try:
-        items = list(_pictures(collection, entry))
+        items = list(_images(collection, entry))
     except VideoReadError as error:
-        yield f"<p>No pictures: {_text(first_line(error))}</p>"
+        yield f"<p>No images: {_text(first_line(error))}</p>"
     else:
         yield f'<ul class="sheet">{"".join(items)}</ul>'
     yield _form(entry)
     yield "</article>"
 
 
-def _said(entry: _Entry) -> str:
+def _summary(entry: _Entry) -> str:
     if not entry.steps:
         return "Nothing was decided yet."
     last, results = entry.steps[-1], entry.results
@@ -224,11 +229,11 @@ def _said(entry: _Entry) -> str:
     return f"{last.stage}: {last.outcome}.{part}{human}"
 
 
-def _pictures(collection: Collection, entry: _Entry) -> Iterator[str]:
-    with SubprocessVideo(collection.video_file(entry.video), LIMITS, spread=_PICTURES) as frames:
+def _images(collection: Collection, entry: _Entry) -> Iterator[str]:
+    with SubprocessVideo(collection.video_file(entry.video), LIMITS, spread=_IMAGES) as frames:
         size = frames.info["width"], frames.info["height"]
         for second, frame in frames:
-            word, boxes = _state(entry, second)
+            decision, boxes = _state(entry, second)
             marked = Image.fromarray(frame)
             draw = ImageDraw.Draw(marked)
             scale = frame.shape[1] / size[0]
@@ -238,25 +243,26 @@ def _pictures(collection: Collection, entry: _Entry) -> Iterator[str]:
                 )
             marked.thumbnail((_WIDTH, _WIDTH))
             covered = f", {len(boxes)} covered" if boxes else ""
-            said = f"second {second:.0f}: {word}{covered}"
+            caption = _text(f"second {second:.0f}: {decision}{covered}")
+            color = _COLORS[decision]
             yield (
-                f'<li><img src="{_encoded(marked)}" alt="{_text(said)}" loading="lazy" style="border-color:{_COLORS[word]}">'
-                f"<small>{_text(said)}</small></li>"
+                f'<li><img src="{_encoded(marked)}" alt="{caption}" loading="lazy" style="border-color:{color}">'
+                f"<small>{caption}</small></li>"
             )
 
 
 def _state(entry: _Entry, second: float) -> tuple[str, list[list[int]]]:
-    """What was decided of a moment, and the boxes that are covered in it."""
-    results, place = entry.results, int(second)
+    """Return the decision about a moment, and the boxes that are covered in it."""
+    results, number = entry.results, int(second)
     trimmed = results["trim"].content if "trim" in results else {}
     frames = results["classify-frames"].content if "classify-frames" in results else {}
     text = trimmed.get("surgical") or frames.get("surgical") or ""
-    if place >= len(text):
+    if number >= len(text):
         return "not looked at", []
-    if "first" in trimmed and not trimmed["first"] <= place <= trimmed["last"]:
+    if "first" in trimmed and not trimmed["first"] <= number <= trimmed["last"]:
         return "cut off", []
     boxes = results["mask"].content.get("boxes", {}) if "mask" in results else {}
-    return ("surgical" if as_flags(text)[place] else "not surgical"), boxes.get(str(place), [])
+    return ("surgical" if as_flags(text)[number] else "not surgical"), boxes.get(str(number), [])
 
 
 def _form(entry: _Entry) -> str:
@@ -265,8 +271,8 @@ def _form(entry: _Entry) -> str:
     more = "\n".join(_line(each) for each in entry.decided if each.decision not in ("keep", "drop"))
     note = next((each.note for each in entry.decided if each.note), "")
     radios = "".join(
-        f'<label><input type="radio" name="decision" value="{value}"{" checked" if is_chosen else ""}> {said}</label>'
-        for value, said, is_chosen in (
+        f'<label><input type="radio" name="decision" value="{value}"{" checked" if is_chosen else ""}> {label}</label>'
+        for value, label, is_chosen in (
             ("", "as decided", chosen is None),
             ("keep", "keep", chosen is not None and chosen.decision == "keep"),
             ("drop", "drop", chosen is not None and chosen.decision == "drop"),
@@ -289,11 +295,11 @@ def _form(entry: _Entry) -> str:
 
 
 def _line(each: Override) -> str:
-    """A decision as the page reads it."""
+    """Format a decision as the page parses it."""
     box = " ".join(map(str, each.box)) if each.box else ""
     start, end = ("" if value is None else f"{value:g}" for value in (each.start, each.end))
     time = f"{start}-{end}" if start or end else ""
-    return " ".join(word for word in (each.decision, box, time) if word)
+    return " ".join(part for part in (each.decision, box, time) if part)
 
 
 def _encoded(image: Image.Image) -> str:

@@ -1,9 +1,8 @@
-"""Labeled pictures of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
+"""Labeled images of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,6 +10,7 @@ from PIL import Image
 from ..clips.sampling.randomness import keyed_generator
 from ..datasets_scripts.synthetic.web_videos import SyntheticWebVideo
 from ..util.files import atomic_folder
+from .collection.manifest import JsonObject
 from .stages.seconds import STORYBOARD_FRAMES, collage
 
 INFORMATIVE = ("informative", "uninformative")
@@ -18,22 +18,22 @@ SURGICAL = ("surgical", "non-surgical")
 
 
 def write_storyboards(videos: Iterable[SyntheticWebVideo], output: str | Path) -> Path:
-    """A folder with a folder for each class of `INFORMATIVE`, for `train_classifier`.
+    """Write a folder of storyboards with a folder for each class of `INFORMATIVE`, for `train_classifier`.
 
     Args:
-        videos: one storyboard each; the number in this order is its name.
+        videos: videos, one storyboard each; the number in this order is its name.
         output: new folder.
 
     Returns:
         `output`.
 
     Raises:
-        OutputError: the output folder is taken.
+        OutputError: if the output folder is taken.
     """
     with atomic_folder(output) as folder:
         for number, video in enumerate(videos):
             step = video.duration_seconds / STORYBOARD_FRAMES
-            board = collage(video.frame((place + 0.5) * step) for place in range(STORYBOARD_FRAMES))
+            board = collage(video.frame((tile + 0.5) * step) for tile in range(STORYBOARD_FRAMES))
             _write(board, folder / INFORMATIVE[not video.informative] / f"{number}.jpg")
     return Path(output)
 
@@ -41,19 +41,19 @@ def write_storyboards(videos: Iterable[SyntheticWebVideo], output: str | Path) -
 def write_frames(
     videos: Iterable[SyntheticWebVideo], output: str | Path, per_video: int = 12, *, seed: int = 0
 ) -> Path:
-    """A folder with a folder for each class of `SURGICAL`, for `train_classifier`.
+    """Write a folder of frames with a folder for each class of `SURGICAL`, for `train_classifier`.
 
     Args:
-        videos: what is shown.
+        videos: videos from which the frames are taken.
         output: new folder.
-        per_video: frames of each, at random times.
-        seed: of the times.
+        per_video: number of frames of each, at random times.
+        seed: seed of the times.
 
     Returns:
         `output`.
 
     Raises:
-        OutputError: the output folder is taken.
+        OutputError: if the output folder is taken.
     """
     with atomic_folder(output) as folder:
         for number, video in enumerate(videos):
@@ -67,22 +67,22 @@ def write_frames(
 def write_regions(
     videos: Iterable[SyntheticWebVideo], output: str | Path, per_video: int = 10, *, seed: int = 0
 ) -> Path:
-    """A folder with pictures of the operation and `regions.json`, for `train_region_detector`.
+    """Write a folder with frames of the operation and `regions.json`, for `train_region_detector`.
 
     Args:
-        videos: informative ones.
+        videos: informative videos.
         output: new folder.
-        per_video: frames of each, at random times of the operation.
-        seed: of the times.
+        per_video: number of frames of each, at random times of the operation.
+        seed: seed of the times.
 
     Returns:
         The file `regions.json`.
 
     Raises:
-        OutputError: the output folder is taken.
+        OutputError: if the output folder is taken.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[JsonObject] = []
+    annotations: list[JsonObject] = []
     with atomic_folder(output) as folder:
         for number, video in enumerate(videos):
             random = keyed_generator(seed, 0, number, "regions")
@@ -98,6 +98,6 @@ def write_regions(
     return Path(output) / "regions.json"
 
 
-def _write(picture: np.ndarray, path: Path) -> None:
+def _write(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(picture).save(path, quality=92)
+    Image.fromarray(image).save(path, quality=92)

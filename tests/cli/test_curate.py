@@ -13,6 +13,8 @@ from surgvista_hf import load_frame_set
 from surgvista_hf.cli.curate import ACTIONS
 from surgvista_hf.cli.main import main
 from surgvista_hf.curation.collection.manifest import Collection
+from surgvista_hf.curation.collection.reports import StageReport
+from surgvista_hf.curation.stages import pipeline
 
 from ..curation.color_web import ColorVideo, Models, Server, address_list, save_models, serve, write_site
 
@@ -102,7 +104,7 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
     for words in (
         ["trim", "--run", "9"],
         ["hash"],
-        ["deduplicate", "--repeat-share", "0.9"],
+        ["deduplicate", "--repeat-fraction", "0.9"],
         ["mask", "--region-model", str(models.region), "--device", "cpu"],
         ["export", "--output", str(tmp_path / "out"), "--source", "colors"],
         ["review", "--only", "kept", "--id=-first_logo"],
@@ -112,6 +114,20 @@ def test_each_stage_alone_and_review_and_remove(uninterrupted, models, tmp_path,
         json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "-first_logo" in (folder / "review.html").read_text()
     assert Collection(folder).find("-first_logo").status == "removed"
+
+
+@pytest.mark.parametrize("option", ["--repeat-fraction", "--repeat-share"])
+def test_the_fraction_that_must_be_repeated_reaches_the_stage(option, monkeypatch, capsys):
+    found = []
+
+    def run_stage(folder, name, options, **_):
+        found.append(options.repeat_fraction)
+        return StageReport(name)
+
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    assert main(["curate", "deduplicate", "corpus"]) == 0
+    assert main(["curate", "deduplicate", "corpus", option, "0.9"]) == 0
+    assert found == [0.5, 0.9]
 
 
 def test_classifiers_and_detectors_are_trained_from_labels(tmp_path, capsys):
@@ -138,7 +154,7 @@ def test_a_dry_run_asks_nothing_of_any_site(tmp_path, capsys):
     addresses = tmp_path / "list.txt"
     addresses.write_text("http://127.0.0.1:1/a.mp4\n-b http://127.0.0.1:1/b.mp4\n")
     assert main(["curate", "collect", str(tmp_path / "corpus"), "--urls", str(addresses), "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "2 videos would be asked for"
+    assert capsys.readouterr().out.splitlines()[-1] == "2 videos would be requested"
     assert not (tmp_path / "corpus").exists()
 
 

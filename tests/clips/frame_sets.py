@@ -1,4 +1,4 @@
-"""Frame sets whose pictures tell which frame they are."""
+"""Frame sets whose images tell which frame they are."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ FEATURES = datasets.Features(
 )
 
 
-def picture(video: int, frame: int, size: tuple[int, int] = (32, 24), kind: str = "JPEG") -> bytes:
-    """A plain picture, width × height, of a gray that tells the frame: red 20 · video, green and blue 4 · frame."""
+def encoded_image(video: int, frame: int, size: tuple[int, int] = (32, 24), kind: str = "JPEG") -> bytes:
+    """A plain image, width × height, of a gray that tells the frame: red 20 · video, green and blue 4 · frame."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (20 * video, 4 * frame, 4 * frame)).save(buffer, kind, quality=100, subsampling=0)
     return buffer.getvalue()
 
 
 def frame_of(pixels: np.ndarray) -> tuple[int, int]:
-    """Video and frame that a picture, (3, height, width), tells."""
+    """Video and frame that an image, (3, height, width), tells."""
     red, green, _ = pixels.reshape(3, -1).mean(axis=1)
     return round(red / 20), round(green / 4)
 
@@ -42,7 +42,7 @@ def rows(source: str, lengths: Sequence[int], **changes: Any) -> list[dict[str, 
             "video_id": f"video{video:02d}",
             "frame_index": frame,
             "timestamp": float(frame),
-            "image": {"bytes": picture(video, frame), "path": None},
+            "image": {"bytes": encoded_image(video, frame), "path": None},
             "phase": (video + frame) % 7,
             "tools": [0, 2] if frame % 2 else [],
             "cvs": [0.0, 0.5, 1.0],

@@ -139,8 +139,8 @@ def test_a_file_of_neighbors_that_cannot_be_read_is_named(tmp_path):
 
 
 def shown(frames: CompanionDataset, index: Any) -> list[tuple[int, int]]:
-    """Video and frame of each of a sample's pictures."""
-    return [frame_sets.frame_of(picture.numpy()) for picture in frames[index]["pixel_values"]]
+    """Video and frame of each of a sample's images."""
+    return [frame_sets.frame_of(image.numpy()) for image in frames[index]["pixel_values"]]
 
 
 def test_a_sample_is_its_frame_and_two_of_its_companions(tmp_path):
@@ -151,7 +151,7 @@ def test_a_sample_is_its_frame_and_two_of_its_companions(tmp_path):
     assert set(others) <= {(1, 2), (0, 2), (0, 3), (0, 5)}
     assert shown(dataset((1, 2)), 0) == [(0, 0)] * 3
     item = frames[4]
-    assert [picture.dtype for picture in item["pixel_values"]] == [torch.uint8] * 3
+    assert [image.dtype for image in item["pixel_values"]] == [torch.uint8] * 3
     assert (item["index"], item["key"], item["video_id"], item["frame_index"]) == (4, 4, "video00", 4)
 
 
@@ -171,7 +171,7 @@ def test_which_two_depends_on_seed_epoch_and_draw_only_and_all_pairs_come():
 
 def test_a_companion_that_cannot_be_read_is_named_or_its_sample_replaced():
     rows = frame_sets.rows("cholec80", (2,))
-    rows[1]["image"] = {"bytes": b"\xff\xd8\xffnot a picture", "path": None}
+    rows[1]["image"] = {"bytes": b"\xff\xd8\xffnot an image", "path": None}
     broken = frame_sets.from_rows(rows)
     with pytest.raises(VideoReadError, match="frame 1 of video video00"):
         CompanionDataset(broken)[0]

@@ -22,7 +22,7 @@ from surgvista_hf.clips import dataset as dataset_module
 from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, SyntheticOperation
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 
-from .frame_sets import frame_of, frame_set, from_rows, picture, rows
+from .frame_sets import encoded_image, frame_of, frame_set, from_rows, rows
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning"),
@@ -124,7 +124,7 @@ def test_pixels_are_those_of_pillow():
 
 
 @pytest.mark.usefixtures("decoder")
-def test_gray_pictures_become_rgb():
+def test_gray_images_become_rgb():
     buffer = io.BytesIO()
     Image.new("L", (32, 24), 77).save(buffer, "JPEG")
     clips = ClipDataset(from_rows(rows("a", [1], image={"bytes": buffer.getvalue(), "path": None})), num_frames=1)
@@ -163,17 +163,17 @@ def test_selected_videos_are_read_through_the_selection(corpus):
     assert seen(ClipDataset(chosen, num_frames=2, frame_stride=3)[5]) == [(1, 1), (1, 4)]
 
 
-def test_pictures_may_be_files_and_other_formats(tmp_path):
+def test_images_may_be_files_and_other_formats(tmp_path):
     table = rows("a", [3])
-    (tmp_path / "0.jpg").write_bytes(picture(0, 0))
+    (tmp_path / "0.jpg").write_bytes(encoded_image(0, 0))
     table[0]["image"] = {"bytes": None, "path": str(tmp_path / "0.jpg")}
-    table[1]["image"] = {"bytes": picture(0, 1, kind="PNG"), "path": None}
+    table[1]["image"] = {"bytes": encoded_image(0, 1, kind="PNG"), "path": None}
     clips = ClipDataset(from_rows(table), num_frames=3, frame_stride=1)
     assert seen(clips[2]) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_clips_of_different_size_stay_apart_in_a_batch():
-    table = rows("a", [2]) + rows("b", [2], image={"bytes": picture(0, 0, (40, 24)), "path": None})
+    table = rows("a", [2]) + rows("b", [2], image={"bytes": encoded_image(0, 0, (40, 24)), "path": None})
     clips = ClipDataset(from_rows(table), num_frames=2, label="phase")
     batch = collate_clips([clips[1], clips[2]])
     assert [tuple(clip.shape) for clip in batch["pixel_values"]] == [(2, 3, 24, 32), (2, 3, 24, 40)]
@@ -280,10 +280,10 @@ def test_a_set_without_a_readable_clip_is_an_error_and_so_is_an_unknown_policy()
     "data",
     [
         b"",
-        b"no picture",
+        b"no image",
         b"\xff\xd8\xff",
-        picture(0, 1)[:-60],
-        picture(0, 1, kind="PNG")[:40],
+        encoded_image(0, 1)[:-60],
+        encoded_image(0, 1, kind="PNG")[:40],
         (FIXTURES / "corrupt.jpg").read_bytes(),
         None,
     ],
@@ -306,7 +306,7 @@ def test_a_list_of_classes_may_not_hold_a_missing_one():
 
 def test_frames_of_one_video_must_have_one_size():
     table = rows("a", [2])
-    table[1]["image"] = {"bytes": picture(0, 1, (40, 24)), "path": None}
+    table[1]["image"] = {"bytes": encoded_image(0, 1, (40, 24)), "path": None}
     with pytest.raises(FrameSetError, match="video00 differ"):
         ClipDataset(from_rows(table), num_frames=2, frame_stride=1)[1]
 

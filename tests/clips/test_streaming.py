@@ -187,7 +187,7 @@ def test_a_resumed_stream_goes_on_exactly(parquet, buffer):
     assert [key(item) for item in resumed] == expected  # the epoch after it is whole again
 
 
-def test_each_picture_of_a_window_is_decoded_once(parquet, monkeypatch):
+def test_each_image_of_a_window_is_decoded_once(parquet, monkeypatch):
     from surgvista_hf.clips import streaming
 
     decoded: Counter[str] = Counter()
@@ -196,8 +196,8 @@ def test_each_picture_of_a_window_is_decoded_once(parquet, monkeypatch):
         decoded[where] += 1
         return original(cell, where)
 
-    original = streaming.decode_picture
-    monkeypatch.setattr(streaming, "decode_picture", counting)
+    original = streaming.decode_image
+    monkeypatch.setattr(streaming, "decode_image", counting)
     assert len(list(StreamingClipDataset(read(parquet[:1]), num_frames=4, frame_stride=2))) == 8
     assert set(decoded.values()) == {1}
 
@@ -299,8 +299,8 @@ def test_a_row_without_a_key_is_refused(column):
         list(StreamingClipDataset(stream(from_rows(table), []), num_frames=1))
 
 
-@pytest.mark.parametrize("cell", [None, {"bytes": b"no picture", "path": None}])
-def test_a_broken_picture_is_named(cell):
+@pytest.mark.parametrize("cell", [None, {"bytes": b"no image", "path": None}])
+def test_a_broken_image_is_named(cell):
     table = rows("a", [3])
     table[1]["image"] = cell
     clips = iter(StreamingClipDataset(stream(from_rows(table)), num_frames=1))

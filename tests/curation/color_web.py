@@ -107,7 +107,7 @@ def _pattern(seed: int, second: float) -> np.ndarray:
 
 
 def save_classifier(folder: Path, names: tuple[str, str], *, threshold: float = 0.0, sharpness: float = 40.0) -> Path:
-    """The first class where there is more red than blue (by `threshold`, of 1), in the mean of the picture."""
+    """The first class where there is more red than blue (by `threshold`, of 1), in the mean of the image."""
     labels = dict(enumerate(names))
     config = ResNetConfig(
         embedding_size=3,

@@ -38,7 +38,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_every_decision_is_shown_with_pictures_and_words(curated, tmp_path):
+def test_every_decision_is_shown_with_images_and_text(curated, tmp_path):
     page = Page(write_review(curated, tmp_path / "page.html", only="all").read_text())
     forms = [form["data-video"] for form in page.all("form")]
     assert forms == ["-first_logo", "a-copy", "bordered", "flashes", "talk", "truncated"]
@@ -46,13 +46,13 @@ def test_every_decision_is_shown_with_pictures_and_words(curated, tmp_path):
     assert "Dropped by classify-videos: uninformative." in page.text
     assert "Dropped by trim: no surgical content." in page.text
     assert "Seconds 4 to 19 are kept" in page.text
-    pictures = page.all("img")
-    assert len(pictures) == 5 * 16  # the truncated one has none
-    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
-    said = [picture["alt"] for picture in pictures[:16]]
-    assert said[0] == "second 1: cut off"
-    assert any(re.fullmatch(r"second \d+: surgical, 2 covered", each) for each in said)
-    assert any(each.endswith("not surgical") for each in said)
+    images = page.all("img")
+    assert len(images) == 5 * 16  # the truncated one has none
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
+    captions = [image["alt"] for image in images[:16]]
+    assert captions[0] == "second 1: cut off"
+    assert any(re.fullmatch(r"second \d+: surgical, 2 covered", each) for each in captions)
+    assert any(each.endswith("not surgical") for each in captions)
 
 
 def test_the_page_needs_no_other_file_and_sends_nothing(curated, tmp_path):
@@ -121,7 +121,7 @@ def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(
             "surgical 1-6\nmask 1 2 3"
         )
         page.get_by_role("button", name="Save overrides").click()
-        assert page.locator("#said").inner_text() == "Nothing was saved; decisions that cannot be understood: 1"
+        assert page.locator("#message").inner_text() == "Nothing was saved; decisions that cannot be understood: 1"
         assert "x1 y1 x2 y2" in page.locator("form[data-video=flashes] .wrong").inner_text()
         page.get_by_role("group", name="Decision about flashes").get_by_label("further").fill("surgical 1-6")
         changed = save("changed.json")

@@ -1,6 +1,6 @@
 """The whole pipeline on synthetic web videos that this machine serves, with models trained here.
 
-The models learn from pictures of these very uploads, and one copy is enough: how well models do on unseen uploads, and which
+The models learn from images of these very uploads, and one copy is enough: how well models do on unseen uploads, and which
 copies are found under which overlays, is measured by `benchmarks/curation_quality.py`. Here the question is whether the
 pipeline makes of the answers what it should.
 """

@@ -1,0 +1,1 @@
+"""Sampling of clips: index, moments, timeline, balanced samplers and the keyed generator."""

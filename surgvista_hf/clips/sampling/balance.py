@@ -4,15 +4,15 @@ SurgRec (arXiv 2603.29966) balances by hierarchical clustering and publishes no 
 own: a temperature on the sizes of the sources, fixed weights, and sampling from a tree of k-means clusters as in
 clustering-based data curation for self-supervised learning.
 
-The samplers yield what a `ClipDataset` takes: indices, or `Draw`s where an epoch may draw a clip more than once. The whole
-order is a function of (seed, epoch); a process takes every `num_replicas`-th of it.
+The samplers yield indices of a `ClipDataset`, or `Draw`s where an epoch may draw a clip more than once. The whole order is a
+function of (seed, epoch); a process takes every `num_replicas`-th sample of it.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -22,17 +22,17 @@ from .randomness import keyed_generator
 
 
 def temperature_weights(sizes: Sequence[int] | np.ndarray, alpha: float) -> np.ndarray:
-    """The probability of each source, sizeᵅ / Σ sizeᵅ.
+    """Compute the probability of each source, sizeᵅ / Σ sizeᵅ.
 
     Args:
-        sizes: samples of each source, at least 1.
-        alpha: 1 in proportion to the sizes, 0 every source alike.
+        sizes: number of samples of each source, at least 1.
+        alpha: exponent; 1 gives probabilities in proportion to the sizes, 0 equal ones.
 
     Returns:
         (sources,) probabilities.
 
     Raises:
-        InputError: an empty source, or alpha outside 0 … 1.
+        InputError: if a source is empty, or alpha is outside 0 … 1.
 
     Example:
         >>> temperature_weights([900, 100], 0.5)
@@ -46,20 +46,20 @@ def temperature_weights(sizes: Sequence[int] | np.ndarray, alpha: float) -> np.n
 
 
 def balanced_quotas(sizes: Sequence[int] | np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
-    """How many samples each of several clusters gives: min(c, size), with the smallest c that suffices.
+    """Compute how many samples to draw from each cluster: min(c, size), with the smallest c that suffices.
 
-    What min(c, size) gives beyond `total` is taken back, one each, from clusters that gave c.
+    Where min(c, size) sums to more than `total`, the excess is taken back, one each, from clusters with c samples.
 
     Args:
-        sizes: of the clusters.
-        total: samples wanted.
-        generator: chooses the clusters that give one less.
+        sizes: number of samples of each cluster.
+        total: number of samples to draw.
+        generator: chooses the clusters from which one sample less is drawn.
 
     Returns:
         (clusters,) int64 that sum to `total`.
 
     Raises:
-        InputError: the clusters hold fewer than `total`.
+        InputError: if the clusters have fewer than `total` samples.
 
     Example:
         >>> balanced_quotas([100, 3, 50], 43, np.random.default_rng(0))
@@ -85,16 +85,18 @@ class Draw(NamedTuple):
     number: int = 0
 
 
-class EpochSampler(Sampler[Any], ABC):
-    """An order of sample indices that depends on (seed, epoch) only, shared out among processes.
+class EpochSampler(Sampler[int | Draw], ABC):
+    """An order of sample indices that depends on (seed, epoch) only, divided among processes.
 
     Args:
-        num_samples: of an epoch, over all processes. A remainder that does not fill all processes is left out.
-        seed: of the run.
-        num_replicas, rank: processes and number of this one. Leave them where accelerate or the Trainer shares out batches.
+        num_samples: number of samples of an epoch, over all processes. A remainder that does not fill all processes is left
+            out.
+        seed: seed of the run.
+        num_replicas, rank: number of processes, and index of this one. Leave the defaults where accelerate or the Trainer
+            divides the batches.
 
     Raises:
-        InputError: no samples for some process, or a rank that does not exist.
+        InputError: if there are no samples for some process, or the rank does not exist.
     """
 
     def __init__(self, num_samples: int, *, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
@@ -104,26 +106,30 @@ class EpochSampler(Sampler[Any], ABC):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch the next iteration belongs to."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.num_samples // self.num_replicas
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._whole()[self.rank :: self.num_replicas][: len(self)])
+    def __iter__(self) -> Iterator[int | Draw]:
+        return iter(self._draws()[self.rank :: self.num_replicas][: len(self)])
 
-    def _whole(self) -> list[Any]:
-        """The samples of an epoch, for all processes."""
+    def _draws(self) -> Sequence[int | Draw]:
+        """Return the samples of an epoch, for all processes."""
+        return self._indices()
+
+    def _indices(self) -> list[int]:
+        # The name of the class is part of the seed: another name would give another order.
         return self._order(keyed_generator(self.seed, self.epoch, 0, type(self).__name__)).tolist()
 
     @abstractmethod
     def _order(self, generator: np.random.Generator) -> np.ndarray:
-        """(num_samples,) indices of an epoch."""
+        """Return the indices of an epoch, (num_samples,)."""
 
 
 class ShuffledSampler(EpochSampler):
-    """Every sample once an epoch, in random order.
+    """A sampler of every sample once an epoch, in random order.
 
     Example:
         >>> sorted(ShuffledSampler(4))
@@ -135,17 +141,17 @@ class ShuffledSampler(EpochSampler):
 
 
 class SourceBalancedSampler(EpochSampler):
-    """Draws a source by its weight, then a sample of it uniformly, with replacement.
+    """A sampler that draws a source by its weight, then a sample of it uniformly, with replacement.
 
     Args:
-        sources: (samples,) the number of each sample's source, e.g. `ClipDataset.sources`.
-        weights: one a source, in any unit, e.g. from `temperature_weights`.
-        num_samples: of an epoch; as many as there are samples by default.
-        seed, num_replicas, rank: see `EpochSampler`.
+        sources: (samples,) index of each sample's source, e.g. `ClipDataset.sources`.
+        weights: weight of each source, in any unit, e.g. from `temperature_weights`.
+        num_samples: number of samples of an epoch; as many as there are samples by default.
+        seed, num_replicas, rank: the same as for `EpochSampler`.
 
     Raises:
-        InputError: negative weights or none positive, weights for other sources than there are, or a positive weight for a
-            source without samples.
+        InputError: if a weight is negative or none is positive, there are weights for other sources than those of the
+            samples, or a source without samples has a positive weight.
 
     Example:
         >>> sampler = SourceBalancedSampler(np.array([0, 0, 0, 1]), [0, 1])
@@ -182,26 +188,27 @@ class SourceBalancedSampler(EpochSampler):
         source = generator.choice(len(self._sizes), self.num_samples, p=self._probabilities)
         return self._members[self._starts[source] + generator.integers(self._sizes[source])]
 
-    def _whole(self) -> list[Draw]:
+    def _draws(self) -> list[Draw]:
         drawn: Counter[int] = Counter()
         draws = []
-        for index in super()._whole():
+        for index in self._indices():
             draws.append(Draw(index, drawn[index]))
             drawn[index] += 1
         return draws
 
 
 class ClusterBalancedSampler(EpochSampler):
-    """Draws evenly from a tree of clusters: from each node, as evenly as its children's sizes allow; no sample twice.
+    """A sampler that draws evenly from a tree of clusters: at each node as evenly as its children's sizes allow, without
+    replacement.
 
     Args:
         clusters: (samples, levels) cluster numbers, coarsest level first. Equal numbers under different parents are different
             clusters. Any clustering will do; hierarchical k-means on features of a frozen encoder is what it is meant for.
-        num_samples: of an epoch, at most the number of samples.
-        seed, num_replicas, rank: see `EpochSampler`.
+        num_samples: number of samples of an epoch, at most the number of samples in `clusters`.
+        seed, num_replicas, rank: the same as for `EpochSampler`.
 
     Raises:
-        InputError: `clusters` is no table, or holds fewer than `num_samples` samples.
+        InputError: if `clusters` is not a table, or has fewer than `num_samples` samples.
 
     Example:
         >>> sampler = ClusterBalancedSampler(np.array([[0], [0], [0], [0], [1]]), 2)

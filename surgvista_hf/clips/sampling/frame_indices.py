@@ -1,4 +1,4 @@
-"""Which moments make a clip: the published rules of SurgVISTA and their alternatives, as functions of numbers.
+"""The moments of a clip: the published rules of SurgVISTA and their alternatives, as functions of numbers.
 
 Moments are seconds from the start of a video. The published programs count the frames of a list at one frame a second, where
 an index is a second; whole numbers therefore stay whole.
@@ -28,16 +28,16 @@ def online_seconds(
 
     Args:
         last: second of the labeled frame.
-        num_frames: frames of a clip.
-        frame_stride: seconds between two frames of a clip if positive; -1: each step a fresh uniform 1 … 5 s; 0: steps of 1,
-            2, 4, 8, … s; -2: steps of 1, 2, 4, 6, … s.
-        generator: for stride -1.
+        num_frames: number of frames of a clip.
+        frame_stride: seconds between two frames of a clip if positive; with -1 each step is a new uniform draw from 1 … 5 s,
+            with 0 the steps are 1, 2, 4, 8, … s, with -2 they are 1, 2, 4, 6, … s.
+        generator: source of the random steps of stride -1.
 
     Returns:
         `num_frames` seconds, ascending.
 
     Raises:
-        InputError: a negative second, no frames, an unknown stride, or stride -1 without a generator.
+        InputError: if the second is negative, there are no frames, the stride is unknown, or stride -1 has no generator.
 
     Example:
         >>> online_seconds(100, 8, 0)
@@ -91,21 +91,21 @@ def longest_reach(num_frames: int, frame_stride: float) -> float:
 
 
 def centered_seconds(center: float, last: float, num_frames: int, frame_stride: float) -> list[float]:
-    """Return moments on both sides of a second, which stands at place `num_frames // 2` of the clip.
+    """Return moments on both sides of a second, which has the index `num_frames // 2` in the clip.
 
     As in the online rule, a step that would leave the video is not taken.
 
     Args:
         center: second of the labeled frame.
         last: second of the last frame of the video.
-        num_frames: frames of a clip.
+        num_frames: number of frames of a clip.
         frame_stride: seconds between two frames of a clip.
 
     Returns:
         `num_frames` seconds, ascending.
 
     Raises:
-        InputError: `center` outside the video, a count below 1 or a stride that is not positive.
+        InputError: if `center` is outside the video, the count is below 1 or the stride is not positive.
 
     Example:
         >>> centered_seconds(5, 11, 6, 2)
@@ -127,16 +127,17 @@ def uniform_indices(length: int, num_frames: int, *, legacy: bool = False) -> li
     """Return frames spread over a whole video of evenly spaced frames; they repeat where it is shorter than the clip.
 
     Args:
-        length: frames of the video.
-        num_frames: frames of a clip.
-        legacy: the published rule: the first `num_frames` of every ⌊length / num_frames⌋-th frame, which never sees the tail;
-            a shorter video is continued by its last frame. Otherwise the middles of `num_frames` equal parts.
+        length: number of frames of the video.
+        num_frames: number of frames of a clip.
+        legacy: use the published rule: the first `num_frames` of every ⌊length / num_frames⌋-th frame, which never includes
+            the end of the video; a shorter video is continued by its last frame. Otherwise the middles of `num_frames` equal
+            parts are taken.
 
     Returns:
         `num_frames` indices, ascending.
 
     Raises:
-        InputError: a length or count below 1.
+        InputError: if the length or the count is below 1.
 
     Example:
         >>> uniform_indices(11, 4), uniform_indices(11, 4, legacy=True)

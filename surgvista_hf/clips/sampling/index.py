@@ -1,4 +1,4 @@
-"""Where the videos of a frame set begin and end: arrays over videos, nothing per frame.
+"""Index of the videos of a frame set: where each begins and ends, as arrays over videos, with nothing per frame.
 
 A frame set of a whole corpus (3.5 million rows) is opened in a second or two and takes kilobytes for each thousand videos.
 """
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 1 << 17
 
 
 class FrameSetError(InputError):
-    """A data set is no frame set: columns are missing, or rows are not sorted, consecutive or complete."""
+    """A data set is not a frame set: columns are missing, or rows are not sorted, consecutive or complete."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class ClipIndex:
 
     Args:
         starts: (videos,) int64, the first row of each video.
-        lengths: (videos,) int64, its frames.
+        lengths: (videos,) int64, the number of frames of each video.
         video_ids: (videos,) strings.
-        sources: (videos,) int32, index into `source_names`.
-        source_names: the data sets that the videos come from, in the order of the rows.
+        sources: (videos,) int32, indices into `source_names`.
+        source_names: names of the data sets that the videos come from, in the order of the rows.
 
     Example:
         >>> index = ClipIndex.from_frame_set(frame_set)  # doctest: +SKIP
@@ -47,17 +47,17 @@ class ClipIndex:
 
     @classmethod
     def from_frame_set(cls, frame_set: datasets.Dataset) -> "ClipIndex":
-        """Read the key columns once and checks them.
+        """Read the key columns once and check them.
 
         Args:
-            frame_set: rows sorted by (video_id, frame_index); several frame sets of different sources may follow each other
+            frame_set: rows sorted by (video_id, frame_index); frame sets of different sources may follow each other
                 (`datasets.concatenate_datasets`).
 
         Returns:
             The index.
 
         Raises:
-            FrameSetError: a missing column, no rows, a video that is unsorted, incomplete or scattered.
+            FrameSetError: if a column is missing, there are no rows, or a video is unsorted, incomplete or scattered.
         """
         check_columns(frame_set, KEY_COLUMNS)
         if not len(frame_set):
@@ -86,14 +86,14 @@ class ClipIndex:
 
     @property
     def num_rows(self) -> int:
-        """Frames of all videos."""
+        """Return the number of frames of all videos."""
         return int(self.starts[-1] + self.lengths[-1])
 
     def locate(self, row: int) -> tuple[int, int]:
-        """The number of the video that a row belongs to, and the frame's index in it.
+        """Return the index of the video that a row belongs to, and the index of the frame in this video.
 
         Raises:
-            InputError: there is no such row.
+            InputError: if there is no such row.
         """
         if not 0 <= row < self.num_rows:
             raise InputError(f"row {row} is not in a frame set of {self.num_rows} rows")
@@ -109,7 +109,7 @@ def check_columns(frame_set: datasets.Dataset, needed: tuple[str, ...]) -> None:
 
 
 def column_batches(frame_set: datasets.Dataset, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Table]]:
-    """(first row, Arrow table) of consecutive parts of some columns; nothing else is read."""
+    """Yield consecutive parts of some columns as (first row, Arrow table), without reading other columns."""
     if frame_set._indices is None:
         # The columns as they are stored: choosing them through the data set would copy the description of every file.
         table = frame_set.data.table.select(list(columns))
@@ -137,7 +137,7 @@ def _as_strings(column: pa.Array) -> pa.Array:
 def _first_rows(
     source: pa.Array, video: pa.Array, frame: np.ndarray, last: tuple[str, str, int] | None, offset: int
 ) -> np.ndarray:
-    """Rows of this part at which a video begins; `last` are the keys of the row before it."""
+    """Return the rows of this part at which a video begins; `last` are the keys of the row before it."""
     changed = pc.or_(pc.not_equal(source[1:], source[:-1]), pc.not_equal(video[1:], video[:-1]))
     goes_on = last is not None and (source[0].as_py(), video[0].as_py()) == last[:2]
     first = np.concatenate([[not goes_on], changed.to_numpy(zero_copy_only=False)]).astype(bool)
@@ -160,7 +160,7 @@ def _check_starts(first_frames: np.ndarray, ids: list[str]) -> None:
 
 
 def _check_order(names: list[str], ids: list[str]) -> None:
-    """Sources stand together, and no video comes twice in one."""
+    """Check that the videos of a source are consecutive, and that none occurs twice."""
     finished: set[str] = set()
     seen: set[tuple[str, str]] = set()
     for number, (name, video) in enumerate(zip(names, ids, strict=True)):

@@ -1,7 +1,7 @@
-"""The one source of randomness of this room: a generator that is a pure function of its keys.
+"""The one source of randomness of clips: a generator that is a pure function of its keys.
 
-No generator lives longer than one choice, so what a sample becomes does not depend on workers, processes, the order of loading
-or whether the run was resumed.
+No generator lives longer than one choice, so the content of a sample does not depend on workers, processes, the order of
+loading or whether the run was resumed.
 """
 
 from hashlib import blake2b
@@ -14,22 +14,22 @@ _LIMIT = 2**64
 
 
 def keyed_generator(seed: int, epoch: int, index: int, purpose: str) -> np.random.Generator:
-    """A fresh generator for one choice.
+    """Make a new generator for one choice.
 
-    Philox is counter-based: seed and purpose make its key, epoch and index the upper half of its counter, so that different
-    (epoch, index) never share numbers.
+    Philox is counter-based: seed and purpose are its key, epoch and index the upper half of its counter, so that different
+    (epoch, index) never get the same numbers.
 
     Args:
-        seed: of the run.
-        epoch: from 0.
-        index: of the sample (or of whatever is chosen) in the whole data set, never in a worker's or a process's share.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+        index: index of the sample (or of whatever is chosen) in the whole data set, never in the part of a worker or process.
         purpose: name of the choice; choices of different names are independent.
 
     Returns:
         The generator.
 
     Raises:
-        InputError: a key outside 0 … 2⁶⁴ − 1.
+        InputError: if a key is outside 0 … 2⁶⁴ − 1.
 
     Example:
         >>> int(keyed_generator(0, 1, 5, "crop").integers(13)) == int(keyed_generator(0, 1, 5, "crop").integers(13))

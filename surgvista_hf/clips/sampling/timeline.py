@@ -1,14 +1,14 @@
-"""When the frames of a frame set are shown: from moments in seconds to rows.
+"""The times of the frames of a frame set: from moments in seconds to frames.
 
-Most videos have evenly spaced frames, of which two numbers are kept; the times of others are kept one by one. Clips count the
-seconds of the video. Only where a frame set left frames out on purpose (those without a label, or that show no surgery) do its
-clips bridge the gap, as published programs do: there the time of the gap does not count.
+Most videos have evenly spaced frames, for which two numbers are stored; the times of others are stored one by one. Clips count
+the seconds of the video. Only where a frame set left frames out on purpose (those without a label, or that show no surgery) do
+its clips bridge the gap, as published programs do: there the time of the gap does not count.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import overload
 
 import datasets
 import numpy as np
@@ -19,10 +19,10 @@ from ...util.bridging import bridged_sources
 from .frame_indices import smallest_step, uniform_indices
 from .index import ClipIndex, FrameSetError, column_batches
 
-FIRST_STEPS = 32  # between so many frames at a video's start the usual step is found
-_GAP = 1.5  # a step so many times as long as the usual one is a gap
-_EVEN = 0.05  # frames are evenly spaced if none is further from its place than this fraction of a step
-_COARSE = 1.05
+FIRST_STEPS = 32  # steps at a video's start, of which the median is the usual step
+_GAP = 1.5  # a step this many times as long as the usual one is a gap
+_EVEN = 0.05  # frames are evenly spaced if none is further from its expected time than this fraction of a step
+_COARSE = 1.05  # frames may be this many times as far apart as those of a clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class Timeline:
     """The moments of the frames of every video, in seconds from its first frame.
 
     Args:
-        lengths: (videos,) frames.
+        lengths: (videos,) number of frames.
         intervals: (videos,) seconds between two frames; NaN where a video has only one.
-        uneven: times (frames,) of the videos whose frames are not evenly spaced, by the number of the video.
+        uneven: times (frames,) of the videos whose frames are not evenly spaced, by the index of the video.
 
     Example:
         >>> timeline = Timeline.from_frame_set(frame_set, index)  # doctest: +SKIP
@@ -49,7 +49,7 @@ class Timeline:
         """Read the column `timestamp` once.
 
         Raises:
-            FrameSetError: times that are missing or do not ascend in a video.
+            FrameSetError: if times are missing or do not ascend in a video.
         """
         times, bridged = frame_times(frame_set, index), bridged_sources(frame_set.info.description)
         usual = {
@@ -78,7 +78,7 @@ class Timeline:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two frames where all videos have the same spacing; `None` where they differ."""
+        """Return the seconds between two frames where all videos have the same spacing; `None` where they differ."""
         known = self.intervals[np.isfinite(self.intervals)]
         if self.uneven or not len(known) or np.ptp(known) > _EVEN * known[0]:
             return None
@@ -95,7 +95,7 @@ class Timeline:
         return self.second(video, int(self.lengths[video]) - 1)
 
     def frames(self, video: int, seconds: Sequence[float]) -> list[int]:
-        """Return the frames of a video that are shown at these moments: of each the last one that begins before or then."""
+        """Return the frames of a video that are shown at these moments: for each the last one that begins until then."""
         if video in self.uneven:
             shown = np.searchsorted(self.uneven[video], np.asarray(seconds) + TOLERANCE, side="right") - 1
             return np.maximum(shown, 0).tolist()
@@ -115,7 +115,7 @@ class Timeline:
         """Check that the frames of every video are as near to each other as a clip needs them.
 
         Raises:
-            FrameSetError: frames of a video are further apart than those of a clip.
+            FrameSetError: if the frames of a video are further apart than those of a clip.
         """
         coarse = np.flatnonzero(is_coarse(self.intervals, frame_stride))
         if len(coarse):
@@ -125,7 +125,7 @@ class Timeline:
 
 
 def _spacing(times: np.ndarray) -> tuple[float, bool]:
-    """The seconds between two frames of a video, and whether its frames are evenly spaced."""
+    """Return the seconds between two frames of a video, and whether its frames are evenly spaced."""
     interval = float(times[-1]) / (len(times) - 1)
     if interval > 0 and np.abs(times - np.arange(len(times)) * interval).max() <= _EVEN * interval:
         return interval, True
@@ -142,8 +142,8 @@ def coarse_frames(video: str, interval: float, frame_stride: float) -> FrameSetE
     )
 
 
-def is_coarse(interval: Any, frame_stride: float) -> Any:
-    """Return whether frames so many seconds apart, a number or an array, are too few for clips of a stride."""
+def is_coarse(interval: float | np.ndarray, frame_stride: float) -> bool | np.ndarray:
+    """Return whether frames that are `interval` seconds apart, a number or an array, are too few for clips of a stride."""
     return interval > _COARSE * smallest_step(frame_stride)
 
 
@@ -157,13 +157,17 @@ def bridge(times: np.ndarray, usual: float) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(bridged_step(np.diff(times), usual))])
 
 
-def bridged_step(step: Any, usual: float) -> Any:
+@overload
+def bridged_step(step: float, usual: float) -> float: ...
+@overload
+def bridged_step(step: np.ndarray, usual: float) -> np.ndarray: ...
+def bridged_step(step: float | np.ndarray, usual: float) -> float | np.ndarray:
     """Return a step in seconds, a number or an array, where a gap counts as the usual step."""
     return np.where(step > _GAP * usual, usual, step)
 
 
 def _usual_of_source(times: np.ndarray, index: ClipIndex, source: int) -> float:
-    """The usual step, in seconds, of the videos of a source."""
+    """Return the usual step, in seconds, of the videos of a source."""
     steps = [
         np.diff(times[start : start + min(length, FIRST_STEPS + 1)])
         for start, length, own in zip(index.starts, index.lengths, index.sources, strict=True)
@@ -173,15 +177,15 @@ def _usual_of_source(times: np.ndarray, index: ClipIndex, source: int) -> float:
 
 
 def frame_times(frame_set: datasets.Dataset, index: ClipIndex, *, distinct: bool = False) -> np.ndarray:
-    """Return (rows,) fp32 seconds, ascending in each video; recorders may give two frames the same time.
+    """Return the time of each row, (rows,) fp32 seconds, ascending in each video.
 
     Args:
-        frame_set: with the column `timestamp`.
-        index: of the frame set.
-        distinct: refuse two frames of the same time.
+        frame_set: frame set with the column `timestamp`.
+        index: index of the frame set.
+        distinct: refuse two frames of the same time, which recorders sometimes write.
 
     Raises:
-        FrameSetError: times that are missing or go back.
+        FrameSetError: if times are missing or go back.
     """
     parts = [pc.fill_null(table["timestamp"], math.nan) for _, table in column_batches(frame_set, ("timestamp",))]
     times = np.concatenate([part.to_numpy() for part in parts]).astype(np.float32)

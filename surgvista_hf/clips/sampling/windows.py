@@ -1,4 +1,4 @@
-"""The clips of a stream of frames, each frame kept once: the online rule of `online_clip_seconds` with a ring of frames."""
+"""The clips of a stream of frames, each frame stored once: the online rule of `online_clip_seconds` with a ring of frames."""
 
 from bisect import bisect_right
 
@@ -12,9 +12,9 @@ class ClipWindow:
     """A ring of the frames that later clips need.
 
     Args:
-        num_frames: frames of a clip.
+        num_frames: number of frames of a clip.
         frame_stride: seconds between two frames of a clip.
-        frame_interval: see `online_clip_seconds`.
+        frame_interval: seconds to whose multiples each moment is rounded down, as for `online_clip_seconds`.
 
     Example:
         >>> window = ClipWindow(num_frames=2, frame_stride=2)
@@ -29,10 +29,10 @@ class ClipWindow:
         self._frames: list[torch.Tensor] = []
 
     def add(self, second: float, frame: torch.Tensor) -> None:
-        """Take the next frame of the video, shown from a second on.
+        """Take the next frame of the video, which is shown from `second` on.
 
         Raises:
-            InputError: a second before that of the last frame.
+            InputError: if the second is before that of the last frame.
         """
         if self._times and second < self._times[-1]:
             raise InputError(f"a frame of second {second:g} follows one of second {self._times[-1]:g}")
@@ -46,8 +46,8 @@ class ClipWindow:
     def clip(self, second: float) -> torch.Tensor:
         """Return the clip (num_frames, …) that ends at a second, which is not before the newest frame."""
         moments = online_clip_seconds(second, self.num_frames, self.frame_stride, self.frame_interval)
-        places = [max(bisect_right(self._times, moment + TOLERANCE) - 1, 0) for moment in moments]
-        return torch.stack([self._frames[place] for place in places])
+        shown = [max(bisect_right(self._times, moment + TOLERANCE) - 1, 0) for moment in moments]
+        return torch.stack([self._frames[index] for index in shown])
 
     def push(self, second: float, frame: torch.Tensor) -> torch.Tensor:
         """Take the next frame; return the clip that ends with it."""

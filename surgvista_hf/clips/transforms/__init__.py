@@ -1,0 +1,1 @@
+"""Transforms of clips: crops, augmentation, mixing, views and masks."""

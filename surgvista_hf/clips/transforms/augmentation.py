@@ -1,6 +1,6 @@
-"""Crops of training, on uint8 clips where they lie; one crop a clip, shared by all its frames and by student and teacher.
+"""Random crops of training, on uint8 clips of any device. All frames of a clip, student and teacher share one crop.
 
-SurgVISTA (arXiv 2506.02692) takes one of ten (width, height) pairs at one of thirteen places; V-JEPA (arXiv 2404.08471) any
+SurgVISTA (arXiv 2506.02692) takes one of ten (width, height) pairs at one of thirteen positions; V-JEPA (arXiv 2404.08471) any
 rectangle of a range of areas and shapes, and flips half of them. Both resize bilinearly with antialiasing, aspect not kept.
 """
 
@@ -20,8 +20,8 @@ from ..sampling.randomness import keyed_generator
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
 _SNAP = 3  # a side that differs from the output by less becomes the output
-# Places in quarters of the free space (right, down); where there is none they coincide and keep their weight.
-_PLACES = (
+# Positions in quarters of the free space (right, down); where there is none they coincide and keep their weight.
+_POSITIONS = (
     (0, 0), (4, 0), (0, 4), (4, 4), (2, 2),
     (0, 2), (4, 2), (2, 4), (2, 0),
     (1, 1), (3, 1), (1, 3), (3, 3),
@@ -29,7 +29,7 @@ _PLACES = (
 
 
 class CropBox(NamedTuple):
-    """A rectangle in pixels; it may reach outside the picture, which is black there."""
+    """A rectangle in pixels; it may reach outside the image, which is black there."""
 
     left: int
     top: int
@@ -39,7 +39,7 @@ class CropBox(NamedTuple):
 
 
 def crop_sides(width: int, height: int, size: int = 224) -> list[int]:
-    """The four sides that crops of a picture may have, longest first.
+    """Return the four sides that crops of an image may have, in pixels, longest first.
 
     Example:
         >>> crop_sides(512, 320)
@@ -50,44 +50,44 @@ def crop_sides(width: int, height: int, size: int = 224) -> list[int]:
 
 
 def crop_boxes(width: int, height: int, size: int = 224) -> list[CropBox]:
-    """All 10 · 13 crops of the family, equally probable.
+    """Return all 10 · 13 crops of the family, which are equally probable.
 
     Args:
-        width, height: of the picture, in pixels.
+        width, height: size of the image, in pixels.
         size: side of the output, to which similar sides snap.
 
     Returns:
         130 boxes, some of which may be equal.
 
     Raises:
-        InputError: a picture too small for the smallest crop to have a pixel.
+        InputError: if the image is too small for the smallest crop to have a pixel.
     """
     sides = crop_sides(width, height, size)
     if min(sides) < 1:
-        raise InputError(f"a picture of {width} × {height} is too small to crop")
+        raise InputError(f"an image of {width} × {height} is too small to crop")
     numbered = list(enumerate(sides))
     pairs = [(w, h) for (i, w), (j, h) in itertools.product(numbered, repeat=2) if abs(i - j) <= 1]
     return [
         CropBox(right * ((width - w) // 4), down * ((height - h) // 4), w, h)
         for w, h in pairs
-        for right, down in _PLACES
+        for right, down in _POSITIONS
     ]
 
 
 def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int, *, antialias: bool = True) -> torch.Tensor:
-    """One crop of a clip.
+    """Crop a clip and resize it bilinearly.
 
     Args:
         clip: (frames, channels, height, width) uint8, on any device.
-        box: may reach outside the picture.
-        size: side of the result.
-        antialias: as Pillow; without, as OpenCV and the published fine-tuning.
+        box: rectangle, which may reach outside the image.
+        size: side of the result, in pixels.
+        antialias: resize with antialiasing as Pillow does; without, as OpenCV and the published fine-tuning do.
 
     Returns:
         (frames, channels, size, size) uint8, within 1 of Pillow's crop and bilinear resize.
 
     Raises:
-        InputError: not a uint8 clip.
+        InputError: if it is not a uint8 clip.
     """
     if clip.dtype != torch.uint8 or clip.ndim != 4:
         raise InputError(f"a clip is (frames, channels, height, width) uint8, not {tuple(clip.shape)} {clip.dtype}")
@@ -107,11 +107,11 @@ def crop_and_resize(clip: torch.Tensor, box: CropBox, size: int, *, antialias: b
 
 @dataclass(frozen=True)
 class ClipCrop(ABC):
-    """Crops a batch; which crop a clip gets is a pure function of (seed, epoch, sample index).
+    """Random crops of a batch, each a pure function of (seed, epoch, sample index).
 
     Args:
         size: side of the result, in pixels.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     size: int = 224
@@ -119,7 +119,13 @@ class ClipCrop(ABC):
 
     @abstractmethod
     def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
-        """The crop of one sample, from pictures of this size in pixels."""
+        """Draw the crop of one sample.
+
+        Args:
+            width, height: size of its frames, in pixels.
+            epoch: number of the epoch, from 0.
+            index: index of the sample.
+        """
 
     def __call__(
         self, clips: torch.Tensor | Sequence[torch.Tensor], epoch: int, indices: Sequence[int]
@@ -128,14 +134,14 @@ class ClipCrop(ABC):
 
         Args:
             clips: (batch, frames, channels, height, width) uint8, or a list of clips, which may differ in height and width.
-            epoch: from 0.
+            epoch: number of the epoch, from 0.
             indices: the sample indices of the clips.
 
         Returns:
             (batch, frames, channels, size, size) uint8 on the device of the clips.
 
         Raises:
-            InputError: not as many indices as clips, or clips that are not uint8.
+            InputError: if there are not as many indices as clips, or the clips are not uint8.
         """
         if len(clips) != len(indices):
             raise InputError(f"{len(clips)} clips came with {len(indices)} sample indices")
@@ -148,7 +154,11 @@ class ClipCrop(ABC):
 
 @dataclass(frozen=True)
 class MultiScaleCrop(ClipCrop):
-    """SurgVISTA's crops, see `crop_boxes` and `ClipCrop`.
+    """SurgVISTA's crops, one of `crop_boxes` for each clip.
+
+    Args:
+        size: side of the result, in pixels.
+        seed: seed of the run.
 
     Example:
         >>> crop = MultiScaleCrop()
@@ -158,17 +168,19 @@ class MultiScaleCrop(ClipCrop):
     """
 
     def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
+        """Draw one of the boxes of `crop_boxes`; see `ClipCrop.box`."""
         boxes = crop_boxes(width, height, self.size)
         return boxes[int(keyed_generator(self.seed, epoch, index, "crop").integers(len(boxes)))]
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop(ClipCrop):
-    """A rectangle of random area and shape, see `ClipCrop`; the defaults are V-JEPA's.
+    """Rectangles of random area and shape; the defaults are V-JEPA's.
 
     Args:
-        size, seed: see `ClipCrop`.
-        scale: smallest and largest share of the picture's area.
+        size: side of the result, in pixels.
+        seed: seed of the run.
+        scale: smallest and largest fraction of the image's area.
         aspect_ratio: smallest and largest width over height, uniform in the logarithm.
         flip: probability that left and right are exchanged.
 
@@ -182,6 +194,7 @@ class RandomResizedCrop(ClipCrop):
     flip: float = 0.5
 
     def box(self, width: int, height: int, epoch: int, index: int) -> CropBox:
+        """Draw a rectangle by `random_box`; see `ClipCrop.box`."""
         generator = keyed_generator(self.seed, epoch, index, "random resized crop")
         return random_box(generator, width, height, self.scale, self.aspect_ratio, self.flip)
 
@@ -194,7 +207,18 @@ def random_box(
     aspect_ratio: tuple[float, float],
     flip: float,
 ) -> CropBox:
-    """A rectangle of random area and shape in a picture; see `RandomResizedCrop`."""
+    """Draw a rectangle of random area and shape in an image.
+
+    Args:
+        generator: source of randomness.
+        width, height: size of the image, in pixels.
+        scale: smallest and largest fraction of the image's area.
+        aspect_ratio: smallest and largest width over height, uniform in the logarithm.
+        flip: probability that left and right are exchanged.
+
+    Returns:
+        The rectangle; after ten draws that do not fit, the largest one of an allowed shape in the middle.
+    """
     flipped = bool(generator.random() < flip)
     for _ in range(10):
         area = width * height * generator.uniform(*scale)
@@ -215,15 +239,15 @@ def normalize_clips(
     std: Sequence[float] = (0.229, 0.224, 0.225),
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """uint8 clips to model input: divided by 255, then by channel (value − mean) / std.
+    """Normalize uint8 clips to model input: divide by 255, then compute (value − mean) / std by channel.
 
     Args:
         clips: (..., channels, height, width) uint8.
         mean, std: one number a channel, by default ImageNet's.
-        dtype: of the result; computed in fp32.
+        dtype: type of the result, which is computed in fp32.
 
     Returns:
-        The same shape.
+        The normalized clips, of the same shape.
     """
     shape = (len(mean), 1, 1)
     center = torch.tensor(np.multiply(mean, 255), dtype=torch.float32, device=clips.device).view(shape)

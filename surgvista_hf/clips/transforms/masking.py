@@ -1,8 +1,8 @@
-"""Which tokens of a clip are hidden in pre-training.
+"""Masks of the tokens of a clip in pre-training.
 
-Tubes or places anywhere, for models that reconstruct (SurgVISTA, arXiv 2506.02692; VideoMAE, NeurIPS 2022), and blocks, for
-models that predict features of what is hidden (V-JEPA, arXiv 2404.08471; SurgRec-JEPA, arXiv 2603.29966). Masks are named as
-the models take them.
+Tubes or random tokens, for models that reconstruct (SurgVISTA, arXiv 2506.02692; VideoMAE, NeurIPS 2022), and blocks, for
+models that predict features of masked tokens (V-JEPA, arXiv 2404.08471; SurgRec-JEPA, arXiv 2603.29966). Masks have the names
+of the models' arguments.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from ..sampling.randomness import keyed_generator
 
 
 def tube_mask(grid: tuple[int, int, int], ratio: float, generator: np.random.Generator) -> np.ndarray:
-    """The same int(ratio · rows · columns) places hidden in every slice.
+    """Mask the same int(ratio · rows · columns) tokens at every temporal index.
 
     Args:
-        grid: tokens in (time, row, column).
-        ratio: share of hidden tokens, 0 ≤ ratio < 1.
-        generator: draws the places.
+        grid: number of tokens in (time, row, column).
+        ratio: fraction of masked tokens, 0 ≤ ratio < 1.
+        generator: draws the tokens.
 
     Returns:
-        (time · rows · columns,) bool in the order (time, row, column), True where hidden.
+        (time · rows · columns,) bool in the order (time, row, column), True where masked.
 
     Example:
         >>> int(tube_mask((8, 14, 14), 0.85, np.random.default_rng(0)).sum())
@@ -36,7 +36,19 @@ def tube_mask(grid: tuple[int, int, int], ratio: float, generator: np.random.Gen
 
 
 def random_mask(grid: tuple[int, int, int], ratio: float, generator: np.random.Generator) -> np.ndarray:
-    """int(ratio · tokens) places hidden anywhere; arguments and result as for `tube_mask`."""
+    """Mask int(ratio · tokens) tokens anywhere.
+
+    Args:
+        grid: number of tokens in (time, row, column).
+        ratio: fraction of masked tokens, 0 ≤ ratio < 1.
+        generator: draws the tokens.
+
+    Returns:
+        (time · rows · columns,) bool in the order (time, row, column), True where masked.
+
+    Raises:
+        InputError: if the grid is empty, or the ratio is out of range.
+    """
     if min(grid) < 1 or not 0 <= ratio < 1:
         raise InputError(f"a mask needs a grid of at least 1 in each direction and 0 ≤ ratio < 1; got {grid}, {ratio}")
     tokens = int(np.prod(grid))
@@ -53,13 +65,13 @@ class ClipMasking:
     """Masks of a batch, each a pure function of (seed, epoch, sample index).
 
     Args:
-        grid: tokens in (time, row, column).
-        ratio: share of hidden tokens.
+        grid: number of tokens in (time, row, column).
+        ratio: fraction of masked tokens.
         mask_type: `"tube"` or `"random"`.
-        seed: of the run.
+        seed: seed of the run.
 
     Raises:
-        InputError: an unknown type, or (when called) a grid or ratio that allows no mask.
+        InputError: if the type is unknown, or (when called) grid and ratio allow no mask.
 
     Example:
         >>> masking = ClipMasking(ratio=0.9)
@@ -77,7 +89,7 @@ class ClipMasking:
             raise InputError(f"mask_type is {self.mask_type!r}; it must be one of {sorted(_MASKS)}")
 
     def __call__(self, epoch: int, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """`bool_masked_pos` (batch, tokens) for the samples of these indices, True where hidden."""
+        """Return `bool_masked_pos` (batch, tokens) bool for the samples of these indices, True where masked."""
         draw = _MASKS[self.mask_type]
         masks = [draw(self.grid, self.ratio, keyed_generator(self.seed, epoch, int(i), "mask")) for i in indices]
         return {"bool_masked_pos": torch.from_numpy(np.stack(masks))}
@@ -85,22 +97,22 @@ class ClipMasking:
 
 @dataclass(frozen=True)
 class BlockMasking:
-    """Several sets of hidden blocks a clip, each a pure function of (seed, epoch, sample index).
+    """Sets of masked blocks for each clip, a pure function of (seed, epoch, sample index).
 
-    A set hides the union of equally large rectangles, over all slices; what is left is the context. The published
-    program draws one size of blocks a batch and cuts all lists of a batch to its shortest. Here each clip draws its own
-    size, and lists are cut to a fixed length: what the shortest of 128 clips have on average. Shorter ones are drawn
-    again. So a mask does not depend on the other clips of a batch.
+    A set masks the union of equally large rectangles, at all temporal indices; the other tokens are the context. The
+    published program draws one size of blocks a batch and cuts all lists of a batch to its shortest. Here each clip draws its
+    own size, and lists are cut to a fixed length: that of the shortest of 128 clips, on average. Shorter ones are drawn again.
+    So a mask does not depend on the other clips of a batch.
 
     Args:
-        grid: tokens in (time, row, column).
-        blocks: of each set, the number of blocks and the share of a slice that one covers.
+        grid: number of tokens in (time, row, column).
+        blocks: number of blocks, and fraction of a (row, column) plane that one covers, for each set.
         aspect_ratio: smallest and largest height over width of a block.
-        truncation: `"first"`, as published, leaves out tokens of the last slices; `"random"`, tokens anywhere.
-        seed: of the run.
+        truncation: `"first"`, as published, leaves out tokens of the last temporal indices; `"random"`, tokens anywhere.
+        seed: seed of the run.
 
     Raises:
-        InputError: blocks that leave no context.
+        InputError: if the blocks leave no context.
 
     Example:
         >>> masks = BlockMasking()(epoch=0, indices=[3, 4])
@@ -124,7 +136,7 @@ class BlockMasking:
                 )
 
     def __call__(self, epoch: int, indices: Sequence[int]) -> dict[str, list[torch.Tensor]]:
-        """`context_ids` and `target_ids`: for each set, (batch, tokens) int64, ascending."""
+        """Return `context_ids` and `target_ids`: for each set, (batch, tokens) int64, ascending."""
         drawn = [[self._draw(number, epoch, int(i)) for i in indices] for number in range(len(self.blocks))]
         return {
             name: [torch.from_numpy(np.stack([pair[part] for pair in pairs])) for pairs in drawn]
@@ -136,8 +148,8 @@ class BlockMasking:
         lengths = self._lengths(number)
         while True:
             ratio = generator.uniform(*self.aspect_ratio)
-            hidden = block_mask(self.grid[1:], *self.blocks[number], ratio, generator)
-            mask = np.tile(hidden.ravel(), self.grid[0])
+            plane = block_mask(self.grid[1:], *self.blocks[number], ratio, generator)
+            mask = np.tile(plane.ravel(), self.grid[0])  # (time · rows · columns,)
             lists = np.flatnonzero(~mask), np.flatnonzero(mask)
             if all(len(ids) >= length for ids, length in zip(lists, lengths, strict=True)):
                 context, target = (self._cut(*pair, generator) for pair in zip(lists, lengths, strict=True))
@@ -149,7 +161,7 @@ class BlockMasking:
         return ids[:length]
 
     def _lengths(self, number: int) -> tuple[int, int]:
-        """Tokens of the context and of the target."""
+        """Return the number of tokens of the context and of the target."""
         context, target = _shortest(self.grid[1:], *self.blocks[number], self.aspect_ratio)
         return context * self.grid[0], target * self.grid[0]
 
@@ -157,7 +169,18 @@ class BlockMasking:
 def block_mask(
     plane: tuple[int, int], count: int, scale: float, ratio: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """(rows, columns) bool: `count` rectangles of height over width `ratio` anywhere, each about `scale` of the plane."""
+    """Draw the union of random rectangles in a plane of tokens.
+
+    Args:
+        plane: number of tokens in (row, column).
+        count: number of rectangles.
+        scale: fraction of the plane that a rectangle covers, approximately.
+        ratio: height over width of the rectangles.
+        generator: draws their positions.
+
+    Returns:
+        (rows, columns) bool, True inside a rectangle.
+    """
     rows, columns = plane
     area = rows * columns * scale
     height = min(max(round((area * ratio) ** 0.5), 1), rows)
@@ -173,15 +196,15 @@ def block_mask(
 def _shortest(
     plane: tuple[int, int], count: int, scale: float, aspect_ratio: tuple[float, float], batch: int = 128
 ) -> tuple[int, int]:
-    """Visible and hidden places of a slice that all masks of a batch have, on average over sizes of the blocks."""
+    """Return how many visible and masked tokens of a plane all masks of a batch have, on average over sizes of the blocks."""
     shortest = []
     for number in range(32):
         generator = keyed_generator(0, 0, number, "block mask length")
         ratio = generator.uniform(*aspect_ratio)
-        hidden = np.array([block_mask(plane, count, scale, ratio, generator).sum() for _ in range(batch)])
-        hidden = hidden[hidden < plane[0] * plane[1]]  # without context a mask is drawn again
-        if len(hidden):
-            shortest.append((plane[0] * plane[1] - hidden.max(), hidden.min()))
+        masked = np.array([block_mask(plane, count, scale, ratio, generator).sum() for _ in range(batch)])
+        masked = masked[masked < plane[0] * plane[1]]  # without context a mask is drawn again
+        if len(masked):
+            shortest.append((plane[0] * plane[1] - masked.max(), masked.min()))
     if not shortest:
         return 0, 0
     context, target = np.mean(shortest, axis=0)

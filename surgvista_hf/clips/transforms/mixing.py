@@ -1,7 +1,7 @@
-"""What fine-tuning does to a batch of clips: erased rectangles, mixup and CutMix, soft labels.
+"""Augmentation of batches in fine-tuning: erased rectangles, mixup and CutMix, soft labels.
 
 Random Erasing (arXiv 1708.04896), mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) as SurgVISTA uses them (arXiv
-2506.02692): one rectangle in all frames of a clip, one share for a batch, partners are the batch in reverse order.
+2506.02692): one rectangle in all frames of a clip, one λ for a batch, partners are the batch in reverse order.
 """
 
 import math
@@ -18,15 +18,16 @@ _TRIES = 100
 
 
 def erasing_box(size: int, probability: float, seed: int, epoch: int, index: int) -> CropBox | None:
-    """The rectangle that is replaced by noise in a sample, if one is.
+    """Draw the rectangle of a sample that is replaced by noise, or none.
 
     Args:
         size: side of the frames, in pixels.
-        probability: that there is one.
-        seed, epoch, index: of the run, from 0, of the sample.
+        probability: probability that there is a rectangle.
+        seed, epoch, index: seed of the run, number of the epoch from 0, index of the sample.
 
     Returns:
-        Area uniform in 0.02 … 1/3 of the frame's, height over width log-uniform in 0.3 … 10/3.
+        The rectangle, or `None`. Its area is uniform in 0.02 … 1/3 of the frame's, height over width log-uniform in
+        0.3 … 10/3.
 
     Example:
         >>> erasing_box(224, 0.0, 0, 0, 0) is None
@@ -47,11 +48,11 @@ def erasing_box(size: int, probability: float, seed: int, epoch: int, index: int
 
 @dataclass(frozen=True)
 class Mix:
-    """How a batch is mixed with itself in reverse order.
+    """The mix of a batch with itself in reverse order.
 
     Args:
-        lam: of a clip's own label, 0-1.
-        box: what CutMix takes from the partner; `None`: mixup.
+        lam: λ, the weight of a clip's own label, 0-1.
+        box: rectangle that CutMix takes from the partner; `None` for mixup.
     """
 
     lam: float
@@ -61,13 +62,13 @@ class Mix:
 def draw_mix(
     size: int, mixup_alpha: float, cutmix_alpha: float, cutmix_probability: float, seed: int, epoch: int, index: int
 ) -> Mix | None:
-    """The mix of a batch.
+    """Draw the mix of a batch.
 
     Args:
         size: side of the frames, in pixels.
-        mixup_alpha, cutmix_alpha: of the Beta distributions of the share; 0: none of that kind.
-        cutmix_probability: of CutMix where both are on.
-        seed, epoch, index: of the run, from 0, of the first sample of the batch.
+        mixup_alpha, cutmix_alpha: parameters α of the distributions Beta(α, α) of λ; 0 switches that kind off.
+        cutmix_probability: probability of CutMix where both are on.
+        seed, epoch, index: seed of the run, number of the epoch from 0, index of the first sample of the batch.
 
     Returns:
         The mix; `None` if both are off.
@@ -106,17 +107,17 @@ def soft_labels(labels: torch.Tensor, classes: int, smoothing: float = 0.0, mix:
     """Return the labels as a distribution over classes.
 
     Args:
-        labels: (B,) class numbers, or (B, classes) for several labels, which are mixed but not smoothed.
-        classes: how many.
-        smoothing: share that is spread over all classes.
-        mix: of the batch.
+        labels: (B,) class numbers, or (B, classes) for multi-label classification, which are mixed but not smoothed.
+        classes: number of classes.
+        smoothing: fraction that is spread over all classes.
+        mix: mix of the batch, or `None`.
 
     Returns:
         (B, classes) fp32.
 
     Example:
-        >>> soft_labels(torch.tensor([0, 1]), 7, 0.1, Mix(0.3))[0, :3].mul(10_000).round().int().tolist()
-        [2843, 6443, 143]
+        >>> [f"{value:.4f}" for value in soft_labels(torch.tensor([0, 1]), 7, 0.1, Mix(0.3))[0, :3]]
+        ['0.2843', '0.6443', '0.0143']
     """
     targets = labels.float()
     if labels.ndim == 1:

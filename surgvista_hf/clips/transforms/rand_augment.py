@@ -23,7 +23,7 @@ _ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
     "sharpness": ImageEnhance.Sharpness,
 }
-INVERTING = ("invert", "posterize", "solarize", "solarize_add")  # what makes colors of no tissue
+INVERTING = ("invert", "posterize", "solarize", "solarize_add")  # they make colors that no tissue has
 OPERATIONS = (
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
     "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
@@ -31,18 +31,18 @@ OPERATIONS = (
 
 
 def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image], Image.Image]:
-    """One operation of the family, ready for any frame.
+    """Return an operation as a function of a frame.
 
     Args:
         name: one of `OPERATIONS`.
-        magnitude: 0-10.
+        magnitude: strength, 0-10.
         sign: 1 or -1: direction of geometry; more or less of color, contrast, brightness and sharpness.
 
     Returns:
-        A function of an RGB picture.
+        A function from an RGB image to an RGB image.
 
     Raises:
-        InputError: there is no such operation.
+        InputError: if there is no such operation.
 
     Example:
         >>> operation("solarize", 10, 1)(Image.new("RGB", (1, 1), (10, 20, 30))).getpixel((0, 0))
@@ -50,46 +50,44 @@ def operation(name: str, magnitude: float, sign: int) -> Callable[[Image.Image],
     """
     m = magnitude
     if name in _ENHANCERS:
-        return lambda picture: _ENHANCERS[name](picture).enhance(1 + sign * 0.09 * m)
+        return lambda image: _ENHANCERS[name](image).enhance(1 + sign * 0.09 * m)
     simple: dict[str, Callable[[Image.Image], Image.Image]] = {
         "auto_contrast": ImageOps.autocontrast,
         "equalize": ImageOps.equalize,
         "invert": ImageOps.invert,
-        "rotate": lambda picture: picture.rotate(sign * 3 * m, Image.Resampling.BICUBIC, fillcolor=_GRAY),
-        "posterize": lambda picture: (
-            ImageOps.posterize(picture, 4 - int(0.4 * m)) if int(0.4 * m) < 4 else _black(picture)
-        ),
-        "solarize": lambda picture: ImageOps.solarize(picture, 256 - int(25.6 * m)),
-        "solarize_add": lambda picture: picture.point(
+        "rotate": lambda image: image.rotate(sign * 3 * m, Image.Resampling.BICUBIC, fillcolor=_GRAY),
+        "posterize": lambda image: ImageOps.posterize(image, 4 - int(0.4 * m)) if int(0.4 * m) < 4 else _black(image),
+        "solarize": lambda image: ImageOps.solarize(image, 256 - int(25.6 * m)),
+        "solarize_add": lambda image: image.point(
             [min(value + int(11 * m), 255) if value < 128 else value for value in range(256)] * 3
         ),
-        "shear_x": lambda picture: _affine(picture, (1, sign * 0.03 * m, 0, 0, 1, 0)),
-        "shear_y": lambda picture: _affine(picture, (1, 0, 0, sign * 0.03 * m, 1, 0)),
-        "translate_x": lambda picture: _affine(picture, (1, 0, sign * 0.045 * m * picture.width, 0, 1, 0)),
-        "translate_y": lambda picture: _affine(picture, (1, 0, 0, 0, 1, sign * 0.045 * m * picture.height)),
+        "shear_x": lambda image: _affine(image, (1, sign * 0.03 * m, 0, 0, 1, 0)),
+        "shear_y": lambda image: _affine(image, (1, 0, 0, sign * 0.03 * m, 1, 0)),
+        "translate_x": lambda image: _affine(image, (1, 0, sign * 0.045 * m * image.width, 0, 1, 0)),
+        "translate_y": lambda image: _affine(image, (1, 0, 0, 0, 1, sign * 0.045 * m * image.height)),
     }
     if name not in simple:
         raise InputError(f"there is no operation {name!r}; there are {', '.join(OPERATIONS)}")
     return simple[name]
 
 
-def _affine(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GRAY)
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GRAY)
 
 
-def _black(picture: Image.Image) -> Image.Image:
-    return Image.new(picture.mode, picture.size)
+def _black(image: Image.Image) -> Image.Image:
+    return Image.new(image.mode, image.size)
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Draws operations for a clip; which ones is a pure function of (seed, epoch, sample).
+    """Random operations on a clip, a pure function of (seed, epoch, sample).
 
     Args:
-        operations: drawn for a clip, with replacement.
+        operations: number of operations drawn for a clip, with replacement.
         magnitude: mean of the magnitudes, 0-10.
         invert_colors: whether the operations of `INVERTING` are among them.
-        seed: of the run.
+        seed: seed of the run.
 
     Example:
         >>> RandAugment()(torch.zeros(2, 3, 32, 48, dtype=torch.uint8), epoch=0, index=1).shape
@@ -102,7 +100,7 @@ class RandAugment:
     seed: int = 0
 
     def draw(self, epoch: int, index: int) -> list[tuple[str, float, int]]:
-        """The (name, magnitude, sign) that a sample gets."""
+        """Draw the operations of a sample, as (name, magnitude, sign)."""
         generator = keyed_generator(self.seed, epoch, index, "rand augment")
         known = [name for name in OPERATIONS if self.invert_colors or name not in INVERTING]
         drawn = []
@@ -116,23 +114,23 @@ class RandAugment:
         return drawn
 
     def __call__(self, clip: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
-        """Augments a clip.
+        """Augment a clip.
 
         Args:
             clip: (frames, 3, height, width) uint8.
-            epoch: from 0.
-            index: of the sample.
+            epoch: number of the epoch, from 0.
+            index: index of the sample.
 
         Returns:
-            The same shape.
+            The augmented clip, of the same shape.
         """
         chosen = [operation(*each) for each in self.draw(epoch, index)]
         if not chosen:
             return clip
         frames = []
         for frame in clip.permute(0, 2, 3, 1).numpy():
-            picture = Image.fromarray(frame)
+            image = Image.fromarray(frame)
             for apply in chosen:
-                picture = apply(picture)
-            frames.append(torch.from_numpy(np.array(picture)))
+                image = apply(image)
+            frames.append(torch.from_numpy(np.array(image)))
         return torch.stack(frames).permute(0, 3, 1, 2)

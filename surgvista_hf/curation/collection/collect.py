@@ -1,8 +1,8 @@
-"""Collecting: what was asked for, by list, by search or from a folder, becomes files with a record each.
+"""Collecting: requested videos, by list, by search or from a folder, become files with a record each.
 
-Downloads go through yt-dlp's Python interface: full addresses and argument objects, no shell, one video at a time. What its
-owner or the site has withdrawn gets a tombstone and is never asked for again. No more than title, license and date is kept of
-what the site says, and that apart from everything else. Nothing here has been run against a real video site.
+Downloads go through yt-dlp's Python interface: full addresses and argument objects, no shell, one video at a time. A withdrawn
+video gets a tombstone and is never requested again. Of the site's metadata no more than title, license and date is stored,
+apart from everything else. Nothing here has been run against a real video site.
 """
 
 import io
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ...datasets_scripts.corpora.lemon import read_labels
@@ -27,16 +27,21 @@ from ...util.fingerprint import file_fingerprint
 from ...util.messages import preview
 from ...util.origins import Origins
 from ...util.requirements import require
-from .manifest import Collection, CurationError, Video, check_id, describe, write_object
+from .manifest import Collection, CurationError, Status, Video, check_id, describe, write_object
 from .reports import StageReport
 from .results import summarize
 
+if TYPE_CHECKING:
+    from yt_dlp import YoutubeDL
+    from yt_dlp.utils import YoutubeDLError
+
 logger = logging.getLogger(__name__)
-WATCH = "https://www.youtube.com/watch?v={}"
-_KEPT_METADATA = ("title", "license", "upload_date", "duration", "webpage_url", "extractor")
-# What a site says, and what it means. The first line that fits counts; what fits none is tried again in the next run.
+PAGE_URL = "https://www.youtube.com/watch?v={}"
+_STORED_METADATA = ("title", "license", "upload_date", "duration", "webpage_url", "extractor")
+# Messages of sites, and what they mean: status, reason, pattern. The first line that fits counts; a video whose message fits
+# none is tried again in the next run.
 _SLOW_DOWN = re.compile(r"HTTP Error 429|rate.?limited|too many requests", re.IGNORECASE)
-_LASTING = (
+_LASTING: tuple[tuple[Status, str, str], ...] = (
     ("failed", "not shown in this country", r"(?:your country|geo.?restrict|from your location)"),
     ("failed", "only with an account; give --cookies", r"(?:sign in|log.?in|members.only|age.restricted|--cookies)"),
     ("removed", "the address answers 404", r"download webpage: HTTP Error 404"),
@@ -52,18 +57,18 @@ _LASTING = (
 
 
 class CollectError(CurationError):
-    """The site asks to slow down. What was collected is complete; the same command goes on later."""
+    """The site requests to slow down. The collected videos are complete; the same command goes on later."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A video that is asked for.
+    """A requested video.
 
     Args:
-        video_id: id that it gets here.
+        video_id: id of the video in the collection.
         url: http(s) address of its page or file, or the path of a file on this machine.
-        origin: what asks for it.
-        published_md5: see `Video`.
+        origin: kind of request: `labels`, `search`, `playlist`, `urls` or `folder`.
+        published_md5: MD5 of the authors' own download, the same as in `Video`.
     """
 
     video_id: str
@@ -74,21 +79,21 @@ class Wanted:
 
 @dataclass(frozen=True)
 class CollectOptions:
-    """How to treat the sites.
+    """Options of downloads.
 
     Args:
         cookies: file in Netscape format, for videos that need an account. It is read, never written.
-        megabytes_per_second: of a download, at most; `None`: as fast as it goes.
-        pause_seconds: between two videos.
-        height: of the pictures, at most, where a site offers several.
-        megabytes: size of a file, at most.
-        retries: of a connection.
-        timeout_seconds: of a connection.
-        recheck: ask also for the collected videos whether they are still there, and remove those that are not.
-        retry_unreadable: try again what was no video.
+        megabytes_per_second: largest rate of a download; `None` for no limit.
+        pause_seconds: seconds between two videos.
+        height: largest height of the frames, in pixels, where a site offers a choice.
+        megabytes: largest size of a file.
+        retries: number of times that a connection is tried again.
+        timeout_seconds: seconds after which a connection is given up.
+        recheck: check also whether the collected videos are still on their sites, and remove those that are not.
+        retry_unreadable: try again where no video was found.
 
     Raises:
-        InputError: a number out of range, or no such file.
+        InputError: if a number is out of range, or there is no such file.
     """
 
     cookies: Path | None = None
@@ -109,25 +114,28 @@ class CollectOptions:
             raise InputError(f"there is no file with cookies at {self.cookies}")
 
 
-# --------------------------------------------------------------------------------------------- what is asked for
+# --------------------------------------------------------------------------------------------- requests
 
 
 def from_labels(path: Path) -> list[Wanted]:
-    """The videos of LEMON's `labels.json`.
+    """Return the videos of LEMON's `labels.json`, sorted by id.
 
     Raises:
-        AnnotationError: the file breaks the published format.
+        AnnotationError: if the file breaks the published format.
     """
     known = read_labels(path)
     md5 = {entry["youtubeId"]: entry.get("md5", "") for entry in read_json(path)}
-    return [Wanted(check_id(name), WATCH.format(name), "labels", md5[name]) for name in sorted(known)]
+    return [Wanted(check_id(name), PAGE_URL.format(name), "labels", md5[name]) for name in sorted(known)]
 
 
 def from_urls(path: Path) -> list[Wanted]:
-    """The videos of a text file: one address a line, or an id and an address. Lines that begin with `#` are remarks.
+    """Return the videos of a text file, sorted by id.
+
+    Args:
+        path: file with one address a line, or an id and an address. Lines that begin with `#` are comments.
 
     Raises:
-        CurationError: no such file, no http(s) address, or an id that comes twice.
+        CurationError: if there is no such file, a line has no http(s) address, or an id occurs twice.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -135,20 +143,21 @@ def from_urls(path: Path) -> list[Wanted]:
         raise CurationError(f"{path} cannot be read: {error}") from error
     wanted = []
     for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+        columns = line.split()
+        if not columns or columns[0].startswith("#"):
             continue
-        if len(words) > 2 or not re.match(r"https?://[^/]", words[-1]):
+        *given, url = columns
+        if len(given) > 1 or not re.match(r"https?://[^/]", url):
             raise CurationError(f"{path}:{number}: expected `ADDRESS` or `ID ADDRESS` with http(s), found {line!r}")
         try:
-            wanted.append(Wanted(check_id(words[0] if len(words) == 2 else id_of(words[-1])), words[-1], "urls"))
+            wanted.append(Wanted(check_id(given[0] if given else id_of(url)), url, "urls"))
         except CurationError as error:
             raise CurationError(f"{path}:{number}: {error}; write an id before the address") from error
     return _distinct(wanted, path)
 
 
 def id_of(url: str) -> str:
-    """The id of an address: the `v` of a watch page, or else the last part of the path without its suffix.
+    """Return the id of an address: the `v` of a watch page, or else the last part of the path without its suffix.
 
     Example:
         >>> id_of("https://example.org/videos/gallbladder-7.mp4"), id_of("https://example.org/watch?v=-Ab3dEf6hIj")
@@ -160,51 +169,54 @@ def id_of(url: str) -> str:
 
 
 def from_search(
-    words: str, *, limit: int = 50, ignore: Sequence[str] = (), playlist: str | None = None, options: CollectOptions
+    query: str, *, limit: int = 50, ignore: Sequence[str] = (), playlist: str | None = None, options: CollectOptions
 ) -> list[Wanted]:
-    """What a site finds. As published, a title must contain every word that was searched for.
+    """Search a site for videos. As published, a title must contain every word of the query.
 
     Args:
-        words: to search for.
-        limit: results to look at.
+        query: words to search for.
+        limit: largest number of results to examine.
         ignore: a title with one of these words does not count.
-        playlist: address of a playlist, channel or feed to look through, instead of the site's search.
-        options: how to treat the site.
+        playlist: address of a playlist, channel or feed to search, instead of the site's search.
+        options: options of downloads.
+
+    Returns:
+        The videos, sorted by id.
 
     Raises:
-        CurationError: the site does not answer.
+        CurationError: if the site does not answer.
     """
     ytdl, download_error = _yt_dlp()
-    place = playlist or f"ytsearch{limit}:{words}"
+    address = playlist or f"ytsearch{limit}:{query}"
     parameters = {**_parameters(options), "playlistend": limit, "noplaylist": False}
     try:
         with ytdl(parameters) as downloader:
-            found = list(downloader.extract_info(place, download=False).get("entries") or [])
+            found = list(downloader.extract_info(address, download=False).get("entries") or [])
     except download_error as error:
-        raise CurationError(f"{place} cannot be searched: {_said(error)}") from error
-    chosen = [entry for entry in found if entry.get("url") and title_fits(entry.get("title") or "", words, ignore)]
+        raise CurationError(f"{address} cannot be searched: {_message(error)}") from error
+    chosen = [entry for entry in found if entry.get("url") and title_fits(entry.get("title") or "", query, ignore)]
     origin = "playlist" if playlist else "search"
     return _distinct(
-        [Wanted(check_id(entry.get("id") or id_of(entry["url"])), entry["url"], origin) for entry in chosen], place
+        [Wanted(check_id(entry.get("id") or id_of(entry["url"])), entry["url"], origin) for entry in chosen], address
     )
 
 
-def title_fits(title: str, words: str, ignore: Sequence[str] = ()) -> bool:
-    """Whether a title contains every word of the query and none of the others; capitals do not matter.
+def title_fits(title: str, query: str, ignore: Sequence[str] = ()) -> bool:
+    """Return whether a title contains every word of the query and none of the ignored; case does not matter.
 
     Example:
         >>> title_fits("Robotic Cholecystectomy, step by step", "cholecystectomy robotic", ignore=["animation"])
         True
     """
     low = title.lower()
-    return all(word in low for word in words.lower().split()) and not any(word.lower() in low for word in ignore)
+    return all(word in low for word in query.lower().split()) and not any(word.lower() in low for word in ignore)
 
 
 def from_folder(folder: Path) -> list[Wanted]:
-    """The videos that lie in a folder of this machine, at any depth; the id is the name without the suffix.
+    """Return the videos in a folder of this machine, at any depth; the id is the name without the suffix.
 
     Raises:
-        CurationError: there are none, a name cannot be an id, or two have the same name.
+        CurationError: if there are none, a name cannot be an id, or two have the same name.
     """
     passed = PassedOver()
     files = find_videos(folder, passed)
@@ -214,10 +226,10 @@ def from_folder(folder: Path) -> list[Wanted]:
     return _distinct([Wanted(check_id(file.stem), str(file), "folder") for file in files], folder)
 
 
-def _distinct(wanted: list[Wanted], place: object) -> list[Wanted]:
+def _distinct(wanted: list[Wanted], origin: str | Path) -> list[Wanted]:
     twice = [name for name, count in Counter(each.video_id for each in wanted).items() if count > 1]
     if twice:
-        raise CurationError(f"{place}: the ids {preview(twice)} come twice; write an id before each address")
+        raise CurationError(f"{origin}: the ids {preview(twice)} come twice; write an id before each address")
     return sorted(wanted, key=lambda each: each.video_id)
 
 
@@ -230,18 +242,18 @@ def collect(
     """Download videos into a collection, one after the other. A repetition does only what is missing.
 
     Args:
-        folder: of the collection.
-        wanted: what is asked for; see `from_labels`, `from_urls`, `from_search`, `from_folder`.
-        options: how to treat the sites.
+        folder: folder of the collection.
+        wanted: requested videos, from `from_labels`, `from_urls`, `from_search` or `from_folder`.
+        options: options of downloads.
         progress: show a bar.
 
     Returns:
         Counts over all videos of the collection.
 
     Raises:
-        CollectError: the site asks to slow down.
-        CurationError: a video of this name was collected from elsewhere.
-        OutputError: the folder holds something else or videos of another folder, or another run is at work on it.
+        CollectError: if the site requests to slow down.
+        CurationError: if a video of this name was collected from elsewhere.
+        OutputError: if the folder contains something else or videos of another folder, or another run is at work on it.
     """
     collection, options = Collection(folder), options or CollectOptions()
     with collection.locked(create=True):
@@ -281,12 +293,12 @@ def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
     """Remove videos for good: file, metadata and results go, a tombstone stays.
 
     Args:
-        folder: of the collection.
-        video_ids: also of videos that were never collected, so that they never will be.
-        reason: for the record, without names.
+        folder: folder of the collection.
+        video_ids: ids of the videos, also of such that were never collected, so that they never will be.
+        reason: reason for the record, without names.
 
     Raises:
-        CurationError: no collection, or something that cannot be an id.
+        CurationError: if there is no collection, or something cannot be an id.
     """
     collection = Collection(folder)
     with collection.locked():
@@ -296,11 +308,11 @@ def remove(folder: Path | str, video_ids: Sequence[str], reason: str) -> None:
 
 
 def _replaced(collection: Collection, wanted: Sequence[Wanted]) -> set[str]:
-    """Ids whose file in a folder of this machine is not the one that was collected.
+    """Return the ids whose file in a folder of this machine is not the one that was collected.
 
     Raises:
-        CurationError: the one that was collected came from elsewhere.
-        OutputError: it came from another folder.
+        CurationError: if the collected one came from elsewhere.
+        OutputError: if it came from another folder.
     """
     own = {each.video_id: Path(each.url) for each in wanted if each.origin == "folder"}
     changed: dict[str, tuple[str, str]] = {}
@@ -323,7 +335,7 @@ def _replaced(collection: Collection, wanted: Sequence[Wanted]) -> set[str]:
 
 
 def _is_same(collection: Collection, known: Video, path: Path) -> bool:
-    """Whether a file is the one that was collected, or once was found unreadable."""
+    """Return whether a file is the one that was collected, or once was found unreadable."""
     if collection.holds(known):
         return file_fingerprint(path) == file_fingerprint(collection.video_file(known))
     return known.status != "unreadable" or (known.bytes, known.sha256) == (path.stat().st_size, file_hash(path))
@@ -336,19 +348,19 @@ def _to_do(collection: Collection, known: Video, options: CollectOptions) -> boo
 
 
 def _still_there(wanted: Wanted, options: CollectOptions) -> Video | None:
-    """A tombstone if the video was removed since; `None` if not, or if the site does not say."""
+    """Return a tombstone if the video was removed since; `None` if not, or if the site does not tell."""
     ytdl, download_error = _yt_dlp()
     try:
         with ytdl(_parameters(options)) as downloader:
             downloader.extract_info(wanted.url, download=False)
     except download_error as error:
-        failed = _failure(wanted, _said(error))
+        failed = _failure(wanted, _message(error))
         return failed if failed.status == "removed" else None
     return None
 
 
 def _fetch(collection: Collection, wanted: Wanted, options: CollectOptions) -> Video:
-    """The video, with its file in place, or why there is none."""
+    """Fetch a video; return its record, with the file in its folder, or with the reason why there is none."""
     partial = collection.folder / "videos" / ".partial"
     partial.mkdir(parents=True, exist_ok=True)
     if wanted.origin == "folder":
@@ -387,7 +399,7 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
                 return replace(_begun(wanted), status="unreadable", reason="a live stream")
             info = downloader.process_ie_result(info, download=True)
     except download_error as error:
-        return _failure(wanted, _said(error))
+        return _failure(wanted, _message(error))
     parts = [Path(part["filepath"]) for part in info.get("requested_downloads") or ()]
     if len(parts) != 1 or not parts[0].is_file() or parts[0].parent != partial:
         return replace(_begun(wanted), status="failed", reason=f"larger than {options.megabytes:g} MB, or interrupted")
@@ -396,28 +408,28 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
     write_object(
         collection.metadata(wanted.video_id),
-        {key: info[key] for key in _KEPT_METADATA if isinstance(info.get(key), str | int | float)},
+        {key: info[key] for key in _STORED_METADATA if isinstance(info.get(key), str | int | float)},
     )
     return parts[0]
 
 
-def _failure(wanted: Wanted, said: str) -> Video:
-    """What a message of the site means.
+def _failure(wanted: Wanted, message: str) -> Video:
+    """Return the record of a video whose download ended with a message.
 
     Raises:
-        CollectError: that it wants to be left alone for a while.
+        CollectError: if the message means that the site wants a pause.
     """
-    if _SLOW_DOWN.search(said):
+    if _SLOW_DOWN.search(message):
         raise CollectError(
-            f"the site asks to slow down ({said}). What was collected is complete; run the same command again later, with a "
-            "longer --pause"
+            f"the site asks to slow down ({message}). What was collected is complete; run the same command again later, "
+            "with a longer --pause"
         )
-    status, reason = understand(said)
-    return replace(_begun(wanted), status=status, reason=reason)  # type: ignore[arg-type]
+    status, reason = understand(message)
+    return replace(_begun(wanted), status=status, reason=reason)
 
 
-def understand(said: str) -> tuple[str, str]:
-    """Status and reason of a video whose download ended with a message.
+def understand(message: str) -> tuple[Status, str]:
+    """Return status and reason of a video whose download ended with a message.
 
     Example:
         >>> understand("[youtube] x: Private video. Sign in if you've been granted access to this video")
@@ -425,23 +437,23 @@ def understand(said: str) -> tuple[str, str]:
         >>> understand("Unable to download webpage: HTTP Error 503")
         ('failed', 'Unable to download webpage: HTTP Error 503')
     """
-    if re.search(r"private video", said, re.IGNORECASE):  # also says "sign in", which does not help
+    if re.search(r"private video", message, re.IGNORECASE):  # it also mentions signing in, which does not help
         return "removed", "private"
     for status, reason, pattern in _LASTING:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, message, re.IGNORECASE):
             return status, reason
-    return "failed", said
+    return "failed", message
 
 
-def _said(error: Exception) -> str:
-    """The message of an error of yt-dlp, without its decoration and without the address."""
+def _message(error: Exception) -> str:
+    """Return the message of an error of yt-dlp, without its decoration and without the address."""
     text = " ".join(str(error).split()).removeprefix("ERROR: ")
     text = re.sub(r"^\[[^]]*\] [^ :]*: ", "", text)
     return re.sub(r" \(caused by .*|[;.] please report .*", "", text)[:200]
 
 
 def _parameters(options: CollectOptions) -> dict[str, Any]:
-    """Arguments of yt-dlp. Pictures only where a site offers them apart: voices are not needed and can identify people."""
+    """Return the arguments of yt-dlp: video without sound where a site offers it, since voices can identify people."""
     height = f"[height<={options.height}]"
     rate = options.megabytes_per_second
     parameters: dict[str, Any] = {
@@ -469,15 +481,15 @@ def _parameters(options: CollectOptions) -> dict[str, Any]:
 
 
 class _Silent:
-    """Takes what yt-dlp says; errors are raised as well."""
+    """A logger that discards the messages of yt-dlp, which raises errors as well."""
 
     def debug(self, message: str) -> None:
-        """Not shown."""
+        """Discard a message."""
 
     warning = error = debug
 
 
-def _yt_dlp() -> tuple[Any, type[Exception]]:
+def _yt_dlp() -> "tuple[type[YoutubeDL], type[YoutubeDLError]]":
     require("web")
     from yt_dlp import YoutubeDL
     from yt_dlp.utils import YoutubeDLError

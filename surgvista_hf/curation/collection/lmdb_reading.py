@@ -1,6 +1,6 @@
-"""Reading the LMDBs of LEMON (Surg-3M): the one for pre-training, which is distributed, and those of its downstream tasks.
+"""Readers of the LMDBs of LEMON (Surg-3M): the one for pre-training, which is distributed, and those of its downstream tasks.
 
-The pictures of the first are JPEG files whose red and blue are swapped for any ordinary reader, because they were written
+The images of the first are JPEG files whose red and blue are swapped for any ordinary reader, because they were written
 as if they were in the order that their encoder expects. Here they are swapped back. Checked against LMDBs made in the
 published format; the distributed one, which is given on request, was not at hand.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,18 +20,21 @@ from ...util.messages import first_line
 from ...util.requirements import require
 from .manifest import CurationError
 
+if TYPE_CHECKING:
+    import lmdb
+
 _FRAME_KEY = re.compile(rb"(.+)_(\d+)", re.DOTALL)
 _IMAGE, _LABEL = b"img_", b"label_"
 _MAX_PIXELS = 4096 * 2304
 
 
 class LmdbError(CurationError):
-    """An LMDB cannot be read, or does not hold what it should."""
+    """An LMDB cannot be read, or lacks an expected entry."""
 
 
 @cache
-def _environment(path: Path) -> Any:
-    """An opened LMDB; a process may open each only once. Without locks a forked process may read on in that of its parent."""
+def _environment(path: Path) -> "lmdb.Environment":
+    """Open an LMDB, which a process may do only once. Without locks a forked process may read on in that of its parent."""
     require("lmdb")
     import lmdb
 
@@ -49,12 +52,12 @@ class _Lmdb:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
 
-    def _begin(self) -> Any:
+    def _begin(self) -> "lmdb.Transaction":
         return _environment(self.path).begin()
 
     def _keys(self) -> Iterator[bytes]:
         with self._begin() as transaction, transaction.cursor() as cursor:
-            yield from cursor.iternext(keys=True, values=False)
+            yield from map(bytes, cursor.iternext(keys=True, values=False))
 
     def _value(self, key: bytes) -> bytes:
         with self._begin() as transaction:
@@ -69,10 +72,11 @@ class LemonLmdb(_Lmdb):
 
     Args:
         path: folder or file.
-        swap_red_blue: as the distributed pictures need it. Turn it off for an LMDB that was written with the colors in order.
+        swap_red_blue: exchange red and blue, which the distributed images need. Turn it off for an LMDB that was written with
+            the colors in order.
 
     Raises:
-        LmdbError: no LMDB there, or keys of another kind.
+        LmdbError: if there is no LMDB, or its keys are of another kind.
 
     Example:
         >>> frames = LemonLmdb("LEMON.lmdb")  # doctest: +SKIP
@@ -102,29 +106,31 @@ class LemonLmdb(_Lmdb):
 
     @property
     def video_ids(self) -> list[str]:
-        """The videos, sorted."""
+        """Return the ids of the videos, sorted."""
         return sorted(self._index)
 
     def numbers(self, video_id: str) -> Sequence[int]:
-        """Return the numbers of the frames of a video, ascending; seconds or source frames, as the LMDB was made. Some may be missing.
+        """Return the numbers of the frames of a video, ascending; some may be missing.
+
+        They count seconds or source frames, depending on how the LMDB was made.
 
         Raises:
-            LmdbError: no such video.
+            LmdbError: if there is no such video.
         """
         if video_id not in self._index:
             raise LmdbError(f"{self.path} has no video {video_id!r}")
         return self._index[video_id]
 
-    def __getitem__(self, place: tuple[str, int]) -> np.ndarray:
-        """A frame (h, w, 3), uint8, RGB.
+    def __getitem__(self, frame: tuple[str, int]) -> np.ndarray:
+        """Return a frame, (height, width, 3) uint8, RGB.
 
         Args:
-            place: id and number.
+            frame: id of the video, and number of the frame.
 
         Raises:
-            LmdbError: no such frame, or no picture in it.
+            LmdbError: if there is no such frame, or no image in it.
         """
-        video_id, number = place
+        video_id, number = frame
         key = f"{video_id}_{number}"
         value = self._value(key.encode())
         try:
@@ -135,11 +141,11 @@ class LemonLmdb(_Lmdb):
         except (OSError, SyntaxError, ValueError) as error:
             if isinstance(error, LmdbError):
                 raise
-            raise LmdbError(f"{self.path}: {key} is no JPEG picture: {first_line(error)}") from error
+            raise LmdbError(f"{self.path}: {key} is no JPEG image: {first_line(error)}") from error
         return np.ascontiguousarray(pixels[..., ::-1]) if self.swap_red_blue else pixels
 
     def frames(self, video_id: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Number and frame, in order."""
+        """Yield number and frame of each frame of a video, in order."""
         for number in self.numbers(video_id):
             yield number, self[video_id, number]
 
@@ -152,10 +158,10 @@ class DownstreamLmdb(_Lmdb, Mapping[str, tuple[np.ndarray, str]]):
 
     Args:
         path: folder or file.
-        size: height and width of raw pictures.
+        size: height and width of raw images, in pixels.
 
     Raises:
-        LmdbError: no LMDB there.
+        LmdbError: if there is no LMDB.
 
     Example:
         >>> image, label = DownstreamLmdb("phases.lmdb")["video01_25.jpg"]  # doctest: +SKIP
@@ -175,10 +181,10 @@ class DownstreamLmdb(_Lmdb, Mapping[str, tuple[np.ndarray, str]]):
         return iter(self._names)
 
     def __getitem__(self, name: str) -> tuple[np.ndarray, str]:
-        """A picture (h, w, 3), uint8, RGB, and its label.
+        """Return an image, (height, width, 3) uint8, RGB, and its label.
 
         Raises:
-            LmdbError: no such picture or label, or a size that is not the expected one.
+            LmdbError: if there is no such image or label, or the size is not the expected one.
         """
         value, label = self._value(_IMAGE + name.encode()), self._value(_LABEL + name.encode())
         height, width = self.size

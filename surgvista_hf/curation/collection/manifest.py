@@ -1,11 +1,11 @@
-"""What is known of every video of a collection: one small record each, and one Parquet table of all of them.
+"""The folder of a collection: a small record of every video, and one Parquet table of all of them.
 
 A collection is a folder:
 
     manifest.parquet         one row per video, written from the rest; without titles and names
     report.json              counts of each stage, with reasons
-    overrides.json           what a human decided otherwise
-    records/<id>.json        what collecting found out of a video; of a removed one only that it is gone
+    overrides.json           decisions of a human that override the models
+    records/<id>.json        the record of a video from collecting; of a removed one only that it is gone
     metadata/<id>.json       title, license and date as the site gives them; stays here, goes into no output
     videos/<id>.mp4          the file
     results/<stage>/<id>.json
@@ -31,12 +31,14 @@ from ...util.errors import InputError
 from ...util.files import OutputError, at_work, atomic_file, file_hash
 
 Status = Literal["collected", "removed", "failed", "unreadable"]
+JsonObject = dict[str, Any]
 LIMITS = VideoLimits(megabytes=20_000, minutes=12 * 60, memory_gib=8.0, cpu_seconds=120)
 _ID = re.compile(r"[\w-]{1,100}", re.ASCII)
+_EARLIER_OVERRIDES = "overrules.json"  # the name of the file of overrides in earlier versions
 
 
 class CurationError(InputError):
-    """A collection is not what a stage needs: no such folder, an earlier stage has not run, a broken file."""
+    """A collection is not as a stage needs it: no such folder, an earlier stage has not run, a broken file."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,19 @@ class Video:
 
     Args:
         video_id: id; letters, digits, `_` and `-`.
-        url: where it was found.
-        origin: what asked for it: `labels`, `search`, `playlist`, `urls` or `folder`.
+        url: address at which it was found.
+        origin: kind of request: `labels`, `search`, `playlist`, `urls` or `folder`.
         status: `collected`; `removed`: a tombstone, it is gone and must not come back; `failed`: to be tried again;
-            `unreadable`: what was found there is no video.
-        reason: why it is not there, in few words.
+            `unreadable`: the file found there is not a video.
+        reason: reason why it is not there, in few words.
         file: name below `videos/`.
-        sha256: of the file here.
-        bytes: its size.
+        sha256: SHA-256 of the file here.
+        bytes: size of the file.
         format: container and coding, such as `mp4/h264`.
-        width, height: of its pictures, in pixels.
-        seconds: its length.
-        frames_per_second: as promised by the container.
-        published_md5: of the authors' own download, for information; another format of the same video has another one.
+        width, height: size of its frames, in pixels.
+        seconds: duration.
+        frames_per_second: frame rate, as promised by the container.
+        published_md5: MD5 of the authors' own download, for information; another format of the same video has another one.
     """
 
     video_id: str
@@ -78,17 +80,17 @@ class Video:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a video. The columns of the manifest after those of `Video`.
+    """The decision about a video. These are the columns of the manifest after those of `Video`.
 
     Args:
-        kept: whether it is part of the result; `None`: not decided yet.
+        kept: whether it is part of the result; `None` if not decided yet.
         stage: the last stage that ran, or that dropped it.
-        cause: why it was dropped.
-        detail: for instance the video that it repeats.
+        cause: reason why it was dropped.
+        detail: details of the reason, for instance the video that it repeats.
         start, end: first second of the surgical part and the second at which it is over; 0 if not decided yet.
-        surgical_seconds: of these, how many are surgical.
+        surgical_seconds: number of surgical seconds in this part.
         overridden: whether a human decided something about it.
-        models: fingerprints of the models that had a say.
+        models: fingerprints of the models that took part.
     """
 
     kept: bool | None = None
@@ -102,7 +104,7 @@ class Verdict:
     models: tuple[str, ...] = ()
 
 
-_TYPES: dict[Any, pa.DataType] = {
+_TYPES: dict[object, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
     float: pa.float64(),
@@ -118,7 +120,7 @@ class Collection:
     """The folder of a collection.
 
     Args:
-        folder: where it is, or shall be.
+        folder: path of the folder, which need not exist yet.
 
     Example:
         >>> collection = Collection("corpus")  # doctest: +SKIP
@@ -131,42 +133,45 @@ class Collection:
 
     @property
     def manifest(self) -> Path:
+        """Return the path of the table of all videos."""
         return self.folder / "manifest.parquet"
 
     @property
     def report(self) -> Path:
+        """Return the path of the counts of each stage."""
         return self.folder / "report.json"
 
     @property
     def overrides(self) -> Path:
+        """Return the path of the decisions of a human."""
         return self.folder / "overrides.json"
 
     def record(self, video_id: str) -> Path:
-        """File with what is known of a video."""
+        """Return the path of the record of a video."""
         return self.folder / "records" / f"{check_id(video_id)}.json"
 
     def metadata(self, video_id: str) -> Path:
-        """File with what the site says of a video."""
+        """Return the path of the site's metadata of a video."""
         return self.folder / "metadata" / f"{check_id(video_id)}.json"
 
     def result(self, stage: str, video_id: str) -> Path:
-        """File with what a stage found out of a video."""
+        """Return the path of the result of a stage for a video."""
         return self.folder / "results" / stage / f"{check_id(video_id)}.json"
 
     def video_file(self, video: Video) -> Path:
-        """The file of a collected video."""
+        """Return the path of the file of a collected video."""
         return self.folder / "videos" / video.file
 
     @contextmanager
     def locked(self, *, create: bool = False) -> Iterator[None]:
-        """The folder, for this process alone; what a killed run left half-written is removed.
+        """Lock the folder for this process, and remove the half-written files of a killed run.
 
         Args:
             create: make the folder if there is none.
 
         Raises:
-            CurationError: no collection there.
-            OutputError: something else is there, or another process works on it.
+            CurationError: if there is no collection.
+            OutputError: if something else is there, or another process works on it.
         """
         records = self.folder / "records"
         if create:
@@ -181,34 +186,41 @@ class Collection:
             yield
 
     def holds(self, video: Video) -> bool:
-        """Whether the file of a collected video is there, as large as it was when it was collected."""
+        """Return whether the file of a collected video is there, as large as it was when it was collected."""
         file = self.video_file(video)
         return video.status == "collected" and file.is_file() and file.stat().st_size == video.bytes
 
     def check(self) -> None:
-        """Make sure that there is a collection.
+        """Check that there is a collection, whose decisions have the name that is read.
 
         Raises:
-            CurationError: there is none.
+            CurationError: if there is none, or its decisions are in the file of an earlier version.
         """
         if not (self.folder / "records").is_dir():
             raise CurationError(f"{self.folder} is no collection; `surgvista curate collect` begins one")
+        earlier = self.folder / _EARLIER_OVERRIDES
+        if earlier.exists():
+            also = f" Both files are there: move the decisions of {earlier.name} into the other one by hand."
+            raise CurationError(
+                f"{earlier} holds decisions under the name that earlier versions used, so they would not count. Rename it to "
+                f"{self.overrides.name}.{also if self.overrides.exists() else ''}"
+            )
 
     def videos(self, status: Status | None = None) -> list[Video]:
-        """Its videos, sorted by id.
+        """Read the records of the videos, sorted by id.
 
         Args:
-            status: only these.
+            status: return only videos with this status.
 
         Raises:
-            CurationError: no collection, or a broken record.
+            CurationError: if there is no collection, or a record is broken.
         """
         self.check()
         found = (self.read_video(path) for path in (self.folder / "records").glob("[!.]*.json"))
         return sorted((video for video in found if status in (None, video.status)), key=lambda video: video.video_id)
 
     def find(self, video_id: str) -> Video | None:
-        """What is known of a video; `None` if it was never asked for."""
+        """Return the record of a video; `None` if it was never requested."""
         path = self.record(video_id)
         return self.read_video(path) if path.is_file() else None
 
@@ -216,7 +228,7 @@ class Collection:
         """Read a record.
 
         Raises:
-            CurationError: it is broken.
+            CurationError: if it is broken.
         """
         content = read_object(path)
         try:
@@ -232,7 +244,7 @@ class Collection:
         write_object(self.record(video.video_id), asdict(video))
 
     def bury(self, video: Video, reason: str) -> Video:
-        """Remove a video, its metadata and every result, and leaves a tombstone.
+        """Remove a video, its metadata and every result, and leave a tombstone.
 
         The tombstone is written first: after a kill in between the repetition finds it and removes the rest.
         """
@@ -253,7 +265,7 @@ class Collection:
         """Write `manifest.parquet`.
 
         Args:
-            verdicts: by id; a video without one is not decided yet.
+            verdicts: decisions by id; a video without one is not decided yet.
         """
         rows = [{**asdict(video), **asdict(verdicts.get(video.video_id, Verdict()))} for video in self.videos()]
         with atomic_file(self.manifest) as temporary:
@@ -261,16 +273,16 @@ class Collection:
 
 
 def read_manifest(folder: str | Path) -> pa.Table:
-    """The table of a collection, one row per video.
+    """Read the table of a collection, one row per video.
 
     Args:
-        folder: of the collection.
+        folder: folder of the collection.
 
     Returns:
         The columns of `Video` and `Verdict`.
 
     Raises:
-        CurationError: there is none, or it cannot be read.
+        CurationError: if there is none, or it cannot be read.
 
     Example:
         >>> read_manifest("corpus").filter(pc.field("kept")).num_rows  # doctest: +SKIP
@@ -286,15 +298,15 @@ def read_manifest(folder: str | Path) -> pa.Table:
 
 
 def describe(video: Video, path: Path, limits: VideoLimits = LIMITS) -> Video:
-    """Add what a file is: hash, size, format, length. It is looked at in a process of its own, with limits.
+    """Add hash, size, format and duration of a file to the record of a video.
 
     Args:
-        video: what is known.
-        path: the file, which nobody trusts.
-        limits: what it may cost.
+        video: the record so far.
+        path: the file, which is not trusted: it is opened in a process of its own.
+        limits: limits of that process.
 
     Returns:
-        The video, collected or unreadable.
+        The record, collected or unreadable.
     """
     known = replace(video, file=path.name, sha256=file_hash(path), bytes=path.stat().st_size)
     try:
@@ -316,10 +328,10 @@ def describe(video: Video, path: Path, limits: VideoLimits = LIMITS) -> Video:
 
 
 def check_id(video_id: str) -> str:
-    """An id that can be the name of a file.
+    """Return an id if it can be the name of a file.
 
     Raises:
-        CurationError: it cannot.
+        CurationError: if it cannot.
     """
     if not _ID.fullmatch(video_id):
         raise CurationError(
@@ -328,11 +340,11 @@ def check_id(video_id: str) -> str:
     return video_id
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
+def read_object(path: Path) -> JsonObject:
+    """Read a JSON object.
 
     Raises:
-        CurationError: no such file, or something else in it.
+        CurationError: if there is no such file, or something else in it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -343,7 +355,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_object(path: Path, content: Mapping[str, Any]) -> None:
+def write_object(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON object, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What a human decided otherwise than the models: a small JSON file that every later run keeps to.
+"""Overrides: decisions of a human that replace those of the models, in a small JSON file that every later run respects.
 
-A list of objects such as
+It is a list of objects such as
 
     {"video": "-Ab3dEf6hIj", "decision": "non-surgical", "start": 61, "end": 75, "note": "a face"}
 
-JSON and not a table, because programs for tables take an id that begins with `-` or `=` for a formula.
+It is JSON and not a table, because programs for tables take an id that begins with `-` or `=` for a formula.
 """
 
 import json
@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "non-surgical": ("must", "no", "these seconds are not surgical, and are not shown"),
     "mask": ("may", "must", "cover this box, in pixels of the video, during these seconds or always"),
     "unmask": ("may", "no", "cover nothing of what the detectors found, during these seconds or always"),
-    "none": ("no", "no", "what was decided before about this video no longer counts"),
+    "none": ("no", "no", "earlier decisions about this video no longer count"),
 }
 
 
@@ -41,11 +40,14 @@ class Override:
     """One decision.
 
     Args:
-        video: id.
+        video: id of the video.
         decision: one of `DECISIONS`.
-        start, end: seconds, from the one to before the other; `None`: from the beginning, to the end.
+        start, end: first second, and the second before which it ends; `None` means from the beginning, to the end.
         box: x1, y1, x2, y2 in pixels of the video.
-        note: for people.
+        note: remark for people.
+
+    Raises:
+        OverrideError: if there is no such decision, it lacks a time or a box that it needs, or has one that it does not take.
     """
 
     video: str
@@ -75,28 +77,30 @@ class Override:
 
     @property
     def first(self) -> float:
+        """Return the first second of the decision."""
         return self.start or 0.0
 
     @property
     def stop(self) -> float:
+        """Return the second before which the decision ends, infinite without an end."""
         return math.inf if self.end is None else self.end
 
     def during(self, count: int) -> slice:
-        """Return the numbers of the seconds it speaks of, in a video of `count` seconds."""
+        """Return the seconds to which the decision applies, in a video of `count` seconds."""
         return slice(math.ceil(self.first), count if self.end is None else min(math.ceil(self.end), count))
 
 
-Decided = Sequence[Override]  # all about one video
+Decided = Sequence[Override]  # the decisions about one video
 
 
 class Overrides:
     """All decisions, by video.
 
     Args:
-        entries: in order; of several about the same second the last one counts.
+        entries: decisions in order; the last one about a second counts.
 
     Raises:
-        OverrideError: a video is to be kept and dropped.
+        OverrideError: if a video is to be kept and to be dropped.
     """
 
     def __init__(self, entries: Iterable[Override] = ()) -> None:
@@ -112,25 +116,25 @@ class Overrides:
             yield from self._by_video[video]
 
     def about(self, video_id: str) -> list[Override]:
-        """What was decided about a video."""
+        """Return the decisions about a video."""
         return self._by_video.get(video_id, [])
 
     def says(self, video_id: str, decision: str) -> bool:
-        """Whether that was decided about a video."""
+        """Return whether this was decided about a video."""
         return any(each.decision == decision for each in self.about(video_id))
 
     def updated(self, other: "Overrides") -> "Overrides":
-        """With the decisions of another file, which replace all about the videos that it names."""
+        """Return the decisions with those of another file, which replace all about the videos that it names."""
         named = {each.video for each in other}
         new = (each for each in other if each.decision != "none")
         return Overrides([*(each for each in self if each.video not in named), *new])
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Read a file of overrides; none at all if there is no such file.
+    """Read a file of overrides; there are no overrides if there is no such file.
 
     Raises:
-        OverrideError: it is broken, or contradicts itself.
+        OverrideError: if it is broken, or contradicts itself.
     """
     if not path.exists():
         return Overrides()
@@ -150,15 +154,15 @@ def apply_overrides(folder: Path | str, path: Path) -> Overrides:
     """Take a file of overrides, such as the review page makes, into a collection.
 
     Args:
-        folder: of the collection.
-        path: the file; what it says of a video replaces what was decided before.
+        folder: folder of the collection.
+        path: the file; its decisions about a video replace earlier ones.
 
     Returns:
         All decisions of the collection.
 
     Raises:
-        OverrideError: it is broken, contradicts itself, or speaks of other videos.
-        CurationError: no collection.
+        OverrideError: if it is broken, contradicts itself, or names videos that are not in the collection.
+        CurationError: if there is no collection.
     """
     collection = Collection(folder)
     if not path.is_file():
@@ -175,17 +179,20 @@ def apply_overrides(folder: Path | str, path: Path) -> Overrides:
 
 
 def to_json(overrides: Overrides) -> str:
-    """The content of a file of overrides."""
+    """Return the content of a file of overrides."""
     entries = [{key: value for key, value in asdict(each).items() if value not in (None, "")} for each in overrides]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 
 def corrected(surgical: np.ndarray, decided: Decided) -> np.ndarray:
-    """Which seconds are surgical, after what a human said.
+    """Correct the surgical seconds of a video by the decisions of a human.
 
     Args:
-        surgical: (n,), bool, by the models.
-        decided: about the video.
+        surgical: (n,) bool, whether each second is surgical, by the models.
+        decided: the decisions about the video.
+
+    Returns:
+        (n,) bool.
     """
     flags = surgical.copy()
     for each in decided:
@@ -194,7 +201,7 @@ def corrected(surgical: np.ndarray, decided: Decided) -> np.ndarray:
     return flags
 
 
-def _entry(path: Path, number: int, content: Any) -> Override:
+def _entry(path: Path, number: int, content: object) -> Override:
     try:
         if not isinstance(content, dict):
             raise OverrideError("it is no object")
@@ -205,7 +212,7 @@ def _entry(path: Path, number: int, content: Any) -> Override:
         raise OverrideError(f"{path}: entry {number}: {error}") from error
 
 
-def _is_box(box: Any) -> bool:
+def _is_box(box: object) -> bool:
     if not isinstance(box, tuple) or len(box) != 4 or any(type(value) is not int or value < 0 for value in box):
         return False
     return bool(box[0] < box[2] and box[1] < box[3])

@@ -1,8 +1,9 @@
-"""How many videos each stage kept and dropped, and why."""
+"""Reports of stages: how many videos each kept and dropped, and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from .manifest import JsonObject
 
 
 @dataclass(frozen=True)
@@ -10,13 +11,13 @@ class StageReport:
     """Counts of one stage.
 
     Args:
-        stage: name.
-        videos: that reached it.
-        kept: that go on to the next one.
-        dropped: how many were dropped, by reason.
-        open: how many have no result yet: still to be done, or to be tried again, by reason.
-        hours: length of the kept videos; after trimming, of what is left of them.
-        overridden: how many of the kept ones a human kept against the models.
+        stage: name of the stage.
+        videos: number of videos that reached it.
+        kept: number of videos that go on to the next one.
+        dropped: number of dropped videos, by reason.
+        open: number of videos without a result yet: still to be done, or to be tried again, by reason.
+        hours: duration of the kept videos; after trimming, of their remaining parts.
+        overridden: number of videos that a human kept against the models.
     """
 
     stage: str
@@ -27,8 +28,8 @@ class StageReport:
     hours: float = 0.0
     overridden: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self) -> JsonObject:
+        """Return the report as a JSON object."""
         return {
             "stage": self.stage,
             "videos": self.videos,
@@ -41,7 +42,7 @@ class StageReport:
 
 
 def table(reports: Sequence[StageReport]) -> str:
-    """The reports as lines of text.
+    """Format reports as lines of text.
 
     Example:
         >>> print(table([StageReport("trim", 3, 2, {"no surgical content": 1}, hours=0.5)]))
@@ -55,9 +56,9 @@ def table(reports: Sequence[StageReport]) -> str:
         lines.append(
             f"{report.stage:18} {report.videos:8} {report.kept:8} {dropped:8} {waiting:8} {report.hours:10.2f}"
         )
-        for word, reasons in (("dropped", report.dropped), ("open", report.open)):
+        for outcome, reasons in (("dropped", report.dropped), ("open", report.open)):
             ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-            lines += [f"    {word}: {count} {reason}" for reason, count in ordered]
+            lines += [f"    {outcome}: {count} {reason}" for reason, count in ordered]
         if report.overridden:
             lines.append(f"    kept: {report.overridden} by a human")
     return "\n".join(lines)

@@ -1,20 +1,20 @@
-"""The stages as a table, what each leaves behind, and what follows from it for a video.
+"""Results of stages: a table of the stages, the result that each writes for a video, and the state of a collection.
 
-A result says what it was made from: the file, the results before it and the overrides it looked at. If one of these changes it
-no longer counts, and the next run makes it again.
+A result names what it was made from: the file, the results before it and the overrides that concern it. If one of these
+changes, the result no longer counts and the next run makes it again.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from ...util.files import content_hash
-from .manifest import Collection, CurationError, Verdict, Video, read_object, write_object
+from .manifest import Collection, CurationError, JsonObject, Verdict, Video, read_object, write_object
 from .overrides import read_overrides
 from .reports import StageReport
 
 UNREADABLE = "unreadable"
+_EARLIER_KEY = "heeded"  # `overrides_hash` in the files of earlier versions, whose results stay valid
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Stage:
     """One stage.
 
     Args:
-        name: as on the command line.
-        purpose: in a few words.
+        name: name on the command line.
+        purpose: description in a few words.
         needs: stages that must have run.
-        heeds: decisions of a human that change what it finds.
-        models: what kind of models it asks: `"classifier"`, `"detector"` or none.
+        overridden_by: decisions of a human that change its results.
+        models: kind of models that it uses: `"classifier"`, `"detector"` or none.
         optional: whether a result without this stage is complete.
-        version: changes with the code that makes the results.
+        version: number that changes with the code that makes the results.
     """
 
     name: str
@@ -60,7 +60,7 @@ STAGES = (
     ),
     Stage(
         "mask",
-        "find what is no tissue inside the pictures, and their black border",
+        "find regions without tissue in the images, and their black border",
         needs=("trim",),
         overridden_by=("mask", "unmask"),
         models="detector",
@@ -71,18 +71,18 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage found out of a video: the content of `results/<stage>/<id>.json`.
+    """The result of a stage for a video: the content of `results/<stage>/<id>.json`.
 
     Args:
         key: hash of all that it depends on.
-        sha256: of the video's file.
+        sha256: SHA-256 of the video's file.
         after: keys of the results that it was made from, by stage.
-        heeded: hash of the overrides it looked at.
-        model: fingerprint of the models it asked.
+        overrides_hash: hash of the overrides that concern it; empty if there are none.
+        model: fingerprint of its models.
         kept: whether the video goes on.
-        cause: why not.
-        detail: more of it.
-        content: what was found.
+        cause: reason why it does not.
+        detail: details of the reason.
+        content: values that the stage found, by name.
     """
 
     key: str
@@ -93,12 +93,12 @@ class Result:
     kept: bool = True
     cause: str = ""
     detail: str = ""
-    content: Mapping[str, Any] = field(default_factory=dict)
+    content: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one stage means for a video: kept, dropped or open; overridden if only a human kept it."""
+    """The outcome of one stage for a video: kept, dropped or open; overridden if only a human kept it."""
 
     stage: str
     outcome: str
@@ -107,27 +107,30 @@ class Step:
 
 
 def read_result(collection: Collection, stage: str, video_id: str) -> Result | None:
-    """What a stage found out of a video, `None` if it has not looked at it.
+    """Read the result of a stage for a video; `None` if there is none yet.
 
     Raises:
-        CurationError: the file is broken.
+        CurationError: if the file is broken.
     """
     path = collection.result(stage, video_id)
     if not path.is_file():
         return None
+    content = read_object(path)
+    if _EARLIER_KEY in content:
+        content["overrides_hash"] = content.pop(_EARLIER_KEY)
     try:
-        return Result(**read_object(path))
+        return Result(**content)
     except TypeError as error:
         raise CurationError(f"{path} is no result of {stage}: {error}; remove it") from error
 
 
 def write_result(collection: Collection, stage: str, video_id: str, result: Result) -> None:
-    """Write what a stage found out of a video."""
+    """Write the result of a stage for a video."""
     write_object(collection.result(stage, video_id), asdict(result))
 
 
 def stages_in_use(collection: Collection) -> list[Stage]:
-    """Stages that have looked at a video."""
+    """Return the stages that have a result for some video."""
     return [
         stage
         for stage in STAGES
@@ -136,10 +139,13 @@ def stages_in_use(collection: Collection) -> list[Stage]:
 
 
 class State:
-    """How far a collection is. Reads its records, results and overrides.
+    """The state of a collection, from its records, results and overrides.
 
     Args:
-        collection: the folder.
+        collection: the collection, which is read.
+
+    Raises:
+        CurationError: if there is no collection, or a file of it is broken.
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -150,7 +156,7 @@ class State:
         self._collected = {video.video_id for video in self.videos if video.status == "collected"}
 
     def overrides_hash(self, stage: Stage, video_id: str) -> str:
-        """Hash of the overrides about a video that a stage looks at; empty if there are none."""
+        """Hash the overrides about a video that concern a stage; empty if there are none."""
         relevant = [
             {**asdict(each), "note": ""}
             for each in self.overrides.about(video_id)
@@ -159,11 +165,11 @@ class State:
         return content_hash(relevant) if relevant else ""
 
     def steps(self, video: Video, before: str | None = None) -> Iterator[Step]:
-        """What each stage in use means for a collected video, until it is dropped or open.
+        """Yield the outcome of each stage in use for a collected video, until it is dropped or open.
 
         Args:
             video: one of `videos`, collected.
-            before: stop at this stage.
+            before: name of the stage at which to stop.
         """
         if self.overrides.says(video.video_id, "drop"):
             yield Step("review", "dropped")
@@ -183,7 +189,7 @@ class State:
                 return
 
     def can_be_kept(self, video: Video, result: Result) -> bool:
-        """Whether a human keeps what a stage dropped."""
+        """Return whether a human keeps a video that a stage dropped."""
         return result.cause != UNREADABLE and self.overrides.says(video.video_id, "keep")
 
     def _is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
@@ -196,7 +202,7 @@ class State:
         return dict(result.after) == {name: keys[name] for name in result.after if name in keys}
 
     def verdict(self, video: Video) -> Verdict:
-        """What became of a video, as far as the stages in use have decided."""
+        """Return the decision about a video, as far as the stages in use have made it."""
         if video.status != "collected":
             return Verdict(None if video.status == "failed" else False, "collect", video.status, video.reason)
         steps = list(self.steps(video))
@@ -219,7 +225,7 @@ class State:
         )
 
     def reports(self) -> list[StageReport]:
-        """Count of every stage in use."""
+        """Count the videos of every stage in use."""
         counts: dict[str, _Counts] = {}
         for video in self.videos:
             if video.status != "collected":
@@ -248,7 +254,7 @@ class State:
 
 
 def collect_report(videos: Sequence[Video]) -> StageReport:
-    """Count of collecting, by status."""
+    """Count the videos of collecting, by status."""
     kept = [video for video in videos if video.status == "collected"]
     gone = Counter(f"{video.status}: {video.reason}" for video in videos if video.status in ("removed", "unreadable"))
     again = Counter(f"failed: {video.reason}" for video in videos if video.status == "failed")
@@ -265,19 +271,20 @@ class _Counts:
     open: Counter[str] = field(default_factory=Counter)
 
     def report(self, name: str) -> StageReport:
+        """Return the counts as the report of a stage."""
         videos = self.kept + self.dropped.total() + self.open.total()
         hours = round(self.seconds / 3600, 4)
         return StageReport(name, videos, self.kept, self.dropped, self.open, hours, self.overridden)
 
 
 def summarize(collection: Collection) -> list[StageReport]:
-    """Write `manifest.parquet` and `report.json` from what lies in the folder.
+    """Write `manifest.parquet` and `report.json` from the records, results and overrides of a collection.
 
     Returns:
         Counts of every stage in use.
 
     Raises:
-        CurationError: no collection, or broken files.
+        CurationError: if there is no collection, or a file of it is broken.
     """
     state = State(collection)
     reports = state.reports()

@@ -1,0 +1,1 @@
+"""Models of curation: ensembles of classifiers and detectors, and their training."""

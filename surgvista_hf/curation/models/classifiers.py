@@ -1,14 +1,13 @@
-"""What a picture shows: ensembles of ordinary transformers models behind two small interfaces.
+"""Classifiers of frames and detectors of regions: ensembles of transformers models behind two small interfaces.
 
-As in the curation of Surg-3M (arXiv 2503.19740): several classifiers vote with the mean of their logits; several detectors put
-their boxes together, and of boxes that overlap the surest is kept. Unlike there, the members are an explicit list with a
-fingerprint.
+As in the curation of Surg-3M (arXiv 2503.19740), classifiers vote with the mean of their logits; detectors combine their
+boxes, and of boxes that overlap the one with the highest confidence is kept. Unlike there, the members are an explicit list
+with a fingerprint.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,8 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
+    BaseImageProcessor,
+    PreTrainedModel,
 )
 
 from ...modeling.errors_surgvista import folder_or_hub_name
@@ -28,10 +29,14 @@ from ...util.errors import InputError
 from ...util.files import file_hash
 from ...util.messages import first_line
 
-_FILES = ("*.json", "*.safetensors")  # of a folder; nothing else is read, least of all a pickle
-_FILLED = 0.75  # share of its box that one region fills
+_FILES = ("*.json", "*.safetensors")  # nothing else in a folder is read, least of all a pickle
+_FILLED = 0.75  # fraction of its box that one region fills
 _Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
+Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
+ModelClass = (
+    type[AutoModelForImageClassification] | type[AutoModelForObjectDetection] | type[AutoModelForSemanticSegmentation]
+)
 
 
 class FrameClassifier:
@@ -39,11 +44,11 @@ class FrameClassifier:
 
     Args:
         members: models of transformers with the same classes, each with its image processor.
-        fingerprint: of the members.
-        batch_size: pictures at once.
+        fingerprint: fingerprint of the members.
+        batch_size: number of images at once.
 
     Raises:
-        InputError: no member, or members with different classes.
+        InputError: if there is no member, or members have different classes.
 
     Example:
         >>> classify = FrameClassifier.from_pretrained(["frames-a", "frames-b"])  # doctest: +SKIP
@@ -53,7 +58,7 @@ class FrameClassifier:
         array([0])
     """
 
-    def __init__(self, members: Sequence[tuple[Any, Any]], fingerprint: str, batch_size: int = 32) -> None:
+    def __init__(self, members: Sequence[Member], fingerprint: str, batch_size: int = 32) -> None:
         if not members:
             raise InputError("an ensemble needs at least one model")
         _check_batch_size(batch_size)
@@ -75,22 +80,28 @@ class FrameClassifier:
 
         Args:
             folders: folders or Hub ids of image classifiers, each with its image processor.
-            device: where they run; the first accelerator by default, or else the CPU.
-            batch_size: pictures at once.
+            device: device of the models; the first accelerator by default, or else the CPU.
+            batch_size: number of images at once.
 
         Raises:
-            InputError: no folders, nothing that can be loaded in one, or different classes.
+            InputError: if there are no folders, one contains nothing that can be loaded, or classes differ.
         """
-        places = _places(folders)
-        members = [_load(place, AutoModelForImageClassification, device) for place in places]
-        return cls(members, _fingerprint(places), batch_size)
+        paths = _model_folders(folders)
+        members = [_load(path, AutoModelForImageClassification, device) for path in paths]
+        return cls(members, _fingerprint(paths), batch_size)
 
     @torch.inference_mode()
     def __call__(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities (n, classes), float32, of frames (h, w, 3), uint8, RGB, of any sizes.
+        """Classify frames.
+
+        Args:
+            frames: (height, width, 3) uint8, RGB, of any sizes.
+
+        Returns:
+            Probabilities, (frames, classes) float32.
 
         Raises:
-            InputError: something that is no such frame.
+            InputError: if something is not such a frame.
         """
         _check_frames(frames)
         probabilities = [np.empty((0, len(self.names)), np.float32)]
@@ -101,20 +112,20 @@ class FrameClassifier:
 
 
 class RegionDetector:
-    """An ensemble that finds non-surgical regions: logos, text, pictures in the picture. Their classes are ignored.
+    """An ensemble that finds non-surgical regions: logos, text, picture-in-picture insets. Their classes are ignored.
 
-    A member is an object detector, or a semantic segmentation model: each connected part of what is not its first class (the
-    background) counts as an object, with the mean probability of its pixels as confidence.
+    A member is an object detector, or a semantic segmentation model: each connected part that does not belong to its first
+    class (the background) counts as an object, with the mean probability of its pixels as confidence.
 
     Args:
         members: models of transformers, each with its image processor.
-        fingerprint: of the members.
-        threshold: least confidence of a box.
-        overlap: of two boxes with a larger intersection over union the surer one is kept.
-        batch_size: pictures at once.
+        fingerprint: fingerprint of the members.
+        threshold: lowest confidence of a box.
+        overlap: largest intersection over union of two boxes; where it is larger, the one with the higher confidence is kept.
+        batch_size: number of images at once.
 
     Raises:
-        InputError: no member, or a threshold outside 0-1.
+        InputError: if there is no member, or a threshold is outside 0-1.
 
     Example:
         >>> find = RegionDetector.from_pretrained(["regions"])  # doctest: +SKIP
@@ -124,7 +135,7 @@ class RegionDetector:
 
     def __init__(
         self,
-        members: Sequence[tuple[Any, Any]],
+        members: Sequence[Member],
         fingerprint: str,
         *,
         threshold: float = 0.25,
@@ -153,27 +164,30 @@ class RegionDetector:
 
         Args:
             folders: folders or Hub ids of object detectors or semantic segmentation models, each with its image processor.
-            threshold: least confidence of a box.
-            overlap: of two boxes with a larger intersection over union the surer one is kept.
-            device: where they run; the first accelerator by default, or else the CPU.
-            batch_size: pictures at once.
+            threshold: lowest confidence of a box.
+            overlap: largest intersection over union of two boxes.
+            device: device of the models; the first accelerator by default, or else the CPU.
+            batch_size: number of images at once.
 
         Raises:
-            InputError: no folders, nothing that can be loaded in one, or a threshold outside 0-1.
+            InputError: if there are no folders, one contains nothing that can be loaded, or a threshold is outside 0-1.
         """
-        places = _places(folders)
-        members = [_load(place, region_model_class(place), device) for place in places]
-        return cls(members, _fingerprint(places), threshold=threshold, overlap=overlap, batch_size=batch_size)
+        paths = _model_folders(folders)
+        members = [_load(path, region_model_class(path), device) for path in paths]
+        return cls(members, _fingerprint(paths), threshold=threshold, overlap=overlap, batch_size=batch_size)
 
     @torch.inference_mode()
     def __call__(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Boxes (k, 4), float32, of each frame: x1, y1, x2, y2 in its pixels, the surest first.
+        """Find regions in frames.
 
         Args:
-            frames: (h, w, 3), uint8, RGB, of any sizes.
+            frames: (height, width, 3) uint8, RGB, of any sizes.
+
+        Returns:
+            Boxes of each frame, (boxes, 4) float32: x1, y1, x2, y2 in its pixels, the highest confidence first.
 
         Raises:
-            InputError: something that is no such frame.
+            InputError: if something is not such a frame.
         """
         _check_frames(frames)
         boxes = []
@@ -183,30 +197,40 @@ class RegionDetector:
         return boxes
 
     def _found(
-        self, model: Any, processor: Any, frames: Sequence[np.ndarray]
+        self, model: PreTrainedModel, processor: BaseImageProcessor, frames: Sequence[np.ndarray]
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Boxes and confidences of each frame, by one member."""
+        """Return boxes (boxes, 4) and confidences (boxes,) of each frame, by one member."""
         outputs = model(**_prepare(model, processor, frames))
         sizes = [frame.shape[:2] for frame in frames]
         if hasattr(outputs, "pred_boxes"):
-            results = processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)
+            find_boxes = processor.post_process_object_detection  # type: ignore[attr-defined]  # those of detectors have it
+            results = find_boxes(outputs, threshold=self.threshold, target_sizes=sizes)
             return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
-        fractions = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()
-        return [_parts(fraction, size, self.threshold) for fraction, size in zip(fractions, sizes, strict=True)]
+        probabilities = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
+        return [_parts(each, size, self.threshold) for each, size in zip(probabilities, sizes, strict=True)]
 
     def _pooled(self, found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
         boxes, scores = torch.cat([box for box, _ in found]), torch.cat([score for _, score in found])
         return boxes[nms(boxes, scores, self.overlap)].numpy()
 
 
-def _parts(fraction: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes in pixels of a frame of `size`, and mean shares, of the connected parts where `fraction` reaches 0.5."""
-    parts, _ = ndimage.label(fraction >= 0.5)
-    height, width = np.divide(size, fraction.shape)
+def _parts(probability: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the connected parts in which the probability of a region reaches 0.5.
+
+    Args:
+        probability: (rows, columns), probability of a region in each pixel of the model's output.
+        size: height and width of the frame.
+        threshold: lowest confidence of a part.
+
+    Returns:
+        Boxes (boxes, 4) in pixels of the frame, and the mean probability of the part of each (boxes,).
+    """
+    parts, _ = ndimage.label(probability >= 0.5)
+    height, width = np.divide(size, probability.shape)
     boxes, scores = [], []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
         part = parts[rows, columns] == number
-        score = float(fraction[rows, columns][part].mean())
+        score = float(probability[rows, columns][part].mean())
         if score >= threshold:
             found = np.array(_tight(part)) + np.array([rows.start, columns.start] * 2)
             boxes.append(found[:, [1, 0, 3, 2]] * np.array([width, height] * 2))
@@ -216,9 +240,10 @@ def _parts(fraction: np.ndarray, size: tuple[int, int], threshold: float) -> tup
 
 
 def _tight(part: np.ndarray) -> list[_Corners]:
-    """Boxes around a part. Where two regions touch, as an L, their common box would hide what is between them.
+    """Return boxes around a part.
 
-    A part that fills too little of its box is cut where the boxes of both pieces are smallest together.
+    Where two regions touch, as an L, their common box would cover the tissue between them. So a part that fills too little of
+    its box is cut where the boxes of both pieces are smallest together.
     """
     rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
@@ -242,7 +267,7 @@ def _tight(part: np.ndarray) -> list[_Corners]:
 
 
 def _cut_areas(part: np.ndarray) -> np.ndarray:
-    """(rows - 1,), area of the two boxes if the part is cut after each row; its first and last rows are not empty."""
+    """Return the area of the two boxes if the part is cut after each row, (rows - 1,); no first or last row is empty."""
     height, width = part.shape
     filled = part.any(1)
     first = np.where(filled, part.argmax(1), width)
@@ -253,22 +278,23 @@ def _cut_areas(part: np.ndarray) -> np.ndarray:
     return above + below
 
 
-def _names(model: Any) -> tuple[str, ...]:
-    return tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+def _names(model: PreTrainedModel) -> tuple[str, ...]:
+    id2label: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # numbers, once loaded
+    return tuple(id2label[number] for number in range(len(id2label)))
 
 
-def _places(folders: Sequence[str | Path]) -> list[Path]:
-    """The folders; what is not on this machine comes from the Hub."""
+def _model_folders(folders: Sequence[str | Path]) -> list[Path]:
+    """Return the folders of models; those that are not on this machine come from the Hub."""
     if isinstance(folders, str | Path):
         raise InputError(f"give a list of models, such as [{str(folders)!r}]")
     return [model_folder(folder) for folder in folders]
 
 
 def model_folder(folder: str | Path) -> Path:
-    """A folder as it is; what is not on this machine comes from the Hub, without pickles.
+    """Return the folder of a model; one that is not on this machine is downloaded from the Hub, without pickles.
 
     Raises:
-        InputError: it is neither.
+        InputError: if it is neither a folder nor a model on the Hub.
     """
     name = folder_or_hub_name(folder)
     if Path(name).is_dir():
@@ -279,44 +305,46 @@ def model_folder(folder: str | Path) -> Path:
         raise InputError(f"{folder} is neither a folder nor a model on the Hub: {first_line(error)}") from error
 
 
-def _load(place: Path, model_class: Any, device: _Device) -> tuple[Any, Any]:
+def _load(folder: Path, model_class: ModelClass, device: _Device) -> Member:
     try:
-        model = model_class.from_pretrained(place, use_safetensors=True, local_files_only=True)
-        processor = AutoImageProcessor.from_pretrained(place, local_files_only=True)
+        model = model_class.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{place} holds no model for this step, with its image processor and safetensors weights: {first_line(error)}"
+            f"{folder} holds no model for this step, with its image processor and safetensors weights: {first_line(error)}"
         ) from error
     if device is None:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return model.to(device).eval(), processor
 
 
-def region_model_class(place: Path) -> Any:
-    """The Auto class for a folder: of semantic segmentation models, or else of object detectors.
+def region_model_class(folder: Path) -> ModelClass:
+    """Return the Auto class for a folder: that of semantic segmentation models, or else of object detectors.
 
     Raises:
-        InputError: no model there.
+        InputError: if there is no model.
     """
     try:
-        architectures = AutoConfig.from_pretrained(place, local_files_only=True).architectures or [""]
+        architectures = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or [""]
     except (OSError, ValueError) as error:
-        raise InputError(f"{place} holds no model: {first_line(error)}") from error
+        raise InputError(f"{folder} holds no model: {first_line(error)}") from error
     is_segmentation = "Segmentation" in architectures[0]
     return AutoModelForSemanticSegmentation if is_segmentation else AutoModelForObjectDetection
 
 
-def _fingerprint(places: Sequence[Path]) -> str:
-    """SHA-256 over names and contents of the members' files, in the order given."""
+def _fingerprint(folders: Sequence[Path]) -> str:
+    """Compute the SHA-256 over names and contents of the members' files, in the order given."""
     digest = hashlib.sha256()
-    for place in places:
-        for file in sorted(file for pattern in _FILES for file in place.glob(pattern)):
+    for folder in folders:
+        for file in sorted(file for pattern in _FILES for file in folder.glob(pattern)):
             digest.update(f"{file.name} {file_hash(file)}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()
 
 
-def _prepare(model: Any, processor: Any, frames: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+def _prepare(
+    model: PreTrainedModel, processor: BaseImageProcessor, frames: Sequence[np.ndarray]
+) -> dict[str, torch.Tensor]:
     writable = [np.require(frame, requirements="W") for frame in frames]  # torch warns of others
     inputs = processor(images=writable, input_data_format="channels_last", return_tensors="pt")
     return {

@@ -1,19 +1,19 @@
-"""The black border around an endoscopic picture, found before anything in the picture is made black."""
+"""The black border around an endoscopic image, found before anything in the image is made black."""
 
 import numpy as np
 
 _BLACK = 15  # gray levels up to this one are black; coded video is rarely exactly 0
-_FRACTION = 0.35  # published: rows and columns may be black to this share
+_FRACTION = 0.35  # published: largest fraction of a row or column that may be black
 
 
-def picture_border(frame: np.ndarray) -> tuple[int, int, int, int]:
-    """The part of a frame inside its black border.
+def content_box(frame: np.ndarray) -> tuple[int, int, int, int]:
+    """Find the part of a frame inside its black border.
 
-    From the first to the last row, and column, that are black to at most 35 %, as in the preparation of LEMON; the whole frame
-    where no row or no column is. There "black" is 0, here up to 15 of 255, because coded black is seldom 0.
+    It reaches from the first to the last row, and column, that are black to at most 35 %, as in the preparation of LEMON; it
+    is the whole frame where no row or no column is. There "black" is 0, here up to 15 of 255, because coded black is seldom 0.
 
     Args:
-        frame: (h, w, 3), uint8, RGB.
+        frame: (height, width, 3) uint8, RGB.
 
     Returns:
         left, top, right, bottom in pixels; right and bottom are the first ones outside.
@@ -21,11 +21,11 @@ def picture_border(frame: np.ndarray) -> tuple[int, int, int, int]:
     Example:
         >>> frame = np.zeros((60, 100, 3), np.uint8)
         >>> frame[10:50, 20:90] = 200
-        >>> picture_border(frame)
+        >>> content_box(frame)
         (20, 10, 90, 50)
     """
     dark = frame.max(axis=2) <= _BLACK
-    # The border itself must not count as black inside a row, or a small picture in a large border would have none.
+    # The border itself must not count as black inside a row, or a small image in a large border would have none.
     rows, columns = np.flatnonzero(~dark.all(axis=1)), np.flatnonzero(~dark.all(axis=0))
     if not len(rows) or not len(columns):
         return 0, 0, frame.shape[1], frame.shape[0]

@@ -19,23 +19,23 @@ def find_repeats(
     fraction: float = 0.5,
     progress: bool = False,
 ) -> dict[str, tuple[str, int]]:
-    """Which videos repeat one that is kept. A video is never dropped for the sake of one that is dropped itself.
+    """Find the videos that repeat one that is kept. A video is never dropped in favor of one that is dropped itself.
 
     Args:
-        hashes: see `video_hashes`, by video; 0 where a moment does not count.
-        seconds: how many seconds of each video count.
-        order: the videos, those to be kept rather first.
+        hashes: hashes of each video from `video_hashes`; 0 where a moment does not count.
+        seconds: number of seconds of each video that count.
+        order: the videos; of two that repeat each other the earlier one is kept.
         never: videos that are kept in any case.
-        max_distance, run: see `shared_seconds`.
-        fraction: of the seconds that count; a video that shares so many with a kept one is dropped.
+        max_distance, run: rules of a repetition, the same as for `shared_seconds`.
+        fraction: smallest fraction of its seconds that a video must share with a kept one to be dropped.
         progress: show a bar.
 
     Returns:
-        For each video to drop: the kept video that it shares most with, and how many seconds.
+        For each video to drop: the kept video with which it shares most, and the number of shared seconds.
     """
     earlier: dict[str, list[str]] = {name: [] for name in order}
-    for first, second in candidate_pairs([hashes[name] for name in order]):  # by place in the order
-        earlier[order[second]].append(order[first])
+    for first, second in candidate_pairs([hashes[name] for name in order]):  # indices into the order
+        earlier[order[second]].append(order[first])  # only these can replace the second
     repeats: dict[str, tuple[str, int]] = {}
     for name in track(order, "deduplicate", unit="videos", shown=progress):
         if name in never:

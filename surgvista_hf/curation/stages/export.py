@@ -1,13 +1,13 @@
 """The kept videos of a collection as a frame set: trimmed, without border, with boxes covered, in one lossy step.
 
-The border is cut off before anything is covered, since a cropper takes covered edges for border (as happens in the published
-preparation), and both happen to the decoded frame, which is then coded once.
+The border is cut off before anything is covered, since cropping would take covered edges for border (as happens in the
+published preparation), and both are done on the decoded frame, which is then coded once.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,7 @@ from ...datasets_scripts.schema.media import EncodedFrame, Media, PreparationOpt
 from ...util.errors import InputError
 from ...util.files import content_hash
 from ...util.messages import preview
-from ..collection.manifest import Collection, CurationError, Video
+from ..collection.manifest import Collection, CurationError, JsonObject, Video
 from ..collection.results import BY_NAME, Result, State
 from .pipeline import as_flags
 from .seconds import frames_by_second, mask_boxes
@@ -28,19 +28,19 @@ from .seconds import frames_by_second, mask_boxes
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How pictures of kept videos are stored.
+    """Options of an export: how images of kept videos are stored.
 
     Args:
-        frames_per_second: pictures a second.
-        short_side: pixels of the shorter side; larger ones are reduced. `None`: all kept.
-        quality: of the JPEG coding, 1-95.
-        not_surgical: `"drop"` such seconds within the operation, so that clips bridge them, or keep them `"black"` as
-            published.
-        without_masks: export although nobody looked for logos, names and faces in the pictures.
-        keep_border: leave the black border where it is.
+        frames_per_second: number of frames a second.
+        short_side: largest length of the shorter side, in pixels; larger images are reduced. `None` keeps the size.
+        quality: quality of the JPEG coding, 1-95.
+        not_surgical: `"drop"` seconds within the operation that are not surgical, so that clips bridge them, or keep them
+            `"black"` as published.
+        without_masks: export although logos, names and faces in the images have not been searched for.
+        keep_border: leave the black border in the images.
 
     Raises:
-        InputError: a value out of range.
+        InputError: if a value is out of range.
     """
 
     frames_per_second: float = 1.0
@@ -56,24 +56,24 @@ class ExportOptions:
         self.preparation()
 
     def preparation(self) -> PreparationOptions:
-        """The part of it that every frame set has."""
+        """Return the options that every frame set has."""
         return PreparationOptions(self.frames_per_second, short_side=self.short_side, quality=self.quality)
 
 
 @dataclass(frozen=True)
 class CuratedVideo(RawVideo):
-    """A kept video with what was decided about it.
+    """A kept video with the decisions about it.
 
     Args:
         path: the file.
-        seconds: its length.
+        seconds: duration.
         rate: source frames a second.
         first, last: second at which the operation begins, and the last one that belongs to it.
-        surgical: a digit for each second of the video.
-        boxes: to be covered, by second; `None`: nothing is.
-        border: left, top, right, bottom of the part inside the border; `None`: it stays.
-        black: whether seconds that are not surgical stay as black pictures.
-        sha256: of the file.
+        surgical: a digit for each second of the video, 1 where it is surgical.
+        boxes: boxes to be covered, by second; `None` if nothing is covered.
+        border: left, top, right, bottom of the part inside the border; `None` if the border stays.
+        black: whether seconds that are not surgical stay as black images.
+        sha256: SHA-256 of the file.
     """
 
     path: Path = Path()
@@ -87,11 +87,12 @@ class CuratedVideo(RawVideo):
     sha256: str = ""
 
     def open(self, options: PreparationOptions) -> Media:
+        """Open the video as the media of a preparation."""
         return _CuratedFile(self)
 
 
 class _CuratedFile(Media):
-    """Pictures of a kept video."""
+    """The images of a kept video."""
 
     def __init__(self, video: CuratedVideo) -> None:
         self.video = video
@@ -99,6 +100,7 @@ class _CuratedFile(Media):
         self.leaves_out = not video.black
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames of the operation, encoded once."""
         video, flags = self.video, as_flags(self.video.surgical)
         assert options.frames_per_second is not None
         frames = frames_by_second(
@@ -115,7 +117,7 @@ class _CuratedFile(Media):
         return np.ascontiguousarray(frame[top:bottom, left:right])
 
     def _shown(self, frame: np.ndarray, second: float) -> np.ndarray:
-        """The part inside the border, with the boxes of this second covered; between two seconds, those of both."""
+        """Return the part inside the border with the boxes of this second covered; between two seconds, those of both."""
         inside = self._inside(frame)
         near = {str(int(second)), str(int(np.ceil(second)))}
         boxes = [box for each in sorted(near) for box in (self.video.boxes or {}).get(each, [])]
@@ -135,25 +137,25 @@ def export_frame_set(
     num_proc: int = 1,
     progress: bool = False,
 ) -> PreparationReport:
-    """Make a frame set of the kept videos of a collection. A repetition does what is new or was decided anew.
+    """Make a frame set of the kept videos of a collection. A repetition does only videos that are new or were decided anew.
 
     Videos that were removed or dropped since the last export are removed from the frame set.
 
     Args:
-        folder: of the collection.
+        folder: folder of the collection.
         output: folder of the frame set.
-        options: how pictures are stored.
+        options: options of the images.
         labels: LEMON's `labels.json`: the frame set is then `lemon`, with procedures; otherwise `folder`, without labels.
         source: name of the corpus, for frame sets without labels.
-        num_proc: videos at a time.
+        num_proc: number of videos at a time.
         progress: show a bar.
 
     Returns:
-        What became of each video.
+        The report of the preparation.
 
     Raises:
-        CurationError: trimming or masking has not been done, no video is kept, or `labels` does not know one.
-        OutputError: `output` was made with other options.
+        CurationError: if trimming or masking has not been done, no video is kept, or `labels` lacks a kept one.
+        OutputError: if `output` was made with other options.
 
     Example:
         >>> export_frame_set("corpus", "frame_sets/corpus")  # doctest: +SKIP
@@ -161,7 +163,7 @@ def export_frame_set(
     """
     collection, options = Collection(folder), options or ExportOptions()
     with collection.locked():
-        found = list(_kept(State(collection), options))
+        found = list(_kept_videos(State(collection), options))
         if labels is not None:
             found = _labeled(found, labels)
         return prepare_videos(
@@ -176,13 +178,13 @@ def export_frame_set(
         )
 
 
-def _kept(state: State, options: ExportOptions) -> Iterator[CuratedVideo]:
+def _kept_videos(state: State, options: ExportOptions) -> Iterator[CuratedVideo]:
     needed = ["trim"] if options.without_masks else ["trim", "mask"]
     for name in needed:
         if BY_NAME[name] not in state.stages:
             raise CurationError(
                 f"the export needs the results of {name}; run `surgvista curate {name}` first"
-                + (", or export without masks if you have looked at the pictures" if name == "mask" else "")
+                + (", or export without masks if you have looked at the images" if name == "mask" else "")
             )
     count = waiting = 0
     for video in state.videos:
@@ -209,7 +211,7 @@ def _curated(
     collection: Collection, video: Video, results: Mapping[str, Result], options: ExportOptions
 ) -> CuratedVideo:
     trimmed = results["trim"].content
-    masked: Mapping[str, Any] = results["mask"].content if "mask" in results else {}
+    masked: JsonObject = results["mask"].content if "mask" in results else {}
     border = masked.get("border") if not options.keep_border else None
     return CuratedVideo(
         video.video_id,
@@ -227,7 +229,7 @@ def _curated(
 
 
 def _version(video: CuratedVideo) -> str:
-    """Hash of all that its rows depend on."""
+    """Hash everything that the rows of a video depend on."""
     return content_hash({key: value for key, value in asdict(video).items() if key not in ("path", "files")})
 
 

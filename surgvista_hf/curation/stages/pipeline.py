@@ -1,7 +1,7 @@
-"""The stages at work. Each runs alone on whatever the stages before it have kept; what is finished is not done again.
+"""The pipeline of stages. Each runs on the videos that the stages before it have kept; finished work is not done again.
 
-The published pipeline (Surg-3M/LEMON, arXiv 2503.19740) with its order, but decisions are kept as numbers (seconds, boxes),
-and pictures are changed once, at the export.
+It is the published pipeline (Surg-3M/LEMON, arXiv 2503.19740) with its order, but decisions are stored as numbers (seconds,
+boxes), and images are changed once, at the export.
 """
 
 import base64
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ...util.console import progress_bar
 from ...util.errors import InputError
 from ...util.files import content_hash
 from ...util.messages import did_you_mean, first_line
-from ..collection.manifest import Collection, CurationError, Video
+from ..collection.manifest import Collection, CurationError, JsonObject, Video
 from ..collection.overrides import Override, corrected
 from ..collection.reports import StageReport
 from ..collection.results import (
@@ -35,7 +35,7 @@ from ..collection.results import (
     summarize,
     write_result,
 )
-from .border import picture_border
+from .border import content_box
 from .duplicates import find_repeats
 from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
 
@@ -50,22 +50,22 @@ class CurationOptions:
     """Models and rules of all stages.
 
     Args:
-        video_models: image classifiers that look at storyboards, folders or Hub ids.
-        frame_models: image classifiers that look at frames.
-        region_models: detectors of what is no tissue.
-        informative: class of the first kind that is kept.
-        surgical: class of the second kind that is kept.
-        run: so many surgical seconds in a row begin the operation, and end it.
-        threshold: least confidence of a box.
-        overlap: of boxes that overlap more (intersection over union) the surest is kept.
-        max_distance: bits by which the hashes of repeated pictures may differ in the mean.
-        repeat_run: so many seconds in a row must be repeated to count.
-        repeat_fraction: of its surgical seconds, that a video must share with another one to be dropped.
-        batch_size: frames at once.
-        device: where models run; the first accelerator by default, or else the CPU.
+        video_models: image classifiers of storyboards, folders or Hub ids.
+        frame_models: image classifiers of frames.
+        region_models: detectors of regions without tissue.
+        informative: class of storyboards that is kept.
+        surgical: class of frames that is kept.
+        run: number of surgical seconds in a row that begin the operation, and end it.
+        threshold: lowest confidence of a box.
+        overlap: largest intersection over union of two boxes; where it is larger, the one with the higher confidence is kept.
+        max_distance: mean number of bits by which the hashes of repeated images may differ.
+        repeat_run: number of seconds in a row that must be repeated to count.
+        repeat_fraction: smallest fraction of its surgical seconds that a video must share with another one to be dropped.
+        batch_size: number of frames at once.
+        device: device of the models; the first accelerator by default, or else the CPU.
 
     Raises:
-        InputError: a number out of range.
+        InputError: if a number is out of range.
     """
 
     video_models: tuple[str, ...] = ()
@@ -87,22 +87,22 @@ class CurationOptions:
         if min(self.run, self.repeat_run, self.batch_size) < 1 or not all(
             0 <= fraction <= 1 for fraction in fractions
         ):
-            raise InputError(f"runs and batches must be at least 1, shares must lie in 0-1: {self}")
+            raise InputError(f"runs and batches must be at least 1, fractions must lie in 0-1: {self}")
         if not 0 <= self.max_distance <= 64:
             raise InputError(f"hashes have 64 bits; a distance of {self.max_distance} makes no sense")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One video in front of one stage; travels to other processes.
+    """The work of one stage on one video, which is sent to other processes.
 
     Args:
-        collection: folder.
-        stage: name.
-        video: the video.
-        result: what is known of the result before the work: its key and what it is made from.
-        decided: overrides that the stage heeds.
-        options: of all stages.
+        collection: folder of the collection.
+        stage: name of the stage.
+        video: record of the video.
+        result: the result before the work, with its key and the keys of the results that it is made from.
+        decided: overrides that concern the stage.
+        options: models and rules of all stages.
     """
 
     collection: Path
@@ -114,11 +114,11 @@ class Task:
 
     @property
     def path(self) -> Path:
-        """The video's file."""
+        """Return the path of the video's file."""
         return Collection(self.collection).video_file(self.video)
 
-    def before(self, stage: str) -> Mapping[str, Any]:
-        """What an earlier stage found."""
+    def before(self, stage: str) -> JsonObject:
+        """Return the values that an earlier stage found."""
         result = read_result(Collection(self.collection), stage, self.video.video_id)
         assert result is not None  # the stage was not begun otherwise
         return result.content
@@ -128,7 +128,7 @@ class Task:
 
 
 def classify_video(task: Task) -> Result:
-    """Look at the storyboard."""
+    """Classify the storyboard of a video."""
     classifier, wanted = _classifier("classify-videos", task.options)
     probabilities = classifier([storyboard(task.path)])[0]
     kept = int(probabilities.argmax()) == wanted
@@ -137,7 +137,7 @@ def classify_video(task: Task) -> Result:
 
 
 def classify_frames(task: Task) -> Result:
-    """Look at one frame a second: which are surgical."""
+    """Classify one frame a second as surgical or not."""
     classifier, wanted = _classifier("classify-frames", task.options)
     flags, probabilities = "", []
     for batch in batched(frames_by_second(task.path), task.options.batch_size):
@@ -148,7 +148,7 @@ def classify_frames(task: Task) -> Result:
 
 
 def trim_video(task: Task) -> Result:
-    """Find first and last second of the operation; what a human said comes first."""
+    """Find first and last second of the operation; decisions of a human take precedence."""
     flags = corrected(as_flags(task.before("classify-frames")["surgical"]), task.decided)
     keep = next((each for each in task.decided if each.decision == "keep"), None)
     part = trim(flags, task.options.run)
@@ -168,7 +168,10 @@ def trim_video(task: Task) -> Result:
 
 
 def hash_video(task: Task) -> Result:
-    """Return the hashes of the operation; 0 where it is not surgical, as in the intro cards that the videos of a channel share."""
+    """Compute the hashes of the operation.
+
+    They are 0 where it is not surgical, as in the intro cards that the videos of a channel share.
+    """
     trimmed = task.before("trim")
     first, last = trimmed["first"], trimmed["last"]
     hashes = video_hashes(task.path, start=float(first), end=float(last + 1))
@@ -189,7 +192,7 @@ def mask_video(task: Task) -> Result:
     wanted = ((round(second), frame) for second, frame in frames if flags[round(second)])
     for batch in batched(wanted, task.options.batch_size):
         for (second, frame), found in zip(batch, detector([frame for _, frame in batch]), strict=True):
-            borders.append(picture_border(frame))
+            borders.append(content_box(frame))
             whole = _whole_boxes(found, frame.shape) + _decided_boxes(task.decided, second)
             if _is_unmasked(task.decided, second):
                 whole = _decided_boxes(task.decided, second)
@@ -200,7 +203,7 @@ def mask_video(task: Task) -> Result:
 
 
 def _whole_boxes(found: np.ndarray, shape: Sequence[int]) -> list[list[int]]:
-    """Boxes in whole pixels, as published: fractions and what lies outside are cut off."""
+    """Return boxes in whole pixels, as published: fractions and parts outside the frame are cut off."""
     limits = np.array([shape[1], shape[0], shape[1], shape[0]])
     whole = np.clip(found, 0, limits).astype(int)
     return [box for box in whole.tolist() if box[0] < box[2] and box[1] < box[3]]
@@ -215,12 +218,12 @@ def _is_unmasked(decided: Sequence[Override], second: int) -> bool:
 
 
 def as_flags(text: str) -> np.ndarray:
-    """(n,), bool, of a text of 0 and 1."""
+    """Return a text of 0 and 1 as (n,) bool."""
     return np.frombuffer(text.encode(), np.uint8) == ord("1")
 
 
 def as_hashes(text: str) -> np.ndarray:
-    """(n,), uint64, of their bytes in base 64."""
+    """Return the hashes, (n,) uint64, that were stored as bytes in base 64."""
     return np.frombuffer(base64.b64decode(text), "<u8").astype(np.uint64)
 
 
@@ -234,10 +237,10 @@ WORK: Mapping[str, Callable[[Task], Result]] = {
 
 
 def run_task(task: Task) -> tuple[Video, str]:
-    """Does the work of a stage on a video and writes the result; what cannot be read is a result too.
+    """Do the work of a stage on a video and write the result; that it cannot be read is a result too.
 
     Returns:
-        The video, and why there is no result; empty if there is one.
+        The video, and the reason why there is no result; empty if there is one.
     """
     try:
         result = WORK[task.stage](task)
@@ -263,24 +266,24 @@ def _load_classifier(models: tuple[str, ...], device: str | None, batch_size: in
 
 
 def _classifier(stage: str, options: CurationOptions) -> "tuple[FrameClassifier, int]":
-    """The classifier of a stage, and the number of the class that is kept.
+    """Return the classifier of a stage, and the number of the class that is kept.
 
     Raises:
-        InputError: no models, or they do not know this class.
+        InputError: if there are no models, or they do not have this class.
     """
     is_video = stage == "classify-videos"
-    models, wanted, word = (
+    models, wanted, kind = (
         (options.video_models, options.informative, "video")
         if is_video
         else (options.frame_models, options.surgical, "frame")
     )
     if not models:
-        raise InputError(f"{stage} needs a classifier: --{word}-model FOLDER, once for each member of the ensemble")
+        raise InputError(f"{stage} needs a classifier: --{kind}-model FOLDER, once for each member of the ensemble")
     classifier = _load_classifier(models, options.device, options.batch_size)
     if wanted not in classifier.names:
         flag = "--informative" if is_video else "--surgical"
         raise InputError(
-            f"the {word} models know no class {wanted!r} but {', '.join(classifier.names)}; name it: {flag}"
+            f"the {kind} models know no class {wanted!r} but {', '.join(classifier.names)}; name it: {flag}"
         )
     return classifier, classifier.names.index(wanted)
 
@@ -304,8 +307,8 @@ def _detector(options: CurationOptions) -> "RegionDetector":
     )
 
 
-def _settings(stage: Stage, options: CurationOptions) -> tuple[dict[str, Any], str]:
-    """The options that a stage depends on, and the fingerprint of its models."""
+def _settings(stage: Stage, options: CurationOptions) -> tuple[JsonObject, str]:
+    """Return the options that a stage depends on, and the fingerprint of its models."""
     if stage.models == "classifier":
         classifier, wanted = _classifier(stage.name, options)
         return {"class": classifier.names[wanted]}, classifier.fingerprint
@@ -322,7 +325,7 @@ def _settings(stage: Stage, options: CurationOptions) -> tuple[dict[str, Any], s
 
 @dataclass
 class _Waiting:
-    """Videos that reach a stage, with what their results will be made from."""
+    """Videos that reach a stage, with their results before the work."""
 
     videos: list[Video] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
@@ -339,18 +342,18 @@ def run_stage(
     """Run one stage on every video that the stages before it have kept.
 
     Args:
-        folder: of the collection.
-        name: of the stage, one of `STAGES`.
+        folder: folder of the collection.
+        name: name of the stage, one of `STAGES`.
         options: models and rules.
-        num_proc: videos at a time; with two or more a file that crashes the decoder costs only its own process.
+        num_proc: number of videos at a time; with two or more a file that crashes the decoder costs only its own process.
         progress: show a bar.
 
     Returns:
         Counts of the stage.
 
     Raises:
-        CurationError: no such stage or collection, or an earlier stage has not run.
-        InputError: models are missing or do not fit.
+        CurationError: if there is no such stage or collection, or an earlier stage has not run.
+        InputError: if models are missing or do not fit.
 
     Example:
         >>> run_stage("corpus", "classify-frames", CurationOptions(frame_models=("frames-a",)))  # doctest: +SKIP
@@ -375,7 +378,7 @@ def run_stage(
 
 
 def _check_files(collection: Collection, videos: Sequence[Video]) -> None:
-    """Refuse files that were changed after they were collected: results would speak of other videos."""
+    """Refuse files that were changed after they were collected: results would describe other videos."""
     for video in videos:
         file = collection.video_file(video)
         if video.status == "collected" and file.is_file() and not collection.holds(video):
@@ -395,17 +398,17 @@ def run_pipeline(
     """Run all stages; the optional classification of storyboards only if there are models for it.
 
     Args:
-        folder: of the collection.
+        folder: folder of the collection.
         options: models and rules.
-        num_proc: videos at a time.
+        num_proc: number of videos at a time.
         progress: show bars.
 
     Returns:
         Counts of all stages.
 
     Raises:
-        CurationError: no such collection.
-        InputError: models are missing or do not fit.
+        CurationError: if there is no such collection.
+        InputError: if models are missing or do not fit.
     """
     Collection(folder).check()
     chosen = [stage for stage in STAGES if stage.name != "classify-videos" or options.video_models]
@@ -416,7 +419,7 @@ def run_pipeline(
     return State(Collection(folder)).reports()
 
 
-def _reaching(state: State, stage: Stage, settings: Mapping[str, Any], model: str) -> _Waiting:
+def _reaching(state: State, stage: Stage, settings: JsonObject, model: str) -> _Waiting:
     waiting = _Waiting()
     for video in state.videos:
         if video.status != "collected":
@@ -456,7 +459,7 @@ def _run_each(
 
 
 def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, progress: bool) -> None:
-    """Compare all with all; a result depends on every video."""
+    """Compare all videos with each other and write their results."""
     hashes, seconds, rank = {}, {}, {}
     for video in waiting.videos:
         found, trimmed = (read_result(state.collection, name, video.video_id) for name in ("hash", "trim"))
@@ -465,6 +468,7 @@ def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, prog
         hashes[video.video_id] = as_hashes(found.content["hashes"])
         seconds[video.video_id] = trimmed.content["surgical_seconds"]
         is_kept = state.overrides.says(video.video_id, "keep")
+        # Of videos that repeat each other, the one with most surgical seconds, then with most pixels, is kept.
         rank[video.video_id] = (not is_kept, -seconds[video.video_id], -video.width * video.height, video.video_id)
     repeats = find_repeats(
         hashes,
@@ -476,6 +480,7 @@ def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, prog
         fraction=options.repeat_fraction,
         progress=progress,
     )
+    # A result depends on every video, so each key covers the keys of all.
     all_keys = content_hash(sorted((name, result.key) for name, result in waiting.results.items()))
     for name, result in waiting.results.items():
         keeper, shared = repeats.get(name, ("", 0))

@@ -1,4 +1,4 @@
-"""What the stages of curation do with one video: pure functions of its pictures and of decisions about its seconds.
+"""The work of curation on one video: pure functions of its images and of decisions about its seconds.
 
 The rules are those of the Surg-3M pipeline (arXiv 2503.19740) with its faults mended: times are seconds, not counted frames; a
 video without surgical content is an outcome of its own; nothing holds a whole video in memory.
@@ -17,60 +17,62 @@ from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
 
 STORYBOARD_SIDE = 384  # pixels
-HASHES_PER_SECOND = 8  # of `video_hashes`: instruments move so fast that a quarter of a second makes another picture
-_TILES = 4  # a side
+HASHES_PER_SECOND = (
+    8  # rate of `video_hashes`: instruments move so fast that a quarter of a second makes another image
+)
+_TILES = 4  # tiles of a storyboard on each side
 STORYBOARD_FRAMES = _TILES**2
-_HASH_SIDE, _HASH_CUT = 64, 0.1  # pixels; share of the picture that is left out on each side
-_HASH_TILES = 4  # a side; each has 4 bits
-_CLEAR_TILES = 10  # of 16, over which two pictures are compared; the others may be covered
-_COMMON = 100  # videos; what more of them share, such as a test card, says nothing
-_STILL_SECONDS = 60  # what is seen so long in one video does not say where another one belongs
+_HASH_SIDE, _HASH_CUT = 64, 0.1  # side in pixels; fraction of the image that is left out on each side
+_HASH_TILES = 4  # tiles of a hash on each side; each has 4 bits
+_CLEAR_TILES = 10  # number of tiles, of 16, in which two images are compared; the others may be covered
+_COMMON = 100  # images that more videos than this share, such as a test card, are no evidence of repetition
+_STILL_SECONDS = 60  # images that stay longer than this in one video cannot tell the offset of another one
 _LIMITS = VideoLimits(  # collected videos are long, and boxes are measured in their own pixels
     megabytes=64_000, minutes=24 * 60, short_side=4096, cpu_seconds=24 * 3600, silent_seconds=120
 )
 
 
 def storyboard(video: str | Path) -> np.ndarray:
-    """A video at one glance: 16 frames at equal time steps, in rows of four, without keeping the aspect ratio.
+    """Make the storyboard of a video: 16 frames at equal time steps, in rows of four, without keeping the aspect ratio.
 
     Args:
-        video: path; read in a process of its own.
+        video: path of the video, which is read in a process of its own.
 
     Returns:
-        (384, 384, 3), uint8, RGB. The frames are those in the middle of each sixteenth of the video.
+        (384, 384, 3) uint8, RGB. The frames are those in the middle of each sixteenth of the video.
 
     Raises:
-        VideoReadError: not a video, damaged, truncated or beyond the limits.
+        VideoReadError: if it is not a video, damaged, truncated or beyond the limits.
     """
     with SubprocessVideo(video, _LIMITS, spread=STORYBOARD_FRAMES) as frames:
         return collage(frame for _, frame in frames)
 
 
 def collage(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """The storyboard of 16 frames, each (h, w, 3), uint8, RGB."""
+    """Make a storyboard, (384, 384, 3) uint8, of 16 frames, each (height, width, 3) uint8, RGB."""
     side = STORYBOARD_SIDE // _TILES
     small = (Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR) for frame in frames)
-    tiles = np.stack([np.asarray(picture) for picture in small])
+    tiles = np.stack([np.asarray(image) for image in small])
     return tiles.reshape(_TILES, _TILES, side, side, 3).swapaxes(1, 2).reshape(STORYBOARD_SIDE, STORYBOARD_SIDE, 3)
 
 
 def frames_by_second(
     video: str | Path, per_second: float = 1.0, *, start: float = 0.0, end: float | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames at equal times, in constant memory.
+    """Yield frames at equal time steps, in constant memory.
 
     Args:
-        video: path; read in a process of its own.
-        per_second: frames a second.
+        video: path of the video, which is read in a process of its own.
+        per_second: number of frames a second.
         start: first second.
         end: second before which to stop; the end of the video by default.
 
     Yields:
-        The second, and the frame shown then: (height, width, 3), uint8, RGB.
+        The second, and the frame shown then: (height, width, 3) uint8, RGB.
 
     Raises:
-        InputError: a rate that is not positive, or a negative start.
-        VideoReadError: not a video, damaged, truncated or beyond the limits.
+        InputError: if the rate is not positive, or the start is negative.
+        VideoReadError: if it is not a video, damaged, truncated or beyond the limits.
     """
     if not per_second > 0:
         raise InputError(f"{per_second} frames a second cannot be read; give a positive number")
@@ -79,18 +81,18 @@ def frames_by_second(
 
 
 def trim(surgical: np.ndarray, run: int = 3) -> tuple[int, int] | None:
-    """Where the surgical part begins and ends.
+    """Find the beginning and the end of the surgical part.
 
     Args:
-        surgical: (n,), whether each sampled frame is surgical.
-        run: so many surgical frames in a row begin the part, and end it.
+        surgical: (n,) bool, whether each sampled frame is surgical.
+        run: number of surgical frames in a row that begin the part, and end it.
 
     Returns:
-        Numbers of the first and the last frame kept: of the first frame of the first such run, and of the last frame of the
-        last one. `None` where there is no such run: the video has no surgical content.
+        Indices of the first frame of the first such run, and of the last frame of the last one. `None` where there is no such
+        run: the video has no surgical content.
 
     Raises:
-        InputError: not a vector, or a run below 1.
+        InputError: if `surgical` is not a vector, or the run is below 1.
 
     Example:
         >>> trim(np.array([0, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1], bool))
@@ -106,14 +108,14 @@ def trim(surgical: np.ndarray, run: int = 3) -> tuple[int, int] | None:
 
 
 def mask_boxes(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """A copy of a frame with boxes filled in black.
+    """Return a copy of a frame with boxes filled in black.
 
     Args:
-        frame: (h, w, 3), uint8.
-        boxes: (k, 4), x1, y1, x2, y2 in its pixels; fractions are cut off, as published, and so is what lies outside.
+        frame: (height, width, 3) uint8.
+        boxes: (boxes, 4), x1, y1, x2, y2 in its pixels; fractions and parts outside the frame are cut off, as published.
 
     Raises:
-        InputError: boxes of another shape.
+        InputError: if the boxes have another shape.
     """
     corners = np.asarray(boxes, np.float64)
     if corners.ndim != 2 or corners.shape[1] != 4:
@@ -125,16 +127,16 @@ def mask_boxes(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the hashes that hardly change when a picture is scaled or coded again, and only in part when something is painted over it.
+    """Compute hashes that hardly change when an image is scaled or coded again, and only in part when a part is covered.
 
-    Of the gray picture without its outermost tenths (round borders and logos make pictures alike), scaled to 64×64 pixels:
-    the signs of the four lowest frequencies of the cosine transform in each of 16 tiles, row by row.
+    The gray image without its outermost tenths (round borders and logos make images alike) is scaled to 64×64 pixels. Its hash
+    consists of the signs of the four lowest frequencies of the cosine transform in each of 16 tiles, row by row.
 
     Args:
-        frames: (h, w, 3), uint8, RGB, of any sizes.
+        frames: (height, width, 3) uint8, RGB, of any sizes.
 
     Returns:
-        (n,), uint64. 0 is the hash of a picture of one color, which is like no other.
+        (frames,) uint64. 0 is the hash of an image of one color, which is like no other.
 
     Example:
         >>> perceptual_hashes([np.zeros((48, 64, 3), np.uint8)])
@@ -144,17 +146,17 @@ def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def video_hashes(video: str | Path, *, start: float = 0.0, end: float | None = None) -> np.ndarray:
-    """The hashes of a video, `HASHES_PER_SECOND` of them, in constant memory.
+    """Compute the hashes of a video, `HASHES_PER_SECOND` a second, in constant memory.
 
     Args:
-        video: path; read in a process of its own.
-        start, end: seconds; the part that counts, such as the part with surgery.
+        video: path of the video, which is read in a process of its own.
+        start, end: first second, and the second before which to stop, of the part that counts, such as the part with surgery.
 
     Returns:
-        (n,), uint64, for `shared_seconds` and `candidate_pairs`.
+        (n,) uint64, for `shared_seconds` and `candidate_pairs`.
 
     Raises:
-        VideoReadError: not a video, damaged, truncated or beyond the limits.
+        VideoReadError: if it is not a video, damaged, truncated or beyond the limits.
     """
     return perceptual_hashes(frame for _, frame in frames_by_second(video, HASHES_PER_SECOND, start=start, end=end))
 
@@ -179,25 +181,25 @@ def shared_seconds(
     run: int = 8,
     per_second: int = HASHES_PER_SECOND,
 ) -> int:
-    """How much of one video is in another, at whatever offset and in whatever pieces.
+    """Measure how much of one video is in another, at any offset and in any pieces.
 
-    Each second of `a` is laid on the moments of `b`; of the 16 tiles of the pictures the ten that agree best in a run count,
-    so that logos, captions and pictures in the picture of either upload do no harm. Measured: uploads of one rendered
+    Each second of `a` is compared with the moments of `b`; of the 16 tiles of the images the ten that agree best in a run
+    count, so that logos, captions and picture-in-picture insets of either upload do no harm. Measured: uploads of one rendered
     operation with other packaging differ by 0-4 bits of 64, of others by 4 and more; real clips that are coded again by 0-1,
     different ones by 14 and more.
 
     Args:
-        a, b: (n,) and (m,), hashes, `per_second` a second. A moving picture is another one after a quarter of a second:
+        a, b: (n,) and (m,) hashes, `per_second` a second. A moving image is another one after a quarter of a second:
             with one hash a second only offsets of whole seconds are found.
-        max_distance: mean number of bits, of 64, by which the hashes of the same pictures may differ.
-        run: so many seconds in a row have to agree in the mean; shorter repetitions do not count.
-        per_second: hashes a second.
+        max_distance: mean number of bits, of 64, by which the hashes of the same images may differ.
+        run: number of seconds in a row that have to agree in the mean; shorter repetitions do not count.
+        per_second: number of hashes a second.
 
     Returns:
         Number of seconds of `a` that `b` repeats.
 
     Raises:
-        InputError: a run or a rate below 1.
+        InputError: if the run or the rate is below 1.
 
     Example:
         >>> hashes = np.random.default_rng(0).integers(1, 2**63, 8 * 60, np.uint64)
@@ -210,20 +212,20 @@ def shared_seconds(
     shared = np.zeros(len(probes), bool)
     for shift in _shifts(probes, b, per_second):
         numbers = np.arange(len(probes)) * per_second - shift
-        place = np.flatnonzero((numbers >= 0) & (numbers < len(b)))
-        if len(place) < run:
+        inside = np.flatnonzero((numbers >= 0) & (numbers < len(b)))  # seconds of `a` that have a moment of `b`
+        if len(inside) < run:
             continue
-        distances = _distances(probes[place], b[numbers[place]])
+        distances = _distances(probes[inside], b[numbers[inside]])  # (seconds, 16)
         sums = np.cumsum(np.r_[np.zeros((1, distances.shape[1])), distances], axis=0)
         means = _clearest(sums[run:] - sums[:-run]) / run
         alike = _clearest(distances) <= 2 * max_distance  # at the ends of a repetition others are in the mean too
         for begin in np.flatnonzero(means <= max_distance):
-            shared[place[begin : begin + run]] |= alike[begin : begin + run]
+            shared[inside[begin : begin + run]] |= alike[begin : begin + run]
     return int(shared.sum())
 
 
 def _shifts(probes: np.ndarray, b: np.ndarray, per_second: int) -> np.ndarray:
-    """By how many hashes `b` may begin later: shifts that bring equal parts of pictures together."""
+    """Return the numbers of hashes by which `b` may begin later: shifts that bring equal parts of images together."""
     times = np.flatnonzero(probes) * per_second
     shifts = []
     for mask in _PARTS:
@@ -237,26 +239,26 @@ def _shifts(probes: np.ndarray, b: np.ndarray, per_second: int) -> np.ndarray:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n, 16), bits that differ in each tile; all of them where a picture has one color."""
+    """Count the bits that differ in each tile, (n, 16); all of them where an image has one color."""
     nibbles = (a ^ b)[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
     return np.where(((a == 0) | (b == 0))[:, None], 4, np.bitwise_count(nibbles))
 
 
 def _clearest(distances: np.ndarray) -> np.ndarray:
-    """(n,), bits of 64, from (n, 16): those of the tiles that agree best."""
+    """Return the distance (n,) in bits of 64 by the tiles that agree best, from the bits (n, 16) of all tiles."""
     tiles = distances.shape[1]
     return np.sort(distances, axis=1)[:, :_CLEAR_TILES].mean(axis=1) * tiles
 
 
 def candidate_pairs(hashes: Sequence[np.ndarray], least: int = 3) -> list[tuple[int, int]]:
-    """The pairs of videos for which `shared_seconds` is worth its time: those that share halves of pictures.
+    """Find the pairs of videos for which `shared_seconds` is worth its time: those that share halves of images.
 
     Args:
-        hashes: of each video, several a second.
-        least: so many different halves have to occur in both. What occurs in more than 100 videos does not count.
+        hashes: hashes of each video, from `video_hashes`.
+        least: number of different halves that have to occur in both. Those that occur in more than 100 videos do not count.
 
     Returns:
-        Pairs of numbers of videos, the lower one first, in order.
+        Pairs of indices of videos, the lower one first, in order.
     """
     counts: Counter[tuple[int, int]] = Counter()
     for mask in _PARTS:
@@ -272,11 +274,11 @@ def candidate_pairs(hashes: Sequence[np.ndarray], least: int = 3) -> list[tuple[
     return sorted(pair for pair, count in counts.items() if count >= least)
 
 
-def _halves_of_pictures() -> tuple[np.uint64, ...]:
-    """The bits of two neighboring rows or columns of tiles, 32 each."""
+def _halves_of_images() -> tuple[np.uint64, ...]:
+    """Return masks of the bits of two neighboring rows or columns of tiles, 32 bits each."""
     tiles = np.arange(_HASH_TILES**2).reshape(_HASH_TILES, _HASH_TILES)
     pairs = [grid[line : line + 2] for grid in (tiles, tiles.T) for line in range(_HASH_TILES - 1)]
     return tuple(np.uint64(sum(15 << 4 * int(tile) for tile in pair.ravel())) for pair in pairs)
 
 
-_PARTS = _halves_of_pictures()
+_PARTS = _halves_of_images()

@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset
 from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
 
 from ...clips import ClipIndex
-from ...clips.dataset import decode_picture, label_tensor
+from ...clips.dataset import decode_image, label_tensor
 from ...clips.sampling.timeline import Timeline
 from ...clips.sampling.windows import ClipWindow
 from ...datasets_scripts.frame_sets.fingerprints import folder_of, video_fingerprints
@@ -221,7 +221,7 @@ class FeatureExtractor:
         table: Any = frames.with_format("arrow", columns=["image"])
         for start in range(rows.start, rows.stop, _FRAMES_AT_ONCE):
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
-            pictures = [decode_picture(cell, f"a frame of video {name}") for cell in cells]
+            pictures = [decode_image(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(pictures).permute(0, 3, 1, 2)
             yield from prepare_clips(self.processor, clip)[0]
 

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from ...clips import ClipIndex
-from ...clips.dataset import decode_picture
+from ...clips.dataset import decode_image
 from ...datasets_scripts.schema.info import DatasetInfo
 from ...evaluation.metrics.calibration import Calibration, fit_temperature
 from ...evaluation.tasks import ClipPredictions, Task
@@ -104,7 +104,7 @@ def look_at_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]
             pictures = {}
             for row, cell in zip(preview, images[[start + row for row in preview]]["image"].to_pylist(), strict=True):
                 with suppress(VideoReadError):
-                    pictures[row] = decode_picture(cell, f"frame {row} of video {index.video_ids[video]}")
+                    pictures[row] = decode_image(cell, f"frame {row} of video {index.video_ids[video]}")
             if pictures:
                 clip = torch.stack(list(pictures.values())).permute(0, 3, 1, 2)  # (frames, 3, height, width)
                 values.append(appearance(prepare_clips(processor, clip)[0]))

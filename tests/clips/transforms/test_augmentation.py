@@ -69,7 +69,7 @@ def test_places_without_room_coincide_and_keep_their_weight():
     assert places == {(0, 0): 3, (192, 0): 3, (96, 0): 3, (48, 0): 2, (144, 0): 2}
 
 
-def test_crops_of_a_picture_a_little_too_small_begin_outside():
+def test_crops_of_a_image_a_little_too_small_begin_outside():
     boxes = [box for box in crop_boxes(222, 222) if (box.width, box.height) == (224, 224)]
     assert {box.left for box in boxes} == {0, -1, -2, -3, -4}
 
@@ -146,7 +146,7 @@ def test_crops_on_the_device_are_within_one_of_those_on_the_host(frames):
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 10**6))
 @settings(deadline=None)
-def test_random_crops_lie_in_the_picture_with_the_asked_area_and_shape(width, height, index):
+def test_random_crops_lie_in_the_image_with_the_asked_area_and_shape(width, height, index):
     box = RandomResizedCrop(32).box(width, height, 0, index)
     assert 0 <= box.left <= box.left + box.width <= width
     assert 0 <= box.top <= box.top + box.height <= height

@@ -38,19 +38,19 @@ def test_posterize_at_the_highest_magnitude_leaves_nothing():
     assert not apply("posterize", 10.0, 1, np.full((2, 2, 3), 255, np.uint8)).any()
 
 
-def test_a_translation_moves_by_a_share_of_the_picture_and_fills_with_gray():
-    picture = np.zeros((20, 100, 3), np.uint8)
-    picture[:, 50] = 255
-    moved = apply("translate_x", 10.0, 1, picture)  # 0.45 of the width
+def test_a_translation_moves_by_a_share_of_the_image_and_fills_with_gray():
+    image = np.zeros((20, 100, 3), np.uint8)
+    image[:, 50] = 255
+    moved = apply("translate_x", 10.0, 1, image)  # 0.45 of the width
     assert moved[0, :, 0].argmax() == 5
     assert (moved[:, -40:] == 128).all()
-    assert apply("translate_x", 10.0, -1, picture)[0, :, 0].argmax() == 95
+    assert apply("translate_x", 10.0, -1, image)[0, :, 0].argmax() == 95
 
 
 def test_a_rotation_turns_by_three_degrees_a_magnitude():
-    picture = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    thirty = Image.fromarray(picture).rotate(30, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
-    assert (apply("rotate", 10.0, 1, picture) == np.array(thirty)).all()
+    image = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    thirty = Image.fromarray(image).rotate(30, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
+    assert (apply("rotate", 10.0, 1, image) == np.array(thirty)).all()
 
 
 @given(st.sampled_from(OPERATIONS), st.floats(0, 10), st.sampled_from((-1, 1)))

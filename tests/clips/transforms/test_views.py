@@ -14,11 +14,11 @@ from surgvista_hf.clips import keyed_generator
 from surgvista_hf.clips.transforms.views import (
     View,
     ViewCollator,
+    apply_effects,
     crop_bicubic,
     draw_view,
     keyed_normal,
     make_views,
-    paint,
     surgfm_views,
 )
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation
@@ -48,8 +48,8 @@ def drawn(count: int, **changes: Any) -> dict[str, torch.Tensor]:
     return {**nothing, **changes}
 
 
-def effects(gray: float = 0, blur: float = 0, noise: float = 0, solarise: float = 0) -> torch.Tensor:
-    return torch.tensor([[gray, blur, noise, solarise]] * 2)
+def effects(gray: float = 0, blur: float = 0, noise: float = 0, solarize: float = 0) -> torch.Tensor:
+    return torch.tensor([[gray, blur, noise, solarize]] * 2)
 
 
 # ------------------------------------------------------------------------------------------- the list of views
@@ -57,12 +57,12 @@ def effects(gray: float = 0, blur: float = 0, noise: float = 0, solarise: float 
 
 def test_the_sixteen_views_in_their_order():
     views = surgfm_views()
-    assert [view.picture for view in views] == [0, 0, 1, 1, 1, 2, 2, 2, *[0] * 8]
+    assert [view.image for view in views] == [0, 0, 1, 1, 1, 2, 2, 2, *[0] * 8]
     assert [view.size for view in views] == [224, 224, 224, 96, 96, 224, 96, 96, *[96] * 8]
     assert {view.size: view.scale for view in views} == {224: (0.4, 1.0), 96: (0.05, 0.4)}
     assert [view.blur for view in views] == [1.0, 0.1, *[0.5] * 14]
     assert [view.noise for view in views] == [0, 0.2, 0.2, 0, 0, 0.2, *[0] * 10]
-    assert [view.solarise for view in views] == [0, 0.2, *[0] * 14]
+    assert [view.solarize for view in views] == [0, 0.2, *[0] * 14]
 
 
 def test_batches_of_consecutive_sizes_are_the_published_ones():
@@ -79,10 +79,10 @@ def test_batches_of_consecutive_sizes_are_the_published_ones():
 
 
 def test_everything_is_drawn_as_often_and_from_where_it_shall():
-    view = View(0, 96, (0.05, 0.4), blur=0.5, noise=0.2, solarise=0.2)
+    view = View(0, 96, (0.05, 0.4), blur=0.5, noise=0.2, solarize=0.2)
     many = [draw_view(view, 320, 256, keyed_generator(0, 0, number, "x")) for number in range(3000)]
-    gray, blur, noise, solarise = np.stack([one["effects"] for one in many]).T
-    fractions = [(part > 0).mean() for part in (gray, blur, noise, solarise)]
+    gray, blur, noise, solarize = np.stack([one["effects"] for one in many]).T
+    fractions = [(part > 0).mean() for part in (gray, blur, noise, solarize)]
     assert fractions == pytest.approx([0.2, 0.5, 0.2, 0.2], abs=0.03)
     assert 0.1 <= blur[blur > 0].min() < 0.2 < 1.9 < blur.max() <= 2.0
     assert noise.max() == pytest.approx(1 / 255)
@@ -102,9 +102,9 @@ def test_everything_is_drawn_as_often_and_from_where_it_shall():
 
 
 def items(frame: np.ndarray, keys: list[int], epoch: int = 0) -> list[dict[str, Any]]:
-    picture = torch.from_numpy(frame.copy()).permute(2, 0, 1)
+    image = torch.from_numpy(frame.copy()).permute(2, 0, 1)
     return [
-        {"pixel_values": [picture, picture.flip(1), picture.flip(2)], "epoch": epoch, "key": key, "index": key}
+        {"pixel_values": [image, image.flip(1), image.flip(2)], "epoch": epoch, "key": key, "index": key}
         for key in keys
     ]
 
@@ -127,7 +127,7 @@ def test_views_are_functions_of_seed_epoch_and_sample(frame):
     assert all(not torch.allclose(locals_[0], other) for other in locals_[1:])
 
 
-def test_pictures_of_different_sizes_give_the_same_views(frame):
+def test_images_of_different_sizes_give_the_same_views(frame):
     views = surgfm_views(64, 32)
     alike = items(frame, [5, 17])
     collator = ViewCollator(views)
@@ -175,24 +175,24 @@ def test_colors_are_those_of_torchvision_in_any_order(pixels, order):
     for kind in order:
         expected = turns[kind](expected, factors[kind])
     numbers = drawn(2, factors=torch.tensor([factors] * 2), order=torch.tensor([order] * 2))
-    torch.testing.assert_close(paint(pixels, numbers), expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(apply_effects(pixels, numbers), expected, atol=2e-3, rtol=0)
 
 
-def test_gray_blur_and_solarisation(pixels):
-    torch.testing.assert_close(paint(pixels, drawn(2)), pixels, atol=1e-6, rtol=0)
-    gray = paint(pixels, drawn(2, effects=effects(gray=1)))
+def test_gray_blur_and_solarization(pixels):
+    torch.testing.assert_close(apply_effects(pixels, drawn(2)), pixels, atol=1e-6, rtol=0)
+    gray = apply_effects(pixels, drawn(2, effects=effects(gray=1)))
     torch.testing.assert_close(gray, functional.rgb_to_grayscale(pixels, 3), atol=2e-3, rtol=0)
-    blurred = paint(pixels, drawn(2, effects=effects(blur=1.5)))
+    blurred = apply_effects(pixels, drawn(2, effects=effects(blur=1.5)))
     expected = gaussian_filter(pixels.numpy(), (0, 0, 1.5, 1.5), truncate=8)
     inside = np.s_[:, :, 10:-10, 10:-10]  # at the edge the weights are normalized
     np.testing.assert_allclose(blurred[inside].numpy(), expected[inside], atol=1e-4)
-    solarised = paint(pixels, drawn(2, effects=effects(solarise=1)))
-    torch.testing.assert_close(solarised, functional.solarize(pixels, 128 / 255), atol=1e-6, rtol=0)
+    solarized = apply_effects(pixels, drawn(2, effects=effects(solarize=1)))
+    torch.testing.assert_close(solarized, functional.solarize(pixels, 128 / 255), atol=1e-6, rtol=0)
 
 
 def test_noise_is_normal_of_one_gray_level_and_belongs_to_its_key(pixels):
     flat = torch.full_like(pixels, 0.5)
-    noise = paint(flat, drawn(2, effects=effects(noise=1 / 255))) - flat
+    noise = apply_effects(flat, drawn(2, effects=effects(noise=1 / 255))) - flat
     assert float(noise.std() * 255) == pytest.approx(1.0, abs=0.03)
     numbers = keyed_normal(torch.tensor([5, 6, 2**62]), (3, 64, 64))
     assert torch.equal(numbers[1:], keyed_normal(torch.tensor([6, 2**62]), (3, 64, 64)))

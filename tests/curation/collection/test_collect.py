@@ -116,7 +116,7 @@ def test_videos_are_stored_by_id_with_their_own_hash(site, clip, tmp_path):
         assert (folder / "videos" / f"{name}.mp4").read_bytes() == clip.read_bytes()
         assert video.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
         assert (video.width, video.height, video.seconds, video.format) == (128, 96, 3.0, "mp4/h264")
-        assert set(json.loads((folder / "metadata" / f"{name}.json").read_text())) <= set(module._KEPT_METADATA)
+        assert set(json.loads((folder / "metadata" / f"{name}.json").read_text())) <= set(module._STORED_METADATA)
     assert not (folder / "videos" / ".partial").exists()
 
 
@@ -173,10 +173,10 @@ def test_what_is_no_video_is_noted_and_its_file_removed(site, tmp_path, name, co
     (site.folder / name).write_bytes(content)
     asking = [Wanted("odd", f"{site.address}/{name}", "urls")]
     collect(folder, asking, QUICK)
-    status, said = statuses(folder)["odd"]
+    status, message = statuses(folder)["odd"]
     assert status in ("unreadable", "failed")
-    assert reason in said
-    assert str(tmp_path) not in said
+    assert reason in message
+    assert str(tmp_path) not in message
     assert not list(folder.glob("videos/*"))
 
 
@@ -324,9 +324,9 @@ def _feed(server) -> str:
 def test_a_search_keeps_titles_with_every_word_and_without_the_ignored_ones(site):
     (site.folder / "feed.rss").write_text(_feed(site))
 
-    def found(words: str, **options: object) -> list[str]:
-        place = f"{site.address}/feed.rss"
-        return [each.video_id for each in from_search(words, playlist=place, options=QUICK, **options)]
+    def found(query: str, **options: object) -> list[str]:
+        feed = f"{site.address}/feed.rss"
+        return [each.video_id for each in from_search(query, playlist=feed, options=QUICK, **options)]
 
     assert found("cholecystectomy laparoscopic") == ["one", "three"]
     assert found("cholecystectomy laparoscopic", ignore=["animation"]) == ["one"]
@@ -449,7 +449,7 @@ def test_a_file_that_was_changed_within_the_collection_stops_the_stages(clip, tm
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "reason"),
+    ("message", "status", "reason"),
     [
         ("Private video. Sign in if you've been granted access to this video", "removed", "private"),
         ("Video unavailable. This video has been removed by the uploader", "removed", "removed by"),
@@ -467,8 +467,8 @@ def test_a_file_that_was_changed_within_the_collection_stops_the_stages(clip, tm
         ("Connection reset by peer", "failed", "Connection reset"),
     ],
 )
-def test_what_a_site_says_is_understood(said, status, reason):
-    found = understand(said)
+def test_messages_of_sites_are_understood(message, status, reason):
+    found = understand(message)
     assert found[0] == status
     assert reason in found[1]
 

@@ -12,8 +12,8 @@ from PIL import Image
 from surgvista_hf.curation.collection.lmdb_reading import DownstreamLmdb, LemonLmdb, LmdbError
 
 
-def picture(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
-    """A smooth picture, redder than blue."""
+def image(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
+    """A smooth image, redder than blue."""
     colors = np.random.default_rng(seed).integers([120, 40, 0], [250, 120, 60], (2, 3, 3))
     return np.asarray(Image.fromarray(colors.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -33,9 +33,9 @@ def write(path, entries: dict[str, bytes], subdir: bool = True):
 
 @pytest.fixture(params=[True, False], ids=["folder", "file"])
 def lemon(request, tmp_path):
-    """As published: keys <id>_<n>, pictures with red and blue exchanged; frames that were dropped are missing."""
-    frames = {("-Ab_dEf6hIj", number): picture(number) for number in (0, 1, 2, 10, 11)}
-    frames["x_1zK0aQw2E", 7] = picture(70)
+    """As published: keys <id>_<n>, images with red and blue exchanged; frames that were dropped are missing."""
+    frames = {("-Ab_dEf6hIj", number): image(number) for number in (0, 1, 2, 10, 11)}
+    frames["x_1zK0aQw2E", 7] = image(70)
     entries = {f"{video}_{number}": jpeg(pixels[..., ::-1]) for (video, number), pixels in frames.items()}
     return write(tmp_path / "lemon.lmdb", entries, request.param), frames
 
@@ -85,8 +85,8 @@ def test_the_two_kinds_are_told_apart(lemon, tmp_path):
     assert len(DownstreamLmdb(downstream)) == 1
 
 
-def test_downstream_pictures_are_raw_rgb_with_a_label(tmp_path):
-    raw, coded = picture(1, 224, 224), picture(2, 100, 120)
+def test_downstream_images_are_raw_rgb_with_a_label(tmp_path):
+    raw, coded = image(1, 224, 224), image(2, 100, 120)
     path = write(
         tmp_path / "downstream",
         {

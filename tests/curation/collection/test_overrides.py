@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from surgvista_hf.curation.collection.manifest import Collection, CurationError, Video
+from surgvista_hf.curation.collection.manifest import Collection, CurationError, Video, read_manifest
 from surgvista_hf.curation.collection.overrides import (
     Override,
     OverrideError,
@@ -15,6 +15,10 @@ from surgvista_hf.curation.collection.overrides import (
     read_overrides,
     to_json,
 )
+from surgvista_hf.curation.collection.results import summarize
+from surgvista_hf.curation.review import write_review
+from surgvista_hf.curation.stages.export import export_frame_set
+from surgvista_hf.curation.stages.pipeline import run_stage
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_a_missing_file_and_a_missing_collection_are_named(corpus, tmp_path):
         apply_overrides(tmp_path / "nowhere", written(tmp_path, []))
 
 
-def test_a_new_file_replaces_what_was_said_of_its_videos_only(corpus, tmp_path):
+def test_a_new_file_replaces_the_decisions_about_its_videos_only(corpus, tmp_path):
     apply_overrides(
         corpus,
         written(tmp_path, [{"video": "-a", "decision": "drop"}, {"video": "b", "decision": "surgical", "start": 1}]),
@@ -88,6 +92,33 @@ def test_a_new_file_replaces_what_was_said_of_its_videos_only(corpus, tmp_path):
     apply_overrides(corpus, written(tmp_path, [{"video": "b", "decision": "keep"}]))
     found = read_overrides(corpus / "overrides.json")
     assert [(each.video, each.decision) for each in found] == [("-a", "drop"), ("b", "keep")]
+
+
+def test_decisions_in_the_file_of_an_earlier_version_stop_every_step_until_it_is_renamed(corpus, tmp_path):
+    apply_overrides(corpus, written(tmp_path, [{"video": "b", "decision": "drop"}]))
+    earlier = (corpus / "overrides.json").rename(corpus / "overrules.json")
+    before = {file: file.read_bytes() for file in corpus.rglob("*") if file.is_file()}
+    steps = [
+        lambda: summarize(Collection(corpus)),
+        lambda: apply_overrides(corpus, written(tmp_path, [{"video": "-a", "decision": "drop"}])),
+        lambda: run_stage(corpus, "trim"),
+        lambda: write_review(corpus, tmp_path / "page.html"),
+        lambda: export_frame_set(corpus, tmp_path / "frames"),
+    ]
+    for step in steps:
+        with pytest.raises(CurationError, match=r"overrules\.json holds decisions .* Rename it to overrides\.json\."):
+            step()
+    assert {file: file.read_bytes() for file in corpus.rglob("*") if file.is_file()} == before
+    earlier.rename(corpus / "overrides.json")
+    summarize(Collection(corpus))
+    assert {row["video_id"]: row["kept"] for row in read_manifest(corpus).to_pylist()} == {"-a": None, "b": False}
+
+
+def test_two_files_of_decisions_are_named_both(corpus, tmp_path):
+    apply_overrides(corpus, written(tmp_path, [{"video": "b", "decision": "drop"}]))
+    (corpus / "overrules.json").write_text("[]")
+    with pytest.raises(CurationError, match=r"Both files are there: move the decisions of overrules\.json"):
+        apply_overrides(corpus, written(tmp_path, [{"video": "b", "decision": "keep"}]))
 
 
 def test_seconds_are_corrected_in_the_order_of_the_entries():

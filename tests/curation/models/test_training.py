@@ -34,7 +34,7 @@ NAMES = ("surgical", "non-surgical")
 SHORT = Schedule(epochs=5, batch_size=8, learning_rate=3e-3)
 
 
-def picture(number, red):
+def image(number, red):
     """Reddish texture, or bluish with a bar."""
     random = np.random.default_rng(number)
     base = (170, 70, 60) if red else (60, 90, 180)
@@ -48,13 +48,13 @@ def labeled(tmp_path_factory):
     for number in range(32):
         place = folder / NAMES[number % 2] / f"{number}.png"
         place.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture(number, number % 2 == 0)).save(place)
+        Image.fromarray(image(number, number % 2 == 0)).save(place)
     return folder
 
 
-def region_picture(number):
+def region_image(number):
     random = np.random.default_rng([number, 7])
-    frame = picture(number, True)
+    frame = image(number, True)
     box = np.zeros((0, 4), np.float32)
     if number % 4:
         left, top = random.integers(0, 36), random.integers(0, 30)
@@ -68,7 +68,7 @@ def write_regions(folder, numbers):
     folder.mkdir()
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "logo"}]}
     for number in numbers:
-        frame, boxes = region_picture(number)
+        frame, boxes = region_image(number)
         Image.fromarray(frame).save(folder / f"{number}.png")
         content["images"].append({"id": number, "file_name": f"{number}.png"})
         for x1, y1, x2, y2 in boxes.tolist():
@@ -87,7 +87,7 @@ def test_a_classifier_learns_and_is_loaded_like_any_other(labeled, tmp_path):
     assert json.loads((tmp_path / "m" / "training.json").read_text()) == report
     classify = FrameClassifier.from_pretrained([tmp_path / "m"])
     assert classify.names == NAMES
-    unseen = [picture(number, number % 2 == 0) for number in range(100, 110)]
+    unseen = [image(number, number % 2 == 0) for number in range(100, 110)]
     assert classify(unseen).argmax(axis=1).tolist() == [0, 1] * 5
 
 
@@ -135,10 +135,10 @@ def test_nothing_is_overwritten(labeled, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no labeled pictures"),
+        (None, "no labeled images"),
         ("file,class\na.png,x\n", "columns image and label"),
-        ("image,label\nmissing.png,x\n", "1 pictures that do not exist: .*missing.png"),
-        ("image,label\n", "holds no pictures"),
+        ("image,label\nmissing.png,x\n", "1 images that do not exist: .*missing.png"),
+        ("image,label\n", "holds no images"),
     ],
 )
 def test_tables_that_cannot_be_read_are_refused(content, reason, tmp_path):
@@ -148,13 +148,13 @@ def test_tables_that_cannot_be_read_are_refused(content, reason, tmp_path):
         read_labeled_images(tmp_path / "a.csv")
 
 
-def test_a_file_that_is_no_picture_is_named(labeled, tmp_path):
+def test_a_file_that_is_no_image_is_named(labeled, tmp_path):
     for name in NAMES:
         (tmp_path / "l" / name).mkdir(parents=True)
-        (tmp_path / "l" / name / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a\.png is no picture"):
+        (tmp_path / "l" / name / "a.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a\.png is no image"):
         train_classifier(tmp_path / "l", tmp_path / "m", schedule=SHORT)
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         read_labeled_images(tmp_path / "l" / NAMES[0])
 
 
@@ -167,25 +167,25 @@ def test_a_schedule_needs_positive_numbers(wrong):
 # ------------------------------------------------------------------------------------- regions
 
 
-def test_regions_are_learnt_and_found_in_unseen_pictures(tmp_path):
+def test_regions_are_learned_and_found_in_unseen_images(tmp_path):
     examples, unseen = write_regions(tmp_path / "r", range(48)), write_regions(tmp_path / "v", range(100, 116))
     schedule = Schedule(epochs=10, batch_size=8, learning_rate=3e-3)
     report = train_region_detector(examples, tmp_path / "m", validation=unseen, side=64, schedule=schedule)
-    assert report["examples"] == {"pictures": 48, "regions": 36}
+    assert report["examples"] == {"images": 48, "regions": 36}
     assert report["validation"]["coverage"] > 0.85
     assert report["validation"]["precision"] > 0.7
     find = RegionDetector.from_pretrained([tmp_path / "m"])
-    truth = [region_picture(number) for number in range(100, 116)]
+    truth = [region_image(number) for number in range(100, 116)]
     found = find([frame for frame, _ in truth])
     again = region_scores([boxes for _, boxes in truth], found, [frame.shape[:2] for frame, _ in truth])
     assert again["coverage"] == pytest.approx(report["validation"]["coverage"], abs=0.02)
 
 
-def test_a_last_picture_alone_does_not_stop_the_training_and_a_single_one_is_refused(tmp_path):
+def test_a_last_image_alone_does_not_stop_the_training_and_a_single_one_is_refused(tmp_path):
     examples, one = write_regions(tmp_path / "r", range(9)), write_regions(tmp_path / "one", [1])
     schedule = Schedule(epochs=1, batch_size=8)
-    assert train_region_detector(examples, tmp_path / "m", side=64, schedule=schedule)["examples"]["pictures"] == 9
-    with pytest.raises(InputError, match="one picture is not enough"):
+    assert train_region_detector(examples, tmp_path / "m", side=64, schedule=schedule)["examples"]["images"] == 9
+    with pytest.raises(InputError, match="one image is not enough"):
         train_region_detector(one, tmp_path / "n", side=64, schedule=schedule)
     assert not (tmp_path / "n").exists()
 
@@ -226,7 +226,7 @@ def test_a_detector_of_transformers_is_trained_on_as_it_is(tmp_path):
     before = load_file(tmp_path / "start" / "model.safetensors")
     after = load_file(tmp_path / "m" / "model.safetensors")
     assert any(not torch.equal(after[name], before[name]) for name in after if after[name].shape == before[name].shape)
-    assert RegionDetector.from_pretrained([tmp_path / "m"])([region_picture(0)[0]])[0].shape[1] == 4
+    assert RegionDetector.from_pretrained([tmp_path / "m"])([region_image(0)[0]])[0].shape[1] == 4
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_detector_of_transformers_is_trained_on_as_it_is(tmp_path):
         ("{", "COCO"),
         ('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}', "do not exist: .*a.png"),
         ('{"images": [], "annotations": [{"image_id": 5, "bbox": [0, 0, 1, 1]}]}', "COCO"),
-        ('{"images": [], "annotations": []}', "names no pictures"),
+        ('{"images": [], "annotations": []}', "names no images"),
     ],
 )
 def test_regions_that_cannot_be_read_are_refused(content, reason, tmp_path):
@@ -247,7 +247,7 @@ def test_regions_that_cannot_be_read_are_refused(content, reason, tmp_path):
         read_regions(tmp_path / "a.json")
 
 
-def test_boxes_follow_their_pictures_through_augmentation():
+def test_boxes_follow_their_images_through_augmentation():
     frame = np.full((60, 90, 3), (160, 60, 60), np.uint8)
     frame[20:40, 30:70] = (20, 220, 30)
     for index in range(40):
@@ -259,7 +259,7 @@ def test_boxes_follow_their_pictures_through_augmentation():
         assert boxes.tolist() == [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]]
 
 
-def test_scores_are_shares_of_pixels_and_of_pictures():
+def test_scores_are_fractions_of_pixels_and_of_images():
     truth, found = (
         [np.array([[0, 0, 10, 10]]), np.zeros((0, 4))],
         [np.array([[5, 0, 15, 10]]), np.array([[0, 0, 5, 10]])],

@@ -10,7 +10,7 @@ from surgvista_hf import load_frame_set
 from surgvista_hf.curation.collection.collect import collect, from_folder, remove
 from surgvista_hf.curation.collection.manifest import CurationError
 from surgvista_hf.curation.collection.overrides import apply_overrides
-from surgvista_hf.curation.stages.border import picture_border
+from surgvista_hf.curation.stages.border import content_box
 from surgvista_hf.curation.stages.export import ExportOptions, export_frame_set
 from surgvista_hf.curation.stages.pipeline import run_pipeline
 from surgvista_hf.modeling.errors_surgvista import InputError
@@ -34,7 +34,7 @@ def exported(curated, tmp_path_factory):
     return folder
 
 
-def pictures(folder, video: str) -> dict[float, np.ndarray]:
+def images(folder, video: str) -> dict[float, np.ndarray]:
     frames = load_frame_set("folder", folder, "all")
     return {row["timestamp"]: np.asarray(row["image"]) for row in frames if row["video_id"] == video}
 
@@ -46,28 +46,28 @@ def test_only_surgical_seconds_of_kept_videos_are_there_with_their_own_times(exp
     for name in ("-first_logo", "bordered"):
         video = UPLOADS[name]
         expected = [float(second) for second in range(video.seconds) if video.is_surgical(second)]
-        assert sorted(pictures(exported, name)) == expected
+        assert sorted(images(exported, name)) == expected
 
 
 def test_overlays_are_black_and_everything_else_is_as_it_was(exported):
     video = UPLOADS["-first_logo"]
-    for second, picture in pictures(exported, "-first_logo").items():
-        assert picture.shape == (HEIGHT, WIDTH, 3)
+    for second, image in images(exported, "-first_logo").items():
+        assert image.shape == (HEIGHT, WIDTH, 3)
         covered = np.zeros((HEIGHT, WIDTH), bool)
         for x1, y1, x2, y2 in video.boxes(second):
-            assert picture[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].max() < 16
+            assert image[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].max() < 16
             covered[max(y1 - 8, 0) : y2 + 8, max(x1 - 8, 0) : x2 + 8] = True
-        difference = np.abs(picture.astype(int) - video.frame(second))[~covered]
+        difference = np.abs(image.astype(int) - video.frame(second))[~covered]
         assert difference.mean() < 6
-    assert {len(video.boxes(second)) for second in pictures(exported, "-first_logo")} == {1, 2}
+    assert {len(video.boxes(second)) for second in images(exported, "-first_logo")} == {1, 2}
     assert (video.logo, video.caption[0]) == (LOGO, CAPTION)
 
 
 def test_the_border_is_cut_off_and_what_is_covered_is_not_taken_for_one(exported):
-    for second, picture in pictures(exported, "bordered").items():
-        assert picture.shape == (HEIGHT - 24, WIDTH - 24, 3)
+    for second, image in images(exported, "bordered").items():
+        assert image.shape == (HEIGHT - 24, WIDTH - 24, 3)
         inside = UPLOADS["bordered"].frame(second)[12:-12, 12:-12]
-        assert np.abs(picture.astype(int) - inside).mean() < 6
+        assert np.abs(image.astype(int) - inside).mean() < 6
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_the_border_is_cut_off_and_what_is_covered_is_not_taken_for_one(exported
 )
 def test_options_of_the_export(curated, tmp_path, options, seconds, shape):
     export_frame_set(curated, tmp_path / "out", options)
-    found = pictures(tmp_path / "out", "-first_logo")
+    found = images(tmp_path / "out", "-first_logo")
     assert len(found) == seconds
-    assert {picture.shape[:2] for picture in found.values()} == {shape}
-    black = [second for second, picture in found.items() if picture.max() < 8]
+    assert {image.shape[:2] for image in found.values()} == {shape}
+    black = [second for second, image in found.items() if image.max() < 8]
     assert black == ([14.0, 15.0] if options.not_surgical == "black" else [])
     if options.without_masks:
         assert found[8.0][10:20, 12:30, 1].mean() > 150  # the logo is green
@@ -91,7 +91,7 @@ def test_options_of_the_export(curated, tmp_path, options, seconds, shape):
 
 def test_the_border_can_stay(curated, tmp_path):
     export_frame_set(curated, tmp_path / "out", ExportOptions(short_side=None, keep_border=True))
-    assert {picture.shape for picture in pictures(tmp_path / "out", "bordered").values()} == {(HEIGHT, WIDTH, 3)}
+    assert {image.shape for image in images(tmp_path / "out", "bordered").values()} == {(HEIGHT, WIDTH, 3)}
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -118,7 +118,7 @@ def test_what_was_decided_anew_replaces_what_is_there_and_the_rest_stays(corpus,
     run_pipeline(corpus, color_options)
     report = export_frame_set(corpus, output, FULL)
     assert report.resumed == 0
-    found = pictures(output, "-first_logo")
+    found = images(output, "-first_logo")
     assert found[5.0][44:56, 64:96].max() < 16
     assert found[6.0][44:56, 64:96].max() > 100
     assert not (output / "videos" / "bordered.arrow").exists()
@@ -175,18 +175,18 @@ def test_options_that_make_no_sense_are_refused(changes):
 
 def test_the_border_is_what_is_black_to_the_edge():
     frame = np.full((60, 100, 3), 90, np.uint8)
-    assert picture_border(frame) == (0, 0, 100, 60)
+    assert content_box(frame) == (0, 0, 100, 60)
     frame[:, :13] = frame[:7] = 4
-    assert picture_border(frame) == (13, 7, 100, 60)
-    assert picture_border(np.zeros((60, 100, 3), np.uint8)) == (0, 0, 100, 60)
+    assert content_box(frame) == (13, 7, 100, 60)
+    assert content_box(np.zeros((60, 100, 3), np.uint8)) == (0, 0, 100, 60)
 
 
-def test_a_round_picture_is_cut_where_a_third_of_a_row_is_black():
+def test_a_round_image_is_cut_where_a_third_of_a_row_is_black():
     rows, columns = np.mgrid[:200, :300]
     frame = (
         np.where(((rows - 100) ** 2 + (columns - 150) ** 2 < 95**2)[..., None], 120, 0).repeat(3, 2).astype(np.uint8)
     )
-    left, top, right, bottom = picture_border(frame)
+    left, top, right, bottom = content_box(frame)
     assert 55 < left < 110
     assert 190 < right < 245
     assert (top > 5, bottom < 195) == (True, True)

@@ -13,6 +13,7 @@ from surgvista_hf.curation.collection.manifest import Collection, CurationError,
 from surgvista_hf.curation.collection.overrides import apply_overrides
 from surgvista_hf.curation.collection.reports import table
 from surgvista_hf.curation.collection.results import read_result, summarize
+from surgvista_hf.curation.stages import pipeline
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.modeling.errors_surgvista import InputError
 
@@ -158,14 +159,14 @@ def test_when_the_kept_video_is_removed_its_copy_takes_its_place(corpus, color_o
 # --------------------------------------------------------------------------------------------- overrides
 
 
-def overrule(folder, tmp_path, *entries: dict) -> None:
+def override(folder, tmp_path, *entries: dict) -> None:
     file = tmp_path / "overrides.json"
     file.write_text(json.dumps(entries))
     apply_overrides(folder, file)
 
 
 def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, color_options, tmp_path):
-    overrule(
+    override(
         corpus,
         tmp_path,
         {"video": "talk", "decision": "keep", "start": 2, "end": 7, "note": "a demonstration"},
@@ -186,8 +187,20 @@ def test_a_human_keeps_what_the_models_dropped_and_drops_what_they_kept(corpus, 
     assert reports["review"].dropped == {"dropped by a human": 1}
 
 
+def test_results_of_earlier_versions_stay_valid(corpus, color_options, monkeypatch):
+    before = rows(corpus)
+    for file in (corpus / "results").glob("*/*.json"):
+        result = json.loads(file.read_text())
+        result["heeded"] = result.pop("overrides_hash")
+        file.write_text(json.dumps(result))
+    monkeypatch.setattr(pipeline, "WORK", {})  # nothing is done again
+    for stage in ("classify-videos", "classify-frames", "trim", "hash", "mask"):
+        run_stage(corpus, stage, color_options)
+    assert rows(corpus) == before
+
+
 def test_a_human_corrects_seconds_and_boxes(corpus, color_options, tmp_path):
-    overrule(
+    override(
         corpus,
         tmp_path,
         {"video": "-first_logo", "decision": "non-surgical", "start": 4, "end": 6},
@@ -204,9 +217,9 @@ def test_a_human_corrects_seconds_and_boxes(corpus, color_options, tmp_path):
     assert boxes["boxes"]["6"] == [list(LOGO)]
 
 
-def test_overrules_redo_only_the_videos_they_speak_of(corpus, color_options, tmp_path):
+def test_overrides_redo_only_the_videos_that_they_name(corpus, color_options, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (corpus / "results").rglob("*.json")}
-    overrule(corpus, tmp_path, {"video": "bordered", "decision": "mask", "box": [20, 20, 30, 30]})
+    override(corpus, tmp_path, {"video": "bordered", "decision": "mask", "box": [20, 20, 30, 30]})
     run_pipeline(corpus, color_options)
     changed = {file.name for file, time in before.items() if file.stat().st_mtime_ns != time}
     assert changed == {"bordered.json"}

@@ -45,7 +45,7 @@ def test_a_storyboard_shows_the_middle_of_each_sixteenth_row_by_row(tmp_path):
     assert [read_number(tile) for tile in wide] == list(range(5, 160, 10))
 
 
-def test_a_collage_takes_pictures_of_any_size():
+def test_a_collage_takes_images_of_any_size():
     frames = [np.full((40 + number, 64, 3), 10 * number, np.uint8) for number in range(STORYBOARD_FRAMES)]
     board = collage(frames)
     assert [int(board[48 + 96 * (n // 4), 48 + 96 * (n % 4), 0]) for n in range(16)] == list(range(0, 160, 10))
@@ -249,7 +249,7 @@ def test_real_clips_are_found_again_and_do_not_resemble_one_another():
 
 
 def test_what_is_painted_over_a_corner_does_not_hide_a_copy(hashes):
-    """A picture in the picture in one upload, a caption in the other."""
+    """A picture-in-picture inset in one upload, a caption in the other."""
     times = 5 + np.arange(0, 12, 1 / HASHES_PER_SECOND)
     covered = []
     for frame in seen(1, times):

@@ -94,7 +94,7 @@ def words(recipe: Path, corpus: Path, output: Path, *more: str) -> list[str]:
 def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
     recipe_file, corpus, tmp_path, capsys, monkeypatch
 ):
-    command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--shares", "0.25,1"]
+    command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--fractions", "0.25,1"]
     assert main(command) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)
@@ -126,7 +126,7 @@ def test_more_data_is_studied_with_equal_updates_and_finished_cells_are_kept(
 
 
 def test_a_killed_cell_is_never_finished_under_other_settings(recipe_file, corpus, tmp_path, capsys, monkeypatch):
-    command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--shares", "0.25,1"]
+    command = [*words(recipe_file, corpus, tmp_path / "out", "data-scale"), "--fractions", "0.25,1"]
 
     def killed(recipe):
         raise KeyboardInterrupt
@@ -161,8 +161,8 @@ def test_distillation_is_studied_without_and_with_the_teacher(recipe_file, corpu
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["data-scale", "--shares", "0.5,0.25"], "rising shares"),
-        (["data-scale", "--shares", "a,b"], "numbers with commas"),
+        (["data-scale", "--fractions", "0.5,0.25"], "rising fractions"),
+        (["data-scale", "--fractions", "a,b"], "numbers with commas"),
         (["data-scale", "--probe", "synthetic"], "NAME=DIR is expected"),
         (["data-scale", "--probe", "synthetic=nowhere"], "nowhere"),
         (["distillation", "--teacher", "nowhere"], "nowhere"),

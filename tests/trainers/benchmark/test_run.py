@@ -134,7 +134,7 @@ def test_the_same_command_runs_only_what_is_missing(finished, monkeypatch, capsy
     assert ran == ["taught / phases / knn / seed 0"]
     after = json.loads(capsys.readouterr().out)
     for old, new in zip(json.loads(before)["rows"], after["rows"], strict=True):
-        assert new["figures"] == old["figures"]
+        assert new["metrics"] == old["metrics"]
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(t
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert table["answers"]["phase jaccard"] == table["probed"]["prompt sensitivity"] == ""
     for model, cell in cells.items():
-        assert table[model]["image accuracy"] == f"{100 * cell.figures['image_accuracy']:.1f}"
+        assert table[model]["image accuracy"] == f"{100 * cell.metrics['image_accuracy']:.1f}"
     assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
 
 

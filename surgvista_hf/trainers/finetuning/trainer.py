@@ -309,7 +309,7 @@ class SurgicalFinetuner(ClipTrainer):
         predictions = self.predict_clips(
             cast(ClipDataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         )
-        return log_evaluation(self, self.task, predictions, metric_key_prefix)
+        return log_metrics(self, self.task, predictions, metric_key_prefix)
 
     # ------------------------------------------------------------------------------------------- mean of the weights
 
@@ -381,7 +381,7 @@ def seeded_rng(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def log_evaluation(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
+def log_metrics(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
     """What an evaluation ends with: the figures of the task and the loss, logged, given to callbacks and returned."""
     metrics = {**task.metrics(task.results(predictions)), "loss": cross_entropy(predictions, task)}
     named = {f"{prefix}_{name}": value for name, value in metrics.items()}

@@ -121,7 +121,7 @@ def assert_resumes_bit_for_bit(make: Callable[..., Any], folder: Path, step: int
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    frame_set, output, *words = sys.argv[1:]
-    changes = {name: int(number) for name, number in (word.split("=") for word in words)}
+    frame_set, output, *argv = sys.argv[1:]
+    changes = {name: int(number) for name, number in (word.split("=") for word in argv)}
     trainer(Path(frame_set), Path(output), **changes).train(resume_from_checkpoint=True)
     end_processes()

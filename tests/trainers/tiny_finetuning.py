@@ -70,8 +70,8 @@ def trainer(
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    frame_set, output, *words = sys.argv[1:]
-    changes: dict[str, Any] = {name: float(number) for name, number in (word.split("=") for word in words)}
+    frame_set, output, *argv = sys.argv[1:]
+    changes: dict[str, Any] = {name: float(number) for name, number in (word.split("=") for word in argv)}
     whole = {name: int(value) if value == int(value) else value for name, value in changes.items()}
     untrained = whole.pop("untrained", 0)
     run = trainer(Path(frame_set), Path(output), **whole)

@@ -99,7 +99,7 @@ def test_every_combination_has_a_result_that_says_how_it_was_made(finished):
 
 
 @pytest.mark.slow
-def test_the_report_has_tables_tests_and_pictures(finished):
+def test_the_report_has_tables_tests_and_images(finished):
     results = finished / "results"
     table = (results / "tables.md").read_text()
     assert "### phases" in table
@@ -112,12 +112,12 @@ def test_the_report_has_tables_tests_and_pictures(finished):
     for row in summary["rows"]:
         assert (row["test"] is None) == (row["protocol"] == "linear")
         assert row["interval"]["low"] <= row["interval"]["value"] <= row["interval"]["high"]
-    pictures = {path.name for path in (results / "plots").iterdir()}
-    assert {"phases_phase_jaccard.png", "phases_ribbons.png", "phases_data_scale.png"} <= pictures
-    assert "phases_confusion_taught_full.png" in pictures
+    images = {path.name for path in (results / "plots").iterdir()}
+    assert {"phases_phase_jaccard.png", "phases_ribbons.png", "phases_data_scale.png"} <= images
+    assert "phases_confusion_taught_full.png" in images
     for path in (results / "plots").iterdir():
-        with Image.open(path) as picture:
-            assert min(picture.size) > 250
+        with Image.open(path) as image:
+            assert min(image.size) > 250
 
 
 @pytest.mark.slow
@@ -139,8 +139,8 @@ def test_the_same_command_runs_only_what_is_missing(finished, monkeypatch, capsy
 
 @pytest.mark.slow
 def test_a_finished_cell_is_never_mixed_with_other_settings(finished, capsys):
-    words = ["benchmark", str(finished / "suite.yaml"), "protocols.lora.adapter.rank=3"]
-    assert main(words) == 1
+    argv = ["benchmark", str(finished / "suite.yaml"), "protocols.lora.adapter.rank=3"]
+    assert main(argv) == 1
     assert "was begun with other settings" in capsys.readouterr().err
 
 
@@ -163,9 +163,9 @@ def test_what_cannot_run_is_found_before_anything_is_trained(finished, tmp_path,
     assert main(["benchmark", str(file)]) == 1
     assert "data.label is 'tools'" in capsys.readouterr().err
     assert main(["benchmark", str(file), "--dry-run"]) == 1
-    said = capsys.readouterr()
-    assert "CANNOT RUN" in said.out
-    assert "cells cannot be run" in said.err
+    printed = capsys.readouterr()
+    assert "CANNOT RUN" in printed.out
+    assert "cells cannot be run" in printed.err
 
 
 @pytest.mark.parametrize("name", bundled_recipes(SUITES))
@@ -235,11 +235,11 @@ def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
     assert message in capsys.readouterr().out
 
 
-def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(tmp_path, frame_set, capsys):
+def test_a_suite_evaluates_image_text_models_beside_probes_and_aligns_their_metrics(tmp_path, frame_set, capsys):
     names = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
     models = {
         "answers": {"from_pretrained": str(tiny_image_text.llava(tmp_path / "llava", names))},
-        "compares": {"from_pretrained": str(tiny_image_text.comparer(tmp_path / "clip", names, "clip"))},
+        "compares": {"from_pretrained": str(tiny_image_text.contrastive(tmp_path / "clip", names, "clip"))},
         "probed": {"config": MODEL},
     }
     requested = {"max_new_tokens": 2, "every": 5}
@@ -279,6 +279,6 @@ def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(t
 
 
 def test_the_environment_names_versions_and_device():
-    said = benchmark.environment()
-    assert {"torch", "transformers", "datasets"} <= set(said["versions"])
-    assert said["device"]
+    printed = benchmark.environment()
+    assert {"torch", "transformers", "datasets"} <= set(printed["versions"])
+    assert printed["device"]

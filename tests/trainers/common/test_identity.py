@@ -147,14 +147,14 @@ def test_checkpoints_of_an_earlier_version_need_somebody_who_vouches_for_them(op
 
 
 def test_two_runs_in_one_folder_end_in_one_line(operations, start, tmp_path, capsys):
-    words = [f"training.{name}={json.dumps(value)}" for name, value in TRAINING.items()]
-    words += [
+    argv = [f"training.{name}={json.dumps(value)}" for name, value in TRAINING.items()]
+    argv += [
         f"data.data_dir={operations}",
         f"training.output_dir={tmp_path / 'run'}",
         f"model={{from_pretrained: {start}}}",
     ]
     with at_work(tmp_path / "run"):
-        assert main(["finetune", "synthetic", *words]) == 1
+        assert main(["finetune", "synthetic", *argv]) == 1
     assert (
         capsys.readouterr()
         .err.strip()
@@ -259,26 +259,26 @@ def test_features_of_changed_frames_are_computed_anew_and_those_of_others_kept(t
 
 def test_features_of_a_frame_set_that_was_prepared_anew_are_computed_anew(tmp_path, start):
     frames = prepared(tmp_path / "frames")
-    words = ["extract-features", str(start), "--data", f"synthetic={frames}", "--frame-stride", "2"]
-    words += ["--output", str(tmp_path / "features")]
-    assert main(words) == 0
+    argv = ["extract-features", str(start), "--data", f"synthetic={frames}", "--frame-stride", "2"]
+    argv += ["--output", str(tmp_path / "features")]
+    assert main(argv) == 0
     before = {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
-    assert main(words) == 0
+    assert main(argv) == 0
     assert before == {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
     prepared(frames, seed=77)
-    assert main(words) == 0
+    assert main(argv) == 0
     assert not set(before.values()) & {file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
 
 
 def test_features_of_namesakes_in_another_frame_set_or_of_a_retrained_model_are_refused(tmp_path, start, capsys):
     one, two = prepared(tmp_path / "one"), prepared(tmp_path / "two", seed=77)
-    words = ["extract-features", str(start), "--frame-stride", "2", "--output", str(tmp_path / "features")]
-    assert main([*words, "--data", f"synthetic={one}"]) == 0
+    argv = ["extract-features", str(start), "--frame-stride", "2", "--output", str(tmp_path / "features")]
+    assert main([*argv, "--data", f"synthetic={one}"]) == 0
     before = {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
-    assert main([*words, "--data", f"synthetic={two}"]) == 1
+    assert main([*argv, "--data", f"synthetic={two}"]) == 1
     assert "holds synthetic/operation_000000 of another folder, one (" in capsys.readouterr().err
     retrained(start)
-    assert main([*words, "--data", f"synthetic={one}"]) == 1
+    assert main([*argv, "--data", f"synthetic={one}"]) == 1
     assert "model was start (" in capsys.readouterr().err
     assert before == {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
 
@@ -356,18 +356,18 @@ def test_answers_about_other_frames_or_of_another_model_are_not_taken_for_done(t
     model = tiny_image_text.llava(tmp_path / "llava", names)
     settings = ZeroShotSettings(every=16, max_new_tokens=2, prompts=("baseline",))
 
-    def ask():
+    def evaluate():
         zero_shot(model, phases(frames), tmp_path / "answers", settings, progress=False)
 
-    ask()
-    monkeypatch.setattr(zero_shot_module._Generator, "ask", lambda *args: pytest.fail("asked again"))
-    ask()
+    evaluate()
+    monkeypatch.setattr(zero_shot_module._GenerativeModel, "answer", lambda *args: pytest.fail("asked again"))
+    evaluate()
     before = (tmp_path / "answers" / "answers.jsonl").read_bytes()
     prepared(frames, seed=77)
     with pytest.raises(OutputError, match=r"data\.content was frames \(10 videos \w+\), is now frames \(10 videos"):
-        ask()
+        evaluate()
     prepared(frames)
     retrained(Path(model))
     with pytest.raises(OutputError, match=r"model was \w+ \(\w+\), is now \w+ \(\w+\)"):
-        ask()
+        evaluate()
     assert (tmp_path / "answers" / "answers.jsonl").read_bytes() == before

@@ -24,7 +24,7 @@ from surgvista_hf.trainers.finetuning.confidence import _chosen_frames, calibrat
 
 from ...videos import write_numbered_video
 from .. import tiny
-from ..test_finetune import words
+from ..test_finetune import argv
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "clips"
 
@@ -39,7 +39,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(operations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("confidence") / "run"
-    assert main(words(operations, folder, "training.num_train_epochs=3")) == 0
+    assert main(argv(operations, folder, "training.num_train_epochs=3")) == 0
     return folder
 
 
@@ -102,9 +102,9 @@ def test_a_video_of_another_kind_is_called_unfamiliar_everywhere(run, tmp_path, 
     files = {
         file.suffix: file for file in prediction.save(tmp_path / "out", ["json", "csv", "vtt", "eaf", "html", "png"])
     }
-    said = json.loads(files[".json"].read_text())
-    assert said["unfamiliar"]["fraction"] > 0.95
-    assert all(second["unfamiliar"] for second in said["per_second"][2:])
+    report = json.loads(files[".json"].read_text())
+    assert report["unfamiliar"]["fraction"] > 0.95
+    assert all(second["unfamiliar"] for second in report["per_second"][2:])
     assert files[".csv"].read_text().splitlines()[0].endswith(",unfamiliar")
     assert files[".csv"].read_text().splitlines()[-1].endswith(",1")
     assert 'role="alert"' in files[".html"].read_text()
@@ -148,9 +148,9 @@ def test_a_folder_without_a_summary_says_unknown_and_predicts_the_same(run, new_
     expected = SurgicalVideoPredictor(run / "model", device="cpu").predict(new_operation)
     np.testing.assert_array_equal(prediction.labels, expected.labels)
     files = prediction.save(tmp_path / "out", ["json", "csv", "vtt", "eaf", "html", "png", "svg"])
-    said = json.loads(files[1].read_text())
-    assert said["unfamiliar"] == "unknown"
-    assert {second["unfamiliar"] for second in said["per_second"]} == {None}
+    report = json.loads(files[1].read_text())
+    assert report["unfamiliar"] == "unknown"
+    assert {second["unfamiliar"] for second in report["per_second"]} == {None}
     assert files[0].read_text().splitlines()[1].endswith(",unknown")
     assert "is unknown" in (tmp_path / "out" / "report.html").read_text()
 
@@ -167,7 +167,7 @@ def test_a_graph_knows_what_its_model_knows(run, new_operation, tmp_path):
 
 def test_an_adapter_and_what_it_is_merged_to_know_it_too(operations, tmp_path):
     changes = ["adapter.method=lora", "adapter.rank=2", "training.max_steps=2"]
-    assert main(words(operations, tmp_path / "run", *changes)) == 0
+    assert main(argv(operations, tmp_path / "run", *changes)) == 0
     assert main(["merge", str(tmp_path / "run" / "model"), "--output", str(tmp_path / "merged")]) == 0
     adapter, merged = Confidence.load(tmp_path / "run" / "model"), Confidence.load(tmp_path / "merged")
     assert adapter.familiarity is not None
@@ -179,7 +179,7 @@ def test_an_adapter_and_what_it_is_merged_to_know_it_too(operations, tmp_path):
 @pytest.mark.parametrize("validation", ["data.validation=null", "data.validation=test"])
 def test_the_test_never_calibrates(validation, operations, tmp_path, caplog):
     allowed = ["data.select_on_test=true"] if validation.endswith("test") else []
-    assert main(words(operations, tmp_path / "run", validation, *allowed, "training.max_steps=2")) == 0
+    assert main(argv(operations, tmp_path / "run", validation, *allowed, "training.max_steps=2")) == 0
     found = Confidence.load(tmp_path / "run" / "model")
     assert found.calibration is None
     assert found.temperature == 1
@@ -187,7 +187,7 @@ def test_the_test_never_calibrates(validation, operations, tmp_path, caplog):
     assert "not calibrated" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
-def test_several_labels_have_a_temperature_too():
+def test_multi_label_models_have_a_temperature_too():
     random = np.random.default_rng(0)
     logits = random.normal(size=(3000, 3))
     labels = (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)

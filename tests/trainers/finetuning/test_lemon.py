@@ -31,9 +31,9 @@ def raw(folder: Path, count: int = 36) -> Path:
         entries.append({"youtubeId": video, "procedureName": [PROCEDURES[each] for each in own], "robotic": robotic})
         (folder / "frames" / video).mkdir(parents=True)
         for frame in range(4):
-            picture = np.zeros((32, 40, 3)) + COLORS[own].mean(axis=0) * (1.2 if robotic else 0.6)
-            picture += generator.normal(size=picture.shape) * 10
-            image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            pixels = np.zeros((32, 40, 3)) + COLORS[own].mean(axis=0) * (1.2 if robotic else 0.6)
+            pixels += generator.normal(size=pixels.shape) * 10
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / "frames" / video / f"{frame + 1:05d}.jpg")
     (folder / "labels.json").write_text(json.dumps(entries))
     return folder

@@ -216,8 +216,8 @@ training: {{output_dir: '{tmp_path / "run"}', max_steps: 2, warmup_epochs: 0, pe
     checkpoint = AutoModel.from_pretrained(tmp_path / "run" / "checkpoint-2")
     same = zip(encoder.parameters(), checkpoint.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
-    words = [f"model={{model_type: {family}, from_pretrained: {folder}}}", f"training.output_dir={tmp_path / 'again'}"]
-    assert (pretrain(load_recipe(recipe, words)) / "model.safetensors").exists()
+    argv = [f"model={{model_type: {family}, from_pretrained: {folder}}}", f"training.output_dir={tmp_path / 'again'}"]
+    assert (pretrain(load_recipe(recipe, argv)) / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["surgfm_large", "surgfm_one_gpu"])

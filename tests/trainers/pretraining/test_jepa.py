@@ -49,7 +49,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, kind):
     predictor = [p for n, p in model.named_parameters() if "predictor" in n]
     assert sum(p.requires_grad for p in model.parameters()) == len(encoder) + len(predictor)
     for step, batch in enumerate(batches):
-        model(run.prepared(batch), **batch["masks"]).loss.backward()
+        model(run.prepare_pixels(batch), **batch["masks"]).loss.backward()
         if step >= 1:
             torch.nn.utils.clip_grad_norm_(encoder, 0.01)
             torch.nn.utils.clip_grad_norm_(predictor, 0.01)
@@ -128,7 +128,7 @@ def test_crops_are_those_of_v_jepa_and_masks_come_in_two_sets(frame_set, tmp_pat
     assert len({tuple(box) for box in batch["boxes"]}) > 30
     assert {box[4] for box in batch["boxes"]} == {False, True}
     assert [len(ids) for ids in batch["masks"].values()] == [2, 2]
-    assert run.prepared(batch).shape == (40, 4, 3, 32, 32)
+    assert run.prepare_pixels(batch).shape == (40, 4, 3, 32, 32)
 
 
 def test_what_would_not_repeat_or_makes_no_sense_is_refused(frame_set, tmp_path):

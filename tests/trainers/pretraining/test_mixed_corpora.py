@@ -165,7 +165,7 @@ def small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------- pre-training
 
 
-def test_batches_hold_several_sizes_shapes_and_rates(corpus, tmp_path):
+def test_batches_hold_different_sizes_shapes_and_rates(corpus, tmp_path):
     read = load_recipe(recipe(corpus, tmp_path / "run", "surgvista"))
     clips = build_clips(read.data, 4, 0)
     shapes = {clips[index]["pixel_values"].shape[-2:] for index in range(0, len(clips), 3)}
@@ -176,7 +176,7 @@ def test_batches_hold_several_sizes_shapes_and_rates(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_trains_on_several_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
+def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
     changes = ["teacher.name=tiny"] if "teacher" in objective else []
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     pretrain(load_recipe(recipe(corpus, whole, objective), changes))
@@ -190,7 +190,7 @@ def test_every_objective_trains_on_several_sizes_and_resumes_bit_for_bit(objecti
     tiny.assert_same_weights(parts, whole)
 
 
-def test_balanced_sources_of_several_sizes_are_drawn_and_resumed(corpus, tmp_path):
+def test_balanced_sources_of_different_sizes_are_drawn_and_resumed(corpus, tmp_path):
     changes = ["data.balance=0.5", "data.clips_per_epoch=32"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for output in (whole, parts):
@@ -210,7 +210,7 @@ def test_the_count_of_operations_does_not_depend_on_frame_sizes(corpus, tmp_path
 
 
 @pytest.mark.parametrize("objective", ["surgvista", pytest.param("dino", marks=pytest.mark.slow)])
-def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path):
+def test_two_processes_train_on_different_sizes_as_one(objective, corpus, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     pretrain(load_recipe(recipe(corpus, one, objective)))
     file = recipe(corpus, two, objective, per_device_train_batch_size=4, ddp_backend="gloo")
@@ -271,7 +271,7 @@ def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuni
     ],
     ids=["mixup, erasing", "cutmix, mean of the weights", "balanced classes"],
 )
-def test_fine_tuning_over_several_sizes_trains_resumes_and_tests_every_clip(changes, frames, tmp_path):
+def test_fine_tuning_over_different_sizes_trains_resumes_and_tests_every_clip(changes, frames, tmp_path):
     tiny.assert_resumes_bit_for_bit(
         lambda output, **more: finetuner(frames, output, **more), tmp_path, 2, save_steps=2, **changes
     )
@@ -284,7 +284,7 @@ def test_fine_tuning_over_several_sizes_trains_resumes_and_tests_every_clip(chan
     np.testing.assert_allclose(predictions.scores[[0, 31]], torch.stack(logits), atol=1e-5)
 
 
-def test_features_over_several_sizes_are_those_of_each_video_alone(frames, tmp_path):
+def test_features_over_different_sizes_are_those_of_each_video_alone(frames, tmp_path):
     trainer = finetuner(frames, tmp_path / "run")
     extractor = FeatureExtractor(trainer.model, trainer.processing_class, device="cpu")
     extractor.extract(frames, tmp_path / "all", label="phase", progress=False)
@@ -294,14 +294,14 @@ def test_features_over_several_sizes_are_those_of_each_video_alone(frames, tmp_p
     np.testing.assert_allclose(together[3].values, alone[0].values, atol=1e-5)
 
 
-def test_a_probe_of_an_encoder_takes_clips_of_several_sizes(frames, tmp_path):
+def test_a_probe_of_an_encoder_takes_clips_of_different_sizes(frames, tmp_path):
     trainer = finetuner(frames, tmp_path / "run")
     found = extract_features(trainer.model.surgvista, trainer.processing_class, trainer.train_dataset, batch_size=16)
     assert found.values.shape[0] == 32
     assert np.isfinite(found.values).all()
 
 
-def test_a_stream_gives_clips_of_several_sizes_to_the_same_collator(frames):
+def test_a_stream_gives_clips_of_different_sizes_to_the_same_collator(frames):
     stream = StreamingClipDataset(frames.to_iterable_dataset(), num_frames=2, frame_stride=1, label="phase")
     sizes = set()
     for batch in DataLoader(stream, batch_size=12, collate_fn=collate_clips):
@@ -309,7 +309,7 @@ def test_a_stream_gives_clips_of_several_sizes_to_the_same_collator(frames):
     assert len(sizes) == 4
 
 
-def test_the_verb_fine_tunes_over_real_recordings_of_several_machines(tmp_path, shared_data):
+def test_the_verb_fine_tunes_over_real_recordings_of_different_machines(tmp_path, shared_data):
     """Real clips, one of them with an uneven frame rate: train, choose, test, as a user does."""
     data = tmp_path / "data"
     for part in ("videos", "phases"):

@@ -130,14 +130,14 @@ def test_the_base_corpus_is_the_published_one_and_holds_no_test_video():
 
 
 def test_values_are_changed_from_the_command_line(recipe_file):
-    words = [
+    argv = [
         "training.seed=7",
         "teacher.name=somewhere",
         "data.sources.0.split=train",
         "model.mask_ratio=0.5",
         "data.balance=null",
     ]
-    recipe = load_recipe(recipe_file, words)
+    recipe = load_recipe(recipe_file, argv)
     assert recipe.training["seed"] == 7
     assert recipe.teacher.name == "somewhere"
     assert recipe.data.sources[0].split == "train"
@@ -146,14 +146,14 @@ def test_values_are_changed_from_the_command_line(recipe_file):
 
 
 def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
-    words = [
+    argv = [
         "training.save_strategy=no",
         "training.report_to=off",
         "training.bf16=true",
         "training.base_learning_rate=1e-3",
     ]
-    training = load_recipe(recipe_file, words).training
-    assert [training[word.split("=")[0][9:]] for word in words] == ["no", "off", True, 0.001]
+    training = load_recipe(recipe_file, argv).training
+    assert [training[word.split("=")[0][9:]] for word in argv] == ["no", "off", True, 0.001]
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed
 
 def test_training_goes_on_from_a_trained_model(recipe_file, tmp_path):
     first = pretrain(load_recipe(recipe_file))
-    words = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]
-    assert (pretrain(load_recipe(recipe_file, words)) / "model.safetensors").exists()
+    argv = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]
+    assert (pretrain(load_recipe(recipe_file, argv)) / "model.safetensors").exists()
 
 
 def test_test_videos_in_the_corpus_stop_the_run(tmp_path):
@@ -282,12 +282,12 @@ def test_a_clip_that_is_drawn_twice_in_an_epoch_comes_in_two_crops(frame_set, re
         (["objective=jepa", "data.balance=0.5"], "SurgVistaForJointEmbedding"),
     ],
 )
-def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load(recipe_file, words, model_class):
+def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load(recipe_file, argv, model_class):
     sizes = "patch_size: 8, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2"
     videomae = f"{sizes}, image_size: 32, num_frames: 4, decoder_num_attention_heads: 2, decoder_hidden_size: 32"
     vjepa = f"{sizes}, crop_size: 32, frames_per_clip: 4, pred_hidden_size: 24, pred_num_attention_heads: 2"
-    words = [word.replace("SIZES", videomae).replace("VJEPA", vjepa) for word in words]
-    folder = pretrain(load_recipe(recipe_file, words))
+    argv = [word.replace("SIZES", videomae).replace("VJEPA", vjepa) for word in argv]
+    folder = pretrain(load_recipe(recipe_file, argv))
     assert AutoConfig.from_pretrained(folder).architectures == [model_class]
     assert AutoModel.from_pretrained(folder).config.hidden_size == 32
     frames = list(np.zeros((4, 40, 50, 3), np.uint8))
@@ -317,9 +317,9 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
         (["surgvista_synthetic", "training.optim=none"], 1, "training.optim is 'none'; it must be one of"),
     ],
 )
-def test_the_verb_answers_in_one_line(words, status, message, capsys, tmp_path, monkeypatch):
+def test_the_verb_answers_in_one_line(argv, status, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["pretrain", *words]) == status
+    assert main(["pretrain", *argv]) == status
     printed = capsys.readouterr()
     assert message in (printed.err if status else printed.out)
 

@@ -66,7 +66,7 @@ def test_only_the_first_frame_of_each_tubelet_counts(clips):
     assert not torch.equal(teacher(clips, GRID)[:, 16:], teacher(changed, GRID)[:, 16:])
 
 
-def test_tokens_come_in_the_order_slice_row_column(clips):
+def test_tokens_come_in_the_order_time_row_column(clips):
     """The same picture in both slices gives the same features; the class token is left out."""
     teacher = tiny.teacher()
     clips[:, 2] = clips[:, 0]
@@ -177,7 +177,7 @@ TEACHERS = ("lemonfm", "endovit", "surgenet_convnext", "surgenet_caformer", "sur
 
 
 def converted(original, folder: Path) -> Path:
-    convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.said)
+    convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.sizes)
     return folder / "teacher"
 
 
@@ -200,8 +200,8 @@ def test_a_step_of_pre_training_runs_with_every_family_as_teacher(name, frame_se
 def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
     numbers = golden.load("tiny_pretraining")
     golden.training_checkpoint(tmp_path / "a.pth", golden.part(numbers, "teacher."))
-    said = {"image_size": 32, "num_attention_heads": 4}
-    convert_checkpoint(tmp_path / "a.pth", tmp_path / "endossl", family="endossl-teacher", config=said)
+    sizes = {"image_size": 32, "num_attention_heads": 4}
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "endossl", family="endossl-teacher", config=sizes)
     clip = numbers["io.videos_bcthw"].transpose(1, 2)
     grid = golden.pretraining_config().token_grid(clip.shape[1], *clip.shape[-2:])
     expected = numbers["io.teacher_features_all"]
@@ -211,18 +211,18 @@ def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
     assert golden.differences(told(clip, grid), expected) > 1e-2
 
 
-def test_a_teacher_gets_pictures_normalized_as_it_was_trained(clips, tmp_path):
+def test_a_teacher_gets_images_normalized_as_it_was_trained(clips, tmp_path):
     original = ORIGINALS["endovit"]()
     teacher = ImageTeacher.from_pretrained(converted(original, tmp_path))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     as_they_come = teacher(clips, GRID)
-    teacher.expect(mean, std)
+    teacher.set_input_normalization(mean, std)
     pixels = clips[:, ::2].flatten(0, 1) * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
     own_mean, own_std = torch.tensor((0.3464, 0.2280, 0.2228)), torch.tensor((0.2520, 0.2128, 0.2093))
     own = (pixels - own_mean[:, None, None]) / own_std[:, None, None]
     expected = original.expected(own)[:, 1:].detach().reshape(2, 32, -1)
     torch.testing.assert_close(teacher(clips, GRID), expected, atol=1e-4, rtol=1e-4)
-    teacher.expect((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
+    teacher.set_input_normalization((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
     assert torch.equal(teacher(clips, GRID), as_they_come)
 
 

@@ -65,11 +65,11 @@ def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(fra
     from surgvista_hf import convert_checkpoint
 
     checkpoint = golden.training_checkpoint(tmp_path / "student.pth", golden.part(numbers, "student."))
-    said = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
-    convert_checkpoint(checkpoint, tmp_path / "student", family="surgvista", config=said)
+    sizes = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
+    convert_checkpoint(checkpoint, tmp_path / "student", family="surgvista", config=sizes)
     student = SurgVistaForPreTraining.from_pretrained(tmp_path / "student")
     trainer = SurgVistaPretrainer(student, tiny.arguments(tmp_path / "run"), tiny.clips(frame_set))
-    monkeypatch.setattr(trainer, "prepared", lambda batch: numbers["io.videos_bcthw"].transpose(1, 2))
+    monkeypatch.setattr(trainer, "prepare_pixels", lambda batch: numbers["io.videos_bcthw"].transpose(1, 2))
     trainer.teacher = lambda clips, grid: numbers["io.teacher_features_all"]
     count = len(numbers["io.mask"])
     batch = {
@@ -104,7 +104,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
     rates = [line["learning_rate"] for line in trainer.state.log_history if "loss" in line]
     for update in range(3):
         for batch in batches[update * accumulation : (update + 1) * accumulation]:
-            clips = trainer.prepared(batch)
+            clips = trainer.prepare_pixels(batch)
             student.set_drop_path_keys(batch["drop_path_keys"])
             output = student(clips, batch["masks"]["bool_masked_pos"], teacher(clips, trainer.shape.grid))
             (output.loss / accumulation).backward()
@@ -136,9 +136,9 @@ def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
     trainer = tiny.trainer(frame_set, tmp_path)
     items = [trainer.train_dataset[index] for index in (5, 17)]
     batch, swapped = trainer.data_collator(items), trainer.data_collator(items[::-1])
-    clips = trainer.prepared(batch)
+    clips = trainer.prepare_pixels(batch)
     assert clips.shape == (2, 4, 3, 32, 32)
-    assert torch.equal(clips, trainer.prepared(swapped).flip(0))
+    assert torch.equal(clips, trainer.prepare_pixels(swapped).flip(0))
     assert torch.equal(batch["masks"]["bool_masked_pos"], swapped["masks"]["bool_masked_pos"].flip(0))
     assert torch.equal(batch["drop_path_keys"], swapped["drop_path_keys"].flip(0))
     assert batch["boxes"][0] == list(MultiScaleCrop(32, 42).box(64, 48, 0, 5))
@@ -197,8 +197,8 @@ def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
     tiny.assert_same_weights(tmp_path, whole[0])
 
 
-def program(frame_set: Path, output: Path, *words: str, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, "-m", "tests.trainers.tiny", str(frame_set), str(output), *words]
+def program(frame_set: Path, output: Path, *argv: str, launcher: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, *launcher, "-m", "tests.trainers.tiny", str(frame_set), str(output), *argv]
 
 
 @pytest.mark.parametrize("moment", ["checkpoint-8", "checkpoint-8/complete"])
@@ -232,10 +232,10 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(whole, frame_set, tmp
 def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
     """Gloo on the CPU; equal up to the order in which gradients are added."""
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611")
-    words = ("per_device_train_batch_size=3", "max_steps=8")
+    argv = ("per_device_train_batch_size=3", "max_steps=8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(
-        program(frame_set, tmp_path / "two", *words, launcher=launcher),
+        program(frame_set, tmp_path / "two", *argv, launcher=launcher),
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -279,12 +279,12 @@ def test_the_peak_follows_the_batch_unless_it_is_given(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, tmp_path):
-    class Spoilt(SurgVistaPretrainer):
+    class NotFinite(SurgVistaPretrainer):
         def clip_loss(self, model, batch):
             loss, parts = super().clip_loss(model, batch)
             return (loss * float("nan") if 23 in batch["index"].tolist() else loss), parts
 
-    trainer = Spoilt(tiny.model(), tiny.arguments(tmp_path, logging_steps=3), tiny.clips(frame_set))
+    trainer = NotFinite(tiny.model(), tiny.arguments(tmp_path, logging_steps=3), tiny.clips(frame_set))
     with pytest.raises(NonFiniteLossError, match=r"first with the clips .*synthetic/operation_000001 frame 3"):
         trainer.train()
     assert all(

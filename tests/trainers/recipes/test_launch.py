@@ -53,7 +53,7 @@ def test_the_slurm_script_starts_one_launcher_a_machine_with_all_arguments(tmp_p
         "SLURM_NODEID": "1",
     }
     command = ["bash", str(LAUNCH / "slurm_4x8.sh"), "surgvista_base", "data.root=/a b"]
-    words = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    argv = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     options = ("--num_machines", "--num_processes", "--machine_rank", "--main_process_ip")
-    assert [words[words.index(option) + 1] for option in options] == ["2", "16", "1", "node-a"]
-    assert words[-4:] == ["-m", "surgvista_hf.trainers.pretrain", "surgvista_base", "data.root=/a b"]
+    assert [argv[argv.index(option) + 1] for option in options] == ["2", "16", "1", "node-a"]
+    assert argv[-4:] == ["-m", "surgvista_hf.trainers.pretrain", "surgvista_base", "data.root=/a b"]

@@ -60,10 +60,10 @@ def changed(content: Any, path: str, value: Any) -> Any:
     """A copy of the content with another value at a dotted path."""
     whole = deepcopy(content)
     *parents, last = path.split(".")
-    place = whole
+    target = whole
     for name in parents:
-        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-    place[int(last) if isinstance(place, list) else last] = value
+        target = target[int(name)] if isinstance(target, list) else target.setdefault(name, {})
+    target[int(last) if isinstance(target, list) else last] = value
     return whole
 
 
@@ -202,7 +202,7 @@ def test_no_value_of_fine_tuning_ends_in_a_traceback(tmp_path, data):
 
 def suite() -> tuple[dict[str, Any], list[str]]:
     content = yaml.safe_load(bundled_text("synthetic", ("suites",)))
-    content["protocols"] |= {"ask": {"kind": "zero_shot"}, "whole": {"kind": "pooled"}}
+    content["protocols"] |= {"answer": {"kind": "zero_shot"}, "whole": {"kind": "pooled"}}
     rendered = "prepare.frame_sets/synthetic"
     paths = [
         *SECTIONS,
@@ -243,14 +243,14 @@ def test_no_value_of_a_suite_ends_in_a_traceback(tmp_path, data):
 @given(st.sampled_from(["videos", "seconds", "seed", "height", "width"]), st.text(max_size=8) | st.integers().map(str))
 def test_settings_of_a_rendered_data_set_are_numbers_in_range(name, text):
     for kind in ("synthetic", "synthetic_views"):
-        said = refusal(lambda kind=kind: get_builder(kind).configured(None, {name: text}))
-        assert name in said if said else int(text) >= 0
+        message = refusal(lambda kind=kind: get_builder(kind).configured(None, {name: text}))
+        assert name in message if message else int(text) >= 0
 
 
 @given(st.sampled_from(names(PreparationOptions)), ANYTHING)
 def test_options_of_a_preparation_are_what_they_are_annotated_as(name, value):
-    said = refusal(lambda: PreparationOptions(**{name: value}))
-    assert said is None or name in said
+    message = refusal(lambda: PreparationOptions(**{name: value}))
+    assert message is None or name in message
 
 
 # ------------------------------------------------------------------------------------------- what the errors say

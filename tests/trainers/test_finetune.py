@@ -37,13 +37,14 @@ MODEL += "num_attention_heads: 2}"
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten operations: six to train on, two each for validation and test."""
+    """Prepare ten operations: six to train on, two each for validation and test."""
     folder = tmp_path_factory.mktemp("finetune") / "operations"
     prepare_frame_set("synthetic", None, folder, settings={**tiny.VIDEOS, "videos": "10", "seconds": "16"})
     return folder
 
 
 def argv(operations: Path, output: Path, *changes: str) -> list[str]:
+    """Return the command line of a fine-tuning run."""
     data = [f"data.root={operations.parent}", f"data.data_dir={operations.name}", f"training.output_dir={output}"]
     return ["finetune", "synthetic", f"model.config={MODEL}", *data, *SMALL, *changes]
 
@@ -150,7 +151,7 @@ def test_every_family_is_fine_tuned_and_loaded_as_transformers_does(family, oper
 
 
 def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_path, capsys):
-    """The whole way on the CPU: train, load exactly, merge, predict."""
+    """Go the whole way on the CPU: train, load exactly, merge, predict."""
     pytest.importorskip("bitsandbytes")
     start = encoder("surgvista", tmp_path / "encoder")
     changes = [
@@ -222,6 +223,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
     original = SurgicalFinetuner.train
 
     def stopped(self, *args, **kwargs):
+        """Stop the run after a step."""
         self.add_callback(tiny.stops(4)[0])
         original(self, *args, **kwargs)
         raise KeyboardInterrupt
@@ -287,7 +289,7 @@ def test_without_a_validation_the_last_weights_are_tested(operations, tmp_path):
 
 
 def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
-    """Data sets whose video ids mean the same everywhere: an encoder that saw video60 of Cholec80 is not tested on it."""
+    """Refuse to test on video60 of Cholec80 with an encoder that was trained on it."""
     from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError
     from surgvista_hf.trainers.finetune import check_splits
 
@@ -295,6 +297,7 @@ def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
     (start / "pretraining_videos.json").write_text(json.dumps({"cholec80": ["video60"]}))
 
     def videos(*names):
+        """Return the published videos of a split."""
         return datasets.Dataset.from_dict({"source": ["cholec80"] * len(names), "video_id": list(names)})
 
     recipe = load_finetuning_recipe("cholec80", [f"model.from_pretrained={start}"])

@@ -70,7 +70,7 @@ TEXT = {
 
 
 def tokenizer(names: tuple[str, ...], *, ends: bool = False) -> PreTrainedTokenizerFast:
-    """One token a word of the prompts, the options and the class names; `ends` closes each text as CLIP expects."""
+    """Make a tokenizer of the words of prompts, options and class names; `ends` closes each text as CLIP expects."""
     texts = [*QUESTIONS.values(), *(text for group in SENTENCES.values() for text in group), *names, TEMPLATE]
     texts += list("ABCDEFGHIJKLMNOPQRSTUVWXYZ") + [text.lower() for text in names]
     split = Whitespace()
@@ -94,7 +94,7 @@ def tokenizer(names: tuple[str, ...], *, ends: bool = False) -> PreTrainedTokeni
 
 
 def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLATE) -> Path:
-    """A model that answers in words of the prompts."""
+    """Save a model that answers in words of the prompts."""
     words_of_texts = tokenizer(names)
     torch.manual_seed(0)
     config = LlavaConfig(
@@ -122,7 +122,7 @@ def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLA
 
 
 def qwen(folder: Path, names: tuple[str, ...]) -> Path:
-    """A model whose pictures become as many tokens as their size asks for."""
+    """Save a model whose images become as many tokens as their size requires."""
     words_of_texts = tokenizer(names)
     torch.manual_seed(0)
     text = {key: value for key, value in TEXT.items() if key != "max_position_embeddings"}
@@ -162,7 +162,7 @@ def qwen(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def contrastive(folder: Path, names: tuple[str, ...], family: str) -> Path:
-    """A CLIP or SigLIP model."""
+    """Save a CLIP or SigLIP model."""
     words_of_texts = tokenizer(names, ends=True)
     torch.manual_seed(0)
     text: dict[str, Any] = {**TEXT, "vocab_size": len(words_of_texts)}
@@ -182,7 +182,7 @@ def contrastive(folder: Path, names: tuple[str, ...], family: str) -> Path:
 
 
 def _liven(model: torch.nn.Module) -> None:
-    """Weights so large that pictures and texts make a difference."""
+    """Draw weights so large that images and texts make a difference."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)

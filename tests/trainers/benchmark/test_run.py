@@ -21,6 +21,7 @@ QUICK = {"num_train_epochs": 1, "warmup_epochs": 0, "use_cpu": True, "per_device
 
 
 def content(folder: Path) -> dict:
+    """Return the content of a suite."""
     size = {**tiny.VIDEOS, "videos": 10, "seconds": 16}
     data = {"root": str(folder), "data_dir": "operations"}
     return {
@@ -60,6 +61,7 @@ def content(folder: Path) -> dict:
 
 
 def write(folder: Path, changed: dict | None = None) -> Path:
+    """Write a suite."""
     file = folder / "suite.yaml"
     file.write_text(yaml.safe_dump(changed or content(folder)))
     return file
@@ -67,6 +69,7 @@ def write(folder: Path, changed: dict | None = None) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a suite."""
     folder = tmp_path_factory.mktemp("suite")
     assert main(["benchmark", str(write(folder))]) == 0
     return folder

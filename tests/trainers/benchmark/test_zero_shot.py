@@ -29,25 +29,30 @@ from .. import tiny_image_text
 
 
 def phases(frame_set: Path, **changes) -> LabeledData:
+    """Return the phases of a frame set as labeled data."""
     return LabeledData(**{"name": "synthetic", "data_dir": str(frame_set), "label": "phase", "test": "all", **changes})
 
 
 @pytest.fixture(scope="module")
 def names(frame_set) -> tuple[str, ...]:
+    """Return the names of the phases."""
     return tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
 
 
 @pytest.fixture(scope="module")
 def answering(tmp_path_factory, names) -> Path:
+    """Save a model that answers."""
     return tiny_image_text.llava(tmp_path_factory.mktemp("llava"), names)
 
 
 @pytest.fixture(params=["llava", "qwen"])
 def any_family(request, tmp_path_factory, names) -> Path:
+    """Save a model of each family."""
     return getattr(tiny_image_text, request.param)(tmp_path_factory.mktemp(request.param), names)
 
 
 def lines(file: Path) -> list[dict]:
+    """Read a file of JSON lines."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -58,14 +63,14 @@ def test_answers_are_those_of_the_model_to_the_labeled_frame_alone(any_family, f
     assert [row["prompt"] for row in answers] == ["baseline"] * 9 + ["stability_v1"] * 9  # 3 videos of 20 frames
     processor = AutoProcessor.from_pretrained(any_family)
     model = AutoModelForImageTextToText.from_pretrained(any_family).eval()
-    picture = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
+    placeholder = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
     frames = load_frame_set("synthetic", frame_set, "all")
     for row in (answers[1], answers[5], answers[17]):
         number = int(row["video"][-1]) * 20 + row["frame_index"]
         frame = frames[number]
         assert (row["frame_index"] % 7, row["timestamp"]) == (0, frame["timestamp"])
         assert row["label"] == names[frame["phase"]]
-        text = f"<s>user: {picture} {question(names, row['prompt'])} assistant: "
+        text = f"<s>user: {placeholder} {question(names, row['prompt'])} assistant: "
         inputs = processor(text=text, images=frame["image"], add_special_tokens=False, return_tensors="pt")
         assert inputs["input_ids"].tolist()[0].count(processor.tokenizer.unk_token_id) == 0
         with torch.no_grad():
@@ -97,9 +102,10 @@ def test_an_evaluation_that_was_killed_goes_on_and_evaluates_nothing_twice(
     monkeypatch.setattr(module, "_QUESTIONS_PER_FILE", 4)
     settings = ZeroShotSettings(every=5, batch_size=3, max_new_tokens=4)
     whole = zero_shot(answering, phases(frame_set), tmp_path / "whole", settings, progress=False)
-    own, requested = module._GenerativeModel.ask, []
+    own, requested = module._GenerativeModel.answer, []
 
     def dies(self, images, names, prompt, limit=4):
+        """Answer, and stop the run at the limit."""
         requested.append(len(images))
         if len(requested) > limit:
             raise KeyboardInterrupt
@@ -121,7 +127,7 @@ def test_an_evaluation_that_was_killed_goes_on_and_evaluates_nothing_twice(
 
 def test_a_clip_with_one_label_is_represented_by_its_middle_frame(answering, frame_set, tmp_path, monkeypatch):
     seen = []
-    own = module._GenerativeModel.ask
+    own = module._GenerativeModel.answer
     monkeypatch.setattr(
         module._GenerativeModel, "answer", lambda self, images, *rest: seen.extend(images) or own(self, images, *rest)
     )
@@ -129,7 +135,7 @@ def test_a_clip_with_one_label_is_represented_by_its_middle_frame(answering, fra
     settings = ZeroShotSettings(prompts=("baseline",), max_new_tokens=2)
     result = zero_shot(answering, data, tmp_path, settings, progress=False)
     frames = load_frame_set("synthetic", frame_set, "all")
-    assert [np.asarray(picture).tolist() for picture in seen] == [
+    assert [np.asarray(image).tolist() for image in seen] == [
         np.asarray(frames[number]["image"].convert("RGB")).tolist() for number in (10, 30, 50)
     ]
     assert set(result.metrics) >= {"accuracy", "careful_accuracy"}

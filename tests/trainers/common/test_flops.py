@@ -14,7 +14,7 @@ from .. import tiny
 
 @pytest.mark.slow
 def test_a_clip_of_the_base_recipe_costs_the_published_1301_gflop(frame_set, tmp_path):
-    """985 of them in the teacher, ViT-L on eight frames; the rest forward and backward of the student."""
+    """Count 985 of them in the teacher, ViT-L on eight frames; the rest forward and backward of the student."""
     clips = tiny.clips(frame_set)
     clips.num_frames = 16
     vit = ViTConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)

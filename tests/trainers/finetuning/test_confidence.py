@@ -31,6 +31,7 @@ REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "clips"
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepare a frame set of rendered operations."""
     folder = tmp_path_factory.mktemp("confidence") / "operations"
     prepare_frame_set("synthetic", None, folder, settings={**tiny.VIDEOS, "videos": "12", "seconds": "24"})
     return folder
@@ -38,6 +39,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(operations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fine-tune a model on the operations."""
     folder = tmp_path_factory.mktemp("confidence") / "run"
     assert main(argv(operations, folder, "training.num_train_epochs=3")) == 0
     return folder
@@ -45,6 +47,7 @@ def run(operations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def new_operation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a video of an operation that training has not seen."""
     file = tmp_path_factory.mktemp("confidence") / "new.mp4"
     write_video(SyntheticOperation(seed=901, duration_seconds=24, height=48, width=64, frames_per_second=5), file)
     return file
@@ -229,4 +232,5 @@ def test_of_a_long_video_stretches_are_looked_at():
 
 
 def small_processor() -> SurgVistaVideoProcessor:
+    """Return a video processor for small frames."""
     return SurgVistaVideoProcessor(size={"height": 32, "width": 32}, num_frames=4)

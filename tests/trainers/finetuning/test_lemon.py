@@ -23,7 +23,7 @@ MODEL = {"model_type": "surgvista", **tiny.SIZES, "num_frames": 2}
 
 
 def raw(folder: Path, count: int = 36) -> Path:
-    """Extracted frames whose colors tell the procedures, bright where a robot is used; some videos have two procedures."""
+    """Write frames whose colors tell the procedures, bright where a robot is used; some videos have two procedures."""
     entries, generator = [], np.random.default_rng(0)
     for number in range(count):
         own = sorted({number % 3, (number + 1) % 3} if number % 6 == 0 else {number % 3})
@@ -41,12 +41,14 @@ def raw(folder: Path, count: int = 36) -> Path:
 
 @pytest.fixture(scope="module")
 def lemon(tmp_path_factory) -> Path:
+    """Prepare the frame set."""
     folder = tmp_path_factory.mktemp("lemon")
     prepare_frame_set("lemon", raw(folder / "raw"), folder / "frame_sets" / "lemon")
     return folder / "frame_sets"
 
 
 def suite(folder: Path, frame_sets: Path) -> Path:
+    """Run the suite."""
     training = {"num_train_epochs": 2, "warmup_epochs": 0, "use_cpu": True, "bf16": False, "report_to": "none"}
     training |= {"per_device_train_batch_size": 8, "dataloader_num_workers": 0, "dataloader_persistent_workers": False}
     training |= {"base_learning_rate": 1e-2, "disable_tqdm": True}

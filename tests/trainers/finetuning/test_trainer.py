@@ -35,6 +35,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def history(trainer) -> dict[int, tuple[float, float]]:
+    """Return the losses of a run with their learning rates."""
     return {
         line["step"]: (line["loss"], line["learning_rate"]) for line in trainer.state.log_history if "loss" in line
     }
@@ -42,7 +43,7 @@ def history(trainer) -> dict[int, tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory):
-    """An uninterrupted run with dropout, stochastic depth, every augmentation and a mean of the weights."""
+    """Return an uninterrupted run with dropout, stochastic depth, every augmentation and an average of the weights."""
     output = tmp_path_factory.mktemp("whole")
     trainer = tiny_finetuning.trainer(frame_set, output, ema_decay=0.9)
     trainer.train()
@@ -134,7 +135,7 @@ def test_heads_for_components_add_their_loss_and_change_no_score_of_triplets(fra
 
 
 def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
-    """Without chance: two layers of rates, weights that decay and biases that do not."""
+    """Leave nothing to chance: two layers of rates, weights that decay and biases that do not."""
     quiet = {"rand_augment": 0, "erasing": 0.0, "flip": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
     trainer = tiny_finetuning.trainer(
         frame_set, tmp_path, max_steps=2, learning_rate=1e-2, warmup_epochs=0, layer_decay=0.5, **quiet
@@ -181,7 +182,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
 
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tmp_path):
-    """With dropout, stochastic depth, augmentation, mixup and the mean of the weights."""
+    """Include dropout, stochastic depth, augmentation, mixup and the average of the weights."""
     first = tiny_finetuning.trainer(frame_set, tmp_path, ema_decay=0.9)
     first.add_callback(tiny.stops(9)[0])
     first.train()
@@ -237,7 +238,7 @@ def test_every_clip_is_tested_once_in_the_order_of_the_frame_set(frame_set, tmp_
 
 
 def test_two_processes_give_the_metrics_of_one(frame_set, tmp_path):
-    """60 clips in batches of 2 × 7: the last batch is filled up, and what fills it must not be counted."""
+    """Evaluate 60 clips in batches of 2 × 7: the last batch is padded, and the padding must not be counted."""
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29631")
     module = ("-m", "tests.trainers.tiny_finetuning", str(frame_set), str(tmp_path / "two"))
     result = subprocess.run(
@@ -273,6 +274,7 @@ def test_the_best_checkpoint_is_kept_and_loaded(frame_set, tmp_path, monkeypatch
     seen = []
 
     def evaluate(*args, **kwargs):
+        """Log the next score instead of evaluating."""
         seen.append({name: value.clone() for name, value in trainer.ema.mean.items()})
         metrics = {"eval_image_accuracy": next(scores)}
         trainer.log(metrics)

@@ -13,6 +13,7 @@ from .. import tiny
 
 
 def videomae() -> VideoMAEForPreTraining:
+    """Return a tiny VideoMAE."""
     torch.manual_seed(0)
     config = VideoMAEConfig(
         image_size=32,
@@ -61,6 +62,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path):
 
 def test_the_masked_autoencoder_learns_and_resumes_exactly(frame_set, tmp_path):
     def train(folder: Path, stop: int | None = None) -> list[dict[str, float]]:
+        """Train or resume until a step, and return the log."""
         trainer = MaePretrainer(
             videomae(), tiny.arguments(folder, MaeArguments), tiny.clips(frame_set), callbacks=tiny.stops(stop)
         )

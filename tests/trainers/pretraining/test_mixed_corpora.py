@@ -107,7 +107,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
-    """Three sources: rendered at two sizes and rates, and real videos of two other sizes, one of them odd."""
+    """Prepare three sources: rendered at two sizes and rates, and real videos of two other sizes, one of them odd."""
     root = tmp_path_factory.mktemp("mixed")
     for rate, (name, (height, width)) in enumerate(SIZES.items(), 1):
         settings = {"videos": "2", "seconds": "14", "height": str(height), "width": str(width)}
@@ -122,6 +122,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
 
 
 def recipe(corpus: Path, output: Path, objective: str, **training: Any) -> Any:
+    """Write a recipe over all sources."""
     own = OBJECTIVES[objective]
     content = {
         **own,
@@ -151,12 +152,13 @@ def recipe(corpus: Path, output: Path, objective: str, **training: Any) -> Any:
 
 
 def history(output: Path, step: int = 4) -> list[dict[str, float]]:
+    """Return the losses of a run."""
     return json.loads((output / f"checkpoint-{step}" / "trainer_state.json").read_text())["log_history"]
 
 
 @pytest.fixture(autouse=True)
 def small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a test asks for the teacher, it is a tiny one."""
+    """Replace the teacher of recipes by a tiny one."""
     import surgvista_hf.trainers.pretrain as module
 
     monkeypatch.setattr(module, "build_teacher", lambda teacher: tiny.teacher())
@@ -235,7 +237,7 @@ def test_two_processes_train_on_different_sizes_as_one(objective, corpus, tmp_pa
 
 
 def labeled_frames() -> datasets.Dataset:
-    """Videos of four sizes, as a data set whose recordings come from several machines has."""
+    """Make videos of four sizes, as a data set whose recordings come from several machines has."""
     table = []
     for video, (height, width) in enumerate([(224, 398), (224, 280), (224, 224), (225, 399)]):
         operation = SyntheticOperation(seed=video, duration_seconds=14.0, height=height // 2 * 2, width=width // 2 * 2)
@@ -249,10 +251,12 @@ def labeled_frames() -> datasets.Dataset:
 
 @pytest.fixture(scope="module")
 def frames() -> datasets.Dataset:
+    """Return the frames of a video."""
     return labeled_frames()
 
 
 def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuning.MODEL, **changes: Any) -> Any:
+    """Return a trainer over the labeled frames."""
     torch.manual_seed(0)
     clips = ClipDataset(frames, num_frames=4, frame_stride=1, label="phase")
     task = Task("workflow", tuple(clips.label_names or ()))
@@ -310,7 +314,7 @@ def test_a_stream_gives_clips_of_different_sizes_to_the_same_collator(frames):
 
 
 def test_the_verb_fine_tunes_over_real_recordings_of_different_machines(tmp_path, shared_data):
-    """Real clips, one of them with an uneven frame rate: train, choose, test, as a user does."""
+    """Train, choose and test as a user does, on real clips, one of them with an uneven frame rate."""
     data = tmp_path / "data"
     for part in ("videos", "phases"):
         (data / part).mkdir(parents=True)

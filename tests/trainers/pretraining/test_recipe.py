@@ -19,8 +19,7 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
-from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import HeldOutBenchmark as OfTest
+from surgvista_hf.trainers.pretraining.recipe import DataRecipe, HeldOutBenchmark, SourceRecipe, load_recipe
 from surgvista_hf.trainers.pretraining.trainer import PretrainingCollator
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
@@ -31,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def recipe_file(frame_set: Path, tmp_path: Path) -> Path:
+    """Write a recipe."""
     content = {
         "model": {
             "image_size": 32,
@@ -99,7 +99,7 @@ def test_the_surgrec_mae_recipe_is_videomae_with_the_stated_epochs(name, tmp_pat
 
 @pytest.mark.parametrize("name", ["surgrec_jepa", "surgrec_jepa_one_gpu"])
 def test_the_surgrec_jepa_recipe_has_the_sizes_that_the_released_file_implies(name):
-    """304 M parameters in the encoder and 22 M in the predictor; 1568 tokens."""
+    """Count 304 M parameters in the encoder, 22 M in the predictor, and 1568 tokens."""
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = build_model(recipe)
@@ -235,7 +235,7 @@ def test_test_videos_in_the_corpus_stop_the_run(tmp_path):
     )
     prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "cholec80")
     data = DataRecipe(
-        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(OfTest("cholec80"),)
+        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(HeldOutBenchmark("cholec80"),)
     )
     with pytest.raises(OverlapError, match=r"cholec80/video41"):
         build_clips(data, 4, 0)
@@ -250,6 +250,7 @@ def test_sources_are_balanced_on_request(tmp_path):
     clips = build_clips(data, 2, 0)
 
     def fraction(data: DataRecipe) -> float:
+        """Return the fraction of draws from the second source."""
         drawn = [clips.sources[draw.sample] for draw in build_sampler(data, clips, 0)]
         return sum(drawn) / len(drawn)
 
@@ -275,7 +276,7 @@ def test_a_clip_that_is_drawn_twice_in_an_epoch_comes_in_two_crops(frame_set, re
 
 
 @pytest.mark.parametrize(
-    ("words", "model_class"),
+    ("argv", "model_class"),
     [
         (["objective=mae", "model={use_mean_pooling: false, SIZES}"], "VideoMAEForPreTraining"),
         (["objective=jepa", "model={model_type: vjepa2, VJEPA}"], "VJEPA2ForJointEmbedding"),
@@ -296,7 +297,7 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("argv", "status", "message"),
     [
         (["--list"], 0, "surgvista_base"),
         ([], 1, "give a YAML file or a name"),

@@ -44,7 +44,7 @@ def test_tensorboard_gets_losses_speed_and_images(frame_set, tmp_path, monkeypat
 
 
 def test_trackio_gets_the_losses(frame_set, tmp_path):
-    """In a process of its own: trackio decides when it is imported where it writes."""
+    """Run in a process of its own: trackio decides when it is imported where it writes."""
     pytest.importorskip("trackio")
     program = (
         "from pathlib import Path; from tests.trainers import tiny;"
@@ -72,6 +72,7 @@ def test_visible_pixels_are_the_originals_and_masked_ones_are_reconstructed(fram
 
 @pytest.fixture
 def saved(tmp_path: Path) -> list[str]:
+    """Save two models."""
     folders = []
     for name in ("first", "second"):
         tiny.model(hidden_size=32 if name == "first" else 64).save_pretrained(tmp_path / name)

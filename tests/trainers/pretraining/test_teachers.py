@@ -31,10 +31,12 @@ GRID = (2, 4, 4)
 
 @pytest.fixture
 def clips() -> torch.Tensor:
+    """Return random clips."""
     return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def dinov2() -> Dinov2WithRegistersModel:
+    """Return a tiny DINOv2 with registers."""
     config = Dinov2WithRegistersConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=4, num_register_tokens=3
     )
@@ -42,6 +44,7 @@ def dinov2() -> Dinov2WithRegistersModel:
 
 
 def convnext() -> ConvNextModel:
+    """Return a tiny ConvNeXt."""
     return ConvNextModel(ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2))
 
 
@@ -67,7 +70,7 @@ def test_only_the_first_frame_of_each_tubelet_counts(clips):
 
 
 def test_tokens_come_in_the_order_time_row_column(clips):
-    """The same picture in both slices gives the same features; the class token is left out."""
+    """Show the same image in both tubelets: the features are the same, and the class token is left out."""
     teacher = tiny.teacher()
     clips[:, 2] = clips[:, 0]
     features = teacher(clips, GRID)
@@ -142,13 +145,14 @@ def test_a_compiled_teacher_gives_the_same_features(clips):
 
 
 def vit(width: int) -> ViTModel:
+    """Return a tiny ViT."""
     torch.manual_seed(3)
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "image_size": 32, "patch_size": 8}
     return ViTModel(ViTConfig(num_hidden_layers=4, num_attention_heads=4, **sizes), add_pooling_layer=False)
 
 
 def test_features_in_fewer_bits_are_near_those_in_32(clips):
-    """Relative distance: below 1 % in bf16, below 8 % in 8 bits, with random weights."""
+    """Measure the relative distance: below 1 % in bf16, below 8 % in 8 bits, with random weights."""
     exact = ImageTeacher(vit(64))(clips, GRID)
     for dtype, bound in ((torch.bfloat16, 0.01), (torch.float8_e4m3fn, 0.08)):
         features = ImageTeacher(vit(64), dtype=dtype).to("cpu")(clips, GRID)
@@ -177,6 +181,7 @@ TEACHERS = ("lemonfm", "endovit", "surgenet_convnext", "surgenet_caformer", "sur
 
 
 def converted(original, folder: Path) -> Path:
+    """Convert a checkpoint of a family."""
     convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.sizes)
     return folder / "teacher"
 
@@ -228,7 +233,7 @@ def test_a_teacher_gets_images_normalized_as_it_was_trained(clips, tmp_path):
 
 @pytest.fixture
 def offline_hub(tmp_path, monkeypatch):
-    """A cache of the Hub that holds EndoViT's file, and no network."""
+    """Make a cache of the Hub that holds EndoViT's file, without a network."""
     from huggingface_hub import constants
 
     original = ORIGINALS["endovit"]()

@@ -32,26 +32,28 @@ STEPS = 20  # two epochs of ten
 
 
 def run(output: Path, frame_set: Path, **changes: object) -> list[dict[str, float]]:
+    """Train to the end."""
     trainer = tiny.trainer(frame_set, output, **changes)
     trainer.train(resume_from_checkpoint=True)
     return trainer.state.log_history
 
 
 def run_until(step: int, frame_set: Path, output: Path) -> None:
-    """Trains and stops after a step, as a user does with Ctrl-C."""
+    """Train and stop after a step, as a user does with Ctrl-C."""
     trainer = tiny.trainer(frame_set, output)
     trainer.add_callback(tiny.stops(step)[0])
     trainer.train()
 
 
 def losses(history: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
+    """Return the losses of the log."""
     names = ("loss", "loss_video", "loss_image", "learning_rate")
     return {int(line["step"]): tuple(line[name] for name in names) for line in history if "loss" in line}
 
 
 @pytest.fixture(scope="module")
 def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, tuple[float, ...]]]:
-    """An uninterrupted run: its folder and its losses."""
+    """Return the folder and the losses of an uninterrupted run."""
     output = tmp_path_factory.mktemp("whole")
     return output, losses(run(output, frame_set))
 
@@ -60,7 +62,7 @@ def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(frame_set, tmp_path, monkeypatch):
-    """The golden batch goes through the trainer in place of a batch of clips."""
+    """Send the golden batch through the trainer in place of a batch of clips."""
     numbers = golden.load("tiny_pretraining")
     from surgvista_hf import convert_checkpoint
 
@@ -89,7 +91,7 @@ def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(fra
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulation):
-    """The same clips, a plain loop and torch's AdamW."""
+    """Compare with a plain loop over the same clips and torch's AdamW."""
     changes = {"per_device_train_batch_size": 6 // accumulation, "gradient_accumulation_steps": accumulation}
     trainer = tiny.trainer(frame_set, tmp_path, max_steps=3, **changes)
     loader = DataLoader(
@@ -118,7 +120,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
 
 @pytest.mark.slow
 def test_a_compiled_run_has_one_graph_for_all_steps_and_the_same_losses(frame_set, tmp_path):
-    """Stochastic depth changes its keys every step; that must not compile anew."""
+    """Verify that stochastic depth, whose keys change every step, does not compile anew."""
     eager = tiny.trainer(frame_set, tmp_path / "eager", max_steps=5, save_steps=100)
     eager.train()
     torch._dynamo.utils.counters.clear()
@@ -155,7 +157,7 @@ def test_training_lowers_both_losses(whole):
 
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tmp_path):
-    """Stopped in the middle of an epoch, resumed with other random states and another number of workers."""
+    """Stop in the middle of an epoch and resume with other random states and another number of workers."""
     run_until(7, frame_set, tmp_path)
     torch.manual_seed(99)
     history = run(tmp_path, frame_set, dataloader_num_workers=2)
@@ -167,7 +169,7 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_factory, order):
-    """Two hospitals' recordings have the same kind of frame set, and may have the same names."""
+    """Combine recordings of two hospitals that have the same kind of frame set, and may have the same names."""
     other = tmp_path_factory.mktemp("other") / "set"
     prepare_frame_set("synthetic", None, other, settings={**tiny.VIDEOS, "seed": "9", "height": "48", "width": "96"})
     folders = [frame_set, other]
@@ -180,7 +182,7 @@ def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_
 
 
 def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, tmp_path):
-    """Three of ten updates of an epoch: the stock loop would make a fourth."""
+    """Make three of ten updates of an epoch: the stock loop would make a fourth."""
     run(tmp_path, frame_set, max_steps=3, save_steps=3)
     before = tiny.final_weights(tmp_path)
     again = tiny.trainer(frame_set, tmp_path, max_steps=3, save_steps=3)
@@ -198,12 +200,13 @@ def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
 
 
 def program(frame_set: Path, output: Path, *argv: str, launcher: tuple[str, ...] = ()) -> list[str]:
+    """Return the command line of a run in another process."""
     return [sys.executable, *launcher, "-m", "tests.trainers.tiny", str(frame_set), str(output), *argv]
 
 
 @pytest.mark.parametrize("moment", ["checkpoint-8", "checkpoint-8/complete"])
 def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, moment):
-    """Killed while a checkpoint is written, or right after it."""
+    """Kill the run while a checkpoint is written, or right after it."""
     output = tmp_path / "run"
     process = subprocess.Popen(
         program(frame_set, output), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -230,7 +233,7 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(whole, frame_set, tmp
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path):
-    """Gloo on the CPU; equal up to the order in which gradients are added."""
+    """Use Gloo on the CPU; equal up to the order in which gradients are added."""
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611")
     argv = ("per_device_train_batch_size=3", "max_steps=8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -280,7 +283,10 @@ def test_the_peak_follows_the_batch_unless_it_is_given(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, tmp_path):
     class NotFinite(SurgVistaPretrainer):
+        """A trainer whose loss is not a number with clip 23."""
+
         def clip_loss(self, model, batch):
+            """Return not a number if clip 23 is in the batch."""
             loss, parts = super().clip_loss(model, batch)
             return (loss * float("nan") if 23 in batch["index"].tolist() else loss), parts
 
@@ -295,7 +301,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, 
 
 
 def with_a_broken_frame(frame_set: Path, **options: str) -> ClipDataset:
-    """The frame set with row 31, frame 11 of its second video, made unreadable."""
+    """Make row 31, frame 11 of the second video, unreadable."""
     whole = load_frame_set("synthetic", frame_set, "all")
     rows = [dict(row) for row in whole.cast_column("image", datasets.Image(decode=False))]
     rows[31]["image"] = {"bytes": b"\xff\xd8\xffnot a picture", "path": None}
@@ -318,7 +324,7 @@ def test_a_frame_that_cannot_be_read_stops_the_run_and_is_named(frame_set, tmp_p
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_clips_are_replaced_counted_and_listed_on_request(frame_set, tmp_path, workers):
-    """Frame 11 is part of the clips that end with frames 11, 13, 15 and 17."""
+    """Expect the clips that end with frames 11, 13, 15 and 17, which frame 11 is part of."""
     clips = with_a_broken_frame(frame_set, on_unreadable="replace")
     arguments = tiny.arguments(tmp_path, dataloader_num_workers=workers)
     trainer = SurgVistaPretrainer(tiny.model(), arguments, clips)

@@ -37,7 +37,7 @@ def test_the_blocks_that_fsdp_wraps_exist():
 
 
 def test_the_slurm_script_starts_one_launcher_a_machine_with_all_arguments(tmp_path):
-    """With srun and scontrol that say what they were asked, in place of SLURM's."""
+    """Replace SLURM's srun and scontrol by programs that print their arguments."""
     for name, text in {
         "scontrol": "echo node-a; echo node-b",
         "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',

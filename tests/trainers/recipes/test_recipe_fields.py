@@ -25,8 +25,13 @@ from surgvista_hf.trainers.features.ms_tcn import TemporalArguments
 from surgvista_hf.trainers.features.video_head import VideoHeadArguments
 from surgvista_hf.trainers.finetuning.recipe import ExternalTest, LabeledData, ModelRecipe, load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
-from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import HeldOutBenchmark as Tested
+from surgvista_hf.trainers.pretraining.recipe import (
+    DataRecipe,
+    HeldOutBenchmark,
+    SourceRecipe,
+    TeacherRecipe,
+    load_recipe,
+)
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_text
 
 from .. import tiny
@@ -53,11 +58,12 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def names(kind: Any) -> list[str]:
+    """Return the names of the fields of a dataclass."""
     return [entry.name for entry in fields(kind) if entry.init]
 
 
 def changed(content: Any, path: str, value: Any) -> Any:
-    """A copy of the content with another value at a dotted path."""
+    """Return a copy of the content with another value at a dotted path."""
     whole = deepcopy(content)
     *parents, last = path.split(".")
     target = whole
@@ -68,7 +74,7 @@ def changed(content: Any, path: str, value: Any) -> Any:
 
 
 def refusal(action: Any) -> str | None:
-    """What the package says against it, or nothing; any error but the package's own fails the test."""
+    """Return the package's message against a value, or `None`; any error but the package's own fails the test."""
     try:
         action()
     except SurgVistaError as error:
@@ -77,10 +83,11 @@ def refusal(action: Any) -> str | None:
 
 
 def attempt(load: Any, content: Any, path: str, value: Any, folder: Path, needs: Any = None) -> bool:
-    """Whether a recipe with this value is taken."""
+    """Return whether a recipe with this value is accepted."""
     file = folder / "recipe.yaml"
 
     def action() -> None:
+        """Parse the changed recipe."""
         file.write_text(yaml.safe_dump(changed(content, path, value)))
         recipe = load(file)
         if needs is not None:
@@ -91,7 +98,7 @@ def attempt(load: Any, content: Any, path: str, value: Any, folder: Path, needs:
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """Some fields are handed on to libraries as variables of the environment."""
+    """Restore the environment, since some fields are handed on to libraries as variables of it."""
     with patch.dict(os.environ):
         yield
 
@@ -100,6 +107,7 @@ def own_environment() -> Iterator[None]:
 
 
 def pretraining(objective: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a recipe of pre-training."""
     teacher = {"teacher": {"name": "vit"}} if OBJECTIVES[objective].takes_teacher else {}
     content = {
         "objective": objective,
@@ -119,14 +127,14 @@ def pretraining(objective: str, folder: Path) -> tuple[dict[str, Any], list[str]
         *(f"teacher.{name}" for name in names(TeacherRecipe) if teacher),
         *(f"data.{name}" for name in names(DataRecipe)),
         *(f"data.sources.0.{name}" for name in names(SourceRecipe)),
-        *(f"data.tested_on.0.{name}" for name in names(Tested)),
+        *(f"data.tested_on.0.{name}" for name in names(HeldOutBenchmark)),
         *(f"training.{name}" for name in own_fields(kind.arguments_class, objective == "surgvista")),
     ]
     return content, paths
 
 
 def own_fields(kind: Any, everything: bool = False) -> list[str]:
-    """Fields that only these arguments have; those that all runs share are tried with one of them."""
+    """Return the fields that only these arguments have; those that all runs share are tried with one of them."""
     return [name for name in names(kind) if everything or name not in names(PretrainingArguments)]
 
 
@@ -143,7 +151,7 @@ def test_every_field_of_pre_training_refuses_what_it_cannot_be(objective, tmp_pa
 
 
 def needs(path: str) -> Any:
-    """Building a model on no device takes its time, so only where the path can matter to it."""
+    """Return whether a path can matter to a check; building a model on no device takes its time."""
     return pretrain.check_requirements if path.startswith(("model", "training")) else None
 
 
@@ -159,6 +167,7 @@ def test_no_value_of_pre_training_ends_in_a_traceback(tmp_path, data):
 
 
 def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a recipe of fine-tuning."""
     content = {
         "model": {"config": {"model_type": "surgvista", **tiny.SIZES}},
         "data": {
@@ -201,6 +210,7 @@ def test_no_value_of_fine_tuning_ends_in_a_traceback(tmp_path, data):
 
 
 def suite() -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a suite."""
     content = yaml.safe_load(bundled_text("synthetic", ("suites",)))
     content["protocols"] |= {"answer": {"kind": "zero_shot"}, "whole": {"kind": "pooled"}}
     rendered = "prepare.frame_sets/synthetic"

@@ -18,7 +18,7 @@ PRETRAIN = ["pretrain", "surgvista_synthetic", "data.root=nowhere", "training.us
 
 
 @pytest.mark.parametrize(
-    ("package", "words", "message"),
+    ("package", "argv", "message"),
     [
         ("peft", [*FINETUNE, "adapter.method=lora"], "needs peft: pip install 'surgvista-hf[peft]'"),
         ("peft", [*FINETUNE, "adapter.method=ia3"], "needs peft"),
@@ -86,6 +86,8 @@ def test_the_demo_asks_for_everything_before_it_renders_anything(monkeypatch, tm
 
 def test_a_device_that_cannot_compute_in_few_bits_is_told_before_training(monkeypatch, capsys, tmp_path):
     class Broken:
+        """Stands in for a layer whose kernels cannot be loaded."""
+
         def __init__(self, *args: object, **options: object) -> None:
             raise RuntimeError("no kernel for this device")
 

@@ -110,8 +110,7 @@ class _EpochCallback(TrainerCallback):
     ) -> None:
         """Pass the number of the epoch on."""
         for listener in self.listeners:
-            if hasattr(listener, "set_epoch"):
-                listener.set_epoch(int(state.epoch or 0))
+            listener.set_epoch(int(state.epoch or 0))
 
 
 class _WeightDecayCallback(TrainerCallback):

@@ -1,4 +1,4 @@
-"""What a trainer and its data set, collator and callbacks expect of each other, as types."""
+"""Types of samples, batches and losses, and protocols of the parts that a trainer over clips works with."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypedDict
@@ -15,11 +15,14 @@ Sample = dict[str, Any]
 # `masks` (a mapping of tensors). The entries are of several types, hence no narrower one.
 ClipBatch = Mapping[str, Any]
 
+# A collator takes samples and returns a `ClipBatch`.
 Collator = Callable[[list[Any]], dict[str, Any]]
-ParameterGroups = list[
-    dict[str, Any]
-]  # as `torch.optim` takes them: `params`, `weight_decay` and, if of its own, `lr`
-Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # of a batch, (); and further numbers for the log, by their names
+
+# Groups of parameters for an optimizer of `torch.optim`: `params`, `weight_decay` and, where it is not the common one, `lr`.
+ParameterGroups = list[dict[str, Any]]
+
+# The loss of a batch, (), and further numbers for the log by their names, () each.
+Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
 class EpochListener(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Unpack, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
-    PreTrainedConfig,
     PreTrainedModel,
     TrainerCallback,
     TrainerControl,
@@ -44,7 +43,7 @@ from ...evaluation.metrics.calibration import negative_log_likelihood
 from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.loading import clip_length, layer_numbers
 from ...modeling.processors import prepare_clips, smooths
-from ...modeling.protocols import ClipProcessor
+from ...modeling.protocols import ClipProcessor, TransformersModel
 from ...util.console import track
 from ...util.errors import InputError
 from ..common.arguments import FinetuningArguments
@@ -154,14 +153,6 @@ class _EmaCallback(TrainerCallback):
         self.trainer.ema.update()
 
 
-class Configured(Protocol):
-    """Describe a model or a wrapper of one by its configuration."""
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        """Return the configuration of the model."""
-
-
 class SurgicalFinetuner(ClipTrainer):
     """Trains a classifier of clips: SurgVISTA, VideoMAE, V-JEPA 2, or `SurgicalEncoderForVideoClassification` for any other.
 
@@ -197,7 +188,7 @@ class SurgicalFinetuner(ClipTrainer):
         **kwargs: Unpack[TrainerOptions],
     ) -> None:
         for clips in (train_dataset, *([eval_dataset] if eval_dataset is not None else [])):
-            _check_compatible(model, clips, task)
+            _check_compatible(cast(TransformersModel, model), clips, task)
         self.task = task
         self.input_name = model.main_input_name
         self.outputs = len(task.names)
@@ -310,7 +301,7 @@ class SurgicalFinetuner(ClipTrainer):
         Returns:
             Predictions in the order of the frame set.
         """
-        _check_compatible(cast(Configured, self.model), clips, self.task)
+        _check_compatible(cast(TransformersModel, self.model), clips, self.task)
         args = self.args
         loader = self.accelerator.prepare_data_loader(
             DataLoader(
@@ -501,7 +492,7 @@ def class_sampler(clips: ClipDataset, task: Task, args: FinetuningArguments) -> 
     return SourceBalancedSampler(clips.sample_labels(), weights, seed=args.seed)
 
 
-def _check_compatible(model: Configured, clips: ClipDataset, task: Task) -> None:
+def _check_compatible(model: TransformersModel, clips: ClipDataset, task: Task) -> None:
     """Refuse clips whose length or labels do not fit the model and the task."""
     length = clip_length(model.config)
     if clips.num_frames != length:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...util.values import Amount, Fraction, PositiveCount, PositiveFraction, Seed, read_value
 from ..recipes.loading import PRETRAINING, RecipeError, build, check_values, read_recipe, recipe_errors, section
@@ -136,7 +136,7 @@ def _check_model(objective: str, model: Mapping[str, Any]) -> None:
     changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
     start = {name: value for name, value in model.items() if name not in changes}
     check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})
-    config_class: Any = model_class(objective, model).config_class
+    config_class = cast(type[PreTrainedConfig], model_class(objective, model).config_class)
     check_configuration("model", changes, config_class, whole=model.get("from_pretrained") is None)
 
 

@@ -46,7 +46,7 @@ def make_arguments(kind: type[Arguments], settings: Mapping[str, Any]) -> Argume
         raise MissingPackageError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")
     try:
         args = kind(**settings)
-        # Only to see whether the optimizer exists here; it is asked for with any model.
+        # Only to see whether the optimizer exists here, for which any model will do.
         Trainer.get_optimizer_cls_and_kwargs(args, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
     except SurgVistaError as error:
         raise RecipeError(f"training: {error}") from error

@@ -1,4 +1,4 @@
-"""Benchmark suites: every combination once, resumed, checked before it runs, reported with tests, tables and pictures."""
+"""Benchmark suites: every combination once, resumed, checked before it runs, reported with tests, tables and plots."""
 
 import json
 from pathlib import Path

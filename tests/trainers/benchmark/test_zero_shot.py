@@ -1,4 +1,4 @@
-"""Image-text models asked without training: the right pictures and options, resumed after a kill, judged both ways."""
+"""Zero-shot evaluation: the right images and options, resumed after a kill, answers read in both ways."""
 
 import json
 from pathlib import Path

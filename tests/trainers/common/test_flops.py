@@ -1,4 +1,4 @@
-"""What the log says of a step's cost is counted, not guessed."""
+"""The cost of a step in the log is counted, not guessed."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_a_clip_of_the_base_recipe_costs_the_published_1301_gflop(frame_set, tmp
     alone = SurgVistaPretrainer(student, tiny.arguments(tmp_path), clips)
     whole = SurgVistaPretrainer(student, tiny.arguments(tmp_path), clips, teacher=teacher)
     without, with_teacher = count_flops(alone), count_flops(whole)
-    # The published figure embeds masked tokens too, which is 1 % more.
+    # The published number embeds masked tokens too, which is 1 % more.
     assert with_teacher == pytest.approx(1301e9, rel=0.01)
     image_decoder = with_teacher - without - 985e9  # which does not run without a teacher
     assert 50e9 < image_decoder < 70e9

@@ -1,4 +1,4 @@
-"""What fine-tuning saves of a model's own confidence, and what predictions make of it, on the way that users go."""
+"""Confidence: calibration and familiarity are saved by fine-tuning and used by predictions, on the way that users go."""
 
 import json
 import shutil

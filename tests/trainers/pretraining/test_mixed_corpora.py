@@ -1,4 +1,4 @@
-"""Corpora as they are: frames of several sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
+"""Corpora as they are: frames of different sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
 
 import json
 import os

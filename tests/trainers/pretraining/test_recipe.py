@@ -1,4 +1,4 @@
-"""Recipes: what is misspelt is an error with a suggestion, what is published is reproduced, what is run is what was read."""
+"""Recipes: what is misspelled is an error with a suggestion, what is published is reproduced, what is run is what was read."""
 
 import subprocess
 import sys

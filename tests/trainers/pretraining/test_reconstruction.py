@@ -1,4 +1,4 @@
-"""Pictures of reconstructions: written while training without changing it, and drawn from saved models."""
+"""Images of reconstructions: written while training without changing it, and drawn from saved models."""
 
 import json
 import os

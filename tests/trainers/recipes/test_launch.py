@@ -1,4 +1,4 @@
-"""What the package gives to launch a run with: accelerate reads it, and it runs."""
+"""Launching: accelerate reads the configurations of the package, and the runs that they describe start."""
 
 import subprocess
 from pathlib import Path

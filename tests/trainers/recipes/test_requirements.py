@@ -1,4 +1,4 @@
-"""What a run needs of this machine is asked before anything is rendered, loaded or trained."""
+"""Requirements of a run are checked before anything is rendered, loaded or trained."""
 
 import sys
 from pathlib import Path

@@ -232,7 +232,7 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
         with pytest.raises(Stopped):
             run()
     prepared(requested, seed=4)
-    with pytest.raises(OutputError, match=r"probe\.data_dir was asked \(.* is now asked \("):
+    with pytest.raises(OutputError, match=r"probe\.data_dir was requested \(.* is now requested \("):
         run()
     prepared(requested, seed=3)
     prepared(operations, seed=77)

@@ -249,7 +249,7 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
         ({"local_scale": [0.4, 0.05]}, "local_scale is"),
         ({"global_scale": [0.4]}, "global_scale is"),
         ({"max_tensor_grad_norm": -1.0}, "max_tensor_grad_norm is -1.0"),
-        ({"local_size": 16}, "no pictures below 32 pixels; views have 64 and 16"),
+        ({"local_size": 16}, "no images below 32 pixels; views have 64 and 16"),
     ],
 )
 def test_what_makes_no_sense_is_refused(frame_set, tmp_path, changes, message):

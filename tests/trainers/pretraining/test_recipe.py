@@ -178,7 +178,7 @@ def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
         ("training.seed=[", "is not YAML"),
     ],
 )
-def test_what_is_misspelt_is_an_error_with_a_suggestion(recipe_file, word, message):
+def test_what_is_misspelled_is_an_error_with_a_suggestion(recipe_file, word, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe_file, [word])
 

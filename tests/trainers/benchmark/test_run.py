@@ -222,7 +222,7 @@ def test_what_is_no_suite_is_refused(tmp_path, change, message):
             "MS-TCN needs one class for each frame of a video; instruments is a multi_label task",
         ),
         ({"kind": "pooled"}, "phases", "a head over whole videos needs one label a video; phases is a workflow task"),
-        ({"kind": "zero_shot"}, "phases", "untrained is a model without training"),
+        ({"kind": "zero_shot"}, "phases", "untrained is an untrained model"),
     ],
 )
 def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(

@@ -361,15 +361,15 @@ def main() -> None:
     results: dict[str, Any] = {}
     for title, (known, new) in runs.items():
         labeled = [name for name in known if videos[name].phases is not None]
-        kept = max(len(labeled) // 5, 1)  # not trained on, for the temperature
-        model = train([videos[name] for name in labeled[:-kept]], processor)
+        held_out = max(len(labeled) // 5, 1)  # not trained on, for the temperature
+        model = train([videos[name] for name in labeled[:-held_out]], processor)
         for video in videos.values():
             describe(video, model, processor)
         seen = [videos[name] for name in known]
         requested = {group: [videos[name] for name in names] for group, names in new.items()}
         results[title] = {
             "shipped": shipped(seen, requested),
-            "calibration": calibration([videos[name] for name in labeled[-kept:]], requested["new, of the same kind"]),
+            "calibration": calibration([videos[name] for name in labeled[-held_out:]], requested["new, of the same kind"]),
             "compared": {
                 f"{name}, {kind}": {
                     group: [numbers["unfamiliar_seconds"], numbers["most_of_one_video"]]

@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
         return
     result = finetune(recipe)
     if arguments.json:
-        print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
+        print(json.dumps({"metrics": result.metrics, "model": str(result.folder), "by_video": result.by_video}))
         return
     trained = (
         f"{result.parameters.trained:,} of {result.parameters.all:,} parameters ({result.parameters.fraction:.2%})"
     )
     print(f"trained {trained}; tested on {len(result.by_video)} videos")
-    for name, value in result.figures.items():
+    for name, value in result.metrics.items():
         print(f"  {name:24} {value:.4f}")
     if result.selected_on_test:
         print("  the best checkpoint was chosen on test videos: these numbers are too good")

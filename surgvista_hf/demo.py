@@ -195,7 +195,7 @@ def _report(
     accuracy = float((prediction.labels == truth).mean())
     most_frequent = float(np.bincount(truth).max() / len(truth))
     summary = output / "result.json"
-    by_protocol = {cell.protocol: round(cell.figures["video_accuracy"], 4) for cell in cells}
+    by_protocol = {cell.protocol: round(cell.metrics["video_accuracy"], 4) for cell in cells}
     names = [str(file) for file in (*files, summary)]
     of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
     result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)

@@ -91,9 +91,9 @@ def _outside(detector: Any, reader: Any, frames: Any, places: Any) -> Any:
     from ..inference.models.out_of_body import scan_video
 
     around = detector.margin + 1.0  # so that there are looks before the first picture and after the last
-    hidden = scan_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
-    near = [hidden.covers(float(place)) for place in places]
-    return (detector.look(frames) >= detector.threshold) | near
+    mask = scan_video(detector, reader, start=max(min(places) - around, 0.0), stop=max(places) + around)
+    near = [mask.covers(float(place)) for place in places]
+    return (detector.predict_proba(frames) >= detector.threshold) | near
 
 
 def _neighbors(query: Any, folder: Path) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def _neighbors(query: Any, folder: Path) -> list[dict[str, Any]]:
     firsts = np.cumsum([0, *(len(video.seconds) for video in videos)])
     found = []
     for each in nearest_neighbors(query, np.concatenate([video.values for video in videos]), groups=owners):
-        video, row = videos[owners[each.place]], int(each.place - firsts[owners[each.place]])
+        video, row = videos[owners[each.index]], int(each.index - firsts[owners[each.index]])
         single = names and video.labels.ndim == 1 and video.labels[row] >= 0
         found.append(
             {

@@ -31,7 +31,7 @@ _MAIN = {
     "video_classification": "accuracy",
     "video_multi_label": "mean_average_precision",
 }
-_FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
+_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "workflow": (
         "strict",
         ("image_accuracy", "video_accuracy", "phase_precision", "phase_recall", "phase_jaccard", "phase_f1"),
@@ -225,9 +225,9 @@ class Task:
             "classification": classification_metrics(predictions.labels, predictions.scores).to_dict(),
         }
 
-    def figures(self, results: Mapping[str, Any]) -> dict[str, float]:
+    def metrics(self, results: Mapping[str, Any]) -> dict[str, float]:
         """The numbers that a log and a table show, of `results`; strict ones."""
-        section, names = _FIGURES[self.kind]
+        section, names = _METRICS[self.kind]
         chosen = {name: results[section][name] for name in names}
         if self.kind == "workflow":
             chosen |= {name: results["segments"][name] for name in ("edit_score", "f1@10")}
@@ -255,7 +255,7 @@ class Task:
                 continue
             numbers = np.arange(len(truth))
             alone = ClipPredictions(np.full(len(truth), video), numbers, numbers, truth, scores[video])
-            value = self.figures(self.results(alone)).get(self.main_metric, np.nan)
+            value = self.metrics(self.results(alone)).get(self.main_metric, np.nan)
             if not np.isnan(value):
                 values[video] = value
         return values

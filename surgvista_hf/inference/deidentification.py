@@ -185,20 +185,21 @@ class Deidentified:
     Args:
         seconds: length of the result.
         frames: of the result.
-        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
-        covers: rectangles painted black.
-        looks: frames that the detector looked at.
-        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
-            every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
+        redacted: [start, end) in seconds of each stretch that was redacted; `None`: there was no detector.
+        covers: number of rectangles that were painted black.
+        frames_checked: number of frames that the detector classified.
+        unseen_seconds: a camera that was outside for no longer than this, between two frames that were classified, may have
+            gone unnoticed. 0: every frame was classified, and the copy shows what the detector took for the inside. `None`:
+            there was no detector.
         damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
         remarks: what else was done to the pictures, in sentences.
     """
 
     seconds: float
     frames: int
-    hidden: list[tuple[float, float]] | None
+    redacted: list[tuple[float, float]] | None
     covers: int
-    looks: int = 0
+    frames_checked: int = 0
     unseen_seconds: float | None = None
     damaged: list[tuple[float, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -244,7 +245,7 @@ def deidentify_video(
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
                 raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        hidden = None if detector is None else scan_video(detector, reader, progress=progress)
+        mask = None if detector is None else scan_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
         # As large as the original is stored, and shown in its shape.
@@ -254,14 +255,18 @@ def deidentify_video(
         with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
             frames = reader.iterate(None, blank_damaged=True)
             for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
-                shown = pixels if hidden is None else hidden.redacted(pixels, last)
+                shown = pixels if mask is None else mask.redacted(pixels, last)
                 write(_covered(shown, covers)[:height, :width], last)
                 written += 1
-        looked: dict[str, Any] = {"hidden": None}
-        if hidden is not None:
-            looked = {"hidden": hidden.spans, "looks": len(hidden.seconds), "unseen_seconds": hidden.unseen_seconds}
         return Deidentified(
-            last, written, covers=len(covers), damaged=reader.lost, remarks=list(reader.remarks), **looked
+            seconds=last,
+            frames=written,
+            redacted=None if mask is None else mask.spans,
+            covers=len(covers),
+            frames_checked=0 if mask is None else len(mask.seconds),
+            unseen_seconds=None if mask is None else mask.unseen_seconds,
+            damaged=reader.lost,
+            remarks=list(reader.remarks),
         )
 
 

@@ -40,7 +40,7 @@ class Evaluation:
         task: what was predicted.
         predictions: of every labeled clip or moment.
         results: of all metrics, see `Task.results`.
-        figures: the numbers of a table, 0-1.
+        metrics: the numbers of a table, 0-1.
         by_video: main number of each video.
         parameters: of the model: trained here (none), all, and bytes of all; zeros for files.
         seconds: it took.
@@ -49,7 +49,7 @@ class Evaluation:
     task: Task
     predictions: ClipPredictions
     results: dict[str, Any]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     by_video: dict[str, float]
     parameters: dict[str, int]
     seconds: float
@@ -72,7 +72,7 @@ class Evaluation:
             task=self.task.kind,
             classes=list(self.task.names),
             main_metric=self.task.main_metric,
-            figures=self.figures,
+            metrics=self.metrics,
             results=self.results,
             by_video=self.by_video,
             parameters=self.parameters,
@@ -282,10 +282,10 @@ def _evaluation(
     task: Task, predictions: ClipPredictions, parameters: dict[str, int], graded: bool, seconds: float
 ) -> Evaluation:
     results = task.results(predictions)
-    figures = task.figures(results)
+    metrics = task.metrics(results)
     if not graded:
         for section in results.values():
             for name in _NEED_PROBABILITIES:
                 section.pop(name, None)
-        figures = {name: value for name, value in figures.items() if name not in _NEED_PROBABILITIES}
-    return Evaluation(task, predictions, results, figures, task.by_video(predictions), parameters, seconds)
+        metrics = {name: value for name, value in metrics.items() if name not in _NEED_PROBABILITIES}
+    return Evaluation(task, predictions, results, metrics, task.by_video(predictions), parameters, seconds)

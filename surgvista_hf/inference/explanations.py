@@ -109,11 +109,11 @@ class Neighbor:
     """A second of some video that looks like another to a model.
 
     Args:
-        place: its row.
+        index: its row among the features.
         similarity: cosine of the two features, -1 to 1.
     """
 
-    place: int
+    index: int
     similarity: float
 
 
@@ -137,7 +137,7 @@ def nearest_neighbors(
 
     Example:
         >>> nearest_neighbors(np.array([1.0, 0.0]), np.array([[0.0, 1.0], [2.0, 0.0]]), k=1)
-        [Neighbor(place=1, similarity=1.0)]
+        [Neighbor(index=1, similarity=1.0)]
     """
     if features.ndim != 2 or query.shape != features.shape[1:]:
         raise InputError(
@@ -147,11 +147,11 @@ def nearest_neighbors(
     similarity = features @ query / np.maximum(lengths, 1e-12)
     found: list[Neighbor] = []
     seen: set[Any] = set()
-    for place in np.argsort(-similarity, kind="stable"):
-        group = int(place) if groups is None else groups[place]
+    for index in np.argsort(-similarity, kind="stable"):
+        group = int(index) if groups is None else groups[index]
         if group not in seen:
             seen.add(group)
-            found.append(Neighbor(int(place), float(similarity[place])))
+            found.append(Neighbor(int(index), float(similarity[index])))
         if len(found) == k:
             break
     return found

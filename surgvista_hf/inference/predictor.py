@@ -193,11 +193,11 @@ class SurgicalVideoPredictor:
         """
         name = name or _name(video)
         with VideoReader(video, **self.reading) as reader:
-            hidden = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
+            mask = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _counted(self._read(reader), bar)
-                found = self._predict_frames(frames, name, hidden, 0.0)
+                found = self._predict_frames(frames, name, mask, 0.0)
             remarks = tuple(reader.remarks)
         for remark in remarks:
             logger.warning("%s: %s", name, remark)
@@ -253,7 +253,7 @@ class SurgicalVideoPredictor:
         self,
         frames: Iterable[tuple[float, np.ndarray]],
         name: str,
-        hidden: OutOfBodyMask | None,
+        mask: OutOfBodyMask | None,
         origin: float | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
@@ -271,8 +271,8 @@ class SurgicalVideoPredictor:
             seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             images = np.stack([image for _, image, _ in chunk])
-            if self.out_of_body is not None and hidden is None and any(predicted):
-                outside.append(self.out_of_body.look(images[predicted]))
+            if self.out_of_body is not None and mask is None and any(predicted):
+                outside.append(self.out_of_body.predict_proba(images[predicted]))
             for each, line in lines.items():
                 found[each] += line.push(due, images)
         if not seconds:
@@ -281,7 +281,7 @@ class SurgicalVideoPredictor:
         shown = np.asarray(seconds)[answered]
         if outside:
             assert self.out_of_body is not None
-            hidden = self.out_of_body.hidden(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
+            mask = self.out_of_body.mask(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
         predictions = {
             each: VideoPrediction(
                 name,
@@ -289,7 +289,7 @@ class SurgicalVideoPredictor:
                 np.concatenate([*found[each], *line.flush()])[answered],
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
-                hidden=hidden,
+                out_of_body_mask=mask,
                 unfamiliarity=None if line.unfamiliarity is None else line.unfamiliarity[answered],
             )
             for each, line in lines.items()
@@ -322,7 +322,7 @@ class SurgicalVideoPredictor:
                 continue
             probabilities = {name: answer[0][0] for name, answer in answers.items()}
             unfamiliarity = {name: line.last_unfamiliarity for name, line in lines.items()}
-            outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
+            outside = float(self.out_of_body.predict_proba(image[None])[0]) if self.out_of_body else None
             yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
     def _timed(

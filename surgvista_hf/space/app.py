@@ -240,7 +240,7 @@ class _ThumbnailCollector:
         rows = {int(second): number for number, second in enumerate(prediction.seconds)}
         for second in sorted(wanted & rows.keys()):
             moments = online_clip_seconds(second, *model.spacing)
-            if prediction.hidden and prediction.hidden.covers(second):
+            if prediction.out_of_body_mask and prediction.out_of_body_mask.covers(second):
                 continue
             seconds = (times[max(bisect_right(times, moment + TOLERANCE) - 1, 0)] for moment in moments)
             frames = np.stack([self.thumbnails[each] for each in seconds])

@@ -86,9 +86,9 @@ class FinetuningResult:
     selected_on_test: bool
 
     @property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The numbers of a table."""
-        return self.task.figures(self.results)
+        return self.task.metrics(self.results)
 
 
 def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningResult:
@@ -107,7 +107,7 @@ def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningRe
         OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
 
     Example:
-        >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
+        >>> finetune(load_finetuning_recipe("synthetic")).metrics["video_accuracy"]  # doctest: +SKIP
     """
     check_requirements(recipe)
     steps = Steps(3)
@@ -383,7 +383,7 @@ def write_result(
     """Write `results.json` and `predictions.parquet`."""
     content = {
         "task": {"kind": result.task.kind, "classes": len(result.task.names)},
-        "figures": result.figures,
+        "metrics": result.metrics,
         "selected_on_test": result.selected_on_test,
         "by_video": result.by_video,
         "parameters": asdict(result.parameters),
@@ -395,7 +395,7 @@ def write_result(
         result.folder,
         recipe,
         result.task,
-        result.figures,
+        result.metrics,
         result.parameters,
         videos=len(np.unique(predictions.videos)),
         selected_on_test=result.selected_on_test,

@@ -102,10 +102,10 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
 def test_neighbors_are_the_most_alike_one_of_each_video():
     features = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0], [0.5, 0.5]], np.float32)
     query = np.array([10, 0], np.float32)
-    assert [each.place for each in nearest_neighbors(query, features, k=3)] == [0, 1, 4]
+    assert [each.index for each in nearest_neighbors(query, features, k=3)] == [0, 1, 4]
     videos = np.array(["a", "a", "b", "b", "c"])
     found = nearest_neighbors(query, features, k=5, groups=videos)
-    assert [each.place for each in found] == [0, 4, 2]
+    assert [each.index for each in found] == [0, 4, 2]
     assert [round(each.similarity, 3) for each in found] == [1.0, 0.707, 0.0]
     with pytest.raises(InputError, match="of other models"):
         nearest_neighbors(query[:1], features)

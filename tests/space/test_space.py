@@ -130,7 +130,7 @@ def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folde
         if predictor is open_one:
             everything, before = pages, shown
     assert any(recording.outside(int(time[2:])) for time in before)
-    assert shown == [time for time in before if not state.hidden.covers(int(time[2:]))]
+    assert shown == [time for time in before if not state.out_of_body_mask.covers(int(time[2:]))]
     assert len(shown) > 1
     assert "as a classifier says, and hidden" in pages
     assert "as a classifier says, and hidden" not in everything

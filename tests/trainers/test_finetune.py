@@ -110,13 +110,13 @@ def test_a_model_is_trained_tested_once_written_up_and_used(operations, tmp_path
     assert ", loss " in lines[2]
     assert "eval_image_accuracy" in (tmp_path / "run" / "surgvista.log").read_text()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["figures"] == said["figures"]
+    assert results["metrics"] == said["metrics"]
     assert set(results["by_video"]) == set(said["by_video"])
     assert len(results["by_video"]) == 2
     found = ClipPredictions.load(tmp_path / "run" / "predictions.parquet")
     assert len(found.labels) == 32
     accuracy = float((found.scores.argmax(axis=1) == found.labels).mean())
-    assert results["figures"]["image_accuracy"] == pytest.approx(accuracy)
+    assert results["metrics"]["image_accuracy"] == pytest.approx(accuracy)
     card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
     listed = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert listed["image_accuracy"] == pytest.approx(accuracy, abs=1e-6)
@@ -136,7 +136,7 @@ def test_every_kind_of_label_can_be_learned(label, metric, operations, tmp_path,
     if label == "triplets":
         changes += ["training.component_weight=0.5"]
     assert main([*words(operations, tmp_path / "run", *changes), "--json"]) == 0
-    assert 0 <= json.loads(capsys.readouterr().out)["figures"][metric] <= 1
+    assert 0 <= json.loads(capsys.readouterr().out)["metrics"][metric] <= 1
 
 
 @pytest.mark.parametrize("family", ["videomae", "vjepa2", "convnext", "vit"])
@@ -146,7 +146,7 @@ def test_every_family_is_fine_tuned_and_loaded_as_transformers_does(family, oper
     assert main([*words(operations, tmp_path / "run", *changes), "--json"]) == 0
     model = AutoModelForVideoClassification.from_pretrained(tmp_path / "run" / "model")
     assert model.config.num_labels == 7
-    assert json.loads(capsys.readouterr().out)["figures"]["image_accuracy"] > 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] > 0
 
 
 def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_path, capsys):
@@ -214,7 +214,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fixed = ["adapter.method=lora", "adapter.rank=2"]
     assert main([*words(operations, whole, *fixed), "--json"]) == 0
-    expected = json.loads(capsys.readouterr().out)["figures"]
+    expected = json.loads(capsys.readouterr().out)["metrics"]
     from surgvista_hf.trainers import finetune as room
     from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 
@@ -232,7 +232,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
             room.finetune(recipe)
     capsys.readouterr()
     assert main([*words(operations, parts, *fixed), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["figures"] == expected
+    assert json.loads(capsys.readouterr().out)["metrics"] == expected
 
 
 # ------------------------------------------------------------------------------------------- what is refused

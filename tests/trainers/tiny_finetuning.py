@@ -79,7 +79,7 @@ if __name__ == "__main__":
         torch.nn.init.normal_(run.model.classifier.weight, generator=torch.Generator().manual_seed(0))
     else:
         run.train(resume_from_checkpoint=True)
-    figures = run.evaluate()
+    metrics = run.evaluate()
     if run.args.should_save:
-        (Path(output) / "figures.json").write_text(json.dumps(figures))
+        (Path(output) / "metrics.json").write_text(json.dumps(metrics))
     end_processes()

@@ -22,7 +22,7 @@ class Reconstruction:
 
     Args:
         original: (frames, height, width, 3), 0-1.
-        hidden: (frames, height, width) bool.
+        mask: (frames, height, width) bool.
         painted: by the name of a model, clips of the shape of the original.
         patch_size: side of a patch in pixels, over which errors are averaged.
 
@@ -36,23 +36,23 @@ class Reconstruction:
     """
 
     original: np.ndarray
-    hidden: np.ndarray
+    mask: np.ndarray
     reconstructed: Mapping[str, np.ndarray]
     patch_size: int
 
     def __post_init__(self) -> None:
-        shapes = {self.original.shape, (*self.hidden.shape, 3), *(clip.shape for clip in self.reconstructed.values())}
-        if len(shapes) > 1 or any(side % self.patch_size for side in self.hidden.shape[1:]):
+        shapes = {self.original.shape, (*self.mask.shape, 3), *(clip.shape for clip in self.reconstructed.values())}
+        if len(shapes) > 1 or any(side % self.patch_size for side in self.mask.shape[1:]):
             raise InputError(f"clips of shapes {shapes} and patches of {self.patch_size} pixels do not fit together")
 
     @property
     def masked(self) -> np.ndarray:
         """The original with gray in the place of what was hidden."""
-        return np.where(self.hidden[..., None], _GRAY, self.original)
+        return np.where(self.mask[..., None], _GRAY, self.original)
 
     def errors(self, name: str) -> np.ndarray:
         """Mean squared error of each patch, (frames, rows, columns)."""
-        frames, height, width = self.hidden.shape
+        frames, height, width = self.mask.shape
         squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
         side = self.patch_size
         return squares.reshape(frames, height // side, side, width // side, side).mean(axis=(2, 4))
@@ -60,7 +60,7 @@ class Reconstruction:
     def mean_error(self, name: str) -> float:
         """Mean squared error of all hidden pixels."""
         squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
-        return float(squares[self.hidden].mean())
+        return float(squares[self.mask].mean())
 
 
 def draw_reconstruction(reconstruction: Reconstruction, path: str | Path) -> None:

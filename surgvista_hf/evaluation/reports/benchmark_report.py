@@ -23,7 +23,7 @@ class CellResult:
         task: kind of the task.
         classes: their names.
         main_metric: what the task is about.
-        figures: numbers of a table, 0-1.
+        metrics: numbers of a table, 0-1.
         results: of all metrics.
         by_video: main number of each test video.
         parameters: trained, all, and bytes of all.
@@ -41,7 +41,7 @@ class CellResult:
     task: str
     classes: list[str]
     main_metric: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
     results: dict[str, Any]
     by_video: dict[str, float]
     parameters: dict[str, int]
@@ -59,7 +59,10 @@ class CellResult:
     @classmethod
     def load(cls, file: Path) -> "CellResult":
         """Read what `save` wrote."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if "figures" in content:  # the name of the key in earlier versions
+            content["metrics"] = content.pop("figures")
+        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Row:
     Args:
         model, data, protocol: which.
         cells: of its seeds.
-        figures: by name, mean and standard deviation (N - 1) over seeds; one seed has none.
+        metrics: by name, mean and standard deviation (N - 1) over seeds; one seed has none.
         interval: of the mean over test videos of their main number, 95 % of 1000 draws of videos, seeds averaged.
         test: whether it is better than the baseline on the same videos; `None` without baseline, or for itself.
     """
@@ -78,7 +81,7 @@ class Row:
     data: str
     protocol: str
     cells: tuple[CellResult, ...]
-    figures: dict[str, tuple[float, float | None]]
+    metrics: dict[str, tuple[float, float | None]]
     interval: Interval | None
     test: PairedTest | None = None
 
@@ -109,10 +112,10 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
         groups.setdefault((cell.data, cell.model, cell.protocol), []).append(cell)
     rows = []
     for (data, model, protocol), group in groups.items():
-        figures: dict[str, tuple[float, float | None]] = {}
-        for name in group[0].figures:
-            values = [cell.figures[name] for cell in group if name in cell.figures]
-            figures[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+        metrics: dict[str, tuple[float, float | None]] = {}
+        for name in group[0].metrics:
+            values = [cell.metrics[name] for cell in group if name in cell.metrics]
+            metrics[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
         scores = seeds_averaged(group)
         interval = bootstrap_interval(_mean_of(scores), list(scores)) if scores else None
         other = groups.get((data, baseline, protocol)) or groups.get((data, model, baseline)) if baseline else None
@@ -122,7 +125,7 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
             shared = sorted(set(scores) & set(reference))
             if shared:
                 test = paired_wilcoxon({v: scores[v] for v in shared}, {v: reference[v] for v in shared})
-        rows.append(Row(model, data, protocol, tuple(group), figures, interval, test))
+        rows.append(Row(model, data, protocol, tuple(group), metrics, interval, test))
     return rows
 
 
@@ -177,18 +180,18 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the figures that any row has."""
-    return list(dict.fromkeys(name for row in rows for name in row.figures))
+    """Return the names of the metrics that any row has."""
+    return list(dict.fromkeys(name for row in rows for name in row.metrics))
 
 
 def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
     # Predictions of another program have no parameters that are known.
     trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "unknown"
-    figures = [_figure(*row.figures[name]) if name in row.figures else "" for name in names]
+    metrics = [_figure(*row.metrics[name]) if name in row.metrics else "" for name in names]
     interval = row.interval
     said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
-    cells = [row.model, row.protocol, trained, *figures, said]
+    cells = [row.model, row.protocol, trained, *metrics, said]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
@@ -247,7 +250,7 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
             "data": row.data,
             "protocol": row.protocol,
             "seeds": [cell.seed for cell in row.cells],
-            "figures": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.figures.items()},
+            "metrics": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.metrics.items()},
             "interval": asdict(row.interval) if row.interval else None,
             "test": row.test.to_dict() if row.test else None,
             "by_video": row.by_video,
@@ -293,7 +296,7 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
         if len(fractions) > 1:
             points: dict[str, list[tuple[float, float, float]]] = {}
             for row in own:
-                mean, spread = row.figures[first.main_metric]
+                mean, spread = row.metrics[first.main_metric]
                 points.setdefault(row.model, []).append((row.cells[0].fraction, mean, spread or 0.0))
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
 

@@ -32,7 +32,7 @@ class OutOfBodyDetector:
     Args:
         model: a classifier with a class for the outside, see `OUTSIDE`.
         threshold, margin: see `OutOfBodyMask`.
-        looks_per_second: how often to look at a video; `None`: at every frame. A camera that is outside for no longer than
+        frames_per_second: how often to look at a video; `None`: at every frame. A camera that is outside for no longer than
             lies between two looks may be missed.
 
     Raises:
@@ -40,7 +40,7 @@ class OutOfBodyDetector:
 
     Example:
         >>> detector = OutOfBodyDetector.load("runs/out_of_body/model")  # doctest: +SKIP
-        >>> detector.look(frames)  # doctest: +SKIP
+        >>> detector.predict_proba(frames)  # doctest: +SKIP
         array([0.98, 0.03], dtype=float32)
     """
 
@@ -50,19 +50,19 @@ class OutOfBodyDetector:
         *,
         threshold: float = 0.5,
         margin: float = 1.0,
-        looks_per_second: float | None = None,
+        frames_per_second: float | None = None,
     ) -> None:
-        if looks_per_second is not None and not looks_per_second > 0:
-            raise InputError(f"{looks_per_second} looks a second are none; give a positive number")
+        if frames_per_second is not None and not frames_per_second > 0:
+            raise InputError(f"{frames_per_second} looks a second are none; give a positive number")
         self.model, self.threshold, self.margin = model, threshold, margin
-        self.looks_per_second = looks_per_second
+        self.frames_per_second = frames_per_second
         self.classes = [number for number, name in enumerate(model.class_names) if name.lower() in OUTSIDE]
         if not self.classes:
             raise InputError(
                 f"no class of {model.source} means that the camera is outside: it knows {', '.join(model.class_names)}; a "
                 f"detector has one of {', '.join(OUTSIDE)}"
             )
-        self.hidden(np.zeros(1), np.zeros(1))  # threshold and margin are known to be right before a video is read
+        self.mask(np.zeros(1), np.zeros(1))  # threshold and margin are known to be right before a video is read
 
     @classmethod
     def load(
@@ -71,7 +71,7 @@ class OutOfBodyDetector:
         *,
         threshold: float = 0.5,
         margin: float = 1.0,
-        looks_per_second: float | None = None,
+        frames_per_second: float | None = None,
         device: str | torch.device | None = None,
     ) -> "OutOfBodyDetector":
         """Load a detector from a folder or the Hub.
@@ -80,7 +80,7 @@ class OutOfBodyDetector:
             InputError: no classifier can be loaded, or it is no detector.
         """
         model = ClipModel.load(name, device=device)
-        return cls(model, threshold=threshold, margin=margin, looks_per_second=looks_per_second)
+        return cls(model, threshold=threshold, margin=margin, frames_per_second=frames_per_second)
 
     def describe(self) -> dict[str, Any]:
         """Return what its answers depend on, as JSON can hold it."""
@@ -88,22 +88,22 @@ class OutOfBodyDetector:
             "model": self.model.source,
             "threshold": self.threshold,
             "margin": self.margin,
-            "looks_per_second": self.looks_per_second,
+            "frames_per_second": self.frames_per_second,
         }
 
-    def look(self, images: np.ndarray) -> np.ndarray:
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (frames,) that pictures (frames, height, width, 3), uint8, are from outside."""
         frames = self.model.prepare(images)
         clips = frames[:, None].expand(-1, self.model.num_frames, -1, -1, -1)
         probabilities = self.model.run(clips)[0][:, self.classes]
         return np.asarray(probabilities.max(axis=1) if self.model.multi_label else probabilities.sum(axis=1))
 
-    def hidden(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> OutOfBodyMask:
+    def mask(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> OutOfBodyMask:
         """Return what its answers hide; arguments are those of `OutOfBodyMask`."""
         return OutOfBodyMask(seconds, outside, self.threshold, self.margin, step)
 
-    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> OutOfBodyMask:
-        """Look at frames in order: at all of them, or `looks_per_second`; at the first and the last in any case.
+    def scan(self, frames: Iterable[tuple[float, np.ndarray]]) -> OutOfBodyMask:
+        """Look at frames in order: at all of them, or `frames_per_second`; at the first and the last in any case.
 
         Args:
             frames: times in seconds and pictures, as `VideoReader.iterate` gives them.
@@ -111,15 +111,15 @@ class OutOfBodyDetector:
         Raises:
             InputError: there are no frames.
         """
-        rate = self.looks_per_second
+        rate = self.frames_per_second
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         for chunk in batched(frames if rate is None else _thinned(frames, 1 / rate), _AT_ONCE):
             seconds += [second for second, _ in chunk]
-            outside.append(self.look(np.stack([image for _, image in chunk])))
+            outside.append(self.predict_proba(np.stack([image for _, image in chunk])))
         if not seconds:
             raise InputError("there are no frames to look at")
-        return self.hidden(np.asarray(seconds), np.concatenate(outside), None if rate is None else 1 / rate)
+        return self.mask(np.asarray(seconds), np.concatenate(outside), None if rate is None else 1 / rate)
 
 
 def scan_video(
@@ -153,8 +153,8 @@ def scan_video(
             shown += 1
             yield frame
 
-    hidden = detector.watch(every_frame())
-    return replace(hidden, step=math.inf) if len(hidden.seconds) == shown else hidden
+    mask = detector.scan(every_frame())
+    return replace(mask, step=math.inf) if len(mask.seconds) == shown else mask
 
 
 def _thinned(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:

@@ -68,14 +68,14 @@ class VideoPrediction:
     probabilities: np.ndarray
     class_names: list[str]
     multi_label: bool = False
-    hidden: OutOfBodyMask | None = None
+    out_of_body_mask: OutOfBodyMask | None = None
     unfamiliarity: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
     deinterlace: Deinterlace = "auto"
 
     def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """A picture (height, width, 3), uint8, of a time as it may be shown; see `OutOfBodyMask.redacted`."""
-        return pixels if self.hidden is None else self.hidden.redacted(pixels, second)
+        return pixels if self.out_of_body_mask is None else self.out_of_body_mask.redacted(pixels, second)
 
     @property
     def labels(self) -> np.ndarray:
@@ -211,7 +211,7 @@ class VideoPrediction:
             "video": self.video,
             "class_names": self.class_names,
             "multi_label": self.multi_label,
-            **({} if self.hidden is None else {"hidden": self.hidden.spans}),
+            **({} if self.out_of_body_mask is None else {"redacted": self.out_of_body_mask.spans}),
             "unfamiliar": "unknown"
             if self.unfamiliar is None
             else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},

@@ -243,9 +243,12 @@ def _model(model_info: Mapping[str, str]) -> str:
 
 
 def _privacy(prediction: "VideoPrediction") -> str:
-    if prediction.hidden is None:
+    if prediction.out_of_body_mask is None:
         return ""
-    spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
+    spans = (
+        ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.out_of_body_mask.spans)
+        or "nothing was found"
+    )
     return f" Outside the patient, as a classifier says, and hidden: {spans}."
 
 

@@ -221,7 +221,7 @@ def _run_suite(suite: Suite) -> list[CellResult]:
 
 
 def _outcome(result: CellResult) -> str:
-    figure = result.figures.get(result.main_metric)
+    figure = result.metrics.get(result.main_metric)
     return "" if figure is None else f"{result.main_metric.replace('_', ' ')} {figure:.3f}"
 
 
@@ -285,7 +285,7 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
         task=found.task.kind,
         classes=list(found.task.names),
         main_metric=found.task.main_metric,
-        figures=found.figures,
+        metrics=found.metrics,
         results=found.results,
         by_video=found.by_video,
         parameters=asdict(found.parameters),

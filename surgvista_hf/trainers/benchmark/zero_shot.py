@@ -105,7 +105,7 @@ class ZeroShotResult:
         predictions: of the first prompt: scores of a contrastive model; of a generating one 1 for its answer, and zeros only
             where none could be read.
         results: of every prompt and every way of reading, and what a contrastive model's scores allow besides.
-        figures: the numbers of a table, of the first prompt and the published reading.
+        metrics: the numbers of a table, of the first prompt and the published reading.
         by_video: accuracy in each video.
         parameters: of the model; none are trained.
     """
@@ -114,7 +114,7 @@ class ZeroShotResult:
     task: Task
     predictions: ClipPredictions
     results: dict[str, Any]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     by_video: dict[str, float]
     parameters: Parameters
 
@@ -155,7 +155,7 @@ def zero_shot(
 
     Example:
         >>> data = LabeledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
-        >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).figures["accuracy"]  # doctest: +SKIP
+        >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).metrics["accuracy"]  # doctest: +SKIP
     """
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
@@ -483,8 +483,8 @@ def _judge(
     if kind == "contrast":
         results |= task.results(predictions)
     by_video = {video: float(right.mean()) for video, right in predictions.by_video(main == labels).items()}
-    figures = _figures(task, results, judged, by_video)
-    return ZeroShotResult(output, task, predictions, results, figures, by_video, parameters)
+    metrics = _table_metrics(task, results, judged, by_video)
+    return ZeroShotResult(output, task, predictions, results, metrics, by_video, parameters)
 
 
 def _read(rows: Sequence[Mapping[str, Any]], kind: Kind, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -494,7 +494,7 @@ def _read(rows: Sequence[Mapping[str, Any]], kind: Kind, names: Sequence[str]) -
     return {way: np.array([reader(row["answer"], names) for row in rows]) for way, reader in READINGS.items()}
 
 
-def _figures(
+def _table_metrics(
     task: Task, results: Mapping[str, Any], judged: Mapping[str, Any], by_video: Mapping[str, float]
 ) -> dict[str, float]:
     """The first prompt as published, then what a reader should see beside it; names as those of the task."""
@@ -502,18 +502,18 @@ def _figures(
     ways = judged[first]
     published = dict(next(iter(ways.values())))
     accuracy = "image_accuracy" if task.kind == "workflow" else "accuracy"
-    figures: dict[str, float | None] = {accuracy: published.pop("accuracy")}
+    metrics: dict[str, float | None] = {accuracy: published.pop("accuracy")}
     if task.kind == "workflow":
-        figures["video_accuracy"] = float(np.mean(list(by_video.values())))
+        metrics["video_accuracy"] = float(np.mean(list(by_video.values())))
     if len(results) > 1:  # a contrastive model's scores allow what a classifier's do
-        figures |= task.figures(results)
+        metrics |= task.metrics(results)
         published = {"most_frequent": published["most_frequent"]}
-    figures |= published
+    metrics |= published
     if "careful" in ways:
-        figures["careful_accuracy"] = ways["careful"]["accuracy"]
-    figures |= {f"accuracy_{prompt}": next(iter(judged[prompt].values()))["accuracy"] for prompt in others}
-    figures["prompt_sensitivity"] = results["zero_shot"]["prompt_sensitivity"]
-    return {name: float(value) for name, value in figures.items() if value is not None}
+        metrics["careful_accuracy"] = ways["careful"]["accuracy"]
+    metrics |= {f"accuracy_{prompt}": next(iter(judged[prompt].values()))["accuracy"] for prompt in others}
+    metrics["prompt_sensitivity"] = results["zero_shot"]["prompt_sensitivity"]
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def _write(result: ZeroShotResult, said: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -529,7 +529,7 @@ def _write(result: ZeroShotResult, said: Mapping[str, list[dict[str, Any]]]) -> 
     result.predictions.save(result.folder / "predictions.parquet")
     content = {
         "task": {"kind": result.task.kind, "classes": len(names)},
-        "figures": result.figures,
+        "metrics": result.metrics,
         "by_video": result.by_video,
         "parameters": asdict(result.parameters),
         "results": result.results,

@@ -46,7 +46,7 @@ def write_model_card(
     folder: Path,
     recipe: FinetuningRecipe,
     task: Task,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     parameters: Parameters,
     *,
     videos: int,
@@ -59,7 +59,7 @@ def write_model_card(
         folder: of the model.
         recipe: it was made by.
         task: what it predicts.
-        figures: on the test, 0-1.
+        metrics: on the test, 0-1.
         parameters: how many were trained.
         videos: of the test.
         selected_on_test: the validation had test videos.
@@ -84,7 +84,7 @@ def write_model_card(
             metric_value=round(value, 6),
             metric_name=name.replace("_", " "),
         )
-        for name, value in figures.items()
+        for name, value in metrics.items()
     ]
     metadata = ModelCardData(
         library_name="peft" if recipe.adapter.is_peft else "transformers",
@@ -114,7 +114,7 @@ def write_model_card(
         known=_known(Confidence.load(folder)),
         license=info.license,
         homepage=info.homepage,
-        table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()),
+        table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items()),
     )
     ModelCard(text)  # its metadata can be read
     with atomic_file(folder / "README.md") as temporary:

@@ -305,11 +305,11 @@ class SurgicalFinetuner(ClipTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The figures of the task on the validation, or on other clips; see `Task.figures`."""
+        """The metrics of the task on the validation, or on other clips; see `Task.metrics`."""
         predictions = self.predict_clips(
             cast(ClipDataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         )
-        return log_figures(self, self.task, predictions, metric_key_prefix)
+        return log_metrics(self, self.task, predictions, metric_key_prefix)
 
     # ------------------------------------------------------------------------------------------- mean of the weights
 
@@ -381,10 +381,10 @@ def seeded_rng(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def log_figures(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
-    """What an evaluation ends with: the figures of the task and the loss, logged, given to callbacks and returned."""
-    figures = {**task.figures(task.results(predictions)), "loss": cross_entropy(predictions, task)}
-    named = {f"{prefix}_{name}": value for name, value in figures.items()}
+def log_metrics(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
+    """What an evaluation ends with: the metrics of the task and the loss, logged, given to callbacks and returned."""
+    metrics = {**task.metrics(task.results(predictions)), "loss": cross_entropy(predictions, task)}
+    named = {f"{prefix}_{name}": value for name, value in metrics.items()}
     trainer.log(named)
     trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, named)
     return named

@@ -169,7 +169,7 @@ def test_whenever_the_camera_leaves_the_body_no_frame_of_it_and_of_the_margin_is
     times, outside = recording
     frames = [(time, GREEN if out else RED) for time, out in zip(times, outside, strict=True)]
     reader = SimpleNamespace(iterate=lambda *_, **__: iter(frames), info=SimpleNamespace(num_frames=len(frames)))
-    hidden = scan_video(OutOfBodyDetector(Redness(), margin=margin, looks_per_second=rate), reader)
+    hidden = scan_video(OutOfBodyDetector(Redness(), margin=margin, frames_per_second=rate), reader)
     assert {times[0], times[-1]} <= set(hidden.seconds)
     for first, last in runs(outside):
         over = (
@@ -217,7 +217,7 @@ def test_a_model_without_a_class_for_the_outside_is_no_detector(model_folder):  
 
 def test_the_recording_is_hidden_where_the_camera_is_outside(detector, recording, video):
     with VideoReader(video) as reader:
-        hidden = detector.watch(reader.iterate(1.0))
+        hidden = detector.scan(reader.iterate(1.0))
     for second in np.arange(0, 24, 0.2):
         if recording.outside(second):
             assert hidden.covers(second), second
@@ -234,12 +234,14 @@ def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, vi
         for found in re.findall(r"base64,([^\"]+)\"", page.read_text())
     ]
     times = [(segment.start + segment.end - 1) // 2 for segment in prediction.segments]
-    assert [detail(picture) < 1.5 for picture in pictures] == [prediction.hidden.covers(time) for time in times]
+    assert [detail(picture) < 1.5 for picture in pictures] == [
+        prediction.out_of_body_mask.covers(time) for time in times
+    ]
     with VideoReader(annotated) as result:
         for second, pixels in result.iterate(0.5):
-            assert (detail(pixels[:80]) < 2.0) == prediction.hidden.covers(second), second
+            assert (detail(pixels[:80]) < 2.0) == prediction.out_of_body_mask.covers(second), second
     draw_contact_sheet(video, prediction, tmp_path / "veiled.png")
-    object.__setattr__(prediction, "hidden", None)
+    object.__setattr__(prediction, "out_of_body_mask", None)
     draw_contact_sheet(video, prediction, tmp_path / "open.png")
     assert (tmp_path / "veiled.png").read_bytes() != (tmp_path / "open.png").read_bytes()
     (plain,) = prediction.save(tmp_path / "plain", ["html"], video=video)
@@ -249,13 +251,15 @@ def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, vi
 def test_json_says_what_is_hidden_and_streams_say_it_at_once(detector, recording, video, model_folder):  # noqa: F811
     predictor = SurgicalVideoPredictor(model_folder, out_of_body=detector)
     prediction = predictor.predict(video)
-    assert prediction.to_dict()["hidden"] == prediction.hidden.spans
+    assert prediction.to_dict()["redacted"] == prediction.out_of_body_mask.spans
     with VideoReader(video) as reader:
         steps = list(predictor.stream(reader.iterate(1.0)))
-    looked = dict(zip(np.round(prediction.hidden.seconds, 3), prediction.hidden.outside, strict=True))
+    looked = dict(
+        zip(np.round(prediction.out_of_body_mask.seconds, 3), prediction.out_of_body_mask.outside, strict=True)
+    )
     assert [step.outside for step in steps] == [looked[step.second] for step in steps]
     assert len(looked) == 5 * len(steps)  # `predict` looks at every frame
-    assert "hidden" not in SurgicalVideoPredictor(model_folder).predict(video).to_dict()
+    assert "redacted" not in SurgicalVideoPredictor(model_folder).predict(video).to_dict()
 
 
 def glimpses(path: Path, outside: set[int], count: int = 40, rate: int = 10, start: int = 0) -> Path:
@@ -283,7 +287,7 @@ def test_no_sharp_frame_of_a_glimpse_outside_is_in_the_copy_also_at_the_very_end
         done = deidentify_video(source, Path(folder) / "b.mp4", OutOfBodyDetector(Redness(), margin=0.0))
         with VideoReader(Path(folder) / "b.mp4") as reader:
             frames = [pixels for _, pixels in reader.iterate(None)]
-    assert len(frames) == done.frames == done.looks == 40
+    assert len(frames) == done.frames == done.frames_checked == 40
     assert done.unseen_seconds == 0.0
     assert max((detail(frames[number]) for number in outside), default=0.0) < 2.0
 
@@ -292,14 +296,17 @@ def test_a_glimpse_between_two_predicted_seconds_is_in_no_picture_of_a_predictio
     video = glimpses(tmp_path / "a.mp4", {23, 24, 25, 38, 39})
     detector = OutOfBodyDetector(Redness(), margin=0.0)
     prediction = SurgicalVideoPredictor(model_folder, out_of_body=detector).predict(video)
-    assert prediction.hidden.unseen_seconds == 0.0
+    assert prediction.out_of_body_mask.unseen_seconds == 0.0
     (annotated,) = prediction.save(tmp_path, ["mp4"], video=video)
     with VideoReader(annotated) as reader:
         assert all(detail(pixels[:64]) < 2.0 for _, pixels in reader.iterate(None))
-    rare = OutOfBodyDetector(Redness(), margin=0.0, looks_per_second=1.0)
+    rare = OutOfBodyDetector(Redness(), margin=0.0, frames_per_second=1.0)
     seldom = SurgicalVideoPredictor(model_folder, out_of_body=rare).predict(video)
-    assert seldom.hidden.unseen_seconds == pytest.approx(1.0)
-    assert [seldom.hidden.covers(second) for second in (2.4, 3.9)] == [False, True]  # the last frame is looked at
+    assert seldom.out_of_body_mask.unseen_seconds == pytest.approx(1.0)
+    assert [seldom.out_of_body_mask.covers(second) for second in (2.4, 3.9)] == [
+        False,
+        True,
+    ]  # the last frame is looked at
 
 
 def test_a_deidentified_video_keeps_its_frames_and_loses_people_sound_and_metadata(
@@ -512,7 +519,7 @@ def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_pat
     assert {file.suffix for file in (tmp_path / "videos").iterdir()} == {".mp4", ".json"}
     assert log.stat().st_mode & 0o77 == 0
     done = json.loads((tmp_path / "videos" / f"{name}.json").read_text())
-    assert (done["covers"], done["looks"], done["unseen_seconds"]) == (1, 120, 0.0)
+    assert (done["covers"], done["frames_checked"], done["unseen_seconds"]) == (1, 120, 0.0)
     words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "out"), "--formats", "json"]
     assert main(["predict", str(video), "--model", str(model_folder), *shared, *words]) == 0
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["video"] == f"{name}.mp4"
@@ -540,3 +547,13 @@ def test_wrong_words_are_answered_and_nothing_is_written(words, message, tmp_pat
     assert main(["deidentify", str(video), *words, *mapping]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--detector-fps", "--looks-per-second"]
+)  # the second is the name of earlier versions
+def test_the_detector_may_be_asked_less_often(option, detector_folder, video, tmp_path):
+    words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "out"), option, "1"]
+    assert main(["deidentify", str(video), "--out-of-body", str(detector_folder), "--device", "cpu", *words]) == 0
+    done = [json.loads(file.read_text()) for file in (tmp_path / "out").glob("video-*.json")]
+    assert [0 < each["frames_checked"] < each["frames"] for each in done] == [True]

@@ -134,7 +134,7 @@ def test_the_same_command_runs_only_what_is_missing(finished, monkeypatch, capsy
     assert ran == ["taught / phases / knn / seed 0"]
     after = json.loads(capsys.readouterr().out)
     for old, new in zip(json.loads(before)["rows"], after["rows"], strict=True):
-        assert new["figures"] == old["figures"]
+        assert new["metrics"] == old["metrics"]
 
 
 @pytest.mark.slow
@@ -235,7 +235,7 @@ def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
     assert message in capsys.readouterr().out
 
 
-def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(tmp_path, frame_set, capsys):
+def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_metrics(tmp_path, frame_set, capsys):
     names = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
     models = {
         "answers": {"from_pretrained": str(tiny_image_text.llava(tmp_path / "llava", names))},
@@ -274,7 +274,7 @@ def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(t
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert table["answers"]["phase jaccard"] == table["probed"]["prompt sensitivity"] == ""
     for model, cell in cells.items():
-        assert table[model]["image accuracy"] == f"{100 * cell.figures['image_accuracy']:.1f}"
+        assert table[model]["image accuracy"] == f"{100 * cell.metrics['image_accuracy']:.1f}"
     assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
 
 

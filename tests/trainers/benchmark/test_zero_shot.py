@@ -76,13 +76,13 @@ def test_answers_are_those_of_the_model_to_the_labeled_frame_alone(any_family, f
             assert row[way] == (names[read] if read >= 0 else None)
     assert len({row["answer"] for row in said}) > 2  # the pictures make a difference
     right = [row["published"] == row["label"] for row in said]
-    assert result.figures["image_accuracy"] == pytest.approx(np.mean(right[:9]))
-    assert result.figures["accuracy_stability_v1"] == pytest.approx(np.mean(right[9:]))
+    assert result.metrics["image_accuracy"] == pytest.approx(np.mean(right[:9]))
+    assert result.metrics["accuracy_stability_v1"] == pytest.approx(np.mean(right[9:]))
     difference = abs(np.mean(right[:9]) - np.mean(right[9:]))
-    assert result.figures["prompt_sensitivity"] == pytest.approx(difference)
-    assert result.figures["video_accuracy"] == pytest.approx(np.mean(np.reshape(right[:9], (3, 3)).mean(axis=1)))
+    assert result.metrics["prompt_sensitivity"] == pytest.approx(difference)
+    assert result.metrics["video_accuracy"] == pytest.approx(np.mean(np.reshape(right[:9], (3, 3)).mean(axis=1)))
     assert {"careful_accuracy", "valid_accuracy", "balanced_accuracy", "macro_f1", "most_frequent"} <= set(
-        result.figures
+        result.metrics
     )
     kept = ClipPredictions.load(tmp_path / "predictions.parquet")
     assert kept.scores.sum(axis=1).tolist() == [float(row["published"] is not None) for row in said[:9]]
@@ -109,7 +109,7 @@ def test_what_was_killed_goes_on_and_asks_nothing_twice(answering, frame_set, tm
     monkeypatch.setattr(module._Generator, "ask", lambda *args: dies(*args, limit=99))
     again = zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
     assert sum(requested) == 24 - 8  # 12 pictures, two prompts, two files of four were there
-    assert again.figures == whole.figures
+    assert again.metrics == whole.metrics
     assert (tmp_path / "parts" / "answers.jsonl").read_bytes() == (tmp_path / "whole" / "answers.jsonl").read_bytes()
     with pytest.raises(OutputError, match="begun with other settings"):
         zero_shot(answering, phases(frame_set), tmp_path / "parts", ZeroShotSettings(every=4), progress=False)
@@ -128,8 +128,8 @@ def test_a_clip_with_one_label_is_asked_about_by_its_middle_frame(answering, fra
     assert [np.asarray(picture).tolist() for picture in seen] == [
         np.asarray(frames[number]["image"].convert("RGB")).tolist() for number in (10, 30, 50)
     ]
-    assert set(result.figures) >= {"accuracy", "careful_accuracy"}
-    assert "prompt_sensitivity" not in result.figures
+    assert set(result.metrics) >= {"accuracy", "careful_accuracy"}
+    assert "prompt_sensitivity" not in result.metrics
     with pytest.raises(InputError, match="asked about once"):
         check_zero_shot(answering, data, ZeroShotSettings(every=2))
 
@@ -154,9 +154,9 @@ def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, 
             expected = model(**inputs).logits_per_image.softmax(dim=1)[0]
         np.testing.assert_allclose(result.predictions.scores[row], expected.numpy(), atol=1e-5)
     assert result.predictions.scores.std(axis=0).max() > 0
-    assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.figures)
-    assert "careful_accuracy" not in result.figures
-    assert result.results["strict"]["image_accuracy"] == result.figures["image_accuracy"]
+    assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.metrics)
+    assert "careful_accuracy" not in result.metrics
+    assert result.results["strict"]["image_accuracy"] == result.metrics["image_accuracy"]
 
 
 @pytest.mark.parametrize("family", ["llava", "clip"])
@@ -180,7 +180,7 @@ def test_the_verb_prints_what_was_found_and_leaves_it_in_the_folder(answering, f
     words += ["--every", "10", "--max-new-tokens", "2", "--output", str(tmp_path / "out")]
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["figures"] == json.loads((tmp_path / "out" / "results.json").read_text())["figures"]
+    assert said["metrics"] == json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
     assert main(words) == 0
     assert "image accuracy" in capsys.readouterr().out
 

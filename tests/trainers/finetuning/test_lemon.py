@@ -93,11 +93,11 @@ def test_the_tasks_of_whole_videos_run_from_raw_files_to_the_report(lemon, tmp_p
         assert cell.task == ("video_multi_label" if data == "procedures" else "video_classification")
         assert set(cell.by_video) == videos
         if protocol != "finetune":  # colors are told by features without training; two epochs say little
-            assert cell.figures[cell.main_metric] > 0.9, (data, protocol)
+            assert cell.metrics[cell.main_metric] > 0.9, (data, protocol)
     procedures = cells["procedures", "typicality"]
-    assert {"mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy"} <= set(procedures.figures)
+    assert {"mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy"} <= set(procedures.metrics)
     assert procedures.results["multi_label"]["ap_cecectomy"] is None  # no such video
-    assert cells["robotic", "finetune"].figures.keys() >= {"accuracy", "macro_f1"}
+    assert cells["robotic", "finetune"].metrics.keys() >= {"accuracy", "macro_f1"}
     table = (tmp_path / "results" / "tables.md").read_text()
     assert "Task: video_multi_label, 35 classes" in table
 

@@ -234,7 +234,7 @@ def test_every_clip_is_tested_once_in_the_order_of_the_frame_set(frame_set, tmp_
         np.testing.assert_allclose(found.scores[number], expected.numpy(), atol=1e-5)
 
 
-def test_two_processes_give_the_figures_of_one(frame_set, tmp_path):
+def test_two_processes_give_the_metrics_of_one(frame_set, tmp_path):
     """60 clips in batches of 2 × 7: the last batch is filled up, and what fills it must not be counted."""
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29631")
     module = ("-m", "tests.trainers.tiny_finetuning", str(frame_set), str(tmp_path / "two"))
@@ -246,7 +246,7 @@ def test_two_processes_give_the_figures_of_one(frame_set, tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    two = json.loads((tmp_path / "two" / "figures.json").read_text())
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     trainer = tiny_finetuning.trainer(frame_set, tmp_path / "one")
     torch.nn.init.normal_(trainer.model.classifier.weight, generator=torch.Generator().manual_seed(0))
     one = trainer.evaluate()
@@ -272,9 +272,9 @@ def test_the_best_checkpoint_is_kept_and_loaded(frame_set, tmp_path, monkeypatch
 
     def evaluate(*args, **kwargs):
         seen.append({name: value.clone() for name, value in trainer.mean.mean.items()})
-        figures = {"eval_image_accuracy": next(scores)}
-        trainer.log(figures)
-        return figures
+        metrics = {"eval_image_accuracy": next(scores)}
+        trainer.log(metrics)
+        return metrics
 
     monkeypatch.setattr(trainer, "evaluate", evaluate)
     trainer.train()

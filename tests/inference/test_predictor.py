@@ -27,8 +27,9 @@ from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.temporal_head import TemporalHead
 from surgvista_hf.inference.predictor import _sampled
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
-from surgvista_hf.inference.writers.timeline import class_color, draw_timeline
+from surgvista_hf.inference.writers.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
+from surgvista_hf.util.class_colors import class_color
 
 from ..modeling import golden
 from ..videos import write_numbered_video

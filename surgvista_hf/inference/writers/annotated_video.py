@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...modeling.video_reading_surgvista import VideoReader
+from ...util.class_colors import UNFAMILIAR_COLOR, class_color
 from ...util.errors import InputError
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_color
+from .timeline import NOTICE
 from .video_writing import video_writer
 
 _INK, _PAPER = (240, 240, 240), (24, 24, 28)
@@ -73,7 +74,7 @@ class _Board:
                     draw.line([(column, height - self.bar), (column, height)], fill=color)
             if prediction.unfamiliar is not None:
                 for column in np.flatnonzero((rows >= 0) & prediction.unfamiliar[rows]).tolist():
-                    draw.line([(column, height - max(self.bar // 4, 3)), (column, height)], fill=UNFAMILIAR)
+                    draw.line([(column, height - max(self.bar // 4, 3)), (column, height)], fill=UNFAMILIAR_COLOR)
 
     def draw(self, second: float) -> np.ndarray:
         """(height, width, 3) at a time."""
@@ -98,7 +99,7 @@ class _Board:
         if not lacks and prediction.unfamiliar is not None and prediction.unfamiliar[step]:
             width = draw.textlength(UNFAMILIAR_LABEL, font=self.small) + 12
             high = self.height // 6 + 8
-            draw.rectangle([self.width - width, 0, self.width, high], fill=UNFAMILIAR)
+            draw.rectangle([self.width - width, 0, self.width, high], fill=UNFAMILIAR_COLOR)
             draw.text((self.width - 6, high / 2), UNFAMILIAR_LABEL, fill=(0, 0, 0), font=self.small, anchor="rm")
         draw.text((8, self.height - self.bar - 6), NOTICE, fill=(170, 170, 170), font=self.small, anchor="ls")
         return np.asarray(image)

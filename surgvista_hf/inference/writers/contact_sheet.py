@@ -8,9 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...modeling.video_reading_surgvista import VideoReader
+from ...util.class_colors import UNFAMILIAR_COLOR, class_color
 from ...util.files import atomic_file
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_color
+from .timeline import NOTICE
 
 _COLUMNS, _ROWS = 6, 4
 
@@ -46,7 +47,7 @@ def draw_contact_sheet(
         axes.set(xticks=(), yticks=())
         axes.imshow(prediction.redacted(frame, float(prediction.seconds[step])))
         unlike = prediction.unfamiliar is not None and prediction.unfamiliar[step]
-        axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR if unlike else "black")
+        axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR_COLOR if unlike else "black")
         for spine in axes.spines.values():
             spine.set(color=class_color(label), linewidth=4)
     title = f"{prediction.video}: frame color = predicted phase"

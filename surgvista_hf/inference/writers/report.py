@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...util.class_colors import UNFAMILIAR_COLOR, class_color, ink_on
 from ...util.files import atomic_file
 from ...util.messages import preview
 from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_color
+from .timeline import NOTICE
 
 FrameAt = Callable[[float], np.ndarray]
 
-_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # of the drawing, in its own units
+_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # sizes in the units of the SVG drawing
+_NUMBERED = 18  # width from which a segment has room for the number of its class
 _THUMBNAIL = 180  # pixels wide
 _DOUBTFUL = 5
 _STYLE = """
@@ -114,8 +116,7 @@ def _ribbon(prediction: "VideoPrediction") -> str:
     scale = _WIDTH / (end - start)
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     bars = "".join(
-        f'<rect x="{(each.start - start) * scale:.2f}" y="0" width="{(each.end - each.start) * scale:.2f}" '
-        f'height="{_RIBBON}" fill="{class_color(numbers[each.label])}"><title>{_text(_said(each))}</title></rect>'
+        _bar((each.start - start) * scale, (each.end - each.start) * scale, numbers[each.label], _summary(each))
         for each in segments
     )
     highest = prediction.probabilities.max(axis=1)
@@ -129,21 +130,35 @@ def _ribbon(prediction: "VideoPrediction") -> str:
         for a, b in pairwise([0, *breaks.tolist(), len(points)])
         if a < b
     )
-    said = "; ".join(_said(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
+    summary = "; ".join(_summary(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
-        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{_text(name)}</span>'
+        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{numbers[name]} {_text(name)}</span>'
         for name in dict.fromkeys(each.label for each in segments)
     )
     if band:
         fraction = f"{prediction.unfamiliar_fraction:.0%}"
-        swatch = f'<span class="swatch" style="background:{UNFAMILIAR}"></span>'
+        swatch = f'<span class="swatch" style="background:{UNFAMILIAR_COLOR}"></span>'
         legend += f'<span style="white-space:nowrap">{swatch}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
-        said += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
+        summary += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}{band}'
+        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + summary)}">{bars}{band}'
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
         f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
         f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
+    )
+
+
+def _bar(x: float, width: float, number: int, title: str) -> str:
+    """Return a segment of the ribbon, with the number of its class where there is room for it."""
+    color = class_color(number)
+    bar = f'<rect x="{x:.2f}" y="0" width="{width:.2f}" height="{_RIBBON}" fill="{color}"><title>{_text(title)}</title></rect>'
+    if width < _NUMBERED:
+        return bar
+    # The page of the demo sets `fill` for texts by CSS, which only a style of the element itself overrides.
+    style = f"fill:{ink_on(color)};pointer-events:none"
+    return bar + (
+        f'<text x="{x + width / 2:.2f}" y="{_RIBBON / 2 + 4}" font-size="12" text-anchor="middle" style="{style}" '
+        f'aria-hidden="true">{number}</text>'
     )
 
 
@@ -155,7 +170,7 @@ def _band(prediction: "VideoPrediction", start: float, scale: float) -> str:
     back = f'<rect x="0" y="{_RIBBON + 6}" width="{width:.2f}" height="{_BAND}" fill="#e8e8ec"/>'
     return back + "".join(
         f'<rect x="{(first - start) * scale:.2f}" y="{_RIBBON + 6}" width="{(end - first) * scale:.2f}" height="{_BAND}" '
-        f'fill="{UNFAMILIAR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
+        f'fill="{UNFAMILIAR_COLOR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
         for first, end in prediction.unfamiliar_spans
     )
 
@@ -177,7 +192,7 @@ def _durations(prediction: "VideoPrediction") -> str:
         values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
         cells = "".join(f'<td class="number">{value}</td>' for value in values)
         rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
-    heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "share", "segments", "mean confidence"))
+    heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "fraction", "segments", "mean confidence"))
     missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
     return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
 
@@ -188,7 +203,7 @@ def _doubts(prediction: "VideoPrediction") -> str:
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1) / np.log(max(probabilities.shape[1], 2))
     low = float((prediction.probabilities.max(axis=1) < 0.5).mean())
     least = sorted(prediction.segments, key=lambda each: each.confidence)[:_DOUBTFUL]
-    rows = "".join(f"<li>{_text(_said(each))}</li>" for each in least)
+    rows = "".join(f"<li>{_text(_summary(each))}</li>" for each in least)
     return (
         f"<p>In {low:.0%} of the seconds no class has half of the probability; the mean entropy is {entropy.mean():.2f} of "
         f"its maximum. The segments of least confidence:</p><ol>{rows}</ol>"
@@ -205,7 +220,7 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     for each, picture in zip(chosen, pictures, strict=True):
         color = class_color(numbers[each.label])
         image = (
-            f'<img src="{picture}" alt="frame in {_text(_said(each))}" style="border-color:{color}">'
+            f'<img src="{picture}" alt="frame in {_text(_summary(each))}" style="border-color:{color}">'
             if picture
             else ""
         )
@@ -266,7 +281,7 @@ def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) ->
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _said(segment: "Segment") -> str:
+def _summary(segment: "Segment") -> str:
     return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
 
 

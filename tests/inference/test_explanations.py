@@ -23,7 +23,7 @@ from surgvista_hf.modeling.loading import load_classifier, processor_of
 
 from ..modeling.conversion.families import LABELS, SINGLE, encoder
 from ..trainers import tiny
-from .test_predictor import processor, tiny_classifier
+from .tiny_models import processor, tiny_classifier
 
 
 def trained_to_see_a_square(seed: int = 0) -> ClipModel:
@@ -150,5 +150,5 @@ def test_a_heat_map_is_painted_where_it_is_hot(tmp_path):
     draw_heatmap(frames, heat, tmp_path / "heat.png", "Dissection")
     with Image.open(tmp_path / "heat.png") as picture:
         assert picture.size[0] > 400
-    with pytest.raises(InputError, match="3 slices do not fit 4 frames"):
+    with pytest.raises(InputError, match="temporal size 3 does not fit 4 frames"):
         overlay(frames, heat[[0, 0, 0]])

@@ -18,8 +18,6 @@ from surgvista_hf import (
     MsTcnForFrameClassification,
     SurgicalVideoPredictor,
     SurgVistaForPreTraining,
-    SurgVistaForVideoClassification,
-    SurgVistaVideoProcessor,
     VideoReadError,
 )
 from surgvista_hf.inference import VideoPrediction
@@ -33,39 +31,12 @@ from surgvista_hf.util.class_colors import class_color
 
 from ..modeling import golden
 from ..videos import write_numbered_video
-
-NAMES = ["Preparation", "Dissection", "Clipping", "Packaging"]
-
-
-def tiny_classifier(**changes) -> SurgVistaForVideoClassification:
-    torch.manual_seed(0)
-    labels = dict(enumerate(NAMES))
-    config = golden.pretraining_config(
-        id2label=labels, label2id={name: i for i, name in labels.items()}, classifier_init_scale=50.0, **changes
-    )
-    return SurgVistaForVideoClassification(config).eval()
-
-
-def processor() -> SurgVistaVideoProcessor:
-    return SurgVistaVideoProcessor(size={"height": 32, "width": 32}, num_frames=4, frame_stride=3)
-
-
-@pytest.fixture
-def model_folder(tmp_path) -> Path:
-    tiny_classifier().save_pretrained(tmp_path / "model")
-    processor().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+from .tiny_models import NAMES, prediction, processor, tiny_classifier
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     return write_numbered_video(tmp_path_factory.mktemp("video") / "operation.mp4", count=450, rate=10)
-
-
-def prediction(labels=(0, 0, 1, 1, 1, 3), **changes) -> VideoPrediction:
-    probabilities = np.full((len(labels), 4), 0.1)
-    probabilities[np.arange(len(labels)), labels] = 0.7
-    return VideoPrediction("a.mp4", np.arange(len(labels), dtype=float), probabilities, NAMES, **changes)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

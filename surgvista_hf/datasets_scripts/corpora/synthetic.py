@@ -51,6 +51,7 @@ INFO = DatasetInfo(
         "everything": EVERYTHING,
     },
     redistributable=True,
+    rendered=True,
     checked="exact by construction",
     notes="No patient is in these pictures. Accuracy on them says nothing about real surgery.",
 )

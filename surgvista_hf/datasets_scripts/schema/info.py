@@ -123,6 +123,7 @@ class DatasetInfo:
         video_ids: all videos as published; empty if that is open (a folder, a web collection).
         totals: published counts that were checked against the tables here.
         redistributable: whether license and terms of access allow to pass frames on.
+        rendered: whether the images are rendered, so that models trained on them know nothing of real surgery.
         unlabeled: what becomes of frames without a label, see `PreparationOptions.unlabeled`.
         frames_per_second: usual sampling; `None` keeps every frame.
         every: usual sampling by count (every n-th source frame), in place of `frames_per_second`.
@@ -147,6 +148,7 @@ class DatasetInfo:
     video_ids: tuple[str, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     redistributable: bool = False
+    rendered: bool = False
     unlabeled: Literal["keep", "drop"] = "keep"
     frames_per_second: float | None = 1.0
     every: int | None = None

@@ -1,4 +1,4 @@
-"""A page of frames with what was predicted for them: the quickest way to see whether a prediction makes sense."""
+"""The contact sheet: a page of frames with their predictions, the quickest way to see whether they make sense."""
 
 import os
 from pathlib import Path
@@ -23,9 +23,9 @@ def draw_contact_sheet(
 
     Args:
         video: the file that was predicted.
-        prediction: of that video.
-        path: picture to write; its suffix decides the format.
-        truth: (steps,) true class numbers.
+        prediction: the prediction for that video.
+        path: image file to write; its suffix decides the format.
+        truth: (steps,) true class indices.
 
     Raises:
         VideoReadError: the video cannot be decoded.

@@ -1,4 +1,4 @@
-"""A page that can be read without this package: pictures, ribbon, durations, doubts, and what the model is."""
+"""The report of a prediction: one HTML page with a ribbon, durations, uncertain segments, images and the model."""
 
 import base64
 import html
@@ -20,8 +20,9 @@ FrameAt = Callable[[float], np.ndarray]
 
 _WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # sizes in the units of the SVG drawing
 _NUMBERED = 18  # width from which a segment has room for the number of its class
-_THUMBNAIL = 180  # pixels wide
-_DOUBTFUL = 5
+_THUMBNAIL = 180  # width in pixels
+_LEAST_CONFIDENT = 5  # segments listed
+_SHOWN_SEGMENTS = 60
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
@@ -40,7 +41,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt
 
 
 def write_report(
-    predictions: "VideoPrediction | Mapping[str, VideoPrediction]",
+    predictions: VideoPrediction | Mapping[str, VideoPrediction],
     path: str | Path,
     *,
     frame_at: FrameAt | None = None,
@@ -49,11 +50,11 @@ def write_report(
     """Write one HTML file that needs no other file and no network.
 
     Args:
-        predictions: of one model, or of several by name.
-        path: `.html` file.
-        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for a picture of each segment; `None`: no
-            pictures.
-        model_info: about each model by its name, see `ClipModel.describe`.
+        predictions: the prediction of one model, or those of several by name.
+        path: `.html` file to write.
+        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for an image of each segment; `None`: no
+            images.
+        model_info: description of each model by its name, as `ClipModel.describe` gives it.
     """
     named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
     first = next(iter(named.values()))
@@ -76,17 +77,17 @@ def write_report(
         temporary.write_text("\n".join(parts), encoding="utf-8")
 
 
-def timeline_html(prediction: "VideoPrediction") -> str:
-    """The drawing of a prediction alone, or the table of independent classes, as HTML without a page around it."""
+def timeline_html(prediction: VideoPrediction) -> str:
+    """Return the ribbon of a prediction, or the table of independent classes, as HTML without a page around it."""
     return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
 
 
-def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
+def warning_html(prediction: VideoPrediction, name: str = "") -> str:
     """Return a warning where the video is unlike the training data, a paragraph on how alike it is everywhere else.
 
     Args:
-        prediction: with or without scores.
-        name: of the model, where there are several.
+        prediction: a prediction with or without scores of unfamiliarity.
+        name: name of the model, where there are several.
     """
     model = f"{_text(name)}: " if name else ""
     if prediction.remark is None:
@@ -98,7 +99,7 @@ def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
     )
 
 
-def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
+def _phases(prediction: VideoPrediction, frame_at: FrameAt | None) -> list[str]:
     return [
         _ribbon(prediction),
         "<h3>How long</h3>",
@@ -110,7 +111,7 @@ def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str
     ]
 
 
-def _ribbon(prediction: "VideoPrediction") -> str:
+def _ribbon(prediction: VideoPrediction) -> str:
     seconds, segments = prediction.seconds, prediction.segments
     start, end = segments[0].start, segments[-1].end
     scale = _WIDTH / (end - start)
@@ -162,8 +163,8 @@ def _bar(x: float, width: float, number: int, title: str) -> str:
     )
 
 
-def _band(prediction: "VideoPrediction", start: float, scale: float) -> str:
-    """A strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
+def _band(prediction: VideoPrediction, start: float, scale: float) -> str:
+    """Return a strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
     if prediction.unfamiliar is None:
         return ""
     width = (prediction.segments[-1].end - start) * scale
@@ -179,7 +180,7 @@ def _label(x: float, top: float, anchor: str, text: str) -> str:
     return f'<text x="{x}" y="{top + _CURVE + 14}" font-size="12" text-anchor="{anchor}">{text}</text>'
 
 
-def _durations(prediction: "VideoPrediction") -> str:
+def _durations(prediction: VideoPrediction) -> str:
     rows, absent, segments = [], [], prediction.segments
     whole = sum(each.end - each.start for each in segments)
     for number, name in enumerate(prediction.class_names):
@@ -192,17 +193,19 @@ def _durations(prediction: "VideoPrediction") -> str:
         values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
         cells = "".join(f'<td class="number">{value}</td>' for value in values)
         rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
-    heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "fraction", "segments", "mean confidence"))
+    heads = "".join(
+        f'<th class="number">{head}</th>' for head in ("duration", "fraction", "segments", "mean confidence")
+    )
     missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
     return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
 
 
-def _doubts(prediction: "VideoPrediction") -> str:
-    """Seconds of low confidence, their share, and the segments of least."""
+def _doubts(prediction: VideoPrediction) -> str:
+    """Return how often the confidence is low, and the segments of least confidence."""
     probabilities = np.clip(prediction.probabilities, 1e-12, 1)
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1) / np.log(max(probabilities.shape[1], 2))
     low = float((prediction.probabilities.max(axis=1) < 0.5).mean())
-    least = sorted(prediction.segments, key=lambda each: each.confidence)[:_DOUBTFUL]
+    least = sorted(prediction.segments, key=lambda each: each.confidence)[:_LEAST_CONFIDENT]
     rows = "".join(f"<li>{_text(_summary(each))}</li>" for each in least)
     return (
         f"<p>In {low:.0%} of the seconds no class has half of the probability; the mean entropy is {entropy.mean():.2f} of "
@@ -210,18 +213,18 @@ def _doubts(prediction: "VideoPrediction") -> str:
     )
 
 
-def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
+def _segments(prediction: VideoPrediction, frame_at: FrameAt | None) -> str:
     segments = prediction.segments
-    longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
+    longest = sorted(segments, key=lambda each: each.start - each.end)[:_SHOWN_SEGMENTS]
     chosen = [each for each in segments if each in longest]
-    pictures = [_picture(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
+    images = [_image(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
-    for each, picture in zip(chosen, pictures, strict=True):
+    for each, source in zip(chosen, images, strict=True):
         color = class_color(numbers[each.label])
         image = (
-            f'<img src="{picture}" alt="frame in {_text(_summary(each))}" style="border-color:{color}">'
-            if picture
+            f'<img src="{source}" alt="frame in {_text(_summary(each))}" style="border-color:{color}">'
+            if source
             else ""
         )
         items.append(
@@ -233,8 +236,8 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     return f'<ul class="segments">{"".join(items)}</ul>{note}'
 
 
-def _classes(prediction: "VideoPrediction") -> list[str]:
-    """Independent classes: when each was found."""
+def _classes(prediction: VideoPrediction) -> list[str]:
+    """Return a table of independent classes with the times at which each was found."""
     rows = []
     for name, segments in prediction.tiers().items():
         total = sum(each.end - each.start for each in segments)
@@ -257,7 +260,7 @@ def _model(model_info: Mapping[str, str]) -> str:
     return f"<h3>The model</h3><dl>{rows}</dl>"
 
 
-def _privacy(prediction: "VideoPrediction") -> str:
+def _privacy(prediction: VideoPrediction) -> str:
     if prediction.out_of_body_mask is None:
         return ""
     spans = (
@@ -267,13 +270,13 @@ def _privacy(prediction: "VideoPrediction") -> str:
     return f" Outside the patient, as a classifier says, and hidden: {spans}."
 
 
-def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
-    """The predicted second in the middle of a segment: one that the model, and the detector of the outside, looked at."""
+def _middle(prediction: VideoPrediction, segment: Segment) -> float:
+    """Return the predicted second in the middle of a segment: its frame was seen by the model and by the detector."""
     inside = prediction.seconds[(prediction.seconds >= segment.start) & (prediction.seconds < segment.end)]
     return float(inside[(len(inside) - 1) // 2])
 
 
-def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:
+def _image(prediction: VideoPrediction, frame_at: FrameAt, second: float) -> str:
     image = Image.fromarray(prediction.redacted(frame_at(second), second))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = io.BytesIO()
@@ -281,7 +284,7 @@ def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) ->
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _summary(segment: "Segment") -> str:
+def _summary(segment: Segment) -> str:
     return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
 
 
@@ -294,6 +297,11 @@ def _text(value: str) -> str:
 
 
 def clock(second: float) -> str:
-    """Minutes and seconds, with hours where there are any."""
+    """Return a time as minutes and seconds, with hours where there are any.
+
+    Example:
+        >>> clock(75.2), clock(3675)
+        ('1:15', '1:01:15')
+    """
     minutes, seconds = divmod(round(second), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

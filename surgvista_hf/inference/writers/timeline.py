@@ -19,7 +19,7 @@ _NUMBERED = 0.02  # fraction of the ribbon from which a segment is wide enough f
 _LEGEND_ROWS = 18
 
 
-def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.ndarray | None = None) -> None:
+def draw_timeline(prediction: VideoPrediction, path: str | Path, truth: np.ndarray | None = None) -> None:
     """Draw ribbons of the predicted and, if known, the true phases, with the confidence below.
 
     The number of a class, which is its `label_id` in the CSV file, stands in the legend and in wide segments, so that many
@@ -28,7 +28,7 @@ def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.nda
     Args:
         prediction: the prediction to draw.
         path: `.png`, `.svg` or `.pdf` file; its suffix decides the format.
-        truth: (steps,) true class numbers.
+        truth: (steps,) true class indices.
 
     Raises:
         InputError: `truth` has another length than the prediction.
@@ -54,7 +54,7 @@ def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.nda
         figure.savefig(temporary, dpi=130, metadata={"Title": f"Timeline of {prediction.video}"})
 
 
-def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarray | None) -> None:
+def _draw_ribbons(figure: Figure, prediction: VideoPrediction, truth: np.ndarray | None) -> None:
     ribbons = [("predicted", prediction.labels)] + ([("true", truth)] if truth is not None else [])
     heights = [1.0] * len(ribbons) + [1.0]
     rows, band = _with_band(figure, prediction, heights)
@@ -81,14 +81,14 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
     )
 
 
-def _draw_ribbon(axes: Axes, prediction: "VideoPrediction", labels: np.ndarray) -> None:
+def _draw_ribbon(axes: Axes, prediction: VideoPrediction, labels: np.ndarray) -> None:
     length = _end(prediction) - float(prediction.seconds[0])
     for start, end, label in prediction.spans(labels):
         draw_segment(axes, start, end - start, label, numbered=end - start >= _NUMBERED * length)
     axes.set(yticks=(), ylim=(0, 1))
 
 
-def _with_band(figure: Figure, prediction: "VideoPrediction", heights: list[float]) -> tuple[list[Axes], Axes | None]:
+def _with_band(figure: Figure, prediction: VideoPrediction, heights: list[float]) -> tuple[list[Axes], Axes | None]:
     """Return rows of axes above each other and, where it is known what the model was trained on, a thin one on top of them."""
     known = prediction.unfamiliar is not None
     heights = [0.15 * heights[0], *heights] if known else heights
@@ -97,7 +97,7 @@ def _with_band(figure: Figure, prediction: "VideoPrediction", heights: list[floa
     return (rows[1:], rows[0]) if known else (rows, None)
 
 
-def _draw_band(axes: Axes | None, prediction: "VideoPrediction") -> None:
+def _draw_band(axes: Axes | None, prediction: VideoPrediction) -> None:
     if axes is None:
         return
     for start, end in prediction.unfamiliar_spans:
@@ -107,7 +107,7 @@ def _draw_band(axes: Axes | None, prediction: "VideoPrediction") -> None:
     axes.set_ylabel(UNFAMILIAR_LABEL, rotation=0, ha="right", va="center", fontsize=8, color=UNFAMILIAR_COLOR)
 
 
-def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
+def _draw_rows(axes: Axes, prediction: VideoPrediction) -> None:
     extent = (float(prediction.seconds[0]), _end(prediction), len(prediction.class_names) - 0.5, -0.5)
     rows = prediction.regular_rows()
     values = np.where(rows[:, None] < 0, np.nan, prediction.probabilities[rows])  # what is missing stays blank
@@ -120,11 +120,11 @@ def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
     _time_axis(axes, prediction)
 
 
-def _time_axis(axes: Axes, prediction: "VideoPrediction") -> None:
+def _time_axis(axes: Axes, prediction: VideoPrediction) -> None:
     axes.set_xlim(float(prediction.seconds[0]), _end(prediction))
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}"))
 
 
-def _end(prediction: "VideoPrediction") -> float:
+def _end(prediction: VideoPrediction) -> float:
     return float(prediction.seconds[-1] + prediction.step)

@@ -18,7 +18,7 @@ from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util.class_colors import class_color
 
 from ...videos import tagged, write_numbered_video
-from ..test_predictor import NAMES, prediction
+from ..tiny_models import NAMES, prediction
 
 
 def tools() -> VideoPrediction:

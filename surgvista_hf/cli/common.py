@@ -125,8 +125,8 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.overrides, *(["training.with_code=true"] if arguments.with_code else [])]
 
 
-def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
-    """Answer `--list` and `--show` from rooms of `recipe_files`, the first of which is the verb's; whether that was all.
+def was_shown(arguments: argparse.Namespace, *kinds: str) -> bool:
+    """Answer `--list` and `--show` from these kinds of recipes, the verb's own first; return whether that was all.
 
     Raises:
         InputError: nothing was asked for.
@@ -136,10 +136,10 @@ def was_shown(arguments: argparse.Namespace, *rooms: str) -> bool:
     from ..util.errors import InputError
 
     if arguments.list:
-        print("\n".join(bundled_recipes(rooms[0])))
+        print("\n".join(bundled_recipes(kinds[0])))
         return True
     if arguments.show:
-        print(bundled_text(arguments.show, rooms), end="")
+        print(bundled_text(arguments.show, kinds), end="")
         return True
     if not arguments.recipe:
         raise InputError(f"give a YAML file or a name; `surgvista {arguments.verb} --list` says which the package has")

@@ -186,7 +186,7 @@ def build_clips(
     ]
     if data.fraction != 1:
         parts = [fraction_of_videos(part, data.fraction, data.fraction_seed) for part in parts]
-    parts = told_apart(parts)
+    parts = disambiguate_sources(parts)
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
@@ -199,7 +199,7 @@ def build_clips(
     )
 
 
-def told_apart(parts: Sequence[Any]) -> list[Any]:
+def disambiguate_sources(parts: Sequence[Any]) -> list[Any]:
     """Return frame sets whose sources have different names: those of own recordings get numbers where names are the same.
 
     Two hospitals' folders are both called `phase_folder`, and both may hold `op1`. Published data sets keep their names, since

@@ -199,7 +199,7 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
         >>> len(load_suite("surgvista13").data)
         13
     """
-    content = read_recipe(source, SECTIONS, overrides, room=SUITES)
+    content = read_recipe(source, SECTIONS, overrides, kind=SUITES)
     for name in ("models", "data", "protocols"):
         if not section(content, name):
             raise RecipeError(f"{name} is missing: a mapping from names to their settings")
@@ -284,7 +284,7 @@ def _recipe_content(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     changes = {key: value or {} for key, value in entry.items() if key != "recipe"}
     base: dict[str, Any] = {}
     if "recipe" in entry:
-        base = read_recipe(entry["recipe"], RECIPE_SECTIONS, room=FINETUNING)
+        base = read_recipe(entry["recipe"], RECIPE_SECTIONS, kind=FINETUNING)
         if {"config", "from_pretrained"} & set(changes.get("model", {})):
             base["model"] = {}
     return _merged(base, changes)

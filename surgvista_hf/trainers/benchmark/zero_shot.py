@@ -483,7 +483,7 @@ def _judge(
     if kind == "contrast":
         results |= task.results(predictions)
     by_video = {video: float(right.mean()) for video, right in predictions.by_video(main == labels).items()}
-    metrics = _table_metrics(task, results, judged, by_video)
+    metrics = _main_metrics(task, results, judged, by_video)
     return ZeroShotResult(output, task, predictions, results, metrics, by_video, parameters)
 
 
@@ -494,7 +494,7 @@ def _read(rows: Sequence[Mapping[str, Any]], kind: Kind, names: Sequence[str]) -
     return {way: np.array([reader(row["answer"], names) for row in rows]) for way, reader in READINGS.items()}
 
 
-def _table_metrics(
+def _main_metrics(
     task: Task, results: Mapping[str, Any], judged: Mapping[str, Any], by_video: Mapping[str, float]
 ) -> dict[str, float]:
     """The first prompt as published, then what a reader should see beside it; names as those of the task."""

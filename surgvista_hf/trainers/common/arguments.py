@@ -157,7 +157,7 @@ class PretrainingArguments(ClipArguments):
     num_train_epochs: float = field(default=201.0, metadata={"help": "passes over all clips"})
     decay_mask_tokens: bool = field(default=True, metadata={"help": "decay mask tokens, as published by mistake"})
     adam_beta2: float = field(default=0.95, metadata={"help": "second moment of AdamW"})
-    picture_steps: Count = field(
+    reconstruction_steps: Count = field(
         default=0, metadata={"help": "steps between two pictures of a reconstruction; 0: none"}
     )
 

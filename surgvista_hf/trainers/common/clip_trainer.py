@@ -259,14 +259,14 @@ class ClipTrainer(Trainer, ABC):
         values = torch.stack([self._sums[name] for name in names]) / self._batches
         values = self.accelerator.gather(values[None]).mean(dim=0)
         elapsed = max(time.perf_counter() - self._since, 1e-9)
-        figures = {name: float(value) for name, value in zip(names, values, strict=True)}
-        figures["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
+        metrics = {name: float(value) for name, value in zip(names, values, strict=True)}
+        metrics["clips_per_second"] = round(self._clips * self.args.world_size / elapsed, 2)
         if self._flops_of_clip:
-            figures |= utilization(self._flops_of_clip * self._clips / elapsed, self.args)
-        figures["data_wait_share"] = round(min(self._waited / elapsed, 1.0), 4)
+            metrics |= utilization(self._flops_of_clip * self._clips / elapsed, self.args)
+        metrics["data_wait_fraction"] = round(min(self._waited / elapsed, 1.0), 4)
         self._sums, self._batches, self._clips = {}, 0, 0
         self._waited, self._since = 0.0, time.perf_counter()
-        return figures
+        return metrics
 
     def _replaced(self) -> dict[str, float]:
         """How many clips could not be decoded; which, is written beside the run."""

@@ -93,5 +93,5 @@ def utilization(flops_per_second: float, args: Any) -> Mapping[str, float]:
     peak = args.peak_tflops * 1e12 if args.peak_tflops else None
     if peak is None and args.device.type == "cuda":
         peak = peak_flops(torch.cuda.get_device_name(args.device), half=args.bf16 or args.fp16)
-    figures = {"tflops_per_second": round(flops_per_second / 1e12, 4)}
-    return {**figures, "mfu": round(flops_per_second / peak, 4)} if peak else figures
+    metrics = {"tflops_per_second": round(flops_per_second / 1e12, 4)}
+    return {**metrics, "mfu": round(flops_per_second / peak, 4)} if peak else metrics

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ...evaluation.tasks import ClipPredictions, Task
 from ..common.arguments import ClipArguments
 from ..common.clip_trainer import ClipTrainer
-from ..finetuning.trainer import log_metrics, seeded_rng
+from ..finetuning.trainer import log_evaluation, seeded_rng
 from .extraction import VideoFeatures
 
 
@@ -96,5 +96,5 @@ class WholeVideoTrainer(ClipTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The metrics of the task; every process works on all videos, which takes it no time."""
-        return log_metrics(self, self.task, self.predictions(eval_dataset or self.eval_dataset), metric_key_prefix)
+        """The figures of the task; every process works on all videos, which takes it no time."""
+        return log_evaluation(self, self.task, self.predictions(eval_dataset or self.eval_dataset), metric_key_prefix)

@@ -71,14 +71,14 @@ def learn_familiarity(training: Dataset, validation: Dataset | None, processor: 
         The summary, or `None` with a remark where none can be made.
     """
     try:
-        held_out = [] if validation is None else list(look_at_videos(validation, processor))
-        return Familiarity.fit(list(look_at_videos(training, processor)), held_out)
+        held_out = [] if validation is None else list(describe_videos(validation, processor))
+        return Familiarity.fit(list(describe_videos(training, processor)), held_out)
     except InputError as error:
         logger.warning("whether a new video is like the training videos will be unknown: %s", error)
         return None
 
 
-def look_at_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]:
+def describe_videos(frames: Dataset, processor: Any) -> Iterator[VideoAppearance]:
     """Describe stretches of every video of a frame set, one frame a second; of a large set of fewer seconds and videos.
 
     Args:

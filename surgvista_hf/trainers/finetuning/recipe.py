@@ -149,7 +149,7 @@ def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) ->
         >>> load_finetuning_recipe("cholec80", ["model.from_pretrained=my-encoder"]).data.label
         'phase'
     """
-    return parse_finetuning(read_recipe(source, SECTIONS, overrides, room=FINETUNING))
+    return parse_finetuning(read_recipe(source, SECTIONS, overrides, kind=FINETUNING))
 
 
 def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:

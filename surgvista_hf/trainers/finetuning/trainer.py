@@ -124,7 +124,7 @@ class _UpdateMean(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.global_step:
-            self.trainer.restart_mean()
+            self.trainer.restart_ema()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer.mean is not None
@@ -196,7 +196,7 @@ class SurgicalFinetuner(ClipTrainer):
         if args.ema_decay is not None:
             if self.shards_model:
                 raise InputError("ema_decay needs the whole model in one process: not with FSDP or DeepSpeed")
-            self.restart_mean()
+            self.restart_ema()
             self.add_callback(_UpdateMean(self))
 
     # ------------------------------------------------------------------------------------------- training
@@ -305,15 +305,15 @@ class SurgicalFinetuner(ClipTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The metrics of the task on the validation, or on other clips; see `Task.metrics`."""
+        """The figures of the task on the validation, or on other clips; see `Task.metrics`."""
         predictions = self.predict_clips(
             cast(ClipDataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         )
-        return log_metrics(self, self.task, predictions, metric_key_prefix)
+        return log_evaluation(self, self.task, predictions, metric_key_prefix)
 
     # ------------------------------------------------------------------------------------------- mean of the weights
 
-    def restart_mean(self) -> None:
+    def restart_ema(self) -> None:
         """Begin the mean at the present weights."""
         self.mean = ExponentialMovingAverage(cast(Any, self.model), cast(float, self.args.ema_decay))
 
@@ -344,7 +344,7 @@ class SurgicalFinetuner(ClipTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.mean is not None:
-            self.restart_mean()
+            self.restart_ema()
             saved = load_file(Path(resume_from_checkpoint) / _MEAN_FILE)
             for name, value in self.mean.mean.items():
                 value.copy_(saved[name])
@@ -381,8 +381,8 @@ def seeded_rng(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def log_metrics(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
-    """What an evaluation ends with: the metrics of the task and the loss, logged, given to callbacks and returned."""
+def log_evaluation(trainer: ClipTrainer, task: Task, predictions: ClipPredictions, prefix: str) -> dict[str, float]:
+    """What an evaluation ends with: the figures of the task and the loss, logged, given to callbacks and returned."""
     metrics = {**task.metrics(task.results(predictions)), "loss": cross_entropy(predictions, task)}
     named = {f"{prefix}_{name}": value for name, value in metrics.items()}
     trainer.log(named)

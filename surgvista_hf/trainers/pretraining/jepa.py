@@ -16,7 +16,7 @@ from ...modeling.processors import make_processor
 from ...util.errors import InputError
 from ...util.values import Amount, Fraction, PositiveAmount
 from ..common.arguments import PretrainingArguments
-from .trainer import ClipShape, MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+from .trainer import ClipShape, MaskedPretrainer, pretraining_processor, surgvista_clip_shape
 
 _Blocks = Annotated[list[PositiveAmount], Field(min_length=2, max_length=2)]
 
@@ -117,7 +117,9 @@ class JepaPretrainer(MaskedPretrainer):
         train_dataset: ClipDataset,
         **kwargs: Any,
     ) -> None:
-        shape = shape_of_surgvista(model.config) if isinstance(model.config, SurgVistaConfig) else _shape(model.config)
+        shape = (
+            surgvista_clip_shape(model.config) if isinstance(model.config, SurgVistaConfig) else _shape(model.config)
+        )
         masks = BlockMasking(
             shape.grid,
             blocks=tuple((int(count), scale) for count, scale in args.mask_blocks),
@@ -132,7 +134,7 @@ class JepaPretrainer(MaskedPretrainer):
     @staticmethod
     def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: float) -> BaseVideoProcessor:
         if isinstance(config, SurgVistaConfig):
-            return processor_of_surgvista(config, frame_stride)
+            return pretraining_processor(config, frame_stride)
         size = (int(config.crop_size), int(config.crop_size))
         return make_processor("vjepa2", size, config.frames_per_clip, frame_stride=stride_in_use(frame_stride))
 

@@ -25,7 +25,7 @@ class SourceRecipe:
 
 
 @dataclass(frozen=True)
-class TestedOn:
+class HeldOutBenchmark:
     """A benchmark that the model shall be tested on: none of its test videos may be in the corpus."""
 
     name: str
@@ -59,7 +59,7 @@ class DataRecipe:
     on_unreadable: Literal["stop", "replace"] = "stop"
     fraction: PositiveFraction = 1.0
     fraction_seed: Seed = 0
-    tested_on: tuple[TestedOn, ...] = ()
+    tested_on: tuple[HeldOutBenchmark, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
 
@@ -111,7 +111,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         >>> load_recipe("surgvista_base", ["training.seed=3"]).training["seed"]
         3
     """
-    content = read_recipe(source, SECTIONS, overrides, room=PRETRAINING)
+    content = read_recipe(source, SECTIONS, overrides, kind=PRETRAINING)
     objective = content.get("objective", "surgvista")
     with recipe_errors():
         read_value("objective", objective, Literal[tuple(OBJECTIVES)])

@@ -14,9 +14,9 @@ from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import resolve_frame_stride
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
 from ...util.errors import InputError
-from .trainer import processor_of_surgvista
+from .trainer import pretraining_processor
 
-FOLDER = "pictures"
+FOLDER = "reconstructions"
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def reconstruct_clip(
     clips = ClipDataset(load_frame_set(data, data_dir, split), num_frames=config.num_frames, frame_stride=frame_stride)
     if not 0 <= clip < len(clips):
         raise InputError(f"there is no clip {clip}: the split {split} of {data} has {len(clips)}")
-    pixels = processor_of_surgvista(config, frame_stride)([clips[clip]["pixel_values"]], return_tensors="pt")
+    pixels = pretraining_processor(config, frame_stride)([clips[clip]["pixel_values"]], return_tensors="pt")
     grid = config.token_grid(config.num_frames, *config.frame_size)
     mask = ClipMasking(grid, config.mask_ratio, config.mask_type, seed)(0, [clip])
     return reconstruct(loaded, pixels["pixel_values"], **mask)
@@ -105,7 +105,7 @@ def _load(name: str | Path) -> SurgVistaForPreTraining:
     return cast(SurgVistaForPreTraining, model)
 
 
-class PictureCallback(TrainerCallback):
+class ReconstructionCallback(TrainerCallback):
     """Every so many steps writes `pictures/step_….png` beside the run, of one clip and mask, and shows it to TensorBoard.
 
     Args:

@@ -9,9 +9,9 @@ from ...clips import ClipDataset, ClipMasking
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
-from .reconstruction import PictureCallback
+from .reconstruction import ReconstructionCallback
 from .teachers import ImageTeacher
-from .trainer import MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+from .trainer import MaskedPretrainer, pretraining_processor, surgvista_clip_shape
 
 
 class SurgVistaPretrainer(MaskedPretrainer):
@@ -35,7 +35,7 @@ class SurgVistaPretrainer(MaskedPretrainer):
 
     models = {"surgvista": SurgVistaForPreTraining}
     takes_teacher = True
-    processor_for = staticmethod(processor_of_surgvista)
+    processor_for = staticmethod(pretraining_processor)
 
     def __init__(
         self,
@@ -49,17 +49,17 @@ class SurgVistaPretrainer(MaskedPretrainer):
         if teacher is not None:
             _check_teacher(model, teacher)
             teacher.expect(model.config.image_mean, model.config.image_std)
-        shape = shape_of_surgvista(model.config)
+        shape = surgvista_clip_shape(model.config)
         masks = ClipMasking(shape.grid, model.config.mask_ratio, model.config.mask_type, args.seed)
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
         self.student = model
         self.teacher = teacher.to(self.args.device) if teacher else None
-        if args.picture_steps:
+        if args.reconstruction_steps:
             if self.shards_model:
                 raise InputError(
-                    "pictures need the whole model in one process: set picture_steps to 0 with FSDP or DeepSpeed"
+                    "pictures need the whole model in one process: set reconstruction_steps to 0 with FSDP or DeepSpeed"
                 )
-            self.add_callback(PictureCallback(self, args.picture_steps))
+            self.add_callback(ReconstructionCallback(self, args.reconstruction_steps))
 
     def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The first clip as the model sees it in epoch 0, (1, frames, 3, size, size), and its mask (1, tokens)."""

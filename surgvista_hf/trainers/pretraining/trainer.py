@@ -141,7 +141,7 @@ class MaskedPretrainer(Pretrainer):
         return normalize_clips(clips, self.shape.mean, self.shape.std)
 
 
-def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
+def surgvista_clip_shape(config: SurgVistaConfig) -> ClipShape:
     """What a model of our own takes."""
     if config.frame_size[0] != config.frame_size[1]:
         raise InputError(f"the crops of the recipe are square; the model takes {config.frame_size}")
@@ -154,7 +154,7 @@ def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
     )
 
 
-def processor_of_surgvista(config: SurgVistaConfig, frame_stride: float) -> SurgVistaVideoProcessor:
+def pretraining_processor(config: SurgVistaConfig, frame_stride: float) -> SurgVistaVideoProcessor:
     """The processor of a model of our own; random strides of training become 1 in use."""
     size = dict(zip(("height", "width"), config.frame_size, strict=True))
     stride = stride_in_use(frame_stride)

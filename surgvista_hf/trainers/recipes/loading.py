@@ -38,30 +38,30 @@ class RecipeError(InputError):
     """A recipe cannot be read, or holds a key or value that nothing knows."""
 
 
-def bundled_recipes(room: str = PRETRAINING) -> list[str]:
+def bundled_recipes(kind: str = PRETRAINING) -> list[str]:
     """Return the names of the recipes of a room that come with the package."""
-    return sorted(name.removesuffix(".yaml") for name in _files(room))
+    return sorted(name.removesuffix(".yaml") for name in _files(kind))
 
 
-def bundled_text(name: str, rooms: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
+def bundled_text(name: str, kinds: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
     """A file of the package: a recipe, or a configuration or script for launching one.
 
     Raises:
         RecipeError: there is none of that name.
     """
-    known = {Path(file).stem: (room, file) for room in reversed(rooms) for file in _files(room)}
+    known = {Path(file).stem: (kind, file) for kind in reversed(kinds) for file in _files(kind)}
     if name not in known:
         raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
-    room, file = known[name]
-    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
+    kind, file = known[name]
+    return resources.files(__package__).joinpath(kind, file).read_text(encoding="utf-8")
 
 
-def _files(room: str) -> list[str]:
-    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
+def _files(kind: str) -> list[str]:
+    return [file.name for file in resources.files(__package__).joinpath(kind).iterdir()]
 
 
 def read_recipe(
-    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, room: str
+    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, kind: str
 ) -> dict[str, Any]:
     """Read a recipe and changes values in it.
 
@@ -80,11 +80,11 @@ def read_recipe(
     path = Path(source)
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-    elif str(source) in bundled_recipes(room):
-        text = bundled_text(str(source), (room,))
+    elif str(source) in bundled_recipes(kind):
+        text = bundled_text(str(source), (kind,))
     else:
         raise RecipeError(
-            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(room))}"
+            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(kind))}"
         )
     try:
         content = yaml.load(text, _Loader)

@@ -20,7 +20,7 @@ from surgvista_hf.inference.models.onnx_export import OnnxClipModel
 from surgvista_hf.modeling.confidence import CONFIDENCE_FILE, Confidence
 from surgvista_hf.modeling.familiarity import WINDOW_SECONDS
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
-from surgvista_hf.trainers.finetuning.confidence import _chosen_frames, calibrate, learn_familiarity, look_at_videos
+from surgvista_hf.trainers.finetuning.confidence import _chosen_frames, calibrate, describe_videos, learn_familiarity
 
 from ...videos import write_numbered_video
 from .. import tiny
@@ -208,7 +208,7 @@ def test_one_training_video_is_a_remark_and_no_error(operations, caplog):
 
 def test_what_is_looked_at_depends_on_the_frame_set_only(operations):
     frames = load_frame_set("synthetic", operations)
-    first, second = (list(look_at_videos(frames, small_processor())) for _ in range(2))
+    first, second = (list(describe_videos(frames, small_processor())) for _ in range(2))
     assert len(first) == len(set(frames["video_id"]))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.values, other.values)

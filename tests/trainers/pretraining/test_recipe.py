@@ -20,7 +20,7 @@ from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import TestedOn as OfTest
+from surgvista_hf.trainers.pretraining.recipe import HeldOutBenchmark as OfTest
 from surgvista_hf.trainers.pretraining.trainer import PretrainingCollator
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames

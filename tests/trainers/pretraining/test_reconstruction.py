@@ -22,19 +22,19 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 def test_pictures_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
     for name, steps in (("with", 5), ("without", 0)):
-        tiny.trainer(frame_set, tmp_path / name, picture_steps=steps, save_steps=20).train()
+        tiny.trainer(frame_set, tmp_path / name, reconstruction_steps=steps, save_steps=20).train()
     tiny.assert_same_weights(tmp_path / "with", tmp_path / "without")
-    pictures = sorted(path.name for path in (tmp_path / "with" / "pictures").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "with" / "reconstructions").iterdir())
     assert pictures == [f"step_{step:07d}.png" for step in (5, 10, 15, 20)]
-    assert not (tmp_path / "without" / "pictures").exists()
-    with Image.open(tmp_path / "with" / "pictures" / pictures[0]) as picture:
+    assert not (tmp_path / "without" / "reconstructions").exists()
+    with Image.open(tmp_path / "with" / "reconstructions" / pictures[0]) as picture:
         assert min(picture.size) > 200
 
 
 def test_tensorboard_gets_losses_speed_and_pictures(frame_set, tmp_path, monkeypatch):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
-    tiny.trainer(frame_set, tmp_path / "run", picture_steps=10, report_to="tensorboard").train()
+    tiny.trainer(frame_set, tmp_path / "run", reconstruction_steps=10, report_to="tensorboard").train()
     events = accumulator.EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     tags = events.Tags()

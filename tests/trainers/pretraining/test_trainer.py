@@ -258,7 +258,7 @@ def test_the_log_says_how_fast_and_how_long_it_waited(frame_set, tmp_path):
     history = run(tmp_path, frame_set, max_steps=2)
     line = history[0]
     assert line["clips_per_second"] > 0
-    assert 0 <= line["data_wait_share"] <= 1
+    assert 0 <= line["data_wait_fraction"] <= 1
     assert line["loss"] == pytest.approx(line["loss_video"] + 0.05 * line["loss_image"], rel=1e-5)
 
 

@@ -26,7 +26,7 @@ from surgvista_hf.trainers.features.video_head import VideoHeadArguments
 from surgvista_hf.trainers.finetuning.recipe import ExternalTest, LabeledData, ModelRecipe, load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
 from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import TestedOn as Tested
+from surgvista_hf.trainers.pretraining.recipe import HeldOutBenchmark as Tested
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_text
 
 from .. import tiny

@@ -42,9 +42,9 @@ class PhaseRecognition(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         row = {"predictions": Value("int64"), "references": Value("int64"), "videos": Value("string")}
-        return _described("Phases of operations: frames in order, with the name of their video.", row, _CITATION)
+        return _metric_info("Phases of operations: frames in order, with the name of their video.", row, _CITATION)
 
-    def _compute(  # type: ignore[override]
+    def _compute(
         self, predictions: Sequence[object], references: Sequence[object], videos: Sequence[str], **options: Any
     ) -> Mapping[str, object]:
         return phase_metrics(by_video(references, videos), by_video(predictions, videos), **options).to_dict()
@@ -59,9 +59,9 @@ class TripletRecognition(evaluate.Metric):
             "references": List(Value("int64")),
             "videos": Value("string"),
         }
-        return _described("Action triplets: frames with the name of their video.", row, "arXiv 2204.05235")
+        return _metric_info("Action triplets: frames with the name of their video.", row, "arXiv 2204.05235")
 
-    def _compute(  # type: ignore[override]
+    def _compute(
         self, predictions: Sequence[object], references: Sequence[object], videos: Sequence[str], **options: Any
     ) -> Mapping[str, object]:
         return triplet_metrics(by_video(references, videos), by_video(predictions, videos), **options).to_dict()
@@ -72,15 +72,15 @@ class ClipClassification(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         row = {"predictions": List(Value("float64")), "references": Value("int64")}
-        return _described("Clips with one class each: actions, skill, procedures.", row, "")
+        return _metric_info("Clips with one class each: actions, skill, procedures.", row, "")
 
-    def _compute(  # type: ignore[override]
+    def _compute(
         self, predictions: Sequence[object], references: Sequence[object], **options: Any
     ) -> Mapping[str, object]:
         return classification_metrics(np.asarray(references), np.asarray(predictions), **options).to_dict()
 
 
-def _described(text: str, row: dict[str, Value | List], citation: str) -> evaluate.MetricInfo:
+def _metric_info(text: str, row: dict[str, Value | List], citation: str) -> evaluate.MetricInfo:
     return evaluate.MetricInfo(
         description=text, citation=citation, inputs_description=", ".join(row), features=Features(row)
     )

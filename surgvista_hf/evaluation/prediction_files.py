@@ -111,7 +111,7 @@ def read_predictions(path: Path, names: Sequence[str], *, every: float = 1.0) ->
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return _from_array(path, _loaded(path), names, every)
+        return _from_array(path, _load_array(path), names, every)
     if suffix == ".json":
         return _from_json(path, names)
     if suffix == ".csv" and (columns := _probability_columns(path)):
@@ -121,7 +121,7 @@ def read_predictions(path: Path, names: Sequence[str], *, every: float = 1.0) ->
     return _from_spans(read_phase_file(path), names)
 
 
-def _loaded(path: Path) -> np.ndarray:
+def _load_array(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
@@ -162,7 +162,7 @@ def _from_csv(path: Path, classes: Sequence[str], names: Sequence[str]) -> Predi
         scores = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no table as `surgvista predict` writes it: {error}") from error
-    return _ordered(path, classes, names, seconds, scores)
+    return _reorder_classes(path, classes, names, seconds, scores)
 
 
 def _from_json(path: Path, names: Sequence[str]) -> PredictedVideo:
@@ -175,10 +175,10 @@ def _from_json(path: Path, names: Sequence[str]) -> PredictedVideo:
         classes = list(content["class_names"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no predictions as `surgvista predict` writes them: {error!r}") from error
-    return _ordered(path, classes, names, seconds, scores)
+    return _reorder_classes(path, classes, names, seconds, scores)
 
 
-def _ordered(
+def _reorder_classes(
     path: Path, classes: Sequence[str], names: Sequence[str], seconds: np.ndarray, scores: np.ndarray
 ) -> PredictedVideo:
     """Return the predictions with the scores in the order of `names`."""

@@ -101,7 +101,7 @@ def read_careful(answer: str, names: Sequence[str]) -> int:
         1
     """
     letters = option_letters(len(names))
-    named = _named(answer, names)
+    named = _find_names(answer, names)
     found = next((match[1] for rule in (_ALONE, _LISTED, _AFTER_CUE) if (match := rule.search(answer))), "").upper()
     if found in letters:
         lettered = letters.index(found)
@@ -109,7 +109,7 @@ def read_careful(answer: str, names: Sequence[str]) -> int:
     return named.pop() if len(named) == 1 else NO_ANSWER
 
 
-def _named(answer: str, names: Sequence[str]) -> set[int]:
+def _find_names(answer: str, names: Sequence[str]) -> set[int]:
     """Return the classes whose names occur as whole words; a name within a longer class name does not count."""
     text, found = f" {_normalize(answer)} | {spoken(answer)} ", set()
     forms = [

@@ -257,7 +257,7 @@ def deidentify_video(
             frames = reader.iterate(None, blank_damaged=True)
             for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
                 shown = pixels if mask is None else mask.redacted(pixels, last)
-                write(_covered(shown, covers)[:height, :width], last)
+                write(_paint_covers(shown, covers)[:height, :width], last)
                 written += 1
         return Deidentified(
             seconds=last,
@@ -271,7 +271,7 @@ def deidentify_video(
         )
 
 
-def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:
+def _paint_covers(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:
     if not covers:
         return pixels
     pixels = pixels.copy()

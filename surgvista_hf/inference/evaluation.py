@@ -130,7 +130,7 @@ def evaluate_model(
         sampling=sampling_of(model),
         label=label,
     )
-    predictions = _predicted(model, clips, len(names), batch_size, progress)
+    predictions = _predict_clips(model, clips, len(names), batch_size, progress)
     counted = count_parameters(model.model)
     parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
     return _evaluation(task, predictions, parameters, True, perf_counter() - start)
@@ -141,7 +141,9 @@ def sampling_of(model: ClipModel) -> Sampling:
     return getattr(model.processor, "frame_sampling", None) or "online"
 
 
-def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool) -> ClipPredictions:
+def _predict_clips(
+    model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool
+) -> ClipPredictions:
     """Return the scores of every clip, in the order of the frame set."""
     loader = DataLoader(clips, batch_size=batch_size, collate_fn=EvaluationCollator(model.processor))
     scores, labels, frames, seconds = [], [], [], []
@@ -190,7 +192,7 @@ def evaluate_files(
     """
     start = perf_counter()
     found = find_predictions(Path(predictions))
-    ids = {name: _matching(name, found, len(labels)) for name in labels}
+    ids = {name: _match_video(name, found, len(labels)) for name in labels}
     missing = [name for name, key in ids.items() if key is None]
     if missing:
         raise InputError(
@@ -214,7 +216,7 @@ def evaluate_files(
     return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, perf_counter() - start)
 
 
-def _matching(name: str, found: Mapping[str, Path], videos: int) -> str | None:
+def _match_video(name: str, found: Mapping[str, Path], videos: int) -> str | None:
     """Return the key of the predictions of a video, found by its id or file name; a single file belongs to a single video."""
     identifier = name.partition("/")[2] or name
     candidates = [key for key in found if key in (name, identifier, identifier.rpartition("/")[2])]

@@ -71,7 +71,7 @@ def gradient_heatmap(model: ClipModel, clip: torch.Tensor, target: int | None = 
         model.forget()
     states = seen[0].detach()
     weights = (states * gradient).sum(dim=1 if states.ndim == 4 else -1).clamp(min=0)  # summed over the width
-    return _scaled(_on_grid(model, weights.float().cpu().numpy(), len(clip)))
+    return _scale(_to_grid(model, weights.float().cpu().numpy(), len(clip)))
 
 
 def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
@@ -105,7 +105,7 @@ def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
     reach = torch.eye(attentions[0].shape[-1], device=model.device)  # (tokens, tokens)
     for attention in attentions:
         reach = ((attention[0].float().mean(dim=0) + torch.eye(len(reach), device=model.device)) / 2) @ reach
-    return _scaled(_on_grid(model, reach.mean(dim=0, keepdim=True).cpu().numpy(), len(clip)))
+    return _scale(_to_grid(model, reach.mean(dim=0, keepdim=True).cpu().numpy(), len(clip)))
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def draw_heatmap(frames: np.ndarray, heatmap: np.ndarray, path: str | Path, titl
         figure.savefig(temporary, dpi=110)
 
 
-def _on_grid(model: ClipModel, weights: np.ndarray, frames: int) -> np.ndarray:
+def _to_grid(model: ClipModel, weights: np.ndarray, frames: int) -> np.ndarray:
     """Return weights (1 or frames, tokens) or (frames, rows, columns) as (temporal, rows, columns)."""
     if weights.ndim == 3:
         return weights
@@ -225,6 +225,6 @@ def _on_grid(model: ClipModel, weights: np.ndarray, frames: int) -> np.ndarray:
     return weights[:, -size:].reshape(-1, height // patch, width // patch)  # special tokens come first
 
 
-def _scaled(heatmap: np.ndarray) -> np.ndarray:
+def _scale(heatmap: np.ndarray) -> np.ndarray:
     heatmap = heatmap - heatmap.min()
     return np.asarray(heatmap / (heatmap.max() or 1.0), np.float32)

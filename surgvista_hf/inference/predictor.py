@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips.sampling.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.familiarity import RunningMean, appearance
+from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
-from ..util.console import progress_bar
+from ..util.console import Bar, progress_bar
 from ..util.errors import InputError
 from .models.clip_model import ClipModel
 from .models.onnx_export import OnnxClipModel
@@ -38,6 +40,7 @@ _SPARSE = 3  # whole seconds in a row without any frame between them: not a dama
 _ONLY = "model"  # name of a model that is given without one
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
+Temporal = str | os.PathLike[str] | MsTcnForFrameClassification
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +116,9 @@ class SurgicalVideoPredictor:
     def __init__(
         self,
         model: Model | Mapping[str, Model],
-        processor: Any = None,
+        processor: BaseVideoProcessor | None = None,
         *,
-        temporal: Any = None,
+        temporal: Temporal | Mapping[str, Temporal] | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 8,
         dtype: str = "auto",
@@ -200,7 +203,7 @@ class SurgicalVideoPredictor:
             mask = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
-                frames = _counted(self._read(reader), bar)
+                frames = _advance_bar(self._read(reader), bar)
                 found = self._predict_frames(frames, name, mask, 0.0)
             remarks = tuple(reader.remarks)
         for remark in remarks:
@@ -265,7 +268,7 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         sound: list[bool] = []
-        for chunk in _ahead(batched(_held(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
+        for chunk in _prefetch(batched(_fill_missing(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
             due = [moments.match(second, is_sound) for second, _, is_sound in chunk]
@@ -317,7 +320,7 @@ class SurgicalVideoPredictor:
         """
         pipelines = {name: self._pipeline(name, 1) for name in self.models}
         names = {name: self._names(name) for name in self.models}
-        for second, image in _sampled(self._timed(frames), self.needed_seconds()):
+        for second, image in _sample_stream(self._check_times(frames), self.needed_seconds()):
             began = time.perf_counter()
             answers = {name: pipeline.push([second], image[None]) for name, pipeline in pipelines.items()}
             if second % 1:
@@ -327,7 +330,7 @@ class SurgicalVideoPredictor:
             outside = float(self.out_of_body.predict_proba(image[None])[0]) if self.out_of_body else None
             yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
-    def _timed(
+    def _check_times(
         self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]
     ) -> Iterator[np.ndarray | tuple[float, np.ndarray]]:
         """Yield the frames of a stream, and refuse one whose frames come more seldom than the models need them."""
@@ -431,18 +434,18 @@ class _Moments:
         self._needs_between |= expected % 1 != 0
         if not self._trusts and self._needs_between and self._whole >= _SPARSE and not self._between:
             raise InputError(
-                "frames come at whole seconds only, but the models look at frames between them. Give those of "
+                "frames come at whole seconds only, but the models need frames between them. Give those of "
                 "SurgicalVideoPredictor.needed_seconds()"
             )
         if not self._trusts and abs(second - self._first - expected) > _TOLERANCE:
             raise InputError(
-                f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models look "
-                "at frames between whole seconds. Give those of SurgicalVideoPredictor.needed_seconds()"
+                f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models need "
+                "frames between whole seconds too. Give those of SurgicalVideoPredictor.needed_seconds()"
             )
         return expected
 
 
-def _sampled(
+def _sample_stream(
     frames: Iterable[np.ndarray | tuple[float, np.ndarray]], needed: Iterator[float] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the image shown at each needed moment: the last one not later, which is known when a later one comes."""
@@ -462,7 +465,7 @@ def _sampled(
             due = next(moments)
 
 
-def _check_image(image: Any, what: str) -> None:
+def _check_image(image: object, what: str) -> None:
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
         return
     found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -472,7 +475,7 @@ def _check_image(image: Any, what: str) -> None:
     )
 
 
-def _held(
+def _fill_missing(
     frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float], origin: float | None
 ) -> Iterator[tuple[float, np.ndarray, bool]]:
     """Yield the frames, for a missing moment the frame before it, and whether it is a frame of that moment itself."""
@@ -490,13 +493,13 @@ def _held(
             due = next(moments)
 
 
-def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
+def _advance_bar(frames: Iterable[tuple[float, np.ndarray]], bar: Bar) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
         bar.update(frame[0] % 1 == 0)
 
 
-def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
+def _prefetch(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
     """Yield the same chunks; the next one is decoded while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)
@@ -506,7 +509,12 @@ def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
 
 
 def _clip_model(
-    model: Model, processor: Any, device: Any, dtype: str, runtime: str, frame_stride: float | None
+    model: Model,
+    processor: BaseVideoProcessor | None,
+    device: str | torch.device | None,
+    dtype: str,
+    runtime: str,
+    frame_stride: float | None,
 ) -> ClipModel:
     if isinstance(model, ClipModel):
         return model

@@ -154,11 +154,11 @@ class Demo:
         if model.confidence.trained_on_rendered:
             learned += " These are rendered images: its predictions for real surgery mean nothing."
         limits = (
-            " Of every second it says whether it has seen the like: where it has not, its answers mean nothing."
+            " It marks every second that is unlike its training videos: its predictions mean nothing there."
             if model.confidence.familiarity is not None
             else " Whether your video is like those that it learned from is unknown."
         )
-        return f"*{model_info['architecture']}, {model_info['looks at']}. Tested: {tested}.{learned}{limits}*"
+        return f"*{model_info['architecture']}, {model_info['input']}. Tested: {tested}.{learned}{limits}*"
 
     def predict(self, video: str | None, name: str, request: gr.Request, progress: Progress) -> PageUpdate:
         """Predict a video for a visitor.

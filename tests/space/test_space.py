@@ -191,6 +191,31 @@ def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, cap
         export_space({"hub": "user/model"}, tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("rendered", "warned"), [({"rendered": True}, True), ({"rendered": False}, False), ({}, False)], ids=str
+)
+def test_a_model_that_saw_only_rendered_images_says_so_whatever_its_data_set_is_called(model_folder, rendered, warned):
+    Confidence(trained_on={"title": "Rendered?", "procedure": "rendering", **rendered}).save(model_folder)
+    about = Demo(SpaceSettings({"m": str(model_folder)})).about("m")
+    assert ("These are rendered images: its predictions for real surgery mean nothing." in about) == warned
+
+
+def test_every_component_of_the_page_has_a_value(model_folder, tmp_path):
+    app = build_app(SpaceSettings({"m": str(model_folder)}))
+    (predict,) = [call for call in app.fns.values() if call.api_name == "predict"]
+    kinds = {component.elem_id: type(component) for component in predict.outputs}
+    assert kinds == {
+        "timeline": gr.HTML,
+        "table": gr.Dataframe,
+        "gallery": gr.Gallery,
+        "files": gr.File,
+        "second": gr.Slider,
+        "classes": gr.Label,
+        None: gr.State,
+    }
+    assert [component.elem_id for component in predict.outputs[:2]] == ["timeline", "table"]
+
+
 def test_the_space_in_the_repository_asks_for_what_the_package_needs():
     assert (TEMPLATE / "requirements.txt").read_text() == requirements()
 

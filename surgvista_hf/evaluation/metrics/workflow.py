@@ -1,7 +1,7 @@
 """Metrics of surgical workflow recognition, every variant by its name.
 
-Published numbers cannot be compared unless it is said what was averaged over what, whether frames near a transition were
-forgiven, and what became of phases that a video does not have ("Metrics Matter in Surgical Phase Recognition",
+Published numbers cannot be compared without knowing what was averaged over what, whether frames near a transition were
+forgiven, and how phases that a video does not have were counted ("Metrics Matter in Surgical Phase Recognition",
 arXiv 2305.13961). Nothing is relaxed here unless a caller requests it. All results lie in 0-1.
 
 With G the frames of phase c in a video, Q those predicted as c, and TP = |G ∩ Q|: precision TP / |Q|, recall TP / |G|, Jaccard
@@ -157,7 +157,7 @@ def phase_metrics(
         right[video] = difference == 0
     table = np.stack(counts)  # (videos, classes, [TP, G, Q, union])
     by_video = _scores(table, absent)
-    mean, std, by_phase = _averaged(table, by_video, absent, average)
+    mean, std, by_phase = _average(table, by_video, absent, average)
     return PhaseMetrics(
         mode,
         absent,
@@ -273,7 +273,7 @@ def _scores(table: np.ndarray, absent: Absent) -> dict[str, np.ndarray]:
     return scores
 
 
-def _averaged(
+def _average(
     table: np.ndarray, by_video: dict[str, np.ndarray], absent: Absent, average: Average
 ) -> tuple[dict[str, float], dict[str, float], dict[str, np.ndarray]]:
     """Return means and standard deviations by the name of the score, and the scores of each phase."""

@@ -76,7 +76,7 @@ def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[s
     """
     truth = max(predictions.values(), key=lambda found: len(found.labels))
     labels, frames = truth.by_video(truth.labels), truth.by_video(truth.frames)
-    ribbons = {"truth": labels, **{name: _continued(found, frames) for name, found in predictions.items()}}
+    ribbons = {"truth": labels, **{name: _carry_forward(found, frames) for name, found in predictions.items()}}
     videos = list(labels)[:_VIDEOS_SHOWN]
     shown = sorted(
         {int(label) for ribbon in ribbons.values() for video in videos for label in np.unique(ribbon[video])}
@@ -100,7 +100,7 @@ def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[s
     _save(figure, path)
 
 
-def _continued(found: ClipPredictions, frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _carry_forward(found: ClipPredictions, frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the predicted class at each of these frames, or at the last one before it that has a prediction."""
     own, predicted = found.by_video(found.frames), found.by_video(found.scores.argmax(axis=1))
     rows = {video: np.searchsorted(own[video], numbers, side="right") - 1 for video, numbers in frames.items()}

@@ -160,16 +160,16 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
         own = [row for row in rows if row.data == data]
         names = _columns(own)
         header = ["Model", "Protocol", "Trained", *names, "Videos: mean (95\\,\\%)", *(["$p$"] if baseline else [])]
-        body = [" & ".join(_escaped(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
+        body = [" & ".join(_escape(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
         parts.append(
             "\n".join(
                 [
                     r"\begin{table}",
-                    rf"\caption{{{_escaped(data)}. {_escaped(' '.join(_notes(own, baseline)))}}}",
+                    rf"\caption{{{_escape(data)}. {_escape(' '.join(_notes(own, baseline)))}}}",
                     rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
                     r"\toprule",
                     " & ".join(
-                        name if "\\" in name or "$" in name else _escaped(name.replace("_", " ")) for name in header
+                        name if "\\" in name or "$" in name else _escape(name.replace("_", " ")) for name in header
                     )
                     + r" \\",
                     r"\midrule",
@@ -231,7 +231,7 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
     return notes
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     for character in "&%_#":
         text = text.replace(character, f"\\{character}")
     return text.replace("±", r"$\pm$")

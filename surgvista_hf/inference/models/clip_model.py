@@ -124,7 +124,7 @@ class ClipModel:
 
     @torch.inference_mode()
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Look at clips.
+        """Classify clips.
 
         Args:
             clips: (B, frames, channels, height, width), prepared.
@@ -166,7 +166,7 @@ class ClipModel:
         size = " × ".join(map(str, frame_size(self.config)))
         description = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
-            "looks at": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
+            "input": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
             **self._describe_confidence(),
         }
         card = Path(self.source) / "README.md"

@@ -17,11 +17,11 @@ from ...modeling.video_reading_surgvista import VideoReader
 from ...util.batches import batched
 from ...util.console import track
 from ...util.errors import InputError
-from ..prediction.redaction import SAME, OutOfBodyMask
+from ..prediction.redaction import TIME_TOLERANCE, OutOfBodyMask
 from .clip_model import ClipModel
 
 OUTSIDE = ("outside", "out_of_body", "out of body", "non_surgical", "non-surgical")
-_AT_ONCE = 32
+_BATCH_SIZE = 32
 
 
 class OutOfBodyDetector:
@@ -118,7 +118,7 @@ class OutOfBodyDetector:
         rate = self.frames_per_second
         seconds: list[float] = []
         outside: list[np.ndarray] = []
-        for chunk in batched(frames if rate is None else _thinned(frames, 1 / rate), _AT_ONCE):
+        for chunk in batched(frames if rate is None else _thin(frames, 1 / rate), _BATCH_SIZE):
             seconds += [second for second, _ in chunk]
             outside.append(self.predict_proba(np.stack([image for _, image in chunk])))
         if not seconds:
@@ -162,15 +162,15 @@ def scan_video(
     return replace(mask, step=math.inf) if len(mask.seconds) == count else mask
 
 
-def _thinned(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
+def _thin(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the first frame, the last, and as few as possible between, so that no two are further apart than `step`."""
     last, waiting = -math.inf, None
     for frame in frames:
-        if waiting is not None and frame[0] > last + step + SAME:
+        if waiting is not None and frame[0] > last + step + TIME_TOLERANCE:
             last = waiting[0]
             yield waiting
         waiting = frame
-        if frame[0] >= last + step - SAME:
+        if frame[0] >= last + step - TIME_TOLERANCE:
             last, waiting = frame[0], None
             yield frame
     if waiting is not None:

@@ -20,7 +20,7 @@ from ...util.messages import first_line
 
 logger = logging.getLogger(__name__)
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
-_SAME_RATE = 0.02
+_RATE_TOLERANCE = 0.02
 
 
 class TemporalHead:
@@ -58,7 +58,7 @@ class TemporalHead:
             logger.warning(
                 "%s does not say at which rate its features were taken: one a second is assumed", self.source
             )
-        elif abs(rate - FRAMES_PER_SECOND) > _SAME_RATE * FRAMES_PER_SECOND:
+        elif abs(rate - FRAMES_PER_SECOND) > _RATE_TOLERANCE * FRAMES_PER_SECOND:
             raise InputError(
                 f"the temporal model {self.source} was trained on {rate:g} features a second; predictions are made once a "
                 "second. Extract features of a frame set with one frame a second and train it on these"

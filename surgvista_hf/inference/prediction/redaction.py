@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...util.errors import InputError
 
-SAME = 2e-3  # seconds: times that lie so close are the same; containers round to milliseconds
+TIME_TOLERANCE = 2e-3  # seconds: times that lie so close are the same; containers round to milliseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,9 @@ class OutOfBodyMask:
         """Return how many seconds the camera may have been outside unnoticed between two frames; 0 if all were classified."""
         apart = np.diff(self._samples[0])
         return (
-            0.0 if math.isinf(self.longest_step) else float(apart[apart <= self.longest_step + SAME].max(initial=0.0))
+            0.0
+            if math.isinf(self.longest_step)
+            else float(apart[apart <= self.longest_step + TIME_TOLERANCE].max(initial=0.0))
         )
 
     @cached_property
@@ -91,34 +93,36 @@ class OutOfBodyMask:
         """Return [start, end) around the frames outside; a span ends at the next classified frame that has another time."""
         seconds, outside = self._samples
         times = seconds[outside]
-        before = np.searchsorted(seconds, times - SAME, side="left") - 1
-        after = np.searchsorted(seconds, times + SAME, side="right")
+        before = np.searchsorted(seconds, times - TIME_TOLERANCE, side="left") - 1
+        after = np.searchsorted(seconds, times + TIME_TOLERANCE, side="right")
         starts = np.where(before >= 0, seconds[before], times) - self.margin
         ends = np.append(seconds, seconds[-1] + self._median_step)[after] + self.margin
-        return _merged(zip(np.maximum(starts, 0.0).tolist(), ends.tolist(), strict=True))
+        return _merge_spans(zip(np.maximum(starts, 0.0).tolist(), ends.tolist(), strict=True))
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
         """Return [start, end) in seconds of what is masked between the first and the last classified frame, in order."""
         seconds, _ = self._samples
-        gaps = np.flatnonzero(np.diff(seconds) > self.longest_step + SAME)
+        gaps = np.flatnonzero(np.diff(seconds) > self.longest_step + TIME_TOLERANCE)
         unseen = zip(seconds[gaps].tolist(), seconds[gaps + 1].tolist(), strict=True)
         end = float(seconds[-1]) + self._median_step
-        return [(a, min(b, end)) for a, b in _merged(sorted([*self._outside_spans, *unseen]))]
+        return [(a, min(b, end)) for a, b in _merge_spans(sorted([*self._outside_spans, *unseen]))]
 
     def covers(self, second: float) -> bool:
         """Return whether a time in seconds must not be shown, which is so too where no frame was classified."""
         seconds, _ = self._samples
         if math.isinf(self.longest_step):
             second = float(np.clip(second, seconds[0], seconds[-1]))
-        if not seconds[0] - SAME <= second <= seconds[-1] + SAME:
+        if not seconds[0] - TIME_TOLERANCE <= second <= seconds[-1] + TIME_TOLERANCE:
             return True
-        after = int(np.searchsorted(seconds, second - SAME, side="left"))  # the next frame, or the one of this time
-        before = int(np.searchsorted(seconds, second + SAME, side="right")) - 1
-        if after > before and seconds[after] - seconds[before] > self.longest_step + SAME:
+        after = int(
+            np.searchsorted(seconds, second - TIME_TOLERANCE, side="left")
+        )  # the next frame, or the one of this time
+        before = int(np.searchsorted(seconds, second + TIME_TOLERANCE, side="right")) - 1
+        if after > before and seconds[after] - seconds[before] > self.longest_step + TIME_TOLERANCE:
             return True
         last = (
-            bisect.bisect_right(self._outside_spans, (second + SAME, math.inf)) - 1
+            bisect.bisect_right(self._outside_spans, (second + TIME_TOLERANCE, math.inf)) - 1
         )  # the last span that begins before it
         return last >= 0 and second < self._outside_spans[last][1]
 
@@ -127,7 +131,7 @@ class OutOfBodyMask:
         return blurred(pixels) if self.covers(second) else pixels
 
 
-def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def _merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Join spans, sorted by their start, that touch or overlap."""
     merged: list[tuple[float, float]] = []
     for start, end in spans:

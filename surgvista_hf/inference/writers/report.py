@@ -134,7 +134,7 @@ def _ribbon(prediction: VideoPrediction) -> str:
     summary = "; ".join(_summary(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
         f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{numbers[name]} {_text(name)}</span>'
-        for name in dict.fromkeys(each.label for each in segments)
+        for name in sorted({each.label for each in segments}, key=numbers.__getitem__)
     )
     if band:
         fraction = f"{prediction.unfamiliar_fraction:.0%}"

@@ -55,7 +55,7 @@ def video_writer(
         VideoWriteError: FFmpeg cannot write this video.
         OutputError: nothing can be written there: the disk is full, the folder is closed, there is no encoder.
     """
-    with _explained(path, source), atomic_file(path) as temporary:
+    with _translate_errors(path, source), atomic_file(path) as temporary:
         writer = _Writer(temporary, width, height, frames_per_second, pixel_aspect)
         try:
             yield writer.write
@@ -65,7 +65,7 @@ def video_writer(
 
 
 @contextmanager
-def _explained(path: str | os.PathLike[str], source: str) -> Iterator[None]:
+def _translate_errors(path: str | os.PathLike[str], source: str) -> Iterator[None]:
     """Turn errors of FFmpeg and the disk into errors of this package."""
     try:
         yield
@@ -111,6 +111,6 @@ class _Writer:
         self.output.close()
 
     def close(self) -> None:
-        """Close the file; where writing has failed, closing does too, and the first error is the one to tell."""
+        """Close the file; where writing has failed, closing fails too, and the first error is the one to raise."""
         with suppress(av.FFmpegError, OSError):
             self.output.close()

@@ -76,7 +76,7 @@ class ClipPredictions:
 
     def by_video(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Return the rows of an array (clips, …) by the name of the video, in the order of the frames."""
-        order = np.lexsort((self.frames, self.videos))
+        order = np.lexsort((self.frames, self.videos))  # by video, then by frame
         names, starts = np.unique(self.videos[order], return_index=True)
         return dict(zip(map(str, names), np.split(values[order], starts[1:]), strict=True))
 

@@ -258,6 +258,7 @@ def _process_videos(
     videos = find_videos(folder, tell=state.is_main_process)
     root = folder.parent if folder.is_file() else folder
     with at_work(job.output):
+        # Every process lists all videos, so that all agree on which video is whose.
         items = list(_items(videos, root, pseudonyms))
         if state.is_main_process:
             # Settings that others may see get no names of this machine's folders.

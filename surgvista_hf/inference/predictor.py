@@ -268,6 +268,7 @@ class SurgicalVideoPredictor:
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         sound: list[bool] = []
+        # A frame belongs to a moment; only moments at whole seconds are predicted, the others are needed for clips.
         for chunk in _prefetch(batched(_fill_missing(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
@@ -275,13 +276,14 @@ class SurgicalVideoPredictor:
             predicted = [second % 1 == 0 for second in due]
             seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
-            images = np.stack([image for _, image, _ in chunk])
+            images = np.stack([image for _, image, _ in chunk])  # (frames, height, width, 3)
             if self.out_of_body is not None and mask is None and any(predicted):
                 outside.append(self.out_of_body.predict_proba(images[predicted]))
             for each, pipeline in pipelines.items():
                 found[each] += pipeline.push(due, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
+        # Stand-ins for missing frames filled the clips of later seconds; they have no prediction of their own.
         answered = np.asarray(sound)
         shown = np.asarray(seconds)[answered]
         if outside:
@@ -323,7 +325,7 @@ class SurgicalVideoPredictor:
         for second, image in _sample_stream(self._check_times(frames), self.needed_seconds()):
             began = time.perf_counter()
             answers = {name: pipeline.push([second], image[None]) for name, pipeline in pipelines.items()}
-            if second % 1:
+            if second % 1:  # needed for the clips of later seconds only
                 continue
             probabilities = {name: answer[0][0] for name, answer in answers.items()}
             unfamiliarity = {name: pipeline.last_unfamiliarity for name, pipeline in pipelines.items()}
@@ -367,7 +369,7 @@ class _ClipPipeline:
             self.window.add(second, frame)
             if second % 1:
                 continue
-            self.waiting.append(self.window.clip(second))
+            self.waiting.append(self.window.clip(second))  # (frames of a clip, channels, height, width)
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done

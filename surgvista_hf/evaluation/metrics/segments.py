@@ -66,7 +66,7 @@ def segmental_f1(
 
 
 def _hits(true: list[tuple[int, int, int]], found: list[tuple[int, int, int]], overlap: float) -> int:
-    taken: set[int] = set()
+    taken: set[int] = set()  # true segments that were found; further predictions of the same one are false
     for label, start, stop in found:
         ious = [
             max(min(stop, other_stop) - max(start, other_start), 0)

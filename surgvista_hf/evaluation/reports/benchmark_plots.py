@@ -48,6 +48,7 @@ def plot_confusion(predictions: ClipPredictions, classes: Sequence[str], title: 
         path: image file to write.
     """
     count = len(classes)
+    # One number for each pair of classes, so that a single bincount fills the matrix.
     pairs = predictions.labels * count + predictions.scores.argmax(axis=1)
     table = np.bincount(pairs, minlength=count**2).reshape(count, count).astype(float)
     fractions = table / np.maximum(table.sum(axis=1, keepdims=True), 1)

@@ -164,7 +164,7 @@ def scan_video(
 
 def _thin(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the first frame, the last, and as few as possible between, so that no two are further apart than `step`."""
-    last, waiting = -math.inf, None
+    last, waiting = -math.inf, None  # time of the last frame that was yielded; the frame since then
     for frame in frames:
         if waiting is not None and frame[0] > last + step + TIME_TOLERANCE:
             last = waiting[0]

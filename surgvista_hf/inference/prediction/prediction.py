@@ -201,7 +201,13 @@ class VideoPrediction:
         return float(self.seconds[first]), float(over)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of the JSON file."""
+        """Return the content of the JSON file.
+
+        Returns:
+            `video`, `class_names`, `multi_label`, `unfamiliar` (fraction and spans, or `"unknown"`), `remark`, `segments`
+            (none where classes are independent) and `per_second`; where there are any, also `redacted` and `missing`, spans
+            [start, end) in seconds, and `remarks`.
+        """
         per_second = [
             {
                 "second": round(float(second), 3),

@@ -67,7 +67,7 @@ class _Panel:
         self.blank = Image.new("RGB", (width, height), _PAPER)
         if not prediction.multi_label:
             draw = ImageDraw.Draw(self.blank)
-            rows = self.rows[np.arange(width) * len(self.rows) // width]
+            rows = self.rows[np.arange(width) * len(self.rows) // width]  # (width,) row of each column of pixels
             for column, row in enumerate(rows):
                 if row >= 0:
                     color = class_color(int(prediction.labels[row]))

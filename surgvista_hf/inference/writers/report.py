@@ -120,11 +120,13 @@ def _ribbon(prediction: VideoPrediction) -> str:
         _bar((each.start - start) * scale, (each.end - each.start) * scale, numbers[each.label], _summary(each))
         for each in segments
     )
-    highest = prediction.probabilities.max(axis=1)
+    highest = prediction.probabilities.max(axis=1)  # (steps,)
+    # More points than units of the drawing would only make the file larger.
     shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
     band = _band(prediction, start, scale)
     top = _RIBBON + 8 + (_BAND + 6 if band else 0)
     points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
+    # A curve ends where seconds are missing: a line across the gap would look like a prediction.
     breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
     curves = "".join(
         f'<polyline points="{" ".join(points[a:b])}" fill="none" stroke="#444" stroke-width="1"/>'
@@ -215,6 +217,7 @@ def _doubts(prediction: VideoPrediction) -> str:
 
 def _segments(prediction: VideoPrediction, frame_at: FrameAt | None) -> str:
     segments = prediction.segments
+    # The images lie in the page, so a video of thousands of short segments must not get one for each.
     longest = sorted(segments, key=lambda each: each.start - each.end)[:_SHOWN_SEGMENTS]
     chosen = [each for each in segments if each in longest]
     images = [_image(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]

@@ -188,6 +188,7 @@ def answer_metrics(labels: np.ndarray, answers: np.ndarray, classes: int) -> Ans
     )
 
 
-def prompt_sensitivity(accuracies: Mapping[str, float]) -> float | None:
-    """Return the accuracy of the best prompt minus that of the worst; `None` with one prompt."""
-    return float(max(accuracies.values()) - min(accuracies.values())) if len(accuracies) > 1 else None
+def prompt_sensitivity(accuracies: Mapping[str, float | None]) -> float | None:
+    """Return the accuracy of the best prompt minus that of the worst; `None` with fewer than two known accuracies."""
+    known = [value for value in accuracies.values() if value is not None]
+    return float(max(known) - min(known)) if len(known) > 1 else None

@@ -287,7 +287,7 @@ class _ThumbnailCollector:
         self.thumbnails: dict[float, np.ndarray] = {}  # by second
 
     def collect(
-        self, frames: Iterable[tuple[float, np.ndarray]], report: Callable[[float], None]
+        self, frames: Iterable[tuple[float, np.ndarray]], report: Callable[[float], object]
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Yield the same frames, and report the finished fraction of the video, 0-1."""
         for second, image in frames:

@@ -196,10 +196,10 @@ def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, vi
     with VideoReader(annotated) as result:
         for second, pixels in result.iterate(0.5):
             assert (detail(pixels[:80]) < 2.0) == prediction.out_of_body_mask.covers(second), second
-    draw_contact_sheet(video, prediction, tmp_path / "veiled.png")
+    draw_contact_sheet(video, prediction, tmp_path / "redacted.png")
     object.__setattr__(prediction, "out_of_body_mask", None)
     draw_contact_sheet(video, prediction, tmp_path / "open.png")
-    assert (tmp_path / "veiled.png").read_bytes() != (tmp_path / "open.png").read_bytes()
+    assert (tmp_path / "redacted.png").read_bytes() != (tmp_path / "open.png").read_bytes()
     (plain,) = prediction.save(tmp_path / "plain", ["html"], video=video)
     assert "Outside the patient" not in plain.read_text()
 
@@ -483,8 +483,8 @@ def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_pat
     picture = ["--second", "0", "--output"]
     explain = ["explain", str(video), "--model", str(model_folder), *picture]
     assert main([*explain, str(tmp_path / "open.png")]) == 0
-    assert main([*explain, str(tmp_path / "veiled.png"), *shared, "--threshold", "0.01"]) == 0
-    assert (tmp_path / "open.png").read_bytes() != (tmp_path / "veiled.png").read_bytes()
+    assert main([*explain, str(tmp_path / "redacted.png"), *shared, "--threshold", "0.01"]) == 0
+    assert (tmp_path / "open.png").read_bytes() != (tmp_path / "redacted.png").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _rendered(detector: OutOfBodyDetector) -> dict[str, Any]:
     for seed in UNSEEN:
         recording = SyntheticRecording(seed, duration_seconds=90)
         seconds = np.arange(90.0)
-        outside = detector.look(np.stack(list(recording.frames(seconds.tolist()))))
+        outside = detector.predict_proba(np.stack(list(recording.frames(seconds.tolist()))))
         truth += [recording.outside(second) for second in seconds]
         probabilities += outside.tolist()
         mask = OutOfBodyMask(seconds, outside)
@@ -77,7 +77,7 @@ def _rendered(detector: OutOfBodyDetector) -> dict[str, Any]:
 
 def _inside(detector: OutOfBodyDetector, video: Path) -> dict[str, Any]:
     with VideoReader(video) as reader:
-        outside = detector.watch(reader.iterate(1.0)).outside
+        outside = detector.scan(reader.iterate(1.0)).outside
     wrong = int((outside >= detector.threshold).sum())
     return {"seconds": len(outside), "wrongly_hidden": wrong, "highest_probability": round(float(outside.max()), 3)}
 

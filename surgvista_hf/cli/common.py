@@ -133,11 +133,13 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--margin", type=float, default=1.0, help="seconds around it that are hidden too (default: 1)")
     parser.add_argument(
-        "--looks-per-second",
+        "--detector-fps",
         type=float,
         metavar="N",
-        help="look N times a second instead of at every frame: faster, but shorter glimpses can be missed",
+        help="classify N frames a second instead of every frame: faster, but shorter glimpses can be missed",
     )
+    # The name of the option in earlier versions.
+    parser.add_argument("--looks-per-second", dest="detector_fps", type=float, help=argparse.SUPPRESS)
 
 
 def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
@@ -150,7 +152,7 @@ def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
         arguments.out_of_body,
         threshold=arguments.threshold,
         margin=arguments.margin,
-        looks_per_second=arguments.looks_per_second,
+        frames_per_second=arguments.detector_fps,
         device=arguments.device,
     )
 

@@ -29,18 +29,24 @@ class Confidence:
     Args:
         temperature: that logits are divided by before softmax or sigmoid; 1: nothing was calibrated.
         calibration: how the temperature was found: split, clips, and metrics before and after; `None`: it was not.
-        trained_on: title and procedure of the training data; `None`: unknown.
+        trained_on: title, procedure and license of the training data, and whether it was rendered; `None`: unknown.
         familiarity: what the training videos look like; `None`: unknown.
     """
 
     temperature: float = 1.0
     calibration: Mapping[str, Any] | None = None
-    trained_on: Mapping[str, str] | None = None
+    trained_on: Mapping[str, str | bool] | None = None
     familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.temperature, int | float) or not 0 < self.temperature < float("inf"):
             raise InputError(f"the temperature is {self.temperature!r}; it must be a positive number")
+
+    @property
+    def trained_on_rendered(self) -> bool | None:
+        """Return whether the training data was rendered, so that the model knows nothing of real surgery; `None`: unknown."""
+        rendered = (self.trained_on or {}).get("rendered")
+        return None if rendered is None else bool(rendered)
 
     def save(self, folder: str | Path) -> Path:
         """Write `confidence.json` into a model folder.

@@ -1,4 +1,4 @@
-"""Tasks: what a label column asks for, predictions by video in order, the figures of every kind."""
+"""Tasks: what a label column asks for, predictions by video in order, the metrics of every kind."""
 
 import json
 from typing import get_args
@@ -44,13 +44,13 @@ def test_the_order_of_the_clips_changes_no_figure(seed, chance):
     assert task.by_video(mixed) == task.by_video(whole)
 
 
-def test_the_figures_of_workflow_are_the_strict_ones_of_phase_metrics():
+def test_the_metrics_of_workflow_are_the_strict_ones_of_phase_metrics():
     labels, scores = random_scores(0, 90, 7)
     found, task = predictions(labels, scores), Task("workflow", PHASES)
     strict = phase_metrics(found.by_video(labels), found.by_video(scores.argmax(axis=1)), num_classes=7)
-    flat = task.metrics(task.results(found))
-    assert flat["video_accuracy"] == strict.video_accuracy
-    assert flat["phase_jaccard"] == strict.mean["jaccard"]
+    metrics = task.metrics(task.results(found))
+    assert metrics["video_accuracy"] == strict.video_accuracy
+    assert metrics["phase_jaccard"] == strict.mean["jaccard"]
     assert set(task.results(found)) >= {
         "strict",
         "relaxed_published",
@@ -95,7 +95,7 @@ def test_a_perfect_prediction_is_one_and_everything_fits_into_json(kind):
 @given(st.integers(0, 1000), st.integers(2, 6))
 @settings(deadline=None, max_examples=25)
 def test_a_video_is_scored_by_the_mean_of_its_clips(seed, videos):
-    metrics = pytest.importorskip("sklearn.metrics")
+    reference = pytest.importorskip("sklearn.metrics")
     generator = np.random.default_rng(seed)
     count = 5 * videos
     place = np.arange(count) % videos  # as in `predictions`
@@ -103,11 +103,11 @@ def test_a_video_is_scored_by_the_mean_of_its_clips(seed, videos):
     truth[0] = 1
     found, task = predictions(truth[place], scores, videos=videos), Task("video_multi_label", ("a", "b", "c", "d"))
     mean = np.stack([scores[place == video].mean(axis=0) for video in range(videos)])
-    flat = task.metrics(task.results(found))
-    assert flat["mean_average_precision"] == pytest.approx(metrics.average_precision_score(truth, mean))
+    metrics = task.metrics(task.results(found))
+    assert metrics["mean_average_precision"] == pytest.approx(reference.average_precision_score(truth, mean))
     known = truth.any(axis=1)
-    expected = metrics.label_ranking_average_precision_score(truth[known], mean[known])
-    assert flat["label_ranking_precision"] == pytest.approx(expected)
+    expected = reference.label_ranking_average_precision_score(truth[known], mean[known])
+    assert metrics["label_ranking_precision"] == pytest.approx(expected)
     assert np.mean(list(task.by_video(found).values())) == pytest.approx(expected)
     robotic = predictions(
         truth[place, 0].astype(int), np.stack([1 - scores[:, 0], scores[:, 0]], axis=1), videos=videos

@@ -107,6 +107,7 @@ def test_what_is_saved_is_read_again_and_judges_alike(known, tmp_path):
     Confidence(1.5, {"samples": 3}, trained_on, known).save(tmp_path)
     again = Confidence.load(tmp_path)
     assert (again.temperature, again.calibration, again.trained_on) == (1.5, {"samples": 3}, trained_on)
+    assert again.trained_on_rendered is None  # models of earlier versions do not say it
     assert again.familiarity is not None
     odd = video(50, grain=0.5)
     np.testing.assert_array_equal(again.familiarity.distances(odd.values), known.distances(odd.values))

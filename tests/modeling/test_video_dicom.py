@@ -19,11 +19,16 @@ from surgvista_hf.inference.deidentification import Pseudonyms  # noqa: E402
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits  # noqa: E402
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader  # noqa: E402
 
-from ..inference.test_predictor import model_folder  # noqa: E402, F401  # a fixture
+from ..inference.tiny_models import save_classifier  # noqa: E402
 from ..videos import read_number, write_numbered_video  # noqa: E402
 from .dicom_files import FRAMES, SECRETS, as_jpeg, as_jpeg2000, as_rle, jpeg_dicom, write_dicom, write_stream  # noqa: E402
 
 ALL = np.stack(FRAMES)
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    return save_classifier(tmp_path / "model")
 
 
 def check(source, second: float = 0.1) -> VideoReader:
@@ -243,7 +248,7 @@ def everything_in(folder) -> bytes:
     return b"".join(str(path).encode() + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*"))
 
 
-def test_nothing_that_a_file_says_of_a_person_is_in_a_copy_a_result_or_a_message(tmp_path, model_folder, capfd):  # noqa: F811
+def test_nothing_that_a_file_says_of_a_person_is_in_a_copy_a_result_or_a_message(tmp_path, model_folder, capfd):
     (tmp_path / "in").mkdir()
     jpeg_dicom(tmp_path / "in" / f"{SECRETS[0]}.dcm")
     payload = write_numbered_video(tmp_path / "a.mp4", count=30).read_bytes()

@@ -1,7 +1,7 @@
 """The report of a benchmark: tables in Markdown and LaTeX, significance, and plots, from the results of its cells."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard
 
 @dataclass(frozen=True)
 class CellResult:
-    """What one model did on one data set under one protocol with one seed.
+    """The result of one model on one data set under one protocol with one seed.
 
     Args:
-        model, data, protocol, seed: which.
+        model, data, protocol, seed: names of the model, data set and protocol, and the seed.
         task: kind of the task.
-        classes: their names.
-        main_metric: what the task is about.
-        metrics: numbers of a table, 0-1.
-        results: of all metrics.
-        by_video: main number of each test video.
-        parameters: trained, all, and bytes of all.
-        selected_on_test: the validation had videos of the test.
-        fraction: of the training videos.
-        seconds: it took.
+        classes: names of the classes.
+        main_metric: name of the main metric of the task.
+        metrics: metrics of a table, 0-1.
+        results: results of all metrics.
+        by_video: main metric of each test video.
+        parameters: numbers of trained and of all parameters, and bytes of all.
+        selected_on_test: whether the validation had videos of the test.
+        fraction: fraction of the training videos that was used.
+        seconds: duration.
         environment: versions, revision, device.
         predictions: file of all predictions, below the folder of the suite.
     """
@@ -52,14 +52,17 @@ class CellResult:
     predictions: str
 
     def save(self, file: Path) -> None:
-        """Write JSON."""
+        """Write a JSON file."""
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, file: Path) -> "CellResult":
         """Read what `save` wrote."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if "metrics" in content:  # the name of the key in earlier versions
+            content["metrics"] = content.pop("metrics")
+        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,11 @@ class Row:
     """A line of a table: one model under one protocol on one data set, all seeds together.
 
     Args:
-        model, data, protocol: which.
-        cells: of its seeds.
-        metrics: by name, mean and standard deviation (N - 1) over seeds; one seed has none.
-        interval: of the mean over test videos of their main number, 95 % of 1000 draws of videos, seeds averaged.
-        test: whether it is better than the baseline on the same videos; `None` without baseline, or for itself.
+        model, data, protocol: names of the model, data set and protocol.
+        cells: results of its seeds.
+        metrics: mean and standard deviation (N - 1) over seeds by the name of the metric; a single seed has no deviation.
+        interval: 95 % interval of the mean over test videos of their main metric, from 1000 draws of videos, seeds averaged.
+        test: test of whether it is better than the baseline on the same videos; `None` without a baseline, or for itself.
     """
 
     model: str
@@ -84,21 +87,21 @@ class Row:
 
     @property
     def by_video(self) -> dict[str, float]:
-        """Main number of each video, seeds averaged."""
+        """Return the main metric of each video, averaged over seeds."""
         return seeds_averaged(self.cells)
 
 
 def seeds_averaged(cells: Sequence[CellResult]) -> dict[str, float]:
-    """Main number of each video that all seeds have, averaged over them."""
+    """Return the main metric of each video that all seeds have, averaged over them."""
     videos = set.intersection(*(set(cell.by_video) for cell in cells))
     return {video: float(np.mean([cell.by_video[video] for cell in cells])) for video in sorted(videos)}
 
 
 def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[Row]:
-    """Seeds together, with intervals, and tests against a baseline.
+    """Put seeds together, with intervals and tests against a baseline.
 
     Args:
-        cells: results.
+        cells: results of all cells.
         baseline: name of a model, to compare under the same protocol, or of a protocol, to compare on the same model.
 
     Returns:
@@ -126,12 +129,17 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
     return rows
 
 
-def _mean_of(scores: Mapping[str, float]) -> Any:
+def _mean_of(scores: Mapping[str, float]) -> Callable[[Sequence[str]], float]:
     return lambda drawn: float(np.mean([scores[video] for video in drawn]))
 
 
 def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
-    """Tables, one for each data set; numbers in per cent, ± over seeds."""
+    """Format the rows as Markdown tables, one for each data set; numbers in per cent, ± over seeds.
+
+    Args:
+        rows: rows of the tables.
+        baseline: name of the baseline that the rows were tested against.
+    """
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
@@ -146,22 +154,22 @@ def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
-    """The same tables for LaTeX with booktabs."""
+    """Format the rows as LaTeX tables with booktabs; the arguments are those of `markdown`."""
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
         names = _columns(own)
         header = ["Model", "Protocol", "Trained", *names, "Videos: mean (95\\,\\%)", *(["$p$"] if baseline else [])]
-        body = [" & ".join(_escaped(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
+        body = [" & ".join(_escape(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
         parts.append(
             "\n".join(
                 [
                     r"\begin{table}",
-                    rf"\caption{{{_escaped(data)}. {_escaped(' '.join(_notes(own, baseline)))}}}",
+                    rf"\caption{{{_escape(data)}. {_escape(' '.join(_notes(own, baseline)))}}}",
                     rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
                     r"\toprule",
                     " & ".join(
-                        name if "\\" in name or "$" in name else _escaped(name.replace("_", " ")) for name in header
+                        name if "\\" in name or "$" in name else _escape(name.replace("_", " ")) for name in header
                     )
                     + r" \\",
                     r"\midrule",
@@ -177,7 +185,7 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the figures that any row has."""
+    """Return the names of the metrics that any row has."""
     return list(dict.fromkeys(name for row in rows for name in row.metrics))
 
 
@@ -185,16 +193,16 @@ def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
     # Predictions of another program have no parameters that are known.
     trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "unknown"
-    metrics = [_figure(*row.metrics[name]) if name in row.metrics else "" for name in names]
+    metrics = [_per_cent(*row.metrics[name]) if name in row.metrics else "" for name in names]
     interval = row.interval
-    said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
-    cells = [row.model, row.protocol, trained, *metrics, said]
+    mean = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
+    cells = [row.model, row.protocol, trained, *metrics, mean]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
 
 
-def _figure(mean: float, spread: float | None) -> str:
+def _per_cent(mean: float, spread: float | None) -> str:
     return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
@@ -223,7 +231,7 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
     return notes
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     for character in "&%_#":
         text = text.replace(character, f"\\{character}")
     return text.replace("±", r"$\pm$")
@@ -233,12 +241,12 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
     """Write `summary.json`, `tables.md`, `tables.tex` and `plots/`.
 
     Args:
-        results: of all cells.
-        folder: of the suite.
-        baseline: see `summarize`.
+        results: results of all cells.
+        folder: folder of the suite.
+        baseline: the argument of `summarize`.
 
     Returns:
-        The rows.
+        The rows of the tables.
     """
     rows = summarize(results, baseline)
     content = [
@@ -272,10 +280,10 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
         first = own[0].cells[0]
-        several = len({row.model for row in own}) > 1
-        titles = {id(row): f"{row.model} {row.protocol}" if several else row.protocol for row in own}
+        models = {row.model for row in own}
+        titles = {id(row): f"{row.model} {row.protocol}" if len(models) > 1 else row.protocol for row in own}
         plots = folder / "plots"
-        phased = [row for row in own if "strict" in row.cells[0].results]  # answers in words have no ribbon
+        phased = [row for row in own if "strict" in row.cells[0].results]  # answers of language models have no ribbon
         if phased:
             jaccard = {
                 titles[id(row)]: np.mean(

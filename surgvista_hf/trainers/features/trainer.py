@@ -96,5 +96,5 @@ class WholeVideoTrainer(ClipTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The figures of the task; every process works on all videos, which takes it no time."""
+        """The metrics of the task; every process works on all videos, which takes it no time."""
         return log_metrics(self, self.task, self.predictions(eval_dataset or self.eval_dataset), metric_key_prefix)

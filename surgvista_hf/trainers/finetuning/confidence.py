@@ -54,7 +54,7 @@ def build_confidence(
     return Confidence(
         calibration.temperature if calibration else 1.0,
         None if calibration is None else {"split": split, **calibration.to_dict()},
-        {"title": info.title, "procedure": info.procedure, "license": info.license},
+        {"title": info.title, "procedure": info.procedure, "license": info.license, "rendered": info.rendered},
         familiarity,
     )
 

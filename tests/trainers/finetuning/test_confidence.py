@@ -62,7 +62,9 @@ def test_training_saves_what_its_videos_look_like_and_how_sure_the_model_may_be(
         "title": "Synthetic surgery",
         "procedure": "rendered cholecystectomy",
         "license": "Apache-2.0",
+        "rendered": True,
     }
+    assert found.trained_on_rendered is True
     assert found.calibration is not None
     assert found.calibration["split"] == "validation"
     results = json.loads((run / "results.json").read_text())["results"]["calibration"]

@@ -63,10 +63,10 @@ def test_visible_pixels_are_the_originals_and_masked_ones_are_reconstructed(fram
     pixels, mask = trainer.sample()
     result = reconstruct({"model": trainer.student}, pixels, mask)
     assert result.original.shape == (4, 32, 32, 3)
-    assert result.hidden.mean() == pytest.approx(0.75)
+    assert result.mask.mean() == pytest.approx(0.75)
     reconstructed = result.reconstructed["model"]
-    np.testing.assert_allclose(reconstructed[~result.hidden], result.original[~result.hidden], atol=1e-6)
-    assert (np.abs(reconstructed - result.original)[result.hidden] > 1e-3).mean() > 0.9
+    np.testing.assert_allclose(reconstructed[~result.mask], result.original[~result.mask], atol=1e-6)
+    assert (np.abs(reconstructed - result.original)[result.mask] > 1e-3).mean() > 0.9
     assert trainer.student.training
 
 

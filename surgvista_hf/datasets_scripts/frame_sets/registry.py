@@ -67,7 +67,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def markdown_table() -> str:
-    """The table of `docs/datasets.md`."""
+    """The table of `docs/reference/datasets.md`."""
     columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "License", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for info in list_datasets():

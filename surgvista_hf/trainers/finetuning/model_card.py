@@ -38,7 +38,7 @@ Research use only, not a medical device.
 |---|---|
 {table}
 
-Shares, 0-1; nothing is relaxed. How they are defined: `docs/metrics.md` of surgvista_hf.
+Shares, 0-1; nothing is relaxed. How they are defined: `docs/reference/metrics.md` of surgvista_hf.
 """
 
 

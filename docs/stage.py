@@ -84,6 +84,7 @@ def led_to_site(page: str, text: str) -> str:
     here = posixpath.dirname(site_path(page)) or "."
 
     def redirected(match: re.Match[str]) -> str:
+        """Return a link, relative to the page on the site."""
         target = target_of(page, match[1])
         return f"]({posixpath.relpath(site_path(target), here)}" if target else match[0]
 

@@ -1,7 +1,7 @@
 """Predictions of any program, read from files, so that they can be compared with labels.
 
 Known are what `surgvista predict` writes (CSV, JSON, ELAN), tables with a row a moment or an interval (see
-`datasets_scripts.phase_files`), and NumPy arrays with a row a second.
+`datasets_scripts.schema.phase_files`), and NumPy arrays with a row a second.
 """
 
 import csv

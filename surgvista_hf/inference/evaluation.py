@@ -247,7 +247,7 @@ def _several(classes: list[int], count: int) -> np.ndarray:
 
 
 def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[str, LabeledMoments], Task]:
-    """Read one's own label files, one a video; see `datasets_scripts.phase_files`.
+    """Read one's own label files, one a video; see `datasets_scripts.schema.phase_files`.
 
     Args:
         folder: with the files, or one file.

@@ -96,7 +96,7 @@ def layered_groups(
 
     Args:
         parameters: names and parameters; those without gradient are left out.
-        layers: number of each parameter's layer, see `families.layer_numbers`.
+        layers: number of each parameter's layer, see `loading.layer_numbers`.
         weight_decay: of matrices.
         layer_decay: the layer before has this share of a layer's learning rate.
         learning_rate: of the last layer.

@@ -135,7 +135,7 @@ class SurgicalFinetuner(ClipTrainer):
     """Trains a classifier of clips: SurgVISTA, VideoMAE, V-JEPA 2, or `SurgicalEncoderForVideoClassification` for any other.
 
     Args:
-        model: the classifier, see `families.load_classifier`; or with an adapter, see `adapters.add_adapter`.
+        model: the classifier, see `loading.load_classifier`; or with an adapter, see `adapters.add_adapter`.
         args: arguments.
         train_dataset: clips with labels.
         task: what is predicted.

@@ -33,7 +33,7 @@ ENV HF_HOME=/cache/huggingface \
     OMP_NUM_THREADS=1 \
     PYTHONUNBUFFERED=1
 
-USER surgeon
+USER 1000
 WORKDIR /work
 VOLUME ["/cache", "/work"]
 ENTRYPOINT ["surgvista"]

@@ -96,7 +96,7 @@ class Package:
                     self.words.add(node.value)
 
     def has_member(self, owner: str, member: str) -> bool:
-        """Say whether a class of the package has a member, of its own or of a base; what comes from a library counts as there."""
+        """Say whether a class has a member, of its own or of a base."""
         if owner not in self.names:
             return library_has(owner, member)
         if f"{owner}.{member}" in self.names:

@@ -31,7 +31,7 @@ def commands() -> list[str]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+        lines = [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
         lines += [entry.replace("\\|", "|") for entry in re.findall(r"`([^`\n]+)`", text)]
         found += [line.strip() for line in lines if re.match(r"\s*surgvista [a-z]", line)]
     return sorted({line for line in found if "…" not in line and "<" not in line})
@@ -114,14 +114,17 @@ def test_a_stale_path_or_name_is_noticed(span, is_wrong):
     assert documents.unknown(span) is is_wrong
 
 
+def step_of(cell: str) -> tuple[str, str]:
+    path, *name = re.findall(r"`([^`]+)`", cell)
+    return path, "".join(name)
+
+
 def walks() -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the questions of a newcomer, each with its steps: a file, and a name in it."""
     section = EXTEND.read_text(encoding="utf-8").split("## Find the line")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
-    return [
-        (question.strip(), [tuple((re.findall(r"`([^`]+)`", cell) + [""])[:2]) for cell in cells if cell.strip()])
-        for question, *cells in rows
-    ]
+    _, *parts = re.split(r"^\*\*(.+)\*\*$", section, flags=re.MULTILINE)
+    answers = [re.findall(r"^\d\. .+$", part, re.MULTILINE) for part in parts[1::2]]
+    return [(question, [step_of(line) for line in lines]) for question, lines in zip(parts[::2], answers, strict=True)]
 
 
 def test_the_questions_of_a_newcomer_are_answered():

@@ -1,4 +1,4 @@
-"""What surrounds the code on a public host: workflows, forms, citation, container. They run elsewhere, so their form is checked here."""
+"""What surrounds the code on a public host: workflows, forms, citation, container. Elsewhere they run, here they are read."""
 
 import re
 import tomllib

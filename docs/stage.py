@@ -41,7 +41,7 @@ def main() -> None:
         if target.endswith(".md"):
             texts[target] = (REPOSITORY / target).read_text(encoding="utf-8")
     linked |= {target for page in texts.keys() - pages for target in targets(page, texts[page])} - pages
-    for target in sorted(linked - texts.keys()) + tracked("docs/images"):
+    for target in sorted(linked - texts.keys()) + files_of("docs/images"):
         to = STAGED / site_path(target)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / target, to)
@@ -51,7 +51,7 @@ def main() -> None:
         write(f"api/{name}.md", text)
 
 
-def tracked(folder: str) -> list[str]:
+def files_of(folder: str) -> list[str]:
     """Return the files of a folder of the repository."""
     return [path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
 

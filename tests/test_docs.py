@@ -190,7 +190,7 @@ def test_the_readme_says_what_it_must():
         "the web demo",
         "Not a medical device",
     ):
-        assert words in text
+        assert phrase in text
 
 
 def test_every_public_name_can_be_imported_and_is_known_to_type_checkers():

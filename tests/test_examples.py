@@ -75,9 +75,9 @@ def test_every_example_is_named_in_the_documentation():
 def test_predict_video_writes_a_table_a_timeline_and_a_report(tmp_path, capsys):
     model = classifier(tmp_path / "model", ("Preparation", "Dissection"))
     run("predict_video", rendered(tmp_path / "operation.mp4"), "--model", model, "--output", "result")
-    said = capsys.readouterr().out
-    assert "14 seconds, 2 classes" in said
-    assert "unlike the training videos: unknown" in said
+    output = capsys.readouterr().out
+    assert "14 seconds, 2 classes" in output
+    assert "unlike the training videos: unknown" in output
     assert {file.name for file in Path("result").iterdir()} == {"predictions.csv", "timeline.png", "report.html"}
 
 
@@ -97,9 +97,9 @@ def test_deidentify_folder_writes_copies_that_tell_no_name_and_have_no_sound(tmp
 
 def test_finetune_lora_trains_an_adapter_and_tests_it(capsys):
     run("finetune_lora", "--operations", 6, "--seconds", 16, "--epochs", 1)
-    said = capsys.readouterr().out
-    assert "tested on 2 operations" in said
-    assert "image_accuracy" in said
+    output = capsys.readouterr().out
+    assert "tested on 2 operations" in output
+    assert "image_accuracy" in output
     assert Path("runs/lora_example/run/model/adapter_model.safetensors").stat().st_size < 1e6
 
 

@@ -39,8 +39,8 @@ def test_a_workflow_has_least_rights_a_time_limit_and_actions_of_a_fixed_major_v
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_runs_what_the_makefile_has(workflow):
     commands = [step["run"] for job in content(workflow)["jobs"].values() for step in job["steps"] if "run" in step]
-    asked = {word for line in "\n".join(commands).splitlines() for word in re.findall(r"^make ([a-z -]+)", line)}
-    assert {target for words in asked for target in words.split()} <= targets()
+    called = {word for line in "\n".join(commands).splitlines() for word in re.findall(r"^make ([a-z -]+)", line)}
+    assert {target for line in called for target in line.split()} <= targets()
 
 
 def test_the_workflows_test_every_python_that_the_project_names_and_the_lowest_versions():
@@ -86,8 +86,8 @@ def test_the_citation_is_that_of_this_version_and_names_the_paper():
 def test_the_container_copies_what_exists_and_runs_as_nobody_special():
     text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     copied = [word for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in line.split()]
-    kept = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert set(copied) == kept
+    sent = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied) == sent
     assert [name for name in copied if not (REPOSITORY / name).exists()] == []
     assert set(PROJECT.get("license-files", [])) <= set(copied)
     extras = re.search(r"'\.\[([\w,]+)\]'", text)[1].split(",")

@@ -184,7 +184,7 @@ def test_the_site_has_the_help_of_every_command_and_every_public_name(tmp_path, 
 
 def test_the_readme_says_what_it_must():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for words in (
+    for phrase in (
         'AutoModel.from_pretrained("syangcw/SurgVISTA")',
         "accelerate launch",
         "the web demo",

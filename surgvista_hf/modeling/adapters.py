@@ -168,7 +168,7 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
     """Freeze what is not trained and adds the adapter.
 
     Args:
-        model: classifier, see `families.load_classifier`.
+        model: classifier, see `loading.load_classifier`.
         recipe: how much is trained.
         start: the checkpoint it came from, which a saved adapter names.
 

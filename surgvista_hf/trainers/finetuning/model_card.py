@@ -38,7 +38,7 @@ Research use only, not a medical device.
 |---|---|
 {table}
 
-All metrics lie in 0-1; no boundary is relaxed. Their definitions: `docs/metrics.md` of surgvista_hf.
+All metrics lie in 0-1; no boundary is relaxed. Their definitions: `docs/reference/metrics.md` of surgvista_hf.
 """
 
 

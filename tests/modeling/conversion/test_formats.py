@@ -289,7 +289,7 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_the_zoo_of_the_documentation_has_every_family_with_its_license():
-    zoo = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    zoo = (Path(__file__).parents[3] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     rows = [line for line in zoo.split("## The zoo")[1].split("## What was checked")[0].splitlines() if "|" in line]
     for family in FAMILIES.values():
         (row,) = [row for row in rows if f"`{family.name}`" in row.split("|")[1]]

@@ -51,7 +51,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 class Progress(Protocol):
-    """A progress bar as `gr.Progress` is one: called with the finished fraction, 0-1, and a description."""
+    """A progress bar as gradio has one: called with the finished fraction, 0-1, and a description."""
 
     def __call__(self, fraction: float, /, desc: str) -> object: ...
 

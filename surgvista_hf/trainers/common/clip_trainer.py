@@ -4,7 +4,7 @@ transformers' `Trainer` does the rest. Every random choice is a function of (see
 uninterrupted one, whatever the state of PyTorch's global generator.
 
 The path of a batch: the sampler draws (`_get_train_sampler`), workers of the `DataLoader` read clips as uint8 and the collator
-draws crops, masks and augmentation for them; `Trainer.training_step` calls `compute_loss`, which calls the objective's
+draws crops, masks and augmentation for them; the stock `training_step` calls `compute_loss`, which calls the objective's
 `clip_loss`. That one crops and normalizes on the device (`prepare_pixels`), runs the model and returns the loss.
 """
 

@@ -24,7 +24,7 @@ from .trainers.benchmark.run import check_suite, run_suite
 from .trainers.benchmark.suite import Suite, load_suite
 from .trainers.pretrain import pretrain
 from .trainers.pretraining.recipe import load_recipe
-from .util.console import Steps, place_log
+from .util.console import Steps, move_log
 from .util.files import at_work, atomic_file
 
 _PRETRAINED = "pretrained"
@@ -94,7 +94,7 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
     """The steps of the demonstration, in a folder that is its own."""
     suite = _suite(output, settings)
     check_suite(suite)
-    place_log(output / "surgvista.log")
+    move_log(output / "surgvista.log")
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)

@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..modeling.video_processing_surgvista import TOLERANCE
-from ..util.bridging import bridged_sources
 from ..util.errors import InputError
+from ..util.gaps import bridged_sources
 from .dataset import Sampling, check_label, check_options, decode_picture, label_tensor, stack_pictures
 from .sampling.frame_indices import RANDOM_STRIDE, longest_reach, online_seconds, uniform_indices
 from .sampling.index import KEY_COLUMNS, FrameSetError

@@ -16,13 +16,13 @@ from accelerate import PartialState
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
-from ..util import finding
+from ..util import file_search
 from ..util.console import track
 from ..util.errors import InputError
+from ..util.file_search import VIDEO_SUFFIXES, SkippedFiles
 from ..util.files import OutputError, at_work, atomic_file, atomic_folder, check_settings
-from ..util.finding import VIDEO_SUFFIXES, PassedOver
 from ..util.fingerprint import file_fingerprint
-from ..util.origins import Origins
+from ..util.source_records import SourceRecords
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .models.out_of_body import OutOfBodyDetector
 from .prediction.prediction import DEFAULT_FORMATS, check_formats
@@ -50,7 +50,7 @@ class BatchReport:
 
 
 def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
-    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+    """Find the videos below a folder, see `util.file_search`; or the file that `folder` is.
 
     Args:
         folder: where to look.
@@ -63,8 +63,8 @@ def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    passed = PassedOver()
-    found = finding.find_videos(folder, passed)
+    passed = SkippedFiles()
+    found = file_search.find_videos(folder, passed)
     if not found:
         raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
     if tell:
@@ -296,7 +296,7 @@ def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names
         if (noted := work.noted(item.name)) is not None and noted != item.source
     }
     if has_names:
-        origins = Origins(work.output, root)
+        origins = SourceRecords(work.output, root)
         origins.check(changed)
         origins.note(item.name for item in items)
     for name in changed:

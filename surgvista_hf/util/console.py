@@ -246,7 +246,7 @@ class Console:
             self._notes.add(line)
             self.say(line, style="yellow", logged=True)
 
-    def place_log(self, path: Path) -> None:
+    def move_log(self, path: Path) -> None:
         """Let the log lie at `path` from now on and name it; the first place counts."""
         self.began = True
         if self.log.place(path):
@@ -433,10 +433,10 @@ def training_bar(total: int, initial: int) -> AbstractContextManager[Activity] |
     return None if _open is None else _open.doing(Activity(_open, "", total, "updates", initial))
 
 
-def place_log(path: Path) -> None:
+def move_log(path: Path) -> None:
     """Let the log of the command, if there is one, lie at `path`: in the folder of a run. The first place counts."""
     if _open is not None:
-        _open.place_log(path)
+        _open.move_log(path)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

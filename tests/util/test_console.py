@@ -16,7 +16,7 @@ import pytest
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util import console
 from surgvista_hf.util.command import run_with_console
-from surgvista_hf.util.console import Steps, duration, place_log, print_table, progress_bar, track
+from surgvista_hf.util.console import Steps, duration, move_log, print_table, progress_bar, track
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HIDDEN = (
@@ -34,7 +34,7 @@ PROGRAM = """
     import logging, os, subprocess, sys, time, warnings
     from pathlib import Path
     from surgvista_hf.util.command import run_with_console
-    from surgvista_hf.util.console import Steps, place_log, track
+    from surgvista_hf.util.console import Steps, move_log, track
 
     def noise():
         print("printed by a library")
@@ -53,7 +53,7 @@ PROGRAM = """
             noise()
             step.remember("4 videos")
         if place:
-            place_log(Path(place))
+            move_log(Path(place))
         with steps("train"):
             for _ in track(range(3), "clips", unit="clips"):
                 noise()
@@ -320,7 +320,7 @@ def test_a_loop_that_is_left_does_not_hide_what_comes_after_it(state, capsys, mo
 
 
 def test_without_a_command_steps_are_silent_and_bars_are_those_of_tqdm(capsys, tmp_path):
-    place_log(tmp_path / "surgvista.log")
+    move_log(tmp_path / "surgvista.log")
     with Steps(2)("train") as step:
         step.update()
         step.show(loss="1")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from surgvista_hf.util.files import OutputError, at_work, atomic_folder, check_settings, compare_settings
-from surgvista_hf.util.origins import Origins
+from surgvista_hf.util.source_records import SourceRecords
 
 HOLDER = """
 import sys, time
@@ -140,10 +140,10 @@ def test_a_namesake_of_another_folder_is_told_apart_from_a_replaced_file(tmp_pat
     a, b, output = (tmp_path / name for name in ("a", "b", "out"))
     for folder in (a, b, output):
         folder.mkdir()
-    Origins(output, a).note(["op1.mp4", "op2.mp4"])
-    Origins(output, a).check({"op1.mp4": ("1-x", "2-y")})  # replaced in its place
+    SourceRecords(output, a).note(["op1.mp4", "op2.mp4"])
+    SourceRecords(output, a).check({"op1.mp4": ("1-x", "2-y")})  # replaced in its place
     with pytest.raises(OutputError, match=r"holds op1\.mp4 of another folder, a \(content 1-x\).* \(2-y\)"):
-        Origins(output, b).check({"op1.mp4": ("1-x", "2-y")})
-    Origins(output, b).check({"op3.mp4": ("1-x", "2-y")})  # nobody knows where it came from
-    Origins(output, None).check({"op1.mp4": ("1-x", "2-y")})
+        SourceRecords(output, b).check({"op1.mp4": ("1-x", "2-y")})
+    SourceRecords(output, b).check({"op3.mp4": ("1-x", "2-y")})  # nobody knows where it came from
+    SourceRecords(output, None).check({"op1.mp4": ("1-x", "2-y")})
     assert str(tmp_path) not in (output / ".origins.json").read_text()

@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 
 from ...modeling.errors_surgvista import VideoReadError
-from ...util.bridging import bridging_note
 from ...util.console import progress_bar
 from ...util.errors import SurgVistaError
 from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ...util.gaps import bridging_note
 from ...util.messages import preview
-from ...util.origins import Origins
 from ...util.requirements import require
+from ...util.source_records import SourceRecords
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
@@ -223,7 +223,7 @@ def prepare_videos(
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished(folder)}
-        _forget_changed(folder, builder, found, finished, Origins(folder, root))
+        _forget_changed(folder, builder, found, finished, SourceRecords(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -514,7 +514,7 @@ def _forget_changed(
     builder: FrameSetBuilder,
     found: Sequence[RawVideo],
     finished: dict[str, VideoReport],
-    origins: Origins,
+    origins: SourceRecords,
 ) -> None:
     """Remove finished videos whose raw files or labels have changed, so that they are done anew.
 

@@ -26,7 +26,7 @@ from ...datasets_scripts.frame_sets.registry import get_builder
 from ...evaluation.metrics.statistics import PairedTest, paired_wilcoxon
 from ...evaluation.probes import accuracy_by_video, ridge_probe
 from ...modeling.loading import clip_length
-from ...util.console import Steps, place_log
+from ...util.console import Steps, move_log
 from ...util.errors import InputError
 from ...util.files import at_work, atomic_file, check_settings
 from ..common.identity import name_of
@@ -162,7 +162,7 @@ def _run_study(
     seeds: int,
 ) -> Study:
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
-    place_log(output / "surgvista.log")
+    move_log(output / "surgvista.log")
     cells, steps = [], Steps(seeds * len(variants))
     for seed in range(seeds):
         for variant, changes in variants.items():

@@ -40,7 +40,7 @@ from ...util.errors import InputError, SurgVistaError
 from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ...util.messages import first_line
-from ...util.origins import Origins
+from ...util.source_records import SourceRecords
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
@@ -362,7 +362,7 @@ def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | Non
         for name, noted in found.items()
         if noted is not None and noted != contents[name]
     }
-    origins = Origins(output, folder and folder.parent)
+    origins = SourceRecords(output, folder and folder.parent)
     origins.check(changed)
     origins.note(contents)
     for name in changed:

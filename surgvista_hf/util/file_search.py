@@ -44,7 +44,7 @@ _DICOM = b"DICM"  # 128 bytes into a file; archives give such files numbers for 
 _TIMES = 8  # that a folder may be visited under different names; bounds what links among folders can cost
 
 
-def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(root: Path, passed: "SkippedFiles | None" = None) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk through a folder from the top, as `os.walk` does, also into linked folders, but never in circles.
 
     Hidden files and folders, those that systems add, and folders of unfinished downloads are left out.
@@ -57,7 +57,7 @@ def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path,
         A folder, the names of its folders, and the names of its files, both sorted. The caller may remove names of folders
         that are not to be walked through. A link that leads nowhere is among the files.
     """
-    passed = passed or PassedOver()
+    passed = passed or SkippedFiles()
     visits: Counter[tuple[int, int]] = Counter()
     own: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     linked: deque[tuple[Path, frozenset[tuple[int, int]]]] = deque()
@@ -147,7 +147,7 @@ def is_leftover(path: Path) -> bool:
         return False
 
 
-def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
+def find_videos(root: Path, passed: "SkippedFiles | None" = None) -> list[Path]:
     """Find the videos below a folder by their suffixes, each once.
 
     Args:
@@ -158,7 +158,7 @@ def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
         Their paths, sorted. Of a video that is there under several names, as links make them, the one with the fewest links
         counts.
     """
-    passed = passed or PassedOver()
+    passed = passed or SkippedFiles()
     found = []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
@@ -166,10 +166,10 @@ def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
                 found.append(path)
             else:
                 passed.add(path)
-    return without_doubles(root, found, passed)
+    return without_duplicates(root, found, passed)
 
 
-def without_doubles(root: Path, found: Iterable[Path], passed: "PassedOver") -> list[Path]:
+def without_duplicates(root: Path, found: Iterable[Path], passed: "SkippedFiles") -> list[Path]:
     """Keep one of several paths that lead to the same file or folder: the one with the fewest links, else the first.
 
     Args:
@@ -199,7 +199,7 @@ def _links(root: Path, path: Path) -> int:
     return sum(root.joinpath(*parts[: count + 1]).is_symlink() for count in range(len(parts)))
 
 
-class PassedOver:
+class SkippedFiles:
     """What a search did not take, by reason: one remark a reason."""
 
     def __init__(self) -> None:

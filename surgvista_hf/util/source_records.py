@@ -16,7 +16,7 @@ from .messages import preview
 FILE = ".origins.json"
 
 
-class Origins:
+class SourceRecords:
     """The origins of an output's items.
 
     Args:

@@ -25,7 +25,7 @@ from .trainers.benchmark.suite import Suite, load_suite
 from .trainers.pretrain import pretrain
 from .trainers.pretraining.recipe import load_recipe
 from .util.console import Steps, move_log
-from .util.files import at_work, atomic_file
+from .util.files import at_work, write_json
 
 _PRETRAINED = "pretrained"
 
@@ -199,8 +199,7 @@ def _report(
     names = [str(file) for file in (*files, summary)]
     of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
     result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
-    with atomic_file(summary) as temporary:
-        temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
+    write_json(summary, {**asdict(result), "settings": asdict(settings)})
     return result
 
 

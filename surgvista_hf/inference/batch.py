@@ -20,7 +20,7 @@ from ..util import file_search
 from ..util.console import track
 from ..util.errors import InputError
 from ..util.file_search import VIDEO_SUFFIXES, SkippedFiles
-from ..util.files import OutputError, at_work, atomic_file, atomic_folder, check_settings
+from ..util.files import OutputError, at_work, atomic_folder, check_settings, write_json
 from ..util.fingerprint import file_fingerprint
 from ..util.source_records import SourceRecords
 from .deidentification import Cover, Pseudonyms, deidentify_video
@@ -128,7 +128,7 @@ def predict_folder(
             shown = None if pseudonyms is None else f"{name}.mp4"
             found = predictor.predict_all(video, name=shown)
             save_predictions(found, temporary, formats, video=video, model_info=model_info)
-            (temporary / _SOURCE).write_text(json.dumps({"source": source}) + "\n", encoding="utf-8")
+            write_json(temporary / _SOURCE, {"source": source}, indent=None)
 
     work = _Work(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
     return _work_through(Path(folder), work, pseudonyms, skip_unreadable, progress)
@@ -173,9 +173,8 @@ def deidentify_folder(
         )
         for remark in done.remarks:
             logger.warning("%s: %s", name, remark)
-        with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
-            content = {**asdict(done), "source": source}
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {**asdict(done), "source": source}
+        write_json(output / f"{name}.json", content)  # says that the video is finished
 
     work = _Work(
         output, settings, {}, deidentify, lambda name: output / f"{name}.json", lambda name: output / f"{name}.mp4"
@@ -266,8 +265,7 @@ def _work_through(
                     raise
                 said = str(error)
                 report.unreadable[item.name] = said if pseudonyms is None else said.replace(str(item.video), item.name)
-                with atomic_file(work.output / f"unreadable_{state.process_index}.json") as temporary:
-                    temporary.write_text(json.dumps(report.unreadable, indent=1) + "\n", encoding="utf-8")
+                write_json(work.output / f"unreadable_{state.process_index}.json", report.unreadable)
                 continue
             report.done.append(item.name)
         state.wait_for_everyone()

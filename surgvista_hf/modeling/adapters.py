@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
 from ..util.errors import InputError
-from ..util.files import atomic_file, content_hash, file_hash
+from ..util.files import content_hash, file_hash, write_json
 from ..util.messages import first_line
 from ..util.requirements import require
 from ..util.values import PositiveAmount, Rate, check_fields
@@ -249,8 +249,7 @@ def complete_adapter(folder: str | Path, model: PreTrainedModel, start: str | Pa
         "folder": Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix(),
         "weights": weights_hash(base),
     }
-    with atomic_file(folder / BASE_FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / BASE_FILE, content)
 
 
 def weights_hash(folder: str | Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from ..util.errors import InputError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.messages import first_line
 from .familiarity import Familiarity
 
@@ -54,8 +54,7 @@ class Confidence:
             "familiarity": self.familiarity and self.familiarity.to_dict(),
         }
         file = Path(folder) / CONFIDENCE_FILE
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(file, content)
         return file
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..util.files import atomic_file
+from ..util.files import write_json
 
 _HERE = Path(__file__).parent
 _CLASSES: dict[str, dict[str, str]] = {
@@ -56,9 +56,7 @@ def add_remote_code(folder: str | Path) -> None:
             continue
         for module in {entry.partition(".")[0] for entry in entries.values()}:
             _copy_with_imports(_HERE / f"{module}.py", folder)
-        with atomic_file(file) as temporary:
-            text = json.dumps({**content, "auto_map": entries}, indent=2, sort_keys=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(file, {**content, "auto_map": entries}, indent=2, sort_keys=True)
 
 
 def _copy_with_imports(module: Path, folder: Path) -> None:

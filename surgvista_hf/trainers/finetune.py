@@ -47,7 +47,7 @@ from ..modeling.adapters import (
 )
 from ..modeling.loading import clip_length, load_classifier, note_frame_interval, note_frame_stride, processor_of
 from ..util.console import Steps
-from ..util.files import atomic_file, atomic_folder
+from ..util.files import atomic_folder, write_json
 from ..util.messages import preview
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
@@ -401,8 +401,7 @@ def write_result(
         selected_on_test=result.selected_on_test,
         calibration=result.results.get("calibration"),
     )
-    with atomic_file(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", content)
 
 
 def main(words: Sequence[str] | None = None) -> int:

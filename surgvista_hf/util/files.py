@@ -60,6 +60,35 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(
+    path: str | os.PathLike[str],
+    content: object,
+    *,
+    indent: int | None = 1,
+    sort_keys: bool = False,
+    ensure_ascii: bool = True,
+) -> None:
+    r"""Write a JSON file, whole or not at all, with a newline at its end.
+
+    Args:
+        path: file to write; what is there is replaced.
+        content: anything that `json` can say.
+        indent: spaces of a level; `None` writes one line.
+        sort_keys: write the keys of mappings in alphabetical order, so that equal contents are equal files.
+        ensure_ascii: write other characters than ASCII as `\u` escapes. Files that people read or edit go without.
+
+    Raises:
+        OutputError: the folder of the file cannot be made.
+        TypeError: `json` cannot say the content; nothing is written then.
+
+    Example:
+        >>> write_json("results.json", {"video_accuracy": 0.91})  # doctest: +SKIP
+    """
+    text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    with atomic_file(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
@@ -123,8 +152,7 @@ def check_settings(
     """
     if not compare_settings(folder, settings, names=names, file=file):
         content = {"format": _NOTE, **settings, "names": names or {}}
-        with atomic_file(folder / file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / file, content)
 
 
 def compare_settings(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .files import OutputError, atomic_file, content_hash
+from .files import OutputError, content_hash, write_json
 from .messages import preview
 
 FILE = ".origins.json"
@@ -61,8 +61,7 @@ class SourceRecords:
         known = {**self._known, **dict.fromkeys(names, self._origin)}
         if known != self._known:
             self._known = known
-            with atomic_file(self.path) as temporary:
-                temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            write_json(self.path, known, sort_keys=True)
 
 
 def _read(path: Path) -> dict[str, list[str]]:

@@ -22,12 +22,12 @@ from ...datasets_scripts.schema.annotation_files import read_json
 from ...util.console import track
 from ...util.errors import InputError
 from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, find_videos, is_video
-from ...util.files import file_hash, sync
+from ...util.files import file_hash, sync, write_json
 from ...util.fingerprint import file_fingerprint
 from ...util.messages import preview
 from ...util.requirements import require
 from ...util.source_records import SourceRecords
-from .manifest import Collection, CurationError, Video, check_id, describe, write_object
+from .manifest import Collection, CurationError, Video, check_id, describe
 from .reports import StageReport
 from .results import summarize
 
@@ -394,9 +394,10 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
     if not is_video(parts[0]):
         parts[0].unlink()
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
-    write_object(
+    write_json(
         collection.metadata(wanted.video_id),
         {key: info[key] for key in _KEPT_METADATA if isinstance(info.get(key), str | int | float)},
+        ensure_ascii=False,
     )
     return parts[0]
 

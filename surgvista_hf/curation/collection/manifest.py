@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from ...modeling.errors_surgvista import VideoReadError
 from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
-from ...util.files import OutputError, at_work, atomic_file, file_hash
+from ...util.files import OutputError, at_work, atomic_file, file_hash, write_json
 
 Status = Literal["collected", "removed", "failed", "unreadable"]
 LIMITS = VideoLimits(megabytes=20_000, minutes=12 * 60, memory_gib=8.0, cpu_seconds=120)
@@ -229,7 +229,7 @@ class Collection:
 
     def write_video(self, video: Video) -> None:
         """Write a record."""
-        write_object(self.record(video.video_id), asdict(video))
+        write_json(self.record(video.video_id), asdict(video), ensure_ascii=False)
 
     def bury(self, video: Video, reason: str) -> Video:
         """Remove a video, its metadata and every result, and leaves a tombstone.
@@ -341,9 +341,3 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CurationError(f"{path} holds {type(content).__name__}, not an object")
     return content
-
-
-def write_object(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ from transformers import (
 
 from ...clips.sampling.randomness import keyed_generator
 from ...util.errors import InputError
-from ...util.files import atomic_folder, check_free
+from ...util.files import atomic_folder, check_free, write_json
 from ...util.messages import first_line, preview
 from ...util.trainer_callback import show_on_console
 from .classifiers import FrameClassifier, RegionDetector, model_folder, region_model_class
@@ -504,7 +504,7 @@ def _save(network: Any, processor: Any, report: Mapping[str, Any], output: str |
     with atomic_folder(output) as folder:
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
-        (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "training.json", report)
 
 
 def _fraction(part: Any, whole: Any) -> float | None:

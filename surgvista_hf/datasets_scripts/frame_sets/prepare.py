@@ -24,7 +24,7 @@ import pyarrow as pa
 from ...modeling.errors_surgvista import VideoReadError
 from ...util.console import progress_bar
 from ...util.errors import SurgVistaError
-from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash, write_json
 from ...util.gaps import bridging_note
 from ...util.messages import preview
 from ...util.requirements import require
@@ -237,7 +237,7 @@ def prepare_videos(
                 if report.error:
                     logger.warning("%s: %s", report.video_id, report.error)
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
-        _write_json(folder / REPORT, report_all.to_dict())
+        write_json(folder / REPORT, report_all.to_dict(), ensure_ascii=False)
         if report_all.failed and not skip_unreadable:
             first = str(report_all.failed[0].error).rstrip(".")
             raise PreparationError(
@@ -323,7 +323,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         media.leaves_out or options.unlabeled == "drop",
         made_from,
     )
-    _write_json(shard.with_suffix(".json"), asdict(report))
+    write_json(shard.with_suffix(".json"), asdict(report), ensure_ascii=False)
     return report
 
 
@@ -443,11 +443,6 @@ def video_file(folder: Path, video_id: str) -> Path:
     return folder / "videos" / f"{name}.arrow"
 
 
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 @contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """The output folder, for this process alone; what a killed run left half-written is removed."""
@@ -483,7 +478,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
     if others or any((folder / "videos").iterdir()):
         raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
-    _write_json(path, plan)
+    write_json(path, plan, ensure_ascii=False)
 
 
 def _finished(folder: Path) -> Iterator[VideoReport]:
@@ -575,7 +570,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
         "_output_all_columns": False,
         "_split": None,
     }
-    _write_json(folder / "state.json", state)
+    write_json(folder / "state.json", state, ensure_ascii=False)
     manifest = {
         "format": FORMAT,
         "name": info.name,
@@ -595,7 +590,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
             for report in reports
         ],
     }
-    _write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest, ensure_ascii=False)
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:

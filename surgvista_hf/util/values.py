@@ -55,7 +55,7 @@ def read_value(where: str, value: Any, kind: Any) -> Any:
         >>> read_value("data.fraction", "many", Fraction)
         Traceback (most recent call last):
         ...
-        surgvista_hf.modeling.errors_surgvista.InputError: data.fraction is 'many'; it must be a number
+        surgvista_hf.util.errors.InputError: data.fraction is 'many'; it must be a number
     """
     inner = [member for member in get_args(kind) if is_dataclass(member)]
     if is_dataclass(kind):

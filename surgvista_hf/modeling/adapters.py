@@ -19,7 +19,8 @@ from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
 from ..util.errors import InputError
-from ..util.files import content_hash, file_hash, write_json
+from ..util.files import write_json
+from ..util.fingerprint import base_weights_hash
 from ..util.messages import first_line
 from ..util.requirements import require
 from ..util.values import PositiveAmount, Rate, check_fields
@@ -30,7 +31,6 @@ Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 BASE_FILE = "adapter_base.json"
-_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _KEYS_VALUES = re.compile(r"(^|\.|_)(k|v|key|value)(_proj)?$")
 
 
@@ -247,24 +247,9 @@ def complete_adapter(folder: str | Path, model: PreTrainedModel, start: str | Pa
         return
     content = {
         "folder": Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix(),
-        "weights": weights_hash(base),
+        "weights": base_weights_hash(base),
     }
     write_json(folder / BASE_FILE, content)
-
-
-def weights_hash(folder: str | Path) -> str:
-    """Return a hash of the weights in a folder, whatever else lies beside them.
-
-    Args:
-        folder: of a saved model.
-    """
-    files = sorted(
-        file
-        for suffix in ("safetensors", "bin")
-        for file in Path(folder).glob(f"*.{suffix}")
-        if file.name not in _NO_WEIGHTS
-    )
-    return content_hash([[file.name, file_hash(file)] for file in files])
 
 
 def find_base(folder: str | Path) -> str:
@@ -286,7 +271,7 @@ def find_base(folder: str | Path) -> str:
         places.insert(0, folder.resolve() / noted["folder"])
     found = [place for place in dict.fromkeys(map(_normal, places)) if place.is_dir()]
     for place in found:
-        if "weights" not in noted or weights_hash(place) == noted["weights"]:
+        if "weights" not in noted or base_weights_hash(place) == noted["weights"]:
             return str(place)
     if found:
         raise InputError(

@@ -28,6 +28,7 @@ _SAFE_WEIGHTS, _OTHER_WEIGHTS = (".safetensors",), (".bin", ".pt", ".pth")
 _PARTS = (".json", ".jinja", ".model", ".txt", ".py", ".onnx", ".data", ".pt2", ".npz")  # beside the weights
 # Beside a model lie records of its training, which change nothing in what it predicts.
 _NO_PARTS = ("training_args", "trainer_state", "optimizer", "scheduler", "scaler", "rng_state")
+_BASE_WEIGHTS, _NO_BASE_WEIGHTS = (".safetensors", ".bin"), ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _ADAPTER_BASE = "adapter_base.json"  # the way to an adapter's base, which may change, and a hash of its weights
 _NO_PART_FILES = {
     _ADAPTER_BASE,
@@ -113,6 +114,27 @@ def weights_fingerprint(name: str | os.PathLike[str]) -> str:
     if folder.is_file():
         return _file_hash(folder)
     return _of_hub(os.fspath(name))
+
+
+def base_weights_hash(folder: str | os.PathLike[str]) -> str:
+    """Return the hash by which an adapter knows the weights of its base; files beside the weights do not count.
+
+    `weights_fingerprint` also counts the configuration and the processor, which may be changed without harm to an adapter. An
+    adapter keeps this value in `adapter_base.json`, so it must stay the same from version to version.
+
+    Args:
+        folder: folder of a saved model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    files = sorted(
+        file
+        for suffix in _BASE_WEIGHTS
+        for file in Path(folder).glob(f"*{suffix}")
+        if file.name not in _NO_BASE_WEIGHTS
+    )
+    return content_hash([[file.name, _whole_hash(file)] for file in files])
 
 
 def state_fingerprint(model: Any) -> str:
@@ -244,11 +266,16 @@ def _of_hub(name: str) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """SHA-256 of a file, computed once in a process; its time only tells whether to compute it again."""
+    """Return the first digits of the SHA-256 of a file."""
+    return _whole_hash(path)[:_LETTERS]
+
+
+def _whole_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once in a process; its time only tells whether to compute it again."""
     state = path.stat()
     return _known_hash(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _known_hash(path: Path, *state: int) -> str:
-    return file_hash(path)[:_LETTERS]
+    return file_hash(path)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from surgvista_hf.util import fingerprint
 from surgvista_hf.util.fingerprint import (
+    base_weights_hash,
     file_fingerprint,
     files_fingerprint,
     model_fingerprint,
@@ -162,6 +163,17 @@ def test_an_adapter_that_notes_the_weights_of_its_base_stays_the_same_wherever_b
         (adapter / "adapter_base.json").write_text(json.dumps({"folder": way, "weights": weights}))
         found.add(weights_fingerprint(adapter))
     assert len(found) == 2
+
+
+def test_the_hash_that_adapters_have_stored_of_their_base_stays_valid_and_counts_weights_only(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "adapter_model.bin").write_bytes(b"b")
+    assert base_weights_hash(tmp_path) == "f2b04a40640441f3"
+    for name in ("config.json", "training_args.bin", "optimizer.bin", "scheduler.bin", "model.pt"):
+        (tmp_path / name).write_bytes(b"{}")
+    assert base_weights_hash(tmp_path) == "f2b04a40640441f3"
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    assert base_weights_hash(tmp_path) != "f2b04a40640441f3"
 
 
 def test_a_hub_id_is_known_by_the_commit_in_the_cache(tmp_path, monkeypatch):

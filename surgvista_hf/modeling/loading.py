@@ -29,7 +29,7 @@ from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .errors_surgvista import folder_or_hub_name, not_a_folder_either
 from .modeling_surgical_encoder import SurgicalEncoderForVideoClassification, build_encoder, without_pooling_layer
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor
+from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor, stride_in_use
 
 logger = logging.get_logger(__name__)
 
@@ -120,7 +120,9 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
         raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
 
 
-def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
+def make_classifier_processor(
+    model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online"
+) -> Any:
     """The processor that is saved with a classifier: frames squeezed to its size, normalized as its encoder was trained.
 
     It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
@@ -150,11 +152,6 @@ def processor_of(model: Any, start: Any, frame_stride: float | None = None, samp
         frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
     )
-
-
-def stride_in_use(frame_stride: float) -> float:
-    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
-    return frame_stride if frame_stride > 0 else 1
 
 
 def stored_frame_stride(config: Any, processor: Any = None) -> float | None:

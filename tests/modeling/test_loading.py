@@ -16,7 +16,13 @@ from transformers import (
 
 from surgvista_hf import SurgVistaConfig, SurgVistaForVideoClassification, convert_checkpoint
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.loading import is_head, layer_numbers, load_any_encoder, load_classifier, processor_of
+from surgvista_hf.modeling.loading import (
+    is_head,
+    layer_numbers,
+    load_any_encoder,
+    load_classifier,
+    make_classifier_processor,
+)
 from surgvista_hf.modeling.modeling_surgical_encoder import SurgicalEncoderForVideoClassification
 
 from . import golden
@@ -135,7 +141,7 @@ def test_the_processor_keeps_the_mean_and_deviation_of_the_checkpoint(tmp_path):
     start = encoder("vit", tmp_path)
     ViTImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(start)
     model = load_classifier(start, LABELS, SINGLE, num_frames=4)
-    processor = processor_of(model, start, -1)
+    processor = make_classifier_processor(model, start, -1)
     assert (*processor.image_mean, *processor.image_std) == (0.5,) * 3 + (0.25,) * 3
     assert (processor.num_frames, processor.frame_stride, dict(processor.size)) == (4, 1, {"height": 32, "width": 32})
 

@@ -11,7 +11,7 @@ from transformers import AutoVideoProcessor
 
 from surgvista_hf import MsTcnConfig, MsTcnForFrameClassification, SurgVistaVideoProcessor, VideoHeadConfig
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.modeling_video_head import VideoHeadForClassification
 from surgvista_hf.modeling.processors import make_processor, prepare_clips, smooths
 from surgvista_hf.modeling.remote_code import add_remote_code
@@ -42,10 +42,10 @@ def folders(tmp_path_factory) -> Path:
         model: Any = load_classifier(fields(family), LABELS, SINGLE, num_frames=4, pooling=pooling).eval()
         torch.nn.init.normal_(model.classifier.weight)
         model.save_pretrained(root / name)
-        processor_of(model, fields(family), 3).save_pretrained(root / name)
+        make_classifier_processor(model, fields(family), 3).save_pretrained(root / name)
         if name == "surgvista":
             add_remote_code(root / name)
-        pixels = prepare_clips(processor_of(model, fields(family), 3), frames())
+        pixels = prepare_clips(make_classifier_processor(model, fields(family), 3), frames())
         with torch.no_grad():
             expected[name] = model(**{model.main_input_name: pixels}).logits[0].tolist()
     torch.manual_seed(0)

@@ -26,9 +26,10 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.configuration_ms_tcn import MsTcnConfig
 from ...modeling.configuration_video_head import VideoHeadConfig
-from ...modeling.loading import load_classifier, stride_in_use
+from ...modeling.loading import load_classifier
 from ...modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ...modeling.modeling_video_head import VideoHeadForClassification
+from ...modeling.processors import stride_in_use
 from ...util.console import Steps, move_log
 from ...util.errors import SurgVistaError
 from ...util.files import at_work, atomic_folder, check_settings, compare_settings, content_hash

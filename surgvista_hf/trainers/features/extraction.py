@@ -30,7 +30,7 @@ from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import (
     clip_length,
     load_any_encoder,
-    processor_of,
+    make_classifier_processor,
     resolve_frame_stride,
     stored_frame_interval,
 )
@@ -122,7 +122,7 @@ class FeatureExtractor:
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
-        self.processor = processor or processor_of(model, start, self.frame_stride)
+        self.processor = processor or make_classifier_processor(model, start, self.frame_stride)
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []

@@ -10,13 +10,12 @@ from transformers import BaseVideoProcessor, TrainerCallback, VJEPA2Config
 
 from ...clips import BlockMasking, ClipDataset, RandomResizedCrop
 from ...modeling.configuration_surgvista import SurgVistaConfig
-from ...modeling.loading import stride_in_use
 from ...modeling.objectives.joint_embedding import JointEmbedding, SurgVistaForJointEmbedding, VJEPA2ForJointEmbedding
-from ...modeling.processors import make_processor
+from ...modeling.processors import make_processor, make_surgvista_processor, stride_in_use
 from ...util.errors import InputError
 from ...util.values import Amount, Fraction, PositiveAmount
 from ..common.arguments import PretrainingArguments
-from .trainer import ClipShape, MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+from .trainer import ClipShape, MaskedPretrainer, shape_of_surgvista
 
 _Blocks = Annotated[list[PositiveAmount], Field(min_length=2, max_length=2)]
 
@@ -132,7 +131,7 @@ class JepaPretrainer(MaskedPretrainer):
     @staticmethod
     def processor_for(config: SurgVistaConfig | VJEPA2Config, frame_stride: float) -> BaseVideoProcessor:
         if isinstance(config, SurgVistaConfig):
-            return processor_of_surgvista(config, frame_stride)
+            return make_surgvista_processor(config, frame_stride)
         size = (int(config.crop_size), int(config.crop_size))
         return make_processor("vjepa2", size, config.frames_per_clip, frame_stride=stride_in_use(frame_stride))
 

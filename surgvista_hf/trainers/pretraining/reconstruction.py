@@ -13,8 +13,8 @@ from ...evaluation.metrics.reconstruction import Reconstruction, draw_reconstruc
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import resolve_frame_stride
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
+from ...modeling.processors import make_surgvista_processor
 from ...util.errors import InputError
-from .trainer import processor_of_surgvista
 
 FOLDER = "pictures"
 
@@ -88,7 +88,7 @@ def reconstruct_clip(
     clips = ClipDataset(load_frame_set(data, data_dir, split), num_frames=config.num_frames, frame_stride=frame_stride)
     if not 0 <= clip < len(clips):
         raise InputError(f"there is no clip {clip}: the split {split} of {data} has {len(clips)}")
-    pixels = processor_of_surgvista(config, frame_stride)([clips[clip]["pixel_values"]], return_tensors="pt")
+    pixels = make_surgvista_processor(config, frame_stride)([clips[clip]["pixel_values"]], return_tensors="pt")
     grid = config.token_grid(config.num_frames, *config.frame_size)
     mask = ClipMasking(grid, config.mask_ratio, config.mask_type, seed)(0, [clip])
     return reconstruct(loaded, pixels["pixel_values"], **mask)

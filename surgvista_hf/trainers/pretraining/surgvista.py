@@ -7,11 +7,12 @@ import torch
 
 from ...clips import ClipDataset, ClipMasking
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
+from ...modeling.processors import make_surgvista_processor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
 from .reconstruction import PictureCallback
 from .teachers import ImageTeacher
-from .trainer import MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+from .trainer import MaskedPretrainer, shape_of_surgvista
 
 
 class SurgVistaPretrainer(MaskedPretrainer):
@@ -35,7 +36,7 @@ class SurgVistaPretrainer(MaskedPretrainer):
 
     models = {"surgvista": SurgVistaForPreTraining}
     takes_teacher = True
-    processor_for = staticmethod(processor_of_surgvista)
+    processor_for = staticmethod(make_surgvista_processor)
 
     def __init__(
         self,

@@ -17,8 +17,6 @@ from transformers import BaseImageProcessor, BaseVideoProcessor, PreTrainedModel
 from ...clips import ClipCrop, ClipDataset, MultiScaleCrop, collate_clips, keyed_generator, normalize_clips
 from ...clips.transforms.augmentation import CropBox, crop_and_resize
 from ...modeling.configuration_surgvista import SurgVistaConfig
-from ...modeling.loading import stride_in_use
-from ...modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
 from ..common.clip_trainer import ClipTrainer
@@ -152,10 +150,3 @@ def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
         mean=config.image_mean,
         std=config.image_std,
     )
-
-
-def processor_of_surgvista(config: SurgVistaConfig, frame_stride: float) -> SurgVistaVideoProcessor:
-    """The processor of a model of our own; random strides of training become 1 in use."""
-    size = dict(zip(("height", "width"), config.frame_size, strict=True))
-    stride = stride_in_use(frame_stride)
-    return SurgVistaVideoProcessor(size=size, num_frames=config.num_frames, frame_stride=stride)

@@ -31,7 +31,7 @@ from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector, scan_video
 from surgvista_hf.inference.prediction.redaction import OutOfBodyMask, blurred
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util.files import OutputError
 
@@ -91,7 +91,7 @@ def detector_folder(tmp_path) -> Path:
     torch.manual_seed(0)
     model = load_classifier(MODEL, ["inside", "outside"], "single_label_classification")
     model.save_pretrained(tmp_path / "detector")
-    processor_of(model, MODEL, 1).save_pretrained(tmp_path / "detector")
+    make_classifier_processor(model, MODEL, 1).save_pretrained(tmp_path / "detector")
     return tmp_path / "detector"
 
 

@@ -1,4 +1,4 @@
-"""Puts our Python files beside a saved model, so that `trust_remote_code=True` works where the package is not installed."""
+"""Writing our Python files beside a saved model, so that `trust_remote_code=True` works where the package is not installed."""
 
 import json
 import shutil
@@ -37,8 +37,8 @@ def add_remote_code(folder: str | Path) -> None:
     """Add the code files that a saved model and its processor need, and name their classes in `auto_map`.
 
     Args:
-        folder: where `save_pretrained` wrote the model and, if any, its processor. What transformers has a class for, such
-            as an image teacher, needs no code and is left as it is.
+        folder: folder in which `save_pretrained` wrote the model and, if any, its processor. A model that transformers has a
+            class for, such as an image teacher, needs no code and is left as it is.
 
     Example:
         >>> add_remote_code("runs/phases/model")  # doctest: +SKIP

@@ -183,7 +183,7 @@ def test_files_that_hold_no_pictures_or_are_damaged_are_refused_in_one_line_with
     data = pydicom.dcmread(path)
     del data.PixelData
     data.save_as(tmp_path / "b.dcm")
-    with pytest.raises(VideoReadError, match="DICOM file without pictures"):
+    with pytest.raises(VideoReadError, match="DICOM file without images"):
         VideoReader(tmp_path / "b.dcm")
     random, content = np.random.default_rng(0), path.read_bytes()
     caplog.set_level(logging.DEBUG)

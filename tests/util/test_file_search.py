@@ -97,7 +97,7 @@ def test_a_bare_picture_stream_is_named_and_not_taken_because_its_times_would_be
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         output.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
         output.mux(stream.encode())
-    with pytest.raises(InputError, match=r"holds no videos .*passed over: 1 bare picture streams, .*ffmpeg .*a\.264"):
+    with pytest.raises(InputError, match=r"holds no videos .*passed over: 1 bare video streams, .*ffmpeg .*a\.264"):
         find_videos(tmp_path)
 
 

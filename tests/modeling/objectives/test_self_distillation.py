@@ -158,8 +158,8 @@ def test_stochastic_depth_rises_to_its_rate_and_is_drawn_by_keys():
     model = build(depths=[1, 2, 1, 1], drop_path_rate=0.5)
     rates = [module.rate for module in model.student.modules() if isinstance(module, SurgVistaDropPath)]
     assert rates == pytest.approx([0.125, 0.25, 0.375, 0.5])  # the first block never drops
-    places = [module.place for module in model.modules() if isinstance(module, SurgVistaDropPath)]
-    assert sorted(places) == list(range(8))  # student and teacher draw apart
+    indices = [module.index for module in model.modules() if isinstance(module, SurgVistaDropPath)]
+    assert sorted(indices) == list(range(8))  # student and teacher draw apart
     drop_path = next(module for module in model.student.modules() if isinstance(module, SurgVistaDropPath))
     drop_path.rate, drop_path.keys = 0.5, torch.arange(4000)
     kept = drop_path.train()(torch.ones(4000, 1, 1, 1)).flatten()

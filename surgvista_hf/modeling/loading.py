@@ -123,7 +123,10 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
 
 
 def make_classifier_processor(
-    model: PreTrainedModel, start: Start, frame_stride: float | None = None, sampling: str = "online"
+    model: PreTrainedModel,
+    start: Start | PreTrainedModel,
+    frame_stride: float | None = None,
+    sampling: str = "online",
 ) -> BaseVideoProcessor:
     """Return the processor that is saved with a classifier.
 
@@ -293,12 +296,13 @@ def normalization(processor: object) -> tuple[Sequence[float], Sequence[float]] 
 
 def class_names(config: PreTrainedConfig) -> list[str]:
     """Return the names of the classes, in order of their numbers."""
-    return [config.id2label[number] for number in range(config.num_labels)]
+    names = cast(Mapping[int, str], config.id2label)
+    return [names[number] for number in range(len(names))]
 
 
 def clip_length(config: PreTrainedConfig) -> int:
     """Return the number of frames in a clip, by whichever name the configuration has for it; 1 for an image model."""
-    frames = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
+    frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
     return int(frames)
 
 

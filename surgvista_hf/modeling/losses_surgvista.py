@@ -34,9 +34,11 @@ def classification_loss(
         0.1269
     """
     if config.problem_type is None:
-        integers = not labels.is_floating_point()
-        classification = "single_label_classification" if integers else "multi_label_classification"
-        config.problem_type = "regression" if config.num_labels == 1 else classification
+        if config.num_labels == 1:
+            config.problem_type = "regression"
+        else:
+            is_multi = labels.is_floating_point()
+            config.problem_type = "multi_label_classification" if is_multi else "single_label_classification"
     labels = labels.to(logits.device)
     if config.problem_type == "single_label_classification":
         return cross_entropy(logits, labels, num_items_in_batch=num_items_in_batch)

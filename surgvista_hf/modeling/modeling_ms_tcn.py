@@ -4,7 +4,6 @@ Shapes in comments use B videos, T frames, K classes, F feature maps.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -106,7 +105,7 @@ class MsTcnForFrameClassification(PreTrainedModel):
         features: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> MsTcnOutput:
         """Classify every frame.
 

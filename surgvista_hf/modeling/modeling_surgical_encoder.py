@@ -110,7 +110,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ImageClassifierOutput:
         """Classify clips.
 
@@ -180,7 +180,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 def without_pooling_layer(config: PreTrainedConfig) -> dict[str, bool]:
     """Return the argument that builds an encoder without the pooling layer, for which most checkpoints have no weights."""
-    kind = AutoModel._model_mapping[type(config)]
+    kind: Any = AutoModel._model_mapping[type(config)]
     parameters = inspect.signature(kind).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 

@@ -4,8 +4,6 @@ After LemonFM-Vid (arXiv 2503.19740): ω_j = 1 / mean cosine distance of frame j
 normalized to sum to 1; v = Σ ω_j φ_j. Shapes in comments use B videos, T frames, D features.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -97,7 +95,7 @@ class VideoHeadForClassification(PreTrainedModel):
         pooled: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> SequenceClassifierOutput:
         """Classify videos.
 

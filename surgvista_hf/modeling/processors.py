@@ -104,7 +104,8 @@ def stride_in_use(frame_stride: float) -> float:
 
 
 def prepare_clips(
-    processor: ClipProcessor, clips: np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor]
+    processor: ClipProcessor | BaseVideoProcessor,
+    clips: np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor],
 ) -> torch.Tensor:
     """Return all given frames as a model takes them, whatever the processor calls its output.
 
@@ -129,7 +130,7 @@ def prepare_clips(
     return pixels
 
 
-def smooths(processor: ClipProcessor) -> bool:
+def smooths(processor: ClipProcessor | BaseVideoProcessor) -> bool:
     """Return whether a processor smooths while it shrinks a frame; transformers' always do.
 
     Example:

@@ -307,7 +307,7 @@ def _read_with_torchcodec(video: Source, seconds: Sequence[float] | None) -> tor
             "video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither"
         ) from error
     try:
-        decoder = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
+        decoder: Any = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
         if seconds is None:
             return decoder[:]
         start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -18,8 +18,6 @@ from .messages import did_you_mean, preview
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-Instance = TypeVar("Instance")
 
 # Numbers that many fields share. What no machine could do is refused too, before it takes all memory or never ends.
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -78,7 +76,7 @@ def read_value(where: str, value: object, kind: Any) -> Any:
     return value if read == value else read  # 4 stays 4 where 4.0 is meant too, so that notes of old runs still agree
 
 
-def read_fields(kind: type[Instance], where: str, content: object) -> Instance:
+def read_fields(kind: Any, where: str, content: object) -> Any:
     """Make a dataclass from a mapping and check each of its fields.
 
     Args:
@@ -105,20 +103,19 @@ def check_fields(instance: object, names: Sequence[str] | None = None) -> None:
     Raises:
         InputError: a value that does not fit.
     """
-    kind = type(instance)
-    kinds = field_kinds(kind)
+    kinds = field_kinds(type(instance))
     for name in kinds if names is None else names:
         read_value(name, getattr(instance, name), kinds[name])
 
 
 @cache
-def field_kinds(kind: type) -> dict[str, Any]:
+def field_kinds(kind: Any) -> dict[str, Any]:
     """Return the annotations of the fields that a dataclass is made with, ranges included."""
     hints = {**get_type_hints(kind, include_extras=True), **getattr(kind, "ranges", {})}
     return {name: hints[name] for name in field_names(kind)}
 
 
-def field_names(kind: type) -> list[str]:
+def field_names(kind: Any) -> list[str]:
     """Return the names of the fields that a dataclass is made with."""
     return [entry.name for entry in fields(kind) if entry.init]
 

@@ -93,7 +93,7 @@ class JointEmbedding(nn.Module):
         pixel_values: torch.Tensor,
         context_ids: Sequence[torch.Tensor],
         target_ids: Sequence[torch.Tensor],
-        **kwargs: Any,
+        **kwargs: object,
     ) -> JointEmbeddingOutput:
         """Compute the loss of a batch.
 

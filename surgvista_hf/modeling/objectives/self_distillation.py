@@ -129,16 +129,16 @@ class DistillationHead(nn.Module):
 class SelfDistillation(PreTrainedModel):
     """Holds what the models share: two encoders with heads, the loss, and the moving average.
 
-    A subclass names the class of the encoder, which must give `pooler_output`, treat the images of a batch independently (no batch
-    normalization), and take images of several sizes.
+    A subclass names the class of the encoder, which must give `pooler_output`, treat the images of a batch independently (no
+    batch normalization), and take images of several sizes.
     """
 
     accepts_loss_kwargs = False  # the Trainer divides the loss by the number of batches of a step
     encoder_class: ClassVar[type[PreTrainedModel]]
-    config: ConvNextDistillationConfig | ConvNextV2DistillationConfig
+    config: Any
     center: torch.Tensor
 
-    def __init__(self, config: ConvNextDistillationConfig | ConvNextV2DistillationConfig) -> None:
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         widths = [config.hidden_sizes[-1], *(getattr(config, name) for name in _OF_HEAD)]
         setattr(self, self.base_model_prefix, self.encoder_class(config))
@@ -168,7 +168,7 @@ class SelfDistillation(PreTrainedModel):
         *,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> SelfDistillationOutput:
         """Compute the loss of a batch.
 
@@ -207,8 +207,8 @@ class SelfDistillation(PreTrainedModel):
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher: teacher ← momentum · teacher + (1 - momentum) · student."""
-        teacher = [*self.teacher.parameters(), *self.teacher_head.parameters()]
-        student = [*self.student.parameters(), *self.student_head.parameters()]
+        teacher: list[torch.Tensor] = [*self.teacher.parameters(), *self.teacher_head.parameters()]
+        student: list[torch.Tensor] = [*self.student.parameters(), *self.student_head.parameters()]
         torch._foreach_lerp_(teacher, student, 1 - momentum)
 
     @torch.no_grad()
@@ -224,10 +224,10 @@ class SelfDistillation(PreTrainedModel):
 
     def plain_teacher(self) -> PreTrainedModel:
         """Return the teacher's encoder as a model of transformers, without stochastic depth; it is the result of a run."""
-        kind = self.encoder_class
+        kind: Any = self.encoder_class
         fields = {name: value for name, value in self.config.to_dict().items() if name not in _OF_HEAD}
         fields |= {"architectures": None, "drop_path_rate": 0.0}
-        plain = kind(cast(type[PreTrainedConfig], kind.config_class).from_dict(fields))
+        plain = kind(kind.config_class.from_dict(fields))
         plain.load_state_dict(self.teacher.state_dict())
         return cast(PreTrainedModel, plain.to(self.dtype).eval())
 

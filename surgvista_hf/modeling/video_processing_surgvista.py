@@ -307,7 +307,8 @@ def _read_with_torchcodec(video: Source, seconds: Sequence[float] | None) -> tor
             "video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither"
         ) from error
     try:
-        decoder: Any = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
+        source = os.fspath(video) if isinstance(video, os.PathLike) else video
+        decoder: Any = VideoDecoder(source)  # type: ignore[arg-type]  # it takes any binary file
         if seconds is None:
             return decoder[:]
         start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds

@@ -103,7 +103,8 @@ def check_fields(instance: object, names: Sequence[str] | None = None) -> None:
     Raises:
         InputError: a value that does not fit.
     """
-    kinds = field_kinds(type(instance))
+    kind: Any = type(instance)
+    kinds = field_kinds(kind)
     for name in kinds if names is None else names:
         read_value(name, getattr(instance, name), kinds[name])
 

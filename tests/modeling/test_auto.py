@@ -22,7 +22,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 def run_python(
     program: str, home: Path, *, with_package: bool = True, cwd: Path | None = None
 ) -> subprocess.CompletedProcess:
-    """Runs a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
+    """Run a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
     environment = {
         **os.environ,
         "HF_HOME": str(home),
@@ -44,7 +44,7 @@ def run_python(
 
 
 def put_into_cache(home: Path, model, *, with_code: bool = False) -> None:
-    """The layout of a downloaded repository syangcw/SurgVISTA."""
+    """Write the layout of a downloaded repository syangcw/SurgVISTA."""
     repository = home / "hub" / "models--syangcw--SurgVISTA"
     snapshot = repository / "snapshots" / REVISION
     (repository / "refs").mkdir(parents=True)

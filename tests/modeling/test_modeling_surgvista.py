@@ -366,7 +366,7 @@ def test_drop_path_rates_grow_linearly_in_the_encoder_and_in_each_decoder():
 
 
 def test_forward_needs_no_value_on_the_host():
-    """On the meta device nothing has a value, so any host synchronization would raise."""
+    """Run on the meta device, where nothing has a value, so any host synchronization would raise."""
     model = SurgVistaForPreTraining(tiny()).to("meta")
     output = model(**{name: tensor.to("meta") for name, tensor in inputs_of(model).items()})
     assert output.loss.device.type == "meta"

@@ -26,13 +26,13 @@ FOLDERS = (*FAMILIES, *ATTENTIVE)
 
 
 def frames(count: int = 4, height: int = 60, width: int = 100) -> np.ndarray:
-    """Frames whose details are lost in different ways by different ways to shrink them."""
+    """Make frames whose details are lost in different ways by different ways to shrink them."""
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """Saved classifiers of all families, as a run of fine-tuning leaves them, and what they say of one clip."""
+    """Save classifiers of all families as a run of fine-tuning does, with their logits for one clip."""
     root = tmp_path_factory.mktemp("folders")
     expected: dict[str, Any] = {}
     for name in FOLDERS:
@@ -96,7 +96,7 @@ def run(folders: Path, names: tuple[str, ...], plain: tuple[str, ...], home: Pat
 
 
 def test_every_folder_works_in_transformers_where_this_package_is_not_installed(folders, tmp_path):
-    """VideoMAE and V-JEPA 2 by transformers' own classes; what transformers has no class for by the code in the folder."""
+    """Load VideoMAE and V-JEPA 2 by transformers' own classes, and all others by the code in the folder."""
     answer = run(folders, (*FOLDERS, "ms_tcn", "video_head"), STOCK, tmp_path, with_package=False)
     assert not answer["package"]
     expected = json.loads((folders / "expected.json").read_text())

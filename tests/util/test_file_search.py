@@ -22,7 +22,7 @@ GUARDED = {".mts", ".vob", ".mxf", ".3gp", ".ogv", ".dv"}  # a process each: one
 
 
 def write_container(path: Path) -> Path:
-    """Ten frames in the container that belongs to the suffix."""
+    """Write ten frames in the container that belongs to the suffix."""
     container = file_search.VIDEO_CONTAINERS[path.suffix.lower()]
     if container == "dicom":
         return write_dicom_frames(path)
@@ -41,7 +41,7 @@ def write_container(path: Path) -> Path:
 
 
 def write_dicom_frames(path: Path) -> Path:
-    """Ten gray frames, 25 a second, in a DICOM file."""
+    """Write ten gray frames, 25 a second, in a DICOM file."""
     pytest.importorskip("pydicom")
     from ..modeling.dicom_files import write_dicom  # needs pydicom
 
@@ -51,12 +51,12 @@ def write_dicom_frames(path: Path) -> Path:
 
 
 def prepared(folder: Path) -> list[str]:
-    """What `prepare folder` finds."""
+    """Return what `prepare folder` finds."""
     return sorted(BUILDERS[0].videos(folder))
 
 
 def names(folder: Path) -> list[str]:
-    """What `predict` and `deidentify` find."""
+    """Return what `predict` and `deidentify` find."""
     return [path.relative_to(folder).as_posix() for path in find_videos(folder)]
 
 
@@ -91,7 +91,7 @@ def test_dicom_files_are_found_whatever_an_archive_called_them(tmp_path):
     assert prepared(tmp_path) == ["DICOM/1.2.840.7", "DICOM/1.2.840.8", "DICOM/IM000001"]
 
 
-def test_a_bare_picture_stream_is_named_and_not_taken_because_its_times_would_be_guessed(tmp_path, remarks):
+def test_a_bare_video_stream_is_named_and_not_taken_because_its_times_would_be_guessed(tmp_path, remarks):
     with av.open(str(tmp_path / "a.264"), "w", format="h264") as output:
         stream = output.add_stream("libx264", rate=50)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"

@@ -110,7 +110,7 @@ class SurgVistaModelTest(ModelTesterMixin, unittest.TestCase):
         self._with_each_model(super().test_hidden_states_output)
 
     def _with_each_model(self, test: Callable[[], None]) -> None:
-        """Adapt a test to each model: in pre-training the encoder sees visible tokens only, and the decoders have own states."""
+        """Adapt a test to each model: in pre-training the encoder sees visible tokens only, the decoders have own states."""
         tester = self.model_tester
         for model_class in type(self).all_model_classes:
             masked = model_class is SurgVistaForPreTraining

@@ -88,5 +88,5 @@ class ClipProcessor(Protocol):
     def image_std(self) -> Sequence[float]:
         """Return the standard deviation that pixels are divided by, one number a channel."""
 
-    def __call__(self, videos: object, **kwargs: Any) -> Mapping[str, Any]:
+    def __call__(self, videos: Any, **kwargs: Any) -> Mapping[str, Any]:
         """Prepare clips; the tensor is called as the model's main input."""

@@ -261,14 +261,14 @@ def test_multi_label_loss_is_binary_cross_entropy_with_logits():
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_features_are_what_the_classifier_sees_and_can_keep_time():
+def test_features_are_what_the_classifier_sees_and_tubelets_keep_time():
     model = SurgVistaForVideoClassification(tiny()).eval()
     pooled = model.extract_features(clips())
     assert torch.allclose(model.classifier(pooled), model(clips()).logits, atol=1e-6)
-    assert model.extract_features(clips(frames=8), keep_time=True).shape == (2, 4, 64)
+    assert model.extract_features(clips(frames=8), per_tubelet=True).shape == (2, 4, 64)
     encoder = model.surgvista
-    by_time = encoder.extract_features(clips(), keep_time=True)
-    assert torch.allclose(by_time.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
+    by_tubelet = encoder.extract_features(clips(), per_tubelet=True)
+    assert torch.allclose(by_tubelet.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
 
 
 def test_encoder_features_come_before_or_after_the_final_norm():

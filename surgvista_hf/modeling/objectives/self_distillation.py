@@ -1,10 +1,10 @@
 """Self-distillation (DINO, arXiv 2104.14294) of image encoders: a student predicts for every view of a sample what a teacher,
-its own moving average, predicts for the two global ones. With views of companion frames it is the "augmented distillation" of SurgFM /
-LemonFM (arXiv 2503.19740).
+its own moving average, predicts for the two global ones. With views of companion frames it is the "augmented distillation"
+of SurgFM / LemonFM (arXiv 2503.19740).
 
 The encoders are transformers' own. The teacher is part of the model, so that a checkpoint holds it, and has the name of a
-plain encoder: a checkpoint loads with `AutoModel` as the teacher's encoder, which is what SurgFM's release is.
-Shapes in comments: B samples, V views, K outputs of a head.
+plain encoder: a checkpoint loads with `AutoModel` as the teacher's encoder, which is what SurgFM's release is. Shapes in
+comments: B samples, V views, K outputs of a head.
 """
 
 from collections.abc import Sequence

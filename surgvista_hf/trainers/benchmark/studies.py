@@ -26,9 +26,9 @@ from ...datasets_scripts.frame_sets.registry import get_builder
 from ...evaluation.metrics.statistics import PairedTest, paired_wilcoxon
 from ...evaluation.probes import accuracy_by_video, ridge_probe
 from ...modeling.loading import clip_length
-from ...util.console import Steps, place_log
+from ...util.console import Steps, move_log
 from ...util.errors import InputError
-from ...util.files import at_work, atomic_file, check_settings
+from ...util.files import at_work, atomic_file, check_settings, write_json
 from ..common.identity import name_of
 from ..features.clip_features import extract_features, load_encoder
 from ..pretrain import build_arguments, build_clips, build_model, build_teacher, check_requirements, pretrain
@@ -162,7 +162,7 @@ def _run_study(
     seeds: int,
 ) -> Study:
     words = [*overrides, f"training.max_steps={_updates(recipe, overrides)}"]
-    place_log(output / "surgvista.log")
+    move_log(output / "surgvista.log")
     cells, steps = [], Steps(seeds * len(variants))
     for seed in range(seeds):
         for variant, changes in variants.items():
@@ -267,8 +267,7 @@ def _cell(variant: str, seed: int, recipe: str | Path, words: list[str], probe: 
         return Cell(**json.loads(file.read_text(encoding="utf-8")))
     trained = pretrain(read)
     cell = Cell(variant, seed, settings, ask(trained, probe, read.data.frame_stride), _last_loss(folder))
-    with atomic_file(file) as temporary:
-        temporary.write_text(json.dumps(asdict(cell), indent=1) + "\n", encoding="utf-8")
+    write_json(file, asdict(cell))
     return cell
 
 
@@ -315,8 +314,7 @@ def _write(study: Study, output: Path) -> None:
         "tests": {name: test.to_dict() for name, test in study.tests.items()},
         "cells": [asdict(cell) for cell in study.cells],
     }
-    with atomic_file(output / "study.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(output / "study.json", content)
     with atomic_file(output / "study.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["variant", "seed", "video", "accuracy"])

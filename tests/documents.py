@@ -121,6 +121,8 @@ def library_has(name: str, member: str | None = None) -> bool:
         "builtins",
         "typing",
         "torch.utils.data",
+        "av",
+        "av.container",
     ):
         found = getattr(importlib.import_module(library), name, None)
         if found is not None and (member is None or hasattr(found, member)):

@@ -495,9 +495,9 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(linear.weight)
 
 
-def _slice_means(tokens: torch.Tensor, grid: Grid, per_slice: bool) -> torch.Tensor:
-    """Mean over the tokens of a clip, (B, D), or of each slice, (B, slices, D)."""
-    return tokens.unflatten(1, (grid[0], -1)).mean(dim=2) if per_slice else tokens.mean(dim=1)
+def mean_tokens(tokens: torch.Tensor, groups: int) -> torch.Tensor:
+    """Return the means (B, groups, D) over consecutive groups of tokens (B, N, D), such as those of each tubelet."""
+    return tokens.unflatten(1, (groups, -1)).mean(dim=2)
 
 
 class SurgVistaModel(SurgVistaPreTrainedModel):
@@ -577,23 +577,23 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def extract_features(
-        self, pixel_values: torch.Tensor, *, per_slice: bool = False, normalize: bool = True
+        self, pixel_values: torch.Tensor, *, per_tubelet: bool = False, normalize: bool = True
     ) -> torch.Tensor:
-        """One feature vector for each clip, or for each slice of `tubelet_size` frames.
+        """Return one feature vector for each clip, or for each tubelet of `tubelet_size` frames.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            per_slice: keep time: one vector a slice, for temporal models.
+            per_tubelet: keep time: one vector a tubelet, for temporal models.
             normalize: average tokens after the final norm; otherwise before it.
 
         Returns:
-            (B, D), or (B, slices, D) with `per_slice`.
+            (B, D), or (B, tubelets, D) with `per_tubelet`.
         """
         if normalize:
             tokens = self(pixel_values).last_hidden_state
         else:
             tokens = self.encoder(self.embeddings(pixel_values, self.token_grid(pixel_values), None))
-        return _slice_means(tokens, self.token_grid(pixel_values), per_slice)
+        return mean_tokens(tokens, self.token_grid(pixel_values)[0]) if per_tubelet else tokens.mean(dim=1)
 
 
 class SurgVistaDecoder(SurgVistaPreTrainedModel):
@@ -907,15 +907,14 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def extract_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
-        """What the classifier sees: tokens averaged, then normalized.
+    def extract_features(self, pixel_values: torch.Tensor, *, per_tubelet: bool = False) -> torch.Tensor:
+        """Return the input of the classifier: tokens averaged, then normalized.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            per_slice: keep time: one vector for each slice of `tubelet_size` frames, for temporal models.
+            per_tubelet: keep time: one vector for each tubelet of `tubelet_size` frames, for temporal models.
 
         Returns:
-            (B, D), or (B, slices, D) with `per_slice`.
+            (B, D), or (B, tubelets, D) with `per_tubelet`.
         """
-        tokens = self.surgvista(pixel_values).last_hidden_state
-        return self.fc_norm(_slice_means(tokens, self.surgvista.token_grid(pixel_values), per_slice))
+        return self.fc_norm(self.surgvista.extract_features(pixel_values, per_tubelet=per_tubelet))

@@ -265,9 +265,9 @@ def test_features_are_what_the_classifier_sees_and_slices_keep_time():
     model = SurgVistaForVideoClassification(tiny()).eval()
     pooled = model.extract_features(clips())
     assert torch.allclose(model.classifier(pooled), model(clips()).logits, atol=1e-6)
-    assert model.extract_features(clips(frames=8), per_slice=True).shape == (2, 4, 64)
+    assert model.extract_features(clips(frames=8), per_tubelet=True).shape == (2, 4, 64)
     encoder = model.surgvista
-    slices = encoder.extract_features(clips(), per_slice=True)
+    slices = encoder.extract_features(clips(), per_tubelet=True)
     assert torch.allclose(slices.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
 
 

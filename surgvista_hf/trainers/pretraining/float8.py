@@ -2,7 +2,7 @@
 
 Weights and activations are scaled by tensor to the largest number of e4m3, activations anew for every batch; sums and results
 are wider. GPUs have such products from compute capability 8.9 (Ada, Hopper) on. A CPU computes the same slowly, so everything
-can be tested without such a GPU; torchao's `Float8DynamicActivationFloat8WeightConfig` refuses to convert a model on a CPU.
+can be tested without such a GPU; torchao refuses to convert a model on a CPU.
 """
 
 import torch

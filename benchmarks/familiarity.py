@@ -40,7 +40,7 @@ from surgvista_hf.modeling.familiarity import (
     shrunk_covariance,
 )
 from surgvista_hf.modeling.features import FeatureExtractor
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
     arguments = parser.parse_args()
     videos = {**rendered(), **real(arguments.data)}
-    processor = processor_of(load_classifier(MODEL, PHASES, "single_label_classification"), MODEL, 4)
+    processor = make_classifier_processor(load_classifier(MODEL, PHASES, "single_label_classification"), MODEL, 4)
     groups = {
         kind: [name for name in videos if name.startswith(f"{kind}/")]
         for kind in {name.split("/")[0] for name in videos}

@@ -24,8 +24,8 @@ from .trainers.benchmark.run import check_suite, run_suite
 from .trainers.benchmark.suite import Suite, load_suite
 from .trainers.pretrain import pretrain
 from .trainers.pretraining.recipe import load_recipe
-from .util.console import Steps, place_log
-from .util.files import at_work, atomic_file
+from .util.console import Steps, move_log
+from .util.files import at_work, write_json
 
 _PRETRAINED = "pretrained"
 
@@ -94,7 +94,7 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
     """Run the steps of the demonstration, in a folder that no other run uses."""
     suite = _suite(output, settings)
     check_suite(suite)
-    place_log(output / "surgvista.log")
+    move_log(output / "surgvista.log")
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)
@@ -199,8 +199,7 @@ def _report(
     names = [str(file) for file in (*files, summary)]
     of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
     result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
-    with atomic_file(summary) as temporary:
-        temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
+    write_json(summary, {**asdict(result), "settings": asdict(settings)})
     return result
 
 

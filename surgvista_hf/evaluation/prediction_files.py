@@ -16,7 +16,7 @@ import numpy as np
 from ..datasets_scripts.schema.info import AnnotationError
 from ..datasets_scripts.schema.phase_files import SUFFIXES, PhaseSpans, read_phase_file
 from ..util.errors import InputError
-from ..util.finding import walk
+from ..util.file_search import walk
 
 KNOWN = (".csv", ".json", ".npy", ".eaf", ".tsv", ".txt", ".xlsx")
 _PREDICT_FILES = ("predictions.csv", "predictions.json", "annotations.eaf")  # the most exact first

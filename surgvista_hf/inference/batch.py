@@ -16,13 +16,13 @@ from accelerate import PartialState
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
-from ..util import finding
+from ..util import file_search
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.files import OutputError, at_work, atomic_file, atomic_folder, check_settings
-from ..util.finding import VIDEO_SUFFIXES, PassedOver
+from ..util.file_search import VIDEO_SUFFIXES, SkippedFiles
+from ..util.files import OutputError, at_work, atomic_folder, check_settings, write_json
 from ..util.fingerprint import file_fingerprint
-from ..util.origins import Origins
+from ..util.source_records import SourceRecords
 from .deidentification import Cover, Pseudonyms, deidentify_video
 from .models.clip_model import ClipModel
 from .models.out_of_body import OutOfBodyDetector
@@ -52,7 +52,7 @@ class BatchReport:
 
 
 def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
-    """Find the videos below a folder by the rules of `util.finding`; or return the file that `folder` is.
+    """Find the videos below a folder by the rules of `util.file_search`; or return the file that `folder` is.
 
     Args:
         folder: folder to search, or a video.
@@ -65,8 +65,8 @@ def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    passed = PassedOver()
-    found = finding.find_videos(folder, passed)
+    passed = SkippedFiles()
+    found = file_search.find_videos(folder, passed)
     if not found:
         raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
     if tell:
@@ -131,7 +131,7 @@ def predict_folder(
             shown = None if pseudonyms is None else f"{name}.mp4"
             found = predictor.predict_all(video, name=shown)
             save_predictions(found, temporary, formats, video=video, model_info=model_info)
-            (temporary / _SOURCE).write_text(json.dumps({"source": source}) + "\n", encoding="utf-8")
+            write_json(temporary / _SOURCE, {"source": source}, indent=None)
 
     job = _Job(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
     return _process_videos(Path(folder), job, pseudonyms, skip_unreadable, progress)
@@ -182,9 +182,8 @@ def deidentify_folder(
         )
         for remark in done.remarks:
             logger.warning("%s: %s", name, remark)
-        with atomic_file(output / f"{name}.json") as temporary:  # written last: it marks the video as finished
-            content = {**asdict(done), "source": source}
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {**asdict(done), "source": source}
+        write_json(output / f"{name}.json", content)  # written last: it marks the video as finished
 
     job = _Job(
         output, settings, {}, deidentify, lambda name: output / f"{name}.json", lambda name: output / f"{name}.mp4"
@@ -279,8 +278,7 @@ def _process_videos(
                 report.unreadable[item.name] = (
                     reason if pseudonyms is None else reason.replace(str(item.video), item.name)
                 )
-                with atomic_file(job.output / f"unreadable_{state.process_index}.json") as temporary:
-                    temporary.write_text(json.dumps(report.unreadable, indent=1) + "\n", encoding="utf-8")
+                write_json(job.output / f"unreadable_{state.process_index}.json", report.unreadable)
                 continue
             report.done.append(item.name)
         state.wait_for_everyone()
@@ -309,7 +307,7 @@ def _check_sources(job: _Job, items: Sequence[_Item], root: Path, *, has_names: 
         if (before := job.source_of(item.name)) is not None and before != item.source
     }
     if has_names:
-        origins = Origins(job.output, root)
+        origins = SourceRecords(job.output, root)
         origins.check(changed)
         origins.note(item.name for item in items)
     for name in changed:

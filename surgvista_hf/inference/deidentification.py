@@ -23,7 +23,7 @@ from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.fingerprint import file_fingerprint
 from .models.out_of_body import OutOfBodyDetector, scan_video
 from .writers.video_writing import video_writer
@@ -158,8 +158,7 @@ class Pseudonyms:
         return content
 
     def _write(self) -> None:
-        with atomic_file(self.file) as temporary:
-            temporary.write_text(json.dumps(self._content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.file, self._content)
         self.file.chmod(0o600)
 
 

@@ -48,9 +48,15 @@ from ..modeling.adapters import (
     count_parameters,
     quantization,
 )
-from ..modeling.loading import clip_length, load_classifier, note_frame_interval, note_frame_stride, processor_of
+from ..modeling.loading import (
+    clip_length,
+    load_classifier,
+    make_classifier_processor,
+    note_frame_interval,
+    note_frame_stride,
+)
 from ..util.console import Steps
-from ..util.files import atomic_file, atomic_folder
+from ..util.files import atomic_folder, write_json
 from ..util.messages import preview
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
@@ -137,7 +143,7 @@ def _finetune(
     model, start = build_classifier(recipe, task, args)
     stride, sampling = recipe.data.frame_stride, recipe.data.sampling
     note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
-    processor = processor_of(model, start, stride, sampling)
+    processor = make_classifier_processor(model, start, stride, sampling)
     clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
     if sampling == "online":
         note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
@@ -432,8 +438,7 @@ def write_result(
         selected_on_test=result.selected_on_test,
         calibration=result.results.get("calibration"),
     )
-    with atomic_file(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", content)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ The same command resumes a run that was stopped, from the newest complete checkp
 """
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from ..modeling.errors_surgvista import folder_or_hub_name
 from ..modeling.loading import clip_length, note_frame_stride
 from ..util.console import Steps
 from ..util.errors import SurgVistaError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.messages import preview
 from .common.arguments import PretrainingArguments
 from .common.clip_trainer import last_loss, run_command
@@ -145,8 +144,7 @@ def save_pretraining_videos(clips: ClipDataset, folder: Path) -> None:
         name: [str(video) for video, source in zip(index.video_ids, index.sources, strict=True) if source == number]
         for number, name in enumerate(index.source_names)
     }
-    with atomic_file(folder / "pretraining_videos.json") as temporary:
-        temporary.write_text(json.dumps(videos, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "pretraining_videos.json", videos)
 
 
 def build_arguments(recipe: Recipe) -> PretrainingArguments:

@@ -19,7 +19,7 @@ from surgvista_hf.inference.explanations import (
     overlay,
 )
 from surgvista_hf.inference.models.clip_model import ClipModel
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 
 from ..modeling.conversion.families import LABELS, SINGLE, encoder
 from ..trainers import tiny
@@ -89,7 +89,7 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
     classifier = load_classifier(start, LABELS, SINGLE, num_frames=4)
     with torch.no_grad():
         classifier.classifier.weight.normal_(generator=torch.Generator().manual_seed(1))
-    model = ClipModel(classifier, processor_of(classifier, start), device="cpu")
+    model = ClipModel(classifier, make_classifier_processor(classifier, start), device="cpu")
     clip = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     heat = gradient_heatmap(model, clip)
     assert len(heat) == shape[0]

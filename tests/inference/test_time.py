@@ -22,9 +22,9 @@ from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.onnx_export import OnnxClipModel, export_model
 from surgvista_hf.modeling.loading import (
     load_classifier,
+    make_classifier_processor,
     note_frame_interval,
     note_frame_stride,
-    processor_of,
     stored_frame_stride,
 )
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
@@ -240,7 +240,7 @@ def test_a_model_of_any_family_predicts_clips_of_its_own_spacing(kind, tmp_path)
     path = write_numbered_video(tmp_path / "a.mp4", count=120, rate=10)
     model = classifier(kind)
     note_frame_stride(model.config, 0.4)
-    processor = processor_of(model, {})
+    processor = make_classifier_processor(model, {})
     assert processor.frame_stride == 0.4
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
@@ -305,7 +305,7 @@ def test_a_spacing_that_the_frame_set_cannot_meet_exactly_is_predicted_as_it_was
     clips, trained = trained_on(frame_set(path, tmp_path / "made", 5.0), 4, 0.5)
     model = classifier("surgvista")
     note_frame_stride(model.config, 0.5)
-    processor = processor_of(model, {})
+    processor = make_classifier_processor(model, {})
     note_frame_interval(model.config, processor, 0.5, clips.timeline.interval)
     assert processor.frame_interval == pytest.approx(0.2)
     processor.save_pretrained(tmp_path / "p")
@@ -320,7 +320,7 @@ def test_a_spacing_that_the_frame_set_cannot_meet_exactly_is_predicted_as_it_was
 def test_an_exported_graph_remembers_what_the_user_said(tmp_path):
     pytest.importorskip("onnxscript")
     model = classifier("vit")
-    said = ClipModel(model, processor_of(model, {}, 0.5), device="cpu", dtype="float32")
+    said = ClipModel(model, make_classifier_processor(model, {}, 0.5), device="cpu", dtype="float32")
     export_model(said, tmp_path / "graph")
     assert OnnxClipModel(tmp_path / "graph").frame_stride == 0.5
     with pytest.raises(InputError, match="another spacing"):

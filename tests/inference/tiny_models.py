@@ -10,7 +10,7 @@ from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.modeling.clip_spacing import ClipSpacing
 from surgvista_hf.modeling.confidence import Confidence
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 
 from ..modeling import golden
 from ..videos import read_number
@@ -57,7 +57,7 @@ def save_detector(folder: Path) -> Path:
     torch.manual_seed(0)
     model = load_classifier(DETECTOR, ["inside", "outside"], "single_label_classification")
     model.save_pretrained(folder)
-    processor_of(model, DETECTOR, 1).save_pretrained(folder)
+    make_classifier_processor(model, DETECTOR, 1).save_pretrained(folder)
     return folder
 
 

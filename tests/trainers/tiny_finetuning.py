@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.evaluation.tasks import Task
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.trainers.common.arguments import FinetuningArguments
 from surgvista_hf.trainers.common.clip_trainer import end_processes
 from surgvista_hf.trainers.finetune import task_of
@@ -68,7 +68,12 @@ def trainer(
     model = load_classifier(MODEL, names, requested.problem_type)
     data = clips(frame_set, label)
     return SurgicalFinetuner(
-        model, arguments(output, **changes), data, requested, processor_of(model, MODEL, 2), eval_dataset=data
+        model,
+        arguments(output, **changes),
+        data,
+        requested,
+        make_classifier_processor(model, MODEL, 2),
+        eval_dataset=data,
     )
 
 

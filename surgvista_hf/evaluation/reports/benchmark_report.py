@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...util.environment import Environment, environment
-from ...util.files import atomic_file
+from ...util.files import atomic_file, write_json
 from ..metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_wilcoxon
 from ..tasks import ClipPredictions, Task
 from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard, plot_ribbons
@@ -93,8 +93,7 @@ class CellResult:
 
     def save(self, file: Path) -> None:
         """Write a JSON file."""
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_json(file, asdict(self))
 
     @classmethod
     def load(cls, file: Path) -> "CellResult":

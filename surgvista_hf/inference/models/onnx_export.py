@@ -16,7 +16,7 @@ from ...modeling.confidence import Confidence
 from ...modeling.features import FeatureExtractor
 from ...modeling.loading import frame_size
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import atomic_folder
+from ...util.files import atomic_folder, write_json
 from ...util.messages import first_line
 from ...util.requirements import require
 from .clip_model import ClipModel
@@ -120,7 +120,7 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
         model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
-        (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_json(temporary / "export.json", asdict(report))
     return report
 
 

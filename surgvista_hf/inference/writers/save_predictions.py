@@ -1,12 +1,11 @@
 """The writer of each file format, registered with `VideoPrediction.save`, and the files of several models."""
 
 import csv
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...modeling.video_reading_surgvista import VideoReader
-from ...util.files import atomic_file
+from ...util.files import atomic_file, write_json
 from ..prediction.prediction import DEFAULT_FORMATS, FORMATS, Video, VideoPrediction, check_formats, register_writers
 from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
@@ -99,8 +98,7 @@ def write_prediction_json(prediction: VideoPrediction, path: Path) -> None:
         prediction: the prediction to write.
         path: `.json` file to write.
     """
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_json(path, prediction.to_dict())
 
 
 register_writers(

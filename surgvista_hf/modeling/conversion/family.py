@@ -7,14 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTImageProcessor
-from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...util.errors import InputError
 from ...util.messages import did_you_mean
-from ..configuration_surgvista import SurgVistaConfig
 from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
-from ..processors import make_processor
 from .mapping import Naming
 from .reading import CONTAINERS, CheckpointError
 
@@ -217,9 +214,3 @@ def image_processor(
 ) -> ViTImageProcessor:
     """Pictures squeezed to a square, scaled to 0-1 and normalized."""
     return ViTImageProcessor(size={"height": side, "width": side}, image_mean=list(mean), image_std=list(std))
-
-
-def processor_of_surgvista(config: SurgVistaConfig, **sampling: Any) -> BaseVideoProcessor:
-    """The processor of a model of ours."""
-    statistics = {"mean": config.image_mean, "std": config.image_std}
-    return make_processor(config.model_type, config.frame_size, config.num_frames, **statistics, **sampling)

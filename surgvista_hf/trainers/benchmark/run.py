@@ -23,10 +23,11 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.configuration_ms_tcn import MsTcnConfig
 from ...modeling.configuration_video_head import VideoHeadConfig
-from ...modeling.loading import load_classifier, stride_in_use
+from ...modeling.loading import load_classifier
 from ...modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ...modeling.modeling_video_head import VideoHeadForClassification
-from ...util.console import Steps, place_log
+from ...modeling.processors import stride_in_use
+from ...util.console import Steps, move_log
 from ...util.errors import SurgVistaError
 from ...util.files import at_work, atomic_folder, check_settings, content_hash
 from ...util.fingerprint import weights_fingerprint
@@ -197,7 +198,7 @@ def _run_suite(suite: Suite) -> list[CellResult]:
         broken = [state for state in plan_cells(cells) if state.broken]
         if broken:
             raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].name}: {broken[0].plan}")
-    place_log(suite.output / "surgvista.log")
+    move_log(suite.output / "surgvista.log")
     for model in made:
         with steps(f"make the model {model}"):
             _make_model(suite, model)

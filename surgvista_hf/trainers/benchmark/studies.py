@@ -27,9 +27,9 @@ from ...evaluation.probes import accuracy_by_video, ridge_probe
 from ...evaluation.reports.benchmark_report import CellResult, seeds_averaged
 from ...modeling.adapters import count_parameters
 from ...modeling.loading import clip_length
-from ...util.console import Steps, place_log
+from ...util.console import Steps, move_log
 from ...util.errors import InputError
-from ...util.files import at_work, atomic_file, check_settings
+from ...util.files import at_work, atomic_file, check_settings, write_json
 from ..common.identity import name_of
 from ..features.clip_features import extract_features, load_encoder
 from ..pretrain import build_arguments, build_clips, build_model, check_run, pretrain
@@ -223,7 +223,7 @@ def run_study(study: Study) -> StudyResult:
         cell.check()
     with at_work(study.output):
         check_settings(study.output, {"variants": {name: list(changes) for name, changes in study.variants.items()}})
-        place_log(study.output / "surgvista.log")
+        move_log(study.output / "surgvista.log")
         results = run_cells(cells, Steps(len(cells)))
         order = list(study.variants)
         found = StudyResult(sorted(results, key=lambda cell: order.index(cell.model)), {})
@@ -339,8 +339,7 @@ def _write(study: StudyResult, output: Path) -> None:
             for cell in study.cells
         ],
     }
-    with atomic_file(output / "study.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(output / "study.json", content)
     with atomic_file(output / "study.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["variant", "seed", "video", "accuracy"])

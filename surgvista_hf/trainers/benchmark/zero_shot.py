@@ -36,7 +36,7 @@ from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import at_work, atomic_file, check_settings
+from ...util.files import at_work, atomic_file, check_settings, write_json
 from ...util.fingerprint import weights_fingerprint
 from ...util.messages import did_you_mean, first_line
 from ...util.values import PositiveCount, check_fields
@@ -555,8 +555,7 @@ def _write(result: ZeroShotResult, answers: Mapping[str, list[Answer]]) -> None:
         "parameters": asdict(result.parameters),
         "results": result.results,
     }
-    with atomic_file(result.folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(result.folder / "results.json", content)
 
 
 def _name(names: Sequence[str], number: int) -> str | None:

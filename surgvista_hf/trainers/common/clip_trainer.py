@@ -33,7 +33,7 @@ from ...clips import ClipDataset, ShuffledSampler
 from ...clips.sampling.balance import EpochSampler
 from ...modeling.remote_code import add_remote_code
 from ...util.command import run_with_console
-from ...util.console import place_log
+from ...util.console import move_log
 from ...util.errors import InputError, SurgVistaError
 from ...util.files import atomic_file
 from ...util.messages import preview
@@ -354,7 +354,7 @@ class ClipTrainer(Trainer, ABC):
             resume_from_checkpoint = str(found[-1]) if found else None
         if not self.shards_model:
             self._flops_of_clip = count_flops(self)
-        place_log(folder / "surgvista.log")
+        move_log(folder / "surgvista.log")
         if resume_from_checkpoint and not self.shards_model:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
             if 0 < self.args.max_steps <= state.global_step:

@@ -34,7 +34,7 @@ from ...modeling.features import FeatureExtractor
 from ...modeling.loading import (
     clip_length,
     load_any_encoder,
-    processor_of,
+    make_classifier_processor,
     resolve_frame_stride,
     stored_frame_interval,
 )
@@ -44,7 +44,7 @@ from ...util.errors import InputError, SurgVistaError
 from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ...util.messages import first_line
-from ...util.origins import Origins
+from ...util.source_records import SourceRecords
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
@@ -127,7 +127,7 @@ class VideoFeatureExtractor:
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
-        self.processor = processor or processor_of(model, start, self.frame_stride)
+        self.processor = processor or make_classifier_processor(model, start, self.frame_stride)
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._extractor = FeatureExtractor(self.model, layer=layer)
@@ -366,7 +366,7 @@ def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | Non
         for name, stored in found.items()
         if stored is not None and stored != contents[name]
     }
-    origins = Origins(output, folder and folder.parent)
+    origins = SourceRecords(output, folder and folder.parent)
     origins.check(changed)
     origins.note(contents)
     for name in changed:

@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import BaseVideoProcessor
 
 from ...clips import ClipIndex
 from ...clips.dataset import decode_image
@@ -59,7 +60,9 @@ def build_confidence(
     )
 
 
-def learn_familiarity(training: Dataset, validation: Dataset | None, processor: ClipProcessor) -> Familiarity | None:
+def learn_familiarity(
+    training: Dataset, validation: Dataset | None, processor: ClipProcessor | BaseVideoProcessor
+) -> Familiarity | None:
     """Summarize the appearance of the training videos; the summary depends on the frame sets and the processor only.
 
     Args:
@@ -78,7 +81,7 @@ def learn_familiarity(training: Dataset, validation: Dataset | None, processor: 
         return None
 
 
-def describe_videos(frames: Dataset, processor: ClipProcessor) -> Iterator[VideoAppearance]:
+def describe_videos(frames: Dataset, processor: ClipProcessor | BaseVideoProcessor) -> Iterator[VideoAppearance]:
     """Describe the appearance of stretches of every video, one frame a second; of large sets fewer seconds and videos.
 
     Args:

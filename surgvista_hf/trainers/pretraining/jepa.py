@@ -17,14 +17,13 @@ from transformers import (
 
 from ...clips import BlockMasking, ClipDataset, RandomResizedCrop
 from ...modeling.configuration_surgvista import SurgVistaConfig
-from ...modeling.loading import stride_in_use
 from ...modeling.objectives.joint_embedding import JointEmbedding, SurgVistaForJointEmbedding, VJEPA2ForJointEmbedding
-from ...modeling.processors import make_processor
+from ...modeling.processors import make_processor, make_surgvista_processor, stride_in_use
 from ...util.errors import InputError
 from ...util.values import Amount, Fraction, PositiveAmount
 from ..common.arguments import PretrainingArguments
 from ..common.protocols import ClipBatch, Loss
-from .trainer import ClipShape, MaskedPretrainer, PretrainerOptions, make_surgvista_processor, surgvista_clip_shape
+from .trainer import ClipShape, MaskedPretrainer, PretrainerOptions, surgvista_clip_shape
 
 _Blocks = Annotated[list[PositiveAmount], Field(min_length=2, max_length=2)]
 

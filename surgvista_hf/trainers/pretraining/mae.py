@@ -8,8 +8,7 @@ from transformers import PreTrainedConfig, VideoMAEForPreTraining
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...clips import ClipDataset, ClipMasking
-from ...modeling.loading import stride_in_use
-from ...modeling.processors import make_processor
+from ...modeling.processors import make_processor, stride_in_use
 from ...util.errors import InputError
 from ...util.values import Rate
 from ..common.arguments import PretrainingArguments

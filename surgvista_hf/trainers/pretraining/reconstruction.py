@@ -15,8 +15,8 @@ from ...evaluation.metrics.reconstruction import Reconstruction, draw_reconstruc
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import resolve_frame_stride
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
+from ...modeling.processors import make_surgvista_processor
 from ...util.errors import InputError
-from .trainer import make_surgvista_processor
 
 FOLDER = "reconstructions"
 

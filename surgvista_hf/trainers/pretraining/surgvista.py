@@ -3,15 +3,19 @@
 from typing import Unpack
 
 import torch
+from transformers import PreTrainedConfig
 
 from ...clips import ClipDataset, ClipMasking
+from ...modeling.configuration_surgvista import SurgVistaConfig
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
+from ...modeling.processors import make_surgvista_processor
+from ...modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
 from ..common.protocols import ClipBatch, Loss
 from .reconstruction import ReconstructionCallback
 from .teachers import ImageTeacher
-from .trainer import MaskedPretrainer, PretrainerOptions, make_surgvista_processor, surgvista_clip_shape
+from .trainer import MaskedPretrainer, PretrainerOptions, surgvista_clip_shape
 
 
 class SurgVistaPretrainer(MaskedPretrainer):
@@ -35,7 +39,6 @@ class SurgVistaPretrainer(MaskedPretrainer):
 
     models = {"surgvista": SurgVistaForPreTraining}
     takes_teacher = True
-    processor_for = staticmethod(make_surgvista_processor)
 
     def __init__(
         self,
@@ -61,6 +64,12 @@ class SurgVistaPretrainer(MaskedPretrainer):
                     "or DeepSpeed"
                 )
             self.add_callback(ReconstructionCallback(self, args.reconstruction_steps))
+
+    @staticmethod
+    def processor_for(config: PreTrainedConfig, frame_stride: float) -> SurgVistaVideoProcessor:
+        """Return the video processor of a SurgVISTA model."""
+        assert isinstance(config, SurgVistaConfig)
+        return make_surgvista_processor(config, frame_stride)
 
     def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the first clip as the model is given it in epoch 0, (1, frames, 3, size, size), and its mask (1, tokens)."""

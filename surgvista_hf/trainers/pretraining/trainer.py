@@ -18,8 +18,6 @@ from ...clips import ClipCrop, ClipDataset, MultiScaleCrop, collate_clips, keyed
 from ...clips.sampling.balance import EpochSampler
 from ...clips.transforms.augmentation import CropBox, crop_and_resize
 from ...modeling.configuration_surgvista import SurgVistaConfig
-from ...modeling.loading import stride_in_use
-from ...modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
 from ..common.clip_trainer import ClipTrainer
@@ -175,10 +173,3 @@ def surgvista_clip_shape(config: SurgVistaConfig) -> ClipShape:
         mean=config.image_mean,
         std=config.image_std,
     )
-
-
-def make_surgvista_processor(config: PreTrainedConfig, frame_stride: float) -> SurgVistaVideoProcessor:
-    """Return the video processor of a pre-trained SurgVISTA model; a random frame stride of training becomes 1 in use."""
-    size = dict(zip(("height", "width"), config.frame_size, strict=True))
-    stride = stride_in_use(frame_stride)
-    return SurgVistaVideoProcessor(size=size, num_frames=config.num_frames, frame_stride=stride)

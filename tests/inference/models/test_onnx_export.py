@@ -10,7 +10,7 @@ from surgvista_hf import InputError, SurgicalVideoPredictor
 from surgvista_hf.cli.main import main
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.onnx_export import OnnxClipModel, export_model
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.util.files import OutputError
 
 from ...modeling.conversion.families import LABELS, SINGLE, encoder
@@ -53,7 +53,9 @@ def test_every_family_can_be_exported(family, tmp_path):
     classifier = load_classifier(start, LABELS, SINGLE, num_frames=4)
     with torch.no_grad():
         classifier.classifier.weight.normal_(generator=torch.Generator().manual_seed(1))
-    report = export_model(ClipModel(classifier, processor_of(classifier, start), device="cpu"), tmp_path / "graph")
+    report = export_model(
+        ClipModel(classifier, make_classifier_processor(classifier, start), device="cpu"), tmp_path / "graph"
+    )
     assert report.largest_difference < 1e-4 * max(report.largest_logit, 1)
 
 

@@ -307,7 +307,7 @@ USABLE += ["surgrec_mae", "surgrec_mae_pretraining", "surgrec_jepa", "surgmotion
 
 @pytest.mark.parametrize("name", USABLE)
 def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(name, zoo, tmp_path):
-    from surgvista_hf.modeling.loading import layer_numbers, load_classifier, processor_of
+    from surgvista_hf.modeling.loading import layer_numbers, load_classifier, make_classifier_processor
 
     from .families import LABELS, SINGLE
 
@@ -321,7 +321,7 @@ def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(na
     assert [name for name, tensor in trained if tensor.grad is None] == []
     numbers = layer_numbers([name for name, _ in trained])
     assert set(numbers.values()) == set(range(max(numbers.values()) + 1))
-    assert processor_of(model, folder).num_frames == 4
+    assert make_classifier_processor(model, folder).num_frames == 4
     model.eval().save_pretrained(tmp_path / "classifier")
     again = AutoModelForVideoClassification.from_pretrained(tmp_path / "classifier").eval()
     inputs = {model.main_input_name: batch[model.main_input_name]}

@@ -176,7 +176,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(recipe_file, corpus, tmp_pat
 
 def test_features_are_means_over_the_tokens_of_a_tubelet_or_of_all_with_labels_and_videos(corpus, tmp_path):
     tiny.model().save_pretrained(tmp_path / "model")
-    from surgvista_hf.trainers.pretraining.trainer import make_surgvista_processor
+    from surgvista_hf.modeling.processors import make_surgvista_processor
 
     make_surgvista_processor(tiny.model().config, 2).save_pretrained(tmp_path / "model")
     encoder, processor = load_encoder(tmp_path / "model")

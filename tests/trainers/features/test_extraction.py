@@ -193,11 +193,11 @@ def test_features_that_are_not_there_or_broken_are_named(classifier, frame_set, 
 
 def test_an_adapter_is_a_start_too(frame_set, tmp_path):
     from surgvista_hf.modeling.adapters import AdapterRecipe, add_adapter
-    from surgvista_hf.modeling.loading import processor_of
+    from surgvista_hf.modeling.loading import make_classifier_processor
 
     start = encoder("surgvista", tmp_path / "base")
     model = load_classifier(start, LABELS, SINGLE)
-    processor_of(model, start, 2).save_pretrained(tmp_path / "adapter")
+    make_classifier_processor(model, start, 2).save_pretrained(tmp_path / "adapter")
     adapted = add_adapter(model, AdapterRecipe("lora", rank=2), start)
     adapted.save_pretrained(tmp_path / "adapter")
     model.config.save_pretrained(tmp_path / "adapter")

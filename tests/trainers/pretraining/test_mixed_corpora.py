@@ -18,7 +18,7 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation
 from surgvista_hf.evaluation.tasks import Task
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.features.clip_features import extract_features
 from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
@@ -249,7 +249,7 @@ def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuni
     clips = ClipDataset(frames, num_frames=4, frame_stride=1, label="phase")
     task = Task("workflow", tuple(clips.label_names or ()))
     model = load_classifier(start, task.names, task.problem_type, num_frames=4)
-    processor = processor_of(model, start, 1)
+    processor = make_classifier_processor(model, start, 1)
     args = tiny_finetuning.arguments(output, **{"num_train_epochs": 1, "per_device_train_batch_size": 8, **changes})
     return SurgicalFinetuner(model, args, clips, task, processor, eval_dataset=clips)
 

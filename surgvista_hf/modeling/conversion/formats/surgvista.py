@@ -29,6 +29,7 @@ from ...modeling_surgvista import (
     SurgVistaModel,
     sincos_3d_table,
 )
+from ...processors import make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
@@ -37,7 +38,6 @@ from ..family import (
     make_config,
     num_blocks,
     parameter_shapes,
-    processor_of_surgvista,
     refuse_class_token,
     shape_of,
     tubelet_of,
@@ -72,7 +72,7 @@ def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     config = make_config(SurgVistaConfig, found, said, heads)
     check_tables(tensors, config)
     targets = parameter_shapes(model_class, config)
-    processor = processor_of_surgvista(config)
+    processor = make_surgvista_processor(config)
     return Blueprint(model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored)
 
 
@@ -143,7 +143,7 @@ def plan_classifier(
         tensors,
         parameter_shapes(SurgVistaForVideoClassification, config),
         _prefixed_encoder(surgvista_naming(prefix, found["key_bias"])),
-        processor_of_surgvista(config),
+        make_surgvista_processor(config),
         _FRESH_HEAD,
         ((re.escape(prefix) + pattern, reason), (r".*pos_embed", "positions are a fixed table, computed"), *ignored),
     )

@@ -28,7 +28,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from ...configuration_surgvista import SurgVistaConfig
 from ...modeling_surgvista import SurgVistaModel, sincos_3d_equal_table
-from ...processors import make_processor
+from ...processors import make_processor, make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
@@ -39,7 +39,6 @@ from ..family import (
     num_blocks,
     parameter_shapes,
     prefix_of,
-    processor_of_surgvista,
     refuse_class_token,
     shape_of,
     tubelet_of,
@@ -82,7 +81,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Bluep
         tensors,
         parameter_shapes(SurgVistaModel, config),
         surgvista_naming(prefix, fused_bias=True),
-        processor_of_surgvista(config, frame_stride=_FRAME_STRIDE),
+        make_surgvista_processor(config, frame_stride=_FRAME_STRIDE),
         ignored=(
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),

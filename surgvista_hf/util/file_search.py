@@ -1,4 +1,4 @@
-"""Finding videos and pictures in folders that people made: linked folders, recorders' suffixes, leftovers of downloads.
+"""The search for videos and images in folders that people made: linked folders, recorders' suffixes, leftovers of downloads.
 
 Every verb that looks for videos takes them from here, so that all find the same.
 """
@@ -32,7 +32,7 @@ VIDEO_SUFFIXES = tuple(VIDEO_CONTAINERS)
 # Suffix of a file and the format that is expected in it, by Pillow's name.
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
 IMAGE_SUFFIXES = tuple(IMAGE_FORMATS)
-# Bare picture streams: they can be decoded, but hold no times, and a supposed rate would shift every label without a word.
+# Bare video streams: they can be decoded, but hold no times, and a supposed rate would shift every label without a word.
 _TIMELESS = tuple(".264 .h264 .avc .265 .h265 .hevc .m1v .m2v .mjpeg .mjpg".split())
 # The last suffix of what browsers, yt-dlp, aria2, WinSCP and others are still writing; `op.temp.mp4` is yt-dlp's.
 _UNFINISHED = tuple(
@@ -41,32 +41,31 @@ _UNFINISHED = tuple(
 # Folders that network drives, archives and wastebaskets add.
 _SYSTEM = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx", "lost+found"})
 _LEFTOVERS = "leftovers of unfinished downloads or empty files"
-_BARE = "bare picture streams, which hold no times; put each into a container: ffmpeg -r RATE -i IN -c copy OUT.mp4"
+_BARE = "bare video streams, which hold no times; put each into a container: ffmpeg -r RATE -i IN -c copy OUT.mp4"
 _DICOM = b"DICM"  # 128 bytes into a file; archives give such files numbers for names
-_TIMES = 8  # that a folder may be visited under different names; bounds what links among folders can cost
+_MAX_VISITS = 8  # of a folder under different names; bounds what links among folders can cost
 
 
-def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(root: Path, passed: "SkippedFiles | None" = None) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk through a folder from the top, as `os.walk` does, also into linked folders, but never in circles.
 
     Hidden files and folders, those that systems add, and folders of unfinished downloads are left out.
 
     Args:
         root: the folder.
-        passed: where to note what is left out and should be known.
+        passed: record of what is left out and should be known.
 
     Yields:
         A folder, the names of its folders, and the names of its files, both sorted. The caller may remove names of folders
         that are not to be walked through. A link that leads nowhere is among the files.
     """
-    passed = passed or PassedOver()
+    passed = passed or SkippedFiles()
     visits: Counter[tuple[int, int]] = Counter()
     own: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     linked: deque[tuple[Path, frozenset[tuple[int, int]]]] = deque()
     while own or linked:
-        here, above = (
-            own.pop() if own else linked.popleft()
-        )  # links last, so that what has a name of its own is met by it
+        # Links come last, so that what has a name of its own is met by it.
+        here, above = own.pop() if own else linked.popleft()
         try:
             status = here.stat()
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
@@ -75,7 +74,7 @@ def walk(root: Path, passed: "PassedOver | None" = None) -> Iterator[tuple[Path,
             continue
         identity = (status.st_dev, status.st_ino)
         visits[identity] += 1
-        if identity in above or visits[identity] > _TIMES:
+        if identity in above or visits[identity] > _MAX_VISITS:
             continue
         names: list[str] = []
         files: list[str] = []
@@ -124,7 +123,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file has the suffix of a picture, in whatever case."""
+    """Return whether a file has the suffix of an image, in whatever case."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -149,18 +148,18 @@ def is_leftover(path: Path) -> bool:
         return False
 
 
-def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
+def find_videos(root: Path, passed: "SkippedFiles | None" = None) -> list[Path]:
     """Find the videos below a folder by their suffixes, each once.
 
     Args:
         root: the folder.
-        passed: where to note what is left out.
+        passed: record of what is left out.
 
     Returns:
         Their paths, sorted. Of a video that is there under several names, as links make them, the one with the fewest links
         counts.
     """
-    passed = passed or PassedOver()
+    passed = passed or SkippedFiles()
     found = []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
@@ -168,47 +167,47 @@ def find_videos(root: Path, passed: "PassedOver | None" = None) -> list[Path]:
                 found.append(path)
             else:
                 passed.add(path)
-    return without_doubles(root, found, passed)
+    return without_duplicates(root, found, passed)
 
 
-def without_doubles(root: Path, found: Iterable[Path], passed: "PassedOver") -> list[Path]:
+def without_duplicates(root: Path, found: Iterable[Path], passed: "SkippedFiles") -> list[Path]:
     """Keep one of several paths that lead to the same file or folder: the one with the fewest links, else the first.
 
     Args:
         root: folder that all lie in.
-        found: the paths.
-        passed: where to note the others.
+        found: paths, some of which may lead to the same.
+        passed: record of the others.
 
     Returns:
-        What is kept, sorted.
+        One path for each file or folder, sorted.
     """
     by_target: dict[Path, list[Path]] = {}
     for path in sorted(found):
         by_target.setdefault(path.resolve(), []).append(path)
-    kept = []
+    unique = []
     for paths in by_target.values():
         best = paths[0] if len(paths) == 1 else min(paths, key=lambda path: (_links(root, path), path))
-        kept.append(best)
+        unique.append(best)
         for path in paths:
             if path != best:
                 passed.note("links to what is there anyway", path)
-    return sorted(kept)
+    return sorted(unique)
 
 
 def _links(root: Path, path: Path) -> int:
-    """How many parts of a path below a folder are links."""
+    """Return how many parts of a path below a folder are links."""
     parts = path.relative_to(root).parts
     return sum(root.joinpath(*parts[: count + 1]).is_symlink() for count in range(len(parts)))
 
 
-class PassedOver:
-    """What a search did not take, by reason: one remark a reason."""
+class SkippedFiles:
+    """Records the files that a search did not take, by reason, for one remark a reason."""
 
     def __init__(self) -> None:
         self._by_reason: dict[str, list[Path]] = {}
 
     def add(self, path: Path, otherwise: str | None = "files that are no videos") -> None:
-        """Note a file under the reason that can be seen from it, or else under another one; `None`: it need not be named."""
+        """Record a file under the reason that can be seen from it, or else under `otherwise`; `None`: it is not recorded."""
         if is_leftover(path):
             self.note(_LEFTOVERS, path)
         elif path.suffix.lower() in _TIMELESS:
@@ -219,16 +218,16 @@ class PassedOver:
             self.note(otherwise, path)
 
     def note(self, reason: str, path: Path) -> None:
-        """Note a path under a reason."""
+        """Record a path under a reason."""
         self._by_reason.setdefault(reason, []).append(path)
 
     def tell(self) -> None:
-        """Log what was passed over, a remark for each reason."""
-        for words in self._remarks():
-            logger.warning("passed over: %s", words)
+        """Log the files that were passed over, a remark for each reason."""
+        for remark in self._remarks():
+            logger.warning("passed over: %s", remark)
 
     def __str__(self) -> str:
-        """Half a sentence for messages; empty if nothing was passed over."""
+        """Return half a sentence for messages; empty if nothing was passed over."""
         remarks = list(self._remarks())
         return f"; passed over: {'; '.join(remarks)}" if remarks else ""
 

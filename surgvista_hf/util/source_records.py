@@ -1,27 +1,30 @@
-"""Which folder each item of an output came from, so that a replaced file is told apart from a namesake in another folder.
+"""Records of the folders that an output came from, so that a replaced file is told apart from a namesake elsewhere.
 
-Where an item is there already and its source has another content now, two things can have happened. The file was replaced: the
-result is stale and is made anew. Or another folder has a file of the same name: both results are wanted, and one place cannot
-hold them. The difference is the folder, so a hash of its path is noted in a hidden file beside the results. It is no part of
-them: without the file everything counts as replaced.
+Where an item is there already and its source has another content now, two things can have happened. The file was replaced:
+the result is stale and is made anew. Or another folder has a file of the same name: both results are wanted, and one path
+cannot hold them. The difference is the folder, so a hash of its path is noted in a hidden file beside the results. It is no
+part of them: without the file everything counts as replaced.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .files import OutputError, atomic_file, content_hash
+from .files import OutputError, content_hash, write_json
 from .messages import preview
 
 FILE = ".origins.json"
 
 
-class Origins:
-    """The origins of an output's items.
+class SourceRecords:
+    """Records the folders that an output's items were taken from.
 
     Args:
         output: folder of the results; only one process at a time may use it, see `files.at_work`.
         root: folder that the items are taken from now; `None` where they come from no folder.
+
+    Raises:
+        OutputError: the records of an earlier run cannot be read.
     """
 
     def __init__(self, output: Path, root: Path | None) -> None:
@@ -34,7 +37,7 @@ class Origins:
         """Refuse items whose names are taken by another folder.
 
         Args:
-            changed: of items that are there with another content: its fingerprint then and now.
+            changed: fingerprints, then and now, of the items that are there with another content.
 
         Raises:
             OutputError: some of them came from another folder.
@@ -55,14 +58,13 @@ class Origins:
             )
 
     def note(self, names: Iterable[str]) -> None:
-        """Note that items are taken from the present folder; before they are worked on."""
+        """Record that items are taken from the present folder; to be called before they are worked on."""
         if self._origin is None:
             return
         known = {**self._known, **dict.fromkeys(names, self._origin)}
         if known != self._known:
             self._known = known
-            with atomic_file(self.path) as temporary:
-                temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            write_json(self.path, known, sort_keys=True)
 
 
 def _read(path: Path) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""How a frame set says that its clips bridge what it leaves out.
+"""The sentence in a frame set's description by which its clips bridge the frames that it leaves out on purpose.
 
 `datasets` keeps the description of a data set through selecting, concatenating and publishing, and no other field.
 """
@@ -18,7 +18,7 @@ def bridged_sources(description: str | None) -> frozenset[str]:
     """Return the sources whose frame sets left frames out so that clips bridge the gaps.
 
     Args:
-        description: of a frame set, or of several that were concatenated.
+        description: description of a frame set, or of several that were concatenated.
 
     Example:
         >>> sorted(bridged_sources(f"Phases.{bridging_note('our hospital')}"))

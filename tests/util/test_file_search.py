@@ -14,7 +14,7 @@ from surgvista_hf.modeling import video_reading_surgvista
 from surgvista_hf.modeling.errors_surgvista import InputError, VideoReadError
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
-from surgvista_hf.util import finding
+from surgvista_hf.util import file_search
 
 CODECS = {"avi": "mpeg4", "mpeg": "mpeg2video", "mxf": "mpeg2video", "asf": "wmv2", "flv": "flv1", "dv": "dvvideo"}
 MUXERS = {".mov": "mov", ".qt": "mov", ".3gp": "3gp", ".3g2": "3g2", ".f4v": "f4v", ".webm": "webm", ".vob": "vob"}
@@ -22,8 +22,8 @@ GUARDED = {".mts", ".vob", ".mxf", ".3gp", ".ogv", ".dv"}  # a process each: one
 
 
 def write_container(path: Path) -> Path:
-    """Ten frames in the container that belongs to the suffix."""
-    container = finding.VIDEO_CONTAINERS[path.suffix.lower()]
+    """Write ten frames in the container that belongs to the suffix."""
+    container = file_search.VIDEO_CONTAINERS[path.suffix.lower()]
     if container == "dicom":
         return write_dicom_frames(path)
     muxer = MUXERS.get(path.suffix.lower(), {"mov": "mp4"}.get(container, container))
@@ -41,7 +41,7 @@ def write_container(path: Path) -> Path:
 
 
 def write_dicom_frames(path: Path) -> Path:
-    """Ten gray frames, 25 a second, in a DICOM file."""
+    """Write ten gray frames, 25 a second, in a DICOM file."""
     pytest.importorskip("pydicom")
     from ..modeling.dicom_files import write_dicom  # needs pydicom
 
@@ -51,12 +51,12 @@ def write_dicom_frames(path: Path) -> Path:
 
 
 def prepared(folder: Path) -> list[str]:
-    """What `prepare folder` finds."""
+    """Return what `prepare folder` finds."""
     return sorted(BUILDERS[0].videos(folder))
 
 
 def names(folder: Path) -> list[str]:
-    """What `predict` and `deidentify` find."""
+    """Return what `predict` and `deidentify` find."""
     return [path.relative_to(folder).as_posix() for path in find_videos(folder)]
 
 
@@ -66,7 +66,7 @@ def remarks(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-@pytest.mark.parametrize("suffix", finding.VIDEO_SUFFIXES)
+@pytest.mark.parametrize("suffix", file_search.VIDEO_SUFFIXES)
 def test_what_is_found_by_its_suffix_can_be_read(suffix, tmp_path):
     video = write_container(tmp_path / f"CASE 7{suffix.upper()}")
     assert names(tmp_path) == [video.name]
@@ -79,7 +79,7 @@ def test_what_is_found_by_its_suffix_can_be_read(suffix, tmp_path):
 
 
 def test_the_reader_opens_every_container_of_the_list():
-    assert set(finding.VIDEO_CONTAINERS.values()) - {"dicom"} <= set(video_reading_surgvista._FORMATS.split(","))
+    assert set(file_search.VIDEO_CONTAINERS.values()) - {"dicom"} <= set(video_reading_surgvista._FORMATS.split(","))
 
 
 def test_dicom_files_are_found_whatever_an_archive_called_them(tmp_path):
@@ -91,13 +91,13 @@ def test_dicom_files_are_found_whatever_an_archive_called_them(tmp_path):
     assert prepared(tmp_path) == ["DICOM/1.2.840.7", "DICOM/1.2.840.8", "DICOM/IM000001"]
 
 
-def test_a_bare_picture_stream_is_named_and_not_taken_because_its_times_would_be_guessed(tmp_path, remarks):
+def test_a_bare_video_stream_is_named_and_not_taken_because_its_times_would_be_guessed(tmp_path, remarks):
     with av.open(str(tmp_path / "a.264"), "w", format="h264") as output:
         stream = output.add_stream("libx264", rate=50)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         output.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
         output.mux(stream.encode())
-    with pytest.raises(InputError, match=r"holds no videos .*passed over: 1 bare picture streams, .*ffmpeg .*a\.264"):
+    with pytest.raises(InputError, match=r"holds no videos .*passed over: 1 bare video streams, .*ffmpeg .*a\.264"):
         find_videos(tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_folders_that_all_link_to_each_other_end(tmp_path):
         for other in range(9):
             (tmp_path / f"{one}" / f"to {other}").symlink_to(tmp_path / f"{other}", target_is_directory=True)
     assert names(tmp_path) == [f"{one}/{one}.mp4" for one in range(9)]
-    assert sum(1 for _ in finding.walk(tmp_path)) <= 100
+    assert sum(1 for _ in file_search.walk(tmp_path)) <= 100
 
 
 def test_leftovers_of_downloads_and_empty_files_are_passed_over_and_named(tmp_path, remarks):

@@ -53,7 +53,10 @@ def extract_features(
     values, labels, videos = [], [], []
     for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
         frames = list(batch["pixel_values"])
-        pixels = prepare_clips(processor, frames) if is_video else _prepare_images(processor, frames)
+        if is_video:
+            pixels = prepare_clips(processor, frames)  # type: ignore[arg-type]  # that of a video model is for clips
+        else:
+            pixels = _prepare_images(processor, frames)
         values.append(extractor(pixels.to(model.device)).features.float().cpu().numpy())
         labels.append(batch["labels"].numpy())
         videos += [f"{source}/{video}" for source, video in zip(batch["source"], batch["video_id"], strict=True)]

@@ -39,6 +39,7 @@ from surgvista_hf.modeling.familiarity import (
     appearance,
     shrunk_covariance,
 )
+from surgvista_hf.modeling.features import FeatureExtractor
 from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
@@ -192,17 +193,17 @@ def _clips(video: Video, processor: Any) -> torch.Tensor:
 @torch.no_grad()
 def describe(video: Video, model: Any, processor: Any) -> None:
     """Compute the features and the model's logits of every second."""
+    extractor = FeatureExtractor(model)
     seen: list[torch.Tensor] = []
-    hook = model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     layers: list[list[torch.Tensor]] = [[], [], []]
     for batch in _clips(video, processor).split(64):
-        output = model(batch, output_hidden_states=True)
+        features, output = extractor(batch, output_hidden_states=True)
+        seen.append(features)
         states = output.hidden_states
         for layer, values in zip(
             layers, (states[0].mean(1), states[len(states) // 2].mean(1), output.logits), strict=True
         ):
             layer.append(values)
-    hook.remove()
     names = ("patch embedding", "middle layer", "logits")
     video.features = {name: torch.cat(parts).numpy().astype(float) for name, parts in zip(names, layers, strict=True)}
     video.features["classifier input"] = torch.cat(seen).numpy().astype(float)

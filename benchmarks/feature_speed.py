@@ -1,9 +1,9 @@
-"""Features of an image model, images a second, side by side in one run: `FeatureExtractor` against a plain loop over timm.
+"""Features of an image model, images a second, side by side in one run: `VideoFeatureExtractor` and a plain loop over timm.
 
 The same ConvNeXt-T with the same random weights, in fp32, over the same JPEG frames of rendered operations, shorter side 256,
 brought to 224 × 224 bilinearly, to one 768-vector a frame:
 
-  surgvista    `FeatureExtractor.extract` from a frame set, batches of 16, features written to the disk
+  surgvista    `VideoFeatureExtractor.extract` from a frame set, batches of 16, features written to the disk
   timm one     files opened by Pillow, resized, normalized, one image at a time
   timm batch   the same in batches of 16
 
@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from surgvista_hf import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.util.batches import batched
 
 from .timing import ratio, save, side_by_side
@@ -115,7 +115,7 @@ def main() -> None:
         same_model(theirs).save_pretrained(work / "model")
         size = {"height": SIZE, "width": SIZE}
         ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD).save_pretrained(work / "model")
-        extractor = FeatureExtractor(work / "model", device=device)
+        extractor = VideoFeatureExtractor(work / "model", device=device)
 
         def ours() -> np.ndarray:
             """Extract features with the package."""

@@ -29,7 +29,7 @@ from surgvista_hf.clips import RandomResizedCrop, collate_clips, normalize_clips
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.evaluation.metrics.statistics import paired_wilcoxon
 from surgvista_hf.evaluation.probes import Features, accuracy_by_video, ridge_probe
-from surgvista_hf.trainers.benchmark.studies import ProbeSet, Study, run_study
+from surgvista_hf.trainers.benchmark.studies import ProbeSet, Study, StudyResult, run_study
 
 from .timing import save
 
@@ -100,7 +100,7 @@ def variants(teacher: Path) -> dict[str, list[str]]:
     }
 
 
-def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> Study:
+def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> StudyResult:
     """Run the missing ones of the chosen variants, by default all, in a folder."""
     for name, (operations, seed) in CORPORA.items():
         settings = {"videos": str(operations), "seconds": str(SECONDS), "seed": str(seed)}
@@ -115,7 +115,7 @@ def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> 
     ]
     probe = ProbeSet("synthetic", str(work / "probe"))
     requested = {name: own for name, own in variants(work / "vit").items() if not chosen or name in chosen}
-    return run_study("surgvista_synthetic", overrides, requested, probe, work / "study", seeds=seeds)
+    return run_study(Study("surgvista_synthetic", overrides, requested, probe, work / "study", seeds))
 
 
 def main() -> None:
@@ -133,9 +133,9 @@ def main() -> None:
         pixels = round(pixel_probe(work / "probe"), 4)
         jepa = measure(work, arguments.epochs, 1, ["untrained", "JEPA"])
     summary = study.summary()
-    losses = {cell.variant: [] for cell in study.cells}
+    losses = {cell.model: [] for cell in study.cells}
     for cell in study.cells:
-        losses[cell.variant].append(cell.loss)
+        losses[cell.model].append(cell.metrics.get("loss"))
     claims = [
         ("with teacher", "masked autoencoder"),
         ("with teacher", "untrained"),
@@ -153,7 +153,8 @@ def main() -> None:
             "probe_accuracy": summary,
             "last_loss_of_each_seed": losses,
             "one_seed": {
-                cell.variant: {"probe": jepa.summary()[cell.variant]["mean"], "loss": cell.loss} for cell in jepa.cells
+                cell.model: {"probe": jepa.summary()[cell.model]["mean"], "loss": cell.metrics.get("loss")}
+                for cell in jepa.cells
             },
             "probe_on_8x8_pixels_of_two_frames": pixels,
             "trivial_loss": {"masked autoencoder": 0.998, "JEPA": 0.8},

@@ -2,7 +2,7 @@
 
 The recipe `surgfm_synthetic` on frames of operations without labels, several seeds. Before it, and at equal parts of the run,
 the teacher is frozen, and every frame of other operations takes its phase, and its instruments, from the 20 nearest frames of
-yet others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbors by 8 × 8 pixels without any
+yet others (cosine; DINO's vote). Beside it a ridge probe for phases, and the same neighbors by 8 × 8 pixels without any
 encoder. Settings were chosen on operations with other seeds than those measured here.
 
     python -m benchmarks.surgfm_quality --output benchmarks/results/surgfm_quality_cpu.json
@@ -76,7 +76,7 @@ def evaluate_encoder(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
     return {
         "knn_phase_by_video": accuracy_by_video(test, knn_probe(train, test, PHASES).argmax(axis=1)),
         "knn_instruments_map": float(np.nanmean(average_precision(seen[1].labels, voted))),
-        "linear_phase_by_video": accuracy_by_video(test, ridge_probe(train, test)),
+        "ridge_phase_by_video": accuracy_by_video(test, ridge_probe(train, test)),
     }
 
 
@@ -151,7 +151,7 @@ def main() -> None:
                         "updates": moment["updates"],
                         "knn_phase": mean(moment["knn_phase_by_video"]),
                         "knn_instruments_map": round(moment["knn_instruments_map"], 4),
-                        "linear_phase": mean(moment["linear_phase_by_video"]),
+                        "ridge_phase": mean(moment["ridge_phase_by_video"]),
                     }
                     for moment in moments
                 ]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from ..inference.models.out_of_body import OutOfBodyDetector
     from ..modeling.video_frames_surgvista import Deinterlace
     from ..modeling.video_reading_surgvista import Damaged
+    from ..trainers.benchmark.cells import CellState
 
 
 class ReadingOptions(TypedDict):
@@ -198,6 +200,21 @@ def was_shown(arguments: argparse.Namespace, *kinds: str) -> bool:
     if not arguments.recipe:
         raise InputError(f"give a YAML file or a name; `surgvista {arguments.verb} --list` says which the package has")
     return False
+
+
+def print_plan(states: "Sequence[CellState]") -> None:
+    """Print what running each cell of a suite or study would do.
+
+    Raises:
+        InputError: some cells cannot be run.
+    """
+    from ..util.errors import InputError
+
+    for state in states:
+        print(f"{'CANNOT RUN' if state.broken else state.state:10}  {state.name}: {state.plan}")
+    broken = sum(state.broken for state in states)
+    if broken:
+        raise InputError(f"{broken} of {len(states)} cells cannot be run")
 
 
 # ------------------------------------------------------------------------------------------- reports of folders

@@ -23,7 +23,6 @@ from ..evaluation.prediction_files import PredictedVideo, find_predictions, read
 from ..evaluation.reports.benchmark_report import CellResult, write_report
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import count_parameters
-from ..trainers.benchmark.run import environment
 from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
 from ..util.errors import InputError
@@ -65,22 +64,13 @@ class Evaluation:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.predictions.save(folder / "predictions.parquet")
-        cell = CellResult(
+        cell = CellResult.from_evaluation(
+            self,
             model=name,
             data=data,
             protocol="evaluate",
-            seed=0,
-            task=self.task.kind,
-            classes=list(self.task.names),
-            main_metric=self.task.main_metric,
-            metrics=self.metrics,
-            results=self.results,
-            by_video=self.by_video,
             parameters=self.parameters,
-            selected_on_test=False,
-            fraction=1.0,
             seconds=round(self.seconds, 1),
-            environment=environment(),
             predictions="predictions.parquet",
         )
         cell.save(folder / "results.json")

@@ -68,7 +68,6 @@ def gradient_heatmap(model: ClipModel, clip: torch.Tensor, target: int | None = 
             (gradient,) = torch.autograd.grad(logits[chosen], seen[0])
     finally:
         hook.remove()
-        model.forget()
     states = seen[0].detach()
     weights = (states * gradient).sum(dim=1 if states.ndim == 4 else -1).clamp(min=0)  # summed over the width
     return _scale(_to_grid(model, weights.float().cpu().numpy(), len(clip)))
@@ -98,7 +97,6 @@ def attention_rollout(model: ClipModel, clip: torch.Tensor) -> np.ndarray:
     finally:
         with suppress(ValueError):  # the parts of a model without attention cannot be told how to attend
             model.model.set_attn_implementation(before)
-        model.forget()
     attentions = getattr(output, "attentions", None)
     if not attentions:
         raise InputError(f"{type(model.model).__name__} shows no attention over the tokens of a clip")

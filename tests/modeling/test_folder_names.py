@@ -12,7 +12,7 @@ from surgvista_hf.modeling.adapters import merge_adapter
 from surgvista_hf.modeling.errors_surgvista import InputError, MissingFolderError, folder_or_hub_name
 from surgvista_hf.modeling.loading import load_any_encoder, load_classifier
 from surgvista_hf.trainers.features.clip_features import load_encoder
-from surgvista_hf.trainers.features.extraction import FeatureExtractor
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 
@@ -78,7 +78,7 @@ ENTRIES = {
     "predictor": SurgicalVideoPredictor,
     "classifier": lambda name: load_classifier(name, ["a", "b"], "single_label_classification"),
     "encoder": load_any_encoder,
-    "features": FeatureExtractor,
+    "features": VideoFeatureExtractor,
     "probe": load_encoder,
     "teacher": ImageTeacher.from_pretrained,
     "model": SurgVistaModel.from_pretrained,

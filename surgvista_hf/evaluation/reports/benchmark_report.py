@@ -2,19 +2,40 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from ...util.environment import Environment, environment
 from ...util.files import atomic_file, write_json
 from ..metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_wilcoxon
-from ..tasks import ClipPredictions
+from ..tasks import ClipPredictions, Task
 from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard, plot_ribbons
 
 
-@dataclass(frozen=True)
+class Evaluated(Protocol):
+    """Describe the outcome of a test: everything that a cell's result takes from it."""
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of a table, 0-1, by their names."""
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Return the results of all metrics, as JSON can hold them."""
+
+    @property
+    def by_video(self) -> dict[str, float]:
+        """Return the main metric of each test video."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellResult:
     """The result of one model on one data set under one protocol with one seed.
 
@@ -29,15 +50,15 @@ class CellResult:
         parameters: numbers of trained and of all parameters, and bytes of all.
         selected_on_test: whether the validation had videos of the test.
         fraction: fraction of the training videos that was used.
-        seconds: duration.
-        environment: versions, revision, device.
-        predictions: file of all predictions, below the folder of the suite.
+        seconds: duration of the run.
+        environment: versions, revision and device, see `environment`; by default those of this process.
+        predictions: file of all predictions, below the folder of the suite; `None`: they are not stored.
     """
 
     model: str
     data: str
     protocol: str
-    seed: int
+    seed: int = 0
     task: str
     classes: list[str]
     main_metric: str
@@ -45,11 +66,30 @@ class CellResult:
     results: dict[str, Any]
     by_video: dict[str, float]
     parameters: dict[str, int]
-    selected_on_test: bool
-    fraction: float
-    seconds: float
-    environment: dict[str, Any]
-    predictions: str
+    selected_on_test: bool = False
+    fraction: float = 1.0
+    seconds: float = 0.0
+    environment: Environment = field(default_factory=environment)
+    predictions: str | None = None
+
+    @classmethod
+    def from_evaluation(cls, evaluation: Evaluated, **fields: Any) -> "CellResult":
+        """Make the result of a cell from the outcome of a test.
+
+        Args:
+            evaluation: the outcome.
+            fields: the fields that an outcome does not know, such as `model`, `data` and `protocol`.
+        """
+        task = evaluation.task
+        return cls(
+            task=task.kind,
+            classes=list(task.names),
+            main_metric=task.main_metric,
+            metrics=evaluation.metrics,
+            results=evaluation.results,
+            by_video=evaluation.by_video,
+            **fields,
+        )
 
     def save(self, file: Path) -> None:
         """Write a JSON file."""
@@ -291,7 +331,11 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
                 for row in phased
             }
             plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
-            loaded = {titles[id(row)]: ClipPredictions.load(folder / row.cells[0].predictions) for row in phased}
+            loaded = {
+                titles[id(row)]: ClipPredictions.load(folder / file)
+                for row in phased
+                if (file := row.cells[0].predictions)
+            }
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
             for title, predictions in loaded.items():
                 name = title.replace(" ", "_").replace("/", "_")

@@ -1,7 +1,6 @@
 """A classifier of clips for inference: it prepares frames once and gives probabilities and features."""
 
 import os
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ...modeling.adapters import merge_adapter
 from ...modeling.clip_spacing import ClipSpacing
 from ...modeling.confidence import Confidence
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.features import FeatureExtractor
 from ...modeling.loading import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError, SurgVistaError
@@ -64,9 +64,7 @@ class ClipModel:
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
         self._describe(model.config, processor, source, frame_stride, confidence or Confidence())
-        self._seen: list[torch.Tensor] = []
-        self._lock = threading.Lock()  # what was seen belongs to one run
-        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+        self.extractor = FeatureExtractor(model)
 
     def _describe(
         self, config: Any, processor: Any, source: str, frame_stride: float | None, confidence: Confidence
@@ -132,16 +130,9 @@ class ClipModel:
         Returns:
             Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
         """
-        with self._lock, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            self._seen.clear()
-            logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
-            features = self._seen.pop()
-        return self.probabilities(logits.float()), features.float().cpu().numpy()
-
-    def forget(self) -> None:
-        """Drop features that a run from outside left behind."""
-        with self._lock:
-            self._seen.clear()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            features, output = self.extractor(clips.to(self.device))
+        return self.probabilities(output.logits.float()), features.float().cpu().numpy()
 
     @cached_property
     def fingerprint(self) -> str:

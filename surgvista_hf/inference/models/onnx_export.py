@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ...modeling.confidence import Confidence
+from ...modeling.features import FeatureExtractor
 from ...modeling.loading import frame_size
 from ...util.errors import InputError, SurgVistaError
 from ...util.files import atomic_folder, write_json
@@ -88,7 +90,6 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
     finally:
         model.model.to(model.device)
-        model.forget()
     with atomic_folder(folder) as temporary:
         file = temporary / FILES[format]
         if format == "onnx":
@@ -124,20 +125,17 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
 
 
 class _Graph(torch.nn.Module):
-    """Logits, and what the classifier saw."""
+    """Gives logits (B, classes) and features (B, D) of clips as a tuple, which a graph can have for its output."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.extractor = FeatureExtractor(model)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
-        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
-        finally:
-            hook.remove()
-        return logits, seen[-1]
+        """Return the logits and the features of prepared clips (B, frames, channels, height, width)."""
+        features, output = self.extractor(pixel_values)
+        return output.logits, features
 
 
 def _write_onnx(exported: Any, file: Path, int8: bool) -> None:

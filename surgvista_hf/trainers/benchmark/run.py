@@ -4,12 +4,8 @@ A cell is finished when its `cell.json` exists; the same command runs the cells 
 the versions of the libraries, the predictions of every clip and the scores of every video.
 """
 
-import platform
-import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +17,7 @@ from ...datasets_scripts.frame_sets.overlap import videos_in
 from ...datasets_scripts.frame_sets.prepare import prepare_frame_set
 from ...datasets_scripts.frame_sets.registry import get_builder
 from ...datasets_scripts.schema.media import PreparationOptions
-from ...evaluation.probes import knn_probe, logistic_probe
+from ...evaluation.probes import knn_probe, linear_probe
 from ...evaluation.reports.benchmark_report import CellResult, write_report
 from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.adapters import Parameters, count_parameters
@@ -33,12 +29,12 @@ from ...modeling.modeling_video_head import VideoHeadForClassification
 from ...modeling.processors import stride_in_use
 from ...util.console import Steps, move_log
 from ...util.errors import SurgVistaError
-from ...util.files import at_work, atomic_folder, check_settings, compare_settings, content_hash
+from ...util.files import at_work, atomic_folder, check_settings, content_hash
 from ...util.fingerprint import weights_fingerprint
 from ...util.values import field_names
 from ..common.arguments import ClipArguments
 from ..common.clip_trainer import ClipTrainer
-from ..features.extraction import FeatureExtractor, VideoFeatures, as_clips, load_video_features
+from ..features.extraction import VideoFeatureExtractor, VideoFeatures, as_clips, load_video_features
 from ..features.ms_tcn import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from ..features.video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
 from ..finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
@@ -47,38 +43,51 @@ from ..finetuning.identity import finetuning_run
 from ..finetuning.recipe import FinetuningRecipe
 from ..recipes.loading import RecipeError
 from ..recipes.requirements import Arguments, make_arguments
+from .cells import CellState, Identity, plan_cells, run_cells
 from .suite import Cell, Suite
 from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
 T = TypeVar("T")
-_LIBRARIES = (
-    "surgvista-hf",
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "peft",
-    "bitsandbytes",
-    "numpy",
-    "scipy",
-)
 
 
 @dataclass(frozen=True)
-class CellState:
-    """The state of a cell.
+class _SuiteCell:
+    """One cell together with its suite, as `plan_cells` and `run_cells` take it."""
 
-    Args:
-        cell: the cell.
-        state: `"finished"`, `"begun"` or `"to do"`.
-        plan: description of the run, or the reason why the cell cannot be run.
-        broken: the cell cannot be run.
-    """
-
+    suite: Suite
     cell: Cell
-    state: str
-    plan: str
-    broken: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the cell for messages."""
+        return self.cell.name
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the cell."""
+        return self.cell.folder
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Return what its seeds have in common."""
+        return self.cell.model, self.cell.data, self.cell.protocol
+
+    def check(self) -> str:
+        """Describe the run, after everything that can be checked without training was checked."""
+        return _plan_cell(self.suite, self.cell)
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the model that gives the features is trained."""
+        return self.cell.requested.after is None or _trained_before(self.suite, self.cell).is_dir()
+
+    def identity(self) -> Identity:
+        """Return the content that the cell depends on and the names of it."""
+        return _identity(self.suite, self.cell)
+
+    def run(self) -> CellResult:
+        """Run the cell."""
+        return _run_cell(self.suite, self.cell)
 
 
 def plan_suite(suite: Suite) -> list[CellState]:
@@ -87,18 +96,7 @@ def plan_suite(suite: Suite) -> list[CellState]:
     Returns:
         States of the cells, in the order in which they are run.
     """
-    plans: dict[tuple[str, str, str], tuple[str, bool]] = {}
-    states = []
-    for cell in suite.cells():
-        key = (cell.model, cell.data, cell.protocol)
-        if key not in plans:
-            plans[key] = _plan_cell(suite, cell)
-        state = "finished" if (cell.folder / "cell.json").is_file() else "begun" if cell.folder.exists() else "to do"
-        plan, is_broken = plans[key]
-        if not is_broken and state != "to do":
-            plan, is_broken = _plan_begun_cell(suite, cell, plan)
-        states.append(CellState(cell, state, plan, is_broken))
-    return states
+    return plan_cells([_SuiteCell(suite, cell) for cell in suite.cells()])
 
 
 def check_suite(suite: Suite) -> None:
@@ -138,34 +136,17 @@ def _check_requirements(cell: Cell) -> None:
         make_arguments(arguments, {"output_dir": str(cell.folder), **trained})
 
 
-def _plan_cell(suite: Suite, cell: Cell) -> tuple[str, bool]:
-    """Describe the run of a cell and return `False`, or return the reason why it cannot be run and `True`."""
-    try:
-        _check_requirements(cell)
-        if cell.requested.kind == "zero_shot":
-            return check_zero_shot(
-                _requested_model(cell), cell.recipe.data, ZeroShotSettings(**cell.requested.zero_shot)
-            ), False
-        _check_task(cell)
-        maker = suite.model_recipe(cell.model)
-        if maker is None:
-            return check_run(cell.recipe), False
-        made = replace(cell.recipe, model=maker.model)  # what is to be made has the architecture of its start
-        return f"after {cell.model} is made: {check_run(made)}", False
-    except SurgVistaError as error:
-        return " ".join(str(error).split()), True
-
-
-def _plan_begun_cell(suite: Suite, cell: Cell, plan: str) -> tuple[str, bool]:
-    """Return the plan of a cell that was begun and `False`, or the settings that have changed since and `True`."""
-    if cell.requested.after is not None and not _trained_before(suite, cell).is_dir():
-        return plan, False
-    try:
-        made_from, names = _identity(suite, cell)
-        compare_settings(cell.folder, made_from, names=names)
-        return plan, False
-    except SurgVistaError as error:
-        return " ".join(str(error).split()), True
+def _plan_cell(suite: Suite, cell: Cell) -> str:
+    """Describe the run of a cell, after everything that can be checked without training was checked."""
+    _check_requirements(cell)
+    if cell.requested.kind == "zero_shot":
+        return check_zero_shot(_requested_model(cell), cell.recipe.data, ZeroShotSettings(**cell.requested.zero_shot))
+    _check_task(cell)
+    maker = suite.model_recipe(cell.model)
+    if maker is None:
+        return check_run(cell.recipe)
+    made = replace(cell.recipe, model=maker.model)  # what is to be made has the architecture of its start
+    return f"after {cell.model} is made: {check_run(made)}"
 
 
 def _check_task(cell: Cell) -> None:
@@ -207,33 +188,24 @@ def run_suite(suite: Suite) -> list[CellResult]:
 def _run_suite(suite: Suite) -> list[CellResult]:
     """Run the cells one after the other, in a folder that no other run uses."""
     check_suite(suite)
-    cells, made = list(suite.cells()), [name for name in suite.models if suite.model_recipe(name) is not None]
+    cells = [_SuiteCell(suite, cell) for cell in suite.cells()]
+    made = [name for name in suite.models if suite.model_recipe(name) is not None]
     steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
     if suite.prepare:
         with steps("prepare the data"):
             prepare_data(suite)
     with steps(f"check {len(cells)} cells"):
-        broken = [state for state in plan_suite(suite) if state.broken]
+        broken = [state for state in plan_cells(cells) if state.broken]
         if broken:
-            raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].cell.name}: {broken[0].plan}")
+            raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].name}: {broken[0].plan}")
     move_log(suite.output / "surgvista.log")
     for model in made:
         with steps(f"make the model {model}"):
             _make_model(suite, model)
-    results = []
-    for cell in cells:
-        with steps(cell.name) as step:
-            result = _finished(suite, cell) or _run_cell(suite, cell)
-            step.remember(_outcome(result))
-        results.append(result)
+    results = run_cells(cells, steps)
     with steps("tables, plots and tests"):
         write_report(results, suite.output, baseline=suite.baseline)
     return results
-
-
-def _outcome(result: CellResult) -> str:
-    value = result.metrics.get(result.main_metric)
-    return "" if value is None else f"{result.main_metric.replace('_', ' ')} {value:.3f}"
 
 
 def prepare_data(suite: Suite) -> None:
@@ -254,7 +226,7 @@ def _make_model(suite: Suite, name: str) -> None:
         finetune(recipe, progress=False)
 
 
-def _identity(suite: Suite, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+def _identity(suite: Suite, cell: Cell) -> Identity:
     """Return the content that a cell depends on, and the names that people know it by; see `check_settings`."""
     data = cell.recipe.data
     splits = {"test": load_test_frames(data)} if cell.requested.kind == "zero_shot" else load_splits(data)
@@ -270,15 +242,8 @@ def _recipe_identity(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) ->
     return {**made_from, "training": training}, names
 
 
-def _finished(suite: Suite, cell: Cell) -> CellResult | None:
-    made_from, names = _identity(suite, cell)
-    check_settings(cell.folder, made_from, names=names)
-    file = cell.folder / "cell.json"
-    return CellResult.load(file) if file.is_file() else None
-
-
 def _run_cell(suite: Suite, cell: Cell) -> CellResult:
-    began, predictions = time.time(), cell.folder / "predictions.parquet"
+    predictions = cell.folder / "predictions.parquet"
     found: FinetuningResult | ZeroShotResult
     if cell.requested.kind == "finetune":
         found = finetune(cell.recipe, progress=False)
@@ -288,26 +253,17 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
         found.predictions.save(predictions)
     else:
         found = _evaluate_features(suite, cell, predictions)
-    result = CellResult(
+    return CellResult.from_evaluation(
+        found,
         model=cell.model,
         data=cell.data,
         protocol=cell.protocol,
         seed=cell.seed,
-        task=found.task.kind,
-        classes=list(found.task.names),
-        main_metric=found.task.main_metric,
-        metrics=found.metrics,
-        results=found.results,
-        by_video=found.by_video,
         parameters=asdict(found.parameters),
         selected_on_test=found.selected_on_test,
         fraction=cell.recipe.data.fraction,
-        seconds=round(time.time() - began, 1),
-        environment=environment(),
         predictions=str(predictions.relative_to(suite.output)),
     )
-    result.save(cell.folder / "cell.json")
-    return result
 
 
 # ------------------------------------------------------------------------------------------- frozen features
@@ -345,7 +301,7 @@ def _predict_from_features(
             model, predictions = _train_head(cell, task, videos)
         head = count_parameters(model)
         return predictions, Parameters(head.trained, frozen.all + head.all, frozen.bytes + head.bytes)
-    probe = logistic_probe if cell.requested.kind == "linear" else knn_probe
+    probe = linear_probe if cell.requested.kind == "linear" else knn_probe
     train, test = as_clips(videos["train"]), as_clips(videos["test"])
     scores = probe(train, test, len(task.names))  # (test clips, classes)
     trained = (train.values.shape[1] + 1) * len(task.names) if cell.requested.kind == "linear" else 0
@@ -353,7 +309,7 @@ def _predict_from_features(
     return _predictions(videos["test"], scores), counted
 
 
-def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
+def _extractor(suite: Suite, cell: Cell) -> tuple[VideoFeatureExtractor, Path]:
     """Return the extractor of the model, or of the model that an earlier protocol trained, and the folder of its features."""
     start: str | Path
     if cell.requested.after is not None:
@@ -366,7 +322,7 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[FeatureExtractor, Path]:
         else:
             start = _untrained(cell, suite.output / "models" / f"{cell.model}_untrained")
     stride, length = stride_in_use(cell.recipe.data.frame_stride), cell.recipe.model.num_frames
-    return FeatureExtractor(start, frame_stride=stride, num_frames=length), folder
+    return VideoFeatureExtractor(start, frame_stride=stride, num_frames=length), folder
 
 
 def _trained_before(suite: Suite, cell: Cell) -> Path:
@@ -448,36 +404,3 @@ def _predictions(videos: list[VideoFeatures], scores: np.ndarray) -> ClipPredict
     frames = np.concatenate([video.labeled for video in videos])
     seconds = np.concatenate([video.seconds[video.labeled] for video in videos])
     return ClipPredictions(clips.videos, frames, seconds, clips.labels, scores)
-
-
-# ------------------------------------------------------------------------------------------- where it was made
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions of the libraries that a result depends on, the revision if this is a checkout, and the device."""
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except ModuleNotFoundError:
-            continue
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"versions": versions, "python": platform.python_version(), "revision": _revision(), "device": device}
-
-
-def _revision() -> str | None:
-    here = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-        tracked = subprocess.run(
-            ["git", "ls-files", Path(__file__).name], cwd=here, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() if described.returncode == 0 and tracked.stdout.strip() else None

@@ -279,9 +279,3 @@ def test_a_suite_evaluates_image_text_models_beside_probes_and_aligns_their_metr
     for model, cell in cells.items():
         assert table[model]["image accuracy"] == f"{100 * cell.metrics['image_accuracy']:.1f}"
     assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
-
-
-def test_the_environment_names_versions_and_device():
-    printed = benchmark.environment()
-    assert {"torch", "transformers", "datasets"} <= set(printed["versions"])
-    assert printed["device"]

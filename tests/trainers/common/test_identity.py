@@ -18,7 +18,7 @@ from surgvista_hf.trainers.benchmark import zero_shot as zero_shot_module
 from surgvista_hf.trainers.benchmark.suite import load_suite
 from surgvista_hf.trainers.benchmark.zero_shot import ZeroShotSettings, zero_shot
 from surgvista_hf.trainers.common.identity import FILE
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.trainers.finetuning.recipe import load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.recipe import load_recipe
 from surgvista_hf.util.files import OutputError, at_work
@@ -225,9 +225,9 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
 
     def run():
         """Run the study."""
-        studies.run_study(file, [], variants, probe, tmp_path / "study", seeds=1)
+        studies.run_study(studies.Study(file, [], variants, probe, tmp_path / "study", seeds=1))
 
-    monkeypatch.setattr(studies, "keep_apart", lambda *args: None)
+    monkeypatch.setattr(studies, "check_probe_overlap", lambda *args: None)
     for _ in range(2):
         with pytest.raises(Stopped):
             run()
@@ -245,15 +245,15 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
 
 def test_features_of_changed_frames_are_computed_anew_and_those_of_others_kept(tmp_path, start, monkeypatch, caplog):
     frames = prepared(tmp_path / "frames")
-    extractor = FeatureExtractor(start, frame_stride=2)
+    extractor = VideoFeatureExtractor(start, frame_stride=2)
     whole = load_frame_set("synthetic", frames, "all")
     extractor.extract(whole.select(range(48)), tmp_path / "features", label="phase", progress=False)
     before = {video.name: video.values for video in load_video_features(tmp_path / "features")}
     done = []
     monkeypatch.setattr(
-        FeatureExtractor,
+        VideoFeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+        lambda self, *args, own=VideoFeatureExtractor._video: done.append(args[3]) or own(self, *args),
     )
     changed = whole.select(range(48)).map(
         lambda row, number: {"phase": row["phase"] + (number == 20)}, with_indices=True, keep_in_memory=True
@@ -318,12 +318,20 @@ def cells(monkeypatch):
         ran.append(cell.name)
         (cell.folder / "model").mkdir(exist_ok=True)
         (cell.folder / "model" / "config.json").write_text(json.dumps({"trained": len(ran)}))
-        (cell.folder / "cell.json").write_text("{}")
-        return object()
+        return benchmark.CellResult(
+            model=cell.model,
+            data=cell.data,
+            protocol=cell.protocol,
+            task="workflow",
+            classes=[],
+            main_metric="video_accuracy",
+            metrics={},
+            results={},
+            by_video={},
+            parameters={},
+        )
 
     monkeypatch.setattr(benchmark, "_run_cell", run)
-    monkeypatch.setattr(benchmark.CellResult, "load", lambda file: object())
-    monkeypatch.setattr(benchmark, "_outcome", lambda result: "")
     monkeypatch.setattr(benchmark, "write_report", lambda *args, **kwargs: None)
     return ran
 

@@ -231,7 +231,7 @@ def test_every_clip_is_tested_once_in_the_order_of_the_frame_set(frame_set, tmp_
 
 
 def test_two_processes_give_the_metrics_of_one(frame_set, tmp_path, processes):
-    """60 clips in batches of 2 × 7: the last batch is filled up, and what fills it must not be counted."""
+    """Evaluate 60 clips in batches of 2 × 7: the last batch is padded, and the padding must not be counted."""
     program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path / "two")
     for rank in processes.run_ranks(2, 29631, *program, "untrained=1", "per_device_train_batch_size=3"):
         assert rank.returncode == 0, rank.stderr[-2000:]

@@ -21,7 +21,7 @@ from surgvista_hf.evaluation.tasks import Task
 from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.features.clip_features import extract_features
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 from surgvista_hf.trainers.pretrain import build_clips, pretrain
 from surgvista_hf.trainers.pretraining.recipe import load_recipe
@@ -278,7 +278,7 @@ def test_fine_tuning_over_different_sizes_trains_resumes_and_tests_every_clip(ch
 
 def test_features_over_different_sizes_are_those_of_each_video_alone(frames, tmp_path):
     trainer = finetuner(frames, tmp_path / "run")
-    extractor = FeatureExtractor(trainer.model, trainer.processing_class, device="cpu")
+    extractor = VideoFeatureExtractor(trainer.model, trainer.processing_class, device="cpu")
     extractor.extract(frames, tmp_path / "all", label="phase", progress=False)
     extractor.extract(frames.select(range(24, 32)), tmp_path / "last", label="phase", progress=False)
     together, alone = load_video_features(tmp_path / "all"), load_video_features(tmp_path / "last")

@@ -123,9 +123,17 @@ def test_a_check_of_pre_training_says_what_would_be_trained(frame_set: Path, cap
 def test_a_dry_run_of_a_study_checks_every_variant_and_trains_nothing(frame_set: Path, capsys, tmp_path):
     recipe = ["surgvista_synthetic", f"data.sources.0.data_dir={frame_set}", "training.use_cpu=true"]
     probe = ["--probe", f"synthetic={frame_set}", "--output", str(tmp_path / "study"), "--dry-run", "--seeds", "1"]
-    assert main(["study", "data-scale", *recipe, *probe]) == 0
-    assert capsys.readouterr().out.count("to do") == 4
+    smaller = "training.per_device_train_batch_size=8"
+    assert main(["study", "data-scale", *recipe, smaller, *probe]) == 0
+    said = capsys.readouterr().out
+    assert said.count("to do") == 4
+    assert "D / seed 0: SurgVistaForPreTraining from scratch" in said
+    assert main(["study", "data-scale", *recipe, *probe]) == 1
+    said = capsys.readouterr()
+    assert "CANNOT RUN  A / seed 0: one update needs 24 clips; an epoch has 20" in said.out
+    assert "cells cannot be run" in said.err
     assert main(["study", "data-scale", *recipe, *probe, "--label", "color"]) == 1
     assert "color" in capsys.readouterr().err
-    assert main(["study", "distillation", *recipe, *probe, "--teacher", "nowhere"]) == 1
+    assert main(["study", "distillation", *recipe, smaller, *probe, "--teacher", "nowhere"]) == 1
+    assert "CANNOT RUN  with teacher / seed 0: the teacher nowhere" in capsys.readouterr().out
     assert not (tmp_path / "study").exists()

@@ -28,7 +28,8 @@ _image_family = partial(
     restore={SurgVistaConfig.model_type: restore},
     input="8 frames of 224×224",
     becomes="SurgVistaForVideoClassification",
-    checked="logits of the original program on a tiny model",
+    checked="logits of SurgVISTA's comparison with these weights on a tiny model",
+    preparation="squeezed, bilinear without antialiasing; ImageNet's mean and deviation",
 )
 
 FAMILIES = (

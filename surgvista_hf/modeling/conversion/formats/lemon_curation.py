@@ -4,10 +4,10 @@
 |---|---|---|
 | paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 | the same |
 | weights | visurg/LEMON_curation_models on the Hub, several networks of an ensemble | the same |
-| license | not stated in a form that could be checked | the same |
+| license | Apache-2.0 (the page of the weights on the Hub) | the same |
 | key layout | torchvision's `resnet18` under `net`, after `module.` | the same |
 | classes | informative, uninformative | surgical, non-surgical |
-| preprocessing | 384² squeezed, RGB; mean and deviation of their own | the same, other numbers |
+| preprocessing | 384² squeezed, bilinear without antialiasing (OpenCV), RGB; mean and deviation of their own | the same, other numbers |
 
 The third kind of curation model there, detectors of non-surgical regions, are pickles of ultralytics (AGPL-3.0). They are not
 read; train a detector of transformers instead (`surgvista_hf.curation.models.training`).
@@ -83,7 +83,7 @@ def _plan(
         tensors,
         parameter_shapes(ResNetForImageClassification, config),
         resnet_naming,
-        image_processor(_SIDE, mean, std),
+        image_processor(_SIDE, mean, std, antialias=False),
     )
 
 
@@ -98,12 +98,13 @@ def _family(name: str, what: str, plan: Callable[[Tensors, Mapping[str, Any]], B
         "LEMON: A Large Endoscopic MONocular Dataset and Foundation Model for Perception in Surgical Settings (first "
         "Surg-3M), CVPR 2026, arXiv 2503.19740",
         "huggingface.co/visurg/LEMON_curation_models",
-        "other",
+        "apache-2.0",
         plan,
         {ResNetConfig.model_type: _restore},
         input=f"{_SIDE}×{_SIDE}",
         becomes="ResNetForImageClassification",
-        checked="logits of torchvision's resnet18",
+        checked="torchvision's resnet18 and the resize of its program (OpenCV): logits and pixels",
+        preparation="squeezed, bilinear without antialiasing; mean and deviation of its own",
         containers=("net", *CONTAINERS),
         usage="One member of an ensemble; `surgvista curate` takes the mean of the members' logits.\n",
     )

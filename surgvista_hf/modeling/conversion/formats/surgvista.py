@@ -4,18 +4,18 @@
 |---|---|---|
 | paper | npj Digital Medicine 2026, arXiv 2506.02692 | CVPR 2023, arXiv 2212.04500 |
 | weights | announced, github.com/isyangshu/SurgVISTA | github.com/ruiwang2021/mvd |
-| license | CC BY-NC-ND 4.0 (its README) | look it up |
+| license | CC BY-NC-ND 4.0 (its README) | CC BY-NC 4.0 |
 | becomes | pre-training model, classifier or bare encoder | classifier |
 
 | both | |
 |---|---|
 | key layout | `patch_embed.proj`, `blocks.<i>` with `qkv.weight`, `q_bias`, `v_bias`; `pos_embed`, a fixed table |
 | SurgVISTA's decoders | `decoder_vid`, `decoder_img`, each with `down_…`, `mask_token_…`, `pos_embed_…` |
-| preprocessing | 16 frames of 224², squeezed, ImageNet's mean and deviation |
+| preprocessing | 16 frames of 224², ImageNet's mean and deviation; SurgVISTA squeezes, MVD cuts the middle of short side 224 |
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ from ..family import (
     processor_of_surgvista,
     refuse_class_token,
     shape_of,
+    short_side_processor,
     tubelet_of,
 )
 from ..mapping import Naming, surgvista_naming, unmap_tensors
@@ -118,6 +119,7 @@ def plan_classifier(
     tubelet: int | None = None,
     defaults: Mapping[str, Any] | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
+    make: Callable[[SurgVistaConfig], Any] = processor_of_surgvista,
 ) -> Blueprint:
     """A `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
     if f"{prefix}patch_embed.proj.weight" not in tensors and "patch_embed.proj.weight" in tensors:
@@ -143,7 +145,7 @@ def plan_classifier(
         tensors,
         parameter_shapes(SurgVistaForVideoClassification, config),
         _prefixed_encoder(surgvista_naming(prefix, found["key_bias"])),
-        processor_of_surgvista(config),
+        make(config),
         _FRESH_HEAD,
         ((re.escape(prefix) + pattern, reason), (r".*pos_embed", "positions are a fixed table, computed"), *ignored),
     )
@@ -157,7 +159,7 @@ def _prefixed_encoder(naming: Naming) -> Naming:
 
 def _plan_mvd(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     refuse_class_token(tensors)
-    return plan_classifier(tensors, said, positions="sincos_3d", ignored=PRETRAINING_PARTS)
+    return plan_classifier(tensors, said, positions="sincos_3d", ignored=PRETRAINING_PARTS, make=short_side_processor)
 
 
 def restore(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -192,6 +194,7 @@ FAMILIES = (
         input="16 frames of 224×224",
         becomes="SurgVistaForPreTraining, SurgVistaForVideoClassification or SurgVistaModel",
         checked="all numbers of the original program on a tiny model; key layout of the base model",
+        preparation="squeezed, bilinear without antialiasing; ImageNet's mean and deviation",
         unknown="the weights were announced but not published when this converter was written",
     ),
     Family(
@@ -199,11 +202,12 @@ FAMILIES = (
         "MVD (masked video distillation)",
         "Masked Video Distillation, CVPR 2023, arXiv 2212.04500",
         "github.com/ruiwang2021/mvd",
-        "other",
+        "cc-by-nc-4.0",
         _plan_mvd,
         {SurgVistaConfig.model_type: restore},
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
-        checked="the layout, which is SurgVISTA's",
+        checked="MVD's networks and validation transform: features, logits and pixels",
+        preparation="short side 224 (bilinear without antialiasing), middle 224×224; ImageNet's mean and deviation",
     ),
 )

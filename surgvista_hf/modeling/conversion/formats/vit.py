@@ -4,15 +4,15 @@
 |---|---|
 | paper | MICCAI 2023, arXiv 2308.12394 |
 | weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` |
-| license | look it up |
+| license | BSD-3-Clause |
 | key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only |
-| preprocessing | 224², ImageNet's mean and deviation |
+| preprocessing | 224² squeezed, ImageNet's mean and deviation, as SurgVISTA feeds it; EndoSSL's own pipeline has neither |
 | feature | patch tokens before the final norm |
 
 | EndoViT | |
 |---|---|
 | paper | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
-| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
+| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin`; for fair tests those without the test videos of one task: `EndoViT_Seg` (segmentation), `EndoViT_ATD` (action triplets), `EndoViT_SPR` (phases) |
 | license | Apache-2.0 (its page on the Hub) |
 | key layout | MAE's, under `model`: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*` |
 | preprocessing | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) (its page on the Hub) |
@@ -172,13 +172,15 @@ FAMILIES = (
         "EndoSSL ViT, SurgVISTA's image teacher",
         "Self-supervised Learning for Endoscopic Video Analysis (EndoSSL), MICCAI 2023, arXiv 2308.12394",
         "github.com/royhirsch/endossl",
-        "other",
+        "bsd-3-clause",
         _plan_endossl,
         {ViTConfig.model_type: _restore_endossl},
         input="224×224",
         becomes="ViTModel",
-        checked="features of the original program on a tiny model",
-        unknown="where SurgVISTA's PyTorch conversion of the weights can be downloaded",
+        checked="features of SurgVISTA's teacher on a tiny model",
+        preparation="squeezed, bilinear with antialiasing; ImageNet's mean and deviation, as SurgVISTA feeds it. EndoSSL's own "
+        "pipeline resizes to 224×224 and applies neither",
+        unknown="where SurgVISTA's PyTorch conversion can be downloaded; EndoSSL itself publishes TensorFlow SavedModels",
         image_teacher=True,
         final_norm=False,
         usage="The features that SurgVISTA distils are the patch tokens before the final norm:\n\n"
@@ -198,7 +200,8 @@ FAMILIES = (
         {ViTConfig.model_type: _restore_endovit},
         input="224×224",
         becomes="ViTModel",
-        checked="tokens of timm's vision transformer on a tiny model in MAE's layout",
+        checked="the network and the transform of EndoViT's demonstration: tokens and pixels",
+        preparation="squeezed, bilinear with antialiasing; mean and deviation of its own",
         hub=HubFile("egeozsoy/EndoViT", "pytorch_model.bin"),
         image_teacher=True,
         usage="A picture's feature is the mean of its patch tokens:\n\n"

@@ -116,7 +116,9 @@ class CaformerStage(nn.Module):
         width = int(config.hidden_sizes[number])
         channels = int(config.hidden_sizes[number - 1]) if number else config.num_channels
         self.downsample = CaformerDownsampling(config, channels, width, first=number == 0)
-        self.layers = nn.ModuleList(CaformerLayer(config, width, attends=number >= 2) for _ in range(config.depths[number]))
+        self.layers = nn.ModuleList(
+            CaformerLayer(config, width, attends=number >= 2) for _ in range(config.depths[number])
+        )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Turn the output of the stage before, (B, rows, columns, channels), into this stage's."""

@@ -131,6 +131,8 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
         found |= {"antialias": smooths(processor), "resample": PILImageResampling.BICUBIC}
     if getattr(processor, "do_flip_channel_order", False):
         found |= {"antialias": smooths(processor), "do_flip_channel_order": True}
+    if getattr(processor, "arithmetic", "torchvision") != "torchvision":
+        found["arithmetic"] = processor.arithmetic
     if keep_geometry and isinstance(processor, SurgicalVideoProcessor) and processor.do_center_crop:
         cut: Any = processor.crop_size
         found["antialias"] = processor.antialias

@@ -1,12 +1,13 @@
 """Prepare clips as the programs of other video encoders do. This file travels with a checkpoint."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
 
+from .resizing_surgvista import resize_as_opencv, resize_in_float
 from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
 
 
@@ -14,7 +15,8 @@ class SurgicalVideosKwargs(SurgVistaVideosKwargs, total=False):
     """Options of `SurgicalVideoProcessor` beside those of `SurgVistaVideoProcessor`."""
 
     storage_size: dict[str, int] | None
-    crop_rounding: str | None
+    arithmetic: Literal["torchvision", "opencv", "float"] | None
+    crop_rounding: Literal["nearest", "up"] | None
     do_flip_channel_order: bool | None
     input_name: str | None
 
@@ -28,6 +30,8 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     Args:
         storage_size: Height and width to which frames are squeezed first, bicubic with antialiasing, because the original's
             data set stores them so.
+        arithmetic: How frames are resized: `"torchvision"`, with `resample` and `antialias`; `"opencv"`, bilinear to the last
+            bit as OpenCV; `"float"`, bilinear without rounding to bytes. The last two do not antialias.
         crop_rounding: Where an odd number of pixels is cut off, the first row or column that is kept is rounded: `"nearest"`
             (half to even, as torchvision and the programs of VideoMAE and V-JEPA) or `"up"` (as SlowFast's).
         do_flip_channel_order: Return blue, green, red.
@@ -47,6 +51,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     _auto_class = "AutoVideoProcessor"  # saving writes the code along: transformers has no such class
     valid_kwargs = SurgicalVideosKwargs  # type: ignore[assignment]
     storage_size: dict[str, int] | None = None
+    arithmetic = "torchvision"
     crop_rounding = "nearest"
     do_flip_channel_order = False
     input_name = "pixel_values"
@@ -63,6 +68,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         videos: list[torch.Tensor],
         *,
         storage_size: dict[str, int] | None,
+        arithmetic: str,
         crop_rounding: str,
         do_flip_channel_order: bool,
         do_center_crop: bool,
@@ -76,10 +82,14 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         if storage_size:
             stored = SizeDict(height=storage_size["height"], width=storage_size["width"])
             videos = [self.resize(video, stored, PILImageResampling.BICUBIC, antialias=True) for video in videos]
-        if do_resize:
+        if do_resize and arithmetic != "torchvision":
+            videos = [_resize_plainly(video, size, arithmetic) for video in videos]
+        elif do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
-            videos = [_central_crop(video, crop_size, math.ceil if crop_rounding == "up" else round) for video in videos]
+            videos = [
+                _central_crop(video, crop_size, math.ceil if crop_rounding == "up" else round) for video in videos
+            ]
         if do_flip_channel_order:
             videos = [video.flip(-3) for video in videos]
         return super()._preprocess(
@@ -94,7 +104,20 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         )
 
 
+def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str) -> torch.Tensor:
+    """Resize (frames, channels, height, width) to a size, or its short side to a length, without antialiasing."""
+    height, width = video.shape[-2:]
+    target = (size.height, size.width)
+    if size.shortest_edge:
+        short = size.shortest_edge
+        target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    as_bytes = arithmetic == "opencv" and video.dtype == torch.uint8
+    return resize_as_opencv(video, target) if as_bytes else resize_in_float(video, target)
+
+
 def _central_crop(video: torch.Tensor, size: SizeDict, rounded: Any) -> torch.Tensor:
     """Return the middle of (frames, channels, height, width)."""
-    top, left = (rounded((length - kept) / 2) for length, kept in zip(video.shape[-2:], (size.height, size.width), strict=True))
+    top, left = (
+        rounded((length - kept) / 2) for length, kept in zip(video.shape[-2:], (size.height, size.width), strict=True)
+    )
     return video[..., top : top + size.height, left : left + size.width]

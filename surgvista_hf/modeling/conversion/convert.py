@@ -18,6 +18,7 @@ from .formats import FAMILIES
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
 
+
 @dataclass(frozen=True)
 class ConversionReport:
     """What became of every tensor.

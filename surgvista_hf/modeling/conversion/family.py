@@ -14,8 +14,8 @@ from ...util.errors import InputError
 from ...util.messages import did_you_mean
 from ..configuration_surgical_encoder import picture_size
 from ..configuration_surgvista import SurgVistaConfig
-from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..image_processing_encoder_surgvista import SurgicalImageProcessor
+from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
 from ..processors import make_encoder_processor, make_processor
 from .mapping import Naming
@@ -224,32 +224,41 @@ def image_processor(
     *,
     width: int | None = None,
     resample: PILImageResampling = PILImageResampling.BILINEAR,
-    antialias: bool = True,
-    blue_first: bool = False,
 ) -> ViTImageProcessor:
-    """Return a processor that squeezes images to one size, scales them to 0-1 and normalizes them.
+    """Return a processor that squeezes images to one size with antialiasing, scales them to 0-1 and normalizes them.
 
     Args:
         side: Height in pixels, and width where no other is given.
         mean, std: The normalization, one number for each channel.
         width: Width in pixels.
         resample: The interpolation.
-        antialias: Smooth while shrinking.
+    """
+    size = {"height": side, "width": width or side}
+    return ViTImageProcessor(size=size, image_mean=list(mean), image_std=list(std), resample=resample)
+
+
+def plain_image_processor(
+    side: int, mean: tuple[float, ...], std: tuple[float, ...], *, arithmetic: str, blue_first: bool = False
+) -> SurgicalImageProcessor:
+    """Return a processor that squeezes images to a square without antialiasing.
+
+    Args:
+        side: Height and width in pixels.
+        mean, std: The normalization, one number for each channel.
+        arithmetic: See `SurgicalImageProcessor`.
         blue_first: Return blue, green, red.
     """
-    fields: dict[str, Any] = {
-        "size": {"height": side, "width": width or side},
-        "image_mean": list(mean),
-        "image_std": list(std),
-        "resample": resample,
-    }
-    if antialias and not blue_first:
-        return ViTImageProcessor(**fields)
-    return SurgicalImageProcessor(**fields, antialias=antialias, do_flip_channel_order=blue_first)
+    return SurgicalImageProcessor(
+        size={"height": side, "width": side},
+        image_mean=list(mean),
+        image_std=list(std),
+        arithmetic=arithmetic,
+        do_flip_channel_order=blue_first,
+    )
 
 
 def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> BaseVideoProcessor:
-    """Return a processor that resizes the short side without antialiasing and cuts the middle out.
+    """Return a processor that resizes the short side as OpenCV does and cuts the middle out.
 
     Args:
         config: The model's configuration.
@@ -258,7 +267,7 @@ def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> B
     """
     side, frames = (config.crop_size, config.frames_per_clip) if config.model_type == "vjepa2" else (None, None)
     side = side or picture_size(config)[0]
-    options: dict[str, Any] = {"antialias": False, "short_side": int(side * scale), **fields}
+    options: dict[str, Any] = {"arithmetic": "opencv", "antialias": False, "short_side": int(side * scale), **fields}
     return make_encoder_processor(config.model_type, (side, side), frames or config.num_frames, **options)
 
 

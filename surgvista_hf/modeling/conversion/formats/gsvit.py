@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import TimmWrapperConfig
 
-from ..family import Blueprint, Family, Tensors, image_processor, prefix_of
+from ..family import Blueprint, Family, Tensors, plain_image_processor, prefix_of
 from ..mapping import Naming, Source, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .timm_models import plan_timm
@@ -37,7 +37,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         (r"(.*\.)?(head|head_dist|decoder)\b", "only used in pre-training, or a classifier"),
     )
     # No mean and deviation are subtracted; 0 and 1 say so to whatever reads them.
-    processor = image_processor(_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), antialias=False, blue_first=True)
+    processor = plain_image_processor(_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), arithmetic="float", blue_first=True)
     return plan_timm(_EFFICIENT_VITS, tensors, said, _naming(stem, prefix), ignored, processor)
 
 

@@ -26,10 +26,10 @@ from ..family import (
     CheckpointError,
     Family,
     Tensors,
-    image_processor,
     make_config,
     num_blocks,
     parameter_shapes,
+    plain_image_processor,
     shape_of,
 )
 from ..mapping import Source, unmap_tensors
@@ -83,7 +83,7 @@ def _plan(
         tensors,
         parameter_shapes(ResNetForImageClassification, config),
         resnet_naming,
-        image_processor(_SIDE, mean, std, antialias=False),
+        plain_image_processor(_SIDE, mean, std, arithmetic="opencv"),
     )
 
 

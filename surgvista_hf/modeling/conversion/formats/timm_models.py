@@ -51,7 +51,9 @@ def plan_timm(
         )
     config = make_config(TimmWrapperConfig, {"architecture": architecture}, said, ())
     config.num_features, config.image_size = width, _SIDE  # timm's own names; the configuration has no others
-    return Blueprint(TimmWrapperModel, config, tensors, targets, naming, processor or image_processor(_SIDE), ignored=ignored)
+    return Blueprint(
+        TimmWrapperModel, config, tensors, targets, naming, processor or image_processor(_SIDE), ignored=ignored
+    )
 
 
 def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[dict[str, torch.Size], int]:

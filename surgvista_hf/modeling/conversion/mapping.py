@@ -56,7 +56,7 @@ _RENAMES = (
 )
 
 
-def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+def renamed(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
     """A name after rules of (pattern, replacement), one after the other."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)

@@ -50,7 +50,7 @@ def read_checkpoint(
 
     Args:
         path: file or folder.
-        containers: keys that the weights may lie under, the first that is there counts.
+        containers: keys that the weights may lie under, the first that is there counts; `a/b` is `b` under `a`.
         beside: further keys, whose tensors are read too, with the key and a dot before their names.
         part: key that they must lie under, whatever the containers are.
 
@@ -136,7 +136,8 @@ def _state_dict(
         keys = [name for name, value in content.items() if isinstance(value, Mapping)]
         if part is not None and part not in keys:
             raise CheckpointError(f"{file} has no part {part!r}; its parts are {', '.join(map(str, keys)) or 'none'}")
-        inner = next((content[name] for name in ([part] if part else containers) if name in keys), content)
+        found = (_inside(content, name) for name in ([part] if part else containers))
+        inner = next((each for each in found if each is not None), content)
         tensors = _tensors(inner)
         if tensors:
             for name in beside:
@@ -150,6 +151,13 @@ def _state_dict(
                 f"{', '.join(inside)}: is this the right family? If so, say which part is meant"
             )
     raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(containers)}")
+
+
+def _inside(content: Mapping[Any, Any], path: str) -> Mapping[Any, Any] | None:
+    """Return the dictionary under keys that are separated by slashes, if there is one."""
+    for key in path.split("/"):
+        content = content.get(key) if isinstance(content, Mapping) else None  # type: ignore[assignment]
+    return content if isinstance(content, Mapping) else None
 
 
 def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:

@@ -99,6 +99,10 @@ def image_heads(size: dict[str, Any]) -> dict[str, Any]:
     return {"num_attention_heads": size["heads"]}
 
 
+def heads_and_side(size: dict[str, Any]) -> dict[str, Any]:
+    return {"num_attention_heads": size["heads"], "image_size": size["side"]}
+
+
 def video(size: dict[str, Any]) -> dict[str, Any]:
     return {"num_attention_heads": size["heads"], "image_size": size["side"], "num_frames": size["frames"]}
 
@@ -143,6 +147,7 @@ def pvt(size: dict[str, Any]) -> dict[str, Any]:
 
 
 MAP_AND_POOLED: dict[str, Feature] = {"feature_map": tokens, "pooled": pooled}
+TOKENS_AND_FIRST: dict[str, Feature] = {"tokens": tokens, "pooled": class_token}
 TOKENS_AND_MEAN: dict[str, Feature] = {"tokens": tokens, "pooled": mean_token}
 SAMPLE_AND_MEAN: dict[str, Feature] = {"tokens_sample": lambda result: tokens(result)[:, ::64], "pooled": mean_token}
 WITH_PREDICTOR: dict[str, Feature] = {**TOKENS_AND_MEAN, "predicted": predicted}
@@ -163,6 +168,12 @@ CASES = {
     "surgenet/pvtv2": Case(
         "surgenet", {"feature_map": tokens, "pooled": lambda result: tokens(result).mean(dim=(2, 3))}, pvt
     ),
+    "endo-fm": Case("endo-fm", TOKENS_AND_FIRST, image_heads),
+    "pl-stitch": Case("pl-stitch", TOKENS_AND_FIRST, image_heads),
+    "selfsupsurg": Case("selfsupsurg", MAP_AND_POOLED),
+    "surgenet-dino/v1": Case("surgenet-dino", TOKENS_AND_FIRST, image_heads),
+    "surgenet-dino/v2": Case("surgenet-dino", TOKENS_AND_FIRST, image_heads),
+    "surgenet-dino/v3": Case("surgenet-dino", TOKENS_AND_FIRST, heads_and_side),
     "surgmotion/no-pos-embed": Case("surgmotion", TOKENS_AND_MEAN, rotary, levels=2.0),
     "surgmotion/stored-pos-embed": Case("surgmotion", TOKENS_AND_MEAN, rotary, levels=2.0),
     "surgrec-jepa": Case("surgrec-jepa", TOKENS_AND_MEAN, video),

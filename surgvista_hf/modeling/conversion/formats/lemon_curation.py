@@ -13,7 +13,6 @@ The third kind of curation model there, detectors of non-surgical regions, are p
 read; train a detector of transformers instead (`surgvista_hf.curation.models.training`).
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -27,30 +26,15 @@ from ..family import (
     Family,
     Tensors,
     make_config,
-    num_blocks,
     parameter_shapes,
     plain_image_processor,
     shape_of,
 )
-from ..mapping import Source, unmap_tensors
+from ..mapping import unmap_tensors
 from ..reading import CONTAINERS
+from .resnet import resnet_naming, resnet_sizes
 
 _SIDE = 384
-_STAGES = 4
-
-
-def resnet_naming(target: str) -> Source:
-    """Return the names of torchvision's ResNets for those of `ResNetForImageClassification`."""
-    name = target.removeprefix("resnet.").replace("classifier.1.", "fc.")
-    name = name.replace("embedder.embedder.convolution.", "conv1.").replace("embedder.embedder.normalization.", "bn1.")
-    if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", name):
-        block = f"layer{int(match[1]) + 1}.{match[2]}"
-        part = re.sub(r"^shortcut\.convolution\.", "downsample.0.", match[3])
-        part = re.sub(r"^shortcut\.normalization\.", "downsample.1.", part)
-        part = re.sub(r"^layer\.(\d+)\.convolution\.", lambda found: f"conv{int(found[1]) + 1}.", part)
-        part = re.sub(r"^layer\.(\d+)\.normalization\.", lambda found: f"bn{int(found[1]) + 1}.", part)
-        name = f"{block}.{part}"
-    return Source(name)
 
 
 def _plan(
@@ -60,15 +44,7 @@ def _plan(
     tensors: Tensors,
     said: Mapping[str, Any],
 ) -> Blueprint:
-    stages = [f"layer{number}." for number in range(1, _STAGES + 1)]
-    last = "conv3" if "layer1.0.conv3.weight" in tensors else "conv2"
-    found = {
-        "num_channels": shape_of(tensors, "conv1.weight")[1],
-        "embedding_size": shape_of(tensors, "conv1.weight")[0],
-        "hidden_sizes": [shape_of(tensors, f"{stage}0.{last}.weight")[0] for stage in stages],
-        "depths": [num_blocks(tensors, stage) for stage in stages],
-        "layer_type": "bottleneck" if last == "conv3" else "basic",
-    }
+    found = resnet_sizes(tensors)
     labels = {"id2label": dict(enumerate(classes)), "label2id": {name: number for number, name in enumerate(classes)}}
     config = make_config(ResNetConfig, found, {**labels, **said}, ())
     outputs = shape_of(tensors, "fc.weight")[0]
@@ -82,13 +58,13 @@ def _plan(
         config,
         tensors,
         parameter_shapes(ResNetForImageClassification, config),
-        resnet_naming,
+        resnet_naming(""),
         plain_image_processor(_SIDE, mean, std, arithmetic="opencv"),
     )
 
 
 def _restore(tensors: Tensors, config: ResNetConfig) -> dict[str, torch.Tensor]:
-    return unmap_tensors(tensors, resnet_naming)
+    return unmap_tensors(tensors, resnet_naming(""))
 
 
 def _family(name: str, what: str, plan: Callable[[Tensors, Mapping[str, Any]], Blueprint]) -> Family:

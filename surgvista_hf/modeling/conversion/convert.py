@@ -1,13 +1,14 @@
 """Convert a checkpoint of a family to a folder that `from_pretrained` loads, and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
@@ -15,8 +16,11 @@ from ..remote_code import add_remote_code
 from .card import model_card
 from .family import Blueprint, Family
 from .formats import FAMILIES
+from .likely import advice, explain_leftovers, likely_families
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def convert_checkpoint(
     config: Mapping[str, Any] | PreTrainedConfig | None = None,
     part: str | None = None,
     include_code: bool = False,
+    leave_out: Sequence[str] = (),
 ) -> ConversionReport:
     """Convert an original checkpoint to a folder that `from_pretrained` loads.
 
@@ -78,13 +83,15 @@ def convert_checkpoint(
             frame count, labels. The published base configuration otherwise.
         part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
+        leave_out: regular expressions for the beginnings of names that the family does not know and that are not wanted.
 
     Returns:
         What was mapped, left out and initialized.
 
     Raises:
         InputError: an unknown family or option.
-        CheckpointError: unreadable or unsafe file, wrong family, missing or misshapen tensors.
+        CheckpointError: unreadable or unsafe file, wrong family (the likely one is named), missing, misshapen or unknown
+            tensors.
         OutputError: the output folder is taken.
 
     Example:
@@ -93,15 +100,27 @@ def convert_checkpoint(
     """
     layout = family_named(family)
     check_free(output_dir)
-    checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
-    blueprint = layout.plan(checkpoint.tensors, _said(config))
-    mapped = map_tensors(blueprint.targets, blueprint.naming, blueprint.tensors, blueprint.may_be_absent)
+    overrides = _overrides(config)
+    try:
+        checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
+        blueprint = layout.plan(checkpoint.tensors, overrides)
+        mapped = map_tensors(blueprint.targets, blueprint.naming, blueprint.tensors, blueprint.may_be_absent)
+        ignored = explain_leftovers(checkpoint.tensors, mapped.sources.values(), blueprint, leave_out)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_advice(path, family, overrides, str(error))}") from error
+    if twins := [twin for twin in blueprint.twins if twin != family]:
+        logger.warning(
+            "nothing in this file tells whether it is of the family %s or %s: it is converted as %s, as it was said to be",
+            family,
+            " or ".join(twins),
+            family,
+        )
     report = ConversionReport(
         family,
         blueprint.model_class.__name__,
         str(output_dir),
         mapped.sources,
-        _left_over(checkpoint.tensors, mapped, blueprint),
+        ignored,
         mapped.absent,
     )
     _write(blueprint, mapped, layout, checkpoint.sha256, report, include_code)
@@ -119,19 +138,16 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def _said(config: Mapping[str, Any] | PreTrainedConfig | None) -> Mapping[str, Any]:
+def _overrides(config: Mapping[str, Any] | PreTrainedConfig | None) -> Mapping[str, Any]:
     if isinstance(config, PreTrainedConfig):
         return {name: value for name, value in config.to_diff_dict().items() if hasattr(type(config), name)}
     return config or {}
 
 
-def _left_over(tensors: Mapping[str, torch.Tensor], mapped: Mapped, blueprint: Blueprint) -> dict[str, str]:
-    used = set(mapped.sources.values())
-    return {
-        name: next((why for pattern, why in blueprint.ignored if re.match(pattern, name)), "not part of the model")
-        for name in tensors
-        if name not in used
-    }
+def _advice(path: str | Path, family: str, overrides: Mapping[str, Any], refusal: str) -> str:
+    """Name the likely families, unless the file itself is in the way or the family is right and the sizes are not."""
+    likely = likely_families(path, family, overrides) if Path(path).exists() else []
+    return ("" if refusal.endswith((".", "?")) else ".") + advice(likely) if likely else ""
 
 
 def _write(

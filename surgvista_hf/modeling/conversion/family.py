@@ -41,6 +41,7 @@ class Blueprint:
         may_be_absent: prefixes of parameters that start fresh when the checkpoint lacks them.
         ignored: (pattern of names, reason) of tensors that are left out knowingly.
         options: further arguments of `from_pretrained`.
+        twins: families that a file like this one may as well be of; nothing in it tells them apart.
     """
 
     model_class: type[PreTrainedModel]
@@ -52,6 +53,7 @@ class Blueprint:
     may_be_absent: tuple[str, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    twins: tuple[str, ...] = ()
 
 
 class HubFile(NamedTuple):

@@ -157,6 +157,18 @@ def map_tensors(
     return Mapped(mapped, sources, tuple(target for target, _ in absent))
 
 
+def same_shape(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> bool:
+    """Return whether a tensor of the checkpoint can be a parameter of this shape.
+
+    Args:
+        tensor: The tensor, whose numbers do not matter.
+        source: The part of it that is wanted.
+        target: The parameter's name.
+        shape: The parameter's shape.
+    """
+    return _fit(tensor.to("meta"), source, target, shape) is not None
+
+
 def _fit(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> torch.Tensor | None:
     """The tensor in the shape that the model wants, or None if it cannot have it."""
     if source.part is not None:

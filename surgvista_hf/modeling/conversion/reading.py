@@ -41,7 +41,12 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    path: str | Path, containers: Sequence[str] = CONTAINERS, beside: Sequence[str] = (), part: str | None = None
+    path: str | Path,
+    containers: Sequence[str] = CONTAINERS,
+    beside: Sequence[str] = (),
+    part: str | None = None,
+    *,
+    hashed: bool = True,
 ) -> Checkpoint:
     """Read `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
 
@@ -53,6 +58,7 @@ def read_checkpoint(
         containers: keys that the weights may lie under, the first that is there counts; `a/b` is `b` under `a`.
         beside: further keys, whose tensors are read too, with the key and a dot before their names.
         part: key that they must lie under, whatever the containers are.
+        hashed: also compute the digests of the files.
 
     Returns:
         The checkpoint.
@@ -64,7 +70,7 @@ def read_checkpoint(
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         tensors.update(_state_dict(_load(file), file, containers, beside, part))
-    return Checkpoint(tensors, {file.name: file_hash(file) for file in files})
+    return Checkpoint(tensors, {file.name: file_hash(file) for file in files} if hashed else {})
 
 
 def _checkpoint_files(path: Path) -> list[Path]:

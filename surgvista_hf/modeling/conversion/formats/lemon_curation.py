@@ -60,6 +60,7 @@ def _plan(
         parameter_shapes(ResNetForImageClassification, config),
         resnet_naming(""),
         plain_image_processor(_SIDE, mean, std, arithmetic="opencv"),
+        twins=("lemon-storyboards", "lemon-frames"),
     )
 
 

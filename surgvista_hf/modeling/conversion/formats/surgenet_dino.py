@@ -24,6 +24,7 @@ they are in fp32.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,6 @@ _EPSILON = 1e-6
 _SIDE_OF_THIRD = 336  # rotary positions tell no size
 _BASE_OF_THIRD = 100.0
 _make = partial(image_processor, resample=PILImageResampling.BICUBIC)
-_MASK_TOKEN = (r"mask_token$", "only used in pre-training")
 
 
 def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
@@ -68,7 +68,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         return _plan_second(tensors, said)
     if any(name.startswith(("decoder", "fc_norm.")) or ".ls1." in name for name in tensors):
         raise CheckpointError("the checkpoint has a decoder, fc_norm or layer scales without registers: it is not of this family")
-    return plan_vit(tensors, said, "", _make, ())
+    return replace(plan_vit(tensors, said, "", _make, ()), twins=("mae", "dino"))
 
 
 def _plan_second(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:

@@ -42,6 +42,7 @@ from ..family import (
     tubelet_of,
 )
 from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
+from .surgvista import FINE_TUNED_TWINS
 
 _FRAME_STRIDE = (
     4  # seconds, as in the recipes for one frame a second; the release takes every 4th frame without naming a rate
@@ -76,6 +77,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         _naming(prefix),
         make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
+        twins=FINE_TUNED_TWINS if model_class is VideoMAEForVideoClassification else ("surgrec-mae", "videomae"),
     )
 
 

@@ -50,6 +50,9 @@ PRETRAINING_PARTS = (
     (r"(decoder|down|mask_token|encoder_to_decoder|clip_decoder)", "only used in pre-training"),
     (r".*cls_token", "the network has no class token"),
 )
+# Fine-tuned files of these store no positions, by which they differ.
+FINE_TUNED_TWINS = ("surgvista", "mvd", "videomae", "surgrec-mae")
+_BARE_TWINS = ("surgvista", "mvd")  # encoders alone
 _FRESH_HEAD = ("fc_norm.", "classifier.")
 _NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")
 
@@ -74,7 +77,10 @@ def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     check_tables(tensors, config)
     targets = parameter_shapes(model_class, config)
     processor = processor_of_surgvista(config)
-    return Blueprint(model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored)
+    twins = _BARE_TWINS if model_class is SurgVistaModel else ()
+    return Blueprint(
+        model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored, twins=twins
+    )
 
 
 def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
@@ -102,6 +108,8 @@ def check_tables(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") ->
                 f"{name} holds {stored.shape[0]} tokens; {config.num_frames} frames of {config.frame_size} pixels give "
                 f"{computed.shape[0]}: say config={{'image_size': ..., 'num_frames': ...}}"
             )
+        if stored.is_meta:  # only shapes are planned
+            continue
         # 2e-3 admits tables stored in half precision.
         if not torch.allclose(stored, computed, atol=2e-3, rtol=0):
             raise CheckpointError(
@@ -120,8 +128,9 @@ def plan_classifier(
     defaults: Mapping[str, Any] | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
     make: Callable[[SurgVistaConfig], Any] = processor_of_surgvista,
+    twins: tuple[str, ...] = (),
 ) -> Blueprint:
-    """A `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
+    """Plan a `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
     if f"{prefix}patch_embed.proj.weight" not in tensors and "patch_embed.proj.weight" in tensors:
         prefix = ""  # fine-tuned checkpoints store the encoder without a prefix
     found = {
@@ -130,7 +139,8 @@ def plan_classifier(
         "position_embedding_type": positions,
         "key_bias": f"{prefix}blocks.0.attn.qkv.bias" in tensors,
     }
-    if "fc_norm.weight" in tensors and "head.weight" in tensors:
+    is_fine_tuned = "fc_norm.weight" in tensors and "head.weight" in tensors
+    if is_fine_tuned:
         found["num_labels"] = tensors["head.weight"].shape[0]
     else:  # a head without fc_norm belongs to another pooling
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
@@ -148,6 +158,7 @@ def plan_classifier(
         make(config),
         _FRESH_HEAD,
         ((re.escape(prefix) + pattern, reason), (r".*pos_embed", "positions are a fixed table, computed"), *ignored),
+        twins=(FINE_TUNED_TWINS if is_fine_tuned and config.tubelet_size > 1 else ()) + twins,
     )
 
 
@@ -158,8 +169,20 @@ def _prefixed_encoder(naming: Naming) -> Naming:
 
 
 def _plan_mvd(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """Plan a classifier from a student of MVD, whose decoders give features of teachers where SurgVISTA's gives pixels."""
     refuse_class_token(tensors)
-    return plan_classifier(tensors, said, positions="sincos_3d", ignored=PRETRAINING_PARTS, make=short_side_processor)
+    pixels = shape_of(tensors, "patch_embed.proj.weight")[1:].numel()
+    if "decoder_vid.head.weight" in tensors and shape_of(tensors, "decoder_vid.head.weight")[0] == pixels:
+        raise CheckpointError("the video decoder gives pixels, as SurgVISTA's; MVD's gives features: it is not of this family")
+    has_decoder = "decoder_vid.head.weight" in tensors
+    return plan_classifier(
+        tensors,
+        said,
+        positions="sincos_3d",
+        ignored=PRETRAINING_PARTS,
+        make=short_side_processor,
+        twins=() if has_decoder or "fc_norm.weight" in tensors else _BARE_TWINS,
+    )
 
 
 def restore(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") -> dict[str, torch.Tensor]:

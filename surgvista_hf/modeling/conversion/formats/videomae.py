@@ -12,15 +12,44 @@
 SurgRec-MAE, of the same layout, becomes transformers' own `VideoMAE*`: see `surgrec.py`.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ...configuration_surgvista import SurgVistaConfig
-from ..family import Family, short_side_processor
+from ..family import (
+    Blueprint,
+    CheckpointError,
+    Family,
+    Tensors,
+    prefix_of,
+    refuse_class_token,
+    short_side_processor,
+    tubelet_of,
+)
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
-_plan_videomae = partial(
-    plan_classifier, positions="sincos_1d", prefix="encoder.", ignored=PRETRAINING_PARTS, make=short_side_processor
-)
+
+def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: int, **options: Any) -> Blueprint:
+    """Plan a classifier, if the patches of the file span as many frames as those of its family."""
+    prefix = prefix_of(tensors, "patch_embed.proj.weight")
+    refuse_class_token({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    found = tubelet_of(tensors, prefix)
+    if found != frames_of_patch:
+        raise CheckpointError(
+            f"the patches of the checkpoint span {found} frames, not {frames_of_patch}: it is not of this family"
+        )
+    return plan_classifier(
+        tensors,
+        said,
+        positions="sincos_1d",
+        prefix="encoder.",
+        ignored=PRETRAINING_PARTS,
+        make=short_side_processor,
+        **options,
+    )
+
+
 _restore = {SurgVistaConfig.model_type: partial(restore, prefix="encoder.")}
 
 FAMILIES = (
@@ -31,7 +60,7 @@ FAMILIES = (
         "arXiv 2203.12602",
         "github.com/MCG-NJU/VideoMAE",
         "cc-by-nc-4.0",
-        _plan_videomae,
+        partial(_plan, frames_of_patch=2, twins=("surgrec-mae", "videomae")),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
@@ -44,7 +73,7 @@ FAMILIES = (
         "Unmasked Teacher: Towards Training-Efficient Video Foundation Models, ICCV 2023, arXiv 2303.16058",
         "github.com/OpenGVLab/unmasked_teacher",
         "mit",
-        partial(_plan_videomae, tubelet=2),
+        partial(_plan, frames_of_patch=1, tubelet=2),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",

@@ -105,7 +105,7 @@ def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     found = vit_sizes(tensors, num_patches)
     # The blocks are built with PyTorch's default epsilon; only the final norm, which is not used, had another.
     config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-5, **said})
-    class_position = torch.zeros(1, 1, width, dtype=tensors["pos_embed"].dtype)
+    class_position = tensors["pos_embed"].new_zeros(1, 1, width)
     return Blueprint(
         ViTModel,
         config,

@@ -3,7 +3,7 @@
 | | paper | weights | license | positions |
 |---|---|---|---|---|
 | SurgRec-JEPA | arXiv 2603.29966 | SichengLu/SurgRec on the Hub, `surgrec_jepa.pt` | CC BY-NC 4.0 | fixed |
-| SurgMotion | arXiv 2602.05638 | CAIR-HKISI/SurgMotion on the Hub, on request: `SurgMotion-vitl.pt`, `SurgMotion-vitg-xformer.pt` | look it up | rotary |
+| SurgMotion | arXiv 2602.05638 | CAIR-HKISI/SurgMotion on the Hub, on request | look it up | rotary |
 | V-JEPA | arXiv 2404.08471 | github.com/facebookresearch/jepa | CC BY-NC 4.0 | fixed |
 | V-JEPA 2 | arXiv 2506.09985 | github.com/facebookresearch/vjepa2; converted: facebook/vjepa2-vitl-fpc64-256 | MIT | rotary |
 
@@ -13,12 +13,13 @@
 | fixed | `SurgVistaModel` with V-JEPA's table (`sincos_3d_equal`), checked against the stored one; no predictor |
 | rotary | `VJEPA2Model`, encoder and predictor; a stored `pos_embed` is left over from the program and never added |
 | preprocessing | V-JEPA 1, 2: short side of 256/224 of the crop, bilinear without antialiasing, then the middle |
+| SurgMotion's files | `SurgMotion-vitl.pt`, `SurgMotion-vitg-xformer.pt` (width 1408, depth 40, 22 heads) |
 | SurgMotion's | frames are squeezed to 512² first (PIL, bicubic); 64 frames one second apart |
 | SurgRec-JEPA's | squeezed to 224², bilinear with antialiasing (PIL) |
 
-The evaluations of V-JEPA 1 read `target_encoder`, the slow average, and so does this converter. The releases of SurgRec, SurgMotion
-and V-JEPA 2 read `encoder`. `part=` chooses the other. SurgRec's own fine-tuning program reads its file into a VideoMAE network
-with other positions and without the final norm; what is converted here is the network that was trained.
+The evaluations of V-JEPA 1 read `target_encoder`, the slow average, and so does this converter. The releases of SurgRec,
+SurgMotion and V-JEPA 2 read `encoder`. `part=` chooses the other. SurgRec's own fine-tuning program reads its file into a
+VideoMAE network with other positions and without the final norm; what is converted here is the network that was trained.
 """
 
 import re
@@ -53,7 +54,7 @@ from .surgvista import check_tables
 
 _PREDICTOR = "predictor."
 _PREDICTOR_DEFAULTS = {384: 12}  # width -> heads, as published
-_MOST_MASKS_OF_FIRST = 2  # V-JEPA 1 has one mask token for each kind of mask
+_MOST_MASKS_OF_FIRST = 4  # V-JEPA 1 has one mask token for each of its two kinds of mask, V-JEPA 2 has ten
 _ROTARY_NAMES = {"image_size": "crop_size", "num_frames": "frames_per_clip"}  # other families' names for the same
 _FRAME_STRIDE = 4  # seconds, see surgrec.py
 _EVALUATION_SCALE = 256 / 224  # short side over crop in the evaluations of V-JEPA 1 and 2
@@ -83,8 +84,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgV
         )
     if _count_mask_tokens(tensors) > _MOST_MASKS_OF_FIRST:
         raise CheckpointError(
-            f"the predictor has {_count_mask_tokens(tensors)} mask tokens; V-JEPA 1 has one for each of its two kinds of mask, "
-            "V-JEPA 2 has ten. The positions of V-JEPA 2 are rotary, whether or not it stores a table"
+            f"the predictor has {_count_mask_tokens(tensors)} mask tokens; V-JEPA 1 has two, V-JEPA 2 has ten. The positions of V-JEPA 2 are rotary, whether or not it stores a table"
         )
     found = {
         **encoder_sizes(tensors, prefix),
@@ -106,6 +106,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgV
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),
         ),
+        twins=("surgrec-jepa", "vjepa"),
     )
 
 
@@ -143,7 +144,7 @@ def _plan_rotary(
         tensors = _with_stacked_mask_tokens(tensors, predictor)
     config = make_config(VJEPA2Config, found, said, heads)
     if "pred_num_mask_tokens" not in said:
-        _refuse_first_v_jepa(tensors, config, prefix)
+        _refuse_first_v_jepa(tensors, prefix)
     return Blueprint(
         VJEPA2Model,
         config,
@@ -156,20 +157,18 @@ def _plan_rotary(
             (r".*mask_tokens\.\d+$", "stacked into one tensor"),
             (r".*pos_embed$", "a fixed table that the network does not use: its positions are rotary"),
         ),
+        twins=("surgmotion", "vjepa2"),
     )
 
 
-def _refuse_first_v_jepa(tensors: Tensors, config: VJEPA2Config, prefix: str) -> None:
-    """Refuse what looks like V-JEPA 1: a stored table of another size than this family's, and a predictor for two masks."""
-    if f"{prefix}pos_embed" not in tensors or not 0 < _count_mask_tokens(tensors) <= _MOST_MASKS_OF_FIRST:
-        return
-    stored, side = tensors[f"{prefix}pos_embed"].shape[1], config.crop_size // config.patch_size
-    if stored != config.frames_per_clip // config.tubelet_size * side**2:
+def _refuse_first_v_jepa(tensors: Tensors, prefix: str) -> None:
+    """Refuse what looks like V-JEPA 1: a stored table and a predictor for two kinds of mask."""
+    count = _count_mask_tokens(tensors)
+    if f"{prefix}pos_embed" in tensors and 0 < count <= _MOST_MASKS_OF_FIRST:
         raise CheckpointError(
-            f"the checkpoint stores a table for {stored} tokens and a predictor with {_count_mask_tokens(tensors)} mask "
-            f"tokens, as V-JEPA 1 does; {config.frames_per_clip} frames of {config.crop_size} pixels are another number. If its "
-            "positions are rotary all the same, say config={'pred_num_mask_tokens': "
-            f"{_count_mask_tokens(tensors)}}}"
+            f"the checkpoint stores a table of positions and {count} mask tokens, as V-JEPA 1 does, whose positions are fixed; "
+            "V-JEPA 2 has ten. If its positions are rotary all the same, say "
+            f"config={{'pred_num_mask_tokens': {count}}}"
         )
 
 

@@ -194,8 +194,8 @@ def test_lemonfm_runs_in_the_pipeline_of_features(zoo):
 def test_the_family_decides_which_v_jepa_a_checkpoint_is_and_the_other_is_named(tmp_path):
     fixed, rotary = ORIGINALS["surgrec_jepa"](), ORIGINALS["surgmotion"]()
     for original, family, right in (
-        (fixed, "surgmotion", "surgrec-jepa or vjepa"),
-        (fixed, "vjepa2", "surgrec-jepa or vjepa"),
+        (fixed, "surgmotion", "surgrec-jepa"),
+        (fixed, "vjepa2", "surgrec-jepa"),
         (rotary, "surgrec-jepa", "surgmotion or vjepa2"),
         (rotary, "vjepa", "surgmotion or vjepa2"),
     ):

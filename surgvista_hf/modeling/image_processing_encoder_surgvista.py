@@ -1,4 +1,4 @@
-"""Prepare images as the programs of other encoders do where no class of transformers can. This file travels with a checkpoint."""
+"""Prepare images as other encoders' programs do where no class of transformers can. This file travels with a checkpoint."""
 
 from typing import Any, Literal
 

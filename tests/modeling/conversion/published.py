@@ -25,7 +25,11 @@ def linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
 
 def block(name: str, width: int, inner: int, bias: str = "fused", scaled: bool = False) -> dict[str, tuple[int, ...]]:
     """Return a transformer block under the names of timm; `bias` is "fused", "split" (q and v only) or "separate"."""
-    shapes = {**norm(f"{name}.norm1", width), **norm(f"{name}.norm2", width), **linear(f"{name}.attn.proj", width, width)}
+    shapes = {
+        **norm(f"{name}.norm1", width),
+        **norm(f"{name}.norm2", width),
+        **linear(f"{name}.attn.proj", width, width),
+    }
     shapes |= {**linear(f"{name}.mlp.fc1", inner, width), **linear(f"{name}.mlp.fc2", width, inner)}
     if bias == "separate":
         for part in "qkv":

@@ -133,7 +133,8 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
         found |= {"antialias": smooths(processor), "do_flip_channel_order": True}
     if getattr(processor, "arithmetic", "torchvision") != "torchvision":
         found["arithmetic"] = processor.arithmetic
-    if keep_geometry and isinstance(processor, SurgicalVideoProcessor) and processor.do_center_crop:
+    crops = isinstance(processor, SurgicalVideoProcessor) and getattr(processor, "do_center_crop", False)
+    if keep_geometry and crops:
         cut: Any = processor.crop_size
         found["antialias"] = processor.antialias
         found["short_side"] = int(processor.size["shortest_edge"] * size[0] / cut["height"])

@@ -48,9 +48,10 @@ def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
         tensors = read_checkpoint(path, family.containers, family.beside, hashed=False).tensors
     except SurgVistaError:
         return False
-    outcomes = [_fits(family, tensors, attempt) for attempt in (overrides, {})]
-    if None not in outcomes:
-        return any(outcomes)
+    if known := _fits(family, tensors, overrides):
+        return True
+    if known is False and _fits(family, tensors, {}) is False:
+        return False
     attempts: list[Mapping[str, Any]] = [{name: 1} for name in _ONE_HEAD]
     attempts += [
         {"num_attention_heads": 1, name: 1} for name in ("decoder_num_attention_heads", "pred_num_attention_heads")

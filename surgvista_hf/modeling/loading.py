@@ -27,10 +27,23 @@ from ..util.errors import InputError, SurgVistaError
 from ..util.messages import first_line, preview
 from ..util.requirements import require
 from .configuration_surgical_encoder import SurgicalEncoderConfig, input_size
+from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import folder_or_hub_name, not_a_folder_either
-from .modeling_surgical_encoder import SurgicalEncoderForVideoClassification, build_encoder, without_pooling_layer
+from .modeling_surgical_encoder import (
+    SurgicalEncoderForVideoClassification,
+    build_encoder,
+    takes_clips,
+    without_pooling_layer,
+)
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor, stride_in_use
+from .processors import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    make_encoder_processor,
+    make_processor,
+    preparation_of,
+    stride_in_use,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -127,11 +140,14 @@ def make_classifier_processor(
     start: Start | PreTrainedModel,
     frame_stride: float | None = None,
     sampling: str = "online",
+    *,
+    keep_geometry: bool = False,
 ) -> BaseVideoProcessor:
     """Return the processor that is saved with a classifier.
 
     It squeezes frames to the classifier's size and normalizes them as its encoder was trained. It is the package's own for
-    SurgVISTA's classifier and transformers' for all others, see `processors`.
+    SurgVISTA's classifier and transformers' for all others, see `processors`, except where the encoder was trained on pixels
+    that transformers' cannot make (blue first, resized without antialiasing or bicubically).
 
     Args:
         model: the classifier.
@@ -139,6 +155,7 @@ def make_classifier_processor(
         frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
             become 1 in use.
         sampling: rule by which the clips of training were chosen, such as `"online"` or `"uniform"`.
+        keep_geometry: whether to resize and crop as the encoder's own processor does, for an encoder that is used as it is.
     """
     own = None
     if not isinstance(start, Mapping):
@@ -149,14 +166,21 @@ def make_classifier_processor(
     mean, std = normalization(own) or (IMAGENET_MEAN, IMAGENET_STD)
     if frame_stride is None:
         frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
-    return make_processor(
-        model.config.model_type,
-        frame_size(model.config),
+    kind, size = model.config.model_type, frame_size(model.config)
+    if kind == SurgicalEncoderConfig.model_type and not keep_geometry:
+        size = (size[0], size[0])  # training cuts squares
+    is_converted = hasattr(getattr(model.config, "encoder_config", model.config), "converted_from")
+    special = preparation_of(own if is_converted else None, size, keep_geometry=keep_geometry)
+    make: Any = make_encoder_processor if special and kind != SurgVistaConfig.model_type else make_processor
+    return make(
+        kind,
+        size,
         clip_length(model.config),
         mean=mean,
         std=std,
         frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
+        **(special if make is make_encoder_processor else {}),
     )
 
 
@@ -482,7 +506,7 @@ def _load_any(
 ) -> SurgicalEncoderForVideoClassification:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
     encoder = _load_encoder(start, _changed(config, options), loading)
-    video = encoder.input_modalities == "video"
+    video = takes_clips(encoder)
     whole = SurgicalEncoderConfig(
         encoder_config=encoder.config,
         num_frames=num_frames or (clip_length(encoder.config) if video else 8),

@@ -53,6 +53,7 @@ class CellResult:
         seconds: duration of the run.
         environment: versions, revision and device, see `environment`; by default those of this process.
         predictions: file of all predictions, below the folder of the suite; `None`: they are not stored.
+        seen: what is known of test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
     """
 
     model: str
@@ -71,6 +72,7 @@ class CellResult:
     seconds: float = 0.0
     environment: Environment = field(default_factory=environment)
     predictions: str | None = None
+    seen: str = ""
 
     @classmethod
     def from_evaluation(cls, evaluation: Evaluated, **fields: Any) -> "CellResult":
@@ -235,10 +237,19 @@ def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     metrics = [_per_cent(*row.metrics[name]) if name in row.metrics else "" for name in names]
     interval = row.interval
     mean = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
-    cells = [row.model, row.protocol, trained, *metrics, mean]
+    mark = _SEEN_MARKS.get(row.cells[0].seen, "")
+    cells = [row.model + mark, row.protocol, trained, *metrics, mean]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
+
+
+_SEEN_MARKS = {"seen": " §", "maybe seen": " (§)", "unknown": " (?)"}
+_SEEN_NOTES = {
+    "seen": "§: the model's weights were trained on videos of this test.",
+    "maybe seen": "(§): the model's weights were trained on data that may hold videos of this test; nobody lists which.",
+    "unknown": "(?): nobody has published all data that the model's weights were trained on.",
+}
 
 
 def _per_cent(mean: float, spread: float | None) -> str:
@@ -267,13 +278,15 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
         )
     if any(cell.selected_on_test for row in rows for cell in row.cells):
         notes.append("The validation has test videos, as published: these numbers are too good.")
+    marked = {cell.seen for row in rows for cell in row.cells}
+    notes += [note for verdict, note in _SEEN_NOTES.items() if verdict in marked]
     return notes
 
 
 def _escape(text: str) -> str:
     for character in "&%_#":
         text = text.replace(character, f"\\{character}")
-    return text.replace("±", r"$\pm$")
+    return text.replace("±", r"$\pm$").replace("§", r"\S{}")
 
 
 def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str | None = None) -> list[Row]:

@@ -7,7 +7,7 @@ from huggingface_hub import constants, hf_hub_download
 
 from ...util.errors import SurgVistaError
 from ...util.messages import first_line
-from . import convert_checkpoint, family_named
+from .convert import convert_checkpoint, family_named
 
 
 class WeightsElsewhereError(SurgVistaError):
@@ -15,7 +15,7 @@ class WeightsElsewhereError(SurgVistaError):
 
 
 def converted_from_hub(family: str) -> Path:
-    """The converted folder of a family's published file.
+    """Return the converted folder of a family's published file.
 
     Args:
         family: one of `FAMILIES` with a known file on the Hub.

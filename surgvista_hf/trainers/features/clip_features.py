@@ -13,6 +13,7 @@ from ...clips import ClipDataset, collate_clips
 from ...evaluation.probes import Features
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.features import FeatureExtractor, Pooling
+from ...modeling.modeling_surgical_encoder import takes_clips
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError
 
@@ -46,7 +47,7 @@ def extract_features(
         InputError: clips of several frames for an image encoder.
     """
     model.eval()
-    is_video = "video" in model.input_modalities
+    is_video = takes_clips(model)
     if not is_video and clips.num_frames != 1:
         raise InputError(f"an image model sees single frames; the clips have {clips.num_frames}")
     extractor = FeatureExtractor(model, pooling=pooling)
@@ -81,7 +82,7 @@ def load_encoder(folder: str | Path) -> tuple[PreTrainedModel, Processor]:
     folder = folder_or_hub_name(folder)
     try:
         model: PreTrainedModel = AutoModel.from_pretrained(folder)
-        kind = AutoVideoProcessor if "video" in model.input_modalities else AutoImageProcessor
+        kind = AutoVideoProcessor if takes_clips(model) else AutoImageProcessor
         return model, kind.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot be loaded: {error}{not_a_folder_either(folder)}") from error

@@ -127,7 +127,10 @@ class VideoFeatureExtractor:
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
-        self.processor = processor or make_classifier_processor(model, start, self.frame_stride)
+        is_encoder = layer != "classifier"  # used as it is, so its own resize and crop hold
+        self.processor = processor or make_classifier_processor(
+            model, start, self.frame_stride, keep_geometry=is_encoder
+        )
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._extractor = FeatureExtractor(self.model, layer=layer)

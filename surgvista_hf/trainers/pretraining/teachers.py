@@ -29,7 +29,7 @@ from ...modeling.conversion import FAMILIES
 from ...modeling.conversion.hub import converted_from_hub
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import normalization
-from ...modeling.modeling_surgical_encoder import without_pooling_layer
+from ...modeling.modeling_surgical_encoder import takes_clips, without_pooling_layer
 from ...util.errors import InputError, SurgVistaError
 from .float8 import Float8Linear, use_float8
 
@@ -46,6 +46,7 @@ class ImageTeacher(nn.Module):
             tokens, D) with special tokens first, or (images, D, rows, columns).
         final_norm: use the features after the model's last normalization; EndoSSL's were published without it.
         normalized: mean and standard deviation of the images that the model was trained with; `None`: those of the clips.
+        blue_first: whether to flip the channels, for a model that was trained on images with blue first.
         dtype: precision that the model computes in, or `torch.float8_e4m3fn`: bf16 with matrix products in 8 bits
             (`use_float8`). Features are returned in fp32.
         batch_size: number of images at a time; `None`: all of a batch of clips.
@@ -67,19 +68,20 @@ class ImageTeacher(nn.Module):
         *,
         final_norm: bool = True,
         normalized: tuple[Sequence[float], Sequence[float]] | None = None,
+        blue_first: bool = False,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if getattr(model, "input_modalities", None) == "video":
+        if takes_clips(model):
             raise InputError(f"{type(model).__name__} encodes clips; a teacher must be an image model")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"a teacher needs at least one image at a time, not {batch_size}")
         if not final_norm:
             _drop_final_norm(model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.normalized = normalized
+        self.normalized, self.blue_first = normalized, blue_first
         # Affine map, (3, 1, 1) each, from the normalization of the clips to that of the teacher; `None`: they are the same.
         self.scale: torch.Tensor | None
         self.shift: torch.Tensor | None
@@ -117,7 +119,8 @@ class ImageTeacher(nn.Module):
         if final_norm is None:
             family = FAMILIES.get(getattr(config, "converted_from", ""))
             final_norm = family.final_norm if family else True
-        return cls(model, final_norm=final_norm, normalized=_normalization(path), **kwargs)
+        normalized, blue_first = _preparation(path)
+        return cls(model, final_norm=final_norm, normalized=normalized, blue_first=blue_first, **kwargs)
 
     def set_input_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set how the clips are normalized, so that they can be converted to the teacher's own normalization.
@@ -170,6 +173,8 @@ class ImageTeacher(nn.Module):
         )  # (B · tubelets, 3, height, width): the first of each
         if self.scale is not None and self.shift is not None:
             frames = frames * self.scale + self.shift
+        if self.blue_first:
+            frames = frames.flip(1)
         frames = frames.to(next(self.model.parameters()).dtype)
         device = clips.device.type
         # The teacher computes in its own precision, whatever the mixed precision of the student's step.
@@ -218,12 +223,18 @@ def teacher_path(name: str | Path) -> str:
     return str(converted_from_hub(family.name))
 
 
-def _normalization(path: str) -> tuple[Sequence[float], Sequence[float]] | None:
+def _preparation(path: str) -> tuple[tuple[Sequence[float], Sequence[float]] | None, bool]:
+    """Return mean and deviation of red, green and blue, and whether the teacher takes blue first."""
     try:
-        return normalization(AutoImageProcessor.from_pretrained(path))
+        processor = AutoImageProcessor.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError):
         logger.warning("the teacher %s has no image processor; it gets the frames as the student does", path)
-        return None
+        return None, False
+    blue_first = bool(getattr(processor, "do_flip_channel_order", False))
+    found = normalization(processor)
+    if found and blue_first:  # the processor normalizes after it has flipped
+        found = (tuple(reversed(found[0])), tuple(reversed(found[1])))
+    return found, blue_first
 
 
 def _drop_final_norm(model: nn.Module) -> None:

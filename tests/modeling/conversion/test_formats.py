@@ -22,7 +22,7 @@ from .originals import MASKED, ORIGINALS
 
 
 def converted(original, folder):
-    return convert_checkpoint(original.save(folder), folder / "out", family=original.family, config=original.said)
+    return convert_checkpoint(original.save(folder), folder / "out", family=original.family, config=original.overrides)
 
 
 @pytest.fixture(scope="module")
@@ -191,39 +191,68 @@ def test_lemonfm_runs_in_the_pipeline_of_features(zoo):
     torch.testing.assert_close(extract(picture), expected)
 
 
-def test_keys_decide_which_v_jepa_a_checkpoint_is_whatever_it_is_called(tmp_path):
+def test_the_family_decides_which_v_jepa_a_checkpoint_is_and_the_other_is_named(tmp_path):
     fixed, rotary = ORIGINALS["surgrec_jepa"](), ORIGINALS["surgmotion"]()
-    for original, family, class_name in (
-        (fixed, "surgmotion", "SurgVistaModel"),
-        (fixed, "vjepa2", "SurgVistaModel"),
-        (rotary, "surgrec-jepa", "VJEPA2Model"),
-        (rotary, "vjepa", "VJEPA2Model"),
+    for original, family, right in (
+        (fixed, "surgmotion", "surgrec-jepa"),
+        (fixed, "vjepa2", "surgrec-jepa"),
+        (rotary, "surgrec-jepa", "surgmotion or vjepa2"),
+        (rotary, "vjepa", "surgmotion or vjepa2"),
     ):
-        report = convert_checkpoint(original.save(tmp_path), tmp_path / family, family=family, config=original.said)
-        assert report.class_name == class_name
+        with pytest.raises(CheckpointError, match=f"looks like a checkpoint of the family {right}"):
+            convert_checkpoint(original.save(tmp_path), tmp_path / family, family=family, config=original.overrides)
+
+
+def test_a_table_that_a_rotary_network_stores_is_left_out_and_changes_nothing(tmp_path):
+    original = ORIGINALS["surgmotion"]()
+    expected = original.expected(original.pixels)
+    for part in ("encoder", "target_encoder"):
+        original.checkpoint[part]["module.backbone.pos_embed"] = torch.randn(1, 32, 48)
+    overrides = {**original.overrides, "pred_num_mask_tokens": 3}  # so few as V-JEPA 1 has: said on purpose
+    report = convert_checkpoint(original.save(tmp_path), tmp_path / "out", family="surgmotion", config=overrides)
+    assert "rotary" in report.ignored["backbone.pos_embed"]
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        answer = original.answer(model(pixel_values_videos=original.pixels))
+    assert golden.differences(answer, expected) <= 1e-5 * float(expected.abs().max())
+
+
+def test_what_a_family_does_not_know_is_refused_and_left_out_only_on_request(tmp_path):
+    original = ORIGINALS["endovit"]()
+    original.checkpoint["model"]["adapter.weight"] = torch.zeros(2)
+    with pytest.raises(CheckpointError, match=r"no place in a ViTModel, such as adapter.weight"):
+        converted(original, tmp_path)
+    report = convert_checkpoint(
+        tmp_path / "original.pth",
+        tmp_path / "out",
+        family="endovit",
+        config=original.overrides,
+        leave_out=[r"adapter\."],
+    )
+    assert report.ignored["adapter.weight"] == "left out on request"
 
 
 def test_the_average_of_a_joint_embedding_can_be_asked_for(tmp_path):
     original = ORIGINALS["surgrec_jepa"]()
     wanted = {"target_encoder": {name: t - 1 for name, t in original.checkpoint["target_encoder"].items()}}
     torch.save(original.checkpoint | wanted, tmp_path / "a.pt")
-    said = {"family": "surgrec-jepa", "config": original.said}
-    convert_checkpoint(tmp_path / "a.pt", tmp_path / "online", **said)
-    convert_checkpoint(tmp_path / "a.pt", tmp_path / "average", part="target_encoder", **said)
+    overrides = {"family": "surgrec-jepa", "config": original.overrides}
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "online", **overrides)
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "average", part="target_encoder", **overrides)
     with torch.no_grad():
         same = AutoModel.from_pretrained(tmp_path / "average")(original.pixels).last_hidden_state
     assert golden.differences(same, original.expected(original.pixels)) <= 1e-4
     with pytest.raises(CheckpointError, match=r"no part 'ema'; its parts are encoder, predictor, target_encoder"):
-        convert_checkpoint(tmp_path / "a.pt", tmp_path / "none", part="ema", **said)
+        convert_checkpoint(tmp_path / "a.pt", tmp_path / "none", part="ema", **overrides)
 
 
 def test_a_rotary_encoder_without_predictor_starts_one_and_says_so(tmp_path):
     original = ORIGINALS["surgmotion"]()
     del original.checkpoint["predictor"]
-    said = {name: value for name, value in original.said.items() if not name.startswith("pred_")}
+    overrides = {name: value for name, value in original.overrides.items() if not name.startswith("pred_")}
     sizes = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
     report = convert_checkpoint(
-        original.save(tmp_path), tmp_path / "out", family="surgmotion", config={**said, **sizes}
+        original.save(tmp_path), tmp_path / "out", family="surgmotion", config={**overrides, **sizes}
     )
     assert report.initialized
     assert all(name.startswith("predictor.") for name in report.initialized)
@@ -235,7 +264,7 @@ def test_a_rotary_encoder_without_predictor_starts_one_and_says_so(tmp_path):
         ("surgrec_mae", "lemonfm", "no ConvNeXt in the layout"),
         ("surgrec_mae", "surgenet", "no CAFormer, ConvNeXt V2 or PVT v2"),
         ("surgrec_mae", "gsvit", "neither evit"),
-        ("surgrec_mae", "endovit", "blocks.0.attn.qkv.bias"),
+        ("surgrec_mae", "endovit", "decoder_embed.weight"),
         ("lemonfm", "surgrec-mae", "under student, teacher"),
         ("lemonfm_of_timm", "surgrec-mae", "patch_embed.proj.weight"),
         ("lemonfm_of_timm", "surgmotion", "patch_embed.proj.weight"),
@@ -252,12 +281,20 @@ def test_a_checkpoint_of_another_family_is_refused(name, family, reason, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("gsvit", "evit.2.1.conv2.c.weight"), ("surgenet_caformer", "stages.3.2.norm2.weight")]
+    ("name", "key", "reason"),
+    [
+        ("gsvit", "evit.2.1.conv2.c.weight", "fit none of"),
+        (
+            "surgenet_caformer",
+            "stages.3.2.norm2.weight",
+            "1 needed tensors are missing, such as stages.3.2.norm2.weight",
+        ),
+    ],
 )
-def test_a_network_of_timm_that_lacks_a_tensor_is_refused(name, key, tmp_path):
+def test_a_network_that_lacks_a_tensor_is_refused(name, key, reason, tmp_path):
     original = ORIGINALS[name]()
     del original.checkpoint[key]
-    with pytest.raises(CheckpointError, match="fit none of"):
+    with pytest.raises(CheckpointError, match=reason):
         converted(original, tmp_path)
 
 
@@ -288,18 +325,53 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
                 converted(original, tmp_path)
 
 
-def test_the_zoo_of_the_documentation_has_every_family_with_its_license():
-    zoo = (Path(__file__).parents[3] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
-    rows = [line for line in zoo.split("## The zoo")[1].split("## What was checked")[0].splitlines() if "|" in line]
-    for family in FAMILIES.values():
-        (row,) = [row for row in rows if f"`{family.name}`" in row.split("|")[1]]
-        known = "look it up" if family.license == "other" else family.license.replace("-", " ").lower()
-        assert known in row.replace("-", " ").lower(), family.name
-        if family.hub:
-            assert f"`{family.hub.repository}`, `{family.hub.name}`" in row
+def test_the_pages_of_the_zoo_are_those_that_the_converters_write():
+    from surgvista_hf.modeling.conversion.pages import family_page, zoo_table
+
+    docs = Path(__file__).parents[3] / "docs"
+    assert zoo_table() in (docs / "reference" / "models.md").read_text(encoding="utf-8"), "run docs/zoo/write_pages.py"
+    for name in FAMILIES:
+        page = (docs / "zoo" / f"{name}.md").read_text(encoding="utf-8")
+        assert page == family_page(name), f"{name}: run docs/zoo/write_pages.py"
+    assert {file.stem for file in (docs / "zoo").glob("*.md")} == set(FAMILIES)
 
 
 # ------------------------------------------------------------------------------------------- through the door
+
+OWN_CODE = ["surgenet_caformer", "surgenet_pvt", "gsvit"]
+PROGRAM = """
+import json, sys
+import numpy as np
+from transformers import AutoImageProcessor, AutoModel
+image = np.arange(60 * 80 * 3, dtype=np.uint8).reshape(60, 80, 3)
+found = {}
+for name in NAMES:
+    options = {"trust_remote_code": True}
+    pixels = AutoImageProcessor.from_pretrained(name, **options)(images=image, return_tensors="pt")["pixel_values"]
+    output = AutoModel.from_pretrained(name, **options).eval()(pixels)
+    found[name] = output.last_hidden_state[0, 0].flatten().tolist()[:5]
+print(json.dumps([found, bool(sys.modules.get("surgvista_hf"))]))
+"""
+
+
+def test_models_and_processors_of_our_own_load_where_this_package_is_not_installed(zoo, tmp_path):
+    import json
+
+    from ..test_auto import run_python
+
+    for name in OWN_CODE:
+        (tmp_path / name).symlink_to(zoo(name)[2])
+    answers = []
+    for with_package in (False, True):
+        program = ("import surgvista_hf\n" if with_package else "") + PROGRAM.replace("NAMES", repr(OWN_CODE))
+        done = run_python(program, tmp_path / f"home{with_package}", with_package=with_package, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    (without, loaded), (with_it, _) = answers
+    assert not loaded
+    for name in OWN_CODE:
+        assert without[name] == pytest.approx(with_it[name], abs=1e-5)
+
 
 USABLE = ["lemonfm", "surgenet_convnext", "surgenet_caformer", "surgenet_pvt", "gsvit", "endovit"]
 USABLE += ["surgrec_mae", "surgrec_mae_pretraining", "surgrec_jepa", "surgmotion"]

@@ -7,7 +7,7 @@
 | license | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
 | key layout | torchvision's `convnext_large` under `teacher`, after `backbone.` |
 | beside it | `student`, an optimizer, a Namespace, the projection heads |
-| preprocessing | 224² squeezed, RGB, ImageNet's mean and deviation |
+| preprocessing | 224² squeezed, bicubic with antialiasing (PIL's default, in its README), RGB, ImageNet's mean and deviation |
 | feature | `pooler_output`, 1536 numbers: normalized mean over places |
 
 timm's and the authors' own layout of ConvNeXt are read too.
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
+from transformers.image_utils import PILImageResampling
 
 from ..family import (
     Blueprint,
@@ -46,10 +47,10 @@ class ConvNextLayout:
 
     Args:
         patches, patch_norm: first convolution and its norm.
-        downsampling: what stands before 0, the norm, and 1, the convolution, ahead of a stage.
-        blocks: what stands before the number of a block.
+        downsampling: The beginning before 0, the norm, and 1, the convolution, ahead of a stage.
+        blocks: The beginning before the number of a block.
         parts: name in a block of transformers -> name here.
-        norm: of the pooled features.
+        norm: The norm of the pooled features.
     """
 
     patches: str
@@ -60,10 +61,11 @@ class ConvNextLayout:
     norm: str
 
     def name(self, template: str, stage: int | str) -> str:
+        """Fill the number of a stage into a template of names."""
         return template.format(s=int(stage), even=2 * int(stage), odd=2 * int(stage) + 1)
 
     def source(self, target: str) -> str:
-        """The name of a parameter of `ConvNextModel` or `ConvNextV2Model` here."""
+        """Return the name of a parameter of `ConvNextModel` or `ConvNextV2Model` here."""
         if match := re.fullmatch(r"encoder\.stages\.(\d+)\.downsampling_layer\.(\d\..+)", target):
             return self.name(self.downsampling, match[1]) + match[2]
         if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", target):
@@ -131,10 +133,11 @@ LAYOUTS = (
 def plan_convnext(
     model_class: type[PreTrainedModel],
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     ignored: tuple[tuple[str, str], ...] = (),
+    **preparation: Any,
 ) -> Blueprint:
-    """A ConvNeXt or ConvNeXt V2 in any of the layouts, after any prefix."""
+    """Plan a ConvNeXt or ConvNeXt V2 in any of the layouts, after any prefix; `preparation` goes to its processor."""
     layout, prefix = _layout(tensors)
     patches = shape_of(tensors, f"{prefix}{layout.patches}weight")
     depths = [_depth(layout, tensors, prefix, stage) for stage in range(4)]
@@ -149,14 +152,14 @@ def plan_convnext(
         "depths": depths,
     }
     config_class: Any = model_class.config_class
-    config = make_config(config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **said}, ())
+    config = make_config(config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **overrides}, ())
     return Blueprint(
         model_class,
         config,
         tensors,
         parameter_shapes(model_class, config),
         convnext_naming(layout, prefix),
-        image_processor(config.image_size),
+        image_processor(config.image_size, **preparation),
         ignored=ignored,
     )
 
@@ -175,20 +178,20 @@ def _depth(layout: ConvNextLayout, tensors: Tensors, prefix: str, stage: int) ->
 
 
 def convnext_naming(layout: ConvNextLayout, prefix: str) -> Naming:
-    """Where the tensors of a model lie in a checkpoint of this layout."""
+    """Return where the tensors of a model lie in a checkpoint of this layout."""
     return lambda target: Source(prefix + layout.source(target))
 
 
-def _plan_lemonfm(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_lemonfm(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     heads = (
         (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
         (r"(.*\.)?(classifier\.2|head\.fc|head)\.", "a classifier; it is no part of the encoder"),
     )
-    return plan_convnext(ConvNextModel, tensors, said, heads)
+    return plan_convnext(ConvNextModel, tensors, overrides, heads, resample=PILImageResampling.BICUBIC)
 
 
 def _restore(tensors: Tensors, config: ConvNextConfig) -> dict[str, torch.Tensor]:
-    """Torchvision's layout as the release has it, under `backbone.`."""
+    """Return torchvision's layout as the release has it, under `backbone.`."""
     original = unmap_tensors(tensors, convnext_naming(LAYOUTS[0], "backbone."))
     return {
         name: tensor[:, None, None] if name.endswith("layer_scale") else tensor for name, tensor in original.items()
@@ -207,7 +210,9 @@ FAMILIES = (
         {ConvNextConfig.model_type: _restore},
         input="224×224",
         becomes="ConvNextModel",
-        checked="features of torchvision's and timm's ConvNeXt on a tiny model; all key names of the large one",
+        checked="torchvision's network as its program builds it, and the transform of its README: features and pixels; timm's "
+        "ConvNeXt; all key names of the large one",
+        preparation="squeezed, bicubic with antialiasing; ImageNet's mean and deviation",
         hub=HubFile("visurg/LemonFM", "lemonfm.pth"),
         containers=("teacher", *CONTAINERS),
         image_teacher=True,

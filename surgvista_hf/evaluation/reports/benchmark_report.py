@@ -53,7 +53,7 @@ class CellResult:
         seconds: duration of the run.
         environment: versions, revision and device, see `environment`; by default those of this process.
         predictions: file of all predictions, below the folder of the suite; `None`: they are not stored.
-        seen: what is known of test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
+        seen: knowledge about test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
     """
 
     model: str

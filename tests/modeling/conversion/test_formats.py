@@ -329,11 +329,11 @@ def test_the_pages_of_the_zoo_are_those_that_the_converters_write():
     from surgvista_hf.modeling.conversion.pages import family_page, zoo_table
 
     docs = Path(__file__).parents[3] / "docs"
-    assert zoo_table() in (docs / "reference" / "models.md").read_text(encoding="utf-8"), "run docs/zoo/write_pages.py"
+    assert zoo_table() in (docs / "reference" / "models.md").read_text(encoding="utf-8"), "run docs/write_zoo.py"
     for name in FAMILIES:
-        page = (docs / "zoo" / f"{name}.md").read_text(encoding="utf-8")
-        assert page == family_page(name), f"{name}: run docs/zoo/write_pages.py"
-    assert {file.stem for file in (docs / "zoo").glob("*.md")} == set(FAMILIES)
+        page = (docs / "reference" / "zoo" / f"{name}.md").read_text(encoding="utf-8")
+        assert page == family_page(name), f"{name}: run docs/write_zoo.py"
+    assert {file.stem for file in (docs / "reference" / "zoo").glob("*.md")} == set(FAMILIES)
 
 
 # ------------------------------------------------------------------------------------------- through the door

@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with-code", action="store_true", help="also write the code files for trust_remote_code=True"
     )
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="beginning of the names of tensors that the family does not know and that are not wanted; may be repeated",
+    )
     parser.add_argument("--list", action="store_true", help="list the families and exit")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -42,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..util.errors import InputError
 
     if arguments.list:
-        fields = ("title", "paper", "source", "license", "input", "becomes", "checked", "unknown")
+        fields = ("title", "paper", "source", "license", "input", "preparation", "becomes", "checked", "unknown")
         listed = {name: {field: getattr(family, field) for field in fields} for name, family in FAMILIES.items()}
         print(json.dumps(listed) if arguments.json else "\n".join(map(_description, FAMILIES.values())))
         return
@@ -63,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
             config=config,
             part=arguments.part,
             include_code=arguments.with_code,
+            leave_out=arguments.leave_out,
         )
     print(json.dumps(vars(report)) if arguments.json else report)
 

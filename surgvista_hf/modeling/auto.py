@@ -46,6 +46,18 @@ def _register_encoder_models(ours: ModuleType) -> None:
     )
 
 
+def _register_surgenet_configurations(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    for config in (ours.CaformerConfig, ours.SurgeNetPvtConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_surgenet_models(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
+    for model in (ours.CaformerModel, ours.SurgeNetPvtModel):
+        auto.AutoModel.register(model.config_class, model, exist_ok=True)
+
+
 def _register_ms_tcn(ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.configuration_auto")
     auto.AutoConfig.register(ours.MsTcnConfig.model_type, ours.MsTcnConfig, exist_ok=True)
@@ -67,6 +79,25 @@ def _register_processor(ours: ModuleType) -> None:
     wrapt.wrap_function_wrapper(auto, "AutoVideoProcessor.from_pretrained", _with_explanation)
 
 
+def _register_encoder_video_processor(ours: ModuleType) -> None:
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        return
+    auto = importlib.import_module(f"{_AUTO}.video_processing_auto")
+    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_encoder")
+    auto.AutoVideoProcessor.register(configuration.SurgicalEncoderConfig, ours.SurgicalVideoProcessor, exist_ok=True)
+
+
+def _register_encoder_image_processor(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.image_processing_auto")
+    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_encoder")
+    classes = {"torchvision": ours.SurgicalImageProcessor}
+    auto.AutoImageProcessor.register(
+        configuration.SurgicalEncoderConfig, image_processor_classes=classes, exist_ok=True
+    )
+
+
 def _with_explanation(
     wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -78,11 +109,15 @@ def _with_explanation(
 _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
     ("configuration_auto", "configuration_surgvista", _register_configuration),
     ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
+    ("configuration_auto", "configuration_surgenet", _register_surgenet_configurations),
     ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
     ("configuration_auto", "configuration_video_head", _register_video_head),
     ("modeling_auto", "modeling_surgvista", _register_models),
     ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
+    ("modeling_auto", "modeling_surgenet", _register_surgenet_models),
     ("video_processing_auto", "video_processing_surgvista", _register_processor),
+    ("video_processing_auto", "video_processing_encoder_surgvista", _register_encoder_video_processor),
+    ("image_processing_auto", "image_processing_encoder_surgvista", _register_encoder_image_processor),
 )
 
 

@@ -26,10 +26,11 @@ from ..util.errors import InputError, SurgVistaError
 from ..util.messages import first_line, preview
 from ..util.requirements import require
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
+from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import folder_or_hub_name, not_a_folder_either
 from .modeling_surgical_encoder import SurgicalEncoderForVideoClassification, build_encoder, without_pooling_layer
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .processors import IMAGENET_MEAN, IMAGENET_STD, make_processor
+from .processors import IMAGENET_MEAN, IMAGENET_STD, make_encoder_processor, make_processor, preparation_of
 
 logger = logging.get_logger(__name__)
 
@@ -120,10 +121,18 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
         raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
 
 
-def processor_of(model: Any, start: Any, frame_stride: float | None = None, sampling: str = "online") -> Any:
-    """The processor that is saved with a classifier: frames squeezed to its size, normalized as its encoder was trained.
+def processor_of(
+    model: Any,
+    start: Any,
+    frame_stride: float | None = None,
+    sampling: str = "online",
+    *,
+    keep_geometry: bool = False,
+) -> Any:
+    """Return the processor that is saved with a classifier: frames squeezed to its size, prepared as its encoder was trained.
 
-    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`.
+    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`, except where the encoder
+    was trained on pixels that transformers' cannot make (blue first, resized without antialiasing or bicubically).
 
     Args:
         model: the classifier.
@@ -131,6 +140,7 @@ def processor_of(model: Any, start: Any, frame_stride: float | None = None, samp
         frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
             become 1 in use.
         sampling: of the clips it was trained with.
+        keep_geometry: also resize and crop as the encoder's own processor does, for an encoder that is used as it is.
     """
     own: Any = None
     if not isinstance(start, Mapping):
@@ -141,14 +151,21 @@ def processor_of(model: Any, start: Any, frame_stride: float | None = None, samp
     mean, std = normalization(own) or (IMAGENET_MEAN, IMAGENET_STD)
     if frame_stride is None:
         frame_stride = stored_frame_stride(model.config, own) or FRAME_STRIDE
-    return make_processor(
-        model.config.model_type,
-        frame_size(model.config),
+    kind, size = model.config.model_type, frame_size(model.config)
+    if kind == SurgicalEncoderConfig.model_type and not keep_geometry:
+        size = (size[0], size[0])  # training cuts squares
+    is_converted = hasattr(getattr(model.config, "encoder_config", model.config), "converted_from")
+    special = preparation_of(own if is_converted else None, size, keep_geometry=keep_geometry)
+    make: Any = make_encoder_processor if special and kind != SurgVistaConfig.model_type else make_processor
+    return make(
+        kind,
+        size,
         clip_length(model.config),
         mean=mean,
         std=std,
         frame_stride=stride_in_use(frame_stride),
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
+        **(special if make is make_encoder_processor else {}),
     )
 
 

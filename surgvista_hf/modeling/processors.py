@@ -16,6 +16,7 @@ from transformers.image_utils import PILImageResampling
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..util.errors import InputError
+from .video_processing_encoder_surgvista import SurgicalVideoProcessor
 from .video_processing_surgvista import SurgVistaVideoProcessor
 
 # `VJEPA2VideoProcessor` overwrites the size it is given and cuts the sides of a frame off; the class below is the plainest of
@@ -67,6 +68,79 @@ def make_processor(
         do_sample_frames=True,
         resample=PILImageResampling.BILINEAR,
     )
+
+
+def make_encoder_processor(
+    model_type: str,
+    size: tuple[int, int],
+    num_frames: int,
+    *,
+    short_side: int | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    **fields: Any,
+) -> SurgicalVideoProcessor:
+    """Return the processor that prepares clips as an encoder's own program does, where neither ours nor a stock one can.
+
+    Args:
+        model_type: The type of the model's configuration.
+        size: Height and width of its frames, in pixels.
+        num_frames: Frames of a clip.
+        short_side: Resize the short side to so many pixels and cut the middle out; by default frames are squeezed.
+        mean, std: The normalization, one number for each channel.
+        fields: Further fields of `SurgicalVideoProcessor`, such as `antialias`, `storage_size` or `frame_stride`.
+
+    Example:
+        >>> make_encoder_processor("vjepa2", (256, 256), 64, short_side=292).size["shortest_edge"]
+        292
+    """
+    target = {"height": size[0], "width": size[1]}
+    return SurgicalVideoProcessor(
+        size={"shortest_edge": short_side} if short_side else target,
+        do_center_crop=short_side is not None,
+        crop_size=target,
+        num_frames=num_frames,
+        image_mean=list(mean),
+        image_std=list(std),
+        input_name="pixel_values_videos" if model_type == "vjepa2" else "pixel_values",
+        **fields,
+    )
+
+
+def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool) -> dict[str, Any]:
+    """Return how a processor differs from a plain bilinear squeeze, as arguments of `make_encoder_processor`.
+
+    Args:
+        processor: The image or video processor of an encoder, or `None`.
+        size: Height and width of the frames that the model takes now.
+        keep_geometry: Whether the short side, the crop and a first resize are kept too; else frames are squeezed.
+
+    Returns:
+        Nothing for a processor that squeezes bilinearly as transformers' do.
+
+    Example:
+        >>> preparation_of(make_encoder_processor("vit", (64, 64), 8, short_side=73), (128, 128), keep_geometry=True)
+        {'antialias': False, 'short_side': 146}
+    """
+    found: dict[str, Any] = {}
+    if type(processor) is SurgVistaVideoProcessor:
+        return found
+    if not smooths(processor):
+        found["antialias"] = False
+    if getattr(processor, "resample", PILImageResampling.BILINEAR) == PILImageResampling.BICUBIC:
+        found |= {"antialias": smooths(processor), "resample": PILImageResampling.BICUBIC}
+    if getattr(processor, "do_flip_channel_order", False):
+        found |= {"antialias": smooths(processor), "do_flip_channel_order": True}
+    if getattr(processor, "arithmetic", "torchvision") != "torchvision":
+        found["arithmetic"] = processor.arithmetic
+    if keep_geometry and isinstance(processor, SurgicalVideoProcessor) and processor.do_center_crop:
+        cut: Any = processor.crop_size
+        found["antialias"] = processor.antialias
+        found["short_side"] = int(processor.size["shortest_edge"] * size[0] / cut["height"])
+        for name in ("storage_size", "crop_rounding"):
+            if getattr(processor, name) != getattr(SurgicalVideoProcessor, name):
+                found[name] = getattr(processor, name)
+    return found
 
 
 def prepare_clips(

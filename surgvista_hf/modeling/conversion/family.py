@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, ViTImageProcessor
+from transformers.image_utils import PILImageResampling
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...util.errors import InputError
 from ...util.messages import did_you_mean
+from ..configuration_surgical_encoder import picture_size
 from ..configuration_surgvista import SurgVistaConfig
+from ..image_processing_encoder_surgvista import SurgicalImageProcessor
 from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
-from ..processors import make_processor
+from ..processors import make_encoder_processor, make_processor
 from .mapping import Naming
 from .reading import CONTAINERS, CheckpointError
 
@@ -38,6 +41,7 @@ class Blueprint:
         may_be_absent: prefixes of parameters that start fresh when the checkpoint lacks them.
         ignored: (pattern of names, reason) of tensors that are left out knowingly.
         options: further arguments of `from_pretrained`.
+        twins: families that a file like this one may as well be of; nothing in it tells them apart.
     """
 
     model_class: type[PreTrainedModel]
@@ -49,6 +53,7 @@ class Blueprint:
     may_be_absent: tuple[str, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    twins: tuple[str, ...] = ()
 
 
 class HubFile(NamedTuple):
@@ -71,6 +76,7 @@ class Family:
         plan: (tensors, what the caller said of the configuration) -> blueprint.
         restore: type of model -> way back from (its tensors, its configuration) to original names and shapes.
         input: size of what it sees.
+        preparation: what its processor does to a frame, as the original program does.
         becomes: classes.
         checked: what was compared here, and with what.
         unknown: what could not be verified without the weights.
@@ -92,6 +98,7 @@ class Family:
     input: str
     becomes: str
     checked: str
+    preparation: str
     unknown: str = "no published file could be loaded where this converter was written"
     hub: HubFile | None = None
     containers: tuple[str, ...] = CONTAINERS
@@ -213,13 +220,60 @@ def refuse_class_token(tensors: Tensors) -> None:
 
 
 def image_processor(
-    side: int, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
+    side: int,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    *,
+    width: int | None = None,
+    resample: PILImageResampling = PILImageResampling.BILINEAR,
 ) -> ViTImageProcessor:
-    """Pictures squeezed to a square, scaled to 0-1 and normalized."""
-    return ViTImageProcessor(size={"height": side, "width": side}, image_mean=list(mean), image_std=list(std))
+    """Return a processor that squeezes images to one size with antialiasing, scales them to 0-1 and normalizes them.
+
+    Args:
+        side: Height in pixels, and width where no other is given.
+        mean, std: The normalization, one number for each channel.
+        width: Width in pixels.
+        resample: The interpolation.
+    """
+    size = {"height": side, "width": width or side}
+    return ViTImageProcessor(size=size, image_mean=list(mean), image_std=list(std), resample=resample)
+
+
+def plain_image_processor(
+    side: int, mean: tuple[float, ...], std: tuple[float, ...], *, arithmetic: str, blue_first: bool = False
+) -> SurgicalImageProcessor:
+    """Return a processor that squeezes images to a square without antialiasing.
+
+    Args:
+        side: Height and width in pixels.
+        mean, std: The normalization, one number for each channel.
+        arithmetic: See `SurgicalImageProcessor`.
+        blue_first: Return blue, green, red.
+    """
+    return SurgicalImageProcessor(
+        size={"height": side, "width": side},
+        image_mean=list(mean),
+        image_std=list(std),
+        arithmetic=arithmetic,
+        do_flip_channel_order=blue_first,
+    )
+
+
+def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> BaseVideoProcessor:
+    """Return a processor that resizes the short side as OpenCV does and cuts the middle out.
+
+    Args:
+        config: The model's configuration.
+        scale: Length of the short side over that of the crop.
+        fields: See `make_encoder_processor`.
+    """
+    side, frames = (config.crop_size, config.frames_per_clip) if config.model_type == "vjepa2" else (None, None)
+    side = side or picture_size(config)[0]
+    options: dict[str, Any] = {"arithmetic": "opencv", "antialias": False, "short_side": int(side * scale), **fields}
+    return make_encoder_processor(config.model_type, (side, side), frames or config.num_frames, **options)
 
 
 def processor_of_surgvista(config: SurgVistaConfig, **sampling: Any) -> BaseVideoProcessor:
-    """The processor of a model of ours."""
+    """Return the processor of a model of ours, which squeezes frames."""
     statistics = {"mean": config.image_mean, "std": config.image_std}
     return make_processor(config.model_type, config.frame_size, config.num_frames, **statistics, **sampling)

@@ -7,7 +7,7 @@ from huggingface_hub import constants, hf_hub_download
 
 from ...util.errors import SurgVistaError
 from ...util.messages import first_line
-from . import convert_checkpoint, family_named
+from .convert import convert_checkpoint, family_named
 
 
 class WeightsElsewhereError(SurgVistaError):

@@ -56,7 +56,7 @@ _RENAMES = (
 )
 
 
-def renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
+def renamed(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
     """A name after rules of (pattern, replacement), one after the other."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
@@ -155,6 +155,18 @@ def map_tensors(
     if missing or misshapen:
         raise CheckpointError(_refusal([key for _, key in missing], misshapen))
     return Mapped(mapped, sources, tuple(target for target, _ in absent))
+
+
+def same_shape(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> bool:
+    """Return whether a tensor of the checkpoint can be a parameter of this shape.
+
+    Args:
+        tensor: The tensor, whose numbers do not matter.
+        source: The part of it that is wanted.
+        target: The parameter's name.
+        shape: The parameter's shape.
+    """
+    return _fit(tensor.to("meta"), source, target, shape) is not None
 
 
 def _fit(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> torch.Tensor | None:

@@ -41,7 +41,12 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    path: str | Path, containers: Sequence[str] = CONTAINERS, beside: Sequence[str] = (), part: str | None = None
+    path: str | Path,
+    containers: Sequence[str] = CONTAINERS,
+    beside: Sequence[str] = (),
+    part: str | None = None,
+    *,
+    hashed: bool = True,
 ) -> Checkpoint:
     """Read `.pth`, `.pt`, `.bin` or `.safetensors`, or a folder with one such file or an index of shards.
 
@@ -50,9 +55,10 @@ def read_checkpoint(
 
     Args:
         path: file or folder.
-        containers: keys that the weights may lie under, the first that is there counts.
+        containers: keys that the weights may lie under, the first that is there counts; `a/b` is `b` under `a`.
         beside: further keys, whose tensors are read too, with the key and a dot before their names.
         part: key that they must lie under, whatever the containers are.
+        hashed: also compute the digests of the files.
 
     Returns:
         The checkpoint.
@@ -64,7 +70,7 @@ def read_checkpoint(
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         tensors.update(_state_dict(_load(file), file, containers, beside, part))
-    return Checkpoint(tensors, {file.name: file_hash(file) for file in files})
+    return Checkpoint(tensors, {file.name: file_hash(file) for file in files} if hashed else {})
 
 
 def _checkpoint_files(path: Path) -> list[Path]:
@@ -136,7 +142,8 @@ def _state_dict(
         keys = [name for name, value in content.items() if isinstance(value, Mapping)]
         if part is not None and part not in keys:
             raise CheckpointError(f"{file} has no part {part!r}; its parts are {', '.join(map(str, keys)) or 'none'}")
-        inner = next((content[name] for name in ([part] if part else containers) if name in keys), content)
+        found = (_inside(content, name) for name in ([part] if part else containers))
+        inner = next((each for each in found if each is not None), content)
         tensors = _tensors(inner)
         if tensors:
             for name in beside:
@@ -150,6 +157,13 @@ def _state_dict(
                 f"{', '.join(inside)}: is this the right family? If so, say which part is meant"
             )
     raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(containers)}")
+
+
+def _inside(content: Mapping[Any, Any], path: str) -> Mapping[Any, Any] | None:
+    """Return the dictionary under keys that are separated by slashes, if there is one."""
+    for key in path.split("/"):
+        content = content.get(key) if isinstance(content, Mapping) else None  # type: ignore[assignment]
+    return content if isinstance(content, Mapping) else None
 
 
 def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:

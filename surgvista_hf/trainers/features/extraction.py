@@ -122,7 +122,8 @@ class FeatureExtractor:
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
-        self.processor = processor or processor_of(model, start, self.frame_stride)
+        is_encoder = layer != "classifier"  # used as it is, so its own resize and crop hold
+        self.processor = processor or processor_of(model, start, self.frame_stride, keep_geometry=is_encoder)
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
         self._seen: list[torch.Tensor] = []

@@ -250,6 +250,8 @@ class SurgicalFinetuner(ClipTrainer):
         clips = []
         for clip, box, erased, key in zip(batch["pixel_values"], batch["boxes"], batch["erased"], keys, strict=True):
             frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
+            if getattr(processor, "do_flip_channel_order", False):  # the encoder was trained on blue, green, red
+                frames = frames.flip(-3)
             frames = normalize_clips(frames, processor.image_mean, processor.image_std)
             clips.append(erase(frames, CropBox(*erased), seed, *key) if erased else frames)
         return torch.stack(clips)

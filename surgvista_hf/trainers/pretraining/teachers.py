@@ -46,6 +46,7 @@ class ImageTeacher(nn.Module):
             tokens first, or (images, D, rows, columns).
         final_norm: take the features behind the model's last normalization; EndoSSL's were published without it.
         normalized: mean and deviation of the pictures it was trained with; `None`: those of the clips.
+        blue_first: flip the channels: it was trained on images with blue first.
         dtype: that it computes in, or `torch.float8_e4m3fn`: bf16 with products in 8 bits (`use_float8`). Features come out
             in fp32.
         batch_size: images at a time; `None`: all of a batch of clips.
@@ -67,6 +68,7 @@ class ImageTeacher(nn.Module):
         *,
         final_norm: bool = True,
         normalized: tuple[Sequence[float], Sequence[float]] | None = None,
+        blue_first: bool = False,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
         compile: bool = False,
@@ -79,7 +81,7 @@ class ImageTeacher(nn.Module):
         if not final_norm:
             _drop_final_norm(model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.normalized = normalized
+        self.normalized, self.blue_first = normalized, blue_first
         self.scale: torch.Tensor | None
         self.shift: torch.Tensor | None
         self.register_buffer("scale", None, persistent=False)
@@ -115,7 +117,8 @@ class ImageTeacher(nn.Module):
         if final_norm is None:
             family = FAMILIES.get(getattr(config, "converted_from", ""))
             final_norm = family.final_norm if family else True
-        return cls(model, final_norm=final_norm, normalized=_normalization(place), **kwargs)
+        normalized, blue_first = _preparation(place)
+        return cls(model, final_norm=final_norm, normalized=normalized, blue_first=blue_first, **kwargs)
 
     def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Says how the clips will be normalized; where its own pictures were not, it converts them."""
@@ -160,6 +163,8 @@ class ImageTeacher(nn.Module):
         frames = clips[:, :: clips.shape[1] // slices].flatten(0, 1)
         if self.scale is not None and self.shift is not None:
             frames = frames * self.scale + self.shift
+        if self.blue_first:
+            frames = frames.flip(1)
         frames = frames.to(next(self.model.parameters()).dtype)
         device = clips.device.type
         # Its own precision holds, whatever the student's step runs in.
@@ -203,12 +208,18 @@ def teacher_path(name: str | Path) -> str:
     return str(converted_from_hub(family.name))
 
 
-def _normalization(place: str) -> tuple[Sequence[float], Sequence[float]] | None:
+def _preparation(place: str) -> tuple[tuple[Sequence[float], Sequence[float]] | None, bool]:
+    """Return mean and deviation of red, green and blue, and whether the teacher takes blue first."""
     try:
-        return normalization(AutoImageProcessor.from_pretrained(place))
+        processor = AutoImageProcessor.from_pretrained(place)
     except (OSError, ValueError, KeyError, ImportError):
         logger.warning("the teacher %s has no image processor; it gets the frames as the student does", place)
-        return None
+        return None, False
+    blue_first = bool(getattr(processor, "do_flip_channel_order", False))
+    found = normalization(processor)
+    if found and blue_first:  # the processor normalizes after it has flipped
+        found = (tuple(reversed(found[0])), tuple(reversed(found[1])))
+    return found, blue_first
 
 
 def _drop_final_norm(model: nn.Module) -> None:

@@ -157,7 +157,8 @@ def surgenet_caformer() -> Original:
     point_wise = re.compile(r"(pwconv\d|fc\d|qkv|proj)\.weight$")
     tensors = {name: t.flatten(1) if point_wise.search(name) else t for name, t in tensors.items()}
     head = {"head.fc1.weight": torch.zeros(4, 512), "head.fc1.bias": torch.zeros(4)}
-    return Original("surgenet", tensors | head, {}, model, lambda output: output.pooler_output, pictures())
+    said = {"hidden_act": "star_relu"}  # timm's; SurgeNet's own has plain ReLU
+    return Original("surgenet", tensors | head, said, model, lambda output: output.pooler_output, pictures())
 
 
 def surgenet_pvt() -> Original:

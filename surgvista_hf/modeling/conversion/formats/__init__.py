@@ -3,7 +3,37 @@
 A new family is a `Family` in a file here and a line in `_MODULES`, or one more `Family` in a file that is here already.
 """
 
-from . import convnext, gsvit, image_vits, lemon_curation, surgenet, surgrec, surgvista, videomae, vit, vjepa
+from . import (
+    convnext,
+    endo_fm,
+    gsvit,
+    image_vits,
+    lemon_curation,
+    pl_stitch,
+    selfsupsurg,
+    surgenet,
+    surgenet_dino,
+    surgrec,
+    surgvista,
+    videomae,
+    vit,
+    vjepa,
+)
 
-_MODULES = (surgvista, videomae, image_vits, vit, convnext, surgenet, gsvit, surgrec, vjepa, lemon_curation)
+_MODULES = (
+    surgvista,
+    surgrec,
+    vjepa,
+    convnext,
+    surgenet,
+    surgenet_dino,
+    pl_stitch,
+    selfsupsurg,
+    endo_fm,
+    vit,
+    gsvit,
+    videomae,
+    image_vits,
+    lemon_curation,
+)
 FAMILIES = {family.name: family for module in _MODULES for family in module.FAMILIES}

@@ -7,7 +7,7 @@
 | license | Apache-2.0 (its page on the Hub); the data set is for non-commercial research |
 | key layout | torchvision's `convnext_large` under `teacher`, after `backbone.` |
 | beside it | `student`, an optimizer, a Namespace, the projection heads |
-| preprocessing | 224² squeezed, RGB, ImageNet's mean and deviation |
+| preprocessing | 224² squeezed, bicubic with antialiasing (PIL's default, in its README), RGB, ImageNet's mean and deviation |
 | feature | `pooler_output`, 1536 numbers: normalized mean over places |
 
 timm's and the authors' own layout of ConvNeXt are read too.
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
+from transformers.image_utils import PILImageResampling
 
 from ..family import (
     Blueprint,
@@ -133,8 +134,9 @@ def plan_convnext(
     tensors: Tensors,
     said: Mapping[str, Any],
     ignored: tuple[tuple[str, str], ...] = (),
+    **preparation: Any,
 ) -> Blueprint:
-    """A ConvNeXt or ConvNeXt V2 in any of the layouts, after any prefix."""
+    """Plan a ConvNeXt or ConvNeXt V2 in any of the layouts, after any prefix; `preparation` goes to its processor."""
     layout, prefix = _layout(tensors)
     patches = shape_of(tensors, f"{prefix}{layout.patches}weight")
     depths = [_depth(layout, tensors, prefix, stage) for stage in range(4)]
@@ -156,7 +158,7 @@ def plan_convnext(
         tensors,
         parameter_shapes(model_class, config),
         convnext_naming(layout, prefix),
-        image_processor(config.image_size),
+        image_processor(config.image_size, **preparation),
         ignored=ignored,
     )
 
@@ -184,7 +186,7 @@ def _plan_lemonfm(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
         (r"(.*\.)?(classifier\.2|head\.fc|head)\.", "a classifier; it is no part of the encoder"),
     )
-    return plan_convnext(ConvNextModel, tensors, said, heads)
+    return plan_convnext(ConvNextModel, tensors, said, heads, resample=PILImageResampling.BICUBIC)
 
 
 def _restore(tensors: Tensors, config: ConvNextConfig) -> dict[str, torch.Tensor]:
@@ -207,7 +209,9 @@ FAMILIES = (
         {ConvNextConfig.model_type: _restore},
         input="224×224",
         becomes="ConvNextModel",
-        checked="features of torchvision's and timm's ConvNeXt on a tiny model; all key names of the large one",
+        checked="torchvision's network as its program builds it, and the transform of its README: features and pixels; timm's "
+        "ConvNeXt; all key names of the large one",
+        preparation="squeezed, bicubic with antialiasing; ImageNet's mean and deviation",
         hub=HubFile("visurg/LemonFM", "lemonfm.pth"),
         containers=("teacher", *CONTAINERS),
         image_teacher=True,

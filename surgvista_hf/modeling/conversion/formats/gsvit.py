@@ -4,9 +4,10 @@
 |---|---|
 | paper | General surgery vision transformer, arXiv 2403.05949 |
 | weights | github.com/SamuelSchmidgall/GSViT names them; where they lie was not checked |
-| license | none found; look it up |
-| key layout | `evit.<n>.`: 0 is `patch_embed` of EfficientViT's authors, 1 to 3 are `blocks1` to `blocks3`; a flat file |
-| preprocessing | 224² squeezed, ImageNet's mean and deviation as downstream programs use it; the release's own is not stated |
+| license | none found for the weights (the network's code is MIT); look it up |
+| key layout | `evit.<n>.`: 0 is `patch_embed` of EfficientViT's authors, 1 to 3 are `blocks1` to `blocks3`; flat |
+| prefixes | any, such as `gsvit.` or `gsvit.evit.` |
+| preprocessing | blue, green, red in 0-1 without mean and deviation, 224² squeezed, bilinear without antialiasing |
 | feature | mean over places, 384 numbers |
 """
 
@@ -17,45 +18,65 @@ from typing import Any
 import torch
 from transformers import TimmWrapperConfig
 
-from ..family import Blueprint, Family, Tensors
+from ..family import Blueprint, Family, Tensors, plain_image_processor, prefix_of
 from ..mapping import Naming, Source, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .timm_models import plan_timm
 
 _EFFICIENT_VITS = tuple(f"efficientvit_m{size}" for size in (5, 4, 3, 2, 1, 0))
+_SIDE = 224
 _PARTS_OF_DOWNSAMPLING = {"res1": "0", "patchmerge": "1", "res2": "2"}
 
 
 def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
-    numbered = any(name.startswith("evit.") for name in tensors)
-    if not numbered and "patch_embed.0.c.weight" not in tensors:
-        raise CheckpointError("the checkpoint has neither evit.… nor patch_embed.0.c.weight: it is not of this family")
+    prefix, stem = _layout(tensors)
+    before = re.escape(prefix)
     ignored = (
-        (r".*attention_bias_idxs", "computed from the size of a window"),
-        (r"(evit\.4|head|head_dist|decoder)\b", "only used in pre-training, or a classifier"),
+        (rf"{before}.*attention_bias_idxs", "computed from the size of a window"),
+        (rf"{before}(evit\.)?4\.", "only used in pre-training, or a classifier"),
+        (r"(.*\.)?(head|head_dist|decoder)\b", "only used in pre-training, or a classifier"),
     )
-    return plan_timm(_EFFICIENT_VITS, tensors, said, _naming("evit." if numbered else "blocks"), ignored)
+    # No mean and deviation are subtracted; 0 and 1 say so to whatever reads them.
+    processor = plain_image_processor(_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), arithmetic="float", blue_first=True)
+    return plan_timm(_EFFICIENT_VITS, tensors, said, _naming(stem, prefix), ignored, processor)
 
 
-def _naming(stem: str) -> Naming:
+def _layout(tensors: Tensors) -> tuple[str, str]:
+    """Return what stands before all names, and what stands before the numbers of the parts.
+
+    The parts are numbered from 0 behind `evit.`, `gsvit.` or any prefix, or are called as by EfficientViT's authors.
+    """
+    for name in ("evit.0.0.c.weight", "patch_embed.0.c.weight", "0.0.c.weight"):
+        try:
+            prefix = prefix_of(tensors, name)
+        except CheckpointError:
+            continue
+        return prefix, {"evit": "evit.", "patch_embed": "blocks", "0": ""}[name.split(".")[0]]
+    raise CheckpointError(
+        "the checkpoint has neither evit.0.0.c.weight nor patch_embed.0.c.weight, with or without a prefix: it is not of this "
+        "family"
+    )
+
+
+def _naming(stem: str, prefix: str = "") -> Naming:
     """The names of EfficientViT's authors, with the parts numbered after a stem, for those of timm.
 
     The authors' stages are lists: the three steps that reduce the picture come first, then the blocks.
     """
-    patches = f"{stem}0." if stem == "evit." else "patch_embed."
+    patches = "patch_embed." if stem == "blocks" else f"{stem}0."
 
-    def source(target: str) -> Source:
+    def name_of(target: str) -> str:
         name = re.sub(r"\.conv\.weight$", ".c.weight", target.removeprefix("timm_model."))
         if match := re.fullmatch(r"patch_embed\.conv(\d)\.(.+)", name):  # activations have numbers too
-            return Source(f"{patches}{2 * int(match[1]) - 2}.{match[2]}")
+            return f"{patches}{2 * int(match[1]) - 2}.{match[2]}"
         if match := re.fullmatch(r"stages\.(\d)\.downsample\.(res1|patchmerge|res2)\.(.+)", name):
-            return Source(f"{stem}{int(match[1]) + 1}.{_PARTS_OF_DOWNSAMPLING[match[2]]}.{match[3]}")
+            return f"{stem}{int(match[1]) + 1}.{_PARTS_OF_DOWNSAMPLING[match[2]]}.{match[3]}"
         if match := re.fullmatch(r"stages\.(\d)\.blocks\.(\d+)\.(.+)", name):
             stage, block = int(match[1]), int(match[2])
-            return Source(f"{stem}{stage + 1}.{block + 3 * (stage > 0)}.{match[3]}")
-        return Source(name)
+            return f"{stem}{stage + 1}.{block + 3 * (stage > 0)}.{match[3]}"
+        return name
 
-    return source
+    return lambda target: Source(prefix + name_of(target))
 
 
 def _restore(tensors: Tensors, config: TimmWrapperConfig) -> dict[str, torch.Tensor]:
@@ -73,8 +94,9 @@ FAMILIES = (
         {TimmWrapperConfig.model_type: _restore},
         input="224×224",
         becomes="TimmWrapperModel",
-        checked="features of timm's EfficientViT in the layout of its authors under the release's numbering",
-        unknown="the released file, its normalization and its license",
+        checked="GSViT's network and data loader: features and pixels, under every prefix that its programs may write",
+        preparation="blue, green, red; squeezed, bilinear without antialiasing; 0-1, neither mean nor deviation",
+        unknown="the released file and its license",
         containers=CONTAINERS,
         image_teacher=True,
     ),

@@ -13,22 +13,43 @@
 | becomes | classifier with tubelet 1, 1-D positions over time and space, without class token |
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ...configuration_surgvista import SurgVistaConfig
-from ..family import Family
+from ..family import Blueprint, CheckpointError, Family, Tensors, shape_of
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
-_plan = partial(
-    plan_classifier, positions="sincos_1d", tubelet=1, defaults={"num_frames": 8}, ignored=PRETRAINING_PARTS
-)
+
+def _plan(tensors: Tensors, said: Mapping[str, Any], *, has_head: bool) -> Blueprint:
+    """Plan a classifier over frames from the weights of one of timm's image transformers."""
+    shape_of(tensors, "blocks.0.attn.qkv.bias")
+    fine_tuned = "fc_norm.weight" in tensors
+    if any(name.startswith(("decoder", "mask_token", "register_tokens", "rope_embed")) or ".ls1." in name for name in tensors):
+        raise CheckpointError("the checkpoint has a decoder, registers or layer scales, which timm's networks have not")
+    if not fine_tuned and ("head.weight" in tensors) != has_head:
+        raise CheckpointError(
+            f"the checkpoint has {'no' if has_head else 'a'} classifier over the class token: it is not of this family"
+        )
+    return plan_classifier(
+        tensors,
+        said,
+        positions="sincos_1d",
+        tubelet=1,
+        defaults={"num_frames": 8},
+        ignored=PRETRAINING_PARTS,
+        twins=("mae", "dino", "supervised") if fine_tuned else () if has_head else ("mae", "dino", "surgenet-dino"),
+    )
+
+
 _image_family = partial(
     Family,
-    plan=_plan,
     restore={SurgVistaConfig.model_type: restore},
     input="8 frames of 224×224",
     becomes="SurgVistaForVideoClassification",
-    checked="logits of the original program on a tiny model",
+    checked="logits of SurgVISTA's comparison with these weights on a tiny model",
+    preparation="squeezed, bilinear without antialiasing; ImageNet's mean and deviation",
 )
 
 FAMILIES = (
@@ -38,6 +59,7 @@ FAMILIES = (
         "Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377",
         "huggingface.co/timm/vit_base_patch16_224.mae",
         "cc-by-nc-4.0",
+        partial(_plan, has_head=False),
     ),
     _image_family(
         "dino",
@@ -45,6 +67,7 @@ FAMILIES = (
         "Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021, arXiv 2104.14294",
         "huggingface.co/timm/vit_base_patch16_224.dino",
         "apache-2.0",
+        partial(_plan, has_head=False),
     ),
     _image_family(
         "supervised",
@@ -53,5 +76,6 @@ FAMILIES = (
         "arXiv 2106.10270",
         "huggingface.co/timm/vit_base_patch16_224.augreg_in1k",
         "apache-2.0",
+        partial(_plan, has_head=True),
     ),
 )

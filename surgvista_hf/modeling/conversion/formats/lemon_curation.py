@@ -4,16 +4,15 @@
 |---|---|---|
 | paper | LEMON (first Surg-3M), CVPR 2026, arXiv 2503.19740 | the same |
 | weights | visurg/LEMON_curation_models on the Hub, several networks of an ensemble | the same |
-| license | not stated in a form that could be checked | the same |
+| license | Apache-2.0 (the page of the weights on the Hub) | the same |
 | key layout | torchvision's `resnet18` under `net`, after `module.` | the same |
 | classes | informative, uninformative | surgical, non-surgical |
-| preprocessing | 384² squeezed, RGB; mean and deviation of their own | the same, other numbers |
+| preprocessing | 384² squeezed, bilinear without antialiasing (OpenCV), RGB; mean and deviation of their own | the same, other numbers |
 
 The third kind of curation model there, detectors of non-surgical regions, are pickles of ultralytics (AGPL-3.0). They are not
 read; train a detector of transformers instead (`surgvista_hf.curation.models.training`).
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -26,31 +25,16 @@ from ..family import (
     CheckpointError,
     Family,
     Tensors,
-    image_processor,
     make_config,
-    num_blocks,
     parameter_shapes,
+    plain_image_processor,
     shape_of,
 )
-from ..mapping import Source, unmap_tensors
+from ..mapping import unmap_tensors
 from ..reading import CONTAINERS
+from .resnet import resnet_naming, resnet_sizes
 
 _SIDE = 384
-_STAGES = 4
-
-
-def resnet_naming(target: str) -> Source:
-    """Return the names of torchvision's ResNets for those of `ResNetForImageClassification`."""
-    name = target.removeprefix("resnet.").replace("classifier.1.", "fc.")
-    name = name.replace("embedder.embedder.convolution.", "conv1.").replace("embedder.embedder.normalization.", "bn1.")
-    if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", name):
-        block = f"layer{int(match[1]) + 1}.{match[2]}"
-        part = re.sub(r"^shortcut\.convolution\.", "downsample.0.", match[3])
-        part = re.sub(r"^shortcut\.normalization\.", "downsample.1.", part)
-        part = re.sub(r"^layer\.(\d+)\.convolution\.", lambda found: f"conv{int(found[1]) + 1}.", part)
-        part = re.sub(r"^layer\.(\d+)\.normalization\.", lambda found: f"bn{int(found[1]) + 1}.", part)
-        name = f"{block}.{part}"
-    return Source(name)
 
 
 def _plan(
@@ -60,15 +44,7 @@ def _plan(
     tensors: Tensors,
     said: Mapping[str, Any],
 ) -> Blueprint:
-    stages = [f"layer{number}." for number in range(1, _STAGES + 1)]
-    last = "conv3" if "layer1.0.conv3.weight" in tensors else "conv2"
-    found = {
-        "num_channels": shape_of(tensors, "conv1.weight")[1],
-        "embedding_size": shape_of(tensors, "conv1.weight")[0],
-        "hidden_sizes": [shape_of(tensors, f"{stage}0.{last}.weight")[0] for stage in stages],
-        "depths": [num_blocks(tensors, stage) for stage in stages],
-        "layer_type": "bottleneck" if last == "conv3" else "basic",
-    }
+    found = resnet_sizes(tensors)
     labels = {"id2label": dict(enumerate(classes)), "label2id": {name: number for number, name in enumerate(classes)}}
     config = make_config(ResNetConfig, found, {**labels, **said}, ())
     outputs = shape_of(tensors, "fc.weight")[0]
@@ -82,13 +58,14 @@ def _plan(
         config,
         tensors,
         parameter_shapes(ResNetForImageClassification, config),
-        resnet_naming,
-        image_processor(_SIDE, mean, std),
+        resnet_naming(""),
+        plain_image_processor(_SIDE, mean, std, arithmetic="opencv"),
+        twins=("lemon-storyboards", "lemon-frames"),
     )
 
 
 def _restore(tensors: Tensors, config: ResNetConfig) -> dict[str, torch.Tensor]:
-    return unmap_tensors(tensors, resnet_naming)
+    return unmap_tensors(tensors, resnet_naming(""))
 
 
 def _family(name: str, what: str, plan: Callable[[Tensors, Mapping[str, Any]], Blueprint]) -> Family:
@@ -98,12 +75,13 @@ def _family(name: str, what: str, plan: Callable[[Tensors, Mapping[str, Any]], B
         "LEMON: A Large Endoscopic MONocular Dataset and Foundation Model for Perception in Surgical Settings (first "
         "Surg-3M), CVPR 2026, arXiv 2503.19740",
         "huggingface.co/visurg/LEMON_curation_models",
-        "other",
+        "apache-2.0",
         plan,
         {ResNetConfig.model_type: _restore},
         input=f"{_SIDE}×{_SIDE}",
         becomes="ResNetForImageClassification",
-        checked="logits of torchvision's resnet18",
+        checked="torchvision's resnet18 and the resize of its program (OpenCV): logits and pixels",
+        preparation="squeezed, bilinear without antialiasing; mean and deviation of its own",
         containers=("net", *CONTAINERS),
         usage="One member of an ensemble; `surgvista curate` takes the mean of the members' logits.\n",
     )

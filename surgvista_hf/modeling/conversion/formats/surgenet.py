@@ -7,19 +7,25 @@
 | CAFormer-S18 | `SurgeNetXL_checkpoint_epoch0050_teacher.pth`, and with `SurgeNet`, `SurgeNetSmall`, `CHOLEC`, `RAMIE`, … |
 | ConvNeXt V2 Tiny | `SurgeNet_ConvNextv2_checkpoint_epoch0050_teacher.pth` |
 | PVT v2 B2 | `SurgeNet_PVTv2_checkpoint_epoch0050_teacher.pth` |
-| license | CC BY-NC 4.0 (its page on the Hub) |
+| license | CC BY-NC-SA 4.0 (LICENSE_MODELS.txt of its repository) |
 | key layout | read: those of the architectures' authors, and timm's, after any prefix, under `teacher` or at the top |
-| preprocessing | 224² squeezed, ImageNet's mean and deviation: the usual one, not stated on its page |
-| becomes | CAFormer: `TimmWrapperModel`; ConvNeXt V2: `ConvNextV2Model`; PVT v2: `PvtV2Model` |
+| preprocessing | not stated; 224² squeezed, bilinear with antialiasing, ImageNet's mean and deviation are ours |
+| CAFormer | `CaformerModel`, plain ReLU: the program has no learned activations, and ignores those that a file may hold |
+| PVT v2 | `SurgeNetPvtModel`: eight norms have another epsilon than the rest, for which transformers has no option |
+| ConvNeXt V2 | `ConvNextV2Model` |
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import ConvNextV2Config, ConvNextV2Model, PvtV2Config, PvtV2Model, TimmWrapperConfig
+from transformers import ConvNextV2Config, ConvNextV2Model
+from transformers.utils import logging
 
+from ...configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
+from ...configuration_surgical_encoder import picture_size
+from ...modeling_surgenet import CaformerModel, SurgeNetPvtModel
 from ..family import (
     Blueprint,
     Family,
@@ -35,13 +41,13 @@ from ..family import (
 from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .convnext import LAYOUTS, convnext_naming, plan_convnext
-from .timm_models import plan_timm
+
+logger = logging.get_logger(__name__)
 
 _HEADS = (
     (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
     (r"(.*\.)?head\.", "a classifier; it is no part of the encoder"),
 )
-_CAFORMERS = ("caformer_s18", "caformer_s36", "caformer_m36", "caformer_b36")
 _PVT_HEADS = [1, 2, 5, 8]  # in every published size
 
 
@@ -60,29 +66,111 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
 
 
 def _plan_caformer(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """Plan a CAFormer with plain ReLU, as SurgeNet's program builds it; the published CAFormer's has learned activations."""
+    if "architecture" in said:  # what the converter asked for when it built timm's networks
+        logger.warning("architecture is not needed: the sizes of a CAFormer are read from its tensors")
+        said = {name: value for name, value in said.items() if name not in ("architecture", "model_args")}
     authors = any("downsample_layers." in name for name in tensors)
-    prefix = prefix_of(tensors, "downsample_layers.0.conv.weight" if authors else "stem.conv.weight")
-    naming = (
-        _authors_caformer(prefix) if authors else lambda target: Source(prefix + target.removeprefix("timm_model."))
-    )
-    return plan_timm(_CAFORMERS, tensors, said, naming, _HEADS)
-
-
-def _authors_caformer(prefix: str) -> Naming:
-    """The names of MetaFormer's authors for those of timm."""
-
-    def source(target: str) -> Source:
-        rules = (
-            (r"^stem\.conv\.", "downsample_layers.0.conv."),
-            (r"^stem\.norm\.", "downsample_layers.0.post_norm."),
-            (r"^stages\.(\d+)\.downsample\.norm\.", r"downsample_layers.\1.pre_norm."),
-            (r"^stages\.(\d+)\.downsample\.conv\.", r"downsample_layers.\1.conv."),
-            (r"^stages\.(\d+)\.blocks\.", r"stages.\1."),
-            (r"^head\.norm\.", "norm."),
+    names = _AUTHORS_NAMES if authors else _TIMM_NAMES
+    prefix = prefix_of(tensors, names.first)
+    found = _caformer_sizes(tensors, prefix, names)
+    act = said.get("hidden_act", "relu")
+    learned = [name for name in tensors if re.fullmatch(rf"{re.escape(prefix)}stages\..+\.act\d?\.(scale|bias)", name)]
+    if learned and act == "relu":
+        raise CheckpointError(
+            f"the checkpoint has learned activations ({learned[0]}), which SurgeNet's networks, built with plain ReLU, do not "
+            "use. If it is a CAFormer with StarReLU, say config={'hidden_act': 'star_relu'}"
         )
-        return Source(prefix + renamed(target.removeprefix("timm_model."), rules))
+    config = make_config(CaformerConfig, found, said, ())
+    return Blueprint(
+        CaformerModel,
+        config,
+        tensors,
+        parameter_shapes(CaformerModel, config),
+        _caformer_naming(prefix, names),
+        image_processor(picture_size(config)[0]),
+        ignored=_HEADS,
+    )
 
-    return source
+
+class _CaformerNames(NamedTuple):
+    """Names of a program's CAFormer; `{s}` is the number of a stage.
+
+    first: The weight of the first convolution. first_norm: The norm behind it. downsampling, downsampling_norm: The convolution
+    and the norm before a later stage. blocks: What stands before the number of a block. norm: The norm of the features.
+    """
+
+    first: str
+    first_norm: str
+    downsampling: str
+    downsampling_norm: str
+    blocks: str
+    norm: str
+
+
+_AUTHORS_NAMES = _CaformerNames(
+    "downsample_layers.0.conv.weight",
+    "downsample_layers.0.post_norm.",
+    "downsample_layers.{s}.conv.",
+    "downsample_layers.{s}.pre_norm.",
+    "stages.{s}.",
+    "norm.",
+)
+_TIMM_NAMES = _CaformerNames(
+    "stem.conv.weight",
+    "stem.norm.",
+    "stages.{s}.downsample.conv.",
+    "stages.{s}.downsample.norm.",
+    "stages.{s}.blocks.",
+    "head.norm.",
+)
+_PARTS_OF_CAFORMER = {
+    "layernorm_before.": "norm1.",
+    "layernorm_after.": "norm2.",
+    "mixer.expansion.": "token_mixer.pwconv1.",
+    "mixer.activation.": "token_mixer.act1.",
+    "mixer.depthwise.": "token_mixer.dwconv.",
+    "mixer.projection.": "token_mixer.pwconv2.",
+    "mixer.qkv.": "token_mixer.qkv.",
+    "mlp_in.": "mlp.fc1.",
+    "activation.": "mlp.act.",
+    "mlp_out.": "mlp.fc2.",
+    "mixer_shortcut": "res_scale1.scale",
+    "mlp_shortcut": "res_scale2.scale",
+}
+_STAGES_WITH_ATTENTION = 2  # from this stage on
+
+
+def _caformer_sizes(tensors: Tensors, prefix: str, names: _CaformerNames) -> dict[str, Any]:
+    stages = []
+    while num_blocks(tensors, prefix + names.blocks.format(s=len(stages))):
+        stages.append(prefix + names.blocks.format(s=len(stages)))
+    widths = [shape_of(tensors, f"{stage}0.norm1.weight")[0] for stage in stages]
+    return {
+        "num_channels": shape_of(tensors, prefix + names.first)[1],
+        "hidden_sizes": widths,
+        "depths": [num_blocks(tensors, stage) for stage in stages],
+        "mlp_ratio": shape_of(tensors, f"{stages[0]}0.mlp.fc1.weight")[0] / widths[0],
+        "expansion_ratio": shape_of(tensors, f"{stages[0]}0.token_mixer.pwconv1.weight")[0] / widths[0],
+    }
+
+
+def _caformer_naming(prefix: str, names: _CaformerNames) -> Naming:
+    def name_of(target: str) -> str:
+        if match := re.fullmatch(r"stages\.(\d+)\.downsample\.(convolution|layernorm)\.(.+)", target):
+            stage, kind, rest = match.groups()
+            if stage == "0":
+                return names.first.removesuffix("weight") + rest if kind == "convolution" else names.first_norm + rest
+            return (names.downsampling if kind == "convolution" else names.downsampling_norm).format(s=stage) + rest
+        if match := re.fullmatch(r"stages\.(\d+)\.layers\.(\d+)\.(.+)", target):
+            stage, block, part = match.groups()
+            if int(stage) >= _STAGES_WITH_ATTENTION:
+                part = part.replace("mixer.projection.", "token_mixer.proj.")
+            ours = next((name for name in _PARTS_OF_CAFORMER if part.startswith(name)), "")
+            return f"{names.blocks.format(s=stage)}{block}.{_PARTS_OF_CAFORMER.get(ours, '')}{part.removeprefix(ours)}"
+        return re.sub(r"^layernorm\.", names.norm, target)
+
+    return lambda target: Source(prefix + name_of(target))
 
 
 # ------------------------------------------------------------------------------------- PVT v2
@@ -103,9 +191,9 @@ def _plan_pvt(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         "sr_ratios": [_reduction(tensors, f"{prefix}block{stage}.0.attn.sr.weight") for stage in range(1, 5)],
     }
     defaults = {"num_attention_heads": _PVT_HEADS, "layer_norm_eps": 1e-6, "image_size": 224}
-    config = make_config(PvtV2Config, found, {**defaults, **said}, ())
-    targets, processor = parameter_shapes(PvtV2Model, config), image_processor(config.image_size)
-    return Blueprint(PvtV2Model, config, tensors, targets, _pvt_naming(prefix), processor, ignored=_HEADS)
+    config = make_config(SurgeNetPvtConfig, found, {**defaults, **said}, ())
+    targets, processor = parameter_shapes(SurgeNetPvtModel, config), image_processor(picture_size(config)[0])
+    return Blueprint(SurgeNetPvtModel, config, tensors, targets, _pvt_naming(prefix), processor, ignored=_HEADS)
 
 
 def _reduction(tensors: Tensors, name: str) -> int:
@@ -135,18 +223,15 @@ def _pvt_naming(prefix: str) -> Naming:
 # ------------------------------------------------------------------------------------- the way back
 
 
-def _restore_caformer(tensors: Tensors, config: TimmWrapperConfig) -> dict[str, torch.Tensor]:
-    """Point-wise convolutions are linear layers in the authors' program."""
-    original = unmap_tensors(tensors, _authors_caformer(""))
-    linear = re.compile(r"\.(pwconv\d|fc\d|qkv|proj)\.weight$")
-    return {name: tensor.flatten(1) if linear.search(name) else tensor for name, tensor in original.items()}
+def _restore_caformer(tensors: Tensors, config: CaformerConfig) -> dict[str, torch.Tensor]:
+    return unmap_tensors(tensors, _caformer_naming("", _AUTHORS_NAMES))
 
 
 def _restore_convnext(tensors: Tensors, config: ConvNextV2Config) -> dict[str, torch.Tensor]:
     return unmap_tensors(tensors, convnext_naming(LAYOUTS[2], ""))
 
 
-def _restore_pvt(tensors: Tensors, config: PvtV2Config) -> dict[str, torch.Tensor]:
+def _restore_pvt(tensors: Tensors, config: SurgeNetPvtConfig) -> dict[str, torch.Tensor]:
     return unmap_tensors(tensors, _pvt_naming(""))
 
 
@@ -156,17 +241,18 @@ FAMILIES = (
         "SurgeNet, SurgeNetXL",
         "Scaling up self-supervised learning for improved surgical foundation models (SurgeNetXL), arXiv 2501.09436",
         "huggingface.co/TimJaspersTue/SurgeNetModels",
-        "cc-by-nc-4.0",
+        "cc-by-nc-sa-4.0",
         _plan,
         {
-            TimmWrapperConfig.model_type: _restore_caformer,
+            CaformerConfig.model_type: _restore_caformer,
             ConvNextV2Config.model_type: _restore_convnext,
-            PvtV2Config.model_type: _restore_pvt,
+            SurgeNetPvtConfig.model_type: _restore_pvt,
         },
         input="224×224",
-        becomes="TimmWrapperModel (CAFormer), ConvNextV2Model or PvtV2Model",
-        checked="features of timm's CAFormer, ConvNeXt V2 and PVT v2, in the layouts of their authors as timm reads them",
-        unknown="key names, prefixes and normalization of the released files",
+        becomes="CaformerModel, ConvNextV2Model or SurgeNetPvtModel",
+        checked="SurgeNet's CAFormer, ConvNeXt V2 and PVT v2, and its whole training file: features",
+        preparation="not stated by its authors; here squeezed, bilinear with antialiasing; ImageNet's mean and deviation",
+        unknown="the released files and how their authors prepare images",
         hub=HubFile("TimJaspersTue/SurgeNetModels", "SurgeNetXL_checkpoint_epoch0050_teacher.pth"),
         containers=("teacher", *CONTAINERS),
         image_teacher=True,

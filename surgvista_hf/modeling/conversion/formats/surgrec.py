@@ -7,7 +7,7 @@
 | license | CC BY-NC 4.0 |
 | key layout | VideoMAE's, under `model`: `encoder.blocks.<i>`, `encoder_to_decoder`, `mask_token`, `decoder.*` |
 | positions | not stored, a fixed table |
-| preprocessing | 16 frames of 224², every 4th, ImageNet's mean and deviation |
+| preprocessing | 16 frames, every 4th, squeezed to 224², bilinear with antialiasing (PIL), ImageNet's mean and deviation |
 | becomes | with decoder `VideoMAEForPreTraining`, with head `VideoMAEForVideoClassification`, else `VideoMAEModel` |
 
 The classifier's `fc_norm` has epsilon 1e-5 in transformers and 1e-6 in the original: logits differ in the sixth decimal.
@@ -42,6 +42,7 @@ from ..family import (
     tubelet_of,
 )
 from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
+from .surgvista import FINE_TUNED_TWINS
 
 _FRAME_STRIDE = (
     4  # seconds, as in the recipes for one frame a second; the release takes every 4th frame without naming a rate
@@ -76,6 +77,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         _naming(prefix),
         make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
+        twins=FINE_TUNED_TWINS if model_class is VideoMAEForVideoClassification else ("surgrec-mae", "videomae"),
     )
 
 
@@ -136,7 +138,8 @@ FAMILIES = (
         {VideoMAEConfig.model_type: _restore},
         input="16 frames of 224×224, every 4th",
         becomes="VideoMAEForPreTraining, VideoMAEForVideoClassification or VideoMAEModel",
-        checked="tokens, reconstructions and logits of VideoMAE's formulas, written out, on a tiny model",
+        checked="VideoMAE's networks and SurgRec's validation transform: tokens, reconstructions and pixels",
+        preparation="squeezed, bilinear with antialiasing (PIL); ImageNet's mean and deviation",
         hub=HubFile("SichengLu/SurgRec", "surgrec_mae.pth"),
     ),
 )

@@ -4,18 +4,18 @@
 |---|---|---|
 | paper | npj Digital Medicine 2026, arXiv 2506.02692 | CVPR 2023, arXiv 2212.04500 |
 | weights | announced, github.com/isyangshu/SurgVISTA | github.com/ruiwang2021/mvd |
-| license | CC BY-NC-ND 4.0 (its README) | look it up |
+| license | CC BY-NC-ND 4.0 (its README) | CC BY-NC 4.0 |
 | becomes | pre-training model, classifier or bare encoder | classifier |
 
 | both | |
 |---|---|
 | key layout | `patch_embed.proj`, `blocks.<i>` with `qkv.weight`, `q_bias`, `v_bias`; `pos_embed`, a fixed table |
 | SurgVISTA's decoders | `decoder_vid`, `decoder_img`, each with `down_…`, `mask_token_…`, `pos_embed_…` |
-| preprocessing | 16 frames of 224², squeezed, ImageNet's mean and deviation |
+| preprocessing | 16 frames of 224², ImageNet's mean and deviation; SurgVISTA squeezes, MVD cuts the middle of short side 224 |
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ from ..family import (
     processor_of_surgvista,
     refuse_class_token,
     shape_of,
+    short_side_processor,
     tubelet_of,
 )
 from ..mapping import Naming, surgvista_naming, unmap_tensors
@@ -49,6 +50,9 @@ PRETRAINING_PARTS = (
     (r"(decoder|down|mask_token|encoder_to_decoder|clip_decoder)", "only used in pre-training"),
     (r".*cls_token", "the network has no class token"),
 )
+# Fine-tuned files of these store no positions, by which they differ.
+FINE_TUNED_TWINS = ("surgvista", "mvd", "videomae", "surgrec-mae")
+_BARE_TWINS = ("surgvista", "mvd")  # encoders alone
 _FRESH_HEAD = ("fc_norm.", "classifier.")
 _NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")
 
@@ -73,7 +77,10 @@ def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     check_tables(tensors, config)
     targets = parameter_shapes(model_class, config)
     processor = processor_of_surgvista(config)
-    return Blueprint(model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored)
+    twins = _BARE_TWINS if model_class is SurgVistaModel else ()
+    return Blueprint(
+        model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored, twins=twins
+    )
 
 
 def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
@@ -101,6 +108,8 @@ def check_tables(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") ->
                 f"{name} holds {stored.shape[0]} tokens; {config.num_frames} frames of {config.frame_size} pixels give "
                 f"{computed.shape[0]}: say config={{'image_size': ..., 'num_frames': ...}}"
             )
+        if stored.is_meta:  # only shapes are planned
+            continue
         # 2e-3 admits tables stored in half precision.
         if not torch.allclose(stored, computed, atol=2e-3, rtol=0):
             raise CheckpointError(
@@ -118,8 +127,10 @@ def plan_classifier(
     tubelet: int | None = None,
     defaults: Mapping[str, Any] | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
+    make: Callable[[SurgVistaConfig], Any] = processor_of_surgvista,
+    twins: tuple[str, ...] = (),
 ) -> Blueprint:
-    """A `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
+    """Plan a `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
     if f"{prefix}patch_embed.proj.weight" not in tensors and "patch_embed.proj.weight" in tensors:
         prefix = ""  # fine-tuned checkpoints store the encoder without a prefix
     found = {
@@ -128,7 +139,8 @@ def plan_classifier(
         "position_embedding_type": positions,
         "key_bias": f"{prefix}blocks.0.attn.qkv.bias" in tensors,
     }
-    if "fc_norm.weight" in tensors and "head.weight" in tensors:
+    is_fine_tuned = "fc_norm.weight" in tensors and "head.weight" in tensors
+    if is_fine_tuned:
         found["num_labels"] = tensors["head.weight"].shape[0]
     else:  # a head without fc_norm belongs to another pooling
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
@@ -143,9 +155,10 @@ def plan_classifier(
         tensors,
         parameter_shapes(SurgVistaForVideoClassification, config),
         _prefixed_encoder(surgvista_naming(prefix, found["key_bias"])),
-        processor_of_surgvista(config),
+        make(config),
         _FRESH_HEAD,
         ((re.escape(prefix) + pattern, reason), (r".*pos_embed", "positions are a fixed table, computed"), *ignored),
+        twins=(FINE_TUNED_TWINS if is_fine_tuned and config.tubelet_size > 1 else ()) + twins,
     )
 
 
@@ -156,8 +169,20 @@ def _prefixed_encoder(naming: Naming) -> Naming:
 
 
 def _plan_mvd(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """Plan a classifier from a student of MVD, whose decoders give features of teachers where SurgVISTA's gives pixels."""
     refuse_class_token(tensors)
-    return plan_classifier(tensors, said, positions="sincos_3d", ignored=PRETRAINING_PARTS)
+    pixels = shape_of(tensors, "patch_embed.proj.weight")[1:].numel()
+    if "decoder_vid.head.weight" in tensors and shape_of(tensors, "decoder_vid.head.weight")[0] == pixels:
+        raise CheckpointError("the video decoder gives pixels, as SurgVISTA's; MVD's gives features: it is not of this family")
+    has_decoder = "decoder_vid.head.weight" in tensors
+    return plan_classifier(
+        tensors,
+        said,
+        positions="sincos_3d",
+        ignored=PRETRAINING_PARTS,
+        make=short_side_processor,
+        twins=() if has_decoder or "fc_norm.weight" in tensors else _BARE_TWINS,
+    )
 
 
 def restore(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -192,6 +217,7 @@ FAMILIES = (
         input="16 frames of 224×224",
         becomes="SurgVistaForPreTraining, SurgVistaForVideoClassification or SurgVistaModel",
         checked="all numbers of the original program on a tiny model; key layout of the base model",
+        preparation="squeezed, bilinear without antialiasing; ImageNet's mean and deviation",
         unknown="the weights were announced but not published when this converter was written",
     ),
     Family(
@@ -199,11 +225,12 @@ FAMILIES = (
         "MVD (masked video distillation)",
         "Masked Video Distillation, CVPR 2023, arXiv 2212.04500",
         "github.com/ruiwang2021/mvd",
-        "other",
+        "cc-by-nc-4.0",
         _plan_mvd,
         {SurgVistaConfig.model_type: restore},
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
-        checked="the layout, which is SurgVISTA's",
+        checked="MVD's networks and validation transform: features, logits and pixels",
+        preparation="short side 224 (bilinear without antialiasing), middle 224×224; ImageNet's mean and deviation",
     ),
 )

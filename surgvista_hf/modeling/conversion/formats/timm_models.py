@@ -21,6 +21,7 @@ def plan_timm(
     said: Mapping[str, Any],
     naming: Naming,
     ignored: tuple[tuple[str, str], ...] = (),
+    processor: Any = None,
 ) -> Blueprint:
     """The first of several architectures that the tensors fit.
 
@@ -30,6 +31,7 @@ def plan_timm(
         said: what the caller says; `architecture` settles the choice.
         naming: where the tensors of `TimmWrapperModel` lie in the checkpoint.
         ignored: see `Blueprint`.
+        processor: By default one that squeezes images, bilinear with antialiasing, with ImageNet's mean and deviation.
 
     Raises:
         MissingPackageError: timm is not installed, or is too old.
@@ -49,7 +51,9 @@ def plan_timm(
         )
     config = make_config(TimmWrapperConfig, {"architecture": architecture}, said, ())
     config.num_features, config.image_size = width, _SIDE  # timm's own names; the configuration has no others
-    return Blueprint(TimmWrapperModel, config, tensors, targets, naming, image_processor(_SIDE), ignored=ignored)
+    return Blueprint(
+        TimmWrapperModel, config, tensors, targets, naming, processor or image_processor(_SIDE), ignored=ignored
+    )
 
 
 def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[dict[str, torch.Size], int]:

@@ -4,21 +4,52 @@
 |---|---|---|
 | paper | NeurIPS 2022, arXiv 2203.12602 | ICCV 2023, arXiv 2303.16058 |
 | weights | github.com/MCG-NJU/VideoMAE | github.com/OpenGVLab/unmasked_teacher |
-| license | CC BY-NC 4.0 | look it up |
+| license | CC BY-NC 4.0 | MIT |
 | key layout | SurgVISTA's names after `encoder.`; `decoder.*` | the same, patches of one frame |
-| preprocessing | 16 frames of 224², ImageNet's mean and deviation | the same |
+| preprocessing | 16 frames; short side 224 (OpenCV, bilinear), middle 224²; ImageNet's mean and deviation | 8 frames there |
 | becomes | classifier, 1-D positions | classifier, 1-D positions, patches inflated in time |
 
 SurgRec-MAE, of the same layout, becomes transformers' own `VideoMAE*`: see `surgrec.py`.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ...configuration_surgvista import SurgVistaConfig
-from ..family import Family
+from ..family import (
+    Blueprint,
+    CheckpointError,
+    Family,
+    Tensors,
+    prefix_of,
+    refuse_class_token,
+    short_side_processor,
+    tubelet_of,
+)
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
-_plan_videomae = partial(plan_classifier, positions="sincos_1d", prefix="encoder.", ignored=PRETRAINING_PARTS)
+
+def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: int, **options: Any) -> Blueprint:
+    """Plan a classifier, if the patches of the file span as many frames as those of its family."""
+    prefix = prefix_of(tensors, "patch_embed.proj.weight")
+    refuse_class_token({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    found = tubelet_of(tensors, prefix)
+    if found != frames_of_patch:
+        raise CheckpointError(
+            f"the patches of the checkpoint span {found} frames, not {frames_of_patch}: it is not of this family"
+        )
+    return plan_classifier(
+        tensors,
+        said,
+        positions="sincos_1d",
+        prefix="encoder.",
+        ignored=PRETRAINING_PARTS,
+        make=short_side_processor,
+        **options,
+    )
+
+
 _restore = {SurgVistaConfig.model_type: partial(restore, prefix="encoder.")}
 
 FAMILIES = (
@@ -29,22 +60,24 @@ FAMILIES = (
         "arXiv 2203.12602",
         "github.com/MCG-NJU/VideoMAE",
         "cc-by-nc-4.0",
-        _plan_videomae,
+        partial(_plan, frames_of_patch=2, twins=("surgrec-mae", "videomae")),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
-        checked="logits of the original program on a tiny model",
+        checked="VideoMAE's networks and validation transform: features, logits and pixels",
+        preparation="short side 224 (bilinear without antialiasing), middle 224×224; ImageNet's mean and deviation",
     ),
     Family(
         "umt",
         "UMT (unmasked teacher), stage 1",
         "Unmasked Teacher: Towards Training-Efficient Video Foundation Models, ICCV 2023, arXiv 2303.16058",
         "github.com/OpenGVLab/unmasked_teacher",
-        "other",
-        partial(_plan_videomae, tubelet=2),
+        "mit",
+        partial(_plan, frames_of_patch=1, tubelet=2),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
-        checked="as videomae, patches of one frame inflated",
+        checked="UMT's fine-tuning network, 8 frames, each given twice here (patches of one frame are inflated)",
+        preparation="short side 224 (bilinear without antialiasing), middle 224×224; ImageNet's mean and deviation",
     ),
 )

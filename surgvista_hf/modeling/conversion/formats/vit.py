@@ -4,15 +4,15 @@
 |---|---|
 | paper | MICCAI 2023, arXiv 2308.12394 |
 | weights | github.com/royhirsch/endossl; SurgVISTA reads a PyTorch conversion, `vit_large_patch16_224_surgery.pth` |
-| license | look it up |
+| license | BSD-3-Clause |
 | key layout | separate `attn.q`, `attn.k`, `attn.v`; `pos_embed` of the patches only |
-| preprocessing | 224², ImageNet's mean and deviation |
+| preprocessing | 224² squeezed, ImageNet's mean and deviation, as SurgVISTA feeds it; EndoSSL's own pipeline has neither |
 | feature | patch tokens before the final norm |
 
 | EndoViT | |
 |---|---|
 | paper | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
-| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
+| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin`; for fair tests those without the test videos of one task: `EndoViT_Seg` (segmentation), `EndoViT_ATD` (action triplets), `EndoViT_SPR` (phases) |
 | license | Apache-2.0 (its page on the Hub) |
 | key layout | MAE's, under `model`: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*` |
 | preprocessing | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) (its page on the Hub) |
@@ -20,15 +20,16 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from transformers import ViTConfig, ViTModel
+from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from ..family import (
     Blueprint,
+    CheckpointError,
     Family,
     HubFile,
     Tensors,
@@ -68,8 +69,25 @@ _endossl_naming: Naming = partial(_vit_naming, fused=False)
 _endovit_naming: Naming = partial(_vit_naming, fused=True)
 
 
-def _sizes(tensors: Tensors, num_patches: int) -> dict[str, Any]:
-    sizes = encoder_sizes(tensors, "")
+def fused_vit_naming(prefix: str) -> Naming:
+    """Return the names of timm after a prefix, with query, key and value in one tensor, for those of a `ViTModel`."""
+
+    def source(target: str) -> Source:
+        found = _endovit_naming(target)
+        return Source(prefix + found.key, found.part, found.of)
+
+    return source
+
+
+def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str, Any]:
+    """Return the sizes of a `ViTModel` or a relative of it.
+
+    Args:
+        tensors: The checkpoint.
+        num_patches: Positions in its table, without special tokens.
+        prefix: What stands before its names.
+    """
+    sizes = encoder_sizes(tensors, prefix)
     return {
         "hidden_size": sizes["hidden_size"],
         "num_hidden_layers": sizes["num_hidden_layers"],
@@ -84,10 +102,10 @@ def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     """A ViT with learned positions for the patches only: the class token gets a row of zeros."""
     shape_of(tensors, "blocks.0.attn.q.weight")  # other image models fuse query, key and value
     num_patches, width = shape_of(tensors, "pos_embed")[1:]
-    found = _sizes(tensors, num_patches)
+    found = vit_sizes(tensors, num_patches)
     # The blocks are built with PyTorch's default epsilon; only the final norm, which is not used, had another.
     config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-5, **said})
-    class_position = torch.zeros(1, 1, width, dtype=tensors["pos_embed"].dtype)
+    class_position = tensors["pos_embed"].new_zeros(1, 1, width)
     return Blueprint(
         ViTModel,
         config,
@@ -100,24 +118,54 @@ def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     )
 
 
-def _plan_endovit(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
-    """The encoder of an image MAE; its decoder is left out, or `AutoModel` would mask what it encodes."""
-    shape_of(tensors, "blocks.0.attn.qkv.bias")
-    found = _sizes(tensors, shape_of(tensors, "pos_embed")[1] - 1)
+def plan_vit(
+    tensors: Tensors,
+    said: Mapping[str, Any],
+    prefix: str,
+    make: Callable[[int], ViTImageProcessor],
+    ignored: tuple[tuple[str, str], ...],
+    frame_feature: str = "first",
+) -> Blueprint:
+    """Plan a `ViTModel` with a class token, learned positions, biases and epsilon 1e-6, without a pooler.
+
+    Args:
+        tensors: The checkpoint.
+        said: What the caller says of the configuration.
+        prefix: What stands before the names of timm.
+        make: The processor for a height and width in pixels.
+        ignored: See `Blueprint`.
+        frame_feature: What stands for a frame; see `SurgicalEncoderConfig`.
+    """
+    shape_of(tensors, f"{prefix}blocks.0.attn.qkv.bias")
+    shape_of(tensors, f"{prefix}cls_token")
+    found = vit_sizes(tensors, shape_of(tensors, f"{prefix}pos_embed")[1] - 1, prefix)
     config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-6, **said})
-    config.frame_feature = "patches"  # what stands for a frame; see `modeling.families`
+    config.frame_feature = frame_feature
     return Blueprint(
         ViTModel,
         config,
         tensors,
         _stored_shapes(**found),
-        _endovit_naming,
-        image_processor(found["image_size"], _ENDOVIT_MEAN, _ENDOVIT_STD),
-        ignored=(
-            (r"decoder|mask_token", "only used in pre-training"),
-            (r"(head|fc_norm)\.", "a classifier; it is no part of the encoder"),
-        ),
+        fused_vit_naming(prefix),
+        make(found["image_size"]),
+        ignored=ignored,
         options=_NO_POOLER,
+    )
+
+
+def _plan_endovit(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+    """Plan the encoder of an image MAE; its decoder is left out, or `AutoModel` would mask what it encodes."""
+    if not any(name in tensors for name in ("decoder_embed.weight", "fc_norm.weight")):
+        raise CheckpointError(
+            "the checkpoint has neither decoder_embed.weight, as a masked autoencoder, nor fc_norm.weight, as its fine-tuned "
+            "network: it is not of this family"
+        )
+    ignored = (
+        (r"decoder|mask_token", "only used in pre-training"),
+        (r"(head|fc_norm)\.", "a classifier; it is no part of the encoder"),
+    )
+    return plan_vit(
+        tensors, said, "", partial(image_processor, mean=_ENDOVIT_MEAN, std=_ENDOVIT_STD), ignored, "patches"
     )
 
 
@@ -172,13 +220,15 @@ FAMILIES = (
         "EndoSSL ViT, SurgVISTA's image teacher",
         "Self-supervised Learning for Endoscopic Video Analysis (EndoSSL), MICCAI 2023, arXiv 2308.12394",
         "github.com/royhirsch/endossl",
-        "other",
+        "bsd-3-clause",
         _plan_endossl,
         {ViTConfig.model_type: _restore_endossl},
         input="224×224",
         becomes="ViTModel",
-        checked="features of the original program on a tiny model",
-        unknown="where SurgVISTA's PyTorch conversion of the weights can be downloaded",
+        checked="features of SurgVISTA's teacher on a tiny model",
+        preparation="squeezed, bilinear with antialiasing; ImageNet's mean and deviation, as SurgVISTA feeds it. EndoSSL's own "
+        "pipeline resizes to 224×224 and applies neither",
+        unknown="where SurgVISTA's PyTorch conversion can be downloaded; EndoSSL itself publishes TensorFlow SavedModels",
         image_teacher=True,
         final_norm=False,
         usage="The features that SurgVISTA distils are the patch tokens before the final norm:\n\n"
@@ -198,7 +248,8 @@ FAMILIES = (
         {ViTConfig.model_type: _restore_endovit},
         input="224×224",
         becomes="ViTModel",
-        checked="tokens of timm's vision transformer on a tiny model in MAE's layout",
+        checked="the network and the transform of EndoViT's demonstration: tokens and pixels",
+        preparation="squeezed, bilinear with antialiasing; mean and deviation of its own",
         hub=HubFile("egeozsoy/EndoViT", "pytorch_model.bin"),
         image_teacher=True,
         usage="A picture's feature is the mean of its patch tokens:\n\n"

@@ -1,25 +1,29 @@
-"""V-JEPA 1 and 2, SurgRec-JEPA and SurgMotion: the keys say which of the two a checkpoint is.
+"""V-JEPA 1 and 2, and SurgRec-JEPA and SurgMotion, which are their networks: the family decides which of the two.
 
-| | paper | weights | license |
-|---|---|---|---|
-| SurgRec-JEPA | arXiv 2603.29966 | SichengLu/SurgRec on the Hub, `surgrec_jepa.pt` | CC BY-NC 4.0 |
-| SurgMotion | arXiv 2602.05638 | CAIR-HKISI on the Hub, on request | look it up |
-| V-JEPA | arXiv 2404.08471 | github.com/facebookresearch/jepa | CC BY-NC 4.0 |
-| V-JEPA 2 | arXiv 2506.09985 | github.com/facebookresearch/vjepa2; converted: facebook/vjepa2-vitl-fpc64-256 | MIT |
+| | paper | weights | license | positions |
+|---|---|---|---|---|
+| SurgRec-JEPA | arXiv 2603.29966 | SichengLu/SurgRec on the Hub, `surgrec_jepa.pt` | CC BY-NC 4.0 | fixed |
+| SurgMotion | arXiv 2602.05638 | CAIR-HKISI/SurgMotion on the Hub, on request | look it up | rotary |
+| V-JEPA | arXiv 2404.08471 | github.com/facebookresearch/jepa | CC BY-NC 4.0 | fixed |
+| V-JEPA 2 | arXiv 2506.09985 | github.com/facebookresearch/vjepa2; converted: facebook/vjepa2-vitl-fpc64-256 | MIT | rotary |
 
 | all | |
 |---|---|
 | key layout | `encoder`, `predictor`, `target_encoder`, each after `module.backbone.`; fused `attn.qkv` with bias |
-| with `pos_embed` | `SurgVistaModel` with V-JEPA's fixed table (`sincos_3d_equal`), checked against the stored; no predictor |
-| without | positions are rotary: `VJEPA2Model`, encoder and predictor |
-| preprocessing | ImageNet's mean and deviation; 16 frames of 224², every 4th (V-JEPA), or 256² (V-JEPA 2) |
+| fixed | `SurgVistaModel` with V-JEPA's table (`sincos_3d_equal`), checked against the stored one; no predictor |
+| rotary | `VJEPA2Model`, encoder and predictor; a stored `pos_embed` is left over from the program and never added |
+| preprocessing | V-JEPA 1, 2: short side of 256/224 of the crop, bilinear without antialiasing, then the middle |
+| SurgMotion's files | `SurgMotion-vitl.pt`, `SurgMotion-vitg-xformer.pt` (width 1408, depth 40, 22 heads) |
+| SurgMotion's | frames are squeezed to 512² first (PIL, bicubic); 64 frames one second apart |
+| SurgRec-JEPA's | squeezed to 224², bilinear with antialiasing (PIL) |
 
-The release of SurgRec reads `encoder`, the network that was trained, not `target_encoder`, its slow average; `part=` chooses
-another.
+The evaluations of V-JEPA 1 read `target_encoder`, the slow average, and so does this converter. The releases of SurgRec,
+SurgMotion and V-JEPA 2 read `encoder`. `part=` chooses the other. SurgRec's own fine-tuning program reads its file into a
+VideoMAE network with other positions and without the final norm; what is converted here is the network that was trained.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,7 +32,6 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from ...configuration_surgvista import SurgVistaConfig
 from ...modeling_surgvista import SurgVistaModel, sincos_3d_equal_table
-from ...processors import make_processor
 from ..family import (
     Blueprint,
     Family,
@@ -42,31 +45,47 @@ from ..family import (
     processor_of_surgvista,
     refuse_class_token,
     shape_of,
+    short_side_processor,
     tubelet_of,
 )
 from ..mapping import Naming, Source, fused_source, renamed, surgvista_naming, unmap_tensors
-from ..reading import CONTAINERS
+from ..reading import CONTAINERS, CheckpointError
 from .surgvista import check_tables
 
 _PREDICTOR = "predictor."
 _PREDICTOR_DEFAULTS = {384: 12}  # width -> heads, as published
-
+_MOST_MASKS_OF_FIRST = 4  # V-JEPA 1 has one mask token for each of its two kinds of mask, V-JEPA 2 has ten
+_ROTARY_NAMES = {"image_size": "crop_size", "num_frames": "frames_per_clip"}  # other families' names for the same
 _FRAME_STRIDE = 4  # seconds, see surgrec.py
+_EVALUATION_SCALE = 256 / 224  # short side over crop in the evaluations of V-JEPA 1 and 2
+_STORED_SIZE = {"height": 512, "width": 512}  # SurgMotion's data set class squeezes every frame to this first
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any], **usual: Any) -> Blueprint:
+def _encoder_prefix(tensors: Tensors) -> str:
+    """Return what stands before the encoder's names."""
     encoder = {name: tensor for name, tensor in tensors.items() if not name.startswith(_PREDICTOR)}
     refuse_class_token(encoder)
-    prefix = prefix_of(encoder, "patch_embed.proj.weight")
-    if f"{prefix}pos_embed" in tensors:
-        return _plan_fixed(tensors, said, prefix)
-    return _plan_rotary(tensors, {**usual, **said}, prefix)
+    return prefix_of(encoder, "patch_embed.proj.weight")
 
 
-# ------------------------------------------------------------------------------------- a stored table: V-JEPA 1
+def _count_mask_tokens(tensors: Tensors) -> int:
+    return sum(re.fullmatch(r"predictor\.(.*\.)?mask_tokens\.\d+", name) is not None for name in tensors)
 
 
-def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Blueprint:
+# ------------------------------------------------------------------------------------- fixed positions: V-JEPA 1
+
+
+def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
+    """Plan a V-JEPA 1, which stores its fixed table and adds it; a file without one was trained with rotary positions."""
+    prefix = _encoder_prefix(tensors)
+    if f"{prefix}pos_embed" not in tensors:
+        raise CheckpointError(
+            "the checkpoint stores no pos_embed, which every V-JEPA 1 does: its positions are rotary, so it is a V-JEPA 2"
+        )
+    if _count_mask_tokens(tensors) > _MOST_MASKS_OF_FIRST:
+        raise CheckpointError(
+            f"the predictor has {_count_mask_tokens(tensors)} mask tokens; V-JEPA 1 has two, V-JEPA 2 has ten. The positions of V-JEPA 2 are rotary, whether or not it stores a table"
+        )
     found = {
         **encoder_sizes(tensors, prefix),
         "tubelet_size": tubelet_of(tensors, prefix),
@@ -82,11 +101,12 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Bluep
         tensors,
         parameter_shapes(SurgVistaModel, config),
         surgvista_naming(prefix, fused_bias=True),
-        processor_of_surgvista(config, frame_stride=_FRAME_STRIDE),
+        make(config),
         ignored=(
             (r"predictor\.", "only used in pre-training"),
             (r".*pos_embed", "fixed table, computed; checked against the stored one"),
         ),
+        twins=("surgrec-jepa", "vjepa"),
     )
 
 
@@ -100,7 +120,12 @@ def _restore_fixed(tensors: Tensors, config: SurgVistaConfig) -> dict[str, torch
 # ------------------------------------------------------------------------------------- rotary: V-JEPA 2
 
 
-def _plan_rotary(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Blueprint:
+def _plan_rotary(
+    tensors: Tensors, said: Mapping[str, Any], make: Callable[[VJEPA2Config], Any], **usual: Any
+) -> Blueprint:
+    """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
+    prefix = _encoder_prefix(tensors)
+    said = {**usual, **{_ROTARY_NAMES.get(name, name): value for name, value in said.items()}}
     sizes = encoder_sizes(tensors, prefix)
     found = {
         **{name: sizes[name] for name in ("hidden_size", "patch_size", "num_hidden_layers", "mlp_ratio")},
@@ -118,16 +143,33 @@ def _plan_rotary(tensors: Tensors, said: Mapping[str, Any], prefix: str) -> Blue
             said = {"pred_num_attention_heads": _PREDICTOR_DEFAULTS[found["pred_hidden_size"]], **said}
         tensors = _with_stacked_mask_tokens(tensors, predictor)
     config = make_config(VJEPA2Config, found, said, heads)
+    if "pred_num_mask_tokens" not in said:
+        _refuse_first_v_jepa(tensors, prefix)
     return Blueprint(
         VJEPA2Model,
         config,
         tensors,
         parameter_shapes(VJEPA2Model, config),
         _rotary_naming(prefix, predictor),
-        make_processor("vjepa2", (config.crop_size, config.crop_size), config.frames_per_clip),
+        make(config),
         may_be_absent=() if has_predictor else (_PREDICTOR,),
-        ignored=((r".*mask_tokens\.\d+$", "stacked into one tensor"),),
+        ignored=(
+            (r".*mask_tokens\.\d+$", "stacked into one tensor"),
+            (r".*pos_embed$", "a fixed table that the network does not use: its positions are rotary"),
+        ),
+        twins=("surgmotion", "vjepa2"),
     )
+
+
+def _refuse_first_v_jepa(tensors: Tensors, prefix: str) -> None:
+    """Refuse what looks like V-JEPA 1: a stored table and a predictor for two kinds of mask."""
+    count = _count_mask_tokens(tensors)
+    if f"{prefix}pos_embed" in tensors and 0 < count <= _MOST_MASKS_OF_FIRST:
+        raise CheckpointError(
+            f"the checkpoint stores a table of positions and {count} mask tokens, as V-JEPA 1 does, whose positions are fixed; "
+            "V-JEPA 2 has ten. If its positions are rotary all the same, say "
+            f"config={{'pred_num_mask_tokens': {count}}}"
+        )
 
 
 def _predictor_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
@@ -178,54 +220,81 @@ def _restore_rotary(tensors: Tensors, config: VJEPA2Config) -> dict[str, torch.T
     return original | {f"{prefix}mask_tokens.{i}": token for i, token in enumerate(stacked.clone().unbind())}
 
 
-_restore: dict[str, Any] = {SurgVistaConfig.model_type: _restore_fixed, VJEPA2Config.model_type: _restore_rotary}
-_joint_embedding = partial(
+def _short_side(config: Any, **fields: Any) -> Any:
+    return short_side_processor(config, scale=_EVALUATION_SCALE, **fields)
+
+
+def _squeezed(config: SurgVistaConfig) -> Any:
+    return processor_of_surgvista(config, frame_stride=_FRAME_STRIDE, antialias=True)
+
+
+_first = partial(
     Family,
-    restore=_restore,
-    becomes="SurgVistaModel where `pos_embed` is stored, else VJEPA2Model",
-    checked="tokens of V-JEPA's formulas, written out, on a tiny model, with fixed and with rotary positions",
+    restore={SurgVistaConfig.model_type: _restore_fixed},
+    becomes="SurgVistaModel",
+    beside=("predictor",),
+)
+_second = partial(
+    Family,
+    restore={VJEPA2Config.model_type: _restore_rotary},
+    becomes="VJEPA2Model",
     containers=("encoder", "target_encoder", *CONTAINERS),
     beside=("predictor",),
 )
 
 FAMILIES = (
-    _joint_embedding(
+    _first(
         "surgrec-jepa",
         "SurgRec-JEPA",
         "Scaling Video Pretraining for Surgical Foundation Models (SurgRec), arXiv 2603.29966",
         "huggingface.co/SichengLu/SurgRec",
         "cc-by-nc-4.0",
-        partial(_plan, crop_size=224, frames_per_clip=16),
+        partial(_plan_fixed, make=_squeezed),
         input="16 frames of 224×224, every 4th",
-        unknown="which V-JEPA it is: its keys will say",
+        preparation="squeezed, bilinear with antialiasing (PIL); ImageNet's mean and deviation",
+        checked="V-JEPA 1's network and SurgRec's validation transform: tokens and pixels",
         hub=HubFile("SichengLu/SurgRec", "surgrec_jepa.pt"),
+        containers=("encoder", "target_encoder", *CONTAINERS),
     ),
-    _joint_embedding(
+    _second(
         "surgmotion",
         "SurgMotion",
         "SurgMotion: A Video-Native Foundation Model for Universal Understanding of Surgical Videos, arXiv 2602.05638",
-        "huggingface.co/CAIR-HKISI/SurgMotion-vitl",
+        "huggingface.co/CAIR-HKISI/SurgMotion (SurgMotion-vitl.pt, SurgMotion-vitg-xformer.pt)",
         "other",
-        partial(_plan, crop_size=256, frames_per_clip=16),
-        input="256×256, as V-JEPA 2; the number of frames was not found",
-        unknown="key names, frame size and number, license of the released files, which are given out on request",
+        partial(
+            _plan_rotary,
+            make=partial(_short_side, storage_size=_STORED_SIZE, frame_stride=1),
+            crop_size=256,
+            frames_per_clip=64,
+        ),
+        input="64 frames of 256×256, one a second",
+        preparation="squeezed to 512×512 (bicubic), short side 292 (bilinear), middle 256×256; ImageNet's mean and deviation",
+        checked="SurgMotion's network and evaluation transform: tokens and pixels, with and without a stored table",
+        unknown="the released files, which are given out on request: their predictor, and whether they store a table",
+        hub=HubFile("CAIR-HKISI/SurgMotion", "SurgMotion-vitl.pt"),
     ),
-    _joint_embedding(
+    _first(
         "vjepa",
         "V-JEPA",
         "Revisiting Feature Prediction for Learning Visual Representations from Video (V-JEPA), arXiv 2404.08471",
         "github.com/facebookresearch/jepa",
         "cc-by-nc-4.0",
-        partial(_plan, crop_size=224, frames_per_clip=16),
+        partial(_plan_fixed, make=partial(_short_side, frame_stride=_FRAME_STRIDE)),
         input="16 frames of 224×224, every 4th",
+        preparation="short side 256 (bilinear), middle 224×224; ImageNet's mean and deviation",
+        checked="V-JEPA 1's network and evaluation transform: tokens and pixels",
+        containers=("target_encoder", "encoder", *CONTAINERS),
     ),
-    _joint_embedding(
+    _second(
         "vjepa2",
         "V-JEPA 2",
         "V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning, arXiv 2506.09985",
         "github.com/facebookresearch/vjepa2",
         "mit",
-        partial(_plan, crop_size=256, frames_per_clip=64),
+        partial(_plan_rotary, make=_short_side, crop_size=256, frames_per_clip=64),
         input="64 frames of 256×256",
+        preparation="short side 292 (bilinear), middle 256×256; ImageNet's mean and deviation",
+        checked="V-JEPA 2's network, predictor and evaluation transform: tokens and pixels, with and without a stored table",
     ),
 )

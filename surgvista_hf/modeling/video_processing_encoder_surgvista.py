@@ -1,0 +1,123 @@
+"""Prepare clips as the programs of other video encoders do. This file travels with a checkpoint."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import PILImageResampling, SizeDict
+
+from .resizing_surgvista import resize_as_opencv, resize_in_float
+from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
+
+
+class SurgicalVideosKwargs(SurgVistaVideosKwargs, total=False):
+    """Options of `SurgicalVideoProcessor` beside those of `SurgVistaVideoProcessor`."""
+
+    storage_size: dict[str, int] | None
+    arithmetic: Literal["torchvision", "opencv", "float"] | None
+    crop_rounding: Literal["nearest", "up"] | None
+    do_flip_channel_order: bool | None
+    input_name: str | None
+
+
+class SurgicalVideoProcessor(SurgVistaVideoProcessor):
+    r"""Prepare clips by the rules of other encoders' programs: the short side and the central crop, an earlier resize, BGR.
+
+    Videos, frames and the choice of frames are those of `SurgVistaVideoProcessor`; `size` may be `{"shortest_edge": pixels}`
+    with `do_center_crop` and `crop_size`.
+
+    Args:
+        storage_size: Height and width to which frames are squeezed first, bicubic with antialiasing, because the original's
+            data set stores them so.
+        arithmetic: How frames are resized: `"torchvision"`, with `resample` and `antialias`; `"opencv"`, bilinear to the last
+            bit as OpenCV; `"float"`, bilinear without rounding to bytes. The last two do not antialias.
+        crop_rounding: Where an odd number of pixels is cut off, the first row or column that is kept is rounded: `"nearest"`
+            (half to even, as torchvision and the programs of VideoMAE and V-JEPA) or `"up"` (as SlowFast's).
+        do_flip_channel_order: Return blue, green, red.
+        input_name: The name of the returned tensor, the model's `main_input_name`.
+
+    Returns:
+        The tensor `input_name`, (batch, frames, channels, height, width), fp32.
+
+    Example:
+        >>> options = {"size": {"shortest_edge": 8}, "crop_size": {"height": 7, "width": 7}, "do_center_crop": True}
+        >>> processor = SurgicalVideoProcessor(**options, input_name="pixel_values_videos")
+        >>> clip = torch.zeros(2, 3, 20, 30, dtype=torch.uint8)
+        >>> processor(clip, return_tensors="pt")["pixel_values_videos"].shape
+        torch.Size([1, 2, 3, 7, 7])
+    """
+
+    _auto_class = "AutoVideoProcessor"  # saving writes the code along: transformers has no such class
+    valid_kwargs = SurgicalVideosKwargs  # type: ignore[assignment]
+    storage_size: dict[str, int] | None = None
+    arithmetic = "torchvision"
+    crop_rounding = "nearest"
+    do_flip_channel_order = False
+    input_name = "pixel_values"
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """Prepare videos; see the class and `SurgVistaVideoProcessor`."""
+        name = kwargs.pop("input_name", None) or self.input_name
+        batch = super().preprocess(videos, **kwargs)
+        batch[name] = batch.pop("pixel_values")
+        return batch
+
+    def _preprocess(  # type: ignore[override]
+        self,
+        videos: list[torch.Tensor],
+        *,
+        storage_size: dict[str, int] | None,
+        arithmetic: str,
+        crop_rounding: str,
+        do_flip_channel_order: bool,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_resize: bool,
+        size: SizeDict,
+        resample: Any,
+        antialias: bool,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        if storage_size:
+            stored = SizeDict(height=storage_size["height"], width=storage_size["width"])
+            videos = [self.resize(video, stored, PILImageResampling.BICUBIC, antialias=True) for video in videos]
+        if do_resize and arithmetic != "torchvision":
+            videos = [_resize_plainly(video, size, arithmetic) for video in videos]
+        elif do_resize:
+            videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
+        if do_center_crop:
+            videos = [
+                _central_crop(video, crop_size, math.ceil if crop_rounding == "up" else round) for video in videos
+            ]
+        if do_flip_channel_order:
+            videos = [video.flip(-3) for video in videos]
+        return super()._preprocess(
+            videos,
+            do_resize=False,
+            size=size,
+            resample=resample,
+            antialias=antialias,
+            do_center_crop=False,
+            crop_size=crop_size,
+            **kwargs,
+        )
+
+
+def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str) -> torch.Tensor:
+    """Resize (frames, channels, height, width) to a size, or its short side to a length, without antialiasing."""
+    height, width = video.shape[-2:]
+    target = (size.height, size.width)
+    if size.shortest_edge:
+        short = size.shortest_edge
+        target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    as_bytes = arithmetic == "opencv" and video.dtype == torch.uint8
+    return resize_as_opencv(video, target) if as_bytes else resize_in_float(video, target)
+
+
+def _central_crop(video: torch.Tensor, size: SizeDict, rounded: Any) -> torch.Tensor:
+    """Return the middle of (frames, channels, height, width)."""
+    top, left = (
+        rounded((length - kept) / 2) for length, kept in zip(video.shape[-2:], (size.height, size.width), strict=True)
+    )
+    return video[..., top : top + size.height, left : left + size.width]

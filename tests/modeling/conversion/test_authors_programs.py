@@ -1,0 +1,322 @@
+"""Every family gives the pixels and the features of its authors' own program, through its own processor and `AutoModel`.
+
+The files were made by the original classes at tiny sizes (`../shared/golden/originals`, see the README there) and are never copied
+into the project; where they are absent, these tests are skipped.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+)
+
+from surgvista_hf import convert_checkpoint
+from surgvista_hf.modeling.processors import prepare_clips
+
+ROOT = Path(os.environ.get("SURGVISTA_ORIGINALS", Path(__file__).parents[4] / "shared" / "golden" / "originals"))
+RELATIVE = 1e-4
+Tensors = dict[str, torch.Tensor]
+
+
+class Result(NamedTuple):
+    """What a converted folder computes: the model, its output, the pixels and the golden tensors."""
+
+    model: Any
+    output: Any
+    pixels: torch.Tensor
+    golden: Tensors
+
+
+Feature = Callable[[Result], torch.Tensor]
+
+
+class Case(NamedTuple):
+    """A folder of the goldens.
+
+    Args:
+        family: The family to convert it as.
+        features: The name of a golden tensor and how the product gives it.
+        config: What the tensors do not tell, from the sizes in `golden.json`.
+        part: The part of the file to read.
+        levels: How far pixels may be apart, of 255.
+        fresh: The beginning of the names that the file lacks and that start fresh.
+    """
+
+    family: str
+    features: Mapping[str, Feature]
+    config: Callable[[dict[str, Any]], dict[str, Any]] = lambda size: {}
+    part: str | None = None
+    levels: float = 1.0
+    fresh: tuple[str, ...] = ()
+
+
+def tokens(result: Result) -> torch.Tensor:
+    return result.output.last_hidden_state
+
+
+def mean_token(result: Result) -> torch.Tensor:
+    return tokens(result).mean(dim=1)
+
+
+def class_token(result: Result) -> torch.Tensor:
+    return tokens(result)[:, 0]
+
+
+def pooled(result: Result) -> torch.Tensor:
+    return result.output.pooler_output.flatten(1)
+
+
+def logits(result: Result) -> torch.Tensor:
+    return result.output.logits
+
+
+def normalized(features: torch.Tensor) -> torch.Tensor:
+    """Apply a fresh `fc_norm`, as fine-tuning programs do."""
+    return functional.layer_norm(features, features.shape[-1:], eps=1e-6)
+
+
+def before_norm(result: Result) -> torch.Tensor:
+    """Return `fc_norm` of the mean over the tokens of our classifier's encoder, which has no final norm."""
+    return normalized(result.model.surgvista(result.pixels).last_hidden_state.mean(dim=1))
+
+
+def image_heads(size: dict[str, Any]) -> dict[str, Any]:
+    return {"num_attention_heads": size["heads"]}
+
+
+def heads_and_side(size: dict[str, Any]) -> dict[str, Any]:
+    return {"num_attention_heads": size["heads"], "image_size": size["side"]}
+
+
+def video(size: dict[str, Any]) -> dict[str, Any]:
+    return {"num_attention_heads": size["heads"], "image_size": size["side"], "num_frames": size["frames"]}
+
+
+def rotary(size: dict[str, Any]) -> dict[str, Any]:
+    heads = size.get("pred_heads", size["heads"])
+    fixed = {"crop_size": size["side"], "frames_per_clip": size["frames"], "pred_num_attention_heads": heads}
+    return {"num_attention_heads": size["heads"], **fixed}
+
+
+def mae(size: dict[str, Any]) -> dict[str, Any]:
+    return {**video(size), "decoder_num_attention_heads": size["decoder"]["heads"]}
+
+
+def predicted(result: Result) -> torch.Tensor:
+    """Return what V-JEPA 2's predictor says of the target tokens; transformers and the goldens use its second mask token."""
+    masks = {"context_mask": [result.golden["context_mask"]], "target_mask": [result.golden["target_mask"]]}
+    return result.model.predictor(encoder_hidden_states=tokens(result), **masks).last_hidden_state
+
+
+def reconstructed(result: Result) -> torch.Tensor:
+    masked = result.golden["mask"].bool()
+    return result.model(result.pixels, bool_masked_pos=masked).logits[:, :, ::4]
+
+
+def mae_tokens(result: Result) -> torch.Tensor:
+    return AutoModel.from_pretrained(result.model.name_or_path).eval()(result.pixels).last_hidden_state
+
+
+def umt_frames(result: Result) -> torch.Tensor:
+    """Give each frame twice: the patch of one frame was inflated to two."""
+    return normalized(result.model.surgvista(result.pixels.repeat_interleave(2, dim=1)).last_hidden_state.mean(dim=1))
+
+
+def efficient_vit(size: dict[str, Any]) -> dict[str, Any]:
+    sizes = {name: size[name] for name in ("embed_dim", "depth", "num_heads", "kernels")}
+    return {"architecture": "efficientvit_m5", "model_args": sizes}
+
+
+def pvt(size: dict[str, Any]) -> dict[str, Any]:
+    return {"num_attention_heads": size["num_heads"]}
+
+
+MAP_AND_POOLED: dict[str, Feature] = {"feature_map": tokens, "pooled": pooled}
+TOKENS_AND_FIRST: dict[str, Feature] = {"tokens": tokens, "pooled": class_token}
+TOKENS_AND_MEAN: dict[str, Feature] = {"tokens": tokens, "pooled": mean_token}
+SAMPLE_AND_MEAN: dict[str, Feature] = {"tokens_sample": lambda result: tokens(result)[:, ::64], "pooled": mean_token}
+WITH_PREDICTOR: dict[str, Feature] = {**TOKENS_AND_MEAN, "predicted": predicted}
+
+CASES = {
+    "endovit": Case(
+        "endovit", {"tokens": tokens, "pooled": lambda result: tokens(result)[:, 1:].mean(dim=1)}, image_heads
+    ),
+    "gsvit": Case("gsvit", MAP_AND_POOLED, efficient_vit),
+    "lemon-frames": Case("lemon-frames", {"logits": logits}),
+    "lemon-storyboards": Case("lemon-storyboards", {"logits": logits}),
+    "lemonfm": Case("lemonfm", MAP_AND_POOLED),
+    "mvd/finetuned": Case("mvd", {"logits": logits}, video),
+    "mvd/student": Case("mvd", {"finetuning_features": before_norm}, video),
+    "surgenet/caformer": Case("surgenet", MAP_AND_POOLED),
+    "surgenet/caformer-full-dino": Case("surgenet", MAP_AND_POOLED),
+    "surgenet/convnextv2": Case("surgenet", MAP_AND_POOLED),
+    "surgenet/pvtv2": Case(
+        "surgenet", {"feature_map": tokens, "pooled": lambda result: tokens(result).mean(dim=(2, 3))}, pvt
+    ),
+    "endo-fm": Case("endo-fm", TOKENS_AND_FIRST, image_heads),
+    "pl-stitch": Case("pl-stitch", TOKENS_AND_FIRST, image_heads),
+    "selfsupsurg": Case("selfsupsurg", MAP_AND_POOLED),
+    "surgenet-dino/v1": Case("surgenet-dino", TOKENS_AND_FIRST, image_heads),
+    "surgenet-dino/v2": Case("surgenet-dino", TOKENS_AND_FIRST, image_heads),
+    "surgenet-dino/v3": Case("surgenet-dino", TOKENS_AND_FIRST, heads_and_side),
+    "surgmotion/no-pos-embed": Case("surgmotion", TOKENS_AND_MEAN, rotary, levels=2.0),
+    "surgmotion/stored-pos-embed": Case("surgmotion", TOKENS_AND_MEAN, rotary, levels=2.0),
+    "surgrec-jepa": Case("surgrec-jepa", TOKENS_AND_MEAN, video),
+    "surgrec-mae": Case("surgrec-mae", {"tokens": mae_tokens, "reconstructed_sample": reconstructed}, mae),
+    "umt/stage1": Case("umt", {"finetuning_features": umt_frames}, image_heads),
+    "videomae/finetuned": Case("videomae", {"logits": logits}, video),
+    "videomae/pretraining": Case("videomae", {"finetuning_features": before_norm}, video),
+    "vjepa": Case("vjepa", {"tokens_target_encoder": tokens}, video),
+    "vjepa2/no-pos-embed": Case("vjepa2", WITH_PREDICTOR, rotary),
+    "vjepa2/stored-pos-embed": Case("vjepa2", WITH_PREDICTOR, rotary),
+    "vjepa2/stored-pos-embed-16x224": Case("vjepa2", SAMPLE_AND_MEAN, rotary),
+    "vjepa2/stored-pos-embed-64x256": Case("vjepa2", SAMPLE_AND_MEAN, rotary, fresh=("predictor.",)),
+}
+OTHER_PARTS = {
+    ("vjepa", "encoder"): {"tokens": tokens, "pooled": mean_token},
+    ("vjepa2/no-pos-embed", "target_encoder"): {"tokens_target_encoder": tokens},
+}
+BY_IMAGE_TEXT_MODELS = {"surgvlp", "surgclip-b"}  # converted elsewhere
+
+
+def facts_of(folder: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((ROOT / folder / "golden.json").read_text())
+    return content
+
+
+def checkpoint_of(folder: str) -> Path:
+    return ROOT / folder / facts_of(folder)["checkpoint"]["file"]
+
+
+def config_of(folder: str) -> dict[str, Any]:
+    size = facts_of(folder)["size"]
+    return CASES[folder].config(size if isinstance(size, dict) else {})
+
+
+def frames_of(folder: str, golden: Tensors) -> np.ndarray:
+    """Return the frames, with the pixels repeated as the JSON says, (height, width, 3) or (frames, height, width, 3)."""
+    frames = golden["frames"]
+    times = facts_of(folder).get("repeat_pixels", 1)
+    return frames.repeat_interleave(times, dim=-3).repeat_interleave(times, dim=-2).numpy()
+
+
+def golden_pixels(folder: str, golden: Tensors) -> torch.Tensor | None:
+    """Return the preprocessed tensor, if the whole of it is stored."""
+    rule = facts_of(folder).get("preprocessed")
+    if (
+        folder == "surgenet/caformer-full-dino"
+    ):  # stored beside another file only: Pillow's squeeze, ImageNet's numbers
+        image = Image.fromarray(golden["frames"].numpy()).resize((224, 224), Image.Resampling.BILINEAR)
+        rule, golden = facts_of("surgenet/caformer")["preprocessed"], {"resized": torch.from_numpy(np.array(image))}
+        golden["resized"] = golden["resized"].permute(2, 0, 1)[None]
+    if rule is None:
+        return golden.get("preprocessed")
+    mean, std = (torch.tensor(rule[name])[:, None, None] for name in ("mean", "std"))
+    return (golden[rule["from"]].float() / 255 - mean) / std
+
+
+def prepared(path: Path, frames: np.ndarray) -> tuple[Any, torch.Tensor]:
+    """Return the folder's own processor and the pixels that it makes, with an axis for the batch."""
+    if frames.ndim == 3:
+        processor = AutoImageProcessor.from_pretrained(path)
+        return processor, processor(images=frames, return_tensors="pt")["pixel_values"]
+    processor = AutoVideoProcessor.from_pretrained(path)
+    return processor, prepare_clips(processor, frames)
+
+
+def auto_class(class_name: str) -> Any:
+    kinds = {
+        "ForImageClassification": AutoModelForImageClassification,
+        "ForVideoClassification": AutoModelForVideoClassification,
+        "ForPreTraining": AutoModelForPreTraining,
+    }
+    return next((kind for name, kind in kinds.items() if class_name.endswith(name)), AutoModel)
+
+
+def run(path: Path, class_name: str, pixels: torch.Tensor, golden: Tensors) -> Result:
+    model = auto_class(class_name).from_pretrained(path).eval()
+    extra = {"bool_masked_pos": golden["mask"].bool()} if class_name.endswith("ForPreTraining") else {}
+    with torch.no_grad():
+        output = model(**{model.main_input_name: pixels}, **extra)
+    return Result(model, output, pixels, golden)
+
+
+def check_features(result: Result, features: Mapping[str, Feature]) -> None:
+    for name, feature in features.items():
+        with torch.no_grad():
+            found = feature(result)
+        expected = result.golden[name]
+        assert found.shape == expected.shape, name
+        assert expected.std() > 1e-3, f"{name} tells nothing"
+        assert (found - expected).abs().max() <= RELATIVE * expected.abs().max(), name
+
+
+def available(folder: str) -> Any:
+    return pytest.mark.skipif(not (ROOT / folder).is_dir(), reason="the goldens of the original programs are not here")
+
+
+def folders() -> list[Any]:
+    return [pytest.param(folder, marks=available(folder)) for folder in CASES]
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_pixels_and_features_are_those_of_the_authors_program(folder, tmp_path):
+    case, golden = CASES[folder], load_file(ROOT / folder / "golden.safetensors")
+    report = convert_checkpoint(
+        checkpoint_of(folder), tmp_path / "out", family=case.family, config=config_of(folder), part=case.part
+    )
+    assert all(name.startswith(("fc_norm.", "classifier.", *case.fresh)) for name in report.initialized)
+    assert "not part of the model" not in report.ignored.values()
+    processor, pixels = prepared(tmp_path / "out", frames_of(folder, golden))
+    std = torch.tensor(processor.image_std)[:, None, None]
+    expected = golden_pixels(folder, golden)
+    sample = golden.get("preprocessed_sample")
+    if expected is not None:
+        assert pixels.reshape(expected.shape).shape == expected.shape
+        assert float(((pixels.reshape(expected.shape) - expected) * std * 255).abs().max()) <= case.levels + 0.01
+        check_features(run(tmp_path / "out", report.class_name, expected.reshape(pixels.shape), golden), case.features)
+    elif sample is not None:
+        ours = pixels[:, :, ::4, ::4] if pixels.ndim == 4 else pixels[0, ::16, :, ::8, ::8]
+        assert ours.shape == sample.shape
+        assert float(((ours - sample) * std * 255).abs().max()) <= case.levels + 0.01
+    result = run(tmp_path / "out", report.class_name, pixels, golden)
+    if expected is None:
+        check_features(result, case.features)
+    for name, feature in case.features.items():  # through its own processor: what a level of 255 changes, not more
+        with torch.no_grad():
+            found = feature(result)
+        assert functional.cosine_similarity(found.flatten(), golden[name].flatten(), dim=0) > 0.999, name
+
+
+@pytest.mark.parametrize(("folder", "part"), OTHER_PARTS)
+def test_the_other_part_of_a_file_can_be_had(folder, part, tmp_path):
+    if not (ROOT / folder).is_dir():
+        pytest.skip("the goldens of the original programs are not here")
+    golden = load_file(ROOT / folder / "golden.safetensors")
+    report = convert_checkpoint(
+        checkpoint_of(folder), tmp_path / "out", family=CASES[folder].family, config=config_of(folder), part=part
+    )
+    pixels = golden_pixels(folder, golden)
+    result = run(tmp_path / "out", report.class_name, pixels[None], golden)
+    check_features(result, OTHER_PARTS[folder, part])
+
+
+@pytest.mark.skipif(not ROOT.is_dir(), reason="the goldens of the original programs are not here")
+def test_no_folder_of_the_goldens_is_left_out():
+    found = {str(file.parent.relative_to(ROOT)) for file in ROOT.rglob("golden.json")}
+    assert found - BY_IMAGE_TEXT_MODELS == set(CASES)

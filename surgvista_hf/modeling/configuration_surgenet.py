@@ -1,6 +1,6 @@
 """Configurations of the two SurgeNet networks that transformers has no equal class for."""
 
-from transformers import PreTrainedConfig, PvtV2Config
+from transformers import PreTrainedConfig
 
 from .errors_surgvista import InputError
 
@@ -55,12 +55,32 @@ class CaformerConfig(PreTrainedConfig):
         return int(self.hidden_sizes[-1])
 
 
-class SurgeNetPvtConfig(PvtV2Config):
-    r"""Sizes and options of `SurgeNetPvtModel`, those of transformers' `PvtV2Config` and one more epsilon.
+class SurgeNetPvtConfig(PreTrainedConfig):
+    r"""Sizes and options of `SurgeNetPvtModel`: those of transformers' `PvtV2Config` and one more epsilon.
+
+    It does not derive from that class, which cannot be imported while the Auto classes are.
 
     Args:
+        image_size: Height and width in pixels that the processor makes; the network takes any.
+        num_channels: Channels of an image.
+        num_encoder_blocks: Stages.
+        depths: Blocks of each stage.
+        sr_ratios: Spatial reductions of keys and values in each stage.
+        hidden_sizes: Channels of each stage.
+        patch_sizes: Sides of the patches that each stage embeds.
+        strides: Strides of these.
+        num_attention_heads: Attention heads of each stage.
+        mlp_ratios: Width of the MLPs over that of the stage.
+        hidden_act: The activation of the MLPs.
+        hidden_dropout_prob: Dropout of embeddings and MLPs.
+        attention_probs_dropout_prob: Dropout of attention weights.
+        initializer_range: Standard deviation of fresh weights.
+        drop_path_rate: Stochastic depth of the last block.
+        layer_norm_eps: Epsilon of the norms in blocks and behind stages.
         reduction_norm_eps: Epsilon of the norms in patch embeddings and in attention with spatial reduction, which the
-            authors build with another one than the rest (`layer_norm_eps`).
+            authors build with another one than the rest.
+        qkv_bias: Whether queries, keys and values have biases.
+        linear_attention: Use pooling instead of strided convolution in the reduction.
 
     Example:
         >>> SurgeNetPvtConfig().reduction_norm_eps
@@ -70,4 +90,27 @@ class SurgeNetPvtConfig(PvtV2Config):
     model_type = "surgenet_pvt_v2"
     _auto_class = "AutoConfig"
 
+    image_size: int | list[int] | tuple[int, int] = 224
+    num_channels: int = 3
+    num_encoder_blocks: int = 4
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    sr_ratios: list[int] | tuple[int, ...] = (8, 4, 2, 1)
+    hidden_sizes: list[int] | tuple[int, ...] = (64, 128, 320, 512)
+    patch_sizes: list[int] | tuple[int, ...] = (7, 3, 3, 3)
+    strides: list[int] | tuple[int, ...] = (4, 2, 2, 2)
+    num_attention_heads: list[int] | tuple[int, ...] = (1, 2, 5, 8)
+    mlp_ratios: list[int] | tuple[int, ...] = (8, 8, 4, 4)
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    initializer_range: float = 0.02
+    drop_path_rate: float | int = 0.0
+    layer_norm_eps: float = 1e-6
     reduction_norm_eps: float = 1e-5
+    qkv_bias: bool = True
+    linear_attention: bool = False
+
+    @property
+    def hidden_size(self) -> int:
+        """Return the width of the last stage, which is that of the features."""
+        return int(self.hidden_sizes[-1])

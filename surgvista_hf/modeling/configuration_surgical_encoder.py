@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError
 
@@ -71,8 +72,9 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         if isinstance(encoder_config, dict) or encoder_config is None:
             content = dict(encoder_config or {"model_type": "vit"})
             kind = content.pop("model_type", None)
-            if kind == SurgVistaConfig.model_type:  # known here even where it is not registered
-                encoder_config = SurgVistaConfig(**content)
+            own = (SurgVistaConfig, CaformerConfig, SurgeNetPvtConfig)  # known here even where they are not registered
+            if kind in [each.model_type for each in own]:
+                encoder_config = next(each for each in own if each.model_type == kind)(**content)
             elif kind in CONFIG_MAPPING:
                 encoder_config = CONFIG_MAPPING[kind](**content)
             else:

@@ -28,7 +28,12 @@ from ..util.requirements import require
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import folder_or_hub_name, not_a_folder_either
-from .modeling_surgical_encoder import SurgicalEncoderForVideoClassification, build_encoder, without_pooling_layer
+from .modeling_surgical_encoder import (
+    SurgicalEncoderForVideoClassification,
+    build_encoder,
+    takes_clips,
+    without_pooling_layer,
+)
 from .modeling_surgvista import SurgVistaForVideoClassification
 from .processors import IMAGENET_MEAN, IMAGENET_STD, make_encoder_processor, make_processor, preparation_of
 
@@ -484,7 +489,7 @@ def _load_any(
 ) -> PreTrainedModel:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
     encoder = _load_encoder(start, _changed(config, options), loading)
-    video = encoder.input_modalities == "video"
+    video = takes_clips(encoder)
     whole = SurgicalEncoderConfig(
         encoder_config=encoder.config,
         num_frames=num_frames or (clip_length(encoder.config) if video else 8),

@@ -200,7 +200,7 @@ class SurgeNetPvtModel(PvtV2Model):
     _auto_class = "AutoModel"
 
     def __init__(self, config: SurgeNetPvtConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[arg-type]  # it reads the same fields
         for name, module in self.named_modules():
             if name.endswith(("patch_embedding.layer_norm", "attention.layer_norm")):
                 module.eps = config.reduction_norm_eps

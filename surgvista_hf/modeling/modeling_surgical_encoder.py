@@ -13,6 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
 from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, folder_or_hub_name
@@ -68,7 +69,7 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
     def __init__(self, config: SurgicalEncoderConfig) -> None:
         super().__init__(config)
         self.encoder = build_encoder(config.encoder_config)
-        self.sees_clips = self.encoder.input_modalities == "video"
+        self.sees_clips = takes_clips(self.encoder)
         self.pooling = AttentivePooling(config) if config.pooling == "attentive" else None
         self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
@@ -130,7 +131,8 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         if self.pooling is not None:
             return self.fc_norm(self.pooling(self._tokens(pixel_values)))
         if self.sees_clips:
-            return self.fc_norm(self._encode(pixel_values).last_hidden_state.mean(dim=1))
+            tokens = self._encode(pixel_values).last_hidden_state  # (B, N, D)
+            return self.fc_norm(tokens[:, 0] if self.config.frame_feature == "first" else tokens.mean(dim=1))
         return self.fc_norm(self.frame_features(pixel_values).mean(dim=1))
 
     def frame_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -159,18 +161,30 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         return self.encoder(**{self.encoder.main_input_name: pixels}, **extra)
 
 
+def takes_clips(encoder: Any) -> bool:
+    """Return whether an encoder sees clips and not single images; transformers calls TimeSformer an image model."""
+    return "video" in str(encoder.input_modalities) or encoder.config.model_type == "timesformer"
+
+
 def build_encoder(config: Any) -> Any:
-    """An encoder without weights."""
+    """Build an encoder without weights."""
     if config.model_type == SurgVistaConfig.model_type:  # not registered where this file traveled with a checkpoint
         # Not at the top: transformers imports this file while that one is being imported.
         from .modeling_surgvista import SurgVistaModel
 
         return SurgVistaModel._from_config(config)
+    if config.model_type in (CaformerConfig.model_type, SurgeNetPvtConfig.model_type):  # likewise
+        from .modeling_surgenet import CaformerModel, SurgeNetPvtModel
+
+        kind = CaformerModel if config.model_type == CaformerConfig.model_type else SurgeNetPvtModel
+        return kind._from_config(config)
     return AutoModel.from_config(config, **without_pooling_layer(config))
 
 
 def without_pooling_layer(config: Any) -> dict[str, bool]:
     """How to ask for an encoder without the pooling layer that most checkpoints have no weights for."""
+    if type(config) not in AutoModel._model_mapping:
+        return {}
     kind: Any = AutoModel._model_mapping[type(config)]
     parameters = inspect.signature(kind).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}

@@ -30,6 +30,14 @@ _CLASSES: dict[str, dict[str, str]] = {
         "AutoConfig": "configuration_surgical_clip.FrameTimesformerConfig",
         "AutoModel": "modeling_surgical_clip.FrameTimesformerModel",
     },
+    "surgenet_caformer": {
+        "AutoConfig": "configuration_surgenet.CaformerConfig",
+        "AutoModel": "modeling_surgenet.CaformerModel",
+    },
+    "surgenet_pvt_v2": {
+        "AutoConfig": "configuration_surgenet.SurgeNetPvtConfig",
+        "AutoModel": "modeling_surgenet.SurgeNetPvtModel",
+    },
     "ms_tcn": {
         "AutoConfig": "configuration_ms_tcn.MsTcnConfig",
         "AutoModel": "modeling_ms_tcn.MsTcnForFrameClassification",
@@ -39,7 +47,10 @@ _CLASSES: dict[str, dict[str, str]] = {
         "AutoModel": "modeling_video_head.VideoHeadForClassification",
     },
 }
-_PROCESSORS = {"SurgVistaVideoProcessor": {"AutoVideoProcessor": "video_processing_surgvista.SurgVistaVideoProcessor"}}
+_PROCESSORS = {
+    "SurgVistaVideoProcessor": {"AutoVideoProcessor": "video_processing_surgvista.SurgVistaVideoProcessor"},
+    "SurgicalVideoProcessor": {"AutoVideoProcessor": "video_processing_encoder_surgvista.SurgicalVideoProcessor"},
+}
 
 
 def add_remote_code(folder: str | Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from ..clips import ClipDataset
@@ -24,10 +25,13 @@ from ..datasets_scripts.frame_sets.fingerprints import stored_digests
 from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..datasets_scripts.frame_sets.overlap import (
     OverlapError,
+    SeenVideos,
     check_overlap,
     find_overlaps,
     has_published_ids,
+    seen_by,
     videos_in,
+    warn_of_unlisted,
 )
 from ..datasets_scripts.frame_sets.registry import get_builder
 from ..datasets_scripts.schema.label_mapping import map_classes
@@ -293,6 +297,8 @@ def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
     if "validation" in videos:
         check_overlap(videos["train"], videos["validation"], on_overlap=data.on_overlap)
     corpus = _seen_before(recipe)
+    if recipe.model.from_pretrained and (known := seen_by_model(recipe.model.from_pretrained)):
+        warn_of_unlisted(known, videos["test"], recipe.model.from_pretrained)
     if corpus:
         check_overlap(corpus, videos["test"], on_overlap=data.on_overlap)
     on_test = bool(find_overlaps(videos.get("validation", {}), videos["test"]))
@@ -305,12 +311,30 @@ def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
 
 
 def _seen_before(recipe: FinetuningRecipe) -> dict[str, list[str]]:
-    """Videos of the pre-training, as `pretrain` notes them; of sources whose video ids mean the same anywhere."""
-    file = Path(recipe.model.from_pretrained or "") / "pretraining_videos.json"
-    if recipe.model.from_pretrained is None or not file.is_file():
+    """Return the videos of the pre-training, of sources whose video ids mean the same anywhere.
+
+    They are those that `pretrain` notes, or, for converted weights, those that their authors publish.
+    """
+    start = recipe.model.from_pretrained
+    if start is None:
         return {}
-    noted: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    noted: dict[str, list[str]] = {}
+    file = Path(start) / "pretraining_videos.json"
+    if file.is_file():
+        noted = json.loads(file.read_text(encoding="utf-8"))
+    elif known := seen_by_model(start):
+        noted = {name: list(videos) for name, videos in known.videos.items()}
     return {name: videos for name, videos in noted.items() if has_published_ids(name)}
+
+
+def seen_by_model(start: str | Path) -> SeenVideos | None:
+    """Return what is known of the videos that the weights of a converted folder were trained on.
+
+    Args:
+        start: The folder or the name of a model on the Hub, of which nothing is known here.
+    """
+    file = Path(start) / "config.json"
+    return seen_by(AutoConfig.from_pretrained(str(start))) if file.is_file() else None
 
 
 def _check_other_files(data: LabeledData) -> None:

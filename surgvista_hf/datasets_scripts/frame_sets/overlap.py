@@ -7,10 +7,11 @@ authors say that data sets overlap but publish no list, or where an overlap was 
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import datasets
 
+from ...modeling.conversion.training_data import training_data_of
 from ...util.messages import preview
 from ..corpora.surgrec_splits import SURGREC
 from ..schema.info import DatasetError, split_name
@@ -232,6 +233,94 @@ def check_overlap(
         raise OverlapError(f"{message}. Leave them out, choose another protocol, or pass on_overlap='warn' and say so")
     warnings.warn(message, OverlapWarning, stacklevel=2)
     return overlaps
+
+
+@dataclass(frozen=True)
+class SeenVideos:
+    """What is known of the surgical videos that a model's weights were trained on.
+
+    Args:
+        videos: Video ids by data set, as far as they are listed.
+        unlisted: Data set -> who says that some of its videos were seen, without a list.
+        is_complete: Whether nothing else was seen, as far as anyone says.
+        remark: What else is to be known.
+    """
+
+    videos: Mapping[str, tuple[str, ...]]
+    unlisted: Mapping[str, str]
+    is_complete: bool
+    remark: str = ""
+
+    def verdict(self, test: Videos) -> str:
+        """Return what a table says of a test on these videos: "seen", "maybe seen", "unknown" or "" for not seen.
+
+        Args:
+            test: Video ids by data set.
+
+        Example:
+            >>> SeenVideos({"cholec80": ("video01",)}, {}, True).verdict({"cholect50": ["VID01"]})
+            'seen'
+        """
+        if find_overlaps(self.videos, test):
+            return "seen"
+        unlisted = {name: _ids_of(name) for name in self.unlisted}
+        if find_overlaps(unlisted, test) or any(name in test for name in self.unlisted):
+            return "maybe seen"
+        if find_suspicions({**self.videos, **unlisted}, test):
+            return "maybe seen"
+        return "" if self.is_complete else "unknown"
+
+
+def seen_by(config: Any) -> SeenVideos | None:
+    """Return what a converted model has seen, from the family that its configuration names, or `None` for other models.
+
+    Args:
+        config: The configuration of the model, or of a classifier around it.
+    """
+    encoder = getattr(config, "encoder_config", config)
+    family, file = (getattr(encoder, name, None) for name in ("converted_from", "converted_file"))
+    known = training_data_of(str(family), str(file or "")) if family else None
+    if known is None:
+        return None
+    videos: dict[str, tuple[str, ...]] = {}
+    unlisted: dict[str, str] = {}
+    for entry in known.data:
+        ids = _ids_of(entry.dataset) if entry.videos == "all" else entry.videos
+        if isinstance(ids, tuple) and ids:
+            videos[entry.dataset] = ids
+        else:
+            unlisted[entry.dataset] = entry.source
+    return SeenVideos(videos, unlisted, known.is_complete, known.remark)
+
+
+def _ids_of(dataset: str) -> tuple[str, ...]:
+    """Return the published video ids of a data set, none for one that this package does not know."""
+    try:
+        return tuple(get_builder(dataset).info.video_ids)
+    except DatasetError:
+        return ()
+
+
+def warn_of_unlisted(seen: SeenVideos, test: Videos, model: str) -> None:
+    """Say where a model may have seen videos of a test, without a list.
+
+    Args:
+        seen: What is known of the model.
+        test: Video ids by data set.
+        model: The model's name, for the message.
+
+    Warns:
+        OverlapWarning: Videos of the test may have been seen, or what was seen is unknown.
+    """
+    verdict = seen.verdict(test)
+    if verdict == "maybe seen":
+        names = preview(sorted(name for name in seen.unlisted)) or preview(sorted(seen.videos))
+        text = f"{model} may have seen videos of the test: its weights were trained on {names}, and nobody lists which"
+        warnings.warn(text, OverlapWarning, stacklevel=2)
+    elif verdict == "unknown":
+        reason = f" ({seen.remark})" if seen.remark else ""
+        text = f"nobody has published all data that the weights of {model} were trained on{reason}"
+        warnings.warn(f"{text}: whether they saw videos of the test is unknown", OverlapWarning, stacklevel=2)
 
 
 def videos_of(name: str, protocol: str | None = None, split: str = "test") -> dict[str, tuple[str, ...]]:

@@ -32,6 +32,7 @@ class CellResult:
         seconds: it took.
         environment: versions, revision, device.
         predictions: file of all predictions, below the folder of the suite.
+        seen: what is known of test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
     """
 
     model: str
@@ -50,6 +51,7 @@ class CellResult:
     seconds: float
     environment: dict[str, Any]
     predictions: str
+    seen: str = ""
 
     def save(self, file: Path) -> None:
         """Write JSON."""
@@ -188,10 +190,19 @@ def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     figures = [_figure(*row.figures[name]) if name in row.figures else "" for name in names]
     interval = row.interval
     said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
-    cells = [row.model, row.protocol, trained, *figures, said]
+    mark = _SEEN_MARKS.get(row.cells[0].seen, "")
+    cells = [row.model + mark, row.protocol, trained, *figures, said]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
+
+
+_SEEN_MARKS = {"seen": " §", "maybe seen": " (§)", "unknown": " (?)"}
+_SEEN_NOTES = {
+    "seen": "§: the model's weights were trained on videos of this test.",
+    "maybe seen": "(§): the model's weights were trained on data that may hold videos of this test; nobody lists which.",
+    "unknown": "(?): nobody has published all data that the model's weights were trained on.",
+}
 
 
 def _figure(mean: float, spread: float | None) -> str:
@@ -220,13 +231,15 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
         )
     if any(cell.selected_on_test for row in rows for cell in row.cells):
         notes.append("The validation has test videos, as published: these numbers are too good.")
+    marked = {cell.seen for row in rows for cell in row.cells}
+    notes += [note for verdict, note in _SEEN_NOTES.items() if verdict in marked]
     return notes
 
 
 def _escaped(text: str) -> str:
     for character in "&%_#":
         text = text.replace(character, f"\\{character}")
-    return text.replace("±", r"$\pm$")
+    return text.replace("±", r"$\pm$").replace("§", r"\S{}")
 
 
 def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str | None = None) -> list[Row]:

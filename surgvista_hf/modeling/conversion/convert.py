@@ -114,7 +114,7 @@ def convert_checkpoint(
         ignored = explain_leftovers(checkpoint.tensors, mapped.sources.values(), blueprint, leave_out)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_advice(path, family, overrides, str(error))}") from error
-    if twins := [twin for twin in blueprint.twins if twin != family]:
+    if twins := [twin for twin in dict.fromkeys(blueprint.twins) if twin != family]:
         logger.warning(
             "nothing in this file tells whether it is of the family %s or %s: it is converted as %s, as it was said to be",
             family,
@@ -132,6 +132,8 @@ def convert_checkpoint(
         ignored,
         mapped.absent,
     )
+    # Which file it was tells what it was trained on; the folder counts where files of variants have the same name.
+    blueprint.config.converted_file = "/".join(Path(path).absolute().parts[-2:])
     _write(blueprint, mapped, layout, checkpoint.sha256, report, include_code)
     return report
 

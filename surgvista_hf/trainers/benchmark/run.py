@@ -37,7 +37,16 @@ from ...util.values import field_names
 from ..features.extraction import FeatureExtractor, VideoFeatures, as_clips, load_video_features
 from ..features.ms_tcn import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
 from ..features.video_head import PooledVideos, VideoHeadArguments, VideoHeadTrainer, predict_pooled
-from ..finetune import FinetuningResult, check_requirements, check_run, check_splits, finetune, load_splits, task_of
+from ..finetune import (
+    FinetuningResult,
+    check_requirements,
+    check_run,
+    check_splits,
+    finetune,
+    load_splits,
+    seen_by_model,
+    task_of,
+)
 from ..finetuning.confidence import build_confidence, calibrate
 from ..finetuning.identity import finetuning_run
 from ..finetuning.recipe import FinetuningRecipe
@@ -294,9 +303,20 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
         seconds=round(time.time() - began, 1),
         environment=environment(),
         predictions=str(predictions.relative_to(suite.output)),
+        seen=_seen_verdict(suite, cell),
     )
     result.save(cell.folder / "cell.json")
     return result
+
+
+def _seen_verdict(suite: Suite, cell: Cell) -> str:
+    """Return whether the weights that a cell starts from were trained on videos of its test, as far as anyone says."""
+    maker = suite.model_recipe(cell.model)
+    start = cell.recipe.model.from_pretrained if maker is None else maker.model.from_pretrained
+    known = seen_by_model(start) if start else None
+    if known is None:
+        return ""
+    return known.verdict(videos_in(load_test_frames(cell.recipe.data)))
 
 
 # ------------------------------------------------------------------------------------------- frozen features

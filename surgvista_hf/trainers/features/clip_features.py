@@ -10,6 +10,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoVideoProcessor
 
 from ...clips import ClipDataset, collate_clips
 from ...evaluation.probes import Features
+from ...modeling.modeling_surgical_encoder import takes_clips
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError
@@ -36,7 +37,7 @@ def extract_features(
         Features, labels and videos of all clips.
     """
     model.eval()
-    is_video = "video" in model.input_modalities
+    is_video = takes_clips(model)
     if not is_video and clips.num_frames != 1:
         raise InputError(f"an image model sees single frames; the clips have {clips.num_frames}")
     values, labels, videos = [], [], []
@@ -76,7 +77,7 @@ def load_encoder(folder: str | Path) -> tuple[Any, Any]:
     folder = folder_or_hub_name(folder)
     try:
         model: Any = AutoModel.from_pretrained(folder)
-        kind: Any = AutoVideoProcessor if "video" in model.input_modalities else AutoImageProcessor
+        kind: Any = AutoVideoProcessor if takes_clips(model) else AutoImageProcessor
         return model, kind.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot be loaded: {error}{not_a_folder_either(folder)}") from error

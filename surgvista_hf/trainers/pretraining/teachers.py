@@ -29,7 +29,7 @@ from ...modeling.conversion import FAMILIES
 from ...modeling.conversion.hub import converted_from_hub
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.loading import normalization
-from ...modeling.modeling_surgical_encoder import without_pooling_layer
+from ...modeling.modeling_surgical_encoder import takes_clips, without_pooling_layer
 from ...util.errors import InputError, SurgVistaError
 from .float8 import Float8Linear, use_float8
 
@@ -74,7 +74,7 @@ class ImageTeacher(nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if getattr(model, "input_modalities", None) == "video":
+        if takes_clips(model):
             raise InputError(f"{type(model).__name__} encodes clips; a teacher must be an image model")
         if batch_size is not None and batch_size < 1:
             raise InputError(f"a teacher needs at least one image at a time, not {batch_size}")

@@ -286,7 +286,12 @@ def test_a_bad_file_is_refused_runs_no_code_and_leaves_nothing(kind, student, tm
         ("videomae", {}, SIZES, "not the sincos_1d table"),
         ("umt", {}, SIZES, "not the sincos_1d table"),
         ("endossl-teacher", {}, {"num_attention_heads": 4}, "blocks.0.attn.q.weight"),
-        ("mae", {"patch_embed.proj.weight": torch.zeros(64, 3, 2, 8, 8)}, SIZES, "shape"),
+        (
+            "mae",
+            {"patch_embed.proj.weight": torch.zeros(64, 3, 2, 8, 8), "blocks.0.attn.qkv.bias": torch.zeros(192)},
+            SIZES,
+            "a decoder, registers or layer scales",
+        ),
         ("surgvista", {"blocks.1.attn.qkv.weight": None}, PRETRAINING, "blocks.1.attn.qkv.weight"),
         ("surgvista", {"blocks.2.attn.q_bias": None}, PRETRAINING, "blocks.2.attn.q_bias"),
         ("surgvista", {"decoder_img.head.bias": None}, PRETRAINING, "decoder_img.head.bias"),

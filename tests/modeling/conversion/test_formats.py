@@ -194,8 +194,8 @@ def test_lemonfm_runs_in_the_pipeline_of_features(zoo):
 def test_the_family_decides_which_v_jepa_a_checkpoint_is_and_the_other_is_named(tmp_path):
     fixed, rotary = ORIGINALS["surgrec_jepa"](), ORIGINALS["surgmotion"]()
     for original, family, right in (
-        (fixed, "surgmotion", "surgrec-jepa or vjepa"),
-        (fixed, "vjepa2", "surgrec-jepa or vjepa"),
+        (fixed, "surgmotion", "surgrec-jepa"),
+        (fixed, "vjepa2", "surgrec-jepa"),
         (rotary, "surgrec-jepa", "surgmotion or vjepa2"),
         (rotary, "vjepa", "surgmotion or vjepa2"),
     ):
@@ -333,6 +333,41 @@ def test_the_zoo_of_the_documentation_has_every_family_with_its_license():
 
 
 # ------------------------------------------------------------------------------------------- through the door
+
+OWN_CODE = ["surgenet_caformer", "surgenet_pvt", "gsvit"]
+PROGRAM = """
+import json, sys
+import numpy as np
+from transformers import AutoImageProcessor, AutoModel
+image = np.arange(60 * 80 * 3, dtype=np.uint8).reshape(60, 80, 3)
+found = {}
+for name in NAMES:
+    options = {"trust_remote_code": True}
+    pixels = AutoImageProcessor.from_pretrained(name, **options)(images=image, return_tensors="pt")["pixel_values"]
+    output = AutoModel.from_pretrained(name, **options).eval()(pixels)
+    found[name] = output.last_hidden_state[0, 0].flatten().tolist()[:5]
+print(json.dumps([found, bool(sys.modules.get("surgvista_hf"))]))
+"""
+
+
+def test_models_and_processors_of_our_own_load_where_this_package_is_not_installed(zoo, tmp_path):
+    import json
+
+    from ..test_auto import run_python
+
+    for name in OWN_CODE:
+        (tmp_path / name).symlink_to(zoo(name)[2])
+    answers = []
+    for with_package in (False, True):
+        program = ("import surgvista_hf\n" if with_package else "") + PROGRAM.replace("NAMES", repr(OWN_CODE))
+        done = run_python(program, tmp_path / f"home{with_package}", with_package=with_package, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    (without, loaded), (with_it, _) = answers
+    assert not loaded
+    for name in OWN_CODE:
+        assert without[name] == pytest.approx(with_it[name], abs=1e-5)
+
 
 USABLE = ["lemonfm", "surgenet_convnext", "surgenet_caformer", "surgenet_pvt", "gsvit", "endovit"]
 USABLE += ["surgrec_mae", "surgrec_mae_pretraining", "surgrec_jepa", "surgmotion"]

@@ -77,7 +77,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         _naming(prefix),
         make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
-        twins=FINE_TUNED_TWINS if model_class is VideoMAEForVideoClassification else ("surgrec-mae", "videomae"),
+        twins=FINE_TUNED_TWINS if model_class is VideoMAEForVideoClassification else ("surgrec-mae", "videomae", "umt"),
     )
 
 

@@ -51,7 +51,7 @@ PRETRAINING_PARTS = (
     (r".*cls_token", "the network has no class token"),
 )
 # Fine-tuned files of these store no positions, by which they differ.
-FINE_TUNED_TWINS = ("surgvista", "mvd", "videomae", "surgrec-mae")
+FINE_TUNED_TWINS = ("surgvista", "mvd", "videomae", "surgrec-mae", "umt")
 _BARE_TWINS = ("surgvista", "mvd")  # encoders alone
 _FRESH_HEAD = ("fc_norm.", "classifier.")
 _NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")

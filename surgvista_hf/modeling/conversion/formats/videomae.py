@@ -29,16 +29,20 @@ from ..family import (
 )
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
+_TWO_FRAMES = ("videomae", "surgrec-mae", "umt")  # UMT's where its patches were inflated already
 
-def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: int, **options: Any) -> Blueprint:
-    """Plan a classifier, if the patches of the file span as many frames as those of its family."""
+
+def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: tuple[int, ...], **options: Any) -> Blueprint:
+    """Plan a classifier, if the patches of the file span as many frames as those of its family can."""
     prefix = prefix_of(tensors, "patch_embed.proj.weight")
     refuse_class_token({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
     found = tubelet_of(tensors, prefix)
-    if found != frames_of_patch:
+    if found not in frames_of_patch:
         raise CheckpointError(
-            f"the patches of the checkpoint span {found} frames, not {frames_of_patch}: it is not of this family"
+            f"the patches of the checkpoint span {found} frames, not {frames_of_patch[0]}: it is not of this family"
         )
+    if found > 1:
+        options["twins"] = _TWO_FRAMES
     return plan_classifier(
         tensors,
         said,
@@ -60,7 +64,7 @@ FAMILIES = (
         "arXiv 2203.12602",
         "github.com/MCG-NJU/VideoMAE",
         "cc-by-nc-4.0",
-        partial(_plan, frames_of_patch=2, twins=("surgrec-mae", "videomae")),
+        partial(_plan, frames_of_patch=(2,)),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",
@@ -73,7 +77,7 @@ FAMILIES = (
         "Unmasked Teacher: Towards Training-Efficient Video Foundation Models, ICCV 2023, arXiv 2303.16058",
         "github.com/OpenGVLab/unmasked_teacher",
         "mit",
-        partial(_plan, frames_of_patch=1, tubelet=2),
+        partial(_plan, frames_of_patch=(1, 2), tubelet=2),
         _restore,
         input="16 frames of 224×224",
         becomes="SurgVistaForVideoClassification",

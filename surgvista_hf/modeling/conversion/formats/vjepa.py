@@ -125,6 +125,8 @@ def _plan_rotary(
 ) -> Blueprint:
     """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
     prefix = _encoder_prefix(tensors)
+    if "pred_num_mask_tokens" not in said:
+        _refuse_first_v_jepa(tensors, prefix)
     said = {**usual, **{_ROTARY_NAMES.get(name, name): value for name, value in said.items()}}
     sizes = encoder_sizes(tensors, prefix)
     found = {
@@ -143,8 +145,6 @@ def _plan_rotary(
             said = {"pred_num_attention_heads": _PREDICTOR_DEFAULTS[found["pred_hidden_size"]], **said}
         tensors = _with_stacked_mask_tokens(tensors, predictor)
     config = make_config(VJEPA2Config, found, said, heads)
-    if "pred_num_mask_tokens" not in said:
-        _refuse_first_v_jepa(tensors, prefix)
     return Blueprint(
         VJEPA2Model,
         config,

@@ -53,12 +53,12 @@ class SurgicalClipConfig(PreTrainedConfig):
         vision_config: Configuration of the image or video encoder, or its content as a dictionary.
         text_config: Configuration of the BERT, or its content as a dictionary.
         projection_dim: Width of the common space of images and texts.
-        text_feature: What stands for a text: `"layers"`, the sum over the last `text_layers` layers of the mean over all
+        text_feature: The feature of a text: `"layers"`, the sum over the last `text_layers` layers of the mean over all
             positions, in which padding counts as zeros (SurgVLP), or `"first"`, the class token of the last layer (SurgCLIP).
         text_layers: Number of layers that `"layers"` sums over.
         text_projection: A linear layer follows the text feature. Without one, the BERT must be `projection_dim` wide.
         text_pooling_layer: The BERT has a pooling layer. It is stored in files of SurgVLP and never used.
-        temperature: Cosine similarities are divided by it.
+        similarity_temperature: Cosine similarities are divided by it.
         learned_temperature: The temperature is a parameter of the checkpoint.
         max_text_length: Number of tokens that the processor pads and cuts texts to.
         num_frames: Frames of a clip, 1 for a model of single images.
@@ -86,7 +86,7 @@ class SurgicalClipConfig(PreTrainedConfig):
         text_layers: int = 4,
         text_projection: bool = False,
         text_pooling_layer: bool = False,
-        temperature: float = 0.01,
+        similarity_temperature: float = 0.01,
         learned_temperature: bool = False,
         max_text_length: int = 77,
         num_frames: int = 1,
@@ -101,7 +101,7 @@ class SurgicalClipConfig(PreTrainedConfig):
         self.text_layers = text_layers
         self.text_projection = text_projection
         self.text_pooling_layer = text_pooling_layer
-        self.temperature = temperature
+        self.similarity_temperature = similarity_temperature
         self.learned_temperature = learned_temperature
         self.max_text_length = max_text_length
         self.num_frames = num_frames
@@ -119,20 +119,22 @@ class SurgicalClipConfig(PreTrainedConfig):
                 f"texts of width {self.text_config.hidden_size} do not fit a projection_dim of {self.projection_dim} without "
                 "a projection: set text_projection"
             )
-        if not self.temperature > 0:
-            raise InputError(f"temperature is {self.temperature!r}; it must be positive")
+        if not self.similarity_temperature > 0:
+            raise InputError(f"similarity_temperature is {self.similarity_temperature!r}; it must be positive")
         if not 0 < self.max_text_length <= self.text_config.max_position_embeddings:
             raise InputError(
                 f"max_text_length is {self.max_text_length}; the text encoder has {self.text_config.max_position_embeddings} "
                 "positions"
             )
         if not 0 < self.text_layers <= self.text_config.num_hidden_layers + 1:
-            raise InputError(f"text_layers is {self.text_layers}; there are {self.text_config.num_hidden_layers} layers")
+            raise InputError(
+                f"text_layers is {self.text_layers}; there are {self.text_config.num_hidden_layers} layers"
+            )
 
     @property
     def logit_scale(self) -> float:
         """Return what cosine similarities are multiplied by, one over the (first) temperature."""
-        return 1 / self.temperature
+        return 1 / self.similarity_temperature
 
     @property
     def is_video(self) -> bool:

@@ -70,7 +70,7 @@ class FrameTimesformerLayer(GradientCheckpointingLayer):
 
 
 class SurgicalClipPreTrainedModel(PreTrainedModel):
-    """What the models of this file have in common."""
+    """The base of the models of this file."""
 
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
@@ -98,7 +98,9 @@ class SurgicalClipPreTrainedModel(PreTrainedModel):
 
 
 class FrameTimesformerModel(SurgicalClipPreTrainedModel):
-    r"""SurgCLIP's video encoder, a TimeSformer that gives one vector for each frame.
+    r"""SurgCLIP's video encoder, a TimeSformer that gives as many vectors for a clip as it has frames.
+
+    Each vector is the mean of one group of neighboring tokens, taken over all frames.
 
     Example:
         >>> sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -138,7 +140,7 @@ class FrameTimesformerModel(SurgicalClipPreTrainedModel):
             pixel_values: Normalized frames (B, frames, channels, height, width), of the configuration's `image_size`.
 
         Returns:
-            `last_hidden_state` (B, frames · (1 + patches), D), frame by frame, and `pooler_output` (B, frames, D).
+            `last_hidden_state` (B, frames · (1 + patches), D), group by group, and `pooler_output` (B, frames, D).
 
         Raises:
             InputError: No clips, or frames of another size.
@@ -156,7 +158,9 @@ class FrameTimesformerModel(SurgicalClipPreTrainedModel):
             tokens = torch.cat([tokens[:, :, :1], tokens[:, :, 1:] + self._times(frames)], dim=2)
         for layer in self.layers:
             tokens = layer(tokens)
-        tokens = self.layernorm(tokens)
+        # The program orders tokens by patch, then frame, and cuts them into as many groups as there are frames by the other
+        # order: a group holds neighboring patches of all frames. The weights were trained so.
+        tokens = self.layernorm(tokens).transpose(1, 2).flatten(1, 2).unflatten(1, (frames, -1))
         pooled = self.pool_layernorm(tokens[:, :, 1:].mean(dim=2))
         return BaseModelOutputWithPooling(
             last_hidden_state=self.token_layernorm(tokens).flatten(1, 2), pooler_output=pooled
@@ -175,7 +179,7 @@ class SurgicalClipOutput(ModelOutput):
     """Output of `SurgicalClipModel`.
 
     Args:
-        logits_per_image: (images, texts) cosine similarities over the temperature, for a clip the mean over its frames.
+        logits_per_image: (images, texts) cosine similarities over the temperature, for a clip the mean over its vectors.
         logits_per_text: (texts, images), the same.
         image_embeds: (images, D) of length 1, or (clips, frames, D).
         text_embeds: (texts, D) of length 1.
@@ -221,16 +225,20 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
             int(sizes[-1] if sizes else config.vision_config.hidden_size), config.projection_dim
         )
         self.text_projection = (
-            nn.Linear(config.text_config.hidden_size, config.projection_dim) if config.text_projection else nn.Identity()
+            nn.Linear(config.text_config.hidden_size, config.projection_dim)
+            if config.text_projection
+            else nn.Identity()
         )
-        self.temperature = nn.Parameter(torch.tensor(config.temperature)) if config.learned_temperature else None
+        self.temperature = (
+            nn.Parameter(torch.tensor(config.similarity_temperature)) if config.learned_temperature else None
+        )
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self and self.temperature is not None:
-            init.constant_(self.temperature, self.config.temperature)
+            init.constant_(self.temperature, self.config.similarity_temperature)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embeddings of words."""
@@ -241,7 +249,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
         """Return the logarithm of what cosine similarities are multiplied by, as CLIP's parameter of this name."""
         temperature = self.temperature
         if temperature is None:
-            temperature = torch.tensor(self.config.temperature, device=self.device)
+            temperature = torch.tensor(self.config.similarity_temperature, device=self.device)
         return -temperature.float().log()
 
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:

@@ -47,8 +47,8 @@ class SurgicalClipProcessor(ProcessorMixin):
                 raise
             raise InputError(
                 f"{name} has no tokenizer, so texts cannot be prepared: give that of its text encoder when converting "
-                "(surgvista convert --tokenizer FOLDER), or save one there (AutoTokenizer's save_pretrained). For images alone "
-                "AutoImageProcessor is enough"
+                "(surgvista convert --tokenizer FOLDER), or save one there (save_pretrained of AutoTokenizer). For images "
+                "alone AutoImageProcessor is enough"
             ) from error
 
     def __call__(

@@ -52,7 +52,7 @@ def converted_from_hub(family: str) -> Path:
 
 
 def _vocabulary(name: str, advice: str) -> str | None:
-    """Return the vocabulary that a family's program reads texts with, fetched from the Hub; nothing for families without one."""
+    """Return the vocabulary of a family's text encoder, fetched from the Hub, or nothing for families without one."""
     if not name:
         return None
     try:

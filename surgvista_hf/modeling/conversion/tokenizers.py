@@ -47,7 +47,7 @@ def image_text_processor(
         processors: Those of images and clips.
         config: The configuration of the model.
         name: The tokenizer on the Hub that its authors use.
-        given: A folder with a tokenizer, or a vocabulary (`vocab.txt`). By default the Hub's cache is searched for the authors'.
+        given: A folder with a tokenizer, or a vocabulary (`vocab.txt`). By default the authors' from the Hub's cache.
 
     Returns:
         The whole processor, or, with a warning, those of images and clips where there is no tokenizer.
@@ -91,13 +91,13 @@ def _load(path: Path, name: str) -> PreTrainedTokenizerBase:
     file = path / _VOCABULARY if path.is_dir() else path
     if not file.is_file():
         raise InputError(
-            f"there is no tokenizer at {path}: give a folder with tokenizer.json or {_VOCABULARY}, or a {_VOCABULARY}, of {name}"
+            f"there is no tokenizer at {path}: give a folder with that of {name} (tokenizer.json or {_VOCABULARY})"
         )
     try:
-        words = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is no vocabulary: it is not text") from error
-    missing = [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if word not in words]
+    missing = [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if word not in lines]
     if missing:
         raise InputError(f"{file} is no vocabulary of a BERT: it lacks {', '.join(missing)}")
-    return BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    return BertTokenizer(vocab={word: number for number, word in enumerate(lines)})

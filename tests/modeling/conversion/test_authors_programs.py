@@ -191,7 +191,7 @@ OTHER_PARTS = {
     ("vjepa", "encoder"): {"tokens": tokens, "pooled": mean_token},
     ("vjepa2/no-pos-embed", "target_encoder"): {"tokens_target_encoder": tokens},
 }
-BY_IMAGE_TEXT_MODELS = {"surgvlp", "surgclip-b"}  # converted elsewhere
+BY_IMAGE_TEXT_MODELS = {"surgvlp", "surgclip-b"}  # in test_image_text.py
 
 
 def facts_of(folder: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _TEXT_LENGTH = 77  # tokens that both programs pad and cut texts to
 
 
 class Overrides(NamedTuple):
-    """What the caller says of a model, by its part."""
+    """Fields of configurations that the caller gives, for each encoder and for the whole model."""
 
     vision: dict[str, Any]
     text: dict[str, Any]
@@ -36,7 +36,9 @@ def split_overrides(overrides: Mapping[str, Any], *, vision_has_heads: bool) -> 
     parts = {name: whole.pop(name, {}) for name in ("vision_config", "text_config")}
     for name, part in parts.items():
         if not isinstance(part, Mapping):
-            raise InputError(f"config has {name}={part!r}; a mapping with fields of the encoder's configuration is expected")
+            raise InputError(
+                f"config has {name}={part!r}; a mapping with fields of the encoder's configuration is expected"
+            )
     vision, text = (dict(part) for part in parts.values())
     if "num_attention_heads" in whole:
         heads = whole.pop("num_attention_heads")
@@ -48,10 +50,10 @@ def split_overrides(overrides: Mapping[str, Any], *, vision_has_heads: bool) -> 
 
 def bert_config(tensors: Tensors, prefix: str, overrides: Mapping[str, Any]) -> BertConfig:
     """Return the configuration of a BERT whose names begin with a prefix."""
-    words = shape_of(tensors, f"{prefix}embeddings.word_embeddings.weight")
+    embeddings = shape_of(tensors, f"{prefix}embeddings.word_embeddings.weight")
     found = {
-        "vocab_size": words[0],
-        "hidden_size": words[1],
+        "vocab_size": embeddings[0],
+        "hidden_size": embeddings[1],
         "max_position_embeddings": shape_of(tensors, f"{prefix}embeddings.position_embeddings.weight")[0],
         "type_vocab_size": shape_of(tensors, f"{prefix}embeddings.token_type_embeddings.weight")[0],
         "num_hidden_layers": num_blocks(tensors, f"{prefix}encoder.layer."),
@@ -61,12 +63,14 @@ def bert_config(tensors: Tensors, prefix: str, overrides: Mapping[str, Any]) -> 
     return config
 
 
-def whole_config(found: Mapping[str, Any], overrides: Mapping[str, Any], vision: Any, text: BertConfig) -> SurgicalClipConfig:
+def whole_config(
+    found: Mapping[str, Any], overrides: Mapping[str, Any], vision: Any, text: BertConfig
+) -> SurgicalClipConfig:
     """Return the configuration of the whole model.
 
     Args:
-        found: What the tensors show, and defaults of the family that the caller may not change.
-        overrides: What the caller says.
+        found: Fields that the tensors show, or that are fixed for the family.
+        overrides: Fields that the caller gives.
         vision, text: Configurations of the encoders.
     """
     usual = {"max_text_length": min(_TEXT_LENGTH, text.max_position_embeddings)}

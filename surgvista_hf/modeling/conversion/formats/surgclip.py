@@ -4,8 +4,9 @@
 |---|---|
 | program | package surgclip 0.1.0 (MIT) |
 | weights | aleperez24/SurgCLIP on the Hub, `surgclip_beta.pth`; for their license see its page |
-| key layout | flat: `vision_encoder.model.` TimeSformer with `pool_norm`, `vision_layernorm`, `text_encoder.` BERT without a pooler, `vision_proj`, `text_proj`, `temp` |
-| clips | 16 frames, one a second, the last is the one in question (online) or the middle one; an image is a clip of one frame |
+| key layout | flat: `vision_encoder.model.` TimeSformer with `pool_norm`, `text_encoder.` BERT without a pooler, |
+| | `vision_layernorm`, `vision_proj`, `text_proj`, `temp` |
+| clips | 16 frames, one a second, that in question last (online) or in the middle; an image is a clip of one frame |
 | images | squeezed to 224², bicubic with antialiasing (PIL); mean and deviation 0.5 |
 | texts | bert-base-uncased's tokenizer, 77 tokens; class token of the last layer |
 | feature | 256 numbers for each frame, compared by cosine over `temp`; for a clip the mean over its frames |
@@ -18,15 +19,15 @@ import torch
 from transformers.image_utils import PILImageResampling
 
 from ...configuration_surgical_clip import FrameTimesformerConfig, SurgicalClipConfig
+from ...image_processing_encoder_surgvista import SurgicalImageProcessor
 from ...modeling_surgical_clip import SurgicalClipModel
-from ...processors import make_encoder_processor
+from ...video_processing_encoder_surgvista import SurgicalVideoProcessor
 from ..family import (
     Blueprint,
     Family,
     HubFile,
     Tensors,
     encoder_sizes,
-    image_processor,
     make_config,
     parameter_shapes,
     prefix_of,
@@ -44,8 +45,8 @@ _VISION = "vision_encoder.model."
 
 def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     prefix = prefix_of(tensors, f"{_VISION}pool_norm.weight").removesuffix(_VISION)
-    said = split_overrides(overrides, vision_has_heads=True)
-    vision = make_config(FrameTimesformerConfig, _vision_sizes(tensors, prefix + _VISION), said.vision)
+    parts = split_overrides(overrides, vision_has_heads=True)
+    vision = make_config(FrameTimesformerConfig, _vision_sizes(tensors, prefix + _VISION), parts.vision)
     found = {
         "projection_dim": shape_of(tensors, f"{prefix}vision_proj.weight")[0],
         "text_feature": "first",
@@ -53,26 +54,25 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
         "learned_temperature": True,
         "num_frames": vision.num_frames,
     }
-    usual = {"temperature": 0.07, "text_layers": 1}
-    text = bert_config(tensors, f"{prefix}text_encoder.", said.text)
-    config = whole_config(found, {**usual, **said.whole}, vision, text)
+    usual = {"similarity_temperature": 0.07, "text_layers": 1}
+    text = bert_config(tensors, f"{prefix}text_encoder.", parts.text)
+    config = whole_config(found, {**usual, **parts.whole}, vision, text)
     config.frame_stride = vision.frame_stride = _FRAME_STRIDE
-    side = vision.image_size
-    processors = ImageProcessors(
-        image_processor(side, _MEAN, _STD, resample=PILImageResampling.BICUBIC),
-        make_encoder_processor(
-            config.model_type,
-            (side, side),
-            vision.num_frames,
-            mean=_MEAN,
-            std=_STD,
-            resample=PILImageResampling.BICUBIC,
-            antialias=True,
-            frame_stride=_FRAME_STRIDE,
-        ),
-    )
     targets = parameter_shapes(SurgicalClipModel, config)
+    processors = _processors(vision)
     return Blueprint(SurgicalClipModel, config, tensors, targets, _naming(prefix), processors, ignored=UNUSED)
+
+
+def _processors(config: FrameTimesformerConfig) -> ImageProcessors:
+    side = config.image_size
+    fields: dict[str, Any] = {"arithmetic": "pillow", "resample": PILImageResampling.BICUBIC, "antialias": True}
+    normalization: dict[str, Any] = {"image_mean": list(_MEAN), "image_std": list(_STD)}
+    sampling = {"num_frames": config.num_frames, "frame_stride": _FRAME_STRIDE}
+    size = {"height": side, "width": side}
+    return ImageProcessors(
+        SurgicalImageProcessor(size=size, **normalization, **fields),
+        SurgicalVideoProcessor(size=size, **normalization, **fields, **sampling),
+    )
 
 
 def _vision_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""CAFormer and PVT v2 as SurgeNet trained them, for which transformers has no equal class. This file travels with a checkpoint.
+"""CAFormer and PVT v2 as SurgeNet trained them; transformers has no equal class. This file travels with a checkpoint.
 
 CAFormer is "MetaFormer Baselines for Vision", arXiv 2210.13452; PVT v2 is arXiv 2106.13797.
 """

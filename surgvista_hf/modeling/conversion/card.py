@@ -12,13 +12,13 @@ from .family import Family
 def model_card(
     family: Family, class_name: str, sha256: Mapping[str, str], counts: Mapping[str, int], processor_name: str
 ) -> str:
-    """README.md of a converted model: license, source, digests, how to load it, what it is not.
+    """Return the README.md of a converted model: license, source, digests, how to load it, what it is not.
 
     Args:
-        family: where the weights come from.
+        family: The origin of the weights.
         class_name: class of the converted model.
         sha256: file name -> digest of the original files.
-        counts: how many tensors were mapped, ignored and initialized.
+        counts: The numbers of tensors that were mapped, ignored and initialized.
         processor_name: class of the processor saved beside it.
 
     Returns:

@@ -26,12 +26,12 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every tensor.
+    """A report on what became of every tensor.
 
     Args:
         family: name of the family.
         class_name: class of the model that was written.
-        output_dir: where.
+        output_dir: The folder that was written.
         mapped: name in our model -> name in the checkpoint.
         ignored: name in the checkpoint -> why it was left out.
         initialized: names in our model that the checkpoint did not have and that start fresh.
@@ -46,6 +46,7 @@ class ConversionReport:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Return how many tensors were mapped, ignored and initialized."""
         return {"mapped": len(self.mapped), "ignored": len(self.ignored), "initialized": len(self.initialized)}
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class ConversionReport:
 
 
 def _shortened(ignored: Mapping[str, str]) -> dict[str, str]:
-    """Numbered blocks told once."""
+    """Merge the lines of numbered blocks."""
     return {re.sub(r"\.\d+\.", ".*.", name): reason for name, reason in ignored.items()}
 
 
@@ -81,8 +82,8 @@ def convert_checkpoint(
         path: `.pth`, `.pt`, `.bin`, `.safetensors`, or a folder with shards. Only tensors are read, no code is run.
         output_dir: a folder that does not exist yet, or an empty one.
         family: one of `FAMILIES`.
-        config: what cannot be read from the tensors, by names of the configuration: heads of an unusual width, frame size,
-            frame count, labels. The published base configuration otherwise.
+        config: Values that cannot be read from the tensors, by names of the configuration: heads of an unusual width,
+            frame size, frame count, labels. The published base configuration otherwise.
         part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
         leave_out: regular expressions for the beginnings of names that the family does not know and that are not wanted.
@@ -139,7 +140,7 @@ def convert_checkpoint(
 
 
 def family_named(name: str) -> Family:
-    """A family by its name.
+    """Return a family by its name.
 
     Raises:
         InputError: there is none of that name.
@@ -181,7 +182,7 @@ def _write(
 
 
 def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
-    """The model with these tensors, in the checkpoint's precision."""
+    """Build the model with these tensors, in the checkpoint's precision."""
     dtype = next(iter(tensors.values())).dtype
     model_class: Any = blueprint.model_class
     model, info = model_class.from_pretrained(
@@ -199,7 +200,7 @@ def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrai
 
 
 def restore_checkpoint(folder: str | Path, *, family: str) -> dict[str, torch.Tensor]:
-    """The way back: the tensors of a converted folder under their original names and shapes.
+    """Return the tensors of a converted folder under their original names and shapes.
 
     Args:
         folder: written by `convert_checkpoint`, or saved from such a model.

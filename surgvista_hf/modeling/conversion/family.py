@@ -12,9 +12,9 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...util.errors import InputError
 from ...util.messages import did_you_mean
-from ..configuration_surgical_encoder import picture_size
 from ..configuration_surgvista import SurgVistaConfig
 from ..image_processing_encoder_surgvista import SurgicalImageProcessor
+from ..loading import frame_size
 from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
 from ..processors import make_encoder_processor, make_processor
@@ -29,15 +29,15 @@ _HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 640: 8, 768: 12, 1024: 16, 1280: 16, 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a checkpoint becomes.
+    """A plan of the model that a checkpoint becomes.
 
     Args:
         model_class: class of the model.
         config: its configuration.
         tensors: the checkpoint, prepared.
         targets: parameter name -> shape, under the names that the model is saved with.
-        naming: where each is found in the checkpoint.
-        processor: what prepares pictures or clips for it.
+        naming: Gives the source of each in the checkpoint.
+        processor: Prepares images or clips for it.
         may_be_absent: prefixes of parameters that start fresh when the checkpoint lacks them.
         ignored: (pattern of names, reason) of tensors that are left out knowingly.
         options: further arguments of `from_pretrained`.
@@ -68,19 +68,19 @@ class Family:
     """Checkpoints that share one layout.
 
     Args:
-        name: as given to `convert_checkpoint`.
-        title: for people.
-        paper: where it was published.
-        source: where its weights are found.
-        license: of the weights, as the Hub writes it; "other" where it must be looked up.
+        name: The name that `convert_checkpoint` takes.
+        title: The title for people.
+        paper: The publication.
+        source: The place of its weights.
+        license: The license of the weights, as the Hub writes it; "other" where it must be looked up.
         plan: (tensors, what the caller said of the configuration) -> blueprint.
         restore: type of model -> way back from (its tensors, its configuration) to original names and shapes.
-        input: size of what it sees.
-        preparation: what its processor does to a frame, as the original program does.
-        becomes: classes.
-        checked: what was compared here, and with what.
-        unknown: what could not be verified without the weights.
-        hub: where the original file is known to lie on the Hub.
+        input: The size of its input.
+        preparation: The work of its processor on a frame, which is that of the original program.
+        becomes: The classes.
+        checked: The parts of the original program that it was compared with.
+        unknown: Open questions that need the weights.
+        hub: The original file on the Hub, if it is known.
         containers: keys of a checkpoint that the weights may lie under, the first that is there counts.
         beside: further keys, whose tensors are read too, with the key as prefix.
         image_teacher: it gives features of single pictures.
@@ -114,14 +114,14 @@ class Family:
 
 
 def shape_of(tensors: Tensors, name: str) -> torch.Size:
-    """Shape of a tensor that the family must have."""
+    """Return the shape of a tensor that the family must have."""
     if name not in tensors:
         raise CheckpointError(f"the checkpoint has no tensor {name}: it is not of this family")
     return tensors[name].shape
 
 
 def prefix_of(tensors: Tensors, name: str) -> str:
-    """What stands before a tensor's name, the shortest where several have it.
+    """Return what stands before a tensor's name, the shortest where several have it.
 
     Raises:
         CheckpointError: no tensor is called so.
@@ -137,13 +137,13 @@ def prefix_of(tensors: Tensors, name: str) -> str:
 
 
 def num_blocks(tensors: Tensors, stem: str) -> int:
-    """How many numbers, from 0, follow a beginning of names such as `blocks.`."""
+    """Count the numbers, from 0, that follow a beginning of names such as `blocks.`."""
     pattern = re.compile(rf"{re.escape(stem)}(\d+)\.")
     return 1 + max((int(match[1]) for name in tensors if (match := pattern.match(name))), default=-1)
 
 
 def encoder_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
-    """Width, channels, patch, depth and MLP ratio of a vision transformer with the names of timm."""
+    """Return width, channels, patch, depth and MLP ratio of a vision transformer with the names of timm."""
     patch = shape_of(tensors, f"{prefix}patch_embed.proj.weight")
     if len(patch) not in (4, 5) or patch[-1] != patch[-2]:
         raise CheckpointError(f"{prefix}patch_embed.proj.weight has shape {tuple(patch)}; square patches are needed")
@@ -157,7 +157,7 @@ def encoder_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
 
 
 def tubelet_of(tensors: Tensors, prefix: str) -> int:
-    """Frames that a patch spans."""
+    """Return the number of frames that a patch spans."""
     shape = shape_of(tensors, f"{prefix}patch_embed.proj.weight")
     return shape[2] if len(shape) == 5 else 1
 
@@ -165,24 +165,24 @@ def tubelet_of(tensors: Tensors, prefix: str) -> int:
 def make_config(
     config_class: type[PreTrainedConfig],
     found: dict[str, Any],
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     heads: tuple[str, ...] = ("",),
 ) -> Any:
-    """A configuration from what the tensors show and what the caller says; they may not contradict each other.
+    """Make a configuration from what the tensors show and what the caller says; they may not contradict each other.
 
     Args:
         config_class: its class.
-        found: what the tensors show.
-        said: what the caller says, and defaults of the family.
+        found: Values that the tensors show.
+        overrides: Values from the caller, and defaults of the family.
         heads: prefixes of the blocks whose number of heads follows from their width unless it is said.
     """
     known = set(config_class().to_dict()) | {"num_labels"}
-    for name, value in said.items():
+    for name, value in overrides.items():
         if name not in known:
             raise InputError(f"{config_class.__name__} has no option {name!r}; {did_you_mean(name, known)}")
         if name in found and found[name] != value:
             raise CheckpointError(f"config= says {name}={value}, the tensors of the checkpoint say {found[name]}")
-    merged = {**found, **said}
+    merged = {**found, **overrides}
     for block in heads:
         width = merged[f"{block}hidden_size"]
         if f"{block}num_attention_heads" not in merged:
@@ -211,7 +211,7 @@ def square_side(num_patches: int) -> int:
 
 
 def refuse_class_token(tensors: Tensors) -> None:
-    """For families whose models have no place for one."""
+    """Refuse a class token, for families whose models have no place for one."""
     if "cls_token" in tensors:
         raise CheckpointError(
             "the checkpoint has a class token, which changes every output; models with one do not exist here"
@@ -249,7 +249,7 @@ def plain_image_processor(
     Args:
         side: Height and width in pixels.
         mean, std: The normalization, one number for each channel.
-        arithmetic: See `SurgicalImageProcessor`.
+        arithmetic: The arithmetic of `SurgicalImageProcessor`.
         blue_first: Return blue, green, red.
     """
     return SurgicalImageProcessor(
@@ -267,10 +267,10 @@ def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> B
     Args:
         config: The model's configuration.
         scale: Length of the short side over that of the crop.
-        fields: See `make_encoder_processor`.
+        fields: Further arguments of `make_encoder_processor`.
     """
     side, frames = (config.crop_size, config.frames_per_clip) if config.model_type == "vjepa2" else (None, None)
-    side = side or picture_size(config)[0]
+    side = side or frame_size(config)[0]
     options: dict[str, Any] = {"arithmetic": "opencv", "antialias": False, "short_side": int(side * scale), **fields}
     return make_encoder_processor(config.model_type, (side, side), frames or config.num_frames, **options)
 

@@ -15,7 +15,7 @@ class WeightsElsewhereError(SurgVistaError):
 
 
 def converted_from_hub(family: str) -> Path:
-    """The converted folder of a family's published file.
+    """Return the converted folder of a family's published file.
 
     Args:
         family: one of `FAMILIES` with a known file on the Hub.

@@ -16,16 +16,16 @@ from .reading import CheckpointError, read_checkpoint
 
 _MOST_SHOWN = 4
 # Heads cannot be read from tensors; one head fits every width, which is enough to compare names and shapes.
-_ONE_HEAD = {
-    name: 1
-    for name in (
+_ONE_HEAD = dict.fromkeys(
+    (
         "num_attention_heads",
         "decoder_num_attention_heads",
         "pred_num_attention_heads",
         "video_decoder_num_attention_heads",
         "image_decoder_num_attention_heads",
-    )
-}
+    ),
+    1,
+)
 
 
 def likely_families(path: str | Path, wrong: str, overrides: Mapping[str, Any]) -> list[str]:
@@ -34,11 +34,9 @@ def likely_families(path: str | Path, wrong: str, overrides: Mapping[str, Any]) 
     Args:
         path: The file or folder.
         wrong: The family that refused it.
-        overrides: What the caller says of the configuration.
+        overrides: Values of the configuration from the caller.
     """
-    found = [
-        family for family in FAMILIES.values() if family.name != wrong and _takes(family, Path(path), overrides)
-    ]
+    found = [family for family in FAMILIES.values() if family.name != wrong and _takes(family, Path(path), overrides)]
     name = Path(path).name
     return [family.name for family in sorted(found, key=lambda family: family.hub is None or family.hub.name != name)]
 
@@ -62,7 +60,9 @@ def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
     attempts += [{**overrides, name: 1} for name in _ONE_HEAD if name not in overrides]
     attempts += [{name: 1} for name in _ONE_HEAD]
     attempts += [dict(list(_ONE_HEAD.items())[:2]), {"num_attention_heads": 1, "pred_num_attention_heads": 1}]
-    attempts += [{name: 1 for name in _ONE_HEAD if name not in ("decoder_num_attention_heads", "pred_num_attention_heads")}]
+    attempts += [
+        {name: 1 for name in _ONE_HEAD if name not in ("decoder_num_attention_heads", "pred_num_attention_heads")}
+    ]
     return any(_fits(family, tensors, attempt) for attempt in attempts)
 
 
@@ -101,7 +101,7 @@ def explain_leftovers(
     Args:
         tensors: The names of all tensors of the checkpoint.
         used: The names of those that the model takes.
-        blueprint: What the checkpoint becomes.
+        blueprint: The plan of the model.
         leave_out: Beginnings of further names that are not wanted, regular expressions.
 
     Raises:

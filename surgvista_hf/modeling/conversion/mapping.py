@@ -57,20 +57,20 @@ _RENAMES = (
 
 
 def renamed(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
-    """A name after rules of (pattern, replacement), one after the other."""
+    """Apply to a name rules of (pattern, replacement), one after the other."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def fused_source(name: str, parts: tuple[str, ...] = QKV, fused: str = "qkv", kinds: str = "weight|bias") -> Source:
-    """The source of a name that is the original's already, but for projections that the original fuses.
+    """Return the source of a name that is the original's already, but for projections that the original fuses.
 
     Args:
         name: such as `blocks.0.attn.key.weight`.
         parts: the projections, in the order in which they are fused.
-        fused: what they are called together.
-        kinds: which of their tensors are fused, alternatives of a regular expression.
+        fused: Their common name.
+        kinds: The tensors that are fused, alternatives of a regular expression.
     """
     if match := re.fullmatch(rf"(.+\.attn\.)({'|'.join(parts)})\.({kinds})", name):
         return Source(f"{match[1]}{fused}.{match[3]}", parts.index(match[2]), len(parts))
@@ -81,14 +81,14 @@ def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
     """Return the names of SurgVISTA's program and of its relatives (MVD, VideoMAE, UMT, timm's vision transformers).
 
     Args:
-        prefix: what stands before the encoder's names.
+        prefix: The beginning of the encoder's names.
         fused_bias: `qkv.bias` (image models) instead of `q_bias` and `v_bias` (video models).
 
     Returns:
         Function from a name in our models to its source.
     """
 
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         name = renamed(target, _RENAMES)
         if match := re.fullmatch(r"(.+\.attn\.)([qkv]_proj)\.(weight|bias)", name):
             stem, projection, kind = match.groups()
@@ -97,7 +97,7 @@ def surgvista_naming(prefix: str = "", fused_bias: bool = False) -> Naming:
             return Source(f"{prefix}{stem}{projection[0]}_bias")
         return Source(prefix + name)
 
-    return source
+    return _source
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def map_tensors(
 
     Args:
         targets: parameter name -> shape.
-        naming: where each is found.
+        naming: Gives the source of each.
         tensors: the checkpoint.
         may_be_absent: prefixes of parameters that keep their initial values when the checkpoint lacks them.
 
@@ -170,7 +170,7 @@ def same_shape(tensor: torch.Tensor, source: Source, target: str, shape: torch.S
 
 
 def _fit(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -> torch.Tensor | None:
-    """The tensor in the shape that the model wants, or None if it cannot have it."""
+    """Return the tensor in the shape that the model wants, or None if it cannot have it."""
     if source.part is not None:
         if tensor.shape[0] != source.of * shape[0]:
             return None
@@ -183,7 +183,7 @@ def _fit(tensor: torch.Tensor, source: Source, target: str, shape: torch.Size) -
 
 
 def _without_ones(shape: torch.Size) -> list[int]:
-    """Axes that count: a scale of a channel is (C) here and (C, 1, 1) there, a linear layer a point-wise convolution."""
+    """Return the axes that count: a channel's scale is (C) or (C, 1, 1), a linear layer may be a point-wise convolution."""
     return [length for length in shape if length != 1]
 
 
@@ -219,11 +219,11 @@ def _refusal(missing: list[str], misshapen: list[str]) -> str:
 def unmap_tensors(
     tensors: Mapping[str, torch.Tensor], naming: Naming, patch_shape: tuple[int, ...] | None = None
 ) -> dict[str, torch.Tensor]:
-    """The way back: parameters of our model under the names and shapes of the original.
+    """Return the parameters of our model under the names and shapes of the original.
 
     Args:
         tensors: parameter name -> tensor.
-        naming: as for `map_tensors`.
+        naming: The naming of `map_tensors`.
         patch_shape: shape of the original patch weight after its first axis, where our model stores it flat.
 
     Returns:

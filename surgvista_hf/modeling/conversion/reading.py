@@ -124,7 +124,7 @@ def _load(file: Path) -> Any:
 
 
 def _refusal(file: Path, error: pickle.UnpicklingError) -> str:
-    """Say what is in the way, by its name where the file names it."""
+    """Name what is in the way, by its name where the file names it."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found is None:
         return f"{file} was not read: it is not a checkpoint, or not one that holds data only ({first_line(error)})"

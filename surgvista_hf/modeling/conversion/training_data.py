@@ -1,8 +1,8 @@
 """Which surgical data the published weights of each family were trained on, as far as their authors say.
 
 One entry for each data set, under the name that this package has for it, or its own. The overlap guard
-(`datasets_scripts.frame_sets.overlap`) compares them with the videos of a test; a family without an entry was trained on data that
-nobody has published, which is said to be unknown.
+(`datasets_scripts.frame_sets.overlap`) compares them with the videos of a test. What nobody has
+published is said to be unknown.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class TrainingData:
     Args:
         dataset: Its name in this package, or its published name.
         videos: `"all"`, the video ids, or `"some"` where nobody lists which.
-        source: Who says so.
+        source: The publication that says so.
     """
 
     dataset: str
@@ -27,12 +27,12 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class FamilyTrainingData:
-    """What is known of the training data of a family or of some of its files.
+    """The published facts on the training data of a family or of some of its files.
 
     Args:
         data: The data sets.
         is_complete: Whether the authors' list is complete; if not, the weights may have seen more.
-        remark: What else is to be known.
+        remark: A further remark.
     """
 
     data: tuple[TrainingData, ...] = ()

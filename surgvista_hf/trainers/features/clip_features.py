@@ -10,8 +10,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoVideoProcessor
 
 from ...clips import ClipDataset, collate_clips
 from ...evaluation.probes import Features
-from ...modeling.modeling_surgical_encoder import takes_clips
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.modeling_surgical_encoder import takes_clips
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError
 

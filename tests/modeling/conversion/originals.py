@@ -20,13 +20,13 @@ Tensors = dict[str, torch.Tensor]
 class Original(NamedTuple):
     """A tiny checkpoint.
 
-    family: its name. checkpoint: what lies in the file. said: what `config=` must say of so small a model. expected:
+    family: its name. checkpoint: what lies in the file. overrides: what `config=` must say of so small a model. expected:
     pictures or clips -> the numbers that the converted model must give. answer: its output -> these numbers. pixels: a batch.
     """
 
     family: str
     checkpoint: dict[str, Any]
-    said: dict[str, Any]
+    overrides: dict[str, Any]
     expected: Callable[[torch.Tensor], torch.Tensor]
     answer: Callable[[Any], torch.Tensor]
     pixels: torch.Tensor
@@ -157,8 +157,8 @@ def surgenet_caformer() -> Original:
     point_wise = re.compile(r"(pwconv\d|fc\d|qkv|proj)\.weight$")
     tensors = {name: t.flatten(1) if point_wise.search(name) else t for name, t in tensors.items()}
     head = {"head.fc1.weight": torch.zeros(4, 512), "head.fc1.bias": torch.zeros(4)}
-    said = {"hidden_act": "star_relu"}  # timm's; SurgeNet's own has plain ReLU
-    return Original("surgenet", tensors | head, said, model, lambda output: output.pooler_output, pictures())
+    overrides = {"hidden_act": "star_relu"}  # timm's; SurgeNet's own has plain ReLU
+    return Original("surgenet", tensors | head, overrides, model, lambda output: output.pooler_output, pictures())
 
 
 def surgenet_pvt() -> Original:
@@ -176,9 +176,9 @@ def surgenet_pvt() -> Original:
         (r"^stages\.(\d)\.norm\.", lambda found: f"norm{int(found[1]) + 1}."),
         (r"\.dwconv\.", ".dwconv.dwconv."),
     )
-    said = {"num_attention_heads": [1, 2, 3, 4]}
+    overrides = {"num_attention_heads": [1, 2, 3, 4]}
     return Original(
-        "surgenet", tensors, said, model.forward_features, lambda output: output.last_hidden_state, pictures()
+        "surgenet", tensors, overrides, model.forward_features, lambda output: output.last_hidden_state, pictures()
     )
 
 
@@ -209,9 +209,9 @@ def endovit() -> Original:
     model = randomized(VisionTransformer(**sizes, num_classes=0))
     decoder = {"decoder_embed.weight": torch.zeros(8, 48), "mask_token": torch.zeros(1, 1, 8)}
     checkpoint = {"model": dict(model.state_dict()) | decoder, "optimizer": {}, "epoch": 14, "scaler": {}}
-    said = {"num_attention_heads": 4}
+    overrides = {"num_attention_heads": 4}
     return Original(
-        "endovit", checkpoint, said, model.forward_features, lambda output: output.last_hidden_state, pictures(32)
+        "endovit", checkpoint, overrides, model.forward_features, lambda output: output.last_hidden_state, pictures(32)
     )
 
 
@@ -304,7 +304,7 @@ def encoded(pixels: torch.Tensor, tensors: Tensors, table: torch.Tensor, visible
     return norm(x, tensors, "norm")
 
 
-SAID_VIDEO = {"image_size": 32, "num_frames": 4, "num_attention_heads": HEADS}
+VIDEO_OVERRIDES = {"image_size": 32, "num_frames": 4, "num_attention_heads": HEADS}
 
 
 def surgrec_mae() -> Original:
@@ -314,7 +314,7 @@ def surgrec_mae() -> Original:
     return Original(
         "surgrec-mae",
         {"model": with_prefix("encoder.", tensors), "epoch": 149, "args": argparse.Namespace(decoder_depth=4)},
-        SAID_VIDEO,
+        VIDEO_OVERRIDES,
         lambda pixels: encoded(pixels, tensors, table),
         lambda output: output.last_hidden_state,
         clips(),
@@ -348,9 +348,9 @@ def surgrec_mae_pretraining() -> Original:
         x = block(torch.cat([hidden, unknown], dim=1), decoder, "decoder.blocks.0", 2)[:, -len(MASKED) :]
         return linear(norm(x, decoder, "decoder.norm"), decoder, "decoder.head")
 
-    said = {**SAID_VIDEO, "decoder_num_attention_heads": 2}
+    overrides = {**VIDEO_OVERRIDES, "decoder_num_attention_heads": 2}
     checkpoint = {"model": with_prefix("encoder.", tensors) | decoder}
-    return Original("surgrec-mae", checkpoint, said, expected, lambda output: output.logits, clips())
+    return Original("surgrec-mae", checkpoint, overrides, expected, lambda output: output.logits, clips())
 
 
 def surgrec_mae_classifier() -> Original:
@@ -371,7 +371,7 @@ def surgrec_mae_classifier() -> Original:
             x = block(x, tensors, f"blocks.{i}", HEADS)
         return linear(norm(x.mean(dim=1), tensors, "fc_norm"), tensors, "head")
 
-    return Original("surgrec-mae", tensors, SAID_VIDEO, expected, lambda output: output.logits, clips())
+    return Original("surgrec-mae", tensors, VIDEO_OVERRIDES, expected, lambda output: output.logits, clips())
 
 
 def joint_embedding_file(encoder: Tensors, predictor: Tensors) -> dict[str, Any]:
@@ -411,7 +411,7 @@ def surgrec_jepa() -> Original:
     return Original(
         "surgrec-jepa",
         joint_embedding_file(tensors | {"pos_embed": table[None]}, predictor),
-        SAID_VIDEO,
+        VIDEO_OVERRIDES,
         lambda pixels: encoded(pixels, tensors, table),
         lambda output: output.last_hidden_state,
         clips(),

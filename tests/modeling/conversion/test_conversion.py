@@ -45,7 +45,7 @@ def is_empty(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("fixture", "prefix", "family", "said"),
+    ("fixture", "prefix", "family", "overrides"),
     [
         ("tiny_pretraining", "student.", "surgvista", PRETRAINING),
         ("tiny_pretraining", "teacher.", "endossl-teacher", {"num_attention_heads": 4}),
@@ -55,10 +55,10 @@ def is_empty(folder: Path) -> bool:
         ("tiny_classify_image_2d", "model.", "supervised", SIZES),
     ],
 )
-def test_convert_load_save_and_export_again_gives_identical_tensors(fixture, prefix, family, said, tmp_path):
+def test_convert_load_save_and_export_again_gives_identical_tensors(fixture, prefix, family, overrides, tmp_path):
     original = golden.part(golden.load(fixture), prefix)
     torch.save(original, tmp_path / "original.pth")
-    report = convert_checkpoint(tmp_path / "original.pth", tmp_path / "converted", family=family, config=said)
+    report = convert_checkpoint(tmp_path / "original.pth", tmp_path / "converted", family=family, config=overrides)
     AutoModel.from_pretrained(tmp_path / "converted")
     class_of = {"SurgVistaForPreTraining": AutoModelForPreTraining, "ViTModel": AutoModel}
     options = {"add_pooling_layer": False} if report.class_name == "ViTModel" else {}
@@ -281,7 +281,7 @@ def test_a_bad_file_is_refused_runs_no_code_and_leaves_nothing(kind, student, tm
 
 
 @pytest.mark.parametrize(
-    ("family", "change", "said", "reason"),
+    ("family", "change", "overrides", "reason"),
     [
         ("videomae", {}, SIZES, "not the sincos_1d table"),
         ("umt", {}, SIZES, "not the sincos_1d table"),
@@ -302,27 +302,29 @@ def test_a_bad_file_is_refused_runs_no_code_and_leaves_nothing(kind, student, tm
         ("surgvista", {}, PRETRAINING | {"hidden_size": 128}, "the tensors of the checkpoint say 64"),
     ],
 )
-def test_a_wrong_family_or_a_missing_or_misshapen_tensor_is_refused(family, change, said, reason, student, tmp_path):
+def test_a_wrong_family_or_a_missing_or_misshapen_tensor_is_refused(
+    family, change, overrides, reason, student, tmp_path
+):
     tensors = {name: tensor for name, tensor in {**student, **change}.items() if tensor is not None}
     torch.save(tensors, tmp_path / "in.pth")
     (tmp_path / "out").mkdir()
     with pytest.raises(CheckpointError, match=reason):
-        convert_checkpoint(tmp_path / "in.pth", tmp_path / "out" / "model", family=family, config=said)
+        convert_checkpoint(tmp_path / "in.pth", tmp_path / "out" / "model", family=family, config=overrides)
     assert is_empty(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
-    ("family", "said", "reason"),
+    ("family", "overrides", "reason"),
     [
         ("surgvsta", {}, "families are surgvista, mvd"),
         ("surgvista", {"num_atention_heads": 4}, "did you mean num_attention_heads"),
         ("surgvista", {}, "num_attention_heads"),
     ],
 )
-def test_an_unknown_family_or_option_or_an_unreadable_size_is_explained(family, said, reason, student, tmp_path):
+def test_an_unknown_family_or_option_or_an_unreadable_size_is_explained(family, overrides, reason, student, tmp_path):
     torch.save(student, tmp_path / "in.pth")
     with pytest.raises(InputError, match=reason):
-        convert_checkpoint(tmp_path / "in.pth", tmp_path / "out", family=family, config=said)
+        convert_checkpoint(tmp_path / "in.pth", tmp_path / "out", family=family, config=overrides)
 
 
 def test_an_existing_output_is_never_overwritten(student, tmp_path):

@@ -22,7 +22,7 @@ from .originals import MASKED, ORIGINALS
 
 
 def converted(original, folder):
-    return convert_checkpoint(original.save(folder), folder / "out", family=original.family, config=original.said)
+    return convert_checkpoint(original.save(folder), folder / "out", family=original.family, config=original.overrides)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_the_family_decides_which_v_jepa_a_checkpoint_is_and_the_other_is_named(
         (rotary, "vjepa", "surgmotion or vjepa2"),
     ):
         with pytest.raises(CheckpointError, match=f"looks like a checkpoint of the family {right}"):
-            convert_checkpoint(original.save(tmp_path), tmp_path / family, family=family, config=original.said)
+            convert_checkpoint(original.save(tmp_path), tmp_path / family, family=family, config=original.overrides)
 
 
 def test_a_table_that_a_rotary_network_stores_is_left_out_and_changes_nothing(tmp_path):
@@ -208,8 +208,8 @@ def test_a_table_that_a_rotary_network_stores_is_left_out_and_changes_nothing(tm
     expected = original.expected(original.pixels)
     for part in ("encoder", "target_encoder"):
         original.checkpoint[part]["module.backbone.pos_embed"] = torch.randn(1, 32, 48)
-    said = {**original.said, "pred_num_mask_tokens": 3}  # so few as V-JEPA 1 has: said on purpose
-    report = convert_checkpoint(original.save(tmp_path), tmp_path / "out", family="surgmotion", config=said)
+    overrides = {**original.overrides, "pred_num_mask_tokens": 3}  # so few as V-JEPA 1 has: said on purpose
+    report = convert_checkpoint(original.save(tmp_path), tmp_path / "out", family="surgmotion", config=overrides)
     assert "rotary" in report.ignored["backbone.pos_embed"]
     model = AutoModel.from_pretrained(tmp_path / "out")
     with torch.no_grad():
@@ -226,7 +226,7 @@ def test_what_a_family_does_not_know_is_refused_and_left_out_only_on_request(tmp
         tmp_path / "original.pth",
         tmp_path / "out",
         family="endovit",
-        config=original.said,
+        config=original.overrides,
         leave_out=[r"adapter\."],
     )
     assert report.ignored["adapter.weight"] == "left out on request"
@@ -236,23 +236,23 @@ def test_the_average_of_a_joint_embedding_can_be_asked_for(tmp_path):
     original = ORIGINALS["surgrec_jepa"]()
     wanted = {"target_encoder": {name: t - 1 for name, t in original.checkpoint["target_encoder"].items()}}
     torch.save(original.checkpoint | wanted, tmp_path / "a.pt")
-    said = {"family": "surgrec-jepa", "config": original.said}
-    convert_checkpoint(tmp_path / "a.pt", tmp_path / "online", **said)
-    convert_checkpoint(tmp_path / "a.pt", tmp_path / "average", part="target_encoder", **said)
+    overrides = {"family": "surgrec-jepa", "config": original.overrides}
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "online", **overrides)
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "average", part="target_encoder", **overrides)
     with torch.no_grad():
         same = AutoModel.from_pretrained(tmp_path / "average")(original.pixels).last_hidden_state
     assert golden.differences(same, original.expected(original.pixels)) <= 1e-4
     with pytest.raises(CheckpointError, match=r"no part 'ema'; its parts are encoder, predictor, target_encoder"):
-        convert_checkpoint(tmp_path / "a.pt", tmp_path / "none", part="ema", **said)
+        convert_checkpoint(tmp_path / "a.pt", tmp_path / "none", part="ema", **overrides)
 
 
 def test_a_rotary_encoder_without_predictor_starts_one_and_says_so(tmp_path):
     original = ORIGINALS["surgmotion"]()
     del original.checkpoint["predictor"]
-    said = {name: value for name, value in original.said.items() if not name.startswith("pred_")}
+    overrides = {name: value for name, value in original.overrides.items() if not name.startswith("pred_")}
     sizes = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
     report = convert_checkpoint(
-        original.save(tmp_path), tmp_path / "out", family="surgmotion", config={**said, **sizes}
+        original.save(tmp_path), tmp_path / "out", family="surgmotion", config={**overrides, **sizes}
     )
     assert report.initialized
     assert all(name.startswith("predictor.") for name in report.initialized)
@@ -284,7 +284,11 @@ def test_a_checkpoint_of_another_family_is_refused(name, family, reason, tmp_pat
     ("name", "key", "reason"),
     [
         ("gsvit", "evit.2.1.conv2.c.weight", "fit none of"),
-        ("surgenet_caformer", "stages.3.2.norm2.weight", "1 needed tensors are missing, such as stages.3.2.norm2.weight"),
+        (
+            "surgenet_caformer",
+            "stages.3.2.norm2.weight",
+            "1 needed tensors are missing, such as stages.3.2.norm2.weight",
+        ),
     ],
 )
 def test_a_network_that_lacks_a_tensor_is_refused(name, key, reason, tmp_path):
@@ -321,15 +325,15 @@ def test_without_timm_its_extra_is_named(tmp_path, monkeypatch):
                 converted(original, tmp_path)
 
 
-def test_the_zoo_of_the_documentation_has_every_family_with_its_license():
-    zoo = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
-    rows = [line for line in zoo.split("## The zoo")[1].split("## What was checked")[0].splitlines() if "|" in line]
-    for family in FAMILIES.values():
-        (row,) = [row for row in rows if f"`{family.name}`" in row.split("|")[1]]
-        known = "look it up" if family.license == "other" else family.license.replace("-", " ").lower()
-        assert known in row.replace("-", " ").lower(), family.name
-        if family.hub:
-            assert f"`{family.hub.repository}`, `{family.hub.name}`" in row
+def test_the_pages_of_the_zoo_are_those_that_the_converters_write():
+    from surgvista_hf.modeling.conversion.pages import family_page, zoo_table
+
+    docs = Path(__file__).parents[3] / "docs"
+    assert zoo_table() in (docs / "models.md").read_text(encoding="utf-8"), "run docs/zoo/write_pages.py"
+    for name in FAMILIES:
+        page = (docs / "zoo" / f"{name}.md").read_text(encoding="utf-8")
+        assert page == family_page(name), f"{name}: run docs/zoo/write_pages.py"
+    assert {file.stem for file in (docs / "zoo").glob("*.md")} == set(FAMILIES)
 
 
 # ------------------------------------------------------------------------------------------- through the door

@@ -47,10 +47,10 @@ class ConvNextLayout:
 
     Args:
         patches, patch_norm: first convolution and its norm.
-        downsampling: what stands before 0, the norm, and 1, the convolution, ahead of a stage.
-        blocks: what stands before the number of a block.
+        downsampling: The beginning before 0, the norm, and 1, the convolution, ahead of a stage.
+        blocks: The beginning before the number of a block.
         parts: name in a block of transformers -> name here.
-        norm: of the pooled features.
+        norm: The norm of the pooled features.
     """
 
     patches: str
@@ -61,10 +61,11 @@ class ConvNextLayout:
     norm: str
 
     def name(self, template: str, stage: int | str) -> str:
+        """Fill the number of a stage into a template of names."""
         return template.format(s=int(stage), even=2 * int(stage), odd=2 * int(stage) + 1)
 
     def source(self, target: str) -> str:
-        """The name of a parameter of `ConvNextModel` or `ConvNextV2Model` here."""
+        """Return the name of a parameter of `ConvNextModel` or `ConvNextV2Model` here."""
         if match := re.fullmatch(r"encoder\.stages\.(\d+)\.downsampling_layer\.(\d\..+)", target):
             return self.name(self.downsampling, match[1]) + match[2]
         if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", target):
@@ -132,7 +133,7 @@ LAYOUTS = (
 def plan_convnext(
     model_class: type[PreTrainedModel],
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     ignored: tuple[tuple[str, str], ...] = (),
     **preparation: Any,
 ) -> Blueprint:
@@ -151,7 +152,7 @@ def plan_convnext(
         "depths": depths,
     }
     config_class: Any = model_class.config_class
-    config = make_config(config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **said}, ())
+    config = make_config(config_class, found, {"layer_norm_eps": _EPSILON, "image_size": 224, **overrides}, ())
     return Blueprint(
         model_class,
         config,
@@ -177,20 +178,20 @@ def _depth(layout: ConvNextLayout, tensors: Tensors, prefix: str, stage: int) ->
 
 
 def convnext_naming(layout: ConvNextLayout, prefix: str) -> Naming:
-    """Where the tensors of a model lie in a checkpoint of this layout."""
+    """Return where the tensors of a model lie in a checkpoint of this layout."""
     return lambda target: Source(prefix + layout.source(target))
 
 
-def _plan_lemonfm(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_lemonfm(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     heads = (
         (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
         (r"(.*\.)?(classifier\.2|head\.fc|head)\.", "a classifier; it is no part of the encoder"),
     )
-    return plan_convnext(ConvNextModel, tensors, said, heads, resample=PILImageResampling.BICUBIC)
+    return plan_convnext(ConvNextModel, tensors, overrides, heads, resample=PILImageResampling.BICUBIC)
 
 
 def _restore(tensors: Tensors, config: ConvNextConfig) -> dict[str, torch.Tensor]:
-    """Torchvision's layout as the release has it, under `backbone.`."""
+    """Return torchvision's layout as the release has it, under `backbone.`."""
     original = unmap_tensors(tensors, convnext_naming(LAYOUTS[0], "backbone."))
     return {
         name: tensor[:, None, None] if name.endswith("layer_scale") else tensor for name, tensor in original.items()

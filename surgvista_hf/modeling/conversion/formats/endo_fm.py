@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| paper | Foundation Model for Endoscopy Video Analysis via Large-scale Self-supervised Pre-train, MICCAI 2023, arXiv 2306.16741 |
+| paper | MICCAI 2023, arXiv 2306.16741 |
 | weights | github.com/med-air/Endo-FM, a link to Google Drive |
 | license | Apache-2.0 |
 | key layout | TimeSformer's under `teacher`, after `backbone.`: `time_embed`, `temporal_attn`, `temporal_fc`; `head.*` |
@@ -33,7 +33,7 @@ from .vit import vit_sizes
 _FRAME_STRIDE = 1  # seconds: 32 frames of videos with about 30 a second
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     prefix = prefix_of(tensors, "time_embed")
     shape_of(tensors, f"{prefix}blocks.0.temporal_fc.weight")
     shape_of(tensors, f"{prefix}blocks.0.attn.qkv.bias")
@@ -42,7 +42,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         "num_frames": shape_of(tensors, f"{prefix}time_embed")[1],
         "attention_type": "divided_space_time",
     }
-    config = make_config(TimesformerConfig, found, {"layer_norm_eps": 1e-6, **said})
+    config = make_config(TimesformerConfig, found, {"layer_norm_eps": 1e-6, **overrides})
     config.frame_feature = "first"
     processor = short_side_processor(
         config,

@@ -28,7 +28,7 @@ _SIDE = 224
 _PARTS_OF_DOWNSAMPLING = {"res1": "0", "patchmerge": "1", "res2": "2"}
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     prefix, stem = _layout(tensors)
     before = re.escape(prefix)
     ignored = (
@@ -38,7 +38,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     )
     # No mean and deviation are subtracted; 0 and 1 say so to whatever reads them.
     processor = plain_image_processor(_SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), arithmetic="float", blue_first=True)
-    return plan_timm(_EFFICIENT_VITS, tensors, said, _naming(stem, prefix), ignored, processor)
+    return plan_timm(_EFFICIENT_VITS, tensors, overrides, _naming(stem, prefix), ignored, processor)
 
 
 def _layout(tensors: Tensors) -> tuple[str, str]:
@@ -59,13 +59,13 @@ def _layout(tensors: Tensors) -> tuple[str, str]:
 
 
 def _naming(stem: str, prefix: str = "") -> Naming:
-    """The names of EfficientViT's authors, with the parts numbered after a stem, for those of timm.
+    """Return the names of EfficientViT's authors, with the parts numbered after a stem, for those of timm.
 
-    The authors' stages are lists: the three steps that reduce the picture come first, then the blocks.
+    The authors' stages are lists: the three steps that reduce the image come first, then the blocks.
     """
     patches = "patch_embed." if stem == "blocks" else f"{stem}0."
 
-    def name_of(target: str) -> str:
+    def _name(target: str) -> str:
         name = re.sub(r"\.conv\.weight$", ".c.weight", target.removeprefix("timm_model."))
         if match := re.fullmatch(r"patch_embed\.conv(\d)\.(.+)", name):  # activations have numbers too
             return f"{patches}{2 * int(match[1]) - 2}.{match[2]}"
@@ -76,7 +76,7 @@ def _naming(stem: str, prefix: str = "") -> Naming:
             return f"{stem}{stage + 1}.{block + 3 * (stage > 0)}.{match[3]}"
         return name
 
-    return lambda target: Source(prefix + name_of(target))
+    return lambda target: Source(prefix + _name(target))
 
 
 def _restore(tensors: Tensors, config: TimmWrapperConfig) -> dict[str, torch.Tensor]:

@@ -22,19 +22,24 @@ from ..family import Blueprint, CheckpointError, Family, Tensors, shape_of
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any], *, has_head: bool) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any], *, has_head: bool) -> Blueprint:
     """Plan a classifier over frames from the weights of one of timm's image transformers."""
     shape_of(tensors, "blocks.0.attn.qkv.bias")
     fine_tuned = "fc_norm.weight" in tensors
-    if any(name.startswith(("decoder", "mask_token", "register_tokens", "rope_embed")) or ".ls1." in name for name in tensors):
-        raise CheckpointError("the checkpoint has a decoder, registers or layer scales, which timm's networks have not")
+    if any(
+        name.startswith(("decoder", "mask_token", "register_tokens", "rope_embed")) or ".ls1." in name
+        for name in tensors
+    ):
+        raise CheckpointError(
+            "the checkpoint has a decoder, registers or layer scales, which timm's networks have not"
+        )
     if not fine_tuned and ("head.weight" in tensors) != has_head:
         raise CheckpointError(
             f"the checkpoint has {'no' if has_head else 'a'} classifier over the class token: it is not of this family"
         )
     return plan_classifier(
         tensors,
-        said,
+        overrides,
         positions="sincos_1d",
         tubelet=1,
         defaults={"num_frames": 8},

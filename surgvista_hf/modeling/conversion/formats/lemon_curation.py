@@ -7,7 +7,7 @@
 | license | Apache-2.0 (the page of the weights on the Hub) | the same |
 | key layout | torchvision's `resnet18` under `net`, after `module.` | the same |
 | classes | informative, uninformative | surgical, non-surgical |
-| preprocessing | 384² squeezed, bilinear without antialiasing (OpenCV), RGB; mean and deviation of their own | the same, other numbers |
+| preprocessing | 384² squeezed as by OpenCV, RGB; mean and deviation of their own | the same, other numbers |
 
 The third kind of curation model there, detectors of non-surgical regions, are pickles of ultralytics (AGPL-3.0). They are not
 read; train a detector of transformers instead (`surgvista_hf.curation.models.training`).
@@ -42,11 +42,11 @@ def _plan(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
 ) -> Blueprint:
     found = resnet_sizes(tensors)
     labels = {"id2label": dict(enumerate(classes)), "label2id": {name: number for number, name in enumerate(classes)}}
-    config = make_config(ResNetConfig, found, {**labels, **said}, ())
+    config = make_config(ResNetConfig, found, {**labels, **overrides}, ())
     outputs = shape_of(tensors, "fc.weight")[0]
     if outputs != config.num_labels:
         raise CheckpointError(

@@ -26,13 +26,15 @@ from .vit import fused_vit_naming, plan_vit
 _PREFIX = "backbone."
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     shape_of(tensors, f"{_PREFIX}cls_token")
     ignored = (
         (r"head\.", "the projection head of self-distillation"),
         (rf"{_PREFIX}masked_embed$", "only used in pre-training"),
     )
-    return plan_vit(tensors, said, _PREFIX, partial(image_processor, resample=PILImageResampling.BICUBIC), ignored)
+    return plan_vit(
+        tensors, overrides, _PREFIX, partial(image_processor, resample=PILImageResampling.BICUBIC), ignored
+    )
 
 
 def _restore(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tensor]:

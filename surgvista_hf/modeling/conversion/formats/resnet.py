@@ -12,9 +12,11 @@ _STAGES = 4
 def resnet_naming(prefix: str) -> Naming:
     """Return the names of torchvision's ResNets after a prefix, for those of `ResNetModel` with or without a classifier."""
 
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         name = target.removeprefix("resnet.").replace("classifier.1.", "fc.")
-        name = name.replace("embedder.embedder.convolution.", "conv1.").replace("embedder.embedder.normalization.", "bn1.")
+        name = name.replace("embedder.embedder.convolution.", "conv1.").replace(
+            "embedder.embedder.normalization.", "bn1."
+        )
         if match := re.fullmatch(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(.+)", name):
             block = f"layer{int(match[1]) + 1}.{match[2]}"
             part = re.sub(r"^shortcut\.convolution\.", "downsample.0.", match[3])
@@ -24,7 +26,7 @@ def resnet_naming(prefix: str) -> Naming:
             name = f"{block}.{part}"
         return Source(prefix + name)
 
-    return source
+    return _source
 
 
 def resnet_sizes(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
@@ -32,7 +34,7 @@ def resnet_sizes(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
 
     Args:
         tensors: The checkpoint.
-        prefix: What stands before its names.
+        prefix: The beginning of its names.
     """
     stages = [f"{prefix}layer{number}." for number in range(1, _STAGES + 1)]
     last = "conv3" if f"{prefix}layer1.0.conv3.weight" in tensors else "conv2"

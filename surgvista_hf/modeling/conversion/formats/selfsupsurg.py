@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| paper | Dissecting self-supervised learning methods for surgical computer vision, Medical Image Analysis 2023, arXiv 2207.00449 |
+| paper | Medical Image Analysis 2023, arXiv 2207.00449 |
 | weights | https://s3.unistra.fr/camma_public/github/selfsupsurg/models/, one file for each method: |
 | | `model_final_checkpoint_moco_v2_surg.torch`, `…_simclr_surg.torch`, `…_swav_surg.torch`, `…_dino_surg.torch` |
 | license | CC BY-NC-SA 4.0 |
@@ -26,9 +26,9 @@ _PREFIX = "_feature_blocks."
 _HEIGHT, _WIDTH = 224, 399
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     prefix = prefix_of(tensors, f"{_PREFIX}conv1.weight") + _PREFIX
-    config = make_config(ResNetConfig, resnet_sizes(tensors, prefix), said, ())
+    config = make_config(ResNetConfig, resnet_sizes(tensors, prefix), overrides, ())
     config.image_size = [_HEIGHT, _WIDTH]  # the configuration has no word of its own for it
     return Blueprint(
         ResNetModel,

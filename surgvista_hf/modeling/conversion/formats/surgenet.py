@@ -24,7 +24,7 @@ from transformers import ConvNextV2Config, ConvNextV2Model
 from transformers.utils import logging
 
 from ...configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
-from ...configuration_surgical_encoder import picture_size
+from ...loading import frame_size
 from ...modeling_surgenet import CaformerModel, SurgeNetPvtModel
 from ..family import (
     Blueprint,
@@ -51,44 +51,44 @@ _HEADS = (
 _PVT_HEADS = [1, 2, 5, 8]  # in every published size
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     names = tuple(tensors)
     if any(name.endswith((".grn.gamma", ".grn.weight")) for name in names):
-        return plan_convnext(ConvNextV2Model, tensors, said, _HEADS)
+        return plan_convnext(ConvNextV2Model, tensors, overrides, _HEADS)
     if any(".token_mixer." in name for name in names):
-        return _plan_caformer(tensors, said)
+        return _plan_caformer(tensors, overrides)
     if any(".attn.kv." in name for name in names):
-        return _plan_pvt(tensors, said)
+        return _plan_pvt(tensors, overrides)
     raise CheckpointError("the checkpoint is no CAFormer, ConvNeXt V2 or PVT v2: it is not of this family")
 
 
 # ------------------------------------------------------------------------------------- CAFormer
 
 
-def _plan_caformer(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_caformer(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan a CAFormer with plain ReLU, as SurgeNet's program builds it; the published CAFormer's has learned activations."""
-    if "architecture" in said:  # what the converter asked for when it built timm's networks
+    if "architecture" in overrides:  # what the converter asked for when it built timm's networks
         logger.warning("architecture is not needed: the sizes of a CAFormer are read from its tensors")
-        said = {name: value for name, value in said.items() if name not in ("architecture", "model_args")}
+        overrides = {name: value for name, value in overrides.items() if name not in ("architecture", "model_args")}
     authors = any("downsample_layers." in name for name in tensors)
     names = _AUTHORS_NAMES if authors else _TIMM_NAMES
     prefix = prefix_of(tensors, names.first)
     found = _caformer_sizes(tensors, prefix, names)
-    act = said.get("hidden_act", "relu")
+    act = overrides.get("hidden_act", "relu")
     learned = [name for name in tensors if re.fullmatch(rf"{re.escape(prefix)}stages\..+\.act\d?\.(scale|bias)", name)]
     if learned and act == "relu":
         raise CheckpointError(
             f"the checkpoint has learned activations ({learned[0]}), which SurgeNet's networks, built with plain ReLU, do not "
             "use. If it is a CAFormer with StarReLU, say config={'hidden_act': 'star_relu'}"
         )
-    config = make_config(CaformerConfig, found, said, ())
+    config = make_config(CaformerConfig, found, overrides, ())
     return Blueprint(
         CaformerModel,
         config,
         tensors,
         parameter_shapes(CaformerModel, config),
         _caformer_naming(prefix, names),
-        image_processor(picture_size(config)[0]),
+        image_processor(frame_size(config)[0]),
         ignored=_HEADS,
     )
 
@@ -96,8 +96,12 @@ def _plan_caformer(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
 class _CaformerNames(NamedTuple):
     """Names of a program's CAFormer; `{s}` is the number of a stage.
 
-    first: The weight of the first convolution. first_norm: The norm behind it. downsampling, downsampling_norm: The convolution
-    and the norm before a later stage. blocks: What stands before the number of a block. norm: The norm of the features.
+    Args:
+        first: The weight of the first convolution.
+        first_norm: The norm behind it.
+        downsampling, downsampling_norm: The convolution and the norm before a later stage.
+        blocks: The beginning of a name before the number of a block.
+        norm: The norm of the features.
     """
 
     first: str
@@ -156,7 +160,7 @@ def _caformer_sizes(tensors: Tensors, prefix: str, names: _CaformerNames) -> dic
 
 
 def _caformer_naming(prefix: str, names: _CaformerNames) -> Naming:
-    def name_of(target: str) -> str:
+    def _name(target: str) -> str:
         if match := re.fullmatch(r"stages\.(\d+)\.downsample\.(convolution|layernorm)\.(.+)", target):
             stage, kind, rest = match.groups()
             if stage == "0":
@@ -170,29 +174,29 @@ def _caformer_naming(prefix: str, names: _CaformerNames) -> Naming:
             return f"{names.blocks.format(s=stage)}{block}.{_PARTS_OF_CAFORMER.get(ours, '')}{part.removeprefix(ours)}"
         return re.sub(r"^layernorm\.", names.norm, target)
 
-    return lambda target: Source(prefix + name_of(target))
+    return lambda target: Source(prefix + _name(target))
 
 
 # ------------------------------------------------------------------------------------- PVT v2
 
 
-def _plan_pvt(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
-    """The layout of PVT v2's authors; each stage has a patch embedding, blocks and a norm, counted from 1."""
+def _plan_pvt(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+    """Plan a PVT v2 in the layout of its authors; each stage has a patch embedding, blocks and a norm, counted from 1."""
     prefix = prefix_of(tensors, "patch_embed1.proj.weight")
     patches = [shape_of(tensors, f"{prefix}patch_embed{stage}.proj.weight") for stage in range(1, 5)]
     widths = [shape[0] for shape in patches]
-    hidden = [shape_of(tensors, f"{prefix}block{stage}.0.mlp.fc1.weight")[0] for stage in range(1, 5)]
+    inner_widths = [shape_of(tensors, f"{prefix}block{stage}.0.mlp.fc1.weight")[0] for stage in range(1, 5)]
     found = {
         "num_channels": patches[0][1],
         "hidden_sizes": widths,
         "patch_sizes": [shape[-1] for shape in patches],
         "depths": [num_blocks(tensors, f"{prefix}block{stage}.") for stage in range(1, 5)],
-        "mlp_ratios": [inner // width for inner, width in zip(hidden, widths, strict=True)],
+        "mlp_ratios": [inner // width for inner, width in zip(inner_widths, widths, strict=True)],
         "sr_ratios": [_reduction(tensors, f"{prefix}block{stage}.0.attn.sr.weight") for stage in range(1, 5)],
     }
     defaults = {"num_attention_heads": _PVT_HEADS, "layer_norm_eps": 1e-6, "image_size": 224}
-    config = make_config(SurgeNetPvtConfig, found, {**defaults, **said}, ())
-    targets, processor = parameter_shapes(SurgeNetPvtModel, config), image_processor(picture_size(config)[0])
+    config = make_config(SurgeNetPvtConfig, found, {**defaults, **overrides}, ())
+    targets, processor = parameter_shapes(SurgeNetPvtModel, config), image_processor(frame_size(config)[0])
     return Blueprint(SurgeNetPvtModel, config, tensors, targets, _pvt_naming(prefix), processor, ignored=_HEADS)
 
 
@@ -201,7 +205,7 @@ def _reduction(tensors: Tensors, name: str) -> int:
 
 
 def _pvt_naming(prefix: str) -> Naming:
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         name = re.sub(r"^encoder\.layers\.(\d+)\.", lambda match: f"{int(match[1]) + 1}|", target)
         rules = (
             (r"^(\d)\|patch_embedding\.layer_norm\.", r"patch_embed\1.norm."),
@@ -217,7 +221,7 @@ def _pvt_naming(prefix: str) -> Naming:
         )
         return fused_source(prefix + renamed(name, rules), ("key", "value"), "kv")
 
-    return source
+    return _source
 
 
 # ------------------------------------------------------------------------------------- the way back

@@ -2,10 +2,7 @@
 
 | | v1 | v2 | v3 |
 |---|---|---|---|
-| paper | SurgeNetXL, arXiv 2501.09436; its repository rlpddejong/SurgeNetDINO | the same | the same |
-| weights (rlpddejong/SurgeNetXL_DINOv1-v3 on the Hub) | `DINOv1_ViT{s,b}16_size224_SurgeNetXL.pth` | \
-`DINOv2_ViT{s,b,l}14_size336_SurgeNetXL.pth` | `DINOv3_ViT{s,b,l}16_size336_SurgeNetXL.pth` |
-| license | CC BY-NC-SA 4.0 (its loader: MIT) | the same | the same |
+| files | `DINOv1_ViT{s,b}16_size224` | `DINOv2_ViT{s,b,l}14_size336` | `DINOv3_ViT{s,b,l}16_size336` |
 | becomes | `ViTModel` | `Dinov2WithRegistersModel` | `DINOv3ViTModel` |
 | special tokens | class token | class token, four registers | class token |
 | positions | learned | learned | rotary, base 100 |
@@ -13,13 +10,16 @@
 
 | all | |
 |---|---|
+| paper | SurgeNetXL, arXiv 2501.09436; the repository rlpddejong/SurgeNetDINO |
+| weights | rlpddejong/SurgeNetXL_DINOv1-v3 on the Hub, each file ends in `_SurgeNetXL.pth` |
+| license | CC BY-NC-SA 4.0 (its loader: MIT) |
 | key layout | flat, the names of the methods' own programs: fused `attn.qkv` with bias, `ls1.gamma` |
-| preprocessing | not stated; squeezed to the side of training, bicubic with antialiasing, ImageNet's mean and deviation are ours |
+| preprocessing | not stated; squeezed, bicubic with antialiasing, ImageNet's mean and deviation are ours |
 | feature | class token after the final norm |
 
-The loader of its authors goes through timm with `strict=False` and so loses the registers of v2, and the layer scales and biases
-of v3; the features here are those of the networks that were trained. Those of v3 were trained with rotary angles in bf16; here
-they are in fp32.
+The loader of its authors goes through timm with `strict=False` and so loses the registers of v2, and the layer scales and
+biases of v3; the features here are those of the networks that were trained. Those of v3 were trained with rotary angles in
+bf16; here they are in fp32.
 """
 
 import re
@@ -48,9 +48,8 @@ from ..family import (
     make_config,
     parameter_shapes,
     shape_of,
-    square_side,
 )
-from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
+from ..mapping import Source, fused_source, renamed, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .vit import fused_vit_naming, plan_vit, vit_sizes
 
@@ -60,18 +59,20 @@ _BASE_OF_THIRD = 100.0
 _make = partial(image_processor, resample=PILImageResampling.BICUBIC)
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan the network that the tokens and positions show."""
     if "rope_embed.periods" in tensors:
-        return _plan_third(tensors, said)
+        return _plan_third(tensors, overrides)
     if "register_tokens" in tensors:
-        return _plan_second(tensors, said)
+        return _plan_second(tensors, overrides)
     if any(name.startswith(("decoder", "fc_norm.")) or ".ls1." in name for name in tensors):
-        raise CheckpointError("the checkpoint has a decoder, fc_norm or layer scales without registers: it is not of this family")
-    return replace(plan_vit(tensors, said, "", _make, ()), twins=("mae", "dino"))
+        raise CheckpointError(
+            "the checkpoint has a decoder, fc_norm or layer scales without registers: it is not of this family"
+        )
+    return replace(plan_vit(tensors, overrides, "", _make, ()), twins=("mae", "dino"))
 
 
-def _plan_second(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_second(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan DINOv2 with its registers."""
     sizes = vit_sizes(tensors, shape_of(tensors, "pos_embed")[1] - 1)
     found = {
@@ -79,7 +80,7 @@ def _plan_second(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         "mlp_ratio": _whole_ratio(sizes),
         "num_register_tokens": shape_of(tensors, "register_tokens")[1],
     }
-    config = make_config(Dinov2WithRegistersConfig, found, {"layer_norm_eps": _EPSILON, **said})
+    config = make_config(Dinov2WithRegistersConfig, found, {"layer_norm_eps": _EPSILON, **overrides})
     return _blueprint(Dinov2WithRegistersModel, config, tensors, found["image_size"])
 
 
@@ -90,7 +91,7 @@ def _whole_ratio(sizes: Mapping[str, Any]) -> int:
     return int(ratio)
 
 
-def _plan_third(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_third(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan DINOv3 without storage tokens; the periods of its rotary positions are checked."""
     if "storage_tokens" in tensors:
         raise CheckpointError("the checkpoint has storage_tokens, which SurgeNetXL's DINOv3 was trained without")
@@ -98,7 +99,7 @@ def _plan_third(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     del sizes["image_size"]
     found = {**sizes, "num_register_tokens": 0, "query_bias": True, "key_bias": True, "value_bias": True}
     defaults = {"layer_norm_eps": _EPSILON, "rope_theta": _BASE_OF_THIRD, "image_size": _SIDE_OF_THIRD}
-    config = make_config(DINOv3ViTConfig, found, {**defaults, **said})
+    config = make_config(DINOv3ViTConfig, found, {**defaults, **overrides})
     _check_periods(tensors["rope_embed.periods"], config)
     return _blueprint(DINOv3ViTModel, config, tensors, int(config.image_size))
 
@@ -117,7 +118,9 @@ def _check_periods(stored: torch.Tensor, config: DINOv3ViTConfig) -> None:
             f"channels need {quarter}: say config={{'num_attention_heads': ...}}"
         )
     if not stored.is_meta and not torch.allclose(stored.double(), computed, rtol=1e-2):  # they may be stored in bf16
-        raise CheckpointError(f"rope_embed.periods is not that of base {config.rope_theta:g}: say config={{'rope_theta': ...}}")
+        raise CheckpointError(
+            f"rope_embed.periods is not that of base {config.rope_theta:g}: say config={{'rope_theta': ...}}"
+        )
 
 
 def _blueprint(model_class: type[PreTrainedModel], config: Any, tensors: Tensors, side: int) -> Blueprint:
@@ -138,7 +141,9 @@ def _stored_name(name: str) -> str:
     """Return the name under which transformers stores a parameter of `Dinov2WithRegistersModel` or `DINOv3ViTModel`."""
     name = re.sub(r"^model\.layer\.", "layer.", name)
     if name.startswith("encoder.layer."):
-        name = re.sub(r"\.attention\.(q|k|v)_proj\.", lambda found: f".attention.attention.{_PROJECTIONS[found[1]]}.", name)
+        name = re.sub(
+            r"\.attention\.(q|k|v)_proj\.", lambda found: f".attention.attention.{_PROJECTIONS[found[1]]}.", name
+        )
         name = name.replace(".attention.o_proj.", ".attention.output.dense.")
     return name
 

@@ -49,7 +49,7 @@ _FRAME_STRIDE = (
 )
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     refuse_class_token(tensors)
     prefix = prefix_of(tensors, "patch_embed.proj.weight")
     heads: tuple[str, ...] = ("",)
@@ -67,7 +67,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
     elif "head.weight" in tensors:
         model_class = VideoMAEForVideoClassification
         found["num_labels"] = shape_of(tensors, "head.weight")[0]
-    config = make_config(VideoMAEConfig, found, {"layer_norm_eps": 1e-6, **said}, heads)
+    config = make_config(VideoMAEConfig, found, {"layer_norm_eps": 1e-6, **overrides}, heads)
     side = int(config.image_size)
     return Blueprint(
         model_class,
@@ -77,7 +77,9 @@ def _plan(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         _naming(prefix),
         make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
-        twins=FINE_TUNED_TWINS if model_class is VideoMAEForVideoClassification else ("surgrec-mae", "videomae", "umt"),
+        twins=FINE_TUNED_TWINS
+        if model_class is VideoMAEForVideoClassification
+        else ("surgrec-mae", "videomae", "umt"),
     )
 
 
@@ -99,9 +101,9 @@ def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -
 
 
 def _naming(prefix: str) -> Naming:
-    """VideoMAE's names; only the encoder carries the prefix."""
+    """Return VideoMAE's names; only the encoder carries the prefix."""
 
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         name = re.sub(r"^decoder\.decoder_layers\.", "decoder.blocks.", target)
         if not name.startswith(("decoder.", "encoder_to_decoder.", "mask_token", "fc_norm.", "classifier.")):
             name = prefix + re.sub(r"^encoder\.layer\.", "blocks.", name.removeprefix("videomae."))
@@ -118,11 +120,11 @@ def _naming(prefix: str) -> Naming:
         )
         return fused_source(renamed(name, rules), kinds="weight")
 
-    return source
+    return _source
 
 
 def _restore(tensors: Tensors, config: VideoMAEConfig) -> dict[str, torch.Tensor]:
-    """Pre-training checkpoints have the encoder under `encoder.`, fine-tuned ones at the top."""
+    """Put the encoder of a pre-training checkpoint under `encoder.`, that of a fine-tuned one at the top."""
     fine_tuned = any(name.startswith("classifier.") for name in tensors)
     return unmap_tensors(tensors, _naming("" if fine_tuned else "encoder."))
 

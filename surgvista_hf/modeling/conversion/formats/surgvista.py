@@ -57,8 +57,8 @@ _FRESH_HEAD = ("fc_norm.", "classifier.")
 _NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")
 
 
-def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
-    """Pre-training checkpoints hold both decoders, fine-tuned ones a head; a bare encoder is a `SurgVistaModel`."""
+def _plan_surgvista(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+    """Plan a model with both decoders, one with a head, or a bare encoder, `SurgVistaModel`."""
     refuse_class_token(tensors)
     found = {
         **encoder_sizes(tensors, ""),
@@ -72,8 +72,8 @@ def _plan_surgvista(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         model_class, heads = SurgVistaForPreTraining, ("", "video_decoder_", "image_decoder_")
         found |= _decoder_sizes(tensors)
     elif "head.weight" in tensors or "fc_norm.weight" in tensors:
-        return plan_classifier(tensors, said, positions="sincos_3d")
-    config = make_config(SurgVistaConfig, found, said, heads)
+        return plan_classifier(tensors, overrides, positions="sincos_3d")
+    config = make_config(SurgVistaConfig, found, overrides, heads)
     check_tables(tensors, config)
     targets = parameter_shapes(model_class, config)
     processor = processor_of_surgvista(config)
@@ -92,7 +92,7 @@ def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
 
 
 def check_tables(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") -> None:
-    """Stored position tables must be the ones that the model will compute.
+    """Verify that stored position tables are the ones that the model will compute.
 
     Raises:
         CheckpointError: a table of another size or of other numbers.
@@ -120,7 +120,7 @@ def check_tables(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") ->
 
 def plan_classifier(
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     *,
     positions: str,
     prefix: str = "",
@@ -145,7 +145,7 @@ def plan_classifier(
     else:  # a head without fc_norm belongs to another pooling
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
         ignored = (*ignored, (r"head\.", "a classifier over another pooling; ours starts fresh"))
-    config = make_config(SurgVistaConfig, found, {**(defaults or {}), **said})
+    config = make_config(SurgVistaConfig, found, {**(defaults or {}), **overrides})
     if config.tubelet_size > 1:  # image models learned other positions, which the recipe does not use
         check_tables(tensors, config, prefix)
     pattern, reason = _NORM_AFTER_POOLING
@@ -163,21 +163,23 @@ def plan_classifier(
 
 
 def _prefixed_encoder(naming: Naming) -> Naming:
-    """Only the encoder carries the prefix; `fc_norm` and `head` of a fine-tuned checkpoint never do."""
+    """Prefix the names of the encoder only; `fc_norm` and `head` of a fine-tuned checkpoint never do."""
     plain = surgvista_naming()
     return lambda target: plain(target) if target.startswith(_FRESH_HEAD) else naming(target)
 
 
-def _plan_mvd(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_mvd(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan a classifier from a student of MVD, whose decoders give features of teachers where SurgVISTA's gives pixels."""
     refuse_class_token(tensors)
     pixels = shape_of(tensors, "patch_embed.proj.weight")[1:].numel()
     if "decoder_vid.head.weight" in tensors and shape_of(tensors, "decoder_vid.head.weight")[0] == pixels:
-        raise CheckpointError("the video decoder gives pixels, as SurgVISTA's; MVD's gives features: it is not of this family")
+        raise CheckpointError(
+            "the video decoder gives pixels, as SurgVISTA's; MVD's gives features: it is not of this family"
+        )
     has_decoder = "decoder_vid.head.weight" in tensors
     return plan_classifier(
         tensors,
-        said,
+        overrides,
         positions="sincos_3d",
         ignored=PRETRAINING_PARTS,
         make=short_side_processor,
@@ -186,7 +188,7 @@ def _plan_mvd(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
 
 
 def restore(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Original names and shapes; the encoder's under a prefix."""
+    """Return original names and shapes; the encoder's under a prefix."""
     naming = surgvista_naming(prefix, config.key_bias)
     patch = (config.patch_size, config.patch_size)
     tubelet = (config.num_channels, config.tubelet_size) if config.tubelet_size > 1 else (config.num_channels,)

@@ -18,30 +18,31 @@ _SIDE = 224
 def plan_timm(
     candidates: Sequence[str],
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     naming: Naming,
     ignored: tuple[tuple[str, str], ...] = (),
     processor: Any = None,
 ) -> Blueprint:
-    """The first of several architectures that the tensors fit.
+    """Plan the first of several architectures that the tensors fit.
 
     Args:
         candidates: names of timm, the likeliest first.
         tensors: the checkpoint.
-        said: what the caller says; `architecture` settles the choice.
-        naming: where the tensors of `TimmWrapperModel` lie in the checkpoint.
-        ignored: see `Blueprint`.
-        processor: By default one that squeezes images, bilinear with antialiasing, with ImageNet's mean and deviation.
+        overrides: Values from the caller; `architecture` settles the choice.
+        naming: Gives where the tensors of `TimmWrapperModel` lie in the checkpoint.
+        ignored: Reasons as in `Blueprint`.
+        processor: A processor; by default one that squeezes images, bilinear with antialiasing, with ImageNet's
+            mean and deviation.
 
     Raises:
         MissingPackageError: timm is not installed, or is too old.
         CheckpointError: no architecture fits.
     """
     require("timm")  # before 1.0.23, what timm computes at the start is lost when transformers loads a model
-    if "architecture" in said:
-        candidates = (str(said["architecture"]),)
+    if "architecture" in overrides:
+        candidates = (str(overrides["architecture"]),)
     for architecture in candidates:
-        targets, width = _shapes(architecture, said.get("model_args"))
+        targets, width = _shapes(architecture, overrides.get("model_args"))
         if all(_same(tensors.get(naming(target).key), shape) for target, shape in targets.items()):
             break
     else:
@@ -49,7 +50,7 @@ def plan_timm(
             f"the tensors fit none of {', '.join(candidates)}: some are missing or have other shapes. Is this the right "
             "family?"
         )
-    config = make_config(TimmWrapperConfig, {"architecture": architecture}, said, ())
+    config = make_config(TimmWrapperConfig, {"architecture": architecture}, overrides, ())
     config.num_features, config.image_size = width, _SIDE  # timm's own names; the configuration has no others
     return Blueprint(
         TimmWrapperModel, config, tensors, targets, naming, processor or image_processor(_SIDE), ignored=ignored
@@ -68,5 +69,5 @@ def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[di
 
 
 def _same(tensor: torch.Tensor | None, shape: torch.Size) -> bool:
-    """Axes of length 1 do not count: a point-wise convolution is a linear layer."""
+    """Compare shapes; axes of length 1 do not count: a point-wise convolution is a linear layer."""
     return tensor is not None and [n for n in tensor.shape if n > 1] == [n for n in shape if n > 1]

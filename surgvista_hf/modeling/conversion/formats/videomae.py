@@ -32,7 +32,9 @@ from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 _TWO_FRAMES = ("videomae", "surgrec-mae", "umt")  # UMT's where its patches were inflated already
 
 
-def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: tuple[int, ...], **options: Any) -> Blueprint:
+def _plan(
+    tensors: Tensors, overrides: Mapping[str, Any], *, frames_of_patch: tuple[int, ...], **options: Any
+) -> Blueprint:
     """Plan a classifier, if the patches of the file span as many frames as those of its family can."""
     prefix = prefix_of(tensors, "patch_embed.proj.weight")
     refuse_class_token({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
@@ -45,7 +47,7 @@ def _plan(tensors: Tensors, said: Mapping[str, Any], *, frames_of_patch: tuple[i
         options["twins"] = _TWO_FRAMES
     return plan_classifier(
         tensors,
-        said,
+        overrides,
         positions="sincos_1d",
         prefix="encoder.",
         ignored=PRETRAINING_PARTS,

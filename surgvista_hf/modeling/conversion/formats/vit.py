@@ -12,7 +12,8 @@
 | EndoViT | |
 |---|---|
 | paper | IJCARS 2024, doi 10.1007/s11548-024-03091-5 |
-| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin`; for fair tests those without the test videos of one task: `EndoViT_Seg` (segmentation), `EndoViT_ATD` (action triplets), `EndoViT_SPR` (phases) |
+| weights | egeozsoy/EndoViT on the Hub, `pytorch_model.bin` |
+| leak-free | without the test videos of one task: `EndoViT_Seg` (segmentation), `_ATD` (action triplets), `_SPR` (phases) |
 | license | Apache-2.0 (its page on the Hub) |
 | key layout | MAE's, under `model`: fused `attn.qkv` with bias, `pos_embed` of class token and patches, `decoder_*` |
 | preprocessing | 224² squeezed, mean (0.3464, 0.2280, 0.2228), deviation (0.2520, 0.2128, 0.2093) (its page on the Hub) |
@@ -72,11 +73,11 @@ _endovit_naming: Naming = partial(_vit_naming, fused=True)
 def fused_vit_naming(prefix: str) -> Naming:
     """Return the names of timm after a prefix, with query, key and value in one tensor, for those of a `ViTModel`."""
 
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         found = _endovit_naming(target)
         return Source(prefix + found.key, found.part, found.of)
 
-    return source
+    return _source
 
 
 def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str, Any]:
@@ -85,7 +86,7 @@ def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str,
     Args:
         tensors: The checkpoint.
         num_patches: Positions in its table, without special tokens.
-        prefix: What stands before its names.
+        prefix: The beginning of its names.
     """
     sizes = encoder_sizes(tensors, prefix)
     return {
@@ -98,13 +99,13 @@ def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str,
     }
 
 
-def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
-    """A ViT with learned positions for the patches only: the class token gets a row of zeros."""
+def _plan_endossl(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+    """Plan a ViT with learned positions for the patches only: the class token gets a row of zeros."""
     shape_of(tensors, "blocks.0.attn.q.weight")  # other image models fuse query, key and value
     num_patches, width = shape_of(tensors, "pos_embed")[1:]
     found = vit_sizes(tensors, num_patches)
     # The blocks are built with PyTorch's default epsilon; only the final norm, which is not used, had another.
-    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-5, **said})
+    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-5, **overrides})
     class_position = tensors["pos_embed"].new_zeros(1, 1, width)
     return Blueprint(
         ViTModel,
@@ -120,7 +121,7 @@ def _plan_endossl(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
 
 def plan_vit(
     tensors: Tensors,
-    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     prefix: str,
     make: Callable[[int], ViTImageProcessor],
     ignored: tuple[tuple[str, str], ...],
@@ -130,16 +131,16 @@ def plan_vit(
 
     Args:
         tensors: The checkpoint.
-        said: What the caller says of the configuration.
-        prefix: What stands before the names of timm.
+        overrides: Values of the configuration from the caller.
+        prefix: The beginning before the names of timm.
         make: The processor for a height and width in pixels.
-        ignored: See `Blueprint`.
-        frame_feature: What stands for a frame; see `SurgicalEncoderConfig`.
+        ignored: Reasons as in `Blueprint`.
+        frame_feature: The feature of a frame, a choice of `SurgicalEncoderConfig`.
     """
     shape_of(tensors, f"{prefix}blocks.0.attn.qkv.bias")
     shape_of(tensors, f"{prefix}cls_token")
     found = vit_sizes(tensors, shape_of(tensors, f"{prefix}pos_embed")[1] - 1, prefix)
-    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-6, **said})
+    config = make_config(ViTConfig, found, {"layer_norm_eps": 1e-6, **overrides})
     config.frame_feature = frame_feature
     return Blueprint(
         ViTModel,
@@ -153,7 +154,7 @@ def plan_vit(
     )
 
 
-def _plan_endovit(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
+def _plan_endovit(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan the encoder of an image MAE; its decoder is left out, or `AutoModel` would mask what it encodes."""
     if not any(name in tensors for name in ("decoder_embed.weight", "fc_norm.weight")):
         raise CheckpointError(
@@ -165,7 +166,7 @@ def _plan_endovit(tensors: Tensors, said: Mapping[str, Any]) -> Blueprint:
         (r"(head|fc_norm)\.", "a classifier; it is no part of the encoder"),
     )
     return plan_vit(
-        tensors, said, "", partial(image_processor, mean=_ENDOVIT_MEAN, std=_ENDOVIT_STD), ignored, "patches"
+        tensors, overrides, "", partial(image_processor, mean=_ENDOVIT_MEAN, std=_ENDOVIT_STD), ignored, "patches"
     )
 
 
@@ -178,7 +179,7 @@ def _stored_shapes(
     num_channels: int,
     image_size: int,
 ) -> dict[str, torch.Size]:
-    """Return the names and shapes under which transformers stores a `ViTModel` without a pooler; in memory the names differ."""
+    """Return names and shapes under which transformers stores a `ViTModel` without a pooler; other names are in memory."""
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, hidden_size),
         "embeddings.position_embeddings": (1, 1 + (image_size // patch_size) ** 2, hidden_size),
@@ -226,8 +227,8 @@ FAMILIES = (
         input="224×224",
         becomes="ViTModel",
         checked="features of SurgVISTA's teacher on a tiny model",
-        preparation="squeezed, bilinear with antialiasing; ImageNet's mean and deviation, as SurgVISTA feeds it. EndoSSL's own "
-        "pipeline resizes to 224×224 and applies neither",
+        preparation="squeezed, bilinear with antialiasing; ImageNet's mean and deviation, as SurgVISTA feeds it. "
+        "EndoSSL's own pipeline resizes to 224×224 and applies neither",
         unknown="where SurgVISTA's PyTorch conversion can be downloaded; EndoSSL itself publishes TensorFlow SavedModels",
         image_teacher=True,
         final_norm=False,

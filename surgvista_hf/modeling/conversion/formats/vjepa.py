@@ -75,7 +75,7 @@ def _count_mask_tokens(tensors: Tensors) -> int:
 # ------------------------------------------------------------------------------------- fixed positions: V-JEPA 1
 
 
-def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
+def _plan_fixed(tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
     """Plan a V-JEPA 1, which stores its fixed table and adds it; a file without one was trained with rotary positions."""
     prefix = _encoder_prefix(tensors)
     if f"{prefix}pos_embed" not in tensors:
@@ -84,7 +84,8 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgV
         )
     if _count_mask_tokens(tensors) > _MOST_MASKS_OF_FIRST:
         raise CheckpointError(
-            f"the predictor has {_count_mask_tokens(tensors)} mask tokens; V-JEPA 1 has two, V-JEPA 2 has ten. The positions of V-JEPA 2 are rotary, whether or not it stores a table"
+            f"the predictor has {_count_mask_tokens(tensors)} mask tokens; V-JEPA 1 has two, V-JEPA 2 has ten. "
+            "The positions of V-JEPA 2 are rotary, whether or not it stores a table"
         )
     found = {
         **encoder_sizes(tensors, prefix),
@@ -93,7 +94,7 @@ def _plan_fixed(tensors: Tensors, said: Mapping[str, Any], make: Callable[[SurgV
         "key_bias": True,
         "initialization": "normal",
     }
-    config = make_config(SurgVistaConfig, found, said)
+    config = make_config(SurgVistaConfig, found, overrides)
     check_tables(tensors, config, prefix)
     return Blueprint(
         SurgVistaModel,
@@ -121,13 +122,13 @@ def _restore_fixed(tensors: Tensors, config: SurgVistaConfig) -> dict[str, torch
 
 
 def _plan_rotary(
-    tensors: Tensors, said: Mapping[str, Any], make: Callable[[VJEPA2Config], Any], **usual: Any
+    tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[VJEPA2Config], Any], **usual: Any
 ) -> Blueprint:
     """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
     prefix = _encoder_prefix(tensors)
-    if "pred_num_mask_tokens" not in said:
+    if "pred_num_mask_tokens" not in overrides:
         _refuse_first_v_jepa(tensors, prefix)
-    said = {**usual, **{_ROTARY_NAMES.get(name, name): value for name, value in said.items()}}
+    overrides = {**usual, **{_ROTARY_NAMES.get(name, name): value for name, value in overrides.items()}}
     sizes = encoder_sizes(tensors, prefix)
     found = {
         **{name: sizes[name] for name in ("hidden_size", "patch_size", "num_hidden_layers", "mlp_ratio")},
@@ -142,9 +143,9 @@ def _plan_rotary(
         predictor = prefix_of(tensors, "predictor_embed.weight")
         found |= _predictor_sizes(tensors, predictor)
         if found["pred_hidden_size"] in _PREDICTOR_DEFAULTS:
-            said = {"pred_num_attention_heads": _PREDICTOR_DEFAULTS[found["pred_hidden_size"]], **said}
+            overrides = {"pred_num_attention_heads": _PREDICTOR_DEFAULTS[found["pred_hidden_size"]], **overrides}
         tensors = _with_stacked_mask_tokens(tensors, predictor)
-    config = make_config(VJEPA2Config, found, said, heads)
+    config = make_config(VJEPA2Config, found, overrides, heads)
     return Blueprint(
         VJEPA2Model,
         config,
@@ -166,8 +167,8 @@ def _refuse_first_v_jepa(tensors: Tensors, prefix: str) -> None:
     count = _count_mask_tokens(tensors)
     if f"{prefix}pos_embed" in tensors and 0 < count <= _MOST_MASKS_OF_FIRST:
         raise CheckpointError(
-            f"the checkpoint stores a table of positions and {count} mask tokens, as V-JEPA 1 does, whose positions are fixed; "
-            "V-JEPA 2 has ten. If its positions are rotary all the same, say "
+            f"the checkpoint stores a table of positions and {count} mask tokens, as V-JEPA 1 does, whose positions are "
+            "fixed; V-JEPA 2 has ten. If its positions are rotary all the same, say "
             f"config={{'pred_num_mask_tokens': {count}}}"
         )
 
@@ -193,9 +194,9 @@ def _with_stacked_mask_tokens(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _rotary_naming(prefix: str, predictor: str) -> Naming:
-    """V-JEPA 2's names for those of `VJEPA2Model`."""
+    """Return V-JEPA 2's names for those of `VJEPA2Model`."""
 
-    def source(target: str) -> Source:
+    def _source(target: str) -> Source:
         rules = (
             (r"^encoder\.embeddings\.patch_embeddings\.", f"{prefix}patch_embed."),
             (r"^encoder\.layer\.", f"{prefix}blocks."),
@@ -209,11 +210,11 @@ def _rotary_naming(prefix: str, predictor: str) -> Naming:
         )
         return fused_source(renamed(target, rules))
 
-    return source
+    return _source
 
 
 def _restore_rotary(tensors: Tensors, config: VJEPA2Config) -> dict[str, torch.Tensor]:
-    """Encoder under `backbone.`, predictor under `predictor.backbone.`, mask tokens one by one."""
+    """Put the encoder under `backbone.`, the predictor under `predictor.backbone.`, mask tokens one by one."""
     prefix = f"{_PREDICTOR}backbone."
     original = unmap_tensors(tensors, _rotary_naming("backbone.", prefix))
     stacked = original.pop(f"{prefix}mask_tokens")

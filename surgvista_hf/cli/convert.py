@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FOLDER",
-        help="of image-text models: folder with the tokenizer of the text encoder, or its vocab.txt (default: the Hub's cache)",
+        help="image-text models: folder with the tokenizer of the text encoder, or its vocab.txt (default: the Hub's cache)",
     )
     parser.add_argument("--list", action="store_true", help="list the families and exit")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -6,6 +6,7 @@ imported too; when that is done, in whichever order it came about, its classes a
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import wrapt
 from .errors_surgvista import explain_missing_weights
 
 _AUTO = "transformers.models.auto"
+_LAYERS = "transformers.modeling_layers"
 _OURS = __package__
 
 
@@ -150,7 +152,19 @@ def register() -> None:
     for theirs, ours, register_classes in _REGISTRIES:
         wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
         wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{theirs}")
+        if theirs == "modeling_auto":
+            wrapt.register_post_import_hook(functools.partial(_import_ours_if_wanted, ours), _LAYERS)
 
 
-def _import_ours(name: str, _: ModuleType) -> None:
-    importlib.import_module(f"{_OURS}.{name}")
+def _import_ours(name: str, theirs: ModuleType) -> None:
+    """Import a file of ours; one with models later, if the layers they are made of are what imports the registry."""
+    layers = sys.modules.get(_LAYERS)
+    being_imported = layers is not None and not hasattr(layers, "GradientCheckpointingLayer")
+    if not (being_imported and theirs.__name__ == f"{_AUTO}.modeling_auto"):
+        importlib.import_module(f"{_OURS}.{name}")
+
+
+def _import_ours_if_wanted(name: str, _: ModuleType) -> None:
+    """Import a file of ours whose import was put off."""
+    if f"{_AUTO}.modeling_auto" in sys.modules:
+        importlib.import_module(f"{_OURS}.{name}")

@@ -42,7 +42,10 @@ class SurgicalImageProcessor(ViTImageProcessor):
     arithmetic = "opencv"
     do_flip_channel_order = False
 
-    def _preprocess(
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def _preprocess(  # type: ignore[override]
         self, images: list[torch.Tensor], *, arithmetic: str, do_flip_channel_order: bool, **kwargs: Any
     ) -> BatchFeature:
         if kwargs.pop("do_resize"):

@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoProcessor,
+    AutoVideoProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     VideoMAEForVideoClassification,
@@ -25,9 +26,11 @@ from transformers.utils import logging
 from ..util.errors import InputError, SurgVistaError
 from ..util.messages import first_line, preview
 from ..util.requirements import require
+from .configuration_surgical_clip import SurgicalClipConfig
 from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
 from .configuration_surgvista import SurgVistaConfig
-from .errors_surgvista import folder_or_hub_name, not_a_folder_either
+from .errors_surgvista import MissingTokenizerError, folder_or_hub_name, not_a_folder_either
+from .modeling_surgical_clip import SurgicalClipModel
 from .modeling_surgical_encoder import (
     SurgicalEncoderForVideoClassification,
     build_encoder,
@@ -150,7 +153,7 @@ def processor_of(
     own: Any = None
     if not isinstance(start, Mapping):
         try:
-            own = AutoProcessor.from_pretrained(str(start))
+            own = _stored_processor(str(start))
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalized with ImageNet's mean and deviation", start)
     mean, std = normalization(own) or (IMAGENET_MEAN, IMAGENET_STD)
@@ -172,6 +175,15 @@ def processor_of(
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
         **(special if make is make_encoder_processor else {}),
     )
+
+
+def _stored_processor(start: str) -> Any:
+    """Return the processor of a checkpoint, that of clips where it has several."""
+    try:
+        own = AutoProcessor.from_pretrained(start)
+    except MissingTokenizerError:  # an image-text model of whose texts nobody speaks here
+        return AutoVideoProcessor.from_pretrained(start)
+    return getattr(own, "video_processor", own)
 
 
 def stride_in_use(frame_stride: float) -> float:
@@ -488,7 +500,9 @@ def _load_any(
     loading: Mapping[str, Any],
 ) -> PreTrainedModel:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
-    encoder = _load_encoder(start, _changed(config, options), loading)
+    seen = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
+    _changed(seen, options)
+    encoder = _load_encoder(start, config, loading)
     video = takes_clips(encoder)
     whole = SurgicalEncoderConfig(
         encoder_config=encoder.config,
@@ -514,12 +528,23 @@ def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
         return build_encoder(config)
     if config.model_type == SurgicalEncoderConfig.model_type:
         return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+    if config.model_type == SurgicalClipConfig.model_type:
+        return _vision_encoder(SurgicalClipModel.from_pretrained(str(start), config=config, **loading))
     if config.model_type == "surgvista" and _is_classifier(config):
         config.final_norm = False  # there is none in the file: the recipe normalizes after pooling
     encoder, info = AutoModel.from_pretrained(
         str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
     )
     _check_loaded(start, info)
+    return encoder
+
+
+def _vision_encoder(model: SurgicalClipModel) -> Any:
+    """Return the encoder of images or clips of an image-text model; it remembers where its weights came from."""
+    encoder: Any = model.vision_model
+    for name in ("converted_from", "converted_file", "frame_stride"):
+        if hasattr(model.config, name):
+            setattr(encoder.config, name, getattr(model.config, name))
     return encoder
 
 

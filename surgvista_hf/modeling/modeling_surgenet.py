@@ -3,7 +3,7 @@
 CAFormer is "MetaFormer Baselines for Vision", arXiv 2210.13452; PVT v2 is arXiv 2106.13797.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -154,7 +154,8 @@ class CaformerModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first convolution with its norm."""
-        return self.stages[0].downsample
+        first: Any = self.stages[0]
+        return cast(nn.Module, first.downsample)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -176,7 +177,7 @@ class CaformerModel(PreTrainedModel):
         Returns:
             `last_hidden_state`, (B, D, rows, columns), and `pooler_output`, (B, D).
         """
-        hidden = pixel_values.to(self.stages[0].downsample.convolution.weight.dtype).permute(0, 2, 3, 1)
+        hidden = pixel_values.to(self.layernorm.weight.dtype).permute(0, 2, 3, 1)  # (B, rows, columns, channels)
         for stage in self.stages:
             hidden = stage(hidden)
         pooled = self.layernorm(hidden.mean(dim=(1, 2)))
@@ -196,7 +197,7 @@ class SurgeNetPvtModel(PvtV2Model):
     """
 
     config_class = SurgeNetPvtConfig
-    config: SurgeNetPvtConfig
+    config: SurgeNetPvtConfig  # type: ignore[assignment]  # it has the same fields
     _auto_class = "AutoModel"
 
     def __init__(self, config: SurgeNetPvtConfig) -> None:

@@ -1,6 +1,7 @@
 """Prepare clips as the programs of other video encoders do. This file travels with a checkpoint."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -50,7 +51,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     """
 
     _auto_class = "AutoVideoProcessor"  # saving writes the code along: transformers has no such class
-    valid_kwargs = SurgicalVideosKwargs  # type: ignore[assignment]
+    valid_kwargs = SurgicalVideosKwargs
     storage_size: dict[str, int] | None = None
     arithmetic = "torchvision"
     crop_rounding = "nearest"
@@ -105,7 +106,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         )
 
 
-def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str, resample: int) -> torch.Tensor:
+def _resize_plainly(video: torch.Tensor, size: Any, arithmetic: str, resample: int) -> torch.Tensor:
     """Resize (frames, channels, height, width) to a size, or its short side to a length, by the rules of other libraries."""
     height, width = video.shape[-2:]
     target = (size.height, size.width)
@@ -115,7 +116,7 @@ def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str, resamp
     return resize_by(arithmetic, video, target, resample)
 
 
-def _central_crop(video: torch.Tensor, size: SizeDict, rounded: Any) -> torch.Tensor:
+def _central_crop(video: torch.Tensor, size: Any, rounded: Callable[[float], int]) -> torch.Tensor:
     """Return the middle of (frames, channels, height, width)."""
     top, left = (
         rounded((length - kept) / 2) for length, kept in zip(video.shape[-2:], (size.height, size.width), strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...util.errors import SurgVistaError
+from ...util.errors import InputError, SurgVistaError
 from ...util.messages import preview
 from .family import Blueprint, Family
 from .formats import FAMILIES
@@ -16,16 +16,8 @@ from .reading import CheckpointError, read_checkpoint
 
 _MOST_SHOWN = 4
 # Heads cannot be read from tensors; one head fits every width, which is enough to compare names and shapes.
-_ONE_HEAD = dict.fromkeys(
-    (
-        "num_attention_heads",
-        "decoder_num_attention_heads",
-        "pred_num_attention_heads",
-        "video_decoder_num_attention_heads",
-        "image_decoder_num_attention_heads",
-    ),
-    1,
-)
+_HEADS_OF_STUDENT = ("num_attention_heads", "video_decoder_num_attention_heads", "image_decoder_num_attention_heads")
+_ONE_HEAD = (*_HEADS_OF_STUDENT, "decoder_num_attention_heads", "pred_num_attention_heads")
 
 
 def likely_families(path: str | Path, wrong: str, overrides: Mapping[str, Any]) -> list[str]:
@@ -56,23 +48,29 @@ def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
         tensors = read_checkpoint(path, family.containers, family.beside, hashed=False).tensors
     except SurgVistaError:
         return False
-    attempts: list[Mapping[str, Any]] = [overrides, {}]
-    attempts += [{**overrides, name: 1} for name in _ONE_HEAD if name not in overrides]
-    attempts += [{name: 1} for name in _ONE_HEAD]
-    attempts += [dict(list(_ONE_HEAD.items())[:2]), {"num_attention_heads": 1, "pred_num_attention_heads": 1}]
+    if known := _fits(family, tensors, overrides):
+        return True
+    if known is False and _fits(family, tensors, {}) is False:
+        return False
+    attempts: list[Mapping[str, Any]] = [{name: 1} for name in _ONE_HEAD]
     attempts += [
-        {name: 1 for name in _ONE_HEAD if name not in ("decoder_num_attention_heads", "pred_num_attention_heads")}
+        {"num_attention_heads": 1, name: 1} for name in ("decoder_num_attention_heads", "pred_num_attention_heads")
     ]
+    attempts += [dict.fromkeys(_HEADS_OF_STUDENT, 1)]
+    attempts += [{**overrides, **attempt} for attempt in attempts]
     return any(_fits(family, tensors, attempt) for attempt in attempts)
 
 
-def _fits(family: Family, tensors: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> bool:
+def _fits(family: Family, tensors: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> bool | None:
+    """Return whether names and shapes fit, or nothing where options, such as the number of heads, are in the way."""
     try:
         blueprint = family.plan(tensors, overrides)
         used = used_tensors(blueprint)
         if used is not None:
             explain_leftovers(tensors, used, blueprint)
         return used is not None
+    except InputError:
+        return None
     except (SurgVistaError, ValueError, TypeError, RuntimeError, KeyError, IndexError, ZeroDivisionError):
         return False
 

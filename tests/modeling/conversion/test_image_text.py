@@ -20,6 +20,7 @@ from torch.nn import functional
 from transformers import (
     AutoImageProcessor,
     AutoModel,
+    AutoModelForVideoClassification,
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
     AutoVideoProcessor,
@@ -30,6 +31,7 @@ from transformers import (
 
 from surgvista_hf import convert_checkpoint
 from surgvista_hf.modeling.conversion import FAMILIES, CheckpointError, restore_checkpoint
+from surgvista_hf.modeling.loading import load_any_encoder, load_classifier, processor_of
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.util.errors import InputError
 
@@ -400,6 +402,43 @@ def test_a_saved_copy_has_the_auto_classes_and_the_same_numbers(surgclip_made, t
     assert all(
         torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     )
+
+
+# ------------------------------------------------------------------------------------- as encoders of images and clips
+
+
+@pytest.mark.parametrize("made", ["surgvlp_made", "surgclip_made"])
+@torch.no_grad()
+def test_the_vision_encoder_serves_probes_and_fine_tuning(made, request, tmp_path):
+    folder = request.getfixturevalue(made)[0]
+    video = made == "surgclip_made"
+    encoder = load_any_encoder(folder).eval()
+    assert encoder.config.num_frames == (FRAMES if video else 1)
+    assert encoder.config.encoder_config.converted_from == ("surgclip-b" if video else "surgvlp")
+    processor = processor_of(encoder, folder, keep_geometry=True)
+    clip = np.random.default_rng(4).integers(0, 256, (encoder.config.num_frames, 90, 130, 3), dtype=np.uint8)
+    pixels = prepare_clips(processor, clip)
+    own = prepare_clips(AutoVideoProcessor.from_pretrained(folder), clip)
+    assert torch.equal(pixels, own)  # as its authors' program prepares them
+    whole = AutoModel.from_pretrained(folder).eval()
+    output = whole.vision_model(own if video else own[0])
+    expected = output.last_hidden_state.mean(dim=1) if video else output.pooler_output.flatten(1)
+    norm = functional.layer_norm(expected, expected.shape[-1:], eps=1e-6)
+    assert torch.allclose(encoder.extract_features(pixels), norm, atol=1e-4)
+    classifier = load_classifier(folder, ["a", "b", "c"], "single_label_classification", num_frames=2)
+    classifier.save_pretrained(tmp_path)
+    again = AutoModelForVideoClassification.from_pretrained(tmp_path).eval()
+    side = 8 if video else 64
+    clips = torch.randn(2, 2, 3, side, side)
+    assert torch.equal(again(clips).logits, classifier.eval()(clips).logits)
+
+
+def test_the_vision_encoder_of_a_folder_without_a_tokenizer_keeps_its_preparation(tmp_path, monkeypatch):
+    monkeypatch.setattr("surgvista_hf.modeling.conversion.tokenizers._cached_vocabulary", lambda name: None)
+    file, *_ = surgclip_file(tmp_path)
+    convert_checkpoint(file, tmp_path / "out", family="surgclip-b", config=HEADS_OF_ALL)
+    processor = processor_of(load_any_encoder(tmp_path / "out"), tmp_path / "out", keep_geometry=True)
+    assert (list(processor.image_mean), processor.arithmetic, processor.frame_stride) == ([0.5] * 3, "pillow", 1)
 
 
 # ------------------------------------------------------------------------------------- tokenizers and bad input

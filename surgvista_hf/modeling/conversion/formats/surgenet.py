@@ -146,7 +146,7 @@ _STAGES_WITH_ATTENTION = 2  # from this stage on
 
 
 def _caformer_sizes(tensors: Tensors, prefix: str, names: _CaformerNames) -> dict[str, Any]:
-    stages = []
+    stages: list[str] = []
     while num_blocks(tensors, prefix + names.blocks.format(s=len(stages))):
         stages.append(prefix + names.blocks.format(s=len(stages)))
     widths = [shape_of(tensors, f"{stage}0.norm1.weight")[0] for stage in stages]

@@ -174,7 +174,7 @@ def _restore_first(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tenso
     return unmap_tensors(tensors, fused_vit_naming(""))
 
 
-def _restore_second(tensors: Tensors, config: Dinov2WithRegistersConfig) -> dict[str, torch.Tensor]:
+def _restore_second(tensors: Tensors, config: Any) -> dict[str, torch.Tensor]:
     original = unmap_tensors(tensors, _naming)
     return {**original, "mask_token": original["mask_token"].view(1, -1)}
 

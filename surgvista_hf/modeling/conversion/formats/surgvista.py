@@ -69,6 +69,8 @@ def _plan_surgvista(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint
     ignored: tuple[tuple[str, str], ...] = ((r"pos_embed", "fixed table, computed; checked against the stored one"),)
     model_class: type[PreTrainedModel] = SurgVistaModel
     if any(name.startswith("decoder_vid.") for name in tensors):
+        if not _gives_pixels(tensors):
+            raise CheckpointError("the video decoder gives features, as MVD's; SurgVISTA's gives pixels")
         model_class, heads = SurgVistaForPreTraining, ("", "video_decoder_", "image_decoder_")
         found |= _decoder_sizes(tensors)
     elif "head.weight" in tensors or "fc_norm.weight" in tensors:
@@ -81,6 +83,12 @@ def _plan_surgvista(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint
     return Blueprint(
         model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored, twins=twins
     )
+
+
+def _gives_pixels(tensors: Tensors) -> bool:
+    """Return whether the video decoder gives the pixels of a token."""
+    patch = shape_of(tensors, "patch_embed.proj.weight")
+    return shape_of(tensors, "decoder_vid.head.weight")[0] == patch[1:].numel()
 
 
 def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
@@ -171,8 +179,7 @@ def _prefixed_encoder(naming: Naming) -> Naming:
 def _plan_mvd(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     """Plan a classifier from a student of MVD, whose decoders give features of teachers where SurgVISTA's gives pixels."""
     refuse_class_token(tensors)
-    pixels = shape_of(tensors, "patch_embed.proj.weight")[1:].numel()
-    if "decoder_vid.head.weight" in tensors and shape_of(tensors, "decoder_vid.head.weight")[0] == pixels:
+    if "decoder_vid.head.weight" in tensors and _gives_pixels(tensors):
         raise CheckpointError(
             "the video decoder gives pixels, as SurgVISTA's; MVD's gives features: it is not of this family"
         )

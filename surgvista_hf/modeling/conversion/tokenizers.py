@@ -75,8 +75,9 @@ def image_text_processor(
 
 
 def _cached_vocabulary(name: str) -> str | None:
-    found = try_to_load_from_cache(name, _VOCABULARY)
-    return found if isinstance(found, str) else None
+    """Return the vocabulary of a tokenizer in the Hub's cache; the oldest repositories may lie there without their owner."""
+    found = (try_to_load_from_cache(each, _VOCABULARY) for each in (name, name.rpartition("/")[2]))
+    return next((file for file in found if isinstance(file, str)), None)
 
 
 def _load(path: Path, name: str) -> PreTrainedTokenizerBase:

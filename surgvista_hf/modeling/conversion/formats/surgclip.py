@@ -1,4 +1,4 @@
-"""SurgCLIP-B: a TimeSformer that gives one vector for each frame and a BERT, which become a `SurgicalClipModel`.
+"""SurgCLIP-B: a TimeSformer that gives a clip as many vectors as frames and a BERT, which become a `SurgicalClipModel`.
 
 | | |
 |---|---|
@@ -9,7 +9,7 @@
 | clips | 16 frames, one a second, that in question last (online) or in the middle; an image is a clip of one frame |
 | images | squeezed to 224², bicubic with antialiasing (PIL); mean and deviation 0.5 |
 | texts | bert-base-uncased's tokenizer, 77 tokens; class token of the last layer |
-| feature | 256 numbers for each frame, compared by cosine over `temp`; for a clip the mean over its frames |
+| feature | as many vectors of 256 numbers as frames; cosine over `temp`, for a clip the mean over its vectors |
 """
 
 from collections.abc import Mapping
@@ -132,7 +132,7 @@ FAMILIES = (
         unknown="the released file",
         hub=HubFile("aleperez24/SurgCLIP", "surgclip_beta.pth"),
         tokenizer="google-bert/bert-base-uncased",
-        usage="`model.get_image_features` gives a vector for each frame (`pooler_output`), `model.get_text_features` one for "
-        "each text.\n",
+        usage="`get_image_features` gives a clip as many vectors as it has frames (`pooler_output`), `get_text_features` gives "
+        "a text one; their cosines are averaged.\n",
     ),
 )

@@ -132,7 +132,7 @@ FAMILIES = (
         unknown="the released file",
         hub=HubFile("aleperez24/SurgCLIP", "surgclip_beta.pth"),
         tokenizer="google-bert/bert-base-uncased",
-        usage="`get_image_features` gives a clip as many vectors as it has frames (`pooler_output`), `get_text_features` gives "
+        usage="`get_image_features` gives a clip as many vectors as frames (`pooler_output`), `get_text_features` gives "
         "a text one; their cosines are averaged.\n",
     ),
 )

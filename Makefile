@@ -9,7 +9,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4
 
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest lint types constraints clean
+.PHONY: help demo test test-lowest lint types docs constraints clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -29,6 +29,10 @@ lint: .venv/ready-dev ## check style and format
 
 types: .venv/ready-dev ## check types
 	.venv/bin/mypy
+
+docs: .venv/ready-dev ## build the documentation into build/site; any broken link or anchor is an error
+	.venv/bin/python docs/stage.py
+	.venv/bin/zensical build --strict --config-file mkdocs.yml
 
 constraints: .venv/ready-dev ## write the installed versions into constraints.txt
 	.venv/bin/pip list --format=freeze --exclude-editable --exclude=pip | sed 's/+.*//' > constraints.txt

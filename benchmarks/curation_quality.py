@@ -51,13 +51,14 @@ SHIFT = 3.7  # seconds by which copies begin later
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Run a function and print how long it took."""
     began = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - began, 1)
 
 
 def train_models(folder: Path, videos: int) -> tuple[CurationOptions, dict[str, Any]]:
-    """The three models, and how they were trained."""
+    """Train the three models, and return how they were trained."""
     operations = [SyntheticWebVideo(seed) for seed in range(videos)]
     mixed = [replace(video, informative=video.seed % 4 != 3) for video in operations]
     boards = [SyntheticWebVideo(seed, informative=seed % 2 == 0) for seed in range(2 * videos)]
@@ -91,7 +92,7 @@ def train_models(folder: Path, videos: int) -> tuple[CurationOptions, dict[str, 
 
 
 def unseen_videos(operations: int, talks: int, copies: int) -> dict[str, SyntheticWebVideo]:
-    """What the pipeline sees, by id. A copy has other packaging, begins `SHIFT` seconds later, and is smaller."""
+    """Make the videos for the pipeline, by id. A copy has other packaging, begins `SHIFT` seconds later, and is smaller."""
     videos = {
         f"operation-{number}": SyntheticWebVideo(
             UNSEEN + number, operation_start=10.0 * (number % 12), surgical_seconds=40, frames_per_second=8
@@ -115,10 +116,11 @@ def unseen_videos(operations: int, talks: int, copies: int) -> dict[str, Synthet
 
 
 def measure(folder: Path, videos: Mapping[str, SyntheticWebVideo]) -> dict[str, Any]:
-    """Scores of each stage over the videos that reached it."""
+    """Score each stage over the videos that reached it."""
     collection = Collection(folder)
 
     def results(stage: str) -> dict[str, Any]:
+        """Return the results of a stage by video."""
         found = {name: read_result(collection, stage, name) for name in videos}
         return {name: result for name, result in found.items() if result}
 
@@ -133,11 +135,13 @@ def measure(folder: Path, videos: Mapping[str, SyntheticWebVideo]) -> dict[str, 
 
 
 def storyboard_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the classification of videos."""
     right = np.array([not truth[name]["informative"] for name in results], int)
     return class_scores(right, np.array([not result.kept for result in results.values()], int), INFORMATIVE)
 
 
 def frame_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the classification of frames."""
     right, found = [], []
     for name, result in results.items():
         flags = result.content["surgical"]
@@ -147,7 +151,7 @@ def frame_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[s
 
 
 def trim_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
-    """Of videos about an operation: how far first and last kept second are from those of the true frames."""
+    """Measure how far the first and last second of an operation are from those of the true frames."""
     errors = []
     for name, result in results.items():
         part = trim(np.array([kind == "surgical" for kind in truth[name]["kinds"]]))
@@ -166,7 +170,7 @@ def trim_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[st
 def mask_scores(
     results: Mapping[str, Any], videos: Mapping[str, SyntheticWebVideo], truth: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Over truly surgical seconds that were looked at."""
+    """Score masks over truly surgical seconds that were checked."""
     right, found, sizes = [], [], []
     for name, result in results.items():
         for second, boxes in enumerate(truth[name]["boxes"]):
@@ -186,7 +190,7 @@ def mask_scores(
 
 
 def repeat_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
-    """A removal is right if the video that stays shows the same operation."""
+    """Score removals; one is right if the video that stays shows the same operation."""
     dropped = {name: result.detail for name, result in results.items() if not result.kept}
     right = sum(truth[name]["operation"] == truth[other]["operation"] for name, other in dropped.items())
     superfluous = len(results) - len({truth[name]["operation"] for name in results})
@@ -200,6 +204,7 @@ def repeat_scores(results: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--training-videos", type=int, default=40)
     parser.add_argument("--operations", type=int, default=10)

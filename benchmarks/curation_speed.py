@@ -41,7 +41,7 @@ HEIGHT, WIDTH, RATE = 720, 1280, 25.0
 
 
 def save_classifier(folder: Path, names: tuple[str, str]) -> str:
-    """ResNet-18 as published, with random weights; the first class always wins, so that every stage has its work."""
+    """Save ResNet-18 with random weights; the first class always wins, so that every stage has its work."""
     labels = dict(enumerate(names))
     torch.manual_seed(0)
     config = ResNetConfig(
@@ -60,7 +60,7 @@ def save_classifier(folder: Path, names: tuple[str, str]) -> str:
 
 
 def save_detector(folder: Path, side: int) -> str:
-    """SegFormer-B0 with random weights."""
+    """Save SegFormer-B0 with random weights."""
     torch.manual_seed(0)
     names = {0: "surgical", 1: "region"}
     config = SegformerConfig(id2label=names, label2id={name: number for number, name in names.items()})
@@ -70,7 +70,7 @@ def save_detector(folder: Path, side: int) -> str:
 
 
 def make_videos(folder: Path, count: int, seconds: float, repeats: int) -> None:
-    """Rendered once and joined with itself: rendering takes far longer than what is measured."""
+    """Render a video once and join it with itself, since rendering takes far longer than the pipeline."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         path = folder / f"upload-{number}.mp4"
@@ -95,12 +95,12 @@ def make_videos(folder: Path, count: int, seconds: float, repeats: int) -> None:
 
 
 def clean(folder: Path, stage: str) -> None:
-    """As before a stage: without its results."""
+    """Remove the results of a stage."""
     shutil.rmtree(folder / "results" / stage, ignore_errors=True)
 
 
 def measured(work: Callable[[], object], before: Callable[[], None], rounds: int) -> float:
-    """Median seconds of the processor, of this process and its children."""
+    """Measure the median processor time of this process and its children, in seconds."""
     seconds = []
     for _ in range(rounds):
         before()
@@ -111,11 +111,13 @@ def measured(work: Callable[[], object], before: Callable[[], None], rounds: int
 
 
 def processor_seconds() -> float:
+    """Return the processor time so far."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, default=Path(".cache/curation_speed"), help="folder for what is measured")
@@ -140,6 +142,7 @@ def main() -> None:
     began = time.perf_counter()
 
     def measure(name: str, work: Callable[[], object], before: Callable[[], None]) -> None:
+        """Measure one stage."""
         seconds = measured(work, before, arguments.rounds)
         rates[name] = round(hours * 3600 / seconds, 1)
         print(f"{name:16} {rates[name]:10.1f} video-hours per core-hour", flush=True)
@@ -149,8 +152,8 @@ def main() -> None:
     hours = sum(video.seconds for video in Collection(corpus).videos("collected")) / 3600
     measure("collect (copy)", lambda: collect(corpus, from_folder(web)), lambda: shutil.rmtree(corpus))
     # Nothing is dropped, so that each stage sees all hours.
-    kept = Overrides([Override(video.video_id, "keep") for video in Collection(corpus).videos()])
-    Collection(corpus).overrides.write_text(to_json(kept))
+    keep_all = Overrides([Override(video.video_id, "keep") for video in Collection(corpus).videos()])
+    Collection(corpus).overrides.write_text(to_json(keep_all))
     for stage in STAGES:
         measure(stage.name, lambda: run_stage(corpus, stage.name, options), lambda: clean(corpus, stage.name))  # noqa: B023
     measure("export", lambda: export_frame_set(corpus, frames), lambda: shutil.rmtree(frames, ignore_errors=True))

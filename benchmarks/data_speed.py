@@ -54,7 +54,7 @@ FRAME_SETS = {"frame set": PreparationOptions(), "frame set full": PreparationOp
 
 
 def make_video(work: Path) -> Path:
-    """Renders two minutes and repeats the coded packets."""
+    """Render two minutes and repeat the coded packets."""
     path, part = work / "raw" / "operation.mp4", work / "part.mp4"
     if path.exists():
         return path
@@ -76,7 +76,7 @@ def make_video(work: Path) -> Path:
 
 
 def prepare(work: Path, video: Path) -> dict[str, Any]:
-    """Makes both frame sets and both PNG folders; says how fast and how large."""
+    """Make both frame sets and both PNG folders; return how fast and how large."""
     seconds, sizes = {}, {}
     for name, options in FRAME_SETS.items():
         output = work / name
@@ -109,20 +109,24 @@ def prepare(work: Path, video: Path) -> dict[str, Any]:
 
 
 def readers(work: Path, video: Path) -> dict[str, Callable[[int], np.ndarray]]:
-    """How each contestant reads the clip that ends with a second: (frames, height, width, 3) uint8."""
+    """Return a function for each contestant that reads the clip ending with a second, (frames, height, width, 3) uint8."""
     sets = {
         name: ClipDataset(load_frame_set("folder", work / name, "all"), num_frames=NUM_FRAMES, frame_stride=STRIDE)
         for name in FRAME_SETS
     }
 
     def from_png(folder: Path) -> Callable[[int], np.ndarray]:
+        """Return a reader of PNG files."""
+
         def read(last: int) -> np.ndarray:
+            """Read a clip."""
             frames = online_seconds(last, NUM_FRAMES, STRIDE)
             return np.stack([np.asarray(Image.open(folder / f"{frame:05d}.png").convert("RGB")) for frame in frames])
 
         return read
 
     def from_video(last: int) -> np.ndarray:
+        """Read a clip from the video."""
         with VideoReader(video) as reader:
             return reader.frames_at([float(frame) for frame in online_seconds(last, NUM_FRAMES, STRIDE)])
 
@@ -138,7 +142,7 @@ def readers(work: Path, video: Path) -> dict[str, Callable[[int], np.ndarray]]:
 
 
 def check_same(read: dict[str, Callable[[int], np.ndarray]]) -> dict[str, float]:
-    """All contestants give the same pictures: mean absolute difference in gray levels."""
+    """Check that all contestants return the same images; return the mean absolute difference in gray levels."""
     last = 333
     pairs = (("frame set full", "PNG"), ("frame set", "PNG 256"), ("PNG", "video"))
     differences = {
@@ -150,7 +154,7 @@ def check_same(read: dict[str, Callable[[int], np.ndarray]]) -> dict[str, float]
 
 
 def race(read: dict[str, Callable[[int], np.ndarray]], rounds: int, clips: int) -> dict[str, Any]:
-    """Clips a second; each round gives every contestant a turn, slow ones fewer clips."""
+    """Measure clips per second; each round gives every contestant a turn, slow ones fewer clips."""
     random = np.random.default_rng(0)
     counts = {name: 1 if name == "video" else max(clips // 8, 1) if "PNG" in name else clips for name in read}
     seconds: dict[str, list[float]] = {name: [] for name in read}
@@ -174,7 +178,7 @@ def race(read: dict[str, Callable[[int], np.ndarray]], rounds: int, clips: int) 
 
 
 def make_large(folder: Path, rows: int, videos: int) -> Path:
-    """A frame set of many rows with empty pictures, in the format that `prepare` writes."""
+    """Make a frame set of many rows with empty images, in the format that `prepare` writes."""
     if (folder / MANIFEST).exists():
         return folder
     info = get_builder("esd57").info
@@ -243,6 +247,7 @@ def open_large(work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument(

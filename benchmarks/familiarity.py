@@ -39,7 +39,8 @@ from surgvista_hf.modeling.familiarity import (
     appearance,
     shrunk_covariance,
 )
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.features import FeatureExtractor
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
@@ -71,7 +72,7 @@ class Video:
 
 
 def rendered() -> dict[str, Video]:
-    """Operations as training would have them, as pictures, and new ones as people would bring them, as compressed videos."""
+    """Render operations as images, as training would have them, and new ones as compressed videos, as people have them."""
     videos = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, operation in enumerate(
@@ -79,8 +80,8 @@ def rendered() -> dict[str, Video]:
         ):
             phases = np.array([operation.labels(float(second)).phase for second in range(SECONDS)])
             if number < OPERATIONS * 2 // 3:
-                pictures = [operation.frame(float(second)) for second in range(SECONDS)]
-                videos[f"rendered/{number}"] = Video(np.stack([_small(picture) for picture in pictures]), phases)
+                frames = [operation.frame(float(second)) for second in range(SECONDS)]
+                videos[f"rendered/{number}"] = Video(np.stack([_small(frame) for frame in frames]), phases)
             else:
                 videos[f"rendered/{number}"] = Video(_compressed(operation, Path(folder) / "new.mp4"), phases)
     return videos
@@ -104,7 +105,7 @@ def _small(frame: np.ndarray) -> np.ndarray:
     )
 
 
-def _pictures(files: Sequence[Path]) -> np.ndarray:
+def _images(files: Sequence[Path]) -> np.ndarray:
     return np.stack([_small(np.asarray(Image.open(file).convert("RGB"))) for file in files])
 
 
@@ -121,12 +122,12 @@ def _grouped(rows: list[dict[str, str]], column: str) -> dict[str, list[dict[str
 
 
 def real(data: Path) -> dict[str, Video]:
-    """Cholecystectomies of one hospital (`own/…`), and everything else under the name of its kind."""
+    """Load cholecystectomies of one hospital (`own/…`), and everything else under the name of its kind."""
     videos, folder = {}, data / "real"
     for name, rows in _grouped(_rows(folder / "cholect50_val"), "video").items():
         files = [(folder / "cholect50_val" / "videos" / name / row["file"]).with_suffix(".jpg") for row in rows]
         phases = np.array([int(row["phase_id"] or -1) for row in rows])
-        videos[f"own/{name}"] = Video(_pictures(files), phases)
+        videos[f"own/{name}"] = Video(_images(files), phases)
     for name, rows in _grouped(_rows(folder / "cholec80_video01"), "video").items():
         rows = rows[:: max(len(rows) * 5 // LARGEST, 1)]
         parts = [_seconds(folder / "cholec80_video01" / "clips" / row["clip"])[:5] for row in rows]
@@ -146,12 +147,12 @@ def real(data: Path) -> dict[str, Video]:
         videos[f"own/{file.stem}"] = Video(_seconds(file))
     for name, rows in _grouped(_rows(folder / "intermountain_320"), "surgery").items():
         videos[f"other hospital/{name}"] = Video(
-            _pictures([folder / "intermountain_320" / "images" / row["file"] for row in rows])
+            _images([folder / "intermountain_320" / "images" / row["file"] for row in rows])
         )
     for name, rows in _grouped(_rows(folder / "surgseg7"), "video").items():
         rows = sorted(rows, key=lambda row: (int(row["frame"]), int(row["sub"])))
         kind = "other procedures" if any(row["surgical-area"] == "1" for row in rows) else "talks"
-        videos[f"{kind}/{name}"] = Video(_pictures([folder / "surgseg7" / row["file"] for row in rows]))
+        videos[f"{kind}/{name}"] = Video(_images([folder / "surgseg7" / row["file"] for row in rows]))
     return videos
 
 
@@ -159,7 +160,7 @@ def real(data: Path) -> dict[str, Video]:
 
 
 def train(videos: Sequence[Video], processor: Any) -> Any:
-    """A small classifier of phases."""
+    """Train a small classifier of phases."""
     torch.manual_seed(0)
     model: Any = load_classifier(MODEL, PHASES, "single_label_classification").train()
     clips, labels = [], []
@@ -191,16 +192,18 @@ def _clips(video: Video, processor: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def describe(video: Video, model: Any, processor: Any) -> None:
-    """Features of every second, and what the model says."""
+    """Compute the features and the model's logits of every second."""
+    extractor = FeatureExtractor(model)
     seen: list[torch.Tensor] = []
-    hook = model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     layers: list[list[torch.Tensor]] = [[], [], []]
     for batch in _clips(video, processor).split(64):
-        output = model(batch, output_hidden_states=True)
+        features, output = extractor(batch, output_hidden_states=True)
+        seen.append(features)
         states = output.hidden_states
-        for place, values in enumerate((states[0].mean(1), states[len(states) // 2].mean(1), output.logits)):
-            layers[place].append(values)
-    hook.remove()
+        for layer, values in zip(
+            layers, (states[0].mean(1), states[len(states) // 2].mean(1), output.logits), strict=True
+        ):
+            layer.append(values)
     names = ("patch embedding", "middle layer", "logits")
     video.features = {name: torch.cat(parts).numpy().astype(float) for name, parts in zip(names, layers, strict=True)}
     video.features["classifier input"] = torch.cat(seen).numpy().astype(float)
@@ -213,19 +216,22 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 
 def mahalanobis(values: np.ndarray) -> Score:
+    """Fit the Mahalanobis distance."""
     mean, deviation = values.mean(0), np.maximum(values.std(0), 1e-2)
     precision = np.linalg.inv(shrunk_covariance((values - mean) / deviation))
     return lambda new: np.sqrt(np.einsum("ij,jk,ik->i", (new - mean) / deviation, precision, (new - mean) / deviation))
 
 
 def neighbor(values: np.ndarray) -> Score:
+    """Fit the distance to the nearest neighbor."""
     mean, (variance, axes) = values.mean(0), np.linalg.eigh(shrunk_covariance(values))
     white = axes / np.sqrt(variance)
-    kept = ((values - mean) @ white)[np.random.default_rng(0).permutation(len(values))[:400]]
-    return lambda new: np.sqrt(((((new - mean) @ white)[:, None] - kept[None]) ** 2).sum(2).min(1))
+    known = ((values - mean) @ white)[np.random.default_rng(0).permutation(len(values))[:400]]
+    return lambda new: np.sqrt(((((new - mean) @ white)[:, None] - known[None]) ** 2).sum(2).min(1))
 
 
 def residual(values: np.ndarray) -> Score:
+    """Fit the part outside the principal components."""
     mean, (variance, axes) = values.mean(0), np.linalg.eigh(np.cov(values.T))
     left = axes[:, np.cumsum(variance) / variance.sum() < 0.01]
     return lambda new: np.linalg.norm((new - mean) @ left, axis=1)
@@ -244,7 +250,7 @@ def _running(score: Score, values: np.ndarray) -> np.ndarray:
 
 
 def compare(name: str, kind: str, known: Sequence[Video], new: Mapping[str, list[Video]]) -> dict[str, Any]:
-    """Fractions of the seconds of new videos beyond the limit that cross-fitting over the known ones sets."""
+    """Return the fractions of seconds of new videos beyond the limit that cross-fitting over the known ones sets."""
     fit = SCORES[kind]
     values = [video.features[name] for video in known]
     held_out = [
@@ -270,7 +276,7 @@ def _fractions(videos: list[np.ndarray]) -> dict[str, Any]:
 
 
 def shipped(known: Sequence[Video], new: Mapping[str, list[Video]]) -> dict[str, Any]:
-    """The same, by the package's own code."""
+    """Measure the same with the package's own code."""
     began = time.perf_counter()
     summary = Familiarity.fit(
         [VideoAppearance(np.arange(float(len(each.frames))), each.features["appearance"]) for each in known]
@@ -291,9 +297,10 @@ def shipped(known: Sequence[Video], new: Mapping[str, list[Video]]) -> dict[str,
 
 
 def calibration(fitted: Sequence[Video], tested: Sequence[Video]) -> dict[str, Any]:
-    """Temperature of some videos, and what it does to others."""
+    """Fit the temperature on some videos, and measure its effect on others."""
 
     def both(videos: Sequence[Video]) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and probabilities of labeled seconds."""
         own = [video for video in videos if video.phases is not None]
         labels, logits = (
             np.concatenate([each.phases for each in own]),
@@ -302,28 +309,29 @@ def calibration(fitted: Sequence[Video], tested: Sequence[Video]) -> dict[str, A
         return labels[labels >= 0], torch.from_numpy(logits[labels >= 0]).softmax(1).numpy()
 
     found = fit_temperature(*both(fitted))
-    labels, said = both(tested)
-    after = scale_probabilities(said, found.temperature)
+    labels, before = both(tested)
+    after = scale_probabilities(before, found.temperature)
     numbers = {
         "temperature": found.temperature,
         "fitted_error_before": found.error_before,
         "fitted_error_after": found.error_after,
-        "new_error_before": calibration_error(labels, said),
+        "new_error_before": calibration_error(labels, before),
         "new_error_after": calibration_error(labels, after),
-        "new_accuracy": float((said.argmax(1) == labels).mean()),
-        "new_mean_confidence_before": float(said.max(1).mean()),
+        "new_accuracy": float((before.argmax(1) == labels).mean()),
+        "new_mean_confidence_before": float(before.max(1).mean()),
         "new_mean_confidence_after": float(after.max(1).mean()),
     }
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with real surgery")
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
     arguments = parser.parse_args()
     videos = {**rendered(), **real(arguments.data)}
-    processor = processor_of(load_classifier(MODEL, PHASES, "single_label_classification"), MODEL, 4)
+    processor = make_classifier_processor(load_classifier(MODEL, PHASES, "single_label_classification"), MODEL, 4)
     groups = {
         kind: [name for name in videos if name.startswith(f"{kind}/")]
         for kind in {name.split("/")[0] for name in videos}
@@ -354,15 +362,17 @@ def main() -> None:
     results: dict[str, Any] = {}
     for title, (known, new) in runs.items():
         labeled = [name for name in known if videos[name].phases is not None]
-        kept = max(len(labeled) // 5, 1)  # not trained on, for the temperature
-        model = train([videos[name] for name in labeled[:-kept]], processor)
+        held_out = max(len(labeled) // 5, 1)  # not trained on, for the temperature
+        model = train([videos[name] for name in labeled[:-held_out]], processor)
         for video in videos.values():
             describe(video, model, processor)
         seen = [videos[name] for name in known]
         requested = {group: [videos[name] for name in names] for group, names in new.items()}
         results[title] = {
             "shipped": shipped(seen, requested),
-            "calibration": calibration([videos[name] for name in labeled[-kept:]], requested["new, of the same kind"]),
+            "calibration": calibration(
+                [videos[name] for name in labeled[-held_out:]], requested["new, of the same kind"]
+            ),
             "compared": {
                 f"{name}, {kind}": {
                     group: [numbers["unfamiliar_seconds"], numbers["most_of_one_video"]]

@@ -1,9 +1,9 @@
-"""Features of an image model, images a second, side by side in one run: `FeatureExtractor` against a plain loop over timm.
+"""Features of an image model, images a second, side by side in one run: `VideoFeatureExtractor` and a plain loop over timm.
 
 The same ConvNeXt-T with the same random weights, in fp32, over the same JPEG frames of rendered operations, shorter side 256,
 brought to 224 × 224 bilinearly, to one 768-vector a frame:
 
-  surgvista    `FeatureExtractor.extract` from a frame set, batches of 16, features written to the disk
+  surgvista    `VideoFeatureExtractor.extract` from a frame set, batches of 16, features written to the disk
   timm one     files opened by Pillow, resized, normalized, one image at a time
   timm batch   the same in batches of 16
 
@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from surgvista_hf import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.util.batches import batched
 
 from .timing import ratio, save, side_by_side
@@ -54,7 +54,7 @@ _NAMES = {  # timm -> transformers; places in the name are kept
 
 
 def same_model(theirs: torch.nn.Module) -> ConvNextModel:
-    """Transformers' ConvNeXt-T with the weights of timm's."""
+    """Return transformers' ConvNeXt-T with the weights of timm's."""
     ours = ConvNextModel(ConvNextConfig(layer_norm_eps=1e-6))
     state = {}
     for name, weight in theirs.state_dict().items():
@@ -66,7 +66,7 @@ def same_model(theirs: torch.nn.Module) -> ConvNextModel:
 
 
 def write_files(frames: datasets.Dataset, folder: Path) -> list[Path]:
-    """The JPEG files of a frame set, as they are."""
+    """Write the JPEG files of a frame set as they are."""
     folder.mkdir()
     files = []
     for number, row in enumerate(frames.cast_column("image", datasets.Image(decode=False))):
@@ -76,7 +76,7 @@ def write_files(frames: datasets.Dataset, folder: Path) -> list[Path]:
 
 
 class PlainLoop:
-    """What a research script does."""
+    """A loop over image files, as in a research script."""
 
     def __init__(self, model: torch.nn.Module, files: list[Path], batch: int, device: str) -> None:
         self.model, self.files, self.batch, self.device = model, files, batch, device
@@ -84,6 +84,7 @@ class PlainLoop:
         self.transform = v2.Compose([v2.Resize((SIZE, SIZE)), *steps])
 
     def images(self) -> Iterator[torch.Tensor]:
+        """Yield prepared images."""
         for file in self.files:
             with Image.open(file) as image:
                 yield self.transform(image.convert("RGB"))
@@ -95,6 +96,7 @@ class PlainLoop:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--images", type=int, default=32)
@@ -113,9 +115,10 @@ def main() -> None:
         same_model(theirs).save_pretrained(work / "model")
         size = {"height": SIZE, "width": SIZE}
         ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD).save_pretrained(work / "model")
-        extractor = FeatureExtractor(work / "model", device=device)
+        extractor = VideoFeatureExtractor(work / "model", device=device)
 
         def ours() -> np.ndarray:
+            """Extract features with the package."""
             shutil.rmtree(work / "features", ignore_errors=True)
             extractor.extract(frames, work / "features", batch_size=BATCH, progress=False)
             return load_video_features(work / "features")[0].values

@@ -40,7 +40,7 @@ METHODS = {
 
 
 def measure(start: Path, method: str) -> dict[str, Any]:
-    """One step of training; everything in bytes."""
+    """Measure one step of training; everything in bytes."""
     recipe = METHODS[method]
     if recipe.bits:
         import bitsandbytes  # noqa: F401  # its code is no memory of the method
@@ -87,6 +87,7 @@ def _peak() -> int:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="JSON file of the results")
     parser.add_argument("--only", choices=METHODS, help="measure one method, and print it")
@@ -102,8 +103,8 @@ def main() -> None:
         SurgVistaModel(SurgVistaConfig()).save_pretrained(folder)
         rows = {}
         for name in METHODS:
-            words = [sys.executable, "-m", "benchmarks.finetuning_memory", "--only", name, "--start", folder]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            command = [sys.executable, "-m", "benchmarks.finetuning_memory", "--only", name, "--start", folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows[name] = json.loads(done.stdout.splitlines()[-1])
             print(name, rows[name], file=sys.stderr)
     save({"clip": [16, 3, 224, 224], "batch": 1, "methods": rows}, arguments.output)

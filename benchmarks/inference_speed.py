@@ -58,6 +58,7 @@ PARTS = ("speed", "large_frames", "peak_memory_bytes", "gpu_clips_per_second")
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="JSON file of the results")
     parser.add_argument("--rounds", type=int, default=3, help="measured rounds (default: 3)")
@@ -99,6 +100,7 @@ def _speed(folder: Path, rounds: int) -> dict[str, Any]:
     latencies: list[float] = []
 
     def stream() -> None:
+        """Predict as a stream does."""
         with VideoReader(short) as reader:
             latencies.extend(step.latency_seconds for step in predictors["float32"].stream(reader.iterate(1.0)))
 
@@ -138,7 +140,7 @@ def _large_frames(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _operation(folder: Path, seconds: int, size: tuple[int, int]) -> Path:
-    """A video of an operation; larger ones are enlarged from the usual size."""
+    """Write a video of an operation; larger ones are enlarged from the usual size."""
     width, height = SIZE
     operation = SyntheticOperation(1, duration_seconds=seconds, height=height, width=width, frames_per_second=25.0)
     path = write_video(operation, folder / f"{seconds}.mp4")
@@ -149,8 +151,8 @@ def _operation(folder: Path, seconds: int, size: tuple[int, int]) -> Path:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *size, "yuv420p", 125
         for _, pixels in reader.iterate(None):
-            picture = np.asarray(Image.fromarray(pixels).resize(size))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            enlarged = np.asarray(Image.fromarray(pixels).resize(size))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(enlarged, format="rgb24")))
         container.mux(stream.encode())
     return large
 
@@ -170,7 +172,7 @@ class _Naive:
         for second in ASKED:
             began = time.perf_counter()
             with VideoReader(self.video) as reader:
-                frames = reader.frames_at([float(place) for place in online_clip_seconds(second, 16, 4)])
+                frames = reader.frames_at([float(moment) for moment in online_clip_seconds(second, 16, 4)])
             decoded = time.perf_counter()
             self.model(**self.processor(list(frames), return_tensors="pt"))
             self.decoding.append((decoded - began) / (time.perf_counter() - began))
@@ -208,13 +210,13 @@ def _memory(folder: Path) -> dict[str, int]:
                 frame.pts = number
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        words = [sys.executable, "-m", "benchmarks.inference_speed", "--memory-of", str(video)]
-        peaks[name] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
+        command = [sys.executable, "-m", "benchmarks.inference_speed", "--memory-of", str(video)]
+        peaks[name] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     return peaks
 
 
 def _gpu() -> dict[str, dict[str, float]]:
-    """Clips a second on the GPU alone, prepared clips in its memory, by batch size."""
+    """Measure clips per second on the GPU alone, with prepared clips in its memory, by batch size."""
     rates: dict[str, dict[str, float]] = {}
     for dtype in ("float32", "bfloat16"):
         model = next(iter(_predictor(dtype).models.values()))

@@ -26,25 +26,29 @@ MASK_RATIO = 0.9
 
 
 def tube_mask(batch: int, generator: torch.Generator) -> torch.Tensor:
-    """(batch, 1568): the same 176 of 196 places hidden in each of the 8 slices."""
+    """Draw a mask (batch, 1568): the same 176 of 196 tokens masked at each of the 8 temporal indices."""
     order = torch.rand(batch, 196, generator=generator).argsort(dim=1)
     return (order < math.floor(MASK_RATIO * 196)).repeat(1, 8)
 
 
 def forward_pass(model: torch.nn.Module, clips: torch.Tensor) -> Callable[[], Any]:
+    """Return a function that runs the model once."""
     model.eval()
 
     @torch.no_grad()
     def run() -> Any:
+        """Run the model once."""
         return model(pixel_values=clips)
 
     return run
 
 
 def training_step(model: torch.nn.Module, clips: torch.Tensor, mask: torch.Tensor) -> Callable[[], Any]:
+    """Return a function that trains the model for one step."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-4, fused=True)
 
     def run() -> None:
+        """Train the model for one step."""
         model(pixel_values=clips, bool_masked_pos=mask).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -53,14 +57,14 @@ def training_step(model: torch.nn.Module, clips: torch.Tensor, mask: torch.Tenso
 
 
 def contests(dtype: torch.dtype, device: str, batch: int, rounds: int) -> dict[str, Any]:
-    """All three contests in one precision."""
+    """Run all three contests in one precision."""
     generator = torch.Generator().manual_seed(0)
     clips = torch.randn(batch, 16, 3, 224, 224, generator=generator).to(device, dtype)
     mask = tube_mask(batch, generator).to(device)
-    place = {"device": device, "dtype": dtype}
-    ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7)).to(**place)
-    eager = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, attn_implementation="eager")).to(**place)
-    theirs = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=7, attn_implementation="sdpa")).to(**place)
+    target = {"device": device, "dtype": dtype}
+    ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7)).to(**target)
+    eager = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, attn_implementation="eager")).to(**target)
+    theirs = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=7, attn_implementation="sdpa")).to(**target)
     forward = side_by_side(
         {
             "surgvista": forward_pass(ours, clips),
@@ -73,8 +77,8 @@ def contests(dtype: torch.dtype, device: str, batch: int, rounds: int) -> dict[s
     config = SurgVistaConfig(mask_ratio=MASK_RATIO, image_decoder_num_hidden_layers=0)
     pretraining = side_by_side(
         {
-            "surgvista": training_step(SurgVistaForPreTraining(config).to(**place), clips, mask),
-            "videomae": training_step(VideoMAEForPreTraining(VideoMAEConfig()).to(**place), clips, mask),
+            "surgvista": training_step(SurgVistaForPreTraining(config).to(**target), clips, mask),
+            "videomae": training_step(VideoMAEForPreTraining(VideoMAEConfig()).to(**target), clips, mask),
         },
         rounds=rounds,
     )
@@ -89,6 +93,7 @@ def contests(dtype: torch.dtype, device: str, batch: int, rounds: int) -> dict[s
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=1, help="clips at a time")

@@ -29,6 +29,7 @@ VIDEOS, SECONDS, UNSEEN = 40, 60, range(9000, 9020)
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the results")
     parser.add_argument("--real", type=Path, help="folder with videos from inside a patient")
@@ -46,24 +47,24 @@ def main() -> None:
 def _trained(folder: Path) -> OutOfBodyDetector:
     settings = {"videos": str(VIDEOS), "seconds": str(SECONDS)}
     prepare_frame_set("synthetic_views", None, folder / "synthetic_views", settings=settings)
-    places = [f"data.root={folder}", f"training.output_dir={folder / 'run'}", "training.disable_tqdm=true"]
-    return OutOfBodyDetector.load(finetune(load_finetuning_recipe("out_of_body", places)).folder)
+    folders = [f"data.root={folder}", f"training.output_dir={folder / 'run'}", "training.disable_tqdm=true"]
+    return OutOfBodyDetector.load(finetune(load_finetuning_recipe("out_of_body", folders)).folder)
 
 
 def _rendered(detector: OutOfBodyDetector) -> dict[str, Any]:
-    """Seconds found, and moments between two looks that would be shown although they are outside."""
-    truth, said, moments, leaked = [], [], 0, 0
+    """Count seconds found, and moments between two sampled seconds that would be shown although they are outside."""
+    truth, probabilities, moments, leaked = [], [], 0, 0
     for seed in UNSEEN:
         recording = SyntheticRecording(seed, duration_seconds=90)
         seconds = np.arange(90.0)
-        outside = detector.look(np.stack(list(recording.frames(seconds.tolist()))))
+        outside = detector.predict_proba(np.stack(list(recording.frames(seconds.tolist()))))
         truth += [recording.outside(second) for second in seconds]
-        said += outside.tolist()
-        hidden = OutOfBodyMask(seconds, outside)
+        probabilities += outside.tolist()
+        mask = OutOfBodyMask(seconds, outside)
         for second in np.arange(0, 89, 0.1):
             moments += recording.outside(second)
-            leaked += recording.outside(second) and not hidden.covers(second)
-    wanted, found = np.array(truth), np.array(said) >= detector.threshold
+            leaked += recording.outside(second) and not mask.covers(second)
+    wanted, found = np.array(truth), np.array(probabilities) >= detector.threshold
     return {
         "recordings": len(UNSEEN),
         "seconds_outside": int(wanted.sum()),
@@ -76,7 +77,7 @@ def _rendered(detector: OutOfBodyDetector) -> dict[str, Any]:
 
 def _inside(detector: OutOfBodyDetector, video: Path) -> dict[str, Any]:
     with VideoReader(video) as reader:
-        outside = detector.watch(reader.iterate(1.0)).outside
+        outside = detector.scan(reader.iterate(1.0)).outside
     wrong = int((outside >= detector.threshold).sum())
     return {"seconds": len(outside), "wrongly_hidden": wrong, "highest_probability": round(float(outside.max()), 3)}
 

@@ -29,7 +29,7 @@ from surgvista_hf.clips import RandomResizedCrop, collate_clips, normalize_clips
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.evaluation.metrics.statistics import paired_wilcoxon
 from surgvista_hf.evaluation.probes import Features, accuracy_by_video, ridge_probe
-from surgvista_hf.trainers.benchmark.studies import ProbeSet, Study, run_study
+from surgvista_hf.trainers.benchmark.studies import ProbeSet, Study, StudyResult, run_study
 
 from .timing import save
 
@@ -40,7 +40,7 @@ SEEDED = ("untrained", "masked autoencoder", "with teacher")
 
 
 def train_teacher(frame_set: Path, output: Path, epochs: int = 40) -> None:
-    """A ViT of 4 blocks on single frames: phase and instruments at once."""
+    """Train a ViT of 4 blocks on single frames: phase and instruments at once."""
     torch.manual_seed(5)
     frames = load_frame_set("synthetic", frame_set, "train", protocol="everything")
     phases, tools = (
@@ -71,7 +71,7 @@ def train_teacher(frame_set: Path, output: Path, epochs: int = 40) -> None:
 
 
 def pixel_probe(frame_set: Path) -> float:
-    """Accuracy of the same probe on 8 × 8 pixels of the second and the last frame of a clip, without any encoder."""
+    """Return the accuracy of the same probe on 8 × 8 pixels of the second and the last frame of a clip, without encoder."""
     parts = []
     for split in ("train", "test"):
         frames = load_frame_set("synthetic", frame_set, split)
@@ -87,7 +87,7 @@ def pixel_probe(frame_set: Path) -> float:
 
 
 def variants(teacher: Path) -> dict[str, list[str]]:
-    """Overrides of the recipe."""
+    """Return the overrides of the recipe for each variant."""
     distil = ["model.image_decoder_num_hidden_layers=1", "model.image_decoder_hidden_size=64"]
     distil += ["model.image_decoder_num_attention_heads=2", f"model.image_target_size={WIDTH}"]
     weights = ["model.mask_ratio=0.5", "model.image_loss_weight=5", "model.video_loss_weight=0.2"]
@@ -100,8 +100,8 @@ def variants(teacher: Path) -> dict[str, list[str]]:
     }
 
 
-def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> Study:
-    """Runs what is missing of the chosen variants, by default all, in a folder."""
+def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> StudyResult:
+    """Run the missing ones of the chosen variants, by default all, in a folder."""
     for name, (operations, seed) in CORPORA.items():
         settings = {"videos": str(operations), "seconds": str(SECONDS), "seed": str(seed)}
         prepare_frame_set("synthetic", None, work / name, settings=settings, num_proc=2)
@@ -114,11 +114,12 @@ def measure(work: Path, epochs: int, seeds: int, chosen: Sequence[str] = ()) -> 
         "training.disable_tqdm=true",
     ]
     probe = ProbeSet("synthetic", str(work / "probe"))
-    requested = {name: words for name, words in variants(work / "vit").items() if not chosen or name in chosen}
-    return run_study("surgvista_synthetic", overrides, requested, probe, work / "study", seeds=seeds)
+    requested = {name: own for name, own in variants(work / "vit").items() if not chosen or name in chosen}
+    return run_study(Study("surgvista_synthetic", overrides, requested, probe, work / "study", seeds))
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, help="folder to keep runs in; finished ones are not run again")
@@ -132,9 +133,9 @@ def main() -> None:
         pixels = round(pixel_probe(work / "probe"), 4)
         jepa = measure(work, arguments.epochs, 1, ["untrained", "JEPA"])
     summary = study.summary()
-    losses = {cell.variant: [] for cell in study.cells}
+    losses = {cell.model: [] for cell in study.cells}
     for cell in study.cells:
-        losses[cell.variant].append(cell.loss)
+        losses[cell.model].append(cell.metrics.get("loss"))
     claims = [
         ("with teacher", "masked autoencoder"),
         ("with teacher", "untrained"),
@@ -152,7 +153,8 @@ def main() -> None:
             "probe_accuracy": summary,
             "last_loss_of_each_seed": losses,
             "one_seed": {
-                cell.variant: {"probe": jepa.summary()[cell.variant]["mean"], "loss": cell.loss} for cell in jepa.cells
+                cell.model: {"probe": jepa.summary()[cell.model]["mean"], "loss": cell.metrics.get("loss")}
+                for cell in jepa.cells
             },
             "probe_on_8x8_pixels_of_two_frames": pixels,
             "trivial_loss": {"masked autoencoder": 0.998, "JEPA": 0.8},

@@ -42,11 +42,11 @@ from .timing import ratio, save, side_by_side
 
 SECONDS, BATCH, SIZE, GRID = 120, 2, 224, (8, 14, 14)
 CLIPS_OF_AN_EPOCH, EPOCHS = 3_550_000, 201
-GFLOP_STUDENT, GFLOP_TEACHER, GFLOP_WITHOUT = 306, 985, 247  # counted: tests/trainers/test_compute.py
+GFLOP_STUDENT, GFLOP_TEACHER, GFLOP_WITHOUT = 306, 985, 247  # counted: tests/trainers/common/test_flops.py
 
 
 def make_files(work: Path) -> None:
-    """One operation as a video, as a frame set, and as PNG files."""
+    """Make one operation as a video, as a frame set, and as PNG files."""
     video = work / "raw" / "operation.mp4"
     video.parent.mkdir(parents=True)
     write_video(SyntheticOperation(1, float(SECONDS), height=480, width=854), video)
@@ -57,6 +57,7 @@ def make_files(work: Path) -> None:
 
 
 def teacher_model(attention: str) -> ViTModel:
+    """Return the published teacher with random weights."""
     torch.manual_seed(1)
     config = ViTConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
     config._attn_implementation = attention
@@ -64,24 +65,26 @@ def teacher_model(attention: str) -> ViTModel:
 
 
 def student_model(attention: str) -> SurgVistaForPreTraining:
+    """Return the published student with random weights."""
     torch.manual_seed(0)
     return SurgVistaForPreTraining(SurgVistaConfig(attn_implementation=attention)).train()
 
 
 def plain_clips(work: Path) -> Callable[[int], torch.Tensor]:
-    """Clips from PNG files: (batch, 16, 3, 224, 224), normalized."""
+    """Return a function that loads clips from PNG files, (batch, 16, 3, 224, 224), normalized."""
     crop = MultiScaleCrop(SIZE)
 
     def load(step: int) -> torch.Tensor:
+        """Load the clips of a step."""
         clips = []
         for index in samples(step):
             frames = []
             for second in online_seconds(index, 16, 4):
-                with Image.open(work / f"{second:05d}.png") as picture:
-                    picture = picture.convert("RGB")
-                    box = crop.box(*picture.size, 0, index)
+                with Image.open(work / f"{second:05d}.png") as image:
+                    image = image.convert("RGB")
+                    box = crop.box(*image.size, 0, index)
                     corners = (box.left, box.top, box.left + box.width, box.top + box.height)
-                    small = picture.crop(corners).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+                    small = image.crop(corners).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
                 frames.append((torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255 - MEAN) / STD)
             clips.append(torch.stack(frames))
         return torch.stack(clips)
@@ -93,11 +96,12 @@ MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.2
 
 
 def frame_set_clips(work: Path) -> Callable[[int], torch.Tensor]:
-    """The same clips from the frame set, as the trainer prepares them."""
+    """Return a function that loads the same clips from the frame set, as the trainer prepares them."""
     data = ClipDataset(load_frame_set("folder", work / "frame_set", "all"), num_frames=16, frame_stride=4)
     crop = MultiScaleCrop(SIZE)
 
     def load(step: int) -> torch.Tensor:
+        """Load the clips of a step."""
         indices = samples(step)
         batch = collate_clips([data[index] for index in indices])["pixel_values"]
         boxes = [crop.box(batch.shape[-1], batch.shape[-2], 0, index) for index in indices]
@@ -108,7 +112,8 @@ def frame_set_clips(work: Path) -> Callable[[int], torch.Tensor]:
 
 
 def samples(step: int) -> list[int]:
-    return [60 + (BATCH * step + place) * 7 % (SECONDS - 60) for place in range(BATCH)]
+    """Return the numbers of the clips of a step."""
+    return [60 + (BATCH * step + number) * 7 % (SECONDS - 60) for number in range(BATCH)]
 
 
 class Run:
@@ -132,6 +137,7 @@ class Run:
         self.masking = ClipMasking(GRID)
 
     def loss(self, clips: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch."""
         features = self.teacher(clips, GRID)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             masks = self.masking(0, samples(0))
@@ -146,7 +152,7 @@ class Run:
 
 
 def feature_errors(clips: torch.Tensor) -> dict[str, float]:
-    """Relative distance of the teacher's features from those in fp32; random weights."""
+    """Return the relative distance of the teacher's features from those in fp32, with random weights."""
     exact = ImageTeacher(teacher_model("sdpa"), final_norm=False)(clips, GRID)
     half = ImageTeacher(teacher_model("sdpa"), final_norm=False, dtype=torch.bfloat16)(clips, GRID)
     eighth = ImageTeacher(use_float8(teacher_model("sdpa")), final_norm=False)(clips, GRID)
@@ -157,6 +163,7 @@ def feature_errors(clips: torch.Tensor) -> dict[str, float]:
 
 
 def measure(rounds: int) -> dict[str, Any]:
+    """Measure the contestants."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_files(work)
@@ -190,7 +197,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
 
 def cost() -> str:
-    """Hours of the published recipe by device, at a utilization that is assumed, as a Markdown table."""
+    """Return the hours of the published recipe by device, at an assumed utilization, as a Markdown table."""
     rows = ["| device | MFU assumed | with teacher | without |", "|---|---|---|---|"]
     for name, count, fraction in (
         ("H100", 8, 0.4),
@@ -209,6 +216,7 @@ def cost() -> str:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--rounds", type=int, default=4)

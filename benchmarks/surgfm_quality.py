@@ -2,7 +2,7 @@
 
 The recipe `surgfm_synthetic` on frames of operations without labels, several seeds. Before it, and at equal parts of the run,
 the teacher is frozen, and every frame of other operations takes its phase, and its instruments, from the 20 nearest frames of
-yet others (cosine; DINO's vote). Beside it a linear probe for phases, and the same neighbors by 8 × 8 pixels without any
+yet others (cosine; DINO's vote). Beside it a ridge probe for phases, and the same neighbors by 8 × 8 pixels without any
 encoder. Settings were chosen on operations with other seeds than those measured here.
 
     python -m benchmarks.surgfm_quality --output benchmarks/results/surgfm_quality_cpu.json
@@ -39,8 +39,8 @@ SECONDS, HEIGHT, WIDTH, PHASES = 60, 48, 64, 7
 PARTS = 3
 
 
-def words(work: Path, seed: int, epochs: int) -> list[str]:
-    """Changes of the recipe."""
+def overrides(work: Path, seed: int, epochs: int) -> list[str]:
+    """Return the overrides of the recipe."""
     updates = CORPORA["corpus"][0] * SECONDS // 32 * epochs
     return [
         f"data.sources=[{{name: synthetic, data_dir: '{work / 'corpus'}', protocol: everything, split: all}}]",
@@ -59,11 +59,12 @@ def words(work: Path, seed: int, epochs: int) -> list[str]:
 
 
 def frames(work: Path, split: str, label: str) -> ClipDataset:
+    """Return labeled frames of a split."""
     return ClipDataset(load_frame_set("synthetic", work / "probe", split), num_frames=1, frame_stride=1, label=label)
 
 
-def requested(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
-    """What an encoder knows."""
+def evaluate_encoder(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
+    """Probe the features of an encoder."""
     processor = DinoPretrainer.processor_for(encoder.config, 1)
     train, test = (extract_features(encoder, processor, frames(work, split, "phase")) for split in ("train", "test"))
     tools = [frames(work, split, "instruments") for split in ("train", "test")]
@@ -75,12 +76,12 @@ def requested(encoder: ConvNextModel, work: Path) -> dict[str, Any]:
     return {
         "knn_phase_by_video": accuracy_by_video(test, knn_probe(train, test, PHASES).argmax(axis=1)),
         "knn_instruments_map": float(np.nanmean(average_precision(seen[1].labels, voted))),
-        "linear_phase_by_video": accuracy_by_video(test, ridge_probe(train, test)),
+        "ridge_phase_by_video": accuracy_by_video(test, ridge_probe(train, test)),
     }
 
 
-def requested_pixels(work: Path) -> float:
-    """Accuracy for phases of neighbors by 8 × 8 pixels."""
+def evaluate_pixels(work: Path) -> float:
+    """Return the accuracy for phases of nearest neighbors by 8 × 8 pixels."""
     parts = []
     for split in ("train", "test"):
         values, labels, videos = [], [], []
@@ -90,27 +91,30 @@ def requested_pixels(work: Path) -> float:
             labels.append(batch["labels"].numpy())
             videos += batch["video_id"]
         parts.append(Features(np.concatenate(values), np.concatenate(labels), np.array(videos)))
-    said = knn_probe(parts[0], parts[1], PHASES).argmax(axis=1)
-    return mean(accuracy_by_video(parts[1], said))
+    predicted = knn_probe(parts[0], parts[1], PHASES).argmax(axis=1)
+    return mean(accuracy_by_video(parts[1], predicted))
 
 
 def mean(by_video: dict[str, float]) -> float:
+    """Return the mean over videos."""
     return round(float(np.mean(list(by_video.values()))), 4)
 
 
 def run(work: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
-    """What the teacher of one seed knows before the run and after each part of it."""
-    recipe = load_recipe("surgfm_synthetic", words(work, seed, epochs))
+    """Probe the teacher of one seed before the run and after each part of it."""
+    recipe = load_recipe("surgfm_synthetic", overrides(work, seed, epochs))
     torch.manual_seed(seed)
-    moments = [{"updates": 0, **requested(build_model(recipe).plain_teacher(), work)}]
+    moments = [{"updates": 0, **evaluate_encoder(build_model(recipe).plain_teacher(), work)}]
     pretrain(recipe)
     folders = sorted((work / f"run_{seed}").glob("checkpoint-*"), key=lambda folder: int(folder.name[11:]))
     return moments + [
-        {"updates": int(folder.name[11:]), **requested(AutoModel.from_pretrained(folder), work)} for folder in folders
+        {"updates": int(folder.name[11:]), **evaluate_encoder(AutoModel.from_pretrained(folder), work)}
+        for folder in folders
     ]
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--epochs", type=int, default=6)
@@ -128,10 +132,11 @@ def main() -> None:
         for seed in range(arguments.seeds):
             runs.append(run(work, seed, arguments.epochs))
             print(seed, [mean(moment["knn_phase_by_video"]) for moment in runs[-1]], flush=True)
-        pixels = requested_pixels(work)
+        pixels = evaluate_pixels(work)
     stages = list(zip(*runs, strict=True))
 
     def by_video(stage: int) -> dict[str, float]:
+        """Return the mean over seeds for each video."""
         own = [moment["knn_phase_by_video"] for moment in stages[stage]]
         return {video: statistics.mean(one[video] for one in own) for video in own[0]}
 
@@ -146,7 +151,7 @@ def main() -> None:
                         "updates": moment["updates"],
                         "knn_phase": mean(moment["knn_phase_by_video"]),
                         "knn_instruments_map": round(moment["knn_instruments_map"], 4),
-                        "linear_phase": mean(moment["linear_phase_by_video"]),
+                        "ridge_phase": mean(moment["ridge_phase_by_video"]),
                     }
                     for moment in moments
                 ]

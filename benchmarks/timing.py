@@ -17,7 +17,7 @@ from surgvista_hf.util.files import atomic_file
 def side_by_side(
     contestants: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; the order turns by one from round to round.
+    """Measure the seconds of each contestant in each round; the order turns by one from round to round.
 
     Args:
         contestants: name -> what to run.
@@ -41,14 +41,14 @@ def side_by_side(
 
 
 def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> dict[str, float]:
-    """Our time over theirs, round by round: median and quartiles. Below 1 is faster."""
+    """Return our time over theirs, round by round: median and quartiles. Below 1 is faster."""
     ratios = [a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
     lower, middle, upper = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return {"median": round(middle, 4), "lower_quartile": round(lower, 4), "upper_quartile": round(upper, 4)}
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describe the machine that the numbers were measured on."""
     import transformers
 
     processor = platform.processor() or platform.machine()
@@ -68,7 +68,7 @@ def machine() -> dict[str, Any]:
 
 
 def save(results: dict[str, Any], output: Path) -> None:
-    """Writes the results beside what they were measured on, and prints them."""
+    """Write the results and the machine that they were measured on, and print them."""
     text = json.dumps({"machine": machine(), **results}, indent=2) + "\n"
     with atomic_file(output) as temporary:
         temporary.write_text(text)

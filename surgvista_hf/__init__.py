@@ -5,7 +5,7 @@ before they are used.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .modeling import auto as _auto
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .modeling.configuration_surgvista import SurgVistaConfig as SurgVistaConfig
     from .modeling.configuration_video_head import VideoHeadConfig as VideoHeadConfig
     from .modeling.conversion import convert_checkpoint as convert_checkpoint
-    from .modeling.errors_surgvista import InputError as InputError
-    from .modeling.errors_surgvista import SurgVistaError as SurgVistaError
     from .modeling.errors_surgvista import VideoReadError as VideoReadError
     from .modeling.errors_surgvista import WeightsNotPublishedError as WeightsNotPublishedError
     from .modeling.modeling_ms_tcn import MsTcnForFrameClassification as MsTcnForFrameClassification
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from .trainers.pretraining.mae import MaeArguments as MaeArguments
     from .trainers.pretraining.mae import MaePretrainer as MaePretrainer
     from .trainers.pretraining.surgvista import SurgVistaPretrainer as SurgVistaPretrainer
+    from .util.errors import InputError as InputError
+    from .util.errors import SurgVistaError as SurgVistaError
 
 __version__ = "0.1.0"
 
@@ -83,11 +83,13 @@ __all__ = ["__version__", *_HOMES]
 _auto.register()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
+    """List the public names without importing them."""
     return sorted(__all__)

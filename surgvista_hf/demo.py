@@ -1,6 +1,6 @@
-"""The main job from end to end on synthetic surgery: frame set, pre-training, benchmark, prediction of an unseen operation.
+"""The demonstration: frame set, pre-training, benchmark and prediction of an unseen operation, on synthetic surgery.
 
-It may use every room, and no room uses it. Nothing is downloaded, nothing leaves the machine.
+It may import every package below it, and none of them imports it. Nothing is downloaded, nothing leaves the machine.
 """
 
 import json
@@ -24,8 +24,8 @@ from .trainers.benchmark.run import check_suite, run_suite
 from .trainers.benchmark.suite import Suite, load_suite
 from .trainers.pretrain import pretrain
 from .trainers.pretraining.recipe import load_recipe
-from .util.console import Steps, place_log
-from .util.files import at_work, atomic_file
+from .util.console import Steps, move_log
+from .util.files import at_work, write_json
 
 _PRETRAINED = "pretrained"
 
@@ -35,11 +35,11 @@ class DemoSettings:
     """Sizes of the demonstration.
 
     Args:
-        operations: synthetic operations; three of five to train on.
-        seconds: length of each.
-        pretraining_epochs: passes over the seconds of training without labels.
-        epochs: passes over them with labels.
-        seed: of everything.
+        operations: number of synthetic operations; three of five are for training.
+        seconds: length of each operation.
+        pretraining_epochs: epochs of pre-training without labels.
+        epochs: epochs of fine-tuning with labels.
+        seed: seed of all random choices.
     """
 
     operations: int = 24
@@ -51,15 +51,15 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration found.
+    """The results of the demonstration.
 
     Args:
-        video_accuracy: of each protocol of the benchmark: right seconds of a test operation, mean over operations, 0-1.
-        video_most_frequent: the same for always saying the operation's most frequent phase.
-        accuracy: share of the seconds of the unseen operation whose phase was right.
-        most_frequent: the same for always saying its most frequent phase, which no model may do worse than.
-        pretraining_loss: of reconstructing hidden parts of clips, at the end; always saying their mean costs 0.998.
-        files: what was written.
+        video_accuracy: video-level accuracy on the test operations by the protocol of the benchmark, 0-1.
+        video_most_frequent: the same for always predicting the operation's most frequent phase.
+        accuracy: fraction of the seconds of the unseen operation whose phase is right.
+        most_frequent: the same for always predicting its most frequent phase, which a model must exceed.
+        pretraining_loss: loss at the end of the pre-training; predicting the mean of masked patches gives 0.998.
+        files: files that were written.
     """
 
     video_accuracy: dict[str, float]
@@ -71,13 +71,13 @@ class DemoResult:
 
 
 def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings | None = None) -> DemoResult:
-    """Pre-trains a tiny model, asks it by all protocols of the synthetic benchmark, and predicts an operation; one's own too.
+    """Pre-train a tiny model, benchmark it by all protocols of the synthetic suite, and predict an unseen operation.
 
     Args:
-        output: folder for the benchmark, the model, the rendered video, predictions and pictures.
-        video: a further video to predict with the model. It has only seen rendered pictures, so real surgery is said to be
-            unlike what it was trained on, second by second, and its answer shows that everything runs, not what is going on.
-        settings: sizes.
+        output: folder for the benchmark, the model, the rendered video, predictions and plots.
+        video: a further video to predict. The model has seen rendered images only, so the prediction marks real surgery as
+            unlike the training videos, second by second; it shows that everything runs, not what happens in the video.
+        settings: sizes of the demonstration.
 
     Returns:
         Accuracies, loss of the pre-training, and the files.
@@ -91,10 +91,10 @@ def run_demo(output: Path, *, video: Path | None = None, settings: DemoSettings 
 
 
 def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoResult:
-    """The steps of the demonstration, in a folder that is its own."""
+    """Run the steps of the demonstration, in a folder that no other run uses."""
     suite = _suite(output, settings)
     check_suite(suite)
-    place_log(output / "surgvista.log")
+    move_log(output / "surgvista.log")
     steps = Steps(5 if video is None else 6)
     with steps(f"render {settings.operations} operations of {settings.seconds} s"):
         _make_frame_set(output / "frame_set", settings)
@@ -131,7 +131,7 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
 
 
 def _make_frame_set(folder: Path, settings: DemoSettings) -> None:
-    """Operations as a frame set; left from an earlier run with the same settings, it is used again."""
+    """Prepare the operations as a frame set, unless an earlier run with the same settings has left it."""
     requested = {"videos": settings.operations, "seconds": settings.seconds, "seed": settings.seed}
     options = PreparationOptions(short_side=96, quality=95)
     texts = {name: str(value) for name, value in requested.items()}
@@ -161,7 +161,7 @@ def _pretrain(output: Path, settings: DemoSettings) -> float:
 
 
 def _suite(output: Path, settings: DemoSettings) -> Suite:
-    """Return the package's synthetic suite for these operations, phases only, asked of the model that is pre-trained."""
+    """Return the package's synthetic suite for these operations, phases only, with the pre-trained model."""
     data = {"root": str(output.resolve()), "data_dir": "frame_set"}
     changed: dict[str, Any] = {
         "prepare": {},
@@ -195,17 +195,16 @@ def _report(
     accuracy = float((prediction.labels == truth).mean())
     most_frequent = float(np.bincount(truth).max() / len(truth))
     summary = output / "result.json"
-    by_protocol = {cell.protocol: round(cell.figures["video_accuracy"], 4) for cell in cells}
+    by_protocol = {cell.protocol: round(cell.metrics["video_accuracy"], 4) for cell in cells}
     names = [str(file) for file in (*files, summary)]
     of_tests = round(_most_frequent_of_tests(output / "benchmark" / str(cells[0].predictions)), 4)
     result = DemoResult(by_protocol, of_tests, accuracy, most_frequent, round(pretraining_loss, 4), names)
-    with atomic_file(summary) as temporary:
-        temporary.write_text(json.dumps({**asdict(result), "settings": asdict(settings)}, indent=1) + "\n")
+    write_json(summary, {**asdict(result), "settings": asdict(settings)})
     return result
 
 
 def _most_frequent_of_tests(file: Path) -> float:
-    """Return the share of an operation's most frequent phase, mean over the test operations, 0-1."""
+    """Return the fraction of an operation's most frequent phase, mean over the test operations, 0-1."""
     predictions = ClipPredictions.load(file)
     labels = predictions.by_video(predictions.labels).values()
     return float(np.mean([np.bincount(each).max() / len(each) for each in labels]))

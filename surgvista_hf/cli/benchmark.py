@@ -3,7 +3,7 @@
 import argparse
 
 from ..util.console import Steps
-from .common import add_recipe_arguments, was_shown
+from .common import add_recipe_arguments, print_plan, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Run a suite, or list, show or check suites."""
     from ..trainers.benchmark.suite import load_suite
     from ..trainers.recipes.loading import SUITES
-    from ..util.errors import InputError
 
     if was_shown(arguments, SUITES):
         return
@@ -36,11 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         with Steps()("check the cells"):
             states = plan_suite(suite)
-        for state in states:
-            print(f"{'CANNOT RUN' if state.broken else state.state:10}  {state.cell.name}: {state.plan}")
-        broken = sum(state.broken for state in states)
-        if broken:
-            raise InputError(f"{broken} of {len(states)} cells cannot be run")
+        print_plan(states)
         return
     results = run_suite(suite)
     if arguments.json:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from ..inference.models.out_of_body import OutOfBodyDetector
     from ..modeling.video_frames_surgvista import Deinterlace
     from ..modeling.video_reading_surgvista import Damaged
+    from ..trainers.benchmark.cells import CellState
 
 
 class ReadingOptions(TypedDict):
@@ -133,11 +135,13 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--margin", type=float, default=1.0, help="seconds around it that are hidden too (default: 1)")
     parser.add_argument(
-        "--looks-per-second",
+        "--detector-fps",
         type=float,
         metavar="N",
-        help="look N times a second instead of at every frame: faster, but shorter glimpses can be missed",
+        help="classify N frames a second instead of every frame: faster, but shorter glimpses can be missed",
     )
+    # The name of the option in earlier versions.
+    parser.add_argument("--looks-per-second", dest="detector_fps", type=float, help=argparse.SUPPRESS)
 
 
 def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
@@ -150,7 +154,7 @@ def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
         arguments.out_of_body,
         threshold=arguments.threshold,
         margin=arguments.margin,
-        looks_per_second=arguments.looks_per_second,
+        frames_per_second=arguments.detector_fps,
         device=arguments.device,
     )
 
@@ -196,6 +200,21 @@ def was_shown(arguments: argparse.Namespace, *kinds: str) -> bool:
     if not arguments.recipe:
         raise InputError(f"give a YAML file or a name; `surgvista {arguments.verb} --list` says which the package has")
     return False
+
+
+def print_plan(states: "Sequence[CellState]") -> None:
+    """Print what running each cell of a suite or study would do.
+
+    Raises:
+        InputError: some cells cannot be run.
+    """
+    from ..util.errors import InputError
+
+    for state in states:
+        print(f"{'CANNOT RUN' if state.broken else state.state:10}  {state.name}: {state.plan}")
+    broken = sum(state.broken for state in states)
+    if broken:
+        raise InputError(f"{broken} of {len(states)} cells cannot be run")
 
 
 # ------------------------------------------------------------------------------------------- reports of folders

@@ -124,7 +124,7 @@ def _class_mapping(values: list[str]) -> dict[str, str | None]:
 def _print(arguments: argparse.Namespace, evaluation: "Evaluation") -> None:
     if arguments.json:
         print(
-            json.dumps({"figures": evaluation.figures, "by_video": evaluation.by_video, "results": evaluation.results})
+            json.dumps({"metrics": evaluation.metrics, "by_video": evaluation.by_video, "results": evaluation.results})
         )
         return
     task, count, videos = evaluation.task, len(evaluation.predictions.labels), len(evaluation.by_video)
@@ -138,7 +138,7 @@ def _print(arguments: argparse.Namespace, evaluation: "Evaluation") -> None:
         f" {name.replace('_', ' '):>18}" for name in relaxed
     )
     print(header)
-    for name, value in evaluation.figures.items():
+    for name, value in evaluation.metrics.items():
         row = f"  {name:24} {value:8.4f}"
         print(row + "".join(f" {_number(result.get(name)):>18}" for result in relaxed.values()))
     if arguments.output:

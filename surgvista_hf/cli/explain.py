@@ -102,7 +102,7 @@ def _outside(
     around = detector.margin + 1.0  # so that the detector also sees frames before the first one and after the last
     mask = scan_video(detector, reader, start=max(min(seconds) - around, 0.0), stop=max(seconds) + around)
     near = [mask.covers(second) for second in seconds]
-    return (detector.look(frames) >= detector.threshold) | near
+    return (detector.predict_proba(frames) >= detector.threshold) | near
 
 
 def _neighbors(query: "np.ndarray", folder: Path) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def _neighbors(query: "np.ndarray", folder: Path) -> list[dict[str, Any]]:
     firsts = np.cumsum([0, *(len(video.seconds) for video in videos)])
     found = []
     for each in nearest_neighbors(query, np.concatenate([video.values for video in videos]), groups=owners):
-        video, row = videos[owners[each.place]], int(each.place - firsts[owners[each.place]])
+        video, row = videos[owners[each.index]], int(each.index - firsts[owners[each.index]])
         single = names and video.labels.ndim == 1 and video.labels[row] >= 0
         found.append(
             {

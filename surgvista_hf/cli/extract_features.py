@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the features of the videos of a frame set."""
     from ..datasets_scripts.frame_sets.load import load_frame_set
-    from ..trainers.features.extraction import FeatureExtractor
+    from ..trainers.features.extraction import VideoFeatureExtractor
     from ..util.errors import InputError
 
     for option, number in (("--num-frames", arguments.num_frames), ("--batch-size", arguments.batch_size)):
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
     steps = Steps(2)
     with steps(f"load {arguments.model}"):
-        extractor = FeatureExtractor(
+        extractor = VideoFeatureExtractor(
             arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames
         )
     with steps("compute features"):

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser, "recipe")
     add_code_argument(parser)
     parser.add_argument("--check", action="store_true", help="only check the recipe, its data and what it needs")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
         return
     result = finetune(recipe)
     if arguments.json:
-        print(json.dumps({"figures": result.figures, "model": str(result.folder), "by_video": result.by_video}))
+        print(json.dumps({"metrics": result.metrics, "model": str(result.folder), "by_video": result.by_video}))
         return
     trained = (
         f"{result.parameters.trained:,} of {result.parameters.all:,} parameters ({result.parameters.fraction:.2%})"
     )
     print(f"trained {trained}; tested on {len(result.by_video)} videos")
-    for name, value in result.figures.items():
+    for name, value in result.metrics.items():
         print(f"  {name:24} {value:.4f}")
     if result.selected_on_test:
         print("  the best checkpoint was chosen on test videos: these numbers are too good")

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from .common import named_frame_set
+from ..util.console import Steps
+from .common import named_frame_set, print_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probe",
         required=True,
         metavar="NAME=DIR",
-        help="frame set with labels that a linear probe is trained and tested on",
+        help="frame set with labels that a ridge probe is fitted to and tested on",
     )
     parser.add_argument("--label", default="phase", help="its column with classes (default: phase)")
     parser.add_argument("--protocol", help="its protocol, which says what is train and test (default: the data set's)")
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run or check a study, and print its summary."""
-    from ..trainers.benchmark.studies import ProbeSet, check_study, data_scale, distillation, plan_study, run_study
+    from ..trainers.benchmark.studies import ProbeSet, Study, data_scale, distillation, plan_study, run_study
     from ..util.errors import InputError
 
     if arguments.seeds < 1:
@@ -52,19 +53,20 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions), strict=False)))
     probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
+    study = Study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, arguments.seeds)
     if arguments.dry_run:
-        check_study(arguments.recipe, arguments.overrides, variants, probe)
-        for cell, state in plan_study(variants, arguments.output, seeds=arguments.seeds):
-            print(f"{state:10}  {cell}")
+        with Steps()("check the cells"):
+            states = plan_study(study)
+        print_plan(states)
         return
-    study = run_study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, seeds=arguments.seeds)
+    result = run_study(study)
     if arguments.json:
-        tests = {name: test.to_dict() for name, test in study.tests.items()}
-        print(json.dumps({"summary": study.summary(), "tests": tests}))
+        tests = {name: test.to_dict() for name, test in result.tests.items()}
+        print(json.dumps({"summary": result.summary(), "tests": tests}))
         return
-    for variant, row in study.summary().items():
+    for variant, row in result.summary().items():
         print(f"{variant:>16}  accuracy {row['mean']:.3f} ± {row['std_over_videos']:.3f} over videos")
-    for comparison, test in study.tests.items():
+    for comparison, test in result.tests.items():
         difference = f"difference {test.mean_difference:+.3f}, better on {test.wins} of {test.pairs} videos"
         print(f"{comparison}: {difference}, p = {test.p_value:.3g}")
     print("written:", *(str(arguments.output / f"study.{suffix}") for suffix in ("json", "csv", "png")))

@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     with Steps()(f"ask {arguments.model}"):
         result = zero_shot(arguments.model, data, arguments.output, settings)
     if arguments.json:
-        print(json.dumps({"figures": result.figures, "results": result.results}, indent=1))
+        print(json.dumps({"metrics": result.metrics, "results": result.results}, indent=1))
         return
-    for figure, value in result.figures.items():
+    for figure, value in result.metrics.items():
         print(f"{figure.replace('_', ' '):32}{value:8.1%}")
     print(f"answers: {arguments.output / 'answers.jsonl'}")

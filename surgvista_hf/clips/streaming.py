@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..modeling.video_processing_surgvista import TOLERANCE
-from ..util.bridging import bridged_sources
 from ..util.errors import InputError
+from ..util.gaps import bridged_sources
 from .dataset import (
     ClipItem,
     ImageCell,

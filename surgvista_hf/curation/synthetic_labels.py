@@ -1,6 +1,5 @@
 """Labeled images of synthetic web videos, in the formats that training reads; for tests and benchmarks."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from PIL import Image
 
 from ..clips.sampling.randomness import keyed_generator
 from ..datasets_scripts.synthetic.web_videos import SyntheticWebVideo
-from ..util.files import atomic_folder
+from ..util.files import atomic_folder, write_json
 from .collection.manifest import JsonObject
 from .stages.seconds import STORYBOARD_FRAMES, collage
 
@@ -94,7 +93,7 @@ def write_regions(
                     annotations.append({"image_id": len(images), "bbox": [x1, y1, x2 - x1, y2 - y1]})
                 images.append({"id": len(images), "file_name": name})
         content = {"images": images, "annotations": annotations}
-        (folder / "regions.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_json(folder / "regions.json", content, indent=None)
     return Path(output) / "regions.json"
 
 

@@ -1,7 +1,7 @@
-"""Predictions of any program, read from files, so that they can be compared with labels.
+"""Reading of predictions of any program from files, so that they can be compared with labels.
 
-Known are what `surgvista predict` writes (CSV, JSON, ELAN), tables with a row a moment or an interval (see
-`datasets_scripts.phase_files`), and NumPy arrays with a row a second.
+Formats: the files of `surgvista predict` (CSV, JSON, ELAN), tables with a row for each moment or interval (as
+`datasets_scripts.schema.phase_files` reads them), and NumPy arrays with a row for each second.
 """
 
 import csv
@@ -16,22 +16,22 @@ import numpy as np
 from ..datasets_scripts.schema.info import AnnotationError
 from ..datasets_scripts.schema.phase_files import SUFFIXES, PhaseSpans, read_phase_file
 from ..util.errors import InputError
-from ..util.finding import walk
+from ..util.file_search import walk
 
 KNOWN = (".csv", ".json", ".npy", ".eaf", ".tsv", ".txt", ".xlsx")
-_OF_PREDICT = ("predictions.csv", "predictions.json", "annotations.eaf")  # the most exact first
+_PREDICT_FILES = ("predictions.csv", "predictions.json", "annotations.eaf")  # the most exact first
 
 
 @dataclass(frozen=True)
 class PredictedVideo:
-    """What a program says of one video.
+    """The predictions of a program for one video.
 
     Args:
-        path: of the file.
-        seconds: (steps,), ascending: each prediction holds until the next one, or for `hold` seconds.
-        scores: (steps, classes); NaN from where on nothing is predicted.
-        are_probabilities: whether the scores are more than a one for the chosen class.
-        hold: seconds.
+        path: file that they were read from.
+        seconds: (steps,) ascending times: each prediction holds until the next one, or for `hold` seconds.
+        scores: (steps, classes) scores; NaN from where on nothing is predicted.
+        are_probabilities: whether the scores are probabilities, and not a one for the chosen class.
+        hold: longest time in seconds for which a prediction holds.
     """
 
     path: Path
@@ -44,34 +44,35 @@ class PredictedVideo:
         """Return the scores (moments, classes) that hold at times (moments,) in seconds.
 
         Raises:
-            InputError: a moment that nothing was predicted for.
+            InputError: nothing was predicted for one of the times.
         """
-        place = np.searchsorted(self.seconds, seconds + 1e-3, side="right") - 1
-        late = seconds - self.seconds[np.maximum(place, 0)] > self.hold
-        lacking = (place < 0) | late | np.isnan(self.scores[np.maximum(place, 0)]).any(axis=1)
+        step = np.searchsorted(self.seconds, seconds + 1e-3, side="right") - 1  # -1: before the first prediction
+        late = seconds - self.seconds[np.maximum(step, 0)] > self.hold
+        lacking = (step < 0) | late | np.isnan(self.scores[np.maximum(step, 0)]).any(axis=1)
         if lacking.any():
             raise InputError(
                 f"{self.path} predicts nothing for {lacking.sum()} of {len(seconds)} labeled moments, the first at second "
                 f"{seconds[lacking][0]:g}; it covers {self.seconds[0]:g} to {self.seconds[-1]:g}"
             )
-        return self.scores[place]
+        return self.scores[step]
 
 
 def find_predictions(folder: Path) -> dict[str, Path]:
     """Return the file with the predictions of each video, by the video's name without suffix.
 
     Args:
-        folder: as `surgvista predict` fills it (a folder for each video), or with one file for each video; or one file.
+        folder: folder as `surgvista predict` fills it (a folder for each video), or with one file for each video; or one
+            file.
 
     Raises:
-        InputError: there are none, or two of one video.
+        InputError: there are no predictions, or two files of one video.
     """
     if folder.is_file():
         return {_video_name(folder.stem): folder}
     found: dict[str, Path] = {}
     for path in sorted(here / name for here, _, files in walk(folder) for name in files):
-        of_predict = path.name in _OF_PREDICT
-        note = path.name == "source.json" and any((path.parent / name).is_file() for name in _OF_PREDICT)
+        of_predict = path.name in _PREDICT_FILES
+        note = path.name == "source.json" and any((path.parent / name).is_file() for name in _PREDICT_FILES)
         if (
             note
             or path.suffix.lower() not in KNOWN
@@ -81,7 +82,7 @@ def find_predictions(folder: Path) -> dict[str, Path]:
             continue
         name = _video_name((path.parent if of_predict else path.with_suffix("")).relative_to(folder).as_posix())
         if of_predict and name in found and found[name].parent == path.parent:
-            found[name] = min(found[name], path, key=lambda file: _OF_PREDICT.index(file.name))
+            found[name] = min(found[name], path, key=lambda file: _PREDICT_FILES.index(file.name))
             continue
         if name in found:
             raise InputError(f"{found[name]} and {path} both look like predictions of {name}; keep one of them")
@@ -92,7 +93,7 @@ def find_predictions(folder: Path) -> dict[str, Path]:
 
 
 def _video_name(name: str) -> str:
-    """The name without the suffix that a video's own name may have kept."""
+    """Return a name without the suffix of a video, if it has kept one."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and stem and len(suffix) <= 4 and suffix.isalnum() and not suffix.isdigit() else name
 
@@ -101,16 +102,16 @@ def read_predictions(path: Path, names: Sequence[str], *, every: float = 1.0) ->
     """Read the predictions of one video.
 
     Args:
-        path: the file; see the module.
-        names: of the classes.
+        path: file in one of the formats of this module.
+        names: names of the classes.
         every: seconds between two rows of a NumPy array.
 
     Raises:
-        InputError: it cannot be understood, or speaks of other classes.
+        InputError: the file cannot be understood, or holds other classes.
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return _from_array(path, _loaded(path), names, every)
+        return _from_array(path, _load_array(path), names, every)
     if suffix == ".json":
         return _from_json(path, names)
     if suffix == ".csv" and (columns := _probability_columns(path)):
@@ -120,7 +121,7 @@ def read_predictions(path: Path, names: Sequence[str], *, every: float = 1.0) ->
     return _from_spans(read_phase_file(path), names)
 
 
-def _loaded(path: Path) -> np.ndarray:
+def _load_array(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
@@ -161,7 +162,7 @@ def _from_csv(path: Path, classes: Sequence[str], names: Sequence[str]) -> Predi
         scores = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no table as `surgvista predict` writes it: {error}") from error
-    return _ordered(path, classes, names, seconds, scores)
+    return _reorder_classes(path, classes, names, seconds, scores)
 
 
 def _from_json(path: Path, names: Sequence[str]) -> PredictedVideo:
@@ -174,13 +175,13 @@ def _from_json(path: Path, names: Sequence[str]) -> PredictedVideo:
         classes = list(content["class_names"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no predictions as `surgvista predict` writes them: {error!r}") from error
-    return _ordered(path, classes, names, seconds, scores)
+    return _reorder_classes(path, classes, names, seconds, scores)
 
 
-def _ordered(
+def _reorder_classes(
     path: Path, classes: Sequence[str], names: Sequence[str], seconds: np.ndarray, scores: np.ndarray
 ) -> PredictedVideo:
-    """Return the scores in the order of the classes that are asked for."""
+    """Return the predictions with the scores in the order of `names`."""
     missing = [name for name in names if name not in classes]
     if missing or not len(seconds):
         raise InputError(
@@ -193,7 +194,7 @@ def _ordered(
 
 
 def _from_spans(file: PhaseSpans, names: Sequence[str]) -> PredictedVideo:
-    """Intervals as a row where each begins and ends; what no interval covers has no prediction (NaN)."""
+    """Return intervals as a row where each begins and ends; what no interval covers has no prediction (NaN)."""
     if file.rate is None:
         raise InputError(f"{file.path} counts frames of the video; predictions are compared by seconds")
     try:

@@ -1,4 +1,13 @@
-"""Probes of frozen features: linear classifiers and nearest neighbors, the quickest questions to a representation."""
+"""Probes of frozen features: the quickest tests of a representation.
+
+| name | method | used by |
+|---|---|---|
+| linear probe | logistic regression with an L2 penalty: probabilities | the protocol `kind: linear` of a suite |
+| k-NN probe | weighted vote of the nearest neighbors: probabilities | the protocol `kind: knn` of a suite |
+| ridge probe | ridge regression on one-hot labels, in closed form: classes | studies |
+
+The methods are a few lines of NumPy each and treat several labels a clip at once; tests hold them against scikit-learn.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +27,9 @@ class Features:
     """Features of labeled clips.
 
     Args:
-        values: (clips, width).
-        labels: (clips,) class numbers, or (clips, classes) of 0 to 1.
-        videos: (clips,) name of the video that each clip is from.
+        values: features, (clips, width).
+        labels: class numbers (clips,), or labels from 0 to 1 (clips, classes).
+        videos: name of the video of each clip, (clips,).
     """
 
     values: np.ndarray
@@ -29,17 +38,19 @@ class Features:
 
 
 def ridge_probe(train: Features, test: Features, penalties: Sequence[float] = PENALTIES) -> np.ndarray:
-    """Classes of the test clips by ridge regression on one-hot labels.
+    """Predict the classes of test clips by ridge regression on one-hot labels.
 
-    Features are standardized by the training clips. The penalty, in units of the number of clips, is the one that is most
-    often right on every fifth training video, the whole video held out; then all are trained on. The test plays no part.
+    Features are standardized by the training clips. The penalty, in units of the number of clips, is the one with the highest
+    accuracy on every fifth training video, the whole video held out; then the probe is fitted to all training clips. The test
+    clips play no part.
 
     Args:
-        train, test: features.
-        penalties: to choose from.
+        train: features of the training clips, with one class each.
+        test: features of the test clips.
+        penalties: penalties that are tried.
 
     Returns:
-        (test clips,) class numbers.
+        The class numbers, (test clips,).
 
     Raises:
         InputError: one training video only, or features of different width.
@@ -50,65 +61,70 @@ def ridge_probe(train: Features, test: Features, penalties: Sequence[float] = PE
         >>> ridge_probe(train, train).tolist() == train.labels.tolist()
         True
     """
-    x, x_test, held = _prepared(train, test)
+    x, x_test, held_out = _standardize(train, test)
     classes = np.unique(train.labels)
-    target = (train.labels[:, None] == classes).astype(np.float64)
+    target = (train.labels[:, None] == classes).astype(np.float64)  # (clips, classes)
 
-    def right(penalty: float) -> float:
-        weights = _fit(x[~held], target[~held], penalty)
-        return float((classes[(x[held] @ weights).argmax(axis=1)] == train.labels[held]).mean())
+    def accuracy(penalty: float) -> float:
+        """Return the accuracy on the held-out videos."""
+        weights = _fit_ridge(x[~held_out], target[~held_out], penalty)
+        return float((classes[(x[held_out] @ weights).argmax(axis=1)] == train.labels[held_out]).mean())
 
-    best = max(penalties, key=right)
-    return classes[(x_test @ _fit(x, target, best)).argmax(axis=1)]
+    best = max(penalties, key=accuracy)
+    return classes[(x_test @ _fit_ridge(x, target, best)).argmax(axis=1)]
 
 
-def logistic_probe(
+def linear_probe(
     train: Features, test: Features, classes: int, penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1)
 ) -> np.ndarray:
-    """Probabilities of the test clips by logistic regression with an L2 penalty, found by L-BFGS.
+    """Predict the probabilities of test clips by logistic regression with an L2 penalty, fitted by L-BFGS.
 
-    Features are standardized, and the penalty chosen, as in `ridge_probe`, here by the loss.
+    Features are standardized, and the penalty is chosen, as in `ridge_probe`, here by the loss.
 
     Args:
-        train, test: features.
+        train: features of the training clips.
+        test: features of the test clips.
         classes: number of classes.
-        penalties: to choose from.
+        penalties: penalties that are tried.
 
     Returns:
-        (test clips, classes): softmax, or sigmoids where a clip has several labels.
+        The probabilities, (test clips, classes): softmax, or sigmoids where a clip has several labels.
 
     Raises:
-        InputError: see `ridge_probe`.
+        InputError: one training video only, or features of different width.
 
     Example:
         >>> x = np.repeat(np.eye(2), 10, axis=0)
         >>> train = Features(x, x.argmax(1), np.tile(["a", "b"], 10))
-        >>> logistic_probe(train, train, 2).argmax(1).tolist() == train.labels.tolist()
+        >>> linear_probe(train, train, 2).argmax(1).tolist() == train.labels.tolist()
         True
     """
-    x, x_test, held = _prepared(train, test)
-    several = train.labels.ndim == 2
-    target = train.labels.astype(np.float64) if several else np.eye(classes)[train.labels]
+    x, x_test, held_out = _standardize(train, test)
+    target, multi_label = _targets(train, classes)
 
     def loss(penalty: float) -> float:
-        said = _activate(x[held] @ _fit_logistic(x[~held], target[~held], penalty, several), several)
-        return _cross_entropy(said, target[held], several)
+        """Return the cross-entropy on the held-out videos."""
+        weights = _fit_logistic(x[~held_out], target[~held_out], penalty, multi_label)
+        return _cross_entropy(_activate(x[held_out] @ weights, multi_label), target[held_out], multi_label)
 
     best = min(penalties, key=loss)
-    return _activate(x_test @ _fit_logistic(x, target, best, several), several)
+    return _activate(x_test @ _fit_logistic(x, target, best, multi_label), multi_label)
 
 
 def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """Votes of the nearest training clips by cosine similarity, weighted by exp(similarity / T) (DINO, arXiv 2104.14294).
+    """Predict the probabilities of test clips by a vote of the nearest training clips (DINO, arXiv 2104.14294).
+
+    Similarity is the cosine; the weight of a vote is exp(similarity / T).
 
     Args:
-        train, test: features.
+        train: features of the training clips.
+        test: features of the test clips.
         classes: number of classes.
-        k: neighbors.
-        temperature: T.
+        k: number of neighbors.
+        temperature: the temperature T.
 
     Returns:
-        (test clips, classes), shares of the votes.
+        The fractions of the votes, (test clips, classes).
 
     Raises:
         InputError: features of different width, or fewer training clips than neighbors.
@@ -123,12 +139,11 @@ def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, tem
             f"{k} neighbors among {len(train.values)} clips of width {train.values.shape[1]} cannot vote on features of "
             f"width {test.values.shape[1]}"
         )
-    several = train.labels.ndim == 2
-    target = train.labels.astype(np.float64) if several else np.eye(classes)[train.labels]
+    target, _ = _targets(train, classes)
     keys, queries = (_unit(part.values.astype(np.float32)) for part in (train, test))
     votes = []
     for start in range(0, len(queries), 1024):
-        similarity = queries[start : start + 1024] @ keys.T
+        similarity = queries[start : start + 1024] @ keys.T  # (queries, clips)
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         weight = np.exp((np.take_along_axis(similarity, nearest, axis=1).astype(np.float64) - 1) / temperature)
         votes.append((weight[:, :, None] * target[nearest]).sum(axis=1) / weight.sum(axis=1, keepdims=True))
@@ -136,13 +151,13 @@ def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, tem
 
 
 def accuracy_by_video(test: Features, predicted: np.ndarray) -> dict[str, float]:
-    """Share of right clips of each video, 0-1."""
-    right = predicted == test.labels
-    return {str(video): float(right[test.videos == video].mean()) for video in np.unique(test.videos)}
+    """Return the fraction of each video's clips that is predicted correctly, 0-1, by the name of the video."""
+    correct = predicted == test.labels
+    return {str(video): float(correct[test.videos == video].mean()) for video in np.unique(test.videos)}
 
 
-def _prepared(train: Features, test: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standardized features of both, and which training clips choose the penalty."""
+def _standardize(train: Features, test: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the standardized features of both, and a mask of the training clips that choose the penalty."""
     names = np.unique(train.videos)
     if len(names) < 2 or train.values.shape[1] != test.values.shape[1]:
         raise InputError(
@@ -158,29 +173,38 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
-def _activate(logits: np.ndarray, several: bool) -> np.ndarray:
-    return expit(logits) if several else softmax(logits, axis=1)
+def _targets(train: Features, classes: int) -> tuple[np.ndarray, bool]:
+    """Return the labels as (clips, classes), and whether a clip may have several."""
+    multi_label = train.labels.ndim == 2
+    return (train.labels.astype(np.float64) if multi_label else np.eye(classes)[train.labels]), multi_label
 
 
-def _cross_entropy(said: np.ndarray, target: np.ndarray, several: bool) -> float:
-    loss = -target * np.log(np.maximum(said, 1e-12))
-    if several:
-        loss -= (1 - target) * np.log(np.maximum(1 - said, 1e-12))
+def _activate(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    return expit(logits) if multi_label else softmax(logits, axis=1)
+
+
+def _cross_entropy(probabilities: np.ndarray, target: np.ndarray, multi_label: bool) -> float:
+    loss = -target * np.log(np.maximum(probabilities, 1e-12))
+    if multi_label:
+        loss -= (1 - target) * np.log(np.maximum(1 - probabilities, 1e-12))
     return float(loss.sum() / len(target))
 
 
-def _fit_logistic(x: np.ndarray, target: np.ndarray, penalty: float, several: bool) -> np.ndarray:
-    shape = (x.shape[1], target.shape[1])
-    free = np.r_[np.ones(shape[0] - 1), 0.0]  # the constant is not shrunk
+def _fit_logistic(x: np.ndarray, target: np.ndarray, penalty: float, multi_label: bool) -> np.ndarray:
+    shape = (x.shape[1], target.shape[1])  # (width + 1, classes)
+    is_penalized = np.r_[np.ones(shape[0] - 1), 0.0]  # the constant is not
 
-    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute what is minimized and its gradient."""
         weights = flat.reshape(shape)
-        said = _activate(x @ weights, several)
-        shrunk = weights * free[:, None]
-        gradient = x.T @ (said - target) / len(x) + penalty * shrunk
-        return _cross_entropy(said, target, several) + 0.5 * penalty * float((shrunk**2).sum()), gradient.ravel()
+        probabilities = _activate(x @ weights, multi_label)
+        shrunk = weights * is_penalized[:, None]
+        loss = _cross_entropy(probabilities, target, multi_label) + 0.5 * penalty * float((shrunk**2).sum())
+        gradient = x.T @ (probabilities - target) / len(x) + penalty * shrunk
+        return loss, gradient.ravel()
 
-    found = minimize(value, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    start = np.zeros(shape[0] * shape[1])
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return np.asarray(found.x).reshape(shape)
 
 
@@ -188,5 +212,5 @@ def _with_constant(values: np.ndarray) -> np.ndarray:
     return np.c_[values, np.ones(len(values))].astype(np.float64)
 
 
-def _fit(x: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
+def _fit_ridge(x: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
     return np.linalg.solve(x.T @ x + penalty * len(x) * np.eye(x.shape[1]), x.T @ target)

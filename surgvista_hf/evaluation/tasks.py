@@ -1,6 +1,6 @@
-"""What a model is asked for: one class, several, action triplets; and the metrics that answer how well it does.
+"""Tasks (one class, several classes, action triplets) with their metrics, and the predictions that they evaluate.
 
-`ClipPredictions` is what every protocol produces, whatever the model: a score for each class of each clip, with its place.
+Every protocol and every model gives `ClipPredictions`: a score for each class of each clip, with its video and frame.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _MAIN = {
     "video_classification": "accuracy",
     "video_multi_label": "mean_average_precision",
 }
-_FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
+_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "workflow": (
         "strict",
         ("image_accuracy", "video_accuracy", "phase_precision", "phase_recall", "phase_jaccard", "phase_f1"),
@@ -60,11 +60,11 @@ class ClipPredictions:
     """Scores of clips, in the order of their frame set.
 
     Args:
-        videos: (clips,) strings, `source/video id`.
-        frames: (clips,) the index of the labeled frame in its video.
-        seconds: (clips,) its time.
-        labels: (clips,) class numbers, or (clips, classes).
-        scores: (clips, classes): probabilities.
+        videos: (clips,) names of the videos, `source/video id`.
+        frames: (clips,) indices of the labeled frames in their videos.
+        seconds: (clips,) times of the labeled frames.
+        labels: (clips,) class indices, or (clips, classes) of 0 to 1.
+        scores: (clips, classes) probabilities.
     """
 
     videos: np.ndarray
@@ -74,21 +74,21 @@ class ClipPredictions:
     scores: np.ndarray
 
     def by_video(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of an array, by video, in the order of the frames."""
-        order = np.lexsort((self.frames, self.videos))
+        """Return the rows of an array (clips, …) by the name of the video, in the order of the frames."""
+        order = np.lexsort((self.frames, self.videos))  # by video, then by frame
         names, starts = np.unique(self.videos[order], return_index=True)
         return dict(zip(map(str, names), np.split(values[order], starts[1:]), strict=True))
 
     @property
     def frames_per_second(self) -> float:
-        """Of the labeled frames: one over the usual time between two of them; 1 where a video has only one."""
+        """Return the rate of the labeled frames: one over the median time between two; 1 where videos have only one."""
         gaps = [np.diff(seconds) for seconds in self.by_video(self.seconds).values() if len(seconds) > 1]
         usual = float(np.median(np.concatenate(gaps))) if gaps else 1.0
         return round(1 / usual, 3) if usual > 0 else 1.0  # times are fp32
 
     @property
     def averaged(self) -> "ClipPredictions":
-        """One row a video: the mean of its clips' scores, and the label that they share.
+        """Return one row for each video: the mean of its clips' scores, and the label that its clips have in common.
 
         Raises:
             InputError: clips of one video have different labels.
@@ -131,13 +131,13 @@ class ClipPredictions:
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted.
+    """A kind of prediction with its classes and metrics.
 
     Args:
         kind: `"workflow"`: one class for each frame of a video; `"classification"`: one class a clip; `"triplet"`;
-            `"multi_label"`: several classes or criteria, such as tools; `"video_classification"`, `"video_multi_label"`: of
-            videos as a whole, the scores of their clips averaged.
-        names: of the classes.
+            `"multi_label"`: several classes or criteria, such as tools; `"video_classification"`, `"video_multi_label"`:
+            classes of videos as a whole, with the scores of their clips averaged.
+        names: names of the classes.
         components: name of the data set whose table says what triplets are made of, such as `"cholect50"`.
 
     Example:
@@ -161,39 +161,42 @@ class Task:
 
     @property
     def multi_label(self) -> bool:
-        """Several classes may be right at once."""
+        """Return whether several classes may be right at once."""
         return self.kind in ("triplet", "multi_label", "video_multi_label")
 
     @property
     def of_videos(self) -> bool:
-        """A video has one label, however many clips of it are scored."""
+        """Return whether a video has one label, however many of its clips are scored."""
         return self.kind in ("video_classification", "video_multi_label")
 
     @property
     def problem_type(self) -> str:
-        """As transformers calls it."""
+        """Return the `problem_type` of a transformers configuration."""
         return f"{'multi' if self.multi_label else 'single'}_label_classification"
 
     @property
     def main_metric(self) -> str:
-        """Name of the metric that chooses the best checkpoint, as published."""
+        """Return the name of the metric that chooses the best checkpoint, as published."""
         return _MAIN[self.kind]
 
     @property
     def parts(self) -> np.ndarray:
-        """(triplets, 3) numbers of instrument, verb and target."""
+        """Return (triplets, 3) indices of instrument, verb and target."""
         return component_table(self.components)[0]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Softmax, or sigmoid where several classes may be right; in float64."""
+        """Return softmax of logits (…, classes), or sigmoid where several classes may be right, in float64."""
         logits = np.asarray(logits, np.float64)
         return np.asarray(expit(logits) if self.multi_label else softmax(logits, axis=-1))
 
     def results(self, predictions: ClipPredictions) -> dict[str, Any]:
-        """Everything there is to say, as JSON can hold it: the results of the metrics by their names.
+        """Compute all metrics of the task.
+
+        Returns:
+            The results by the name of the group of metrics, as JSON can hold them.
 
         Raises:
-            InputError: scores for another number of classes.
+            InputError: the scores are of another number of classes.
         """
         if predictions.scores.shape[1] != len(self.names):
             raise InputError(
@@ -205,8 +208,8 @@ class Task:
         if self.kind == "workflow":
             return self._workflow(predictions)
         if self.kind == "triplet":
-            truth, said = predictions.by_video(labels.astype(int)), predictions.by_video(scores)
-            return {"triplet": triplet_metrics(truth, said, components=self.components).to_dict()}
+            truth, found = predictions.by_video(labels.astype(int)), predictions.by_video(scores)
+            return {"triplet": triplet_metrics(truth, found, components=self.components).to_dict()}
         if self.multi_label:
             videos = None if self.of_videos else predictions.videos
             return {"multi_label": presence_metrics(labels, scores, names=self.names, videos=videos).to_dict()}
@@ -214,29 +217,29 @@ class Task:
 
     def _workflow(self, predictions: ClipPredictions) -> dict[str, Any]:
         truth = predictions.by_video(predictions.labels)
-        said = predictions.by_video(predictions.scores.argmax(axis=1))
+        found = predictions.by_video(predictions.scores.argmax(axis=1))
         classes = len(self.names)
-        report = phase_report(truth, said, num_classes=classes, fps=predictions.frames_per_second)
-        edit = edit_score(truth, said, num_classes=classes)
+        report = phase_report(truth, found, num_classes=classes, fps=predictions.frames_per_second)
+        edit = edit_score(truth, found, num_classes=classes)
         return {
             **{mode: result.to_dict() for mode, result in report.items()},
-            "segments": {"edit_score": edit, **segmental_f1(truth, said, num_classes=classes)},
+            "segments": {"edit_score": edit, **segmental_f1(truth, found, num_classes=classes)},
             "classification": classification_metrics(predictions.labels, predictions.scores).to_dict(),
         }
 
-    def figures(self, results: Mapping[str, Any]) -> dict[str, float]:
-        """The numbers that a log and a table show, of `results`; strict ones."""
-        section, names = _FIGURES[self.kind]
+    def metrics(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics that logs and tables show, from `results`; strict ones for workflow."""
+        section, names = _METRICS[self.kind]
         chosen = {name: results[section][name] for name in names}
         if self.kind == "workflow":
             chosen |= {name: results["segments"][name] for name in ("edit_score", "f1@10")}
         return {name: float(value) for name, value in chosen.items() if value is not None}
 
     def by_video(self, predictions: ClipPredictions) -> dict[str, float]:
-        """The main number of each video, which significance is tested on: accuracy, or mean average precision.
+        """Return the main metric of each video, which tests of significance use: accuracy, or mean average precision.
 
         A video that has none of the classes has no average precision and is left out. Where a whole video is a sample of
-        several classes, the number is the average precision of its classes among all (LRAP).
+        several classes, the metric is the average precision of its classes among all (LRAP).
         """
         if self.kind == "video_multi_label":
             whole = predictions.averaged
@@ -254,7 +257,7 @@ class Task:
                 continue
             numbers = np.arange(len(truth))
             alone = ClipPredictions(np.full(len(truth), video), numbers, numbers, truth, scores[video])
-            value = self.figures(self.results(alone)).get(self.main_metric, np.nan)
+            value = self.metrics(self.results(alone)).get(self.main_metric, np.nan)
             if not np.isnan(value):
                 values[video] = value
         return values

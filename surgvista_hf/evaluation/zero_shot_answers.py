@@ -1,14 +1,13 @@
-"""Classes from what a language model answers to a question with lettered options, and how often they are right.
+"""Reading of a language model's answers to questions with lettered options, and the metrics of what was read.
 
-The rules of SurgRec's evaluation (arXiv 2603.29966) and a careful reading beside them: the published one takes the article in
-"A grasper holds …" for option A.
+There are two readings: the rules of SurgRec's evaluation (arXiv 2603.29966), and a careful one, since the published rules take
+the article in "A grasper holds …" for option A.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
 
 import numpy as np
 
@@ -18,14 +17,14 @@ NO_ANSWER = -1
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ALONE = re.compile(r"^\W*([A-Za-z]{1,2})\W*$")
 _LISTED = re.compile(r"^\W*([A-Z]{1,2})\s*[.):\]*]")
-_SAID = re.compile(r"(?i:\b(?:answer|option|choice|letter)(?:\s+is)?)\W+([A-Z]{1,2})\b(?!\s+[a-z])")
+_AFTER_CUE = re.compile(r"(?i:\b(?:answer|option|choice|letter)(?:\s+is)?)\W+([A-Z]{1,2})\b(?!\s+[a-z])")
 
 
 def option_letters(classes: int) -> tuple[str, ...]:
     """Return the names of options: A … Z, then AA, AB, … as in a spreadsheet.
 
     Raises:
-        InputError: more than two letters can tell apart, or none.
+        InputError: there are more classes than two letters can tell apart, or none.
 
     Example:
         >>> option_letters(28)[25:]
@@ -39,33 +38,33 @@ def option_letters(classes: int) -> tuple[str, ...]:
 
 
 def spoken(name: str) -> str:
-    """A class name as words: `CalotTriangleDissection` and `calot_triangle-dissection` alike.
+    """Return a class name as separate lower-case words, also for `CalotTriangleDissection` or `calot_triangle-dissection`.
 
     Example:
         >>> spoken("CalotTriangleDissection")
         'calot triangle dissection'
     """
-    return _words(_CAMEL.sub(" ", name))
+    return _normalize(_CAMEL.sub(" ", name))
 
 
-def _words(text: str) -> str:
-    """Lower case, everything that is no letter or digit one blank."""
+def _normalize(text: str) -> str:
+    """Return a text in lower case, with one blank for everything that is no letter or digit."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
 def read_published(answer: str, names: Sequence[str]) -> int:
-    """The class that SurgRec's rules find.
+    """Read the class from an answer by SurgRec's rules.
 
-    The first stand-alone capital letter that names an option; else the longest class name that the normalized answer
-    contains; else the first whole number, as the number of a class from 0. How the original normalizes is not known: here
-    lower case, everything that is no letter or digit one blank.
+    The class is that of the first stand-alone capital letter that names an option; else of the longest class name that the
+    normalized answer contains; else of the first whole number, as an index from 0. How the original normalizes is not known;
+    here a text becomes lower case, with one blank for everything that is no letter or digit.
 
     Args:
-        answer: of the model.
-        names: of the classes, in the order of the options.
+        answer: answer of the model.
+        names: names of the classes, in the order of the options.
 
     Returns:
-        The class, or `NO_ANSWER`.
+        The index of the class, or `NO_ANSWER`.
 
     Example:
         >>> read_published("A grasper holds the gallbladder", ("cutting", "grasper"))
@@ -75,51 +74,51 @@ def read_published(answer: str, names: Sequence[str]) -> int:
     for letter in re.findall(r"\b[A-Z]{1,2}\b", answer):
         if letter in letters:
             return letters.index(letter)
-    said = _words(answer)
-    contained = [number for number, name in enumerate(names) if _words(name) and _words(name) in said]
+    text = _normalize(answer)
+    contained = [number for number, name in enumerate(names) if _normalize(name) and _normalize(name) in text]
     if contained:
-        return max(contained, key=lambda number: len(_words(names[number])))
+        return max(contained, key=lambda number: len(_normalize(names[number])))
     number = re.search(r"\d+", answer)
     return int(number[0]) if number and int(number[0]) < len(names) else NO_ANSWER
 
 
 def read_careful(answer: str, names: Sequence[str]) -> int:
-    """The class that an answer clearly means.
+    """Read the class that an answer clearly means.
 
     A letter counts alone (`B`, `(b)`), as a list begins (`B. grasper`), or after words such as "the answer is"; a class
     name as whole words, written together or apart. An answer that names several classes, or a letter and another class, has
-    none; whole numbers mean nothing, since nobody asked for one.
+    none; whole numbers are ignored, since no question requests one.
 
     Args:
-        answer: of the model.
-        names: of the classes, in the order of the options.
+        answer: answer of the model.
+        names: names of the classes, in the order of the options.
 
     Returns:
-        The class, or `NO_ANSWER`.
+        The index of the class, or `NO_ANSWER`.
 
     Example:
         >>> read_careful("A grasper holds the gallbladder", ("cutting", "grasper"))
         1
     """
     letters = option_letters(len(names))
-    named = _named(answer, names)
-    found = next((match[1] for rule in (_ALONE, _LISTED, _SAID) if (match := rule.search(answer))), "").upper()
+    named = _find_names(answer, names)
+    found = next((match[1] for rule in (_ALONE, _LISTED, _AFTER_CUE) if (match := rule.search(answer))), "").upper()
     if found in letters:
         lettered = letters.index(found)
         return lettered if not named or lettered in named else NO_ANSWER
     return named.pop() if len(named) == 1 else NO_ANSWER
 
 
-def _named(answer: str, names: Sequence[str]) -> set[int]:
-    """Classes whose names occur as whole words, longer ones first; a part of a longer name is no other class."""
-    said, found = f" {_words(answer)} | {spoken(answer)} ", set()
+def _find_names(answer: str, names: Sequence[str]) -> set[int]:
+    """Return the classes whose names occur as whole words; a name within a longer class name does not count."""
+    text, found = f" {_normalize(answer)} | {spoken(answer)} ", set()
     forms = [
         (form, number) for number, name in enumerate(names) for form in {spoken(name), spoken(name).replace(" ", "")}
     ]
     for form, number in sorted(forms, key=lambda entry: (-len(entry[0]), entry[1])):
-        if form and f" {form} " in said:
+        if form and f" {form} " in text:
             found.add(number)
-            said = said.replace(f" {form} ", " | ")
+            text = text.replace(f" {form} ", " | ")
     return found
 
 
@@ -131,12 +130,12 @@ class AnswerMetrics:
     """Result of `answer_metrics`.
 
     Args:
-        accuracy: right answers of all; what could not be read is wrong.
-        valid_accuracy: right answers of those that could be read; NaN if none could.
-        answered: share that could be read.
+        accuracy: fraction of all answers that are right; what could not be read is wrong.
+        valid_accuracy: fraction of right answers among those that could be read; NaN if none could.
+        answered: fraction of the answers that could be read.
         balanced_accuracy: mean recall of the classes that occur.
-        macro_f1: mean over the classes that occur or are answered.
-        most_frequent: what always saying the most frequent class of the test gives; less than that is no result.
+        macro_f1: mean F1 over the classes that occur or are answered.
+        most_frequent: accuracy of always answering the most frequent class of the test, which a model must exceed.
     """
 
     accuracy: float
@@ -152,18 +151,18 @@ class AnswerMetrics:
 
 
 def answer_metrics(labels: np.ndarray, answers: np.ndarray, classes: int) -> AnswerMetrics:
-    """How often answers are right.
+    """Compute how often answers are right.
 
     Args:
-        labels: (samples,) class numbers.
-        answers: (samples,) class numbers, `NO_ANSWER` where none could be read.
+        labels: (samples,) class indices.
+        answers: (samples,) class indices, `NO_ANSWER` where none could be read.
         classes: number of classes.
 
     Returns:
         The result.
 
     Raises:
-        InputError: shapes or numbers that do not fit.
+        InputError: the shapes or numbers do not fit together.
 
     Example:
         >>> found = answer_metrics(np.array([0, 1, 1, 1]), np.array([0, 1, 0, NO_ANSWER]), 2)
@@ -177,18 +176,19 @@ def answer_metrics(labels: np.ndarray, answers: np.ndarray, classes: int) -> Ans
         raise InputError(f"labels must lie in 0 … {classes - 1}, answers too or be {NO_ANSWER}")
     right, read = labels == answers, answers != NO_ANSWER
     hits = np.bincount(labels[right], minlength=classes)
-    true, said = np.bincount(labels, minlength=classes), np.bincount(answers[read], minlength=classes)
-    occurs, counted = true > 0, true + said > 0
+    true, given = np.bincount(labels, minlength=classes), np.bincount(answers[read], minlength=classes)
+    occurs, counted = true > 0, true + given > 0
     return AnswerMetrics(
         accuracy=float(right.mean()),
         valid_accuracy=float(right[read].mean()) if read.any() else float("nan"),
         answered=float(read.mean()),
         balanced_accuracy=float((hits[occurs] / true[occurs]).mean()),
-        macro_f1=float((2 * hits[counted] / (true + said)[counted]).mean()),
+        macro_f1=float((2 * hits[counted] / (true + given)[counted]).mean()),
         most_frequent=float(true.max() / len(labels)),
     )
 
 
-def prompt_sensitivity(accuracies: Mapping[str, Any]) -> float | None:
-    """The accuracy of the best prompt less that of the worst; none with one prompt."""
-    return float(max(accuracies.values()) - min(accuracies.values())) if len(accuracies) > 1 else None
+def prompt_sensitivity(accuracies: Mapping[str, float | None]) -> float | None:
+    """Return the accuracy of the best prompt minus that of the worst; `None` with fewer than two known accuracies."""
+    known = [value for value in accuracies.values() if value is not None]
+    return float(max(known) - min(known)) if len(known) > 1 else None

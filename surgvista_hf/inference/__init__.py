@@ -1,4 +1,4 @@
-"""Videos in, predictions out. Importing the package tells predictions how they are written (`writers`)."""
+"""Prediction of surgical videos. Importing the package registers the writers of `VideoPrediction.save`."""
 
 from .prediction.prediction import VideoPrediction
 from .predictor import SurgicalVideoPredictor

@@ -1,4 +1,4 @@
-"""Thousands of videos: sharded over processes, resumed where it was stopped, each result whole or not there."""
+"""Prediction and de-identification of whole folders: sharded over processes, resumable, each result whole or absent."""
 
 import json
 import logging
@@ -16,32 +16,34 @@ from accelerate import PartialState
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged
-from ..util import finding
+from ..util import file_search
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.files import OutputError, at_work, atomic_file, atomic_folder, check_settings
-from ..util.finding import VIDEO_SUFFIXES, PassedOver
+from ..util.file_search import VIDEO_SUFFIXES, SkippedFiles
+from ..util.files import OutputError, at_work, atomic_folder, check_settings, write_json
 from ..util.fingerprint import file_fingerprint
-from ..util.origins import Origins
+from ..util.source_records import SourceRecords
 from .deidentification import Cover, Pseudonyms, deidentify_video
+from .models.clip_model import ClipModel
 from .models.out_of_body import OutOfBodyDetector
+from .models.temporal_head import TemporalHead
 from .prediction.prediction import DEFAULT_FORMATS, check_formats
 from .predictor import SurgicalVideoPredictor
 from .writers.save_predictions import save_predictions
 from .writers.video_writing import VideoWriteError
 
 logger = logging.getLogger(__name__)
-_SOURCE = "source.json"  # in the folder of a video's results
+_SOURCE = "source.json"  # note of the content, in the folder of a video's results
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What one process did.
+    """The videos that one process worked on.
 
     Args:
-        done: videos of this run.
-        earlier: videos that had been done before.
-        unreadable: videos that cannot be decoded, or not be encoded again, with the reason.
+        done: names of the videos that this run finished.
+        earlier: names of the videos that were finished before.
+        unreadable: reason by the name of each video that cannot be decoded, or not be encoded again.
     """
 
     done: list[str]
@@ -50,21 +52,21 @@ class BatchReport:
 
 
 def find_videos(folder: Path, *, tell: bool = True) -> list[Path]:
-    """Find the videos below a folder, see `util.finding`; or the file that `folder` is.
+    """Find the videos below a folder by the rules of `util.file_search`; or return the file that `folder` is.
 
     Args:
-        folder: where to look.
-        tell: name in a remark what is passed over.
+        folder: folder to search, or a video.
+        tell: log a remark that names what is passed over.
 
     Raises:
-        InputError: there are none, or there is nothing at all.
+        InputError: there are no videos, or the folder does not exist.
     """
     if not folder.exists():
         raise InputError(f"there is no video at {folder}")
     if folder.is_file():
         return [folder]
-    passed = PassedOver()
-    found = finding.find_videos(folder, passed)
+    passed = SkippedFiles()
+    found = file_search.find_videos(folder, passed)
     if not found:
         raise InputError(f"{folder} holds no videos ({' '.join(VIDEO_SUFFIXES)}){passed}")
     if tell:
@@ -89,16 +91,16 @@ def predict_folder(
     changed is predicted anew; a namesake in another folder is refused. Only one run at a time works on an output.
 
     Args:
-        predictor: with its models.
-        folder: with videos, at any depth.
+        predictor: the predictor, with its models.
+        folder: folder with videos at any depth.
         output: folder of the results, for these models and formats only.
-        formats: see `VideoPrediction.save`.
-        pseudonyms: of the videos; these stand in folders, files and report instead.
+        formats: formats of the files, as for `VideoPrediction.save`.
+        pseudonyms: pseudonyms of the videos, which take the place of names in folders, files and report.
         skip_unreadable: note videos that cannot be decoded, or not be encoded again, in `unreadable_<process>.json` and go on.
         progress: show a progress bar.
 
     Returns:
-        What this process did.
+        The videos that this process worked on.
 
     Raises:
         InputError: no videos, or an unknown format.
@@ -118,20 +120,21 @@ def predict_folder(
         "reading": predictor.reading,
     }
     names = {
-        "models": {name: _called(model) for name, model in models.items()},
-        "temporal": {name: _called(head) for name, head in heads.items()},
+        "models": {name: _display_name(model) for name, model in models.items()},
+        "temporal": {name: _display_name(head) for name, head in heads.items()},
     }
     model_info = {name: model.describe() for name, model in models.items()}
 
     def predict(video: Path, name: str, source: str) -> None:
+        """Predict one video into its folder."""
         with atomic_folder(output / name, replace=True) as temporary:
             shown = None if pseudonyms is None else f"{name}.mp4"
             found = predictor.predict_all(video, name=shown)
             save_predictions(found, temporary, formats, video=video, model_info=model_info)
-            (temporary / _SOURCE).write_text(json.dumps({"source": source}) + "\n", encoding="utf-8")
+            write_json(temporary / _SOURCE, {"source": source}, indent=None)
 
-    work = _Work(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
-    return _work_through(Path(folder), work, pseudonyms, skip_unreadable, progress)
+    job = _Job(output, settings, names, predict, lambda name: output / name / _SOURCE, lambda name: output / name)
+    return _process_videos(Path(folder), job, pseudonyms, skip_unreadable, progress)
 
 
 def deidentify_folder(
@@ -146,17 +149,22 @@ def deidentify_folder(
     skip_unreadable: bool = False,
     progress: bool = False,
 ) -> BatchReport:
-    """Write every video below a folder as it may leave the hospital, and beside each what was done, as JSON.
+    """Write every video below a folder as it may leave the hospital, and beside each a JSON file of what was done.
 
     Args:
-        folder: with videos, at any depth; or a video.
+        folder: folder with videos at any depth, or a video.
         output: folder of the results, for this detector only.
-        detector, covers, deinterlace, damaged: see `deidentify_video`.
-        pseudonyms: of the videos; the results are called by them.
-        skip_unreadable, progress: see `predict_folder`.
+        detector, covers, deinterlace, damaged: the arguments of `deidentify_video`.
+        pseudonyms: pseudonyms of the videos, which name the results.
+        skip_unreadable, progress: the arguments of `predict_folder`.
 
-    Returns, Raises:
-        See `predict_folder` and `deidentify_video`.
+    Returns:
+        The videos that this process worked on.
+
+    Raises:
+        InputError: no videos, `output` is the folder of the originals, or a rectangle lies outside the image.
+        OutputError: as for `predict_folder`.
+        VideoReadError, VideoWriteError: a video cannot be decoded, or not be encoded again, unless they are skipped.
     """
     output, source = Path(output), Path(folder).resolve()
     if output.resolve() == (source if source.is_dir() else source.parent):
@@ -168,48 +176,49 @@ def deidentify_folder(
     }
 
     def deidentify(video: Path, name: str, source: str) -> None:
+        """De-identify one video into two files."""
         done = deidentify_video(
             video, output / f"{name}.mp4", detector, covers=covers, deinterlace=deinterlace, damaged=damaged
         )
         for remark in done.remarks:
             logger.warning("%s: %s", name, remark)
-        with atomic_file(output / f"{name}.json") as temporary:  # says that the video is finished
-            content = {**asdict(done), "source": source}
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {**asdict(done), "source": source}
+        write_json(output / f"{name}.json", content)  # written last: it marks the video as finished
 
-    work = _Work(
+    job = _Job(
         output, settings, {}, deidentify, lambda name: output / f"{name}.json", lambda name: output / f"{name}.mp4"
     )
-    return _work_through(Path(folder), work, pseudonyms, skip_unreadable, progress)
+    return _process_videos(Path(folder), job, pseudonyms, skip_unreadable, progress)
 
 
 # ------------------------------------------------------------------------------------------- all videos
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is done with each video of a folder.
+class _Job:
+    """An operation on each video of a folder.
 
     Args:
         output: folder of the results.
-        settings, names: see `files.check_settings`.
-        do: takes a video, its name in the output and the note of its content, which it must leave in `note`.
-        note: file that says which content a result was made of, by the name of the video.
-        result: what must be there too for a video to be finished, a file or the folder that `note` lies in.
+        settings, names: the arguments of `files.check_settings`.
+        process: function of a video, its name in the output and the fingerprint of its content, which it must leave in the
+            note.
+        note: gives the file that holds the fingerprint of a result's content, by the name of the video.
+        result: gives the file of the result, or the folder that holds the note too, by the name of the video.
     """
 
     output: Path
     settings: Mapping[str, Any]
     names: Mapping[str, Any]
-    do: Callable[[Path, str, str], None]
+    process: Callable[[Path, str, str], None]
     note: Callable[[str], Path]
     result: Callable[[str], Path]
 
-    def noted(self, name: str) -> str | None:
-        """The note of the content that the result was made of; `None` if there is no whole result.
+    def source_of(self, name: str) -> str | None:
+        """Return the fingerprint of the content that a result was made of; `None` if there is no whole result.
 
         Raises:
-            OutputError: something else is there.
+            OutputError: something else has the name of the result.
         """
         result, note = self.result(name), self.note(name)
         if not result.exists() or (note.parent != result and not note.exists()):
@@ -232,7 +241,7 @@ class _Item:
 
     @cached_property
     def source(self) -> str:
-        """The note of its content; keyed where others may see it."""
+        """Return the fingerprint of its content, keyed where others may see it."""
         try:
             fingerprint = file_fingerprint(self.video)
         except OSError as error:
@@ -240,34 +249,36 @@ class _Item:
         return fingerprint if self.pseudonyms is None else self.pseudonyms.keyed(fingerprint)
 
 
-def _work_through(
-    folder: Path, work: _Work, pseudonyms: Pseudonyms | None, skip_unreadable: bool, progress: bool
+def _process_videos(
+    folder: Path, job: _Job, pseudonyms: Pseudonyms | None, skip_unreadable: bool, progress: bool
 ) -> BatchReport:
-    """Does something with each video of this process's share that is not finished in the output, or was of other content."""
+    """Process the videos of this process that are not finished in the output, or whose content has changed."""
     state, report = PartialState(), BatchReport([], [], {})
     videos = find_videos(folder, tell=state.is_main_process)
     root = folder.parent if folder.is_file() else folder
-    with at_work(work.output):
+    with at_work(job.output):
+        # Every process lists all videos, so that all agree on which video is whose.
         items = list(_items(videos, root, pseudonyms))
         if state.is_main_process:
-            # What others may see gets no names of this machine's folders.
-            check_settings(work.output, work.settings, names=work.names if pseudonyms is None else None)
-            _check_sources(work, items, root, has_names=pseudonyms is None)
+            # Settings that others may see get no names of this machine's folders.
+            check_settings(job.output, job.settings, names=job.names if pseudonyms is None else None)
+            _check_sources(job, items, root, has_names=pseudonyms is None)
         state.wait_for_everyone()
         mine = items[state.process_index :: state.num_processes]
         for item in track(mine, "videos", shown=progress and state.is_local_main_process):
-            if work.noted(item.name) == item.source:
+            if job.source_of(item.name) == item.source:
                 report.earlier.append(item.name)
                 continue
             try:
-                work.do(item.video, item.name, item.source)
+                job.process(item.video, item.name, item.source)
             except (VideoReadError, VideoWriteError) as error:
                 if not skip_unreadable:
                     raise
-                said = str(error)
-                report.unreadable[item.name] = said if pseudonyms is None else said.replace(str(item.video), item.name)
-                with atomic_file(work.output / f"unreadable_{state.process_index}.json") as temporary:
-                    temporary.write_text(json.dumps(report.unreadable, indent=1) + "\n", encoding="utf-8")
+                reason = str(error)
+                report.unreadable[item.name] = (
+                    reason if pseudonyms is None else reason.replace(str(item.video), item.name)
+                )
+                write_json(job.output / f"unreadable_{state.process_index}.json", report.unreadable)
                 continue
             report.done.append(item.name)
         state.wait_for_everyone()
@@ -275,7 +286,7 @@ def _work_through(
 
 
 def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) -> Iterator[_Item]:
-    """Each video under its name in the output; of the same content under one pseudonym only the first."""
+    """Yield each video with its name in the output; of several with one content, and so one pseudonym, only the first."""
     names = set()
     for video in videos:
         name = video.relative_to(root).as_posix() if pseudonyms is None else pseudonyms.of(video, root)
@@ -284,27 +295,27 @@ def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) ->
             yield _Item(video, name, pseudonyms)
 
 
-def _check_sources(work: _Work, items: Sequence[_Item], root: Path, *, has_names: bool) -> None:
-    """Refuse namesakes of another folder, says which results are stale, and clears away what a killed run left.
+def _check_sources(job: _Job, items: Sequence[_Item], root: Path, *, has_names: bool) -> None:
+    """Refuse namesakes of another folder, warn of stale results, and delete what a killed run left.
 
     Raises:
         OutputError: the output holds results of namesakes.
     """
     changed = {
-        item.name: (noted, item.source)
+        item.name: (before, item.source)
         for item in items
-        if (noted := work.noted(item.name)) is not None and noted != item.source
+        if (before := job.source_of(item.name)) is not None and before != item.source
     }
     if has_names:
-        origins = Origins(work.output, root)
+        origins = SourceRecords(job.output, root)
         origins.check(changed)
         origins.note(item.name for item in items)
     for name in changed:
         logger.warning("%s has another content than before: it is done anew", name)
-    for left in work.output.glob("unreadable_*.json"):
+    for left in job.output.glob("unreadable_*.json"):
         left.unlink()
     for item in items:
-        path = work.output / item.name
+        path = job.output / item.name
         for left in path.parent.glob(f".{escape(path.name)}-????????"):
             shutil.rmtree(left, ignore_errors=True)
         for suffix in (".mp4", ".json"):
@@ -316,6 +327,6 @@ def _detector_settings(detector: OutOfBodyDetector | None) -> dict[str, Any] | N
     return None if detector is None else {**detector.describe(), "model": detector.model.fingerprint}
 
 
-def _called(model: Any) -> str:
-    """What people call a model: its folder without the path, or its Hub id."""
+def _display_name(model: ClipModel | TemporalHead) -> str:
+    """Return what people call a model: its folder without the path, or its Hub id."""
     return Path(model.source).name if Path(model.source).exists() else str(model.source)

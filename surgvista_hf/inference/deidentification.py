@@ -1,6 +1,7 @@
-"""Videos and names that may leave the hospital: plain outside the patient, silent, without metadata, under a pseudonym.
+"""De-identification of videos: redacted outside the patient, silent, without metadata, under a pseudonym.
 
-What is painted into the picture itself, such as a name that the endoscopy tower writes, is covered only where the caller says.
+What is burned into the images themselves, such as a name that the endoscopy tower writes, is covered only where the caller
+gives a rectangle.
 """
 
 import base64
@@ -22,17 +23,17 @@ from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.fingerprint import file_fingerprint
 from .models.out_of_body import OutOfBodyDetector, scan_video
 from .writers.video_writing import video_writer
 
 logger = logging.getLogger(__name__)
-_LETTERS = 12  # of a pseudonym: 60 bits
+_LETTERS = 12  # length of a pseudonym: 60 bits
 
 
 class Pseudonyms:
-    """Names that say nothing, and the one file that can turn them back into the real ones. Keep that file at home.
+    """Pseudonyms of videos, and the one file that can turn them back into the real names. Keep that file at home.
 
     A pseudonym belongs to the content of a video. Namesakes in two folders get two; a file that is moved, copied or called
     otherwise keeps its own, so the same video in two folders is one video under one pseudonym. A file whose content was
@@ -48,7 +49,7 @@ class Pseudonyms:
         output: folder that leaves the hospital: the file must not lie in it.
 
     Raises:
-        InputError: the file lies in `output`, or is no such file.
+        InputError: the file lies in `output`, or holds no pseudonyms.
 
     Example:
         >>> names = Pseudonyms("names.json")  # doctest: +SKIP
@@ -62,7 +63,7 @@ class Pseudonyms:
             raise InputError(f"{self.file} would leave together with {output}: keep the mapping elsewhere")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{self.file}.lock")
-        self._names: dict[str, str] = {}  # by fingerprint, of the content `_indexed`
+        self._names: dict[str, str] = {}  # pseudonyms by fingerprint, made from the content `_indexed`
         self._indexed: dict[str, Any] | None = None
         with self._lock:
             self._content: dict[str, Any] = (
@@ -74,8 +75,8 @@ class Pseudonyms:
         """Return the pseudonym of a video, and note where the video was found.
 
         Args:
-            video: file.
-            root: folder that it lies in, at any depth.
+            video: video file.
+            root: folder that the video lies in, at any depth.
 
         Raises:
             InputError: the video cannot be read.
@@ -84,16 +85,16 @@ class Pseudonyms:
             fingerprint = file_fingerprint(video)
         except OSError as error:
             raise InputError(f"{video} cannot be read: {error}") from error
-        place = {"folder": str(Path(root).resolve()), "name": Path(video).relative_to(root).as_posix()}
+        location = {"folder": str(Path(root).resolve()), "name": Path(video).relative_to(root).as_posix()}
         found = self._known(fingerprint)
-        if found is None or place not in self._content["originals"][found]["files"]:
+        if found is None or location not in self._content["originals"][found]["files"]:
             with self._lock:
                 self._content = self._read()  # other processes may have written
-                found = self._known(fingerprint) or self._given(fingerprint, place)
+                found = self._known(fingerprint) or self._assign(fingerprint, location)
                 files = self._content["originals"][found]["files"]
-                if place not in files:
-                    self._warn(found, place)
-                    files.append(place)
+                if location not in files:
+                    self._warn(found, location)
+                    files.append(location)
                 self._write()
         return found
 
@@ -107,19 +108,19 @@ class Pseudonyms:
             self._names, self._indexed = {entry["fingerprint"]: name for name, entry in originals}, self._content
         return self._names.get(fingerprint)
 
-    def _given(self, fingerprint: str, place: Mapping[str, str]) -> str:
-        """A pseudonym for a video that has none; that of its name, if an earlier version gave it one."""
-        pseudonym = self._pseudonym(place["name"])
+    def _assign(self, fingerprint: str, location: Mapping[str, str]) -> str:
+        """Give a pseudonym to a video that has none: that of its name, if an earlier version gave it one."""
+        pseudonym = self._pseudonym(location["name"])
         if pseudonym in self._content["names"] and pseudonym not in self._content["originals"]:
             logger.warning(
                 "%s is a pseudonym of an earlier version, for the name %s; from now on it stands for the content of %s",
                 pseudonym,
-                place["name"],
-                Path(place["folder"]) / place["name"],
+                location["name"],
+                Path(location["folder"]) / location["name"],
             )
         else:
             pseudonym = self._pseudonym(f"content {fingerprint}")
-        self._content["names"][pseudonym] = place["name"]
+        self._content["names"][pseudonym] = location["name"]
         self._content["originals"][pseudonym] = {"fingerprint": fingerprint, "files": []}
         self._names[fingerprint] = pseudonym
         return pseudonym
@@ -128,10 +129,10 @@ class Pseudonyms:
         digest = hmac.digest(bytes.fromhex(self._content["key"]), text.encode(), "sha256")
         return f"video-{base64.b32encode(digest).decode().lower()[:_LETTERS]}"
 
-    def _warn(self, pseudonym: str, place: Mapping[str, str]) -> None:
-        """Say what a user may not expect: the same video again, or another content of the same file."""
-        path = Path(place["folder"]) / place["name"]
-        before = [name for name, entry in self._content["originals"].items() if place in entry["files"]]
+    def _warn(self, pseudonym: str, location: Mapping[str, str]) -> None:
+        """Warn of what a user may not expect: the same video again, or another content of the same file."""
+        path = Path(location["folder"]) / location["name"]
+        before = [name for name, entry in self._content["originals"].items() if location in entry["files"]]
         if before:
             logger.warning(
                 "%s has another content than before, so it is %s now; what was made of the old content stays as %s: remove "
@@ -157,8 +158,7 @@ class Pseudonyms:
         return content
 
     def _write(self) -> None:
-        with atomic_file(self.file) as temporary:
-            temporary.write_text(json.dumps(self._content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.file, self._content)
         self.file.chmod(0o600)
 
 
@@ -180,25 +180,26 @@ class Cover:
 
 @dataclass(frozen=True)
 class Deidentified:
-    """What was done to a video.
+    """Record of what was done to a video.
 
     Args:
-        seconds: length of the result.
-        frames: of the result.
-        hidden: [start, end) of what was hidden, in seconds; `None`: nobody looked.
-        covers: rectangles painted black.
-        looks: frames that the detector looked at.
-        unseen_seconds: a camera that was outside for no longer than this, between two looks, may have gone unnoticed. 0:
-            every frame was looked at, and what the copy shows is what the detector took for the inside. `None`: nobody looked.
-        damaged: [start, end) of what cannot be decoded, in seconds; the picture is black there.
-        remarks: what else was done to the pictures, in sentences.
+        seconds: time of the last frame of the result.
+        frames: number of frames of the result.
+        redacted: [start, end) in seconds of each stretch that was redacted; `None`: there was no detector.
+        covers: number of rectangles that were painted black.
+        frames_checked: number of frames that the detector classified.
+        unseen_seconds: a camera that was outside for no longer than this, between two frames that were classified, may have
+            gone unnoticed. 0: every frame was classified, and the copy shows what the detector took for the inside. `None`:
+            there was no detector.
+        damaged: [start, end) in seconds of each stretch that cannot be decoded; the frames are black there.
+        remarks: sentences on what else was done to the frames.
     """
 
     seconds: float
     frames: int
-    hidden: list[tuple[float, float]] | None
+    redacted: list[tuple[float, float]] | None
     covers: int
-    looks: int = 0
+    frames_checked: int = 0
     unseen_seconds: float | None = None
     damaged: list[tuple[float, float]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -216,26 +217,26 @@ def deidentify_video(
 ) -> Deidentified:
     """Write a video that shows the inside of the patient only: no people, no sound, no metadata.
 
-    The video is decoded twice, once to look and once to write, in constant memory. The detector looks at every frame, or as
-    often as it was told to; the last frame is always looked at, and what was not looked at is hidden. Every frame is written,
-    in order, at its time; where several have the same time they follow each other by 1/90000 s.
+    The video is decoded twice, once to classify frames and once to write them, in constant memory. The detector classifies
+    every frame, or as many a second as it is set to, the last frame in any case; what it did not classify is redacted. Every
+    frame is written, in order, at its time; where several have the same time they follow each other by 1/90000 s.
 
     Args:
-        video: file.
+        video: video file.
         path: `.mp4` file to write.
-        detector: finds the outside; `None`: nothing is hidden.
-        covers: rectangles to paint black, such as names that the tower writes into the picture, in pixels as shown.
-        deinterlace, damaged: see `VideoReader`; damaged stretches are black.
+        detector: detector of frames outside the patient; `None`: nothing is redacted.
+        covers: rectangles to paint black, such as names that the tower writes into the image, in pixels as shown.
+        deinterlace, damaged: the arguments of `VideoReader`; damaged stretches are black.
         progress: show progress bars.
 
     Returns:
-        What was done.
+        The record of what was done.
 
     Raises:
         VideoReadError: the video cannot be decoded.
         VideoWriteError: its frames cannot be encoded.
         OutputError: nothing can be written at `path`.
-        InputError: `path` is the video itself, or a rectangle outside the picture.
+        InputError: `path` is the video itself, or a rectangle lies outside the image.
     """
     if Path(path).resolve() == Path(video).resolve():
         raise InputError(f"{path} is the video itself; the original is never replaced")
@@ -243,29 +244,33 @@ def deidentify_video(
         info = reader.info
         for cover in covers:
             if cover.left >= info.width or cover.top >= info.height:
-                raise InputError(f"{cover} lies outside the picture of {info.width}×{info.height} pixels")
-        hidden = None if detector is None else scan_video(detector, reader, progress=progress)
+                raise InputError(f"{cover} lies outside the image of {info.width}×{info.height} pixels")
+        mask = None if detector is None else scan_video(detector, reader, progress=progress)
         width, height = max(info.width // 2 * 2, 2), max(info.height // 2 * 2, 2)
         stored_width, stored_height = (max(side // 2 * 2, 2) for side in info.stored_size)
-        # As large as the original is stored, and shown in its shape.
+        # The copy is stored in the size of the original and shown with its aspect ratio.
         pixel_aspect = Fraction(width * stored_height, height * stored_width).limit_denominator(1000)
         written, last = 0, 0.0
         rate, total = info.frames_per_second or 25.0, info.num_frames or None
         with video_writer(path, stored_width, stored_height, rate, pixel_aspect, source=reader.name) as write:
             frames = reader.iterate(None, blank_damaged=True)
             for last, pixels in track(frames, "writing", total=total, unit="frames", shown=progress):
-                shown = pixels if hidden is None else hidden.redacted(pixels, last)
-                write(_covered(shown, covers)[:height, :width], last)
+                shown = pixels if mask is None else mask.redacted(pixels, last)
+                write(_paint_covers(shown, covers)[:height, :width], last)
                 written += 1
-        looked: dict[str, Any] = {"hidden": None}
-        if hidden is not None:
-            looked = {"hidden": hidden.spans, "looks": len(hidden.seconds), "unseen_seconds": hidden.unseen_seconds}
         return Deidentified(
-            last, written, covers=len(covers), damaged=reader.lost, remarks=list(reader.remarks), **looked
+            seconds=last,
+            frames=written,
+            redacted=None if mask is None else mask.spans,
+            covers=len(covers),
+            frames_checked=0 if mask is None else len(mask.seconds),
+            unseen_seconds=None if mask is None else mask.unseen_seconds,
+            damaged=reader.lost,
+            remarks=list(reader.remarks),
         )
 
 
-def _covered(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:
+def _paint_covers(pixels: np.ndarray, covers: Sequence[Cover]) -> np.ndarray:
     if not covers:
         return pixels
     pixels = pixels.copy()

@@ -1,4 +1,4 @@
-"""Testing what exists: a finished model on a frame set, or predictions of any program against labels.
+"""Evaluation of what exists: a finished model on a frame set, or predictions of any program against labels.
 
 Nothing is trained. The results have the form of a benchmark's, so tables, plots and intervals are the same.
 """
@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from ..clips import ClipDataset
+from ..clips.dataset import Sampling
 from ..datasets_scripts.schema.info import MissingFilesError
 from ..datasets_scripts.schema.label_mapping import map_classes
 from ..datasets_scripts.schema.phase_files import SUFFIXES, class_names, read_phase_file
@@ -22,7 +23,6 @@ from ..evaluation.prediction_files import PredictedVideo, find_predictions, read
 from ..evaluation.reports.benchmark_report import CellResult, write_report
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import count_parameters
-from ..trainers.benchmark.run import environment
 from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
 from ..util.errors import InputError
@@ -34,22 +34,22 @@ _NEED_PROBABILITIES = ("mean_average_precision", "calibration_error")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well predictions agree with labels.
+    """The agreement of predictions with labels.
 
     Args:
-        task: what was predicted.
-        predictions: of every labeled clip or moment.
-        results: of all metrics, see `Task.results`.
-        figures: the numbers of a table, 0-1.
-        by_video: main number of each video.
-        parameters: of the model: trained here (none), all, and bytes of all; zeros for files.
-        seconds: it took.
+        task: the task that the predictions are for.
+        predictions: predictions for every labeled clip or moment.
+        results: results of all metrics, as `Task.results` gives them.
+        metrics: the metrics of a table, 0-1.
+        by_video: main metric of each video.
+        parameters: numbers of parameters of the model: trained here (none) and all, and bytes of all; zeros for files.
+        seconds: duration of the evaluation.
     """
 
     task: Task
     predictions: ClipPredictions
     results: dict[str, Any]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     by_video: dict[str, float]
     parameters: dict[str, int]
     seconds: float
@@ -58,28 +58,19 @@ class Evaluation:
         """Write `results.json`, `predictions.parquet`, and the tables and plots of a benchmark.
 
         Args:
-            folder: made if needed; files of an earlier evaluation are replaced.
-            name: of the model or program, for the tables.
-            data: of the data set.
+            folder: output folder, made if needed; files of an earlier evaluation are replaced.
+            name: name of the model or program in the tables.
+            data: name of the data set in the tables.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.predictions.save(folder / "predictions.parquet")
-        cell = CellResult(
+        cell = CellResult.from_evaluation(
+            self,
             model=name,
             data=data,
             protocol="evaluate",
-            seed=0,
-            task=self.task.kind,
-            classes=list(self.task.names),
-            main_metric=self.task.main_metric,
-            figures=self.figures,
-            results=self.results,
-            by_video=self.by_video,
             parameters=self.parameters,
-            selected_on_test=False,
-            fraction=1.0,
             seconds=round(self.seconds, 1),
-            environment=environment(),
             predictions="predictions.parquet",
         )
         cell.save(folder / "results.json")
@@ -101,9 +92,9 @@ def evaluate_model(
     Args:
         model: a classifier with its processor.
         frames: a split of a frame set.
-        task: what its labels mean; see `trainers.finetune.task_of`.
-        label: its column.
-        classes: class of the frame set -> class of the model, where names differ; `None` leaves it out.
+        task: the task of its labels; `trainers.finetune.task_of` gives it.
+        label: name of the label column.
+        classes: class of the frame set -> class of the model, where names differ; `None` leaves the class out.
         batch_size: clips at a time.
         progress: show a progress bar.
 
@@ -111,7 +102,7 @@ def evaluate_model(
         The evaluation, in the classes of the model.
 
     Raises:
-        InputError: the model predicts something else than the labels say.
+        InputError: the model predicts one class a frame and the labels hold several, or the other way round.
         DatasetError: a class has no counterpart in the model.
     """
     start = perf_counter()
@@ -129,18 +120,20 @@ def evaluate_model(
         sampling=sampling_of(model),
         label=label,
     )
-    predictions = _predicted(model, clips, len(names), batch_size, progress)
+    predictions = _predict_clips(model, clips, len(names), batch_size, progress)
     counted = count_parameters(model.model)
     parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
     return _evaluation(task, predictions, parameters, True, perf_counter() - start)
 
 
-def sampling_of(model: ClipModel) -> Any:
+def sampling_of(model: ClipModel) -> Sampling:
     """Return how the clips of a model are chosen, as its processor says: `"online"` or `"uniform"`."""
     return getattr(model.processor, "frame_sampling", None) or "online"
 
 
-def _predicted(model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool) -> ClipPredictions:
+def _predict_clips(
+    model: ClipModel, clips: ClipDataset, outputs: int, batch_size: int, progress: bool
+) -> ClipPredictions:
     """Return the scores of every clip, in the order of the frame set."""
     loader = DataLoader(clips, batch_size=batch_size, collate_fn=EvaluationCollator(model.processor))
     scores, labels, frames, seconds = [], [], [], []
@@ -158,8 +151,8 @@ class LabeledMoments:
     """The labels of one video.
 
     Args:
-        seconds: (moments,) of labeled frames.
-        labels: (moments,) class numbers, or (moments, classes) of 0 and 1.
+        seconds: (moments,) times of the labeled frames.
+        labels: (moments,) class indices, or (moments, classes) of 0 and 1.
     """
 
     seconds: np.ndarray
@@ -176,20 +169,20 @@ def evaluate_files(
     """Compare predictions of any program with labels.
 
     Args:
-        predictions: folder or file, see `evaluation.prediction_files`.
-        labels: by the name of the video, `source/video id` or its id alone.
-        task: what they mean.
+        predictions: folder or file in a format that `evaluation.prediction_files` reads.
+        labels: labels by the name of the video, `source/video id` or its id alone.
+        task: the task of the labels.
         every: seconds between two rows of NumPy arrays.
 
     Returns:
         The evaluation. Metrics that need probabilities are left out where a file holds only chosen classes.
 
     Raises:
-        InputError: videos without predictions, or labeled moments that nothing was predicted for.
+        InputError: a video has no predictions, or nothing was predicted for a labeled moment.
     """
     start = perf_counter()
     found = find_predictions(Path(predictions))
-    ids = {name: _matching(name, found, len(labels)) for name in labels}
+    ids = {name: _match_video(name, found, len(labels)) for name in labels}
     missing = [name for name, key in ids.items() if key is None]
     if missing:
         raise InputError(
@@ -213,8 +206,8 @@ def evaluate_files(
     return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, perf_counter() - start)
 
 
-def _matching(name: str, found: Mapping[str, Path], videos: int) -> str | None:
-    """The predictions that belong to a video, by its id or its file name; a single file belongs to a single video."""
+def _match_video(name: str, found: Mapping[str, Path], videos: int) -> str | None:
+    """Return the key of the predictions of a video, found by its id or file name; a single file belongs to a single video."""
     identifier = name.partition("/")[2] or name
     candidates = [key for key in found if key in (name, identifier, identifier.rpartition("/")[2])]
     candidates = candidates or [key for key in found if key.rpartition("/")[2] == identifier]
@@ -226,7 +219,11 @@ def _matching(name: str, found: Mapping[str, Path], videos: int) -> str | None:
 
 
 def labels_of_frames(frames: Dataset, label: str, task: Task) -> dict[str, LabeledMoments]:
-    """Return the labels of a frame set by video, without decoding a picture."""
+    """Return the labels of a frame set by video, without decoding an image.
+
+    Raises:
+        InputError: no frame has a label.
+    """
     columns: Any = frames.select_columns(["source", "video_id", "timestamp", label]).with_format(None)[:]
     videos: dict[str, tuple[list[float], list[Any]]] = {}
     for source, video, second, value in zip(*columns.values(), strict=True):
@@ -234,29 +231,32 @@ def labels_of_frames(frames: Dataset, label: str, task: Task) -> dict[str, Label
             continue
         seconds, values = videos.setdefault(f"{source}/{video}", ([], []))
         seconds.append(second)
-        values.append(_several(value, len(task.names)) if task.multi_label else value)
+        values.append(_multi_hot(value, len(task.names)) if task.multi_label else value)
     if not videos:
         raise InputError(f"no frame has a label in the column {label!r}")
     return {name: LabeledMoments(np.array(seconds), np.array(values)) for name, (seconds, values) in videos.items()}
 
 
-def _several(classes: list[int], count: int) -> np.ndarray:
+def _multi_hot(classes: list[int], count: int) -> np.ndarray:
+    """Return (count,) zeros with a one for each of these classes."""
     row = np.zeros(count)
     row[classes] = 1
     return row
 
 
 def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[str, LabeledMoments], Task]:
-    """Read one's own label files, one a video; see `datasets_scripts.phase_files`.
+    """Read one's own label files, one a video, in a format that `datasets_scripts.schema.phase_files` reads.
 
     Args:
-        folder: with the files, or one file.
-        names: of the classes; by default those of the labels.
+        folder: folder with the files, or one file.
+        names: names of the classes; by default those of the labels.
 
     Returns:
         The labels of every whole second by the name of the file, and their task.
 
     Raises:
+        MissingFilesError: there are no label files.
+        InputError: labels count frames, not seconds.
         AnnotationError: a file cannot be understood.
     """
     paths = (
@@ -282,10 +282,10 @@ def _evaluation(
     task: Task, predictions: ClipPredictions, parameters: dict[str, int], graded: bool, seconds: float
 ) -> Evaluation:
     results = task.results(predictions)
-    figures = task.figures(results)
+    metrics = task.metrics(results)
     if not graded:
         for section in results.values():
             for name in _NEED_PROBABILITIES:
                 section.pop(name, None)
-        figures = {name: value for name, value in figures.items() if name not in _NEED_PROBABILITIES}
-    return Evaluation(task, predictions, results, figures, task.by_video(predictions), parameters, seconds)
+        metrics = {name: value for name, value in metrics.items() if name not in _NEED_PROBABILITIES}
+    return Evaluation(task, predictions, results, metrics, task.by_video(predictions), parameters, seconds)

@@ -1,4 +1,4 @@
-"""Predictions for whole operations and for streams: every frame is decoded and prepared once, memory does not grow."""
+"""Prediction of whole videos and of streams. Every frame is decoded and prepared once, and memory does not grow."""
 
 import itertools
 import logging
@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..clips.sampling.windows import ClipWindow
 from ..modeling.clip_spacing import needed_seconds
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.familiarity import RunningMean, appearance
+from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..modeling.video_frames_surgvista import Deinterlace
 from ..modeling.video_reading_surgvista import Damaged, VideoReader
 from ..util.batches import batched
-from ..util.console import progress_bar
+from ..util.console import Bar, progress_bar
 from ..util.errors import InputError
 from .models.clip_model import ClipModel
 from .models.onnx_export import OnnxClipModel
@@ -32,26 +34,27 @@ from .prediction.redaction import OutOfBodyMask
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32  # frames decoded and prepared together
-_TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be meant
+_TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still count as the frame of a moment
 _T = TypeVar("_T")
 _SPARSE = 3  # whole seconds in a row without any frame between them: not a damaged stretch, but too few frames
-_ONLY = "model"  # name of a model that has none
+_ONLY = "model"  # name of a model that is given without one
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
+Temporal = str | os.PathLike[str] | MsTcnForFrameClassification
 
 
 @dataclass(frozen=True, eq=False)
 class StreamStep:
-    """What a stream of frames looks like at one moment.
+    """The prediction for one moment of a stream.
 
     Args:
         second: time of the frame.
-        probabilities: (classes,) of each model by its name.
-        class_names: of each model.
-        latency_seconds: from the frame's arrival to this answer.
+        probabilities: (classes,) probabilities by the name of the model.
+        class_names: names of the classes by the name of the model.
+        latency_seconds: seconds from the frame's arrival to this prediction.
         outside: probability that the camera is outside the patient, where the predictor has a detector.
-        unfamiliarity: of each model by its name, how unlike its training videos the last seconds are: more than 1 is beyond
-            what it knows; `None`: it is unknown what they look like.
+        unfamiliarity: score by the name of the model of how unlike its training videos the last seconds are: above 1 they
+            are beyond what held-out training videos look like; `None`: it is unknown what those look like.
     """
 
     second: float
@@ -63,43 +66,43 @@ class StreamStep:
 
     @property
     def label(self) -> str:
-        """Most probable class of the first model."""
+        """Return the most probable class of the first model."""
         name = next(iter(self.probabilities))
         return self.class_names[name][int(self.probabilities[name].argmax())]
 
     @property
     def confidence(self) -> float:
-        """Its probability."""
+        """Return the probability of the most probable class of the first model."""
         return float(next(iter(self.probabilities.values())).max())
 
     @property
     def unfamiliar(self) -> bool | None:
-        """Whether the last seconds are unlike the training videos of the first model; `None`: unknown."""
+        """Return whether the last seconds are unlike the training videos of the first model; `None`: unknown."""
         score = next(iter(self.unfamiliarity.values()), None)
         return None if score is None else score > 1
 
 
 class SurgicalVideoPredictor:
-    """Predicts once a second, from the present and past frames only, by the rule that the models are trained with.
+    """Predict once a second, from present and past frames only, with clips chosen as in training.
 
     Args:
         model: a folder or Hub id with a trained video classifier, the folder of an adapter, or a model; or several by
             name, e.g. `{"phase": …, "triplets": …}`: each frame is still decoded once.
-        processor: video processor of a model given as an object; loaded from the same place otherwise.
+        processor: video processor of a model given as an object; otherwise it is loaded with the model.
         temporal: a temporal model (MS-TCN) on the features of the model, folder or object; with several models a mapping with
             their names.
-        device: where to run; a GPU if there is one.
+        device: device that runs the models; a GPU if there is one.
         batch_size: clips at a time.
         dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
-        out_of_body: finds what must not be shown: a detector, or the folder or Hub id of one.
-        deinterlace: `"auto"` or `"off"`, see `VideoReader`.
-        damaged: where a video is damaged: `"skip"` gives no answer for those seconds, if at least half of the video is
-            sound; `"any"` however little is; `"refuse"` is an error.
-        frame_stride: seconds between two frames of a clip, for models that do not say it.
+        out_of_body: a detector of times that must not be shown, or the folder or Hub id of one.
+        deinterlace: `"auto"` or `"off"`; the argument of `VideoReader`.
+        damaged: treatment of damaged videos: `"skip"` predicts nothing for the damaged seconds, if at least half of the
+            video is sound; `"any"` does so however little is sound; `"refuse"` raises an error.
+        frame_stride: seconds between two frames of a clip, for models whose configuration does not hold it.
 
     Raises:
-        InputError: no classifier can be loaded from there, or `frame_stride` contradicts what a model was trained with.
+        InputError: no classifier can be loaded, or `frame_stride` contradicts what a model was trained with.
 
     Example:
         >>> predictor = SurgicalVideoPredictor("my-phase-model")  # doctest: +SKIP
@@ -113,9 +116,9 @@ class SurgicalVideoPredictor:
     def __init__(
         self,
         model: Model | Mapping[str, Model],
-        processor: Any = None,
+        processor: BaseVideoProcessor | None = None,
         *,
-        temporal: Any = None,
+        temporal: Temporal | Mapping[str, Temporal] | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 8,
         dtype: str = "auto",
@@ -143,7 +146,9 @@ class SurgicalVideoPredictor:
             raise InputError(f"temporal names {unknown[0]!r}; the models are {', '.join(named)}")
         self.heads = {name: TemporalHead(head) for name, head in heads.items()}
         for name, head in self.heads.items():
-            head.begin().push(self.models[name].run(_blank(self.models[name]))[1])  # the widths fit, or it is said now
+            head.begin().push(
+                self.models[name].run(_blank(self.models[name]))[1]
+            )  # raises now, not after hours, if the widths differ
             head.check_features(self.models[name].fingerprints, self.models[name].source)
         if isinstance(out_of_body, str | os.PathLike):
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
@@ -153,12 +158,12 @@ class SurgicalVideoPredictor:
 
     @property
     def class_names(self) -> list[str]:
-        """Of the first model."""
+        """Return the names of the classes of the first model."""
         return self._names(next(iter(self.models)))
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip of the first model."""
+        """Return the number of frames in a clip of the first model."""
         return next(iter(self.models.values())).num_frames
 
     def _names(self, name: str) -> list[str]:
@@ -172,7 +177,7 @@ class SurgicalVideoPredictor:
             progress: show a progress bar.
 
         Returns:
-            Probabilities for each second.
+            The probabilities for each second.
 
         Raises:
             VideoReadError: the video cannot be decoded.
@@ -185,19 +190,21 @@ class SurgicalVideoPredictor:
         """Predict every second of a video with every model; arguments and errors are those of `predict`.
 
         Args:
-            name: that the video has in the results; its file name otherwise.
+            video: path or content of a video file.
+            name: name of the video in the results; its file name by default.
+            progress: show a progress bar.
 
         Returns:
-            Predictions by the names of the models. What must not be shown was found by looking at every frame, or as often
-            as the detector was told to.
+            Predictions by the names of the models. The detector classified every frame for the out-of-body mask, or as many
+            a second as it is set to.
         """
         name = name or _name(video)
         with VideoReader(video, **self.reading) as reader:
-            hidden = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
+            mask = scan_video(self.out_of_body, reader, progress=progress) if self.out_of_body else None
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
-                frames = _counted(self._read(reader), bar)
-                found = self._predict_frames(frames, name, hidden, 0.0)
+                frames = _advance_bar(self._read(reader), bar)
+                found = self._predict_frames(frames, name, mask, 0.0)
             remarks = tuple(reader.remarks)
         for remark in remarks:
             logger.warning("%s: %s", name, remark)
@@ -206,11 +213,11 @@ class SurgicalVideoPredictor:
 
     @property
     def needs_whole_seconds_only(self) -> bool:
-        """Whether frames at one a second are all that the models need."""
+        """Return whether frames at one a second are all that the models need."""
         return all(model.spacing.is_whole for model in self.models.values())
 
     def needed_seconds(self) -> Iterator[float]:
-        """The moments at which the models need frames to predict every second: ascending, without end.
+        """Yield the moments in seconds at which the models need frames to predict every second: ascending, without end.
 
         Example:
             >>> list(itertools.islice(predictor.needed_seconds(), 4))  # doctest: +SKIP
@@ -219,7 +226,7 @@ class SurgicalVideoPredictor:
         return needed_seconds([model.spacing.seconds() for model in self.models.values()])
 
     def _read(self, reader: VideoReader) -> Iterator[tuple[float, np.ndarray]]:
-        """The frames that the models need, with their seconds."""
+        """Return the frames that the models need, with their seconds."""
         if self.needs_whole_seconds_only:
             return reader.iterate(1 / FRAMES_PER_SECOND)
         return ((second, pixels) for second, _, pixels in reader.shown_at(self.needed_seconds()))
@@ -229,23 +236,21 @@ class SurgicalVideoPredictor:
     ) -> dict[str, VideoPrediction]:
         """Predict a video whose frames come from elsewhere, with every model.
 
-        A detector of what must not be shown sees these frames only: what lies between two of them is taken for inside where
-        both are.
+        The detector sees these frames only: what lies between two of them counts as inside where both are inside.
 
         Args:
             frames: times in seconds and images (height, width, 3), uint8, RGB, one a second, or those of `needed_seconds` for
                 models that need others too; the next ones are fetched in another thread while these are used. Some may be
-                missing: a second without a frame has no answer, and in the clips of later seconds the frame before stands in.
-            name: of the video.
+                missing: a second without a frame has no prediction, and the frame before takes its place in later clips.
+            name: name of the video.
             origin: second that the moments count from; by default that of the first frame.
 
         Returns:
             Predictions by the names of the models.
 
         Raises:
-            InputError: something that is no image.
+            InputError: an item is no image, or the frames are of other seconds than the models need.
             VideoReadError: there are no frames.
-            InputError: frames of other seconds than the models need.
         """
         return self._predict_frames(frames, name, None, origin)
 
@@ -253,46 +258,48 @@ class SurgicalVideoPredictor:
         self,
         frames: Iterable[tuple[float, np.ndarray]],
         name: str,
-        hidden: OutOfBodyMask | None,
+        mask: OutOfBodyMask | None,
         origin: float | None = None,
     ) -> dict[str, VideoPrediction]:
-        """Predict frames, and let the detector look at them where nobody has looked at the video yet."""
+        """Predict frames; without a mask of the video, let the detector classify them too."""
         moments = _Moments(self, origin)
-        lines = {each: self._line(each, self.batch_size) for each in self.models}
+        pipelines = {each: self._pipeline(each, self.batch_size) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
         sound: list[bool] = []
-        for chunk in _ahead(batched(_held(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
+        # A frame belongs to a moment; only moments at whole seconds are predicted, the others are needed for clips.
+        for chunk in _prefetch(batched(_fill_missing(frames, self.needed_seconds(), origin), _FRAMES_AT_ONCE)):
             for second, image, _ in chunk:
                 _check_image(image, f"the frame of second {second:g} of {name}")
-            due = [moments.of(second, is_sound) for second, _, is_sound in chunk]
+            due = [moments.match(second, is_sound) for second, _, is_sound in chunk]
             predicted = [second % 1 == 0 for second in due]
             seconds += [second for (second, _, _), is_whole in zip(chunk, predicted, strict=True) if is_whole]
             sound += [is_sound for (_, _, is_sound), is_whole in zip(chunk, predicted, strict=True) if is_whole]
-            images = np.stack([image for _, image, _ in chunk])
-            if self.out_of_body is not None and hidden is None and any(predicted):
-                outside.append(self.out_of_body.look(images[predicted]))
-            for each, line in lines.items():
-                found[each] += line.push(due, images)
+            images = np.stack([image for _, image, _ in chunk])  # (frames, height, width, 3)
+            if self.out_of_body is not None and mask is None and any(predicted):
+                outside.append(self.out_of_body.predict_proba(images[predicted]))
+            for each, pipeline in pipelines.items():
+                found[each] += pipeline.push(due, images)
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
+        # Stand-ins for missing frames filled the clips of later seconds; they have no prediction of their own.
         answered = np.asarray(sound)
         shown = np.asarray(seconds)[answered]
         if outside:
             assert self.out_of_body is not None
-            hidden = self.out_of_body.hidden(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
+            mask = self.out_of_body.mask(shown, np.concatenate(outside)[answered], 1 / FRAMES_PER_SECOND)
         predictions = {
             each: VideoPrediction(
                 name,
                 shown,
-                np.concatenate([*found[each], *line.flush()])[answered],
+                np.concatenate([*found[each], *pipeline.flush()])[answered],
                 self._names(each),
                 multi_label=self.models[each].multi_label and each not in self.heads,
-                hidden=hidden,
-                unfamiliarity=None if line.unfamiliarity is None else line.unfamiliarity[answered],
+                out_of_body_mask=mask,
+                unfamiliarity=None if pipeline.unfamiliarity is None else pipeline.unfamiliarity[answered],
             )
-            for each, line in lines.items()
+            for each, pipeline in pipelines.items()
         }
         for each, prediction in predictions.items():
             if prediction.remark:
@@ -311,24 +318,24 @@ class SurgicalVideoPredictor:
             ran with `batch_size=1`, within rounding otherwise.
 
         Raises:
-            InputError: something that is no image, or times that go back.
+            InputError: an item is no image, or the times go back.
         """
-        lines = {name: self._line(name, 1) for name in self.models}
+        pipelines = {name: self._pipeline(name, 1) for name in self.models}
         names = {name: self._names(name) for name in self.models}
-        for second, image in _sampled(self._timed(frames), self.needed_seconds()):
+        for second, image in _sample_stream(self._check_times(frames), self.needed_seconds()):
             began = time.perf_counter()
-            answers = {name: line.push([second], image[None]) for name, line in lines.items()}
-            if second % 1:
+            answers = {name: pipeline.push([second], image[None]) for name, pipeline in pipelines.items()}
+            if second % 1:  # needed for the clips of later seconds only
                 continue
             probabilities = {name: answer[0][0] for name, answer in answers.items()}
-            unfamiliarity = {name: line.last_unfamiliarity for name, line in lines.items()}
-            outside = float(self.out_of_body.look(image[None])[0]) if self.out_of_body else None
+            unfamiliarity = {name: pipeline.last_unfamiliarity for name, pipeline in pipelines.items()}
+            outside = float(self.out_of_body.predict_proba(image[None])[0]) if self.out_of_body else None
             yield StreamStep(second, probabilities, names, time.perf_counter() - began, outside, unfamiliarity)
 
-    def _timed(
+    def _check_times(
         self, frames: Iterable[np.ndarray | tuple[float, np.ndarray]]
     ) -> Iterator[np.ndarray | tuple[float, np.ndarray]]:
-        """The frames of a stream, which must come as often as the models need them."""
+        """Yield the frames of a stream, and refuse one whose frames come more seldom than the models need them."""
         step = min(model.spacing.step for model in self.models.values())
         for number, item in enumerate(frames):
             if not self.needs_whole_seconds_only and not isinstance(item, tuple):
@@ -338,13 +345,13 @@ class SurgicalVideoPredictor:
                 )
             yield item
 
-    def _line(self, name: str, batch_size: int) -> "_ClipPipeline":
+    def _pipeline(self, name: str, batch_size: int) -> "_ClipPipeline":
         head = self.heads.get(name)
         return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size)
 
 
 class _ClipPipeline:
-    """Frames in, probabilities out, in order, in batches."""
+    """A model with its clip window: it takes frames in order and gives probabilities in batches."""
 
     def __init__(self, model: ClipModel, head: TemporalHead | None, batch_size: int) -> None:
         self.model, self.head, self.batch_size = model, head, batch_size
@@ -354,7 +361,7 @@ class _ClipPipeline:
         self.scores: list[float] = []
 
     def push(self, seconds: Sequence[float], images: np.ndarray) -> list[np.ndarray]:
-        """Probabilities of the batches that these frames (frames, height, width, 3) complete; whole seconds are predicted."""
+        """Return the probabilities of the batches that frames (frames, height, width, 3) of these seconds complete."""
         done, prepared = [], self.model.prepare(images)
         whole = [number for number, second in enumerate(seconds) if second % 1 == 0]
         self._compare(prepared[whole], [seconds[number] for number in whole])
@@ -362,7 +369,7 @@ class _ClipPipeline:
             self.window.add(second, frame)
             if second % 1:
                 continue
-            self.waiting.append(self.window.clip(second))
+            self.waiting.append(self.window.clip(second))  # (frames of a clip, channels, height, width)
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
@@ -377,17 +384,17 @@ class _ClipPipeline:
 
     @property
     def unfamiliarity(self) -> np.ndarray | None:
-        """(seconds,) so far; `None`: unknown."""
+        """Return the scores so far, (seconds,); `None`: unknown."""
         return None if self.model.confidence.familiarity is None else np.array(self.scores)
 
     @property
     def last_unfamiliarity(self) -> float | None:
-        """Of the last frame. A stream has no end: what came before it is dropped."""
+        """Return the score of the last frame, and drop those before it: a stream has no end."""
         del self.scores[:-1]
         return self.scores[-1] if self.scores else None
 
     def flush(self) -> list[np.ndarray]:
-        """Those of the last batch, if there is one."""
+        """Return the probabilities of the last, incomplete batch, if there is one."""
         if not self.waiting:
             return []
         probabilities, features = self.model.run(torch.stack(self.waiting))
@@ -396,10 +403,10 @@ class _ClipPipeline:
 
 
 class _Moments:
-    """Says which of the needed moments the frames are that come one after the other.
+    """The needed moments in order, matched to the frames that arrive one after the other.
 
     Args:
-        predictor: whose models need them.
+        predictor: the predictor whose models need the frames.
         origin: second from which moments count; by default that of the first frame.
     """
 
@@ -409,16 +416,19 @@ class _Moments:
         self._whole = self._between = 0  # frames that came, at whole seconds and between them
         self._needs_between = False  # models of an uneven spacing may still need whole seconds only
 
-    def of(self, second: float, is_sound: bool = True) -> float:
-        """The moment of the next frame, in seconds from the first; whole ones are predicted.
+    def match(self, second: float, is_sound: bool = True) -> float:
+        """Return the moment of the next frame, in seconds from the first; whole seconds are predicted.
 
         Args:
-            second: of the frame.
+            second: time of the frame.
             is_sound: whether it is a frame itself and does not stand in for a missing one.
+
+        Raises:
+            InputError: the frame is not of the moment that is needed next.
         """
         self._first = second if self._first is None else self._first
         expected = next(self._needed)
-        while not self._begun and self._first + expected < second - _TOLERANCE:  # of a damaged beginning nothing comes
+        while not self._begun and self._first + expected < second - _TOLERANCE:  # a damaged beginning has no frames
             expected = next(self._needed)
         self._begun = True
         self._whole += is_sound and expected % 1 == 0
@@ -426,21 +436,21 @@ class _Moments:
         self._needs_between |= expected % 1 != 0
         if not self._trusts and self._needs_between and self._whole >= _SPARSE and not self._between:
             raise InputError(
-                "frames come at whole seconds only, but the models look at frames between them. Give those of "
+                "frames come at whole seconds only, but the models need frames between them. Give those of "
                 "SurgicalVideoPredictor.needed_seconds()"
             )
         if not self._trusts and abs(second - self._first - expected) > _TOLERANCE:
             raise InputError(
-                f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models look "
-                "at frames between whole seconds. Give those of SurgicalVideoPredictor.needed_seconds()"
+                f"a frame of second {second:g} came where one of second {self._first + expected:g} is needed: the models need "
+                "frames between whole seconds too. Give those of SurgicalVideoPredictor.needed_seconds()"
             )
         return expected
 
 
-def _sampled(
+def _sample_stream(
     frames: Iterable[np.ndarray | tuple[float, np.ndarray]], needed: Iterator[float] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """The image shown at each needed moment, usually whole seconds: the last one not later, known when a later one comes."""
+    """Yield the image shown at each needed moment: the last one not later, which is known when a later one comes."""
     moments = map(float, itertools.count()) if needed is None else needed
     due, shown = next(moments), None
     for number, item in enumerate(frames):
@@ -457,7 +467,7 @@ def _sampled(
             due = next(moments)
 
 
-def _check_image(image: Any, what: str) -> None:
+def _check_image(image: object, what: str) -> None:
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
         return
     found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -467,10 +477,10 @@ def _check_image(image: Any, what: str) -> None:
     )
 
 
-def _held(
+def _fill_missing(
     frames: Iterable[tuple[float, np.ndarray]], moments: Iterator[float], origin: float | None
 ) -> Iterator[tuple[float, np.ndarray, bool]]:
-    """The frames, the one before in place of each moment that is missing between two, and whether it is a frame itself."""
+    """Yield the frames, for a missing moment the frame before it, and whether it is a frame of that moment itself."""
     first = origin
     due, shown = next(moments), None
     for second, image in frames:
@@ -485,14 +495,14 @@ def _held(
             due = next(moments)
 
 
-def _counted(frames: Iterable[tuple[float, np.ndarray]], bar: Any) -> Iterator[tuple[float, np.ndarray]]:
+def _advance_bar(frames: Iterable[tuple[float, np.ndarray]], bar: Bar) -> Iterator[tuple[float, np.ndarray]]:
     for frame in frames:
         yield frame
         bar.update(frame[0] % 1 == 0)
 
 
-def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
-    """The same; the next chunk is decoded while this one is used."""
+def _prefetch(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
+    """Yield the same chunks; the next one is decoded while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)
         while (chunk := coming.result()) is not None:
@@ -501,7 +511,12 @@ def _ahead(chunks: Iterator[list[_T]]) -> Iterator[list[_T]]:
 
 
 def _clip_model(
-    model: Model, processor: Any, device: Any, dtype: str, runtime: str, frame_stride: float | None
+    model: Model,
+    processor: BaseVideoProcessor | None,
+    device: str | torch.device | None,
+    dtype: str,
+    runtime: str,
+    frame_stride: float | None,
 ) -> ClipModel:
     if isinstance(model, ClipModel):
         return model

@@ -19,7 +19,8 @@ from torch import nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
 from ..util.errors import InputError
-from ..util.files import atomic_file, content_hash, file_hash
+from ..util.files import write_json
+from ..util.fingerprint import base_weights_hash
 from ..util.messages import first_line
 from ..util.requirements import require
 from ..util.values import PositiveAmount, Rate, check_fields
@@ -30,21 +31,28 @@ Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 BASE_FILE = "adapter_base.json"
-_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _KEYS_VALUES = re.compile(r"(^|\.|_)(k|v|key|value)(_proj)?$")
 
 
 @dataclass(frozen=True)
 class AdapterRecipe:
-    """How much of a model is trained.
+    """Says which parameters of a model are trained.
 
     Args:
-        method: `"full"`: all; `"probe"`: the head on a frozen encoder; `"lora"`, `"dora"` or `"ia3"`: an adapter and the head.
-        rank: of LoRA and DoRA.
-        alpha: their scale is alpha / rank.
-        dropout: before them.
+        method: `"full"`: all parameters; `"probe"`: the head on a frozen encoder; `"lora"` (arXiv 2106.09685), `"dora"`
+            (arXiv 2402.09353) or `"ia3"` (arXiv 2205.05638): an adapter and the head.
+        rank: rank of LoRA's and DoRA's matrices.
+        alpha: numerator of their scale, which is alpha / rank.
+        dropout: dropout rate before them.
         layers: `"attention"`, or `"all"` linear layers of the blocks.
-        bits: the frozen weights in 8 or 4 bits through bitsandbytes; `None`: as they are.
+        bits: 8 or 4, to hold the frozen weights in so many bits through bitsandbytes; `None`: as they are.
+
+    Raises:
+        InputError: a value out of range, or a combination that does not work.
+
+    Example:
+        >>> AdapterRecipe("lora", rank=8).is_peft
+        True
     """
 
     method: Method = "full"
@@ -63,18 +71,18 @@ class AdapterRecipe:
 
     @property
     def is_peft(self) -> bool:
-        """Whether peft does it."""
+        """Return whether peft makes the adapter."""
         return self.method in ("lora", "dora", "ia3")
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many parameters a model has.
+    """Holds the number of parameters of a model.
 
     Args:
-        trained: that a run changes, with the head.
-        all: with those of the base.
-        bytes: of all weights as they lie in memory.
+        trained: number of parameters that a run changes, those of the head included.
+        all: number of all parameters, those of the base included.
+        bytes: size of all weights in memory.
     """
 
     trained: int
@@ -83,12 +91,17 @@ class Parameters:
 
     @property
     def fraction(self) -> float:
-        """Of the trained ones."""
+        """Return the fraction of parameters that are trained, 0-1."""
         return self.trained / self.all
 
 
 def count_parameters(model: nn.Module) -> Parameters:
-    """Count parameters; weights in 4 bits, which lie packed, as what they stand for."""
+    """Count parameters; weights in 4 bits, which are packed, count as the numbers that they stand for.
+
+    Example:
+        >>> count_parameters(nn.Linear(3, 2)).all
+        8
+    """
     total = trained = size = 0
     for parameter in model.parameters():
         shape = getattr(getattr(parameter, "quant_state", None), "shape", None)
@@ -111,7 +124,7 @@ def check_bits(bits: int) -> None:
     try:
         import bitsandbytes
 
-        small: Any = (
+        small: nn.Module = (
             bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
             if bits == 8
             else bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
@@ -122,7 +135,10 @@ def check_bits(bits: int) -> None:
 
 
 def quantization(bits: int | None) -> dict[str, Any]:
-    """What `from_pretrained` must be told to load the blocks in few bits; the head and the patches stay as they are.
+    """Return the arguments of `from_pretrained` that load the blocks in few bits; head and patches stay as they are.
+
+    Args:
+        bits: 8 or 4; `None`: no arguments.
 
     Raises:
         InputError: bitsandbytes is not installed.
@@ -130,19 +146,19 @@ def quantization(bits: int | None) -> dict[str, Any]:
     if bits is None:
         return {}
     require("few_bits")
-    _without_word_of_kernels(bits)
+    _silence_kernel_warnings(bits)
     skipped = ["classifier", "fc_norm", "pooler", "pooling", "patch_embeddings.projection"]
     options: dict[str, Any] = (
         {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
     )
-    device: Any = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    device: int | str = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     return {
         "quantization_config": BitsAndBytesConfig(**options, llm_int8_skip_modules=skipped),
         "device_map": {"": device},
     }
 
 
-def _without_word_of_kernels(bits: int | None) -> None:
+def _silence_kernel_warnings(bits: int | None) -> None:
     """Keep bitsandbytes quiet about kernels for 4 bits, which it misses whenever it is imported; peft imports it always."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.NOTSET if bits == 4 else logging.ERROR)
 
@@ -151,7 +167,7 @@ def adapted_layers(model: nn.Module, layers: Layers) -> list[str]:
     """Return the names of the linear layers of the encoder that adapters sit in.
 
     Args:
-        model: classifier.
+        model: classifier whose encoder is adapted.
         layers: `"attention"`; where there is none (ConvNeXt), or for `"all"`, all linear layers of the blocks.
     """
     linear = [
@@ -165,15 +181,15 @@ def adapted_layers(model: nn.Module, layers: Layers) -> list[str]:
 
 
 def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path) -> Any:
-    """Freeze what is not trained and adds the adapter.
+    """Freeze the parameters that are not trained, and add the adapter.
 
     Args:
-        model: classifier, see `families.load_classifier`.
-        recipe: how much is trained.
-        start: the checkpoint it came from, which a saved adapter names.
+        model: classifier, see `loading.load_classifier`.
+        recipe: parameters that are trained.
+        start: checkpoint that the model came from, which a saved adapter names.
 
     Returns:
-        The model, or one of peft around it.
+        The model, or a `PeftModel` around it.
 
     Raises:
         InputError: peft is not installed, or the encoder has no linear layers in blocks.
@@ -186,8 +202,8 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
             parameter.requires_grad_(is_head(name) and parameter.is_floating_point())
         return model
     require("adapter")
-    _without_word_of_kernels(recipe.bits)
-    from peft import IA3Config, LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    _silence_kernel_warnings(recipe.bits)
+    from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model, prepare_model_for_kbit_training
 
     if recipe.bits:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -195,8 +211,9 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
     targets: Sequence[str] = adapted_layers(model, "all" if recipe.method == "ia3" else recipe.layers)
     if not targets:
         raise InputError(f"{start}: no linear layers in blocks were found for an adapter")
-    config: Any
+    config: PeftConfig
     if recipe.method == "ia3":
+        # Table 3 of the paper: keys, values, and the second layer of each MLP, which makes the width smaller.
         feedforward = [name for name in targets if not _ATTENTION.search(name) and _narrows(model, name)]
         keys = [name for name in targets if _ATTENTION.search(name) and _KEYS_VALUES.search(name)]
         config = IA3Config(target_modules=keys + feedforward, feedforward_modules=feedforward, modules_to_save=trained)
@@ -216,7 +233,7 @@ def add_adapter(model: PreTrainedModel, recipe: AdapterRecipe, start: str | Path
 
 
 def _name_of_base(start: str | Path) -> str:
-    """A Hub id as it is, a folder from the root, so that peft by itself finds it from any working directory too."""
+    """Return a Hub id as it is and a folder as an absolute path, so that peft finds it from any working directory too."""
     name = folder_or_hub_name(start)
     return str(Path(name).absolute()) if Path(name).exists() else name
 
@@ -233,12 +250,12 @@ def complete_adapter(folder: str | Path, model: PreTrainedModel, start: str | Pa
     """Write beside a saved adapter what is needed to load it without its recipe.
 
     That is the configuration of the whole model and, where the base is a folder, the way there from the adapter's own folder
-    with a hash of the base's weights: the two may move together, and another model in the base's place is refused.
+    with a hash of the base's weights: the two may move together, and another model in the folder of the base is refused.
 
     Args:
-        folder: of the adapter.
-        model: the adapted model, without peft around it.
-        start: the checkpoint it came from.
+        folder: folder of the adapter.
+        model: adapted model, without peft around it.
+        start: checkpoint that the model came from.
     """
     folder = Path(folder)
     model.config.save_pretrained(folder)
@@ -247,90 +264,75 @@ def complete_adapter(folder: str | Path, model: PreTrainedModel, start: str | Pa
         return
     content = {
         "folder": Path(os.path.relpath(base.resolve(), folder.resolve())).as_posix(),
-        "weights": weights_hash(base),
+        "weights": base_weights_hash(base),
     }
-    with atomic_file(folder / BASE_FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def weights_hash(folder: str | Path) -> str:
-    """Return a hash of the weights in a folder, whatever else lies beside them.
-
-    Args:
-        folder: of a saved model.
-    """
-    files = sorted(
-        file
-        for suffix in ("safetensors", "bin")
-        for file in Path(folder).glob(f"*.{suffix}")
-        if file.name not in _NO_WEIGHTS
-    )
-    return content_hash([[file.name, file_hash(file)] for file in files])
+    write_json(folder / BASE_FILE, content)
 
 
 def find_base(folder: str | Path) -> str:
     """Return the folder or Hub id of the base of a saved adapter, from any working directory and after both have moved.
 
     Args:
-        folder: of the adapter.
+        folder: folder of the adapter.
 
     Raises:
-        InputError: the base is nowhere, or another model is in its place.
+        InputError: the base is not found, or another model is there.
     """
     folder = Path(folder)
     named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    noted: dict[str, str] = {}
+    record: dict[str, str] = {}
     if (folder / BASE_FILE).is_file():
-        noted = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
-    places = [Path(named).expanduser()] if noted or Path(named).is_absolute() else _places_of_older(folder, named)
-    if "folder" in noted:
-        places.insert(0, folder.resolve() / noted["folder"])
-    found = [place for place in dict.fromkeys(map(_normal, places)) if place.is_dir()]
-    for place in found:
-        if "weights" not in noted or weights_hash(place) == noted["weights"]:
-            return str(place)
+        record = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    is_certain = record or Path(named).is_absolute()
+    paths = [Path(named).expanduser()] if is_certain else _paths_of_older_adapters(folder, named)
+    if "folder" in record:
+        paths.insert(0, folder.resolve() / record["folder"])
+    found = [path for path in dict.fromkeys(map(_normal, paths)) if path.is_dir()]
+    for path in found:
+        if "weights" not in record or base_weights_hash(path) == record["weights"]:
+            return str(path)
     if found:
         raise InputError(
             f"the base of the adapter {folder} was retrained or replaced: {found[0]} has other weights than those that the "
             "adapter was trained on. Restore them, or train the adapter again"
         )
-    if noted or Path(named).is_absolute():
-        looked = ", ".join(dict.fromkeys(str(_normal(place)) for place in places))
+    if is_certain:
+        tried = ", ".join(dict.fromkeys(str(_normal(path)) for path in paths))
         raise InputError(
-            f"the base of the adapter {folder} is not there; looked for {looked}. Put it back, or move adapter and base "
+            f"the base of the adapter {folder} is not there; looked for {tried}. Put it back, or move adapter and base "
             "together. An adapter without its base predicts nothing: `surgvista merge` makes one model of both"
         )
     return folder_or_hub_name(named)
 
 
-def _normal(place: Path) -> Path:
-    return Path(os.path.normpath(place.absolute()))
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
 
 
-def _places_of_older(folder: Path, named: str) -> list[Path]:
-    """Where a path that an older adapter noted as it was typed may lead: from here, or from a folder around the adapter."""
+def _paths_of_older_adapters(folder: Path, named: str) -> list[Path]:
+    """Return where a relative path that an older adapter names may lead: from here, or from a folder around the adapter."""
     return [Path(named).expanduser(), *(parent / named for parent in folder.resolve().parents)]
 
 
 def merge_adapter(folder: str | Path) -> PreTrainedModel:
-    """The whole model of a saved adapter, which is not needed any more.
+    """Merge a saved adapter into its base; the result needs neither any more.
 
     Args:
-        folder: of the adapter.
+        folder: folder of the adapter.
 
     Returns:
         A plain model in full precision.
 
     Raises:
-        InputError: no adapter, or its base cannot be loaded.
+        InputError: there is no adapter, or its base cannot be loaded.
     """
     adapted = load_adapted(folder)
     adapted.merge_adapter()
     return _unwrapped(adapted.get_base_model())
 
 
-def _unwrapped(model: Any) -> PreTrainedModel:
-    """The model without peft's layers. Its own `unload` fails where a head that was trained is no single layer (IA3)."""
+def _unwrapped(model: nn.Module) -> PreTrainedModel:
+    """Remove peft's layers. Its own `unload` fails where a head that was trained is no single layer (IA3)."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
@@ -344,17 +346,17 @@ def _unwrapped(model: Any) -> PreTrainedModel:
 
 
 def load_adapted(folder: str | Path, **loading: Any) -> Any:
-    """A saved adapter on its base.
+    """Load a saved adapter on its base.
 
     Args:
-        folder: of the adapter, with the configuration of the whole model beside it.
-        loading: for the base's `from_pretrained`, e.g. `quantization_config`.
+        folder: folder of the adapter, with the configuration of the whole model beside it.
+        loading: further arguments of the base's `from_pretrained`, such as `quantization_config`.
 
     Returns:
-        A model of peft.
+        A `PeftModel` in evaluation mode.
 
     Raises:
-        InputError: no adapter, or its base cannot be loaded.
+        InputError: there is no adapter, or its base cannot be loaded.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -364,15 +366,15 @@ def load_adapted(folder: str | Path, **loading: Any) -> Any:
             f"{folder} holds no adapter of this package: adapter_config.json and config.json are expected"
         )
     require("adapter")
-    quantized: Any = loading.get("quantization_config")
-    _without_word_of_kernels(4 if getattr(quantized, "load_in_4bit", False) else None)
+    quantized = loading.get("quantization_config")
+    _silence_kernel_warnings(4 if getattr(quantized, "load_in_4bit", False) else None)
     from peft import PeftModel
 
     base = find_base(folder)
     revision = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("revision")
     if revision and not Path(base).is_dir():
         loading["revision"] = revision  # of the Hub: what the adapter was trained on, not what is there today
-    config: Any = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder)
     pooling = getattr(config, "pooling", None)
     model = load_classifier(
         base, class_names(config), config.problem_type, num_frames=clip_length(config), pooling=pooling, **loading

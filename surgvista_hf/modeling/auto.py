@@ -1,4 +1,4 @@
-"""Makes the Auto classes of transformers know our models, without importing torch before somebody needs it.
+"""Registration of our models with the Auto classes of transformers, without importing torch before somebody needs it.
 
 Each of transformers' registries lives in a module of its own. When one is imported, the file of ours that belongs in it is
 imported too; when that is done, in whichever order it came about, its classes are registered.
@@ -122,8 +122,9 @@ def _register_encoder_image_processor(ours: ModuleType) -> None:
 
 
 def _with_explanation(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+    wrapped: Callable[..., object], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> object:
+    """Call a `from_pretrained`; where weights are known to be unpublished, its error says what to do instead."""
     name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
     with explain_missing_weights(name):
         return wrapped(*args, **kwargs)

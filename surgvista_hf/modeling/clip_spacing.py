@@ -1,4 +1,4 @@
-"""Which moments of a video the clips of a model need; imports nothing that decodes or computes, for guarded processes."""
+"""The moments of a video that the clips of a model need. Imports nothing that decodes or computes, for guarded processes."""
 
 import heapq
 import itertools
@@ -15,7 +15,8 @@ class ClipSpacing(NamedTuple):
     Args:
         num_frames: frames of a clip.
         frame_stride: seconds between two frames.
-        frame_interval: take the last multiple of so many seconds before each moment.
+        frame_interval: seconds between the frames of the training's frame set, where clips hold the last frame of such a set
+            before each moment; `None`: clips hold the frames at the moments themselves.
     """
 
     num_frames: int
@@ -24,12 +25,12 @@ class ClipSpacing(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the clips hold frames of whole seconds only."""
+        """Return whether the clips hold frames of whole seconds only."""
         return self.num_frames == 1 or (self.frame_interval in (None, 1) and self.frame_stride % 1 == 0)
 
     @property
     def step(self) -> float:
-        """Seconds that the frames of a stream may be apart at most."""
+        """Return how many seconds the frames of a stream may be apart at most."""
         return 1.0 if self.is_whole else min(self.frame_stride, self.frame_interval or math.inf, 1.0)
 
     def seconds(self) -> Iterator[float]:

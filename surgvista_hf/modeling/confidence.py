@@ -1,4 +1,4 @@
-"""What a model folder says of the model's own confidence: its temperature, and what its training videos look like.
+"""The record of how far a model's probabilities can be trusted: its temperature, and the look of its training videos.
 
 It lies beside the model as `confidence.json` and is applied by whoever makes probabilities of logits; the weights and the
 configuration stay as they are, so that a folder of a stock family gives its own logits in stock transformers.
@@ -14,7 +14,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from ..util.errors import InputError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.messages import first_line
 from .familiarity import Familiarity
 
@@ -24,43 +24,56 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Confidence:
-    """How far a model's probabilities can be believed.
+    """Holds what is known of how far a model's probabilities can be trusted.
 
     Args:
-        temperature: that logits are divided by before softmax or sigmoid; 1: nothing was calibrated.
-        calibration: how the temperature was found: split, clips, and metrics before and after; `None`: it was not.
-        trained_on: title and procedure of the training data; `None`: unknown.
-        familiarity: what the training videos look like; `None`: unknown.
+        temperature: number that logits are divided by before softmax or sigmoid (Guo et al., ICML 2017); 1 where nothing was
+            calibrated.
+        calibration: split and clips that the temperature was fitted on, and metrics before and after; `None`: it was not
+            fitted.
+        trained_on: title, procedure and license of the training data, and whether it was rendered; `None`: unknown.
+        familiarity: summary of the look of the training videos; `None`: unknown.
+
+    Raises:
+        InputError: the temperature is no positive number.
+
+    Example:
+        >>> Confidence(temperature=1.5).calibration is None
+        True
     """
 
     temperature: float = 1.0
     calibration: Mapping[str, Any] | None = None
-    trained_on: Mapping[str, str] | None = None
+    trained_on: Mapping[str, str | bool] | None = None
     familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.temperature, int | float) or not 0 < self.temperature < float("inf"):
             raise InputError(f"the temperature is {self.temperature!r}; it must be a positive number")
 
-    def save(self, folder: str | Path) -> Path:
-        """Write `confidence.json` into a model folder.
+    @property
+    def trained_on_rendered(self) -> bool | None:
+        """Return whether the training data was rendered, so that the model knows nothing of real surgery; `None`: unknown."""
+        rendered = (self.trained_on or {}).get("rendered")
+        return None if rendered is None else bool(rendered)
 
-        Returns:
-            The file.
-        """
+    def save(self, folder: str | Path) -> Path:
+        """Write `confidence.json` into a model folder and return its path."""
         content = {
             **vars(self),
             "format": _FORMAT,
             "familiarity": self.familiarity and self.familiarity.to_dict(),
         }
         file = Path(folder) / CONFIDENCE_FILE
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(file, content)
         return file
 
     @classmethod
     def load(cls, name: str | os.PathLike[str]) -> "Confidence":
-        """Read what lies beside a model in a folder or on the Hub; where nothing does, everything is unknown.
+        """Read the file beside a model; without one, everything is unknown.
+
+        Args:
+            name: folder or Hub id of the model.
 
         Raises:
             InputError: the file cannot be read.

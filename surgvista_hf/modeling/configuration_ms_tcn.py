@@ -13,15 +13,17 @@ class MsTcnConfig(PreTrainedConfig):
 
     Args:
         input_size: width of the features.
-        num_stages: of refinement, the first included.
+        num_stages: number of stages, the first and those that refine it.
         num_layers: dilated layers of a stage; layer i looks 2^i frames back, twice.
         num_feature_maps: width of a stage.
-        dropout: in every layer.
+        dropout: dropout rate of every layer.
         causal: look back only.
-        class_weights: of the cross-entropy; none: all alike.
+        class_weights: weights of the classes in the cross-entropy; `None`: all classes count alike.
         legacy_double_softmax: give probabilities to the cross-entropy, as the published program does by mistake.
-        frames_per_second: of the features that it was trained on; `None`: not known.
-        features_from: fingerprints of the model whose features it was trained on; features of another one mean nothing to it.
+        frames_per_second: rate of the features that the model was trained on; `None`: not known.
+        features_from: fingerprints of the encoder whose features the model was trained on; those of another one mean nothing
+            to it.
+        kwargs: fields of every configuration, such as `num_labels`.
 
     Raises:
         InputError: sizes below 1, or weights for another number of classes.
@@ -72,5 +74,5 @@ class MsTcnConfig(PreTrainedConfig):
 
     @property
     def receptive_field(self) -> int:
-        """Frames that a prediction depends on, the present one included."""
+        """Return how many frames a prediction depends on, the present one included."""
         return 1 + self.num_stages * 2 * (2**self.num_layers - 1)

@@ -12,17 +12,17 @@ from .errors_surgvista import InputError
 _FRAME_FEATURES = ("pooler", "first", "mean", "patches")
 
 
-def feature_width(config: Any) -> int:
-    """Width of an encoder's output: the last of several stages, or timm's name for it."""
+def feature_width(config: PreTrainedConfig) -> int:
+    """Return the width of an encoder's output, by whichever name its configuration has for it."""
     sizes = getattr(config, "hidden_sizes", None)
     return int(sizes[-1] if sizes else getattr(config, "hidden_size", None) or config.num_features)
 
 
-def picture_size(config: Any) -> tuple[int, int]:
-    """Height and width in pixels of what an encoder sees; 224 where its configuration has no word for it."""
-    size: Any = getattr(config, "frame_size", None) or getattr(config, "image_size", None)
+def input_size(config: PreTrainedConfig) -> tuple[int, int]:
+    """Return height and width of an encoder's input, in pixels; 224 where its configuration does not say it."""
+    size = getattr(config, "frame_size", None) or getattr(config, "image_size", None)
     if size is None:
-        timm: Any = getattr(config, "pretrained_cfg", None) or {}
+        timm = getattr(config, "pretrained_cfg", None) or {}
         size = getattr(config, "crop_size", None) or tuple(timm.get("input_size", (224, 224)))[-2:]
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
@@ -35,14 +35,15 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         num_frames: frames of a clip. An image encoder sees each by itself.
         pooling: `"mean"` over tokens, and over frames of an image encoder; or `"attentive"`: a learned query attends to all
             tokens (the attentive probe of V-JEPA, arXiv 2404.08471).
-        frame_feature: what stands for a frame under mean pooling: `"pooler"`, the encoder's own pooled output; `"first"`, its
-            class token; `"mean"`, the mean of its tokens; `"patches"`, the mean of those behind the class token.
-        attentive_heads: of attentive pooling.
+        frame_feature: feature that stands for a frame under mean pooling: `"pooler"`, the encoder's own pooled output;
+            `"first"`, its class token; `"mean"`, the mean of its tokens; `"patches"`, that of the tokens behind the first.
+        attentive_heads: number of heads of attentive pooling.
         mlp_ratio: width of the MLP after attentive pooling over the encoder's.
-        layer_norm_eps: of the norms that are not the encoder's.
-        initializer_range: deviation of fresh weights.
-        classifier_dropout: before the classifier.
-        classifier_init_scale: factor on the classifier's first weights; 0 makes all first logits 0.
+        layer_norm_eps: epsilon of the norms that are not the encoder's.
+        initializer_range: standard deviation of new weights.
+        classifier_dropout: dropout rate before the classifier.
+        classifier_init_scale: factor on the classifier's initial weights; 0 makes all first logits 0.
+        kwargs: fields of every configuration, such as `num_labels`.
 
     Raises:
         InputError: an encoder of an unknown type.
@@ -94,15 +95,15 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         if pooling not in ("mean", "attentive") or frame_feature not in _FRAME_FEATURES:
             raise InputError(f"pooling is {pooling!r} and frame_feature {frame_feature!r}; see SurgicalEncoderConfig")
         if pooling == "attentive" and self.hidden_size % attentive_heads:
-            raise InputError(f"{self.hidden_size} features cannot be shared by {attentive_heads} attentive_heads")
+            raise InputError(f"{self.hidden_size} features cannot be divided among {attentive_heads} attentive_heads")
         super().__init__(**kwargs)
 
     @property
     def hidden_size(self) -> int:
-        """Width of the encoder's output."""
+        """Return the width of the encoder's output."""
         return feature_width(self.encoder_config)
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of a frame, in pixels."""
-        return picture_size(self.encoder_config)
+        """Return height and width of a frame, in pixels."""
+        return input_size(self.encoder_config)

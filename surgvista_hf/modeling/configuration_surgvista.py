@@ -42,8 +42,8 @@ class SurgVistaConfig(PreTrainedConfig):
         initializer_range: standard deviation of the mask tokens and of the classifier before `classifier_init_scale`.
         position_embedding_type: `"sincos_3d"` (SurgVISTA, MVD), `"sincos_3d_equal"` (a third of the columns an axis: V-JEPA 1)
             or `"sincos_1d"` (one interleaved sinusoid over all tokens: VideoMAE, UMT, image models).
-        mask_ratio: share of masked tokens.
-        mask_type: `"tube"`, the same places in every slice, or `"random"`, places anywhere.
+        mask_ratio: fraction of masked tokens.
+        mask_type: `"tube"`, the same rows and columns at every temporal index, or `"random"`, any tokens.
         video_loss_weight, image_loss_weight: weights of the two losses.
         norm_pix_loss: pixel targets are normalized per token and color channel.
         image_loss_type: `"smooth_l1"` (beta 1), `"l1"` or `"l2"`.
@@ -131,7 +131,7 @@ class SurgVistaConfig(PreTrainedConfig):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of a frame, in pixels."""
+        """Return height and width of a frame, in pixels."""
         if isinstance(self.image_size, int):
             return self.image_size, self.image_size
         height, width = self.image_size
@@ -139,12 +139,12 @@ class SurgVistaConfig(PreTrainedConfig):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of a clip of the configured size."""
+        """Return the number of tokens in a clip of the configured size."""
         time, rows, columns = self.token_grid(self.num_frames, *self.frame_size)
         return time * rows * columns
 
     def token_grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return the slices, rows and columns of tokens in a clip of `frames` × `height` × `width` pixels.
+        """Return the temporal indices, rows and columns of tokens in a clip of `frames` × `height` × `width` pixels.
 
         Raises:
             InputError: the clip cannot be cut into whole tubelets and patches.
@@ -158,8 +158,9 @@ class SurgVistaConfig(PreTrainedConfig):
         return frames // self.tubelet_size, height // self.patch_size, width // self.patch_size
 
     def num_masked_tokens(self, grid: tuple[int, int, int]) -> int:
-        """Masked tokens in a clip with this grid of tokens, by `mask_ratio` and `mask_type`."""
+        """Return how many tokens of a clip with this grid are masked, by `mask_ratio` and `mask_type`."""
         time, rows, columns = grid
         if self.mask_type == "tube":
+            # Rounded per temporal index, so that every one has equally many.
             return time * int(self.mask_ratio * rows * columns)
         return int(self.mask_ratio * time * rows * columns)

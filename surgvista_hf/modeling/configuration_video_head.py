@@ -21,8 +21,9 @@ class VideoHeadConfig(PreTrainedConfig):
         pooling: `"typicality"` or `"mean"` of the frames.
         num_neighbors: nearest frames of the same video that the typicality of a frame is measured by.
         smallest_distance: mean cosine distance below which frames count as equally typical; without it the weight of frames
-            that repeat (a frozen picture) would be without bounds.
-        dropout: of the hidden layer.
+            that repeat (a frozen image) would be without bounds.
+        dropout: dropout rate of the hidden layer.
+        kwargs: fields of every configuration, such as `num_labels`.
 
     Raises:
         InputError: sizes that no head has.

@@ -22,7 +22,7 @@ except ImportError:  # loaded from a checkpoint, without the package
 
 
 class VideoReadError(SurgVistaError):
-    """A video (or image) cannot be decoded: not a video, truncated, unsupported, or without a picture stream."""
+    """A video (or image) cannot be decoded: not a video, truncated, unsupported, or without a video stream."""
 
 
 class WeightsNotPublishedError(SurgVistaError, OSError):

@@ -1,11 +1,11 @@
-"""Whether a video looks like those that a model was trained on: statistics of its frames, and how far off they may be.
+"""How much a video looks like those that a model was trained on: statistics of its frames, and a limit for their distance.
 
-A classifier is sure of pictures that it has never seen the like of, and the features before its last layer collapse onto its
-classes, so neither tells. What does is how the prepared frames look: color, contrast and texture of each, on a coarse grid
-that compression and resampling hardly change. Their Mahalanobis distance from the training frames (Lee et al., NeurIPS 2018,
-arXiv 1807.03888), with a shrunk covariance (Ledoit and Wolf, J. Multivariate Anal. 88, 2004), is averaged over the last
-seconds. `benchmarks/familiarity.py` compares it with features of the network, k nearest neighbors (Sun et al., ICML 2022) and
-the residual of principal components (ViM, CVPR 2022). No pictures are kept: 36 means and a matrix of 36 × 36 numbers.
+A classifier is sure of images unlike any that it has seen, and the features before its last layer collapse onto its classes,
+so neither tells. The look of the prepared frames does: color, contrast and texture of each, on a coarse grid that compression
+and resampling hardly change. Their Mahalanobis distance from the training frames (Lee et al., NeurIPS 2018, arXiv
+1807.03888), with a shrunk covariance (Ledoit and Wolf, J. Multivariate Anal. 88, 2004), is averaged over the last seconds.
+`benchmarks/familiarity.py` compares it with features of the network, k nearest neighbors (Sun et al., ICML 2022) and the
+residual of principal components (ViM, CVPR 2022). No images are stored: 36 means and a matrix of 36 × 36 numbers.
 """
 
 from collections import deque
@@ -20,9 +20,8 @@ from torch.nn import functional
 from ..util.errors import InputError
 
 WINDOW_SECONDS = 16.0
-FALSE_ALARMS = (
-    0.02  # of held-out seconds: videos differ, and so few of them that a new one is to stay below 5 % needs room
-)
+# Fraction of held-out seconds: below the 5 % that a new video is to stay under, since videos differ and few are held out.
+FALSE_ALARMS = 0.02
 _GRID = 24  # frames are averaged onto so many rows and columns: finer texture is that of the codec
 _SCALES = 3
 _FOLDS = 20
@@ -36,11 +35,11 @@ def appearance(frames: torch.Tensor) -> np.ndarray:
     """Describe how prepared frames look; each frame by itself.
 
     Args:
-        frames: (frames, 3, height, width), normalized, as a processor gives them.
+        frames: normalized frames as a processor gives them, (frames, 3, height, width).
 
     Returns:
-        (frames, 36) float64: mean and log deviation of each channel, the correlations between channels, and the log mean size
-        of horizontal and vertical differences and of the Laplacian on three scales.
+        Array (frames, 36), float64: mean and log deviation of each channel, the correlations between channels, and the log
+        mean size of horizontal and vertical differences and of the Laplacian on three scales.
 
     Raises:
         InputError: frames without three channels.
@@ -48,7 +47,7 @@ def appearance(frames: torch.Tensor) -> np.ndarray:
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise InputError(f"frames are {tuple(frames.shape)}; (frames, 3, height, width) is needed")
     grid = functional.adaptive_avg_pool2d(frames.float(), _GRID).double()
-    flat = grid.flatten(2)
+    flat = grid.flatten(2)  # (frames, 3, 24 · 24)
     mean, deviation = flat.mean(dim=2), flat.std(dim=2)
     centered = flat - mean[:, :, None]
     covariance = centered @ centered.transpose(1, 2) / flat.shape[2]  # (frames, 3, 3)
@@ -64,11 +63,11 @@ def appearance(frames: torch.Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class VideoAppearance:
-    """What some seconds of a video look like.
+    """Holds the statistics of some seconds of a video.
 
     Args:
-        seconds: (frames,), ascending; a gap longer than `WINDOW_SECONDS` begins a new stretch.
-        values: (frames, 36), see `appearance`.
+        seconds: times of the frames, (frames,), ascending; a gap longer than `WINDOW_SECONDS` begins a new stretch.
+        values: statistics of the frames, (frames, 36), see `appearance`.
     """
 
     seconds: np.ndarray
@@ -76,7 +75,7 @@ class VideoAppearance:
 
 
 class RunningMean:
-    """The mean of what came within the last `WINDOW_SECONDS`; as the seconds come, so that streams agree with whole videos.
+    """Computes the mean over the last `WINDOW_SECONDS`, second by second, so that streams agree with whole videos.
 
     Example:
         >>> mean = RunningMean()
@@ -97,14 +96,15 @@ class RunningMean:
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """What the training videos of a model look like, and from which distance on a second counts as unlike them.
+    """Summarizes the look of a model's training videos, with the distance from which on a second counts as unlike them.
 
     Args:
-        mean, deviation: (36,) of the training frames.
-        precision: (36, 36), inverse of the shrunk covariance of the standardized values.
-        limit: of the mean logarithm of the distance.
-        videos, frames: of the training that it was made from.
-        held_out_videos, held_out_seconds: that set the limit: each was judged without its own frames.
+        mean, deviation: mean and standard deviation of the statistics of the training frames, (36,).
+        precision: inverse of the shrunk covariance of the standardized statistics, (36, 36).
+        limit: largest mean logarithm of the distance that still counts as familiar.
+        videos, frames: number of training videos and of their frames.
+        held_out_videos, held_out_seconds: number of videos and seconds that set the limit; each was judged without its own
+            frames.
         false_alarms: fraction of these seconds beyond the limit, 0-1.
     """
 
@@ -123,8 +123,8 @@ class Familiarity:
         """Summarize training videos; the limit is set on videos that the summary has not seen.
 
         Args:
-            training: each video is also judged by a summary of the others.
-            held_out: further videos of the same kind, such as the validation.
+            training: statistics of the training videos; each is also judged by a summary of the others.
+            held_out: statistics of further videos of the same kind, such as those of the validation.
 
         Returns:
             The summary. Its limit leaves at most 2 % of the held-out seconds beyond it, and lies where a further video of the
@@ -139,13 +139,13 @@ class Familiarity:
         if not training or len(training) + len(held_out) < 2:
             raise InputError("at least two videos are needed to say what a new one may look like")
         summary = cls._around(training)
-        judged = [summary._settled(video) for video in held_out]
+        judged = [summary._window_means(video) for video in held_out]
         folds = min(len(training), _FOLDS)
         for fold in range(folds if folds > 1 else 0):
             others = cls._around([video for number, video in enumerate(training) if number % folds != fold])
-            judged += [others._settled(video) for video in training[fold::folds]]
+            judged += [others._window_means(video) for video in training[fold::folds]]
         scores = np.concatenate(judged)
-        limit = max(float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher")), _of_a_new_video(judged))
+        limit = max(float(np.quantile(scores, 1 - FALSE_ALARMS, method="higher")), _expected_highest(judged))
         counted = {"held_out_videos": len(judged), "held_out_seconds": len(scores)}
         return cls(**{**vars(summary), **counted, "limit": limit, "false_alarms": float((scores > limit).mean())})
 
@@ -156,8 +156,8 @@ class Familiarity:
         precision = np.linalg.inv(shrunk_covariance((values - mean) / deviation))
         return cls(mean, deviation, precision, 0.0, len(videos), len(values), 0, 0, 0.0)
 
-    def _settled(self, video: VideoAppearance) -> np.ndarray:
-        """Running means of a video: where a whole window lies before them, or all of a shorter stretch."""
+    def _window_means(self, video: VideoAppearance) -> np.ndarray:
+        """Return the running means of a video over whole windows; of a shorter stretch the last one."""
         distances, seconds = self.distances(video.values), video.seconds
         starts = np.flatnonzero(np.r_[True, np.diff(seconds) > WINDOW_SECONDS])
         scores: list[float] = []
@@ -171,9 +171,16 @@ class Familiarity:
         return np.array(scores)
 
     def distances(self, values: np.ndarray) -> np.ndarray:
-        """(frames,) logarithms of the Mahalanobis distance of frames, by the root of the number of values."""
+        """Return the logarithm of the Mahalanobis distance of each frame, divided by the root of the number of values.
+
+        Args:
+            values: statistics (frames, 36), see `appearance`.
+
+        Returns:
+            Array (frames,).
+        """
         offset = (values - self.mean) / self.deviation
-        squares = np.einsum("ij,jk,ik->i", offset, self.precision, offset) / offset.shape[1]
+        squares = np.einsum("ij,jk,ik->i", offset, self.precision, offset) / offset.shape[1]  # (frames,)
         return np.asarray(np.log(np.sqrt(np.maximum(squares, 0)) + 1e-9))
 
     def unfamiliarity(self, mean_distance: float) -> float:
@@ -181,15 +188,15 @@ class Familiarity:
         return float(np.exp(min(mean_distance - self.limit, 50.0)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the summary as JSON can hold it."""
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Familiarity":
-        """Read what `to_dict` gave.
+        """Make a summary of what `to_dict` gave.
 
         Raises:
-            InputError: something is missing or misshapen.
+            InputError: an entry is missing or has another shape.
         """
         try:
             arrays = {name: np.array(content[name], np.float64) for name in ("mean", "deviation", "precision")}
@@ -206,8 +213,8 @@ class Familiarity:
 _WIDTH = 9 + 9 * _SCALES
 
 
-def _of_a_new_video(judged: Sequence[np.ndarray]) -> float:
-    """The value that the 95th percentile of a further video hardly exceeds, from how much the held-out ones differ."""
+def _expected_highest(judged: Sequence[np.ndarray]) -> float:
+    """Return the value that the 95th percentile of a further video hardly exceeds, from how much the held-out ones differ."""
     highest = np.array([np.quantile(scores, _HIGH) for scores in judged])
     if len(highest) < 2:
         return -np.inf
@@ -218,7 +225,10 @@ def shrunk_covariance(values: np.ndarray) -> np.ndarray:
     """Return the covariance of rows, shrunk towards a multiple of the identity (Ledoit and Wolf, 2004): it can be inverted.
 
     Args:
-        values: (samples, width).
+        values: samples in rows, (samples, width).
+
+    Returns:
+        Covariance (width, width).
 
     Example:
         >>> shrunk_covariance(np.array([[1.0, 0.0], [-1.0, 0.0]])).round(6).tolist()  # two samples lie on a line

@@ -1,4 +1,4 @@
-"""One door to every family of encoders: how a classifier of clips is made from a checkpoint, and what its parts are called.
+"""Loading encoders and classifiers of clips of every family from their checkpoints, and what their parts are called.
 
 SurgVISTA, VideoMAE and V-JEPA 2 have classifiers of their own. Any other encoder of transformers (ConvNeXt, ViT, DINO, …), and
 attentive pooling over all of them, goes through `SurgicalEncoderForVideoClassification`.
@@ -22,12 +22,13 @@ from transformers import (
     VJEPA2ForVideoClassification,
 )
 from transformers.utils import logging
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..util.errors import InputError, SurgVistaError
 from ..util.messages import first_line, preview
 from ..util.requirements import require
 from .configuration_surgical_clip import SurgicalClipConfig
-from .configuration_surgical_encoder import SurgicalEncoderConfig, picture_size
+from .configuration_surgical_encoder import SurgicalEncoderConfig, input_size
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import MissingTokenizerError, folder_or_hub_name, not_a_folder_either
 from .modeling_surgical_clip import SurgicalClipModel
@@ -38,17 +39,25 @@ from .modeling_surgical_encoder import (
     without_pooling_layer,
 )
 from .modeling_surgvista import SurgVistaForVideoClassification
-from .processors import IMAGENET_MEAN, IMAGENET_STD, make_encoder_processor, make_processor, preparation_of
+from .processors import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    make_encoder_processor,
+    make_processor,
+    preparation_of,
+    stride_in_use,
+)
 
 logger = logging.get_logger(__name__)
 
+Start = str | Path | Mapping[str, Any]  # folder, Hub id, or the fields of a configuration
 CLASSIFIERS: Mapping[str, type[PreTrainedModel]] = {
     "surgvista": SurgVistaForVideoClassification,
     "videomae": VideoMAEForVideoClassification,
     "vjepa2": VJEPA2ForVideoClassification,
     "surgical_encoder": SurgicalEncoderForVideoClassification,
 }
-_HEAD = re.compile(r"^(classifier|fc_norm|pooler|pooling)\b")  # what is not the encoder
+_HEAD = re.compile(r"^(classifier|fc_norm|pooler|pooling)\b")  # parameters that are not the encoder's
 _BLOCK = re.compile(r"^(.*?\.)?(?:stages\.(\d+)\.)?(?:layers?|blocks?)\.(\d+)\.")
 _STAGE = re.compile(r"\bstages\.(\d+)\.")
 _STAGE_CALLED_LAYER = re.compile(r"\blayers\.(\d+)\.(?=(blocks|downsample|patch_embedding|layer_norm)\.)")  # PVT, Swin
@@ -60,7 +69,7 @@ _FIRST_TOKEN_FAMILIES = ("vit", "dino", "deit", "beit", "clip_vision", "siglip_v
 
 
 def load_classifier(
-    start: str | Path | Mapping[str, Any],
+    start: Start,
     labels: Sequence[str],
     problem_type: str,
     *,
@@ -69,7 +78,7 @@ def load_classifier(
     changes: Mapping[str, Any] | None = None,
     **loading: Any,
 ) -> PreTrainedModel:
-    """A classifier of clips: the encoder of a checkpoint, and a head for these classes.
+    """Load a classifier of clips: the encoder of a checkpoint, and a head for these classes.
 
     Args:
         start: folder or Hub id of any encoder, pre-training model or classifier; or fields of a configuration with
@@ -79,7 +88,7 @@ def load_classifier(
         num_frames: frames of a clip; by default the model's own, and 8 for image encoders.
         pooling: `"mean"`, or `"attentive"`: a learned query attends to the tokens; by default the model's own.
         changes: further fields of the model's configuration, such as `drop_path_rate`.
-        loading: for `from_pretrained`, e.g. `quantization_config`.
+        loading: further arguments of `from_pretrained`, such as `quantization_config`.
 
     Returns:
         The classifier.
@@ -107,7 +116,7 @@ def load_classifier(
 
 
 def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTrainedModel:
-    """An encoder as it is, behind the door of `SurgicalEncoderForVideoClassification`, whose head means nothing.
+    """Load an encoder as it is, in a `SurgicalEncoderForVideoClassification` whose head means nothing.
 
     Args:
         start: folder or Hub id.
@@ -118,10 +127,10 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
     """
     try:
         options = _labeled(("-", "+"), "single_label_classification")
-        model: Any = _load_any(start, _configuration(start), num_frames, "mean", options, {})
+        model = _load_any(start, _configuration(start), num_frames, "mean", options, {})
         if num_frames is None and not model.sees_clips:
             model.config.num_frames = 1
-        return cast(PreTrainedModel, model)
+        return model
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
@@ -129,28 +138,29 @@ def load_any_encoder(start: str | Path, num_frames: int | None = None) -> PreTra
         raise InputError(f"no encoder can be loaded from {start}: {first_line(error)}{other}") from error
 
 
-def processor_of(
-    model: Any,
-    start: Any,
+def make_classifier_processor(
+    model: PreTrainedModel,
+    start: Start | PreTrainedModel,
     frame_stride: float | None = None,
     sampling: str = "online",
     *,
     keep_geometry: bool = False,
-) -> Any:
-    """Return the processor that is saved with a classifier: frames squeezed to its size, prepared as its encoder was trained.
+) -> BaseVideoProcessor:
+    """Return the processor that is saved with a classifier.
 
-    It is ours for SurgVISTA's own classifier and transformers' for all others, see `processors`, except where the encoder
-    was trained on pixels that transformers' cannot make (blue first, resized without antialiasing or bicubically).
+    It squeezes frames to the classifier's size and normalizes them as its encoder was trained. It is the package's own for
+    SurgVISTA's classifier and transformers' for all others, see `processors`, except where the encoder was trained on pixels
+    that transformers' cannot make (blue first, resized without antialiasing or bicubically).
 
     Args:
         model: the classifier.
         start: the checkpoint it came from, whose mean and deviation are kept.
         frame_stride: seconds between two frames of a clip; by default the checkpoint's, or 4. Random strides of training
             become 1 in use.
-        sampling: of the clips it was trained with.
-        keep_geometry: also resize and crop as the encoder's own processor does, for an encoder that is used as it is.
+        sampling: rule by which the clips of training were chosen, such as `"online"` or `"uniform"`.
+        keep_geometry: whether to resize and crop as the encoder's own processor does, for an encoder that is used as it is.
     """
-    own: Any = None
+    own = None
     if not isinstance(start, Mapping):
         try:
             own = _stored_processor(str(start))
@@ -177,7 +187,7 @@ def processor_of(
     )
 
 
-def _stored_processor(start: str) -> Any:
+def _stored_processor(start: str) -> object:
     """Return the processor of a checkpoint, that of clips where it has several."""
     try:
         own = AutoProcessor.from_pretrained(start)
@@ -186,19 +196,14 @@ def _stored_processor(start: str) -> Any:
     return getattr(own, "video_processor", own)
 
 
-def stride_in_use(frame_stride: float) -> float:
-    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
-    return frame_stride if frame_stride > 0 else 1
-
-
-def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
+def stored_frame_stride(config: PreTrainedConfig, processor: object = None) -> float | None:
     """Return how many seconds apart the frames of a clip are, as a model's configuration and its processor say.
 
     Stock families keep it in the configuration only, where it is a field that transformers passes over.
 
     Args:
-        config: of the model.
-        processor: of the model, if it has one.
+        config: configuration of the model.
+        processor: processor of the model, if it has one.
 
     Returns:
         Seconds, or `None` where neither says it, or where clips are spread over whole videos.
@@ -206,34 +211,40 @@ def stored_frame_stride(config: Any, processor: Any = None) -> float | None:
     Raises:
         InputError: the two contradict each other, or one holds no positive number.
     """
-    noted: dict[str, float] = {}
+    stored: dict[str, float] = {}
+    # The stride of a processor that spreads clips over whole videos has no meaning.
     own = {"configuration": config, "processor": processor if _samples_online(processor) else None}
     for where, each in own.items():
         inner = getattr(each, "encoder_config", None)
-        value: Any = getattr(each, "frame_stride", getattr(inner, "frame_stride", None))
+        value = getattr(each, "frame_stride", getattr(inner, "frame_stride", None))
         if value is not None:
-            noted[where] = checked_frame_stride(value, f"frame_stride of the model's {where}")
-    if len(noted) == 2 and abs(noted["configuration"] - noted["processor"]) > _SAME_SECONDS:
+            stored[where] = checked_frame_stride(value, f"frame_stride of the model's {where}")
+    if len(stored) == 2 and abs(stored["configuration"] - stored["processor"]) > _SAME_SECONDS:
         raise InputError(
-            f"the model's configuration says that the frames of a clip are {noted['configuration']:g} s apart, its processor "
-            f"{noted['processor']:g} s: make frame_stride the same in config.json and the processor's file"
+            f"the model's configuration says that the frames of a clip are {stored['configuration']:g} s apart, its processor "
+            f"{stored['processor']:g} s: make frame_stride the same in config.json and the processor's file"
         )
-    return next(iter(noted.values()), None)
+    return next(iter(stored.values()), None)
 
 
 def resolve_frame_stride(
-    config: Any, processor: Any, requested: float | None = None, *, source: str = "the model", encoder: bool = False
+    config: PreTrainedConfig,
+    processor: object,
+    requested: float | None = None,
+    *,
+    source: str = "the model",
+    encoder: bool = False,
 ) -> float:
-    """Return the seconds between two frames of a clip with which a model is used, and say so where they are not known.
+    """Return the seconds between two frames of a clip with which a model is used, and warn where they are a guess.
 
     Args:
-        config, processor: of the model.
-        requested: what the user says; needed where neither knows it.
-        source: of the model, for messages.
+        config, processor: configuration and processor of the model.
+        requested: spacing that the user wants; needed where neither of them knows it.
+        source: name of the model, for messages.
         encoder: the model is no classifier: another spacing than that of its training is a remark, not an error.
 
     Raises:
-        InputError: what the user says contradicts what the model was trained with.
+        InputError: the user wants another spacing than the model was trained with.
     """
     stored = stored_frame_stride(config, processor)
     if requested is not None:
@@ -253,26 +264,26 @@ def resolve_frame_stride(
     return requested or stored or FRAME_STRIDE
 
 
-def checked_frame_stride(value: Any, name: str) -> float:
-    """Return a spacing in seconds, if it is one.
+def checked_frame_stride(value: object, name: str) -> float:
+    """Return `value`, if it can be a spacing in seconds.
 
     Raises:
-        InputError: no positive number.
+        InputError: `value` is no positive number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise InputError(f"{name} is {value!r}; it must be a positive number of seconds")
     return value
 
 
-def note_frame_stride(config: Any, frame_stride: float | None, source: str = "the encoder") -> None:
+def note_frame_stride(config: PreTrainedConfig, frame_stride: float | None, source: str = "the encoder") -> None:
     """Keep the spacing of a model's clips in its configuration, so that it is known with any processor.
 
-    Another spacing than the one that the configuration held before is legitimate in training, and said.
+    Another spacing than the one that the configuration held before is legitimate in training; a warning says so.
 
     Args:
-        config: of the model that is trained.
-        frame_stride: of its clips; `None` where these are spread over whole videos.
-        source: what it was trained from, for the remark.
+        config: configuration of the model that is trained.
+        frame_stride: seconds between two frames of its clips; `None` where these are spread over whole videos.
+        source: name of the checkpoint that it was trained from, for the warning.
     """
     if clip_length(config) == 1:
         return
@@ -288,53 +299,56 @@ def note_frame_stride(config: Any, frame_stride: float | None, source: str = "th
     config.frame_stride = used
 
 
-def note_frame_interval(config: Any, processor: Any, frame_stride: float, interval: float | None) -> None:
+def note_frame_interval(
+    config: PreTrainedConfig, processor: object, frame_stride: float, interval: float | None
+) -> None:
     """Keep the spacing of the frame set, where the stride is no whole number of it, in configuration and processor.
 
-    The clips of such a set hold the frames that it has at their moments, so predictions must look at the same.
+    The clips of such a set hold the frames that it has at their moments, so predictions must use the same.
     """
     steps = stride_in_use(frame_stride) / interval if interval else 1.0
     is_even = clip_length(config) == 1 or abs(steps - round(steps)) < _SAME_STEPS * max(steps, 1)
     for each in (config, processor):
         if not is_even or getattr(each, "frame_interval", None) is not None:
-            each.frame_interval = None if is_even else interval
+            setattr(each, "frame_interval", None if is_even else interval)  # noqa: B010  # a processor declares no such field
 
 
-def stored_frame_interval(config: Any, processor: Any = None) -> float | None:
+def stored_frame_interval(config: PreTrainedConfig, processor: object = None) -> float | None:
     """Return the seconds between the frames of a model's frame set, where they matter; see `note_frame_interval`."""
     return getattr(processor, "frame_interval", None) or getattr(config, "frame_interval", None)
 
 
-def _samples_online(processor: Any) -> bool:
+def _samples_online(processor: object) -> bool:
     return getattr(processor, "frame_sampling", None) in (None, "online")
 
 
-def normalization(processor: Any) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and deviation of a processor, also of timm's; `None` where it has none."""
-    timm: Any = getattr(processor, "data_config", None) or {}
+def normalization(processor: object) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return mean and standard deviation of a processor, also of timm's; `None` where it has none."""
+    timm = getattr(processor, "data_config", None) or {}
     mean = getattr(processor, "image_mean", None) or timm.get("mean")
     std = getattr(processor, "image_std", None) or timm.get("std")
     return (mean, std) if mean and std else None
 
 
-def class_names(config: Any) -> list[str]:
+def class_names(config: PreTrainedConfig) -> list[str]:
     """Return the names of the classes, in order of their numbers."""
-    return [config.id2label[number] for number in range(config.num_labels)]
+    names = cast(Mapping[int, str], config.id2label)
+    return [names[number] for number in range(len(names))]
 
 
 def clip_length(config: PreTrainedConfig) -> int:
-    """Frames of a clip, 1 for an image model; V-JEPA 2's configuration has a name of its own for it."""
+    """Return the number of frames in a clip, by whichever name the configuration has for it; 1 for an image model."""
     frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
     return int(frames)
 
 
 def frame_size(config: PreTrainedConfig) -> tuple[int, int]:
-    """Height and width of a frame, in pixels."""
-    return picture_size(config)
+    """Return height and width of a frame, in pixels."""
+    return input_size(config)
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter or module belongs to the head and not to the encoder.
+    """Return whether a parameter or module belongs to the head and not to the encoder.
 
     Example:
         >>> is_head("classifier.weight"), is_head("videomae.encoder.layer.0.output.dense.weight")
@@ -344,10 +358,11 @@ def is_head(name: str) -> bool:
 
 
 def layer_numbers(names: Sequence[str]) -> dict[str, int]:
-    """The layer of each parameter: embeddings 0, then the blocks in order, and everything after them one more.
+    """Number the layer of each parameter: embeddings 0, then the blocks in order, and everything after them one more.
 
-    Blocks are found by their names, `…layers.3.…`, `…stages.1.blocks.0.…`; what a stage does before its blocks belongs to its
-    first, what it does after them to its last, and what the first stage does before any block to the embeddings.
+    Layer-wise learning rates decay by these numbers. Blocks are found by their names, `…layers.3.…`, `…stages.1.blocks.0.…`;
+    what a stage does before its blocks belongs to its first, what it does after them to its last, and what the first stage
+    does before any block to the embeddings.
 
     Example:
         >>> list(layer_numbers(["e.patch.weight", "e.layers.0.w", "e.layers.1.w", "classifier.weight"]).values())
@@ -355,8 +370,8 @@ def layer_numbers(names: Sequence[str]) -> dict[str, int]:
     """
     plain = [_STAGE_CALLED_LAYER.sub(r"stages.\1.", name.removeprefix("base_model.model.")) for name in names]
     blocks = [_block(name) for name in plain]
-    order = {block: place + 1 for place, block in enumerate(sorted({block for block in blocks if block is not None}))}
-    first_of_stage = {stage: place for (stage, _), place in sorted(order.items(), reverse=True)}
+    order = {block: index + 1 for index, block in enumerate(sorted({block for block in blocks if block is not None}))}
+    first_of_stage = {stage: number for (stage, _), number in sorted(order.items(), reverse=True)}
     numbers: dict[str, int] = {}
     reached: dict[int, int] = {}  # stage -> its last block so far
     begun = False
@@ -388,7 +403,7 @@ def _labeled(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem_type}
 
 
-def _configuration(start: Any) -> Any:
+def _configuration(start: Start) -> PreTrainedConfig:
     if isinstance(start, Mapping):
         fields = dict(start)
         config = AutoConfig.for_model(fields.pop("model_type", "surgvista"), **fields)
@@ -402,14 +417,16 @@ def _configuration(start: Any) -> Any:
     return config
 
 
-def _set_length(config: Any, num_frames: int | None) -> None:
+def _set_length(config: PreTrainedConfig, num_frames: int | None) -> None:
     if num_frames is not None:
         setattr(config, "frames_per_clip" if config.model_type == "vjepa2" else "num_frames", num_frames)
     if config.model_type == "vjepa2":
         config.num_frames = config.frames_per_clip  # `pipeline("video-classification")` asks for it under this name
 
 
-def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping[str, Any]) -> PreTrainedModel:
+def _load_own(
+    start: Start, config: PreTrainedConfig, options: dict[str, Any], loading: Mapping[str, Any]
+) -> PreTrainedModel:
     kind: Any = CLASSIFIERS[config.model_type]
     before = None if isinstance(start, Mapping) else list((config.id2label or {}).values())
     if config.model_type == "videomae" and not isinstance(start, Mapping) and not _is_classifier(config):
@@ -436,29 +453,29 @@ def _load_own(start: Any, config: Any, options: dict[str, Any], loading: Mapping
     return _without_loss_kwargs(_without_predictor(model))
 
 
-def _pools_like(config: Any, pooling: str | None) -> bool:
-    """Whether a model's own classifier pools as it is wanted, so that a trained one is kept."""
+def _pools_like(config: PreTrainedConfig, pooling: str | None) -> bool:
+    """Return whether a model's own classifier pools as requested, so that a trained one is kept."""
     own = config.pooling if config.model_type == SurgicalEncoderConfig.model_type else "mean"
     return pooling in (None, own)
 
 
-def _is_classifier(config: Any) -> bool:
+def _is_classifier(config: PreTrainedConfig) -> bool:
     return any(name.endswith("ForVideoClassification") for name in config.architectures or ())
 
 
-def _without_loss_kwargs(model: Any) -> PreTrainedModel:
-    """Let the stock Trainer divide accumulated losses by itself, where transformers' own class ignores what it is given.
+def _without_loss_kwargs(model: PreTrainedModel) -> PreTrainedModel:
+    """Let the stock Trainer divide accumulated losses itself, where transformers' own class ignores the number of labels.
 
     `VJEPA2ForVideoClassification` does not pass the number of labels on, and transformers' loss for several labels does
     not read it: with gradient accumulation over 4 batches the weights would move 4 times as far.
     """
     own = isinstance(model, SurgVistaForVideoClassification | SurgicalEncoderForVideoClassification)
     if not own and (model.config.model_type == "vjepa2" or model.config.problem_type != "single_label_classification"):
-        model.accepts_loss_kwargs = False
-    return cast(PreTrainedModel, model)
+        model.accepts_loss_kwargs = False  # type: ignore[assignment]  # a plain attribute, which the Trainer reads
+    return model
 
 
-def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
+def _check_loaded(start: Start, info: Mapping[str, Any]) -> None:
     lacking = [name for name in info["missing_keys"] if not is_head(name)]
     if lacking:
         raise InputError(
@@ -473,7 +490,7 @@ def _check_loaded(start: Any, info: Mapping[str, Any]) -> None:
 
 
 def _renew(model: Any) -> None:
-    """A head for other classes, though as many: nothing of the old one is kept."""
+    """Initialize the head again, for other classes that happen to be as many."""
     old = model.classifier
     new = nn.Linear(old.in_features, old.out_features)
     new.init_scheme = getattr(old, "init_scheme", None)  # type: ignore[assignment]
@@ -483,8 +500,8 @@ def _renew(model: Any) -> None:
         old.bias.copy_(new.bias)
 
 
-def _without_predictor(model: Any) -> PreTrainedModel:
-    """V-JEPA 2's predictor has no part in classification, so it is not trained."""
+def _without_predictor(model: PreTrainedModel) -> PreTrainedModel:
+    """Freeze V-JEPA 2's predictor, which has no part in classification."""
     for name, parameter in model.named_parameters():
         if ".predictor." in name:
             parameter.requires_grad_(False)
@@ -492,15 +509,15 @@ def _without_predictor(model: Any) -> PreTrainedModel:
 
 
 def _load_any(
-    start: Any,
-    config: Any,
+    start: Start,
+    config: PreTrainedConfig,
     num_frames: int | None,
     pooling: Literal["mean", "attentive"],
     options: dict[str, Any],
     loading: Mapping[str, Any],
-) -> PreTrainedModel:
+) -> SurgicalEncoderForVideoClassification:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
-    seen = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
+    seen: Any = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
     _changed(seen, options)
     encoder = _load_encoder(start, config, loading)
     video = takes_clips(encoder)
@@ -515,19 +532,22 @@ def _load_any(
     model = SurgicalEncoderForVideoClassification(whole)
     model.encoder = encoder
     logger.info("%s: the encoder is loaded; new and untrained: head for %d classes", start, whole.num_labels)
-    return _without_predictor(model)
+    _without_predictor(model)
+    return model
 
 
-def _num_heads(config: Any) -> int:
+def _num_heads(config: PreTrainedConfig) -> int:
     heads = getattr(config, "num_attention_heads", 8)
     return int(heads[-1] if isinstance(heads, (list, tuple)) else heads)
 
 
-def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
+def _load_encoder(start: Start, config: PreTrainedConfig, loading: Mapping[str, Any]) -> PreTrainedModel:
     if isinstance(start, Mapping):
         return build_encoder(config)
     if config.model_type == SurgicalEncoderConfig.model_type:
-        return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+        return cast(
+            PreTrainedModel, SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
+        )
     if config.model_type == SurgicalClipConfig.model_type:
         return _vision_encoder(SurgicalClipModel.from_pretrained(str(start), config=config, **loading))
     if config.model_type == "surgvista" and _is_classifier(config):
@@ -536,10 +556,10 @@ def _load_encoder(start: Any, config: Any, loading: Mapping[str, Any]) -> Any:
         str(start), config=config, output_loading_info=True, **without_pooling_layer(config), **loading
     )
     _check_loaded(start, info)
-    return encoder
+    return cast(PreTrainedModel, encoder)
 
 
-def _vision_encoder(model: SurgicalClipModel) -> Any:
+def _vision_encoder(model: SurgicalClipModel) -> PreTrainedModel:
     """Return the encoder of images or clips of an image-text model; it remembers where its weights came from."""
     encoder: Any = model.vision_model
     for name in ("converted_from", "converted_file", "frame_stride"):
@@ -548,7 +568,7 @@ def _vision_encoder(model: SurgicalClipModel) -> Any:
     return encoder
 
 
-def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
     for name, value in changes.items():
         if not hasattr(config, name):
             raise InputError(f"the configuration of {config.model_type} has no {name}")
@@ -556,7 +576,7 @@ def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
     return config
 
 
-def _frame_feature(model_type: str) -> Any:
+def _frame_feature(model_type: str) -> Literal["pooler", "first", "mean"]:
     if model_type.startswith(("convnext", "resnet", "regnet", "swin", "timm_wrapper")):
         return "pooler"
     return "first" if model_type.startswith(_FIRST_TOKEN_FAMILIES) else "mean"

@@ -1,9 +1,8 @@
 """Losses of the classifiers, in a form that gradient accumulation does not change. This file travels with a checkpoint."""
 
-from typing import Any
-
 import torch
 from torch.nn import functional as F
+from transformers import PreTrainedConfig
 
 NO_LABEL = -100  # marks what is not judged, as everywhere in PyTorch and transformers
 
@@ -11,7 +10,7 @@ NO_LABEL = -100  # marks what is not judged, as everywhere in PyTorch and transf
 def classification_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
-    config: Any,
+    config: PreTrainedConfig,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """Return the mean loss of a batch, or its part of the mean over all batches of one optimizer step.
@@ -20,18 +19,26 @@ def classification_loss(
     by the number of batches any more; transformers' own loss for several labels ignores that number.
 
     Args:
-        logits: (B, classes).
-        labels: (B,) class numbers, or (B, classes) floats for several labels; -100 where something is not judged.
-        config: of the model; `problem_type` chooses the loss and is set from the labels where it is `None`.
-        num_items_in_batch: labels of the whole step that are not -100, in all its batches.
+        logits: scores of the model, (B, classes).
+        labels: class numbers (B,), or floats (B, classes) for several labels; -100 where something is not judged.
+        config: configuration of the model; `problem_type` chooses the loss and is set from the labels where it is `None`.
+        num_items_in_batch: number of labels of the whole step that are not -100, in all its batches.
 
     Returns:
-        Scalar.
+        Loss, a scalar.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+        >>> config = PreTrainedConfig(num_labels=2)
+        >>> round(classification_loss(logits, torch.tensor([0, -100]), config).item(), 4)  # the second is not judged
+        0.1269
     """
     if config.problem_type is None:
-        integers = not labels.is_floating_point()
-        several = "single_label_classification" if integers else "multi_label_classification"
-        config.problem_type = "regression" if config.num_labels == 1 else several
+        if config.num_labels == 1:
+            config.problem_type = "regression"
+        else:
+            is_multi = labels.is_floating_point()
+            config.problem_type = "multi_label_classification" if is_multi else "single_label_classification"
     labels = labels.to(logits.device)
     if config.problem_type == "single_label_classification":
         return cross_entropy(logits, labels, num_items_in_batch=num_items_in_batch)
@@ -56,11 +63,15 @@ def cross_entropy(
     """Return the cross-entropy of a batch, or its part of that of a whole optimizer step; see `classification_loss`.
 
     Args:
-        logits: (B, classes), or (B, classes, T).
-        labels: (B,) or (B, T) class numbers, -100 where something is not judged.
-        class_weights: (classes,). Within one batch the weighted sum is divided by the sum of the weights, as PyTorch does;
-            for a step of several batches that sum is not known, and the number of labels takes its place.
-        num_items_in_batch: labels of the whole step that are not -100.
+        logits: scores of the model, (B, classes), or (B, classes, T).
+        labels: class numbers, (B,) or (B, T); -100 where something is not judged.
+        class_weights: weights of the classes, (classes,). Within one batch the weighted sum is divided by the sum of the
+            weights, as PyTorch does; for a step of several batches that sum is not known, and the number of labels takes its
+            place.
+        num_items_in_batch: number of labels of the whole step that are not -100.
+
+    Returns:
+        Loss, a scalar.
     """
     if num_items_in_batch is None:
         return F.cross_entropy(logits, labels, class_weights, ignore_index=NO_LABEL)

@@ -4,7 +4,6 @@ Shapes in comments use B videos, T frames, K classes, F feature maps.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,8 +23,8 @@ class MsTcnOutput(ModelOutput):
 
     Args:
         loss: scalar, mean over stages of the weighted cross-entropy.
-        logits: (B, T, K) of the last stage.
-        stage_logits: (stages, B, T, K).
+        logits: scores of the last stage, (B, T, K).
+        stage_logits: scores of all stages, (stages, B, T, K).
     """
 
     loss: torch.Tensor | None = None
@@ -44,12 +43,14 @@ class MsTcnLayer(nn.Module):
         self.conv_1x1 = nn.Conv1d(width, width, kernel_size=1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden + self.dropout(self.conv_1x1(F.relu(self.conv_dilated(F.pad(hidden, self.reach)))))
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Add the convolved features to the features (B, F, T)."""
+        padded = F.pad(maps, self.reach)  # (B, F, T + 2 · dilation), so that the convolution keeps T
+        return maps + self.dropout(self.conv_1x1(F.relu(self.conv_dilated(padded))))
 
 
 class MsTcnStage(nn.Module):
-    """A stack of layers whose reach doubles. `(B, input, T) -> (B, K, T)`."""
+    """A stack of layers, each of which looks twice as far as the one before. `(B, input, T) -> (B, K, T)`."""
 
     def __init__(self, config: MsTcnConfig, input_size: int, classes: int) -> None:
         super().__init__()
@@ -58,14 +59,15 @@ class MsTcnStage(nn.Module):
         self.conv_out_classes = nn.Conv1d(config.num_feature_maps, classes, kernel_size=1)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv_1x1(inputs)
+        """Score all frames of features, or of the probabilities of the stage before."""
+        maps = self.conv_1x1(inputs)  # (B, F, T)
         for layer in self.layers:
-            hidden = layer(hidden)
-        return self.conv_out_classes(hidden)
+            maps = layer(maps)
+        return self.conv_out_classes(maps)
 
 
 class MsTcnForFrameClassification(PreTrainedModel):
-    r"""Classes of all frames of a video from its features; each stage refines the probabilities of the one before.
+    r"""Classifies all frames of a video by its features; each stage refines the probabilities of the one before.
 
     Example:
         >>> model = MsTcnForFrameClassification(MsTcnConfig(input_size=16, num_labels=7))
@@ -90,7 +92,7 @@ class MsTcnForFrameClassification(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Convolutions as PyTorch makes them."""
+        """Initialize convolutions as PyTorch does."""
         if isinstance(module, nn.Conv1d):
             bound = (module.in_channels * module.kernel_size[0]) ** -0.5
             init.uniform_(module.weight, -bound, bound)
@@ -103,14 +105,18 @@ class MsTcnForFrameClassification(PreTrainedModel):
         features: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> MsTcnOutput:
-        """Classifies every frame.
+        """Classify every frame.
 
         Args:
-            features: (B, T, input_size), whole videos or their beginnings.
-            labels: (B, T) class numbers, -100 where a frame has none.
-            num_items_in_batch: labeled frames of a whole optimizer step, see `cross_entropy`.
+            features: features of whole videos or of their beginnings, (B, T, input_size).
+            labels: class numbers (B, T), -100 where a frame has none.
+            num_items_in_batch: number of labeled frames of a whole optimizer step, see `cross_entropy`.
+            kwargs: further arguments of the Trainer, which are ignored.
+
+        Returns:
+            `logits` (B, T, K), those of all stages and, with labels, `loss`.
 
         Raises:
             InputError: features of another width.
@@ -119,10 +125,10 @@ class MsTcnForFrameClassification(PreTrainedModel):
             raise InputError(
                 f"features have the shape {tuple(features.shape)}; (videos, frames, {self.config.input_size}) is expected"
             )
-        outputs = [self.stage1(features.transpose(1, 2))]
+        outputs = [self.stage1(features.transpose(1, 2))]  # (B, T, input_size) -> (B, K, T)
         for stage in self.stages:
             outputs.append(stage(outputs[-1].softmax(dim=1)))
-        stacked = torch.stack(outputs).transpose(2, 3)
+        stacked = torch.stack(outputs).transpose(2, 3)  # (stages, B, T, K)
         loss = None
         if labels is not None:
             loss = torch.stack([self._loss(each, labels, num_items_in_batch) for each in outputs]).mean()
@@ -131,5 +137,5 @@ class MsTcnForFrameClassification(PreTrainedModel):
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        said = logits.softmax(dim=1) if self.config.legacy_double_softmax else logits
-        return cross_entropy(said.float(), labels, self.class_weights, num_items)
+        scores = logits.softmax(dim=1) if self.config.legacy_double_softmax else logits
+        return cross_entropy(scores.float(), labels, self.class_weights, num_items)

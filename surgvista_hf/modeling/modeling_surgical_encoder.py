@@ -5,11 +5,12 @@ attentive pooling over all of them.
 """
 
 import inspect
+import os
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
@@ -22,7 +23,7 @@ from .losses_surgvista import classification_loss
 
 
 class AttentivePooling(nn.Module):
-    """A learned query attends to all tokens; then an MLP. `(B, N, D) -> (B, D)`."""
+    """Pools tokens by a learned query that attends to all of them, then an MLP. `(B, N, D) -> (B, D)`."""
 
     def __init__(self, config: SurgicalEncoderConfig) -> None:
         super().__init__()
@@ -35,9 +36,11 @@ class AttentivePooling(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Pool the tokens (B, N, D) of each clip."""
         tokens = self.layernorm_before(tokens)
-        query = self.query.expand(len(tokens), -1, -1)
+        query = self.query.expand(len(tokens), -1, -1)  # (B, 1, D)
         parts = (layer(part) for layer, part in ((self.q_proj, query), (self.k_proj, tokens), (self.v_proj, tokens)))
+        # (B, 1 or N, D) -> (B, heads, 1 or N, D / heads), and the result back to (B, 1, D)
         heads = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in parts)
         seen = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         pooled = query + self.o_proj(seen)
@@ -46,7 +49,7 @@ class AttentivePooling(nn.Module):
 
 
 class SurgicalEncoderForVideoClassification(PreTrainedModel):
-    r"""An encoder, pooling, layer normalization, dropout and one linear layer.
+    r"""Classifies clips with any encoder: pooling, layer normalization, dropout and one linear layer.
 
     An image encoder sees each frame by itself. Under mean pooling the order of the frames is lost, as in the published
     baselines with image models; attentive pooling adds a sinusoid of the frame's number to its tokens.
@@ -78,17 +81,20 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Load a model as `PreTrainedModel.from_pretrained` does; a folder that is not there is no Hub name."""
         name = pretrained_model_name_or_path
         return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input of the encoder."""
         return self.encoder.get_input_embeddings()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Fresh parts only; the encoder's are initialized by its own rules."""
+        """Initialize the new parts; the encoder's own are initialized by its own rules."""
         deviation = self.config.initializer_range
         if isinstance(module, AttentivePooling):
             init.trunc_normal_(module.query, std=deviation)
@@ -106,39 +112,42 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ImageClassifierOutput:
-        """Classifies clips.
+        """Classify clips.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
-            num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
+            labels: class numbers (B,), or floats (B, classes) for a multi-label problem.
+            num_items_in_batch: number of labels of a whole optimizer step, see `classification_loss`.
+            kwargs: further arguments of the Trainer, which are ignored.
 
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
 
         Raises:
-            InputError: no batch of clips.
+            InputError: `pixel_values` is no batch of clips.
         """
         logits = self.classifier(self.dropout(self.extract_features(pixel_values)))
         loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
         return ImageClassifierOutput(loss=loss, logits=logits)
 
     def extract_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """What the classifier sees of each clip, (B, D)."""
+        """Return what the classifier sees of each clip, (B, D), for `pixel_values` (B, frames, channels, height, width)."""
         if pixel_values.ndim != 5:
             raise InputError(f"clips are (batch, frames, channels, height, width), not {tuple(pixel_values.shape)}")
         if self.pooling is not None:
-            return self.fc_norm(self.pooling(self._tokens(pixel_values)))
+            return self.fc_norm(self.pooling(self._tokens(pixel_values)))  # (B, N, D) -> (B, D)
         if self.sees_clips:
             tokens = self._encode(pixel_values).last_hidden_state  # (B, N, D)
             return self.fc_norm(tokens[:, 0] if self.config.frame_feature == "first" else tokens.mean(dim=1))
         return self.fc_norm(self.frame_features(pixel_values).mean(dim=1))
 
     def frame_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """One vector for each frame of an image encoder, (B, frames, D)."""
-        output = self._encode(pixel_values.flatten(0, 1))
+        """Return one vector for each frame of an image encoder, (B, frames, D)."""
+        output = self._encode(
+            pixel_values.flatten(0, 1)
+        )  # tokens (B · frames, N, D), or maps (B · frames, D, rows, columns)
         if self.config.frame_feature == "pooler":
             features = output.pooler_output.flatten(1)
         elif self.config.frame_feature == "first":
@@ -150,11 +159,11 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         return features.unflatten(0, pixel_values.shape[:2])
 
     def _tokens(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """All tokens of each clip, (B, N, D), which know their place and time."""
+        """Return all tokens of each clip, (B, N, D); those of an image encoder get a sinusoid of their frame's number."""
         if self.sees_clips:
             return self._encode(pixel_values).last_hidden_state
         tokens = _as_tokens(self._encode(pixel_values.flatten(0, 1)).last_hidden_state)
-        tokens = tokens.unflatten(0, pixel_values.shape[:2])
+        tokens = tokens.unflatten(0, pixel_values.shape[:2])  # (B, frames, N, D)
         return (tokens + _time_table(tokens.shape[1], tokens.shape[3]).to(tokens)[:, None]).flatten(1, 2)
 
     def _encode(self, pixels: torch.Tensor) -> Any:
@@ -162,13 +171,13 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         return self.encoder(**{self.encoder.main_input_name: pixels}, **extra)
 
 
-def takes_clips(encoder: Any) -> bool:
+def takes_clips(encoder: PreTrainedModel) -> bool:
     """Return whether an encoder sees clips and not single images; transformers calls TimeSformer an image model."""
     return "video" in str(encoder.input_modalities) or encoder.config.model_type == "timesformer"
 
 
-def build_encoder(config: Any) -> Any:
-    """Build an encoder without weights."""
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build an encoder of a configuration, with new weights."""
     if config.model_type == SurgVistaConfig.model_type:  # not registered where this file traveled with a checkpoint
         # Not at the top: transformers imports this file while that one is being imported.
         from .modeling_surgvista import SurgVistaModel
@@ -186,8 +195,8 @@ def build_encoder(config: Any) -> Any:
     return AutoModel.from_config(config, **without_pooling_layer(config))
 
 
-def without_pooling_layer(config: Any) -> dict[str, bool]:
-    """How to ask for an encoder without the pooling layer that most checkpoints have no weights for."""
+def without_pooling_layer(config: PreTrainedConfig) -> dict[str, bool]:
+    """Return the argument that builds an encoder without the pooling layer, for which most checkpoints have no weights."""
     if type(config) not in AutoModel._model_mapping:
         return {}
     kind: Any = AutoModel._model_mapping[type(config)]
@@ -195,12 +204,12 @@ def without_pooling_layer(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 
 
-def _as_tokens(hidden: torch.Tensor) -> torch.Tensor:
-    """(B, D, rows, columns) of a convolutional encoder as (B, N, D)."""
-    return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+def _as_tokens(features: torch.Tensor) -> torch.Tensor:
+    """Reshape the maps (B, D, rows, columns) of a convolutional encoder to tokens (B, N, D)."""
+    return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
 
 
 def _time_table(frames: int, width: int) -> torch.Tensor:
-    """(frames, width) sinusoid, sine in even and cosine in odd columns."""
+    """Return a sinusoid (frames, width) of the frame's number: sines in even, cosines in odd columns."""
     angles = torch.arange(frames)[:, None] / 10000 ** (2 * torch.arange((width + 1) // 2) / width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

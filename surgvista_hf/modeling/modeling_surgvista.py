@@ -3,10 +3,12 @@
 Written from the paper (arXiv 2506.02692, npj Digital Medicine 2026: "SurgVISTA") and its published numbers. This file
 travels with a checkpoint, so that `trust_remote_code=True` works without the package.
 
-Tokens are numbered (slice, row, column), a slice being `tubelet_size` frames. Shapes in comments use B clips, N tokens,
-V visible and M masked tokens, D the width of the encoder, d that of a decoder, P = channels · tubelet · patch².
+Tokens are numbered (time, row, column); a temporal index stands for `tubelet_size` frames. Shapes in comments use B clips,
+N tokens, of which T · R · C in time, rows and columns, V visible and M masked tokens, D the width of the encoder, d that of a
+decoder, P = channels · tubelet · patch² values of a tubelet.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +31,8 @@ from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, explain_missing_weights, folder_or_hub_name
 from .losses_surgvista import classification_loss
 
-Grid = tuple[int, int, int]  # slices, rows, columns
-_TOKENS_IN_CACHE = 784
+Grid = tuple[int, int, int]  # temporal indices, rows and columns of tokens
+_TOKENS_IN_CACHE = 784  # of one pass through an MLP on a CPU
 
 
 @dataclass
@@ -38,9 +40,9 @@ class SurgVistaDecoderOutput(ModelOutput):
     """Output of a decoder.
 
     Args:
-        logits: (B, M, output size), one row a masked token, in ascending token order.
-        hidden_states: per block (and before the first), (B, N, d): visible tokens first, then the masked ones.
-        attentions: per block, (B, heads, N, N).
+        logits: predictions, (B, M, output size), one row a masked token, in ascending token order.
+        hidden_states: tokens before the first block and after each, (B, N, d): visible tokens first, then the masked ones.
+        attentions: attention weights of each block, (B, heads, N, N).
     """
 
     logits: torch.Tensor | None = None
@@ -56,11 +58,11 @@ class SurgVistaForPreTrainingOutput(ModelOutput):
         loss: scalar, `video_loss_weight · video_loss + image_loss_weight · image_loss`.
         video_loss: scalar, mean squared error of the reconstructed tubelets.
         image_loss: scalar, distance to the teacher's features; `None` without teacher features.
-        video_logits: (B, M, P), predicted tubelets, each in (frame, row, column, channel) order.
-        image_logits: (B, M, image_target_size), predicted teacher features; `None` without teacher features.
-        hidden_states, attentions: of the encoder, visible tokens only.
-        video_decoder_hidden_states, video_decoder_attentions: of the pixel decoder.
-        image_decoder_hidden_states, image_decoder_attentions: of the teacher decoder.
+        video_logits: predicted tubelets, (B, M, P), each in (frame, row, column, channel) order.
+        image_logits: predicted teacher features, (B, M, image_target_size); `None` without teacher features.
+        hidden_states, attentions: intermediate values of the encoder, (B, V, D) and (B, heads, V, V): visible tokens only.
+        video_decoder_hidden_states, video_decoder_attentions: intermediate values of the pixel decoder.
+        image_decoder_hidden_states, image_decoder_attentions: intermediate values of the teacher decoder.
     """
 
     loss: torch.Tensor | None = None
@@ -80,50 +82,53 @@ class SurgVistaForPreTrainingOutput(ModelOutput):
 
 
 def _concatenated_sinusoid(num_positions: int, width: int, device: torch.device | None) -> torch.Tensor:
-    """(positions, width): all sines, then all cosines; frequencies 10000^(-k / (width / 2)).
+    """Return a table (positions, width): all sines, then all cosines, with frequencies 10000^(-k / (width / 2)).
 
-    In NumPy's fp32, which repeats the table of the published program bit for bit; PyTorch's differs in the last place.
+    NumPy's fp32 repeats the table of the published program bit for bit; PyTorch's differs in the last digit.
     """
     frequencies = np.float32(1) / np.float32(10000) ** (
         np.arange(width // 2, dtype=np.float32) / np.float32(width / 2)
     )
-    angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)
+    angles = np.outer(np.arange(num_positions, dtype=np.float32), frequencies)  # (positions, width / 2)
     return torch.from_numpy(np.concatenate([np.sin(angles), np.cos(angles)], axis=1)).to(device)
 
 
 def sincos_3d_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
-    """Fixed 3-D position table: a quarter of the columns encode the slice, then 3/8 the column, 3/8 the row.
+    """Return SurgVISTA's fixed position table: a quarter of the columns encode time, then 3/8 the column, 3/8 the row.
 
     Args:
-        grid: slices, rows and columns of tokens.
-        width: columns of the table, a multiple of 16.
-        device: where the table is wanted.
+        grid: temporal indices, rows and columns of tokens.
+        width: number of columns of the table, a multiple of 16.
+        device: device of the table.
 
     Returns:
-        (slices · rows · columns, width), fp32.
+        Table (T · R · C, width), fp32.
 
     Example:
         >>> table = sincos_3d_table((8, 14, 14), 768)
-        >>> round(float(table[1, 192]), 6), round(float(table[14, 480]), 6)  # sin(1) of column 1 and of row 1
-        (0.841471, 0.841471)
+        >>> round(float(table[1, 192]), 4), round(float(table[14, 480]), 4)  # sin(1) of column 1 and of row 1
+        (0.8415, 0.8415)
     """
     time, rows, columns = grid
-    of_slice = _concatenated_sinusoid(time, width // 4, device)[:, None, None].expand(-1, rows, columns, -1)
+    of_time = _concatenated_sinusoid(time, width // 4, device)[:, None, None].expand(-1, rows, columns, -1)
     of_column = _concatenated_sinusoid(columns, width * 3 // 8, device)[None, None].expand(time, rows, -1, -1)
     of_row = _concatenated_sinusoid(rows, width * 3 // 8, device)[None, :, None].expand(time, -1, columns, -1)
-    return torch.cat([of_slice, of_column, of_row], dim=-1).reshape(-1, width)
+    # (T, R, C, width / 4), (T, R, C, 3/8 width), (T, R, C, 3/8 width) -> (T · R · C, width)
+    return torch.cat([of_time, of_column, of_row], dim=-1).reshape(-1, width)
 
 
 def sincos_1d_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
-    """One sinusoid over the flat token index, sine in even and cosine in odd columns (VideoMAE, NeurIPS 2022).
+    """Return VideoMAE's fixed position table (NeurIPS 2022): one sinusoid over the flat token index.
+
+    Even columns are sines, odd ones cosines.
 
     Args:
-        grid: slices, rows and columns of tokens.
-        width: columns of the table.
-        device: where the table is wanted.
+        grid: temporal indices, rows and columns of tokens.
+        width: number of columns of the table.
+        device: device of the table.
 
     Returns:
-        (slices · rows · columns, width), fp32, computed in fp64.
+        Table (T · R · C, width), fp32, computed in fp64.
     """
     time, rows, columns = grid
     angles = np.arange(time * rows * columns)[:, None] / 10000 ** (np.arange(width) // 2 * 2 / width)
@@ -132,19 +137,19 @@ def sincos_1d_table(grid: Grid, width: int, device: torch.device | None = None) 
 
 
 def sincos_3d_equal_table(grid: Grid, width: int, device: torch.device | None = None) -> torch.Tensor:
-    """Fixed 3-D position table of V-JEPA 1 (arXiv 2404.08471): a third of the columns encode the slice, the row, the column.
+    """Return the fixed position table of V-JEPA 1 (arXiv 2404.08471): a third of the columns for time, the row, the column.
 
     Args:
-        grid: slices, rows and columns of tokens.
-        width: columns of the table. Thirds are rounded up to even numbers, and the last is cut.
-        device: where the table is wanted.
+        grid: temporal indices, rows and columns of tokens.
+        width: number of columns of the table. Thirds are rounded up to even numbers, and the last is cut.
+        device: device of the table.
 
     Returns:
-        (slices · rows · columns, width), fp32.
+        Table (T · R · C, width), fp32.
     """
     third = 2 * -(-width // 6)
     axes = [_concatenated_sinusoid(length, third, device) for length in grid]
-    shapes = [[-1 if place == axis else 1 for place in range(3)] + [third] for axis in range(3)]
+    shapes = [[-1 if other == axis else 1 for other in range(3)] + [third] for axis in range(3)]
     parts = [part.view(shape).expand(*grid, -1) for part, shape in zip(axes, shapes, strict=True)]
     return torch.cat(parts, dim=-1).flatten(0, 2)[:, :width].contiguous()
 
@@ -157,7 +162,7 @@ POSITION_TABLES: dict[str, Callable[[Grid, int, torch.device | None], torch.Tens
 
 
 class SurgVistaPositions(nn.Module):
-    """Fixed position table: kept for the configured grid, computed for any other. `grid -> (N, width)`."""
+    """Gives the fixed position table, stored for the configured grid and computed for any other. `grid -> (N, width)`."""
 
     table: torch.Tensor
 
@@ -169,9 +174,11 @@ class SurgVistaPositions(nn.Module):
         self.register_buffer("table", self.compute(self.grid), persistent=False)
 
     def compute(self, grid: Grid, device: torch.device | None = None) -> torch.Tensor:
+        """Compute the table of any grid, (N, width), fp32."""
         return POSITION_TABLES[self.kind](grid, self.width, device)
 
     def forward(self, grid: Grid) -> torch.Tensor:
+        """Return the table of a grid, (N, width), fp32."""
         return self.table if grid == self.grid else self.compute(grid, self.table.device)
 
 
@@ -179,22 +186,32 @@ class SurgVistaPositions(nn.Module):
 
 
 def split_tokens(bool_masked_pos: torch.Tensor, num_masked: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of the visible (B, V) and of the masked (B, M) tokens, both ascending, without a host synchronization."""
+    """Return the indices of the visible (B, V) and of the masked (B, M) tokens, both ascending.
+
+    Args:
+        bool_masked_pos: mask (B, N), True where a token is masked.
+        num_masked: M, the same in every clip. Given as a number, it spares a synchronization with the device.
+    """
+    # A stable sort of the mask keeps the tokens of each kind in order: (B, N), the visible ones first.
     order = bool_masked_pos.to(torch.uint8).argsort(dim=1, stable=True)
     num_visible = bool_masked_pos.shape[1] - num_masked
     return order[:, :num_visible], order[:, num_visible:]
 
 
 def pick_tokens(tokens: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Rows `indices` (B, K) of `tokens` (B, N, width): (B, K, width)."""
+    """Return the tokens (B, K, width) that stand at `indices` (B, K) of `tokens` (B, N, width)."""
     return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def count_masked(bool_masked_pos: torch.Tensor, expected: int) -> int:
-    """Masked tokens of each clip, a Python number.
+    """Return the number of masked tokens of each clip.
 
     A mask in host memory is counted. Elsewhere, and in a traced graph, counting would stop the device, so the number is
     the configured one and the device checks it by itself.
+
+    Args:
+        bool_masked_pos: mask (B, N), True where a token is masked.
+        expected: the number by `mask_ratio` and `mask_type` of the configuration.
 
     Raises:
         InputError: the clips of a batch have different numbers of masked tokens.
@@ -217,7 +234,7 @@ def _check_mask(bool_masked_pos: torch.Tensor, batch: int, grid: Grid) -> torch.
     if tuple(bool_masked_pos.shape) != expected:
         raise InputError(
             f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; {expected} is needed: "
-            f"{grid[0]} slices of {grid[1]}×{grid[2]} tokens for each of {batch} clips"
+            f"{grid[0]} temporal indices of {grid[1]}×{grid[2]} tokens for each of {batch} clips"
         )
     return bool_masked_pos.bool()
 
@@ -235,8 +252,20 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, (B, heads, N, head width) each -> (B, N, heads, head width) and the weights (B, heads, N, N)."""
-    scores = torch.matmul(query * scaling, key.transpose(2, 3))
+    """Compute attention step by step, as transformers' interface for attention wants it.
+
+    Args:
+        module: attention layer, for its training mode.
+        query, key, value: projected tokens, (B, heads, N, head width).
+        attention_mask: numbers that are added to the scores, or `None`.
+        scaling: factor on the queries.
+        dropout: dropout rate of the attention weights.
+        kwargs: options of other implementations, which are ignored.
+
+    Returns:
+        Context (B, N, heads, head width) and attention weights (B, heads, N, N).
+    """
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, heads, N, N)
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
@@ -245,7 +274,7 @@ def eager_attention_forward(
 
 
 class SurgVistaAttention(nn.Module):
-    """Multi-head self-attention. `(B, N, width) -> (B, N, width), weights or None`."""
+    """Applies multi-head self-attention. `(B, N, width) -> (B, N, width), weights or None`."""
 
     def __init__(self, config: SurgVistaConfig, width: int, num_heads: int) -> None:
         super().__init__()
@@ -262,8 +291,9 @@ class SurgVistaAttention(nn.Module):
         self.o_proj = nn.Linear(width, width)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Let tokens (B, N, width) attend to each other; return them and the weights, (B, heads, N, N), where computed."""
         shape = (*hidden_states.shape[:-1], -1, self.head_width)
-        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
+        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)  # (B, heads, N, head width), as key and value
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -277,11 +307,12 @@ class SurgVistaAttention(nn.Module):
             scaling=self.scaling,
             dropout=self.dropout if self.training else 0.0,
         )
+        # (B, N, heads, head width) -> (B, N, width)
         return self.o_proj(context.reshape(*hidden_states.shape[:-1], -1)), weights
 
 
 class SurgVistaMLP(nn.Module):
-    """Two linear layers with an activation between. `(B, N, width) -> (B, N, width)`."""
+    """Applies two linear layers with an activation between. `(B, N, width) -> (B, N, width)`."""
 
     def __init__(self, config: SurgVistaConfig, width: int) -> None:
         super().__init__()
@@ -290,66 +321,72 @@ class SurgVistaMLP(nn.Module):
         self.fc2 = nn.Linear(int(width * config.mlp_ratio), width)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Transform each token by itself."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or hidden_states.device.type != "cpu":
             return self.fc2(self.activation(self.fc1(hidden_states)))
         # In inference on a CPU it is faster to take so few tokens at a time that the wide inner layer stays in the cache.
-        pieces = hidden_states.flatten(0, 1).split(_TOKENS_IN_CACHE)
+        pieces = hidden_states.flatten(0, 1).split(_TOKENS_IN_CACHE)  # (B · N, width) in parts
         return torch.cat([self.fc2(self.activation(self.fc1(piece))) for piece in pieces]).view_as(hidden_states)
 
 
 class SurgVistaDropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole clips or images (Huang et al., ECCV 2016). Keeps shapes.
+    """Drops a residual branch for whole clips or images: stochastic depth (Huang et al., ECCV 2016). Keeps shapes.
 
-    With `keys` (B,), int64, whether a clip's branch is dropped is a function of its key and of `place`, the number of this
+    With `keys` (B,), int64, whether a clip's branch is dropped is a function of its key and of `index`, the number of this
     module in the model, instead of PyTorch's global generator: the same in any batch, process or resumed run.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.place = 0
+        self.index = 0
         self.keys: torch.Tensor | None = None
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """Set the branches of some clips to zero and scale the others, so that the expectation stays."""
         if self.rate == 0.0 or not self.training:
             return branch
         keep = 1.0 - self.rate
         if self.keys is None:
             uniform = torch.rand(branch.shape[0], device=branch.device)
         else:
-            uniform = keyed_uniform(self.keys, self.place)
-        kept = (uniform < keep).view(-1, *(1,) * (branch.ndim - 1))
-        return branch * (kept.to(branch.dtype) / keep)
+            uniform = keyed_uniform(self.keys, self.index)
+        survives = (uniform < keep).view(-1, *(1,) * (branch.ndim - 1))  # (B, 1, …)
+        return branch * (survives.to(branch.dtype) / keep)
 
 
-def keyed_uniform(keys: torch.Tensor, place: int) -> torch.Tensor:
-    """Return the numbers in [0, 1) that are a function of (key, place): splitmix64 (Steele et al., OOPSLA 2014).
+def keyed_uniform(keys: torch.Tensor, index: int) -> torch.Tensor:
+    """Return the numbers in [0, 1) that are a function of (key, index): splitmix64 (Steele et al., OOPSLA 2014).
 
     Args:
-        keys: any shape, int64, on any device.
-        place: distinguishes numbers drawn with one key.
+        keys: int64 numbers in any shape, on any device.
+        index: number that distinguishes what is drawn with one key.
 
     Returns:
-        The same shape, fp32.
+        Numbers in the shape of `keys`, fp32.
+
+    Example:
+        >>> keyed_uniform(torch.tensor([0, 1]), 0).tolist() == keyed_uniform(torch.tensor([0, 1]), 0).tolist()
+        True
     """
-    state = keys + _wrapped((place + 1) * 0x9E3779B97F4A7C15)
+    state = keys + _wrapped((index + 1) * 0x9E3779B97F4A7C15)
     state = (state ^ _shifted(state, 30)) * _wrapped(0xBF58476D1CE4E5B9)
     state = (state ^ _shifted(state, 27)) * _wrapped(0x94D049BB133111EB)
     return _shifted(state ^ _shifted(state, 31), 40).to(torch.float32) / 2**24
 
 
 def _wrapped(number: int) -> int:
-    """The signed 64-bit number with the same bits."""
+    """Return the signed 64-bit number with the same bits."""
     return (number + 2**63) % 2**64 - 2**63
 
 
 def _shifted(state: torch.Tensor, bits: int) -> torch.Tensor:
-    """A right shift that fills with zeros."""
+    """Shift to the right and fill with zeros; torch's own shift repeats the sign."""
     return (state >> bits) & (2 ** (64 - bits) - 1)
 
 
 class SurgVistaLayer(GradientCheckpointingLayer):
-    """Pre-norm transformer block. `(B, N, width) -> (B, N, width)`."""
+    """A pre-norm transformer block. `(B, N, width) -> (B, N, width)`."""
 
     def __init__(self, config: SurgVistaConfig, width: int, num_heads: int, drop_path_rate: float) -> None:
         super().__init__()
@@ -362,6 +399,7 @@ class SurgVistaLayer(GradientCheckpointingLayer):
         self.mlp_drop_path = SurgVistaDropPath(drop_path_rate)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Add attention, then the MLP, to the tokens."""
         attended, _ = self.attention(self.norm1(hidden_states))
         hidden_states = hidden_states + self.attention_drop_path(self.dropout(attended))
         return hidden_states + self.mlp_drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
@@ -377,6 +415,7 @@ class SurgVistaEncoder(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Pass tokens through all blocks."""
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         return hidden_states
@@ -397,22 +436,23 @@ class SurgVistaPatchEmbeddings(nn.Module):
         self.projection.init_scheme = "convolution"  # type: ignore[assignment]
 
     def cut(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(B, frames, channels, height, width) -> (B, N, channels, tubelet · patch²)."""
+        """Cut clips (B, frames, channels, height, width) into tubelets (B, N, channels, tubelet · patch²)."""
         tubelet, patch = self.config.tubelet_size, self.config.patch_size
         time, rows, columns = self.config.token_grid(pixel_values.shape[1], *pixel_values.shape[3:])
         blocks = pixel_values.unflatten(4, (columns, patch)).unflatten(3, (rows, patch)).unflatten(1, (time, tubelet))
-        # (B, time, tubelet, channels, rows, patch, columns, patch)
+        # (B, T, tubelet, channels, R, patch, C, patch) -> (B, T, R, C, channels, tubelet, patch, patch) -> (B, N, channels, …)
         return blocks.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(5).flatten(1, 3)
 
     def forward(self, pixel_values: torch.Tensor, visible_indices: torch.Tensor | None = None) -> torch.Tensor:
+        """Embed the tubelets of clips, (B, N, D), or only those at `visible_indices` (B, V): (B, V, D)."""
         patches = self.cut(pixel_values.to(self.projection.weight.dtype)).flatten(2)  # (B, N, P)
         if visible_indices is not None:
-            patches = pick_tokens(patches, visible_indices)
+            patches = pick_tokens(patches, visible_indices)  # (B, V, P): masked tokens cost nothing
         return self.projection(patches)
 
 
 class SurgVistaEmbeddings(nn.Module):
-    """Patches plus positions. `(B, frames, channels, height, width) -> (B, V, D)`."""
+    """Adds positions to embedded patches. `(B, frames, channels, height, width) -> (B, V, D)`."""
 
     def __init__(self, config: SurgVistaConfig) -> None:
         super().__init__()
@@ -420,8 +460,9 @@ class SurgVistaEmbeddings(nn.Module):
         self.positions = SurgVistaPositions(config, config.hidden_size)
 
     def forward(self, pixel_values: torch.Tensor, grid: Grid, visible_indices: torch.Tensor | None) -> torch.Tensor:
+        """Embed the visible tokens of clips, or all where `visible_indices` is `None`."""
         embeddings = self.patch_embeddings(pixel_values, visible_indices)
-        positions = self.positions(grid).to(embeddings.dtype)
+        positions = self.positions(grid).to(embeddings.dtype)  # (N, D)
         return embeddings + (positions if visible_indices is None else positions[visible_indices])
 
 
@@ -429,7 +470,7 @@ class SurgVistaEmbeddings(nn.Module):
 
 
 class SurgVistaPreTrainedModel(PreTrainedModel):
-    """Weights, loading and initialization shared by all SurgVISTA models."""
+    """Holds what all SurgVISTA models share: loading, initialization and stochastic depth by keys."""
 
     config: SurgVistaConfig
     base_model_prefix = "surgvista"
@@ -445,7 +486,9 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": SurgVistaLayer, "attentions": SurgVistaAttention}
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Load a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
         name = pretrained_model_name_or_path
         with explain_missing_weights(name):
@@ -455,15 +498,15 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
         """Let stochastic depth depend on the clips of the next batch instead of PyTorch's global generator.
 
         Args:
-            keys: (B,), int64, one number per clip; `None` goes back to the generator.
+            keys: int64 numbers (B,), one a clip; `None` goes back to the generator.
         """
-        places = (module for module in self.modules() if isinstance(module, SurgVistaDropPath))
-        for place, module in enumerate(places):
-            module.place, module.keys = place, keys
+        drop_paths = (module for module in self.modules() if isinstance(module, SurgVistaDropPath))
+        for index, module in enumerate(drop_paths):
+            module.index, module.keys = index, keys
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As published: Xavier-uniform with q, k and v as one matrix; patches as PyTorch's convolution."""
+        """Initialize as published: Xavier-uniform with q, k and v as one matrix; patches as PyTorch's convolution."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
             self._init_linear(module)
@@ -495,13 +538,13 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(linear.weight)
 
 
-def _slice_means(tokens: torch.Tensor, grid: Grid, per_slice: bool) -> torch.Tensor:
-    """Mean over the tokens of a clip, (B, D), or of each slice, (B, slices, D)."""
-    return tokens.unflatten(1, (grid[0], -1)).mean(dim=2) if per_slice else tokens.mean(dim=1)
+def mean_tokens(tokens: torch.Tensor, groups: int) -> torch.Tensor:
+    """Return the means (B, groups, D) over consecutive groups of tokens (B, N, D), such as those of each tubelet."""
+    return tokens.unflatten(1, (groups, -1)).mean(dim=2)
 
 
 class SurgVistaModel(SurgVistaPreTrainedModel):
-    r"""The video encoder.
+    r"""Encodes clips into tokens. `(B, frames, channels, height, width) -> (B, N, D)`.
 
     Args:
         config: the configuration.
@@ -527,10 +570,11 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input."""
         return self.embeddings.patch_embeddings.projection
 
     def token_grid(self, pixel_values: torch.Tensor) -> Grid:
-        """Return the slices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
+        """Return the temporal indices, rows and columns of tokens in `pixel_values` (B, frames, channels, height, width).
 
         Raises:
             InputError: a wrong shape.
@@ -556,9 +600,10 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width). Any frame count that is a multiple of the
                 tubelet, any frame size that is a multiple of the patch.
-            bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip. On an accelerator and in
-                a compiled graph that number must be the configured one.
-            visible_indices: (B, V), the visible tokens in ascending order, instead of `bool_masked_pos`: any number.
+            bool_masked_pos: mask (B, N), True where a token is masked, the same number in every clip. On an accelerator and
+                in a compiled graph that number must be the configured one.
+            visible_indices: visible tokens (B, V) in ascending order, instead of `bool_masked_pos`: any number.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             `last_hidden_state` (B, V, D), after the final norm. `hidden_states` are taken before it.
@@ -571,39 +616,39 @@ class SurgVistaModel(SurgVistaPreTrainedModel):
             mask = _check_mask(bool_masked_pos, pixel_values.shape[0], grid)
             num_masked = count_masked(mask, self.config.num_masked_tokens(grid))
             visible_indices, _ = split_tokens(mask.to(pixel_values.device), num_masked)
-        hidden_states = self.encoder(self.embeddings(pixel_values, grid, visible_indices))
+        hidden_states = self.encoder(self.embeddings(pixel_values, grid, visible_indices))  # (B, V, D), or (B, N, D)
         if self.layernorm is not None:
             hidden_states = self.layernorm(hidden_states)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def extract_features(
-        self, pixel_values: torch.Tensor, *, per_slice: bool = False, normalize: bool = True
+        self, pixel_values: torch.Tensor, *, per_tubelet: bool = False, normalize: bool = True
     ) -> torch.Tensor:
-        """One feature vector for each clip, or for each slice of `tubelet_size` frames.
+        """Return one feature vector for each clip, or for each tubelet of `tubelet_size` frames.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            per_slice: keep time: one vector a slice, for temporal models.
+            per_tubelet: keep time: one vector a tubelet, for temporal models.
             normalize: average tokens after the final norm; otherwise before it.
 
         Returns:
-            (B, D), or (B, slices, D) with `per_slice`.
+            (B, D), or (B, tubelets, D) with `per_tubelet`.
         """
         if normalize:
             tokens = self(pixel_values).last_hidden_state
         else:
             tokens = self.encoder(self.embeddings(pixel_values, self.token_grid(pixel_values), None))
-        return _slice_means(tokens, self.token_grid(pixel_values), per_slice)
+        return mean_tokens(tokens, self.token_grid(pixel_values)[0]) if per_tubelet else tokens.mean(dim=1)
 
 
 class SurgVistaDecoder(SurgVistaPreTrainedModel):
-    """Predicts something of every masked token from the visible ones.
+    """Predicts pixels or features of every masked token from the visible ones. `(B, V, D) -> (B, M, output size)`.
 
     Args:
         config: the configuration.
         width, num_layers, num_heads: size of the decoder.
-        output_size: what it predicts of a token.
-        num_mask_tokens: kinds of mask tokens.
+        output_size: width of the prediction for one token.
+        num_mask_tokens: number of different mask tokens.
     """
 
     def __init__(
@@ -626,6 +671,7 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input."""
         return self.projection
 
     @merge_with_config_defaults
@@ -639,20 +685,21 @@ class SurgVistaDecoder(SurgVistaPreTrainedModel):
         mask_token: int = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SurgVistaDecoderOutput:
-        """Decode.
+        """Predict the masked tokens.
 
         Args:
             visible_tokens: the encoder's output (B, V, D).
-            visible_indices, masked_indices: places of the tokens, (B, V) and (B, M), ascending.
-            grid: slices, rows and columns of tokens.
-            mask_token: which kind stands for the masked tokens.
+            visible_indices, masked_indices: indices of the tokens, (B, V) and (B, M), ascending.
+            grid: temporal indices, rows and columns of tokens.
+            mask_token: index of the mask token that stands for the masked tokens.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             `logits` (B, M, output size); of all tokens when none is masked.
         """
-        visible = self.projection(visible_tokens)
-        positions = self.positions(grid).to(visible.dtype)
-        masked = self.mask_token[mask_token] + positions[masked_indices]
+        visible = self.projection(visible_tokens)  # (B, V, d)
+        positions = self.positions(grid).to(visible.dtype)  # (N, d)
+        masked = self.mask_token[mask_token] + positions[masked_indices]  # (B, M, d)
         hidden_states = self.encoder(torch.cat([visible + positions[visible_indices], masked], dim=1))
         num_masked = masked_indices.shape[1]
         # The reference predicts every token when nothing is masked; -0 keeps all of them.
@@ -667,7 +714,7 @@ _IMAGE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] =
 
 
 class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
-    r"""The encoder with its two decoders: masked video reconstruction and distillation of an image teacher.
+    r"""Trains the encoder with its two decoders: masked video reconstruction and distillation of an image teacher.
 
     Example:
         >>> import torch
@@ -708,6 +755,7 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input."""
         return self.surgvista.get_input_embeddings()
 
     @can_return_tuple
@@ -718,13 +766,14 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         teacher_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SurgVistaForPreTrainingOutput:
-        """Reconstructs masked tubelets and, given teacher features, predicts those of the masked tokens.
+        """Reconstruct masked tubelets and, given teacher features, predict those of the masked tokens.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            bool_masked_pos: (B, N), True where a token is hidden, the same number in every clip.
-            teacher_features: (B, N, image_target_size), of all tokens; the masked ones are picked here. Without them the
-                image decoder does not run: a plain masked autoencoder.
+            bool_masked_pos: mask (B, N), True where a token is masked, the same number in every clip.
+            teacher_features: the teacher's features of all tokens, (B, N, image_target_size); those of the masked ones are
+                picked here. Without them the image decoder does not run: a plain masked autoencoder.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Raises:
             InputError: shapes that do not fit, or teacher features for a model without an image decoder.
@@ -776,34 +825,34 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         return self.image_decoder
 
     def _pixels(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """Pixels in [0, 1] of the tokens `indices` (B, K): (B, K, channels, tubelet · patch²), fp32."""
+        """Return the pixels in [0, 1] of the tokens at `indices` (B, K): (B, K, channels, tubelet · patch²), fp32."""
         patches = self.surgvista.embeddings.patch_embeddings.cut(pixel_values)
         picked = pick_tokens(patches.flatten(2), indices).unflatten(2, patches.shape[2:])
         return picked.float() * self.pixel_std + self.pixel_mean
 
     @torch.no_grad()
     def video_targets(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """Targets of the pixel decoder for the tokens `indices`.
+        """Return the targets of the pixel decoder for the tokens at `indices`.
 
         With `norm_pix_loss` every token is normalized per color channel: minus its mean, over its standard deviation
         (unbiased) plus 1e-6.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            indices: (B, K) tokens.
+            indices: indices of K tokens of each clip, (B, K).
 
         Returns:
-            (B, K, P), fp32, each row in (frame, row, column, channel) order.
+            Targets (B, K, P), fp32, each row in (frame, row, column, channel) order.
         """
         pixels = self._pixels(pixel_values, indices)
         if self.config.norm_pix_loss:
             std, mean = torch.std_mean(pixels, dim=3, keepdim=True)
             pixels = (pixels - mean) / (std + 1e-6)
-        return pixels.transpose(2, 3).flatten(2)
+        return pixels.transpose(2, 3).flatten(2)  # (B, K, channels, tubelet · patch²) -> (B, K, P)
 
     @torch.no_grad()
     def image_targets(self, teacher_features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """Targets of the image decoder: the teacher's features (B, N, width) at the tokens `indices` (B, K), fp32."""
+        """Return the targets of the image decoder: the teacher's features (B, N, width) at `indices` (B, K), fp32."""
         features = pick_tokens(teacher_features, indices).float()
         if self.config.norm_teacher_features:
             features = F.layer_norm(features, features.shape[-1:], eps=1e-6)
@@ -811,17 +860,17 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
 
     @torch.no_grad()
     def reconstruct(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor) -> torch.Tensor:
-        """Paint the predicted pixels over the masked places of a clip.
+        """Replace the masked tubelets of clips by the predicted ones.
 
         With `norm_pix_loss` the decoder predicts normalized tubelets; they get the true mean and deviation back, as is
         usual in reconstruction figures (He et al., CVPR 2022).
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            bool_masked_pos: (B, N), True where a token is hidden.
+            bool_masked_pos: mask (B, N), True where a token is masked.
 
         Returns:
-            Normalized frames of the same shape; visible places are those of `pixel_values`, unchanged.
+            Normalized frames of the same shape; visible tubelets are those of `pixel_values`, unchanged.
 
         Example:
             >>> clip = model.reconstruct(inputs["pixel_values"], mask)  # doctest: +SKIP
@@ -832,26 +881,27 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         _, masked = split_tokens(mask.to(pixel_values.device), count_masked(mask, self.config.num_masked_tokens(grid)))
         if not masked.shape[1]:
             return pixel_values.clone()
+        # (B, M, P) -> (B, M, channels, tubelet · patch²), the order in which `cut` gives tubelets
         predicted = logits.unflatten(2, (-1, self.config.num_channels)).transpose(2, 3)
         if self.config.norm_pix_loss:
             std, mean = torch.std_mean(self._pixels(pixel_values, masked), dim=3, keepdim=True)
             predicted = predicted * (std + 1e-6) + mean
         predicted = ((predicted - self.pixel_mean) / self.pixel_std).to(pixel_values.dtype)
-        patches = self.surgvista.embeddings.patch_embeddings.cut(pixel_values).flatten(2)
-        places = masked[:, :, None].expand(-1, -1, patches.shape[2])
-        return self._join(patches.scatter(1, places, predicted.flatten(2)), grid)
+        patches = self.surgvista.embeddings.patch_embeddings.cut(pixel_values).flatten(2)  # (B, N, P)
+        index = masked[:, :, None].expand(-1, -1, patches.shape[2])
+        return self._join(patches.scatter(1, index, predicted.flatten(2)), grid)
 
     def _join(self, patches: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Undoes the cut: (B, N, P) -> (B, frames, channels, height, width)."""
+        """Join tubelets (B, N, P) to clips (B, frames, channels, height, width); the inverse of `cut`."""
         patch, (time, rows, columns) = self.config.patch_size, grid
         channels, tubelet = self.config.num_channels, self.config.tubelet_size
         blocks = patches.reshape(-1, time, rows, columns, channels, tubelet, patch, patch)
-        frames = blocks.permute(0, 1, 5, 4, 2, 6, 3, 7)  # (B, time, tubelet, channels, rows, patch, columns, patch)
+        frames = blocks.permute(0, 1, 5, 4, 2, 6, 3, 7)  # (B, T, tubelet, channels, R, patch, C, patch)
         return frames.reshape(-1, time * tubelet, channels, rows * patch, columns * patch)
 
 
 class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
-    r"""The encoder with a classifier: mean over all tokens, layer normalization, dropout, one linear layer.
+    r"""Classifies clips: the encoder, the mean over all tokens, layer normalization, dropout, one linear layer.
 
     `config.problem_type` chooses the loss: `"single_label_classification"` (labels (B,), integers) or
     `"multi_label_classification"` (labels (B, classes), floats).
@@ -864,7 +914,7 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         torch.Size([1, 7])
     """
 
-    # The final norm of a pre-trained encoder has no place here: the recipe normalizes after pooling.
+    # The final norm of a pre-trained encoder is not used here: the recipe normalizes after pooling.
     _keys_to_ignore_on_load_unexpected = [
         r"^(surgvista\.)?layernorm\.",
         r"^(video_decoder|image_decoder|predictor|target_encoder)\.",
@@ -881,6 +931,7 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input."""
         return self.surgvista.get_input_embeddings()
 
     @can_return_tuple
@@ -890,32 +941,33 @@ class SurgVistaForVideoClassification(SurgVistaPreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
-        """Classifies clips.
+        """Classify clips.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            labels: (B,) class numbers, or (B, classes) floats for a multi-label problem.
+            labels: class numbers (B,), or floats (B, classes) for a multi-label problem.
+            kwargs: `num_items_in_batch` of the Trainer, `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
             `logits` (B, classes) and, with labels, `loss`.
         """
-        num_items: Any = kwargs.pop("num_items_in_batch", None)  # of a whole optimizer step, see `classification_loss`
+        num_items = kwargs.pop("num_items_in_batch", None)  # of a whole optimizer step, see `classification_loss`
         outputs = self.surgvista(pixel_values, **kwargs)
-        logits = self.classifier(self.dropout(self.fc_norm(outputs.last_hidden_state.mean(dim=1))))
+        pooled = self.fc_norm(outputs.last_hidden_state.mean(dim=1))  # (B, N, D) -> (B, D)
+        logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else classification_loss(logits, labels, self.config, num_items)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def extract_features(self, pixel_values: torch.Tensor, *, per_slice: bool = False) -> torch.Tensor:
-        """What the classifier sees: tokens averaged, then normalized.
+    def extract_features(self, pixel_values: torch.Tensor, *, per_tubelet: bool = False) -> torch.Tensor:
+        """Return the input of the classifier: tokens averaged, then normalized.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            per_slice: keep time: one vector for each slice of `tubelet_size` frames, for temporal models.
+            per_tubelet: keep time: one vector for each tubelet of `tubelet_size` frames, for temporal models.
 
         Returns:
-            (B, D), or (B, slices, D) with `per_slice`.
+            (B, D), or (B, tubelets, D) with `per_tubelet`.
         """
-        tokens = self.surgvista(pixel_values).last_hidden_state
-        return self.fc_norm(_slice_means(tokens, self.surgvista.token_grid(pixel_values), per_slice))
+        return self.fc_norm(self.surgvista.extract_features(pixel_values, per_tubelet=per_tubelet))

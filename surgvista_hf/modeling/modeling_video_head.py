@@ -4,8 +4,6 @@ After LemonFM-Vid (arXiv 2503.19740): ω_j = 1 / mean cosine distance of frame j
 normalized to sum to 1; v = Σ ω_j φ_j. Shapes in comments use B videos, T frames, D features.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,15 +18,15 @@ _ROWS_AT_ONCE = 1024  # of the similarities of all frames to all others
 
 
 def typicality_weights(features: torch.Tensor, num_neighbors: int, smallest_distance: float = 1e-3) -> torch.Tensor:
-    """How much each frame of a video counts: more where it looks like others.
+    """Return how much each frame of a video counts: more where it looks like others.
 
     Args:
-        features: (T, D) of one video.
-        num_neighbors: K; at most the other frames that there are.
+        features: features of the frames of one video, (T, D).
+        num_neighbors: K; where a video has fewer other frames, all of them.
         smallest_distance: smaller mean distances count as this one.
 
     Returns:
-        (T,) fp32, sum 1.
+        Weights (T,), fp32, with sum 1.
 
     Raises:
         InputError: no frames, or features of another shape.
@@ -42,10 +40,10 @@ def typicality_weights(features: torch.Tensor, num_neighbors: int, smallest_dist
     frames = len(features)
     if frames == 1:
         return torch.ones(1, device=features.device)
-    unit = F.normalize(features.float(), dim=1)  # T D
+    unit = F.normalize(features.float(), dim=1)  # (T, D)
     distances = []
     for start in range(0, frames, _ROWS_AT_ONCE):
-        similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T  # rows T
+        similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T  # (rows, T)
         rows = torch.arange(len(similarity), device=features.device)
         similarity[rows, rows + start] = -torch.inf  # a frame is no neighbor of itself
         nearest = similarity.topk(min(num_neighbors, frames - 1), dim=1).values
@@ -55,7 +53,7 @@ def typicality_weights(features: torch.Tensor, num_neighbors: int, smallest_dist
 
 
 class VideoHeadForClassification(PreTrainedModel):
-    r"""Classes of videos from pooled features of their frames. `(B, D) -> (B, classes)`.
+    r"""Classifies videos by pooled features of their frames. `(B, D) -> (B, classes)`.
 
     Example:
         >>> head = VideoHeadForClassification(VideoHeadConfig(input_size=16, num_labels=35))
@@ -79,13 +77,13 @@ class VideoHeadForClassification(PreTrainedModel):
 
     @torch.no_grad()
     def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """One vector for a video.
+        """Return one vector for a video.
 
         Args:
-            features: (T, D) of all its frames.
+            features: features of all its frames, (T, D).
 
         Returns:
-            (D,) fp32.
+            Weighted mean (D,), fp32.
         """
         if self.config.pooling == "mean":
             return features.float().mean(dim=0)
@@ -97,14 +95,18 @@ class VideoHeadForClassification(PreTrainedModel):
         pooled: torch.Tensor,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> SequenceClassifierOutput:
-        """Classifies videos.
+        """Classify videos.
 
         Args:
-            pooled: (B, D), see `pool`.
-            labels: (B,) class numbers, or (B, classes) of 0 and 1 where a video has several.
-            num_items_in_batch: labels of a whole optimizer step, see `classification_loss`.
+            pooled: features of the videos, (B, D), see `pool`.
+            labels: class numbers (B,), or 0 and 1 (B, classes) where a video has several labels.
+            num_items_in_batch: number of labels of a whole optimizer step, see `classification_loss`.
+            kwargs: further arguments of the Trainer, which are ignored.
+
+        Returns:
+            `logits` (B, classes) and, with labels, `loss`.
 
         Raises:
             InputError: features of another width.
@@ -113,9 +115,9 @@ class VideoHeadForClassification(PreTrainedModel):
             raise InputError(
                 f"pooled features have the shape {tuple(pooled.shape)}; (videos, {self.config.input_size}) is expected"
             )
-        hidden = self.norm(pooled)
+        features = self.norm(pooled)
         if self.fc1 is not None:
-            hidden = self.dropout(F.gelu(self.fc1(hidden)))
-        logits = self.classifier(hidden)
+            features = self.dropout(F.gelu(self.fc1(features)))  # (B, hidden_size)
+        logits = self.classifier(features)
         loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -1,4 +1,4 @@
-"""Which video processor is saved with a model, and how any of them is asked for the pixels of clips.
+"""The video processors that are saved with models, and one call that prepares clips with any of them.
 
 A SurgVISTA model has ours, which repeats its published transform and travels with its code. Every other model gets a class of
 transformers itself, so that `AutoVideoProcessor` and `pipeline("video-classification")` load the folder where this package is
@@ -16,6 +16,8 @@ from transformers.image_utils import PILImageResampling
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from ..util.errors import InputError
+from .configuration_surgvista import SurgVistaConfig
+from .protocols import ClipProcessor
 from .video_processing_encoder_surgvista import SurgicalVideoProcessor
 from .video_processing_surgvista import SurgVistaVideoProcessor
 
@@ -40,12 +42,12 @@ def make_processor(
     """Return the processor for a model that takes clips.
 
     Args:
-        model_type: of the model's configuration.
+        model_type: the `model_type` of the model's configuration.
         size: height and width of its frames, in pixels.
-        num_frames: of a clip.
-        mean, std: of the normalization, one number a channel.
-        sampling: `frame_stride`, `frame_sampling`: how clips were chosen in training. transformers' classes keep such fields
-            and do not use them: given a file, they take `num_frames` frames spread over all of it.
+        num_frames: number of frames in a clip.
+        mean, std: statistics of the normalization, one number a channel, for pixels in 0 … 1.
+        sampling: `frame_stride` (seconds) and `frame_sampling`, by which clips were chosen in training. transformers'
+            classes keep such fields and do not use them: given a file, they take `num_frames` frames spread over all of it.
 
     Example:
         >>> type(make_processor("vjepa2", (256, 256), 16, frame_stride=4)).__name__
@@ -60,7 +62,7 @@ def make_processor(
     }
     if model_type == "surgvista":
         return SurgVistaVideoProcessor(**fields)
-    stock: Any = _STOCK["pixel_values_videos" if model_type == "vjepa2" else "pixel_values"]
+    stock = _STOCK["pixel_values_videos" if model_type == "vjepa2" else "pixel_values"]
     return stock(
         **fields,
         crop_size=fields["size"],
@@ -152,27 +154,58 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
     return found
 
 
+def make_surgvista_processor(
+    config: SurgVistaConfig, frame_stride: float | None = None, **sampling: Any
+) -> SurgVistaVideoProcessor:
+    """Return the processor for a model of this package, with the frame size and the statistics of its configuration.
+
+    Args:
+        config: configuration of the model.
+        frame_stride: seconds between two frames of a clip; the special strides of training become 1. By default it is that
+            of `SurgVistaVideoProcessor`.
+        sampling: further fields by which clips were chosen in training, such as `frame_sampling`.
+
+    Example:
+        >>> make_surgvista_processor(SurgVistaConfig(image_size=64), frame_stride=-1).frame_stride
+        1
+    """
+    if frame_stride is not None:
+        sampling["frame_stride"] = stride_in_use(frame_stride)
+    height, width = config.frame_size
+    return SurgVistaVideoProcessor(
+        size={"height": height, "width": width},
+        num_frames=config.num_frames,
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+        **sampling,
+    )
+
+
+def stride_in_use(frame_stride: float) -> float:
+    """Return the seconds between two frames of a clip with which a model is used; special strides of training become 1."""
+    return frame_stride if frame_stride > 0 else 1
+
+
 def prepare_clips(
-    processor: Any, clips: np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor]
+    processor: ClipProcessor | BaseVideoProcessor,
+    clips: np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor],
 ) -> torch.Tensor:
     """Return all given frames as a model takes them, whatever the processor calls its output.
 
     Args:
-        processor: a video processor, ours or transformers'.
-        clips: uint8 frames of one clip or of several: arrays (frames, height, width, 3) or tensors (frames, 3, height,
+        processor: video processor of this package or of transformers.
+        clips: uint8 frames of one clip or of several, as arrays (frames, height, width, 3) or tensors (frames, 3, height,
             width).
 
     Returns:
-        (clips, frames, channels, height, width), fp32.
+        Tensor (clips, frames, channels, height, width), fp32.
 
     Raises:
-        InputError: frames of another type.
+        InputError: frames of another type than uint8.
     """
     first = clips if isinstance(clips, np.ndarray | torch.Tensor) else clips[0]
-    if first.dtype not in (
-        np.uint8,
-        torch.uint8,
-    ):  # transformers' classes would divide numbers in 0 … 1 by 255 once more
+    # transformers' classes would divide numbers in 0 … 1 by 255 once more.
+    if first.dtype not in (np.uint8, torch.uint8):
         raise InputError(f"frames are {first.dtype}; pixels of uint8, in 0 … 255, are needed")
     layout = "channels_last" if isinstance(first, np.ndarray) else "channels_first"
     batch = processor(clips, do_sample_frames=False, input_data_format=layout, return_tensors="pt")
@@ -180,8 +213,8 @@ def prepare_clips(
     return pixels
 
 
-def smooths(processor: Any) -> bool:
-    """Whether a processor smooths while it shrinks a frame; transformers' always do.
+def smooths(processor: ClipProcessor | BaseVideoProcessor) -> bool:
+    """Return whether a processor smooths while it shrinks a frame; transformers' always do.
 
     Example:
         >>> smooths(make_processor("surgvista", (224, 224), 16)), smooths(make_processor("vit", (224, 224), 8))

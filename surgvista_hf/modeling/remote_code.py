@@ -1,4 +1,4 @@
-"""Puts our Python files beside a saved model, so that `trust_remote_code=True` works where the package is not installed."""
+"""Writing our Python files beside a saved model, so that `trust_remote_code=True` works where the package is not installed."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..util.files import atomic_file
+from ..util.files import write_json
 
 _HERE = Path(__file__).parent
 _CLASSES: dict[str, dict[str, str]] = {
@@ -57,8 +57,8 @@ def add_remote_code(folder: str | Path) -> None:
     """Add the code files that a saved model and its processor need, and name their classes in `auto_map`.
 
     Args:
-        folder: where `save_pretrained` wrote the model and, if any, its processor. What transformers has a class for, such
-            as an image teacher, needs no code and is left as it is.
+        folder: folder in which `save_pretrained` wrote the model and, if any, its processor. A model that transformers has a
+            class for, such as an image teacher, needs no code and is left as it is.
 
     Example:
         >>> add_remote_code("runs/phases/model")  # doctest: +SKIP
@@ -76,9 +76,7 @@ def add_remote_code(folder: str | Path) -> None:
             continue
         for module in {entry.partition(".")[0] for entry in entries.values()}:
             _copy_with_imports(_HERE / f"{module}.py", folder)
-        with atomic_file(file) as temporary:
-            text = json.dumps({**content, "auto_map": entries}, indent=2, sort_keys=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(file, {**content, "auto_map": entries}, indent=2, sort_keys=True)
 
 
 def _copy_with_imports(module: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ def resize_as_opencv(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
         size: Height and width of the result.
 
     Returns:
-        uint8 (…, *size), equal to `cv2.resize` to the last bit.
+        uint8 (…, *size), equal to OpenCV's `resize` to the last bit.
 
     Example:
         >>> resize_as_opencv(torch.tensor([[0, 100, 200, 255]], dtype=torch.uint8), (1, 2)).tolist()

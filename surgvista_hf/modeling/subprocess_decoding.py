@@ -1,6 +1,6 @@
-"""Frames of a file that nobody trusts: decoded in a process of its own, with limits on memory, time, size and length.
+"""Decoding of untrusted files in a process of its own, with limits on memory, time, size and length.
 
-Whatever the file does to the decoder, this process only ever sees pictures of a known size, or a `VideoReadError`.
+Whatever the file does to the decoder, this process only ever sees frames of a known size, or a `VideoReadError`.
 """
 
 import argparse
@@ -33,16 +33,16 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What a file may cost.
+    """Limits the size of a file and the effort of decoding it.
 
     Args:
-        megabytes: size of the file.
-        minutes: length of the video.
-        pixels: of a frame, width times height.
-        short_side: frames that are larger are reduced to it, in pixels.
-        memory_gib: of the decoding process, in GiB.
-        cpu_seconds: of the decoding process.
-        silent_seconds: that it may work on one frame.
+        megabytes: largest size of the file.
+        minutes: largest length of the video.
+        pixels: largest number of pixels of a frame, width times height.
+        short_side: length in pixels to which the shorter side of larger frames is reduced.
+        memory_gib: memory of the decoding process, in GiB.
+        cpu_seconds: processor time of the decoding process.
+        silent_seconds: longest time that the process may work on one frame.
     """
 
     megabytes: float = 500.0
@@ -55,24 +55,24 @@ class VideoLimits:
 
 
 class SubprocessVideo:
-    """Frames of an untrusted file; a context manager and an iterator.
+    """Reads the frames of an untrusted file; a context manager and an iterator.
 
     Args:
-        path: the file.
-        limits: what it may cost.
+        path: video or image.
+        limits: limits of size and effort.
         interval_seconds: time between two frames.
         start: second of the first frame.
         stop: second before which to stop; the end of the video by default.
-        spread: instead of all this, so many frames from the middles of equal parts of the video, found by seeking.
-        clips: instead of all this, the frames that such clips need, of which one ends at every second.
-        deinterlace, damaged: see `VideoReader`.
+        spread: number of frames to take from the middles of equal parts of the video, found by seeking, instead of all this.
+        clips: spacing of clips, of which one ends at every second, to take the frames that they need instead of all this.
+        deinterlace, damaged: options of `VideoReader`.
 
     Attributes:
-        info: what the file says of itself, see `VideoInfo`.
-        remarks: after all frames were read, what was done to them and what is missing, see `VideoReader.remarks`.
+        info: fields of the file's `VideoInfo`.
+        remarks: sentences on what was done to the frames and what is missing, after all were read; see `VideoReader.remarks`.
 
     Raises:
-        VideoReadError: no such file, no video, damaged, or beyond a limit. Also while it is read.
+        VideoReadError: there is no such file, it is no video, damaged, or beyond a limit. Also while it is read.
         InputError: this system cannot limit processes (Windows).
 
     Example:
@@ -159,7 +159,7 @@ class SubprocessVideo:
                 return
             if not 0 < height * width <= self.limits.pixels:
                 raise VideoReadError("the decoder went wrong")
-            pixels = np.frombuffer(self._exactly(height * width * 3), np.uint8)
+            pixels = np.frombuffer(self._exactly(height * width * 3), np.uint8)  # (height · width · 3,)
             yield second, pixels.reshape(height, width, 3)
 
     def _line(self) -> bytes:
@@ -201,7 +201,7 @@ class SubprocessVideo:
 
 
 def main() -> None:
-    """The process that decodes: writes a line of JSON about the video, then its frames, to standard output."""
+    """Decode in this process: write a line of JSON about the video, then its frames, to standard output."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path")
     parser.add_argument("limits")

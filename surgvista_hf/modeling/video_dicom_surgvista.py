@@ -1,7 +1,7 @@
-"""Moving pictures in DICOM files, read with pydicom where it is installed. This file travels with a checkpoint.
+"""Videos in DICOM files, read with pydicom where it is installed. This file travels with a checkpoint.
 
 An encapsulated video (MPEG-2, H.264, HEVC) is handed out as the file that it is; frames that are coded one by one (JPEG, RLE,
-not at all, …) are decoded here. Of the data set only what is needed to show the pictures is read, and never a name, a date or
+not at all, …) are decoded here. Of the data set only what is needed to show the frames is read, and never a name, a date or
 an identifier: what was not read stands in no result and in no message. Messages of pydicom, which quote values, are kept out.
 """
 
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
@@ -29,6 +29,17 @@ try:
     import pydicom.pixels
 except ImportError:  # the extra `dicom` of the package
     pydicom = None
+
+
+class _DataSet(Protocol):
+    """Describes pydicom's `Dataset`: elements are attributes; `get` returns `None` for those that are absent."""
+
+    def get(self, keyword: str) -> Any:
+        """Return the value of an element."""
+
+    def __getattr__(self, keyword: str) -> Any:
+        """Return the value of an element that must be there."""
+
 
 HEAD_BYTES = 132
 _MAGIC = b"DICM"
@@ -55,12 +66,12 @@ _USUAL_RATE = 25.0  # frames a second where the file does not say
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """When the frames of a DICOM file are shown.
+    """The times at which the frames of a DICOM file are shown.
 
     Args:
         starts: seconds at which the frames begin, from 0; shorter than the file if this is not known for all.
-        step: seconds from the last of these on to the next.
-        known: whether the file says so.
+        step: seconds between the frames after the last of these.
+        known: the file says so; otherwise the times are a guess.
     """
 
     starts: Sequence[float]
@@ -79,8 +90,8 @@ class EncapsulatedVideo:
 
     Args:
         payload: the video file.
-        times: when its frames are shown, for a payload without time stamps.
-        count: frames, as the data set promises.
+        times: times at which its frames are shown, for a payload without time stamps.
+        count: number of frames that the data set promises.
         pixel_aspect: width of a pixel divided by its height; `None`: the data set does not say.
     """
 
@@ -96,15 +107,18 @@ def is_dicom(head: bytes) -> bool:
 
 
 def open_dicom(file: BinaryIO, name: str, max_pixels: int) -> "EncapsulatedVideo | DicomFrames":
-    """Open the pictures of a DICOM file.
+    """Open the video in a DICOM file.
 
     Args:
-        file: the file, which stays open.
-        name: for messages.
-        max_pixels: largest picture, width times height as shown, that is decoded.
+        file: DICOM file, which stays open.
+        name: name of the file for messages.
+        max_pixels: largest frame, width times height as shown, that is decoded.
+
+    Returns:
+        The encapsulated video file, or a reader of frames that are coded one by one.
 
     Raises:
-        VideoReadError: pydicom is not installed, or the file is damaged, holds no pictures, or none that can be decoded.
+        VideoReadError: pydicom is not installed, or the file is damaged, holds no frames, or none that can be decoded.
     """
     if pydicom is None:
         raise VideoReadError(f"{name} is a DICOM file; reading it needs pydicom: pip install 'surgvista-hf[dicom]'")
@@ -123,20 +137,20 @@ class DicomFrames:
     """The frames of a DICOM file that are coded one by one.
 
     Args:
-        file, name, max_pixels: see `open_dicom`.
+        file, name, max_pixels: arguments of `open_dicom`.
         header: data set without the pixels.
         syntax: UID of the transfer syntax.
-        data: where the pixels begin in the file, and how many bytes they have (encapsulated ones do not say).
+        data: offset at which the pixels begin in the file, and their number of bytes (encapsulated ones do not say it).
 
     Attributes:
-        width, height: of a picture as shown, in pixels.
-        count: frames that the file holds, `promised`: that it says it holds.
-        times: when they are shown.
+        width, height: size of a frame as shown, in pixels.
+        count: number of frames that the file holds; `promised`: number that it says it holds.
+        times: times at which they are shown.
         codec: name of the coding.
     """
 
     def __init__(
-        self, file: BinaryIO, name: str, header: Any, syntax: str, data: tuple[int, int], max_pixels: int
+        self, file: BinaryIO, name: str, header: _DataSet, syntax: str, data: tuple[int, int], max_pixels: int
     ) -> None:
         self.name, self._file, self._header, self._syntax = name, file, header, syntax
         uid = pydicom.uid.UID(syntax)
@@ -220,14 +234,13 @@ class DicomFrames:
         if self._header.get("ExtendedOffsetTable"):
             table = bytes(self._header.ExtendedOffsetTable)
             offsets = struct.unpack(f"<{len(table) // 8}Q", table[: len(table) // 8 * 8])
-        base = fragments[0][
-            0
-        ]  # offsets count from the first fragment's item, as the places of contents do but for 8 bytes
+        # The table counts from the item of the first fragment, `fragments` from its content, 8 bytes later.
+        base = fragments[0][0]
         known = {offset + base for offset in offsets}
-        by_table = [number for number, (place, _) in enumerate(fragments) if place in known]
+        by_table = [number for number, (start, _) in enumerate(fragments) if start in known]
         if len(by_table) == self.promised:
             return by_table
-        starts = (self._read(place, 2) in _IMAGE_STARTS for place, _ in fragments)
+        starts = (self._read(start, 2) in _IMAGE_STARTS for start, _ in fragments)
         return [number for number, is_start in enumerate(starts) if is_start]
 
 
@@ -251,11 +264,11 @@ def _read_header(file: BinaryIO, name: str) -> tuple[Any, str]:
 
 
 def _pixel_data(file: BinaryIO, name: str, syntax: str) -> tuple[int, int]:
-    """Return where the pixels begin, and their length."""
+    """Return the offset at which the pixels begin, and their length in bytes."""
     order = ">" if syntax == _BIG_ENDIAN else "<"
     head = file.read(8 if syntax == _IMPLICIT else 12)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != _PIXEL_DATA:
-        raise VideoReadError(f"{name} is a DICOM file without pictures")
+        raise VideoReadError(f"{name} is a DICOM file without images")
     return file.tell(), struct.unpack(f"{order}I", head[-4:])[0]
 
 
@@ -271,7 +284,7 @@ def _fragments(file: BinaryIO, start: int, name: str) -> tuple[tuple[int, ...], 
         items.append((position + 8, length))
         position += 8 + length
     if not items:
-        raise VideoReadError(f"{name} is a DICOM file without pictures")
+        raise VideoReadError(f"{name} is a DICOM file without images")
     table = _read_at(file, *items[0])
     return struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4]), items[1:]
 
@@ -292,8 +305,8 @@ def _decoder(uid: Any, name: str) -> Any:
     return decoder
 
 
-def _times(header: Any, count: int) -> FrameTimes:
-    """Return when frames are shown, by the first of the four attributes that says so."""
+def _times(header: _DataSet, count: int) -> FrameTimes:
+    """Return the times at which frames are shown, by the first of the four attributes that says so."""
     vector = header.get("FrameTimeVector")
     steps = [float(value) / 1000 for value in ([vector] if isinstance(vector, int | float) else vector or [])]
     if len(steps) > 1 and len(steps) >= count and all(step > 0 for step in steps[1:]):
@@ -305,8 +318,8 @@ def _times(header: Any, count: int) -> FrameTimes:
     return FrameTimes([0.0], 1 / (rate if rate > 0 else _USUAL_RATE), known=rate > 0)
 
 
-def _aspect(header: Any) -> float | None:
-    """Return width of a pixel divided by its height; DICOM stores the height first."""
+def _aspect(header: _DataSet) -> float | None:
+    """Return the width of a pixel divided by its height; DICOM stores the height first."""
     for keyword in ("PixelAspectRatio", "PixelSpacing"):
         values = header.get(keyword)
         if values is not None and len(values) == 2 and min(map(float, values)) > 0:
@@ -317,7 +330,7 @@ def _aspect(header: Any) -> float | None:
 # ------------------------------------------------------------------------------------------- values to colors
 
 
-def _color(values: np.ndarray, header: Any) -> np.ndarray:
+def _color(values: np.ndarray, header: _DataSet) -> np.ndarray:
     """Return (rows, columns, 3), uint8, RGB, of stored values: through their palette, or their rescaling and window."""
     bits = int(header.BitsStored)
     if values.ndim == 3:
@@ -331,8 +344,8 @@ def _color(values: np.ndarray, header: Any) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=2)
 
 
-def _gray(values: np.ndarray, header: Any, bits: int) -> np.ndarray:
-    """Return (rows, columns), uint8."""
+def _gray(values: np.ndarray, header: _DataSet, bits: int) -> np.ndarray:
+    """Return gray values, (rows, columns), uint8: rescaled, and through the window where there is one."""
     is_signed = int(header.get("PixelRepresentation") or 0) == 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if is_signed else (0, 2**bits - 1)
     slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
@@ -351,7 +364,7 @@ def _gray(values: np.ndarray, header: Any, bits: int) -> np.ndarray:
 
 
 class _Quiet:
-    """Keeps pydicom's warnings and log, which quote what they are about, from everybody; may be entered by several threads."""
+    """Silences pydicom's warnings and log, which quote the data set; may be entered by several threads at once."""
 
     def __init__(self) -> None:
         self._lock, self._depth, self._undo = threading.Lock(), 0, ExitStack()
@@ -389,7 +402,7 @@ def _errors_explained(name: str) -> Iterator[None]:
 
 
 class _Joined(io.RawIOBase):
-    """Parts of a file as one that can be read and searched, without a copy."""
+    """Joins parts of a file to one that can be read and searched, without a copy."""
 
     def __init__(self, file: BinaryIO, parts: Sequence[tuple[int, int]]) -> None:
         self._file, self._position = file, 0
@@ -397,17 +410,21 @@ class _Joined(io.RawIOBase):
         self._ends = list(itertools.accumulate(length for _, length in self._parts))
 
     def readable(self) -> bool:
+        """Return True: it can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Return True: it can be searched."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._ends[-1] if self._ends else 0}[whence]
         self._position = max(base + offset, 0)
         return self._position
 
     def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes, or all that are left."""
         pieces: list[bytes] = []
         left = (self._ends[-1] if self._ends else 0) - self._position
         left = left if size < 0 else min(left, size)

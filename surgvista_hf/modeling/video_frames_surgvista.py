@@ -1,12 +1,13 @@
 """Decoded frames as a screen shows them: square pixels, upright, one moment. This file travels with a checkpoint.
 
-Recorders store pixels that are wider or narrower than high (PAL, HDV), pictures that lie on their side, and frames whose odd
+Recorders store pixels that are wider or narrower than high (PAL, HDV), frames that lie on their side, and frames whose odd
 and even lines were filmed at two moments (interlaced). Players undo all three; so does `FrameShaper`, with FFmpeg's own
 filters. A frame of square pixels and one moment is converted to RGB and otherwise left as it is, to the last bit.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -27,18 +28,44 @@ _BWDIF = (("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),)
 _COMB_LEVEL, _COMB_BLOCK, _COMB_PIXELS, _COMB_RATIO = 10, 16, 16, 1.25
 
 
-class Neighbors(NamedTuple):
-    """The frames before and after a frame, for what lies between the lines of one moment; `None`: there is no sound one."""
+class Named(Protocol):
+    """Describes PyAV's formats, which have a name."""
 
-    before: Any = None
-    after: Any = None
+    @property
+    def name(self) -> str:
+        """Return the name."""
+
+
+class DecodedFrame(Protocol):
+    """Describes PyAV's `VideoFrame`, as far as it is used here; PyAV itself may not be installed."""
+
+    width: int
+    height: int
+    pts: int | None
+    dts: int | None
+    time: float | None
+    time_base: Fraction
+    rotation: int
+    format: Named
+    interlaced_frame: bool
+    side_data: Any
+
+    def to_ndarray(self, **options: Any) -> np.ndarray:
+        """Convert the frame to another pixel format."""
+
+
+class Neighbors(NamedTuple):
+    """The frames before and after a frame, from which lines between its own are computed; `None`: there is no sound one."""
+
+    before: DecodedFrame | None = None
+    after: DecodedFrame | None = None
 
 
 class FrameShaper:
-    """Turns decoded frames of one stream into RGB pictures of one size, as shown.
+    """Turns decoded frames of one stream into RGB frames of one size, as shown.
 
     The size is that of the first frame: the shorter side of its pixels is enlarged, so that nothing is lost. Where the pixel
-    aspect changes later, pictures are fitted into this size between black borders.
+    aspect changes later, frames are fitted into this size between black borders.
 
     Args:
         first: the first decoded frame, which decides the size.
@@ -50,12 +77,12 @@ class FrameShaper:
         InputError: another `deinterlace`.
     """
 
-    def __init__(self, first: Any, container_aspect: float | None, deinterlace: Deinterlace = "auto") -> None:
+    def __init__(self, first: DecodedFrame, container_aspect: float | None, deinterlace: Deinterlace = "auto") -> None:
         if deinterlace not in ("auto", "off"):
             raise InputError(f"deinterlace is {deinterlace!r}; it must be 'auto' or 'off'")
         self.deinterlace = deinterlace
-        self.deinterlaced = False  # whether any frame was taken apart
-        self.refitted = False  # whether any frame had another pixel aspect than the first
+        self.deinterlaced = False  # True when a frame has been taken apart
+        self.refitted = False  # True when a frame had another pixel aspect than the first
         self.ignored_aspect: float | None = None
         self._graphs: dict[tuple[Any, ...], Any] = {}
         own = self._own_aspect(first)
@@ -67,11 +94,11 @@ class FrameShaper:
         width, height = shown_size(first.width, first.height, self.pixel_aspect)
         self.width, self.height = (height, width) if _orientation(first)[0] else (width, height)
 
-    def is_interlaced(self, frame: Any) -> bool:
+    def is_interlaced(self, frame: DecodedFrame) -> bool:
         """Return whether neighbors of a frame are needed to show it."""
         return self.deinterlace == "auto" and frame.interlaced_frame
 
-    def pixels(self, frame: Any, neighbors: Neighbors) -> np.ndarray | None:
+    def pixels(self, frame: DecodedFrame, neighbors: Neighbors) -> np.ndarray | None:
         """Return a frame as shown, (height, width, 3), uint8, RGB; `None` if the stored size is another than at the start."""
         aspect = self._aspect(frame)
         transposed, flips = _orientation(frame)
@@ -95,7 +122,7 @@ class FrameShaper:
         return np.ascontiguousarray(self._fitted(pixels))
 
     def _fitted(self, pixels: np.ndarray) -> np.ndarray:
-        """Put a picture that is smaller than the others in the middle of a black one."""
+        """Put a frame that is smaller than the others in the middle of a black one."""
         height, width = pixels.shape[:2]
         if (width, height) == (self.width, self.height):
             return pixels
@@ -106,14 +133,14 @@ class FrameShaper:
 
     # ------------------------------------------------------------------------------------------- pixel aspect
 
-    def _aspect(self, frame: Any) -> float:
+    def _aspect(self, frame: DecodedFrame) -> float:
         aspect = self._own_aspect(frame) if self._fixed_aspect is None else self._fixed_aspect
         if 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL:
             return aspect
         self.ignored_aspect = aspect
         return 1.0
 
-    def _own_aspect(self, frame: Any) -> float:
+    def _own_aspect(self, frame: DecodedFrame) -> float:
         """Measure the pixel aspect of a frame, which PyAV does not tell: FFmpeg's scaler follows it from frame to frame."""
         most = 2 * WIDEST_PIXEL * _ASPECT_UNITS
         steps = (
@@ -127,7 +154,7 @@ class FrameShaper:
 
     # ------------------------------------------------------------------------------------------- interlaced frames
 
-    def _taken_apart(self, frame: Any, neighbors: Neighbors) -> Any:
+    def _taken_apart(self, frame: DecodedFrame, neighbors: Neighbors) -> DecodedFrame:
         """Return the earlier moment of a frame; a pure function of it and its neighbors, so that seeking changes nothing.
 
         Where it still shows two moments, as after fast movement, or a neighbor is missing, the frame's own lines must do.
@@ -135,17 +162,21 @@ class FrameShaper:
         shape = frame.width, frame.height, frame.format.name
         if all(each is not None and (each.width, each.height, each.format.name) == shape for each in neighbors):
             # The filter is one frame late: the second answer is the frame's.
-            found = _filtered(_graph(frame, _BWDIF), [neighbors.before, frame, neighbors.after])[1]
+            around = [neighbors.before, frame, neighbors.after]
+            found: DecodedFrame = _filtered(_graph(frame, _BWDIF), around)[1]
             if not shows_combing(found.to_ndarray(format="gray")):
                 return found
-        return _filtered(_graph(frame, _BWDIF), [frame, frame])[0]  # it knows nothing before its first frame
+        alone: DecodedFrame = _filtered(_graph(frame, _BWDIF), [frame, frame])[
+            0
+        ]  # it knows nothing before its first frame
+        return alone
 
 
 def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
     """Return width and height at which stored pixels are square, nothing is lost, and the changed side is even.
 
     Args:
-        width, height: as stored.
+        width, height: size of a frame as stored, in pixels.
         aspect: width of a pixel divided by its height.
 
     Example:
@@ -159,7 +190,7 @@ def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
 
 
 def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return a picture (h, w, 3), uint8, in another size; as it is if it has this size."""
+    """Return a frame (h, w, 3), uint8, in another size; as it is if it has this size."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
@@ -180,16 +211,16 @@ def is_damaged_jpeg(content: bytes) -> bool:
 
 
 def shows_combing(gray: np.ndarray) -> bool:
-    """Return whether a picture shows two moments in alternating lines anywhere.
+    """Return whether a frame shows two moments in alternating lines anywhere.
 
-    Recorders call progressive pictures interlaced, and where nothing moves there is nothing to take apart. Of a block of 16×16
+    Recorders call progressive frames interlaced, and where nothing moves there is nothing to take apart. Of a block of 16×16
     pixels that shows two moments, pixels differ from the lines above and below in the same direction, and lines are less like
     their neighbors than like those of their own moment, two lines on. (No block of real progressive surgery in the tests.)
 
     Args:
-        gray: (height, width), uint8.
+        gray: gray values of the frame, (height, width), uint8.
     """
-    lines = gray.astype(np.int16)
+    lines = gray.astype(np.int16)  # so that differences have a sign
     middle = lines[2:-2]
     if not middle.size:
         return False
@@ -206,7 +237,7 @@ def _block_sums(values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.int32), columns, axis=1)
 
 
-def _orientation(frame: Any) -> tuple[bool, tuple[int, ...]]:
+def _orientation(frame: DecodedFrame) -> tuple[bool, tuple[int, ...]]:
     """Return whether rows and columns change places, and which axes (0: rows, 1: columns) are then turned around."""
     matrix = next((each for each in frame.side_data if each.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
@@ -217,7 +248,8 @@ def _orientation(frame: Any) -> tuple[bool, tuple[int, ...]]:
     return transposed, tuple(axis for axis, sign in ((0, down), (1, right)) if sign < 0)
 
 
-def _graph(frame: Any, steps: Any) -> Any:
+def _graph(frame: DecodedFrame, steps: Sequence[tuple[str, str]]) -> Any:
+    """Build a graph of FFmpeg's filters for frames like this one."""
     graph = av.filter.Graph()
     last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base or "1/1000"
@@ -230,10 +262,11 @@ def _graph(frame: Any, steps: Any) -> Any:
     return graph
 
 
-def _filtered(graph: Any, frames: list[Any]) -> list[Any]:
-    """Return what comes out of a graph."""
+def _filtered(graph: Any, frames: Sequence[DecodedFrame | None]) -> list[Any]:
+    """Return the frames that come out of a graph of filters."""
 
     def pulled() -> Iterator[Any]:
+        """Take all frames that are ready."""
         try:
             while True:
                 yield graph.pull()

@@ -1,4 +1,4 @@
-"""Videos to model input: decoding, choice of frames, resizing, normalization. This file travels with a checkpoint.
+"""Preparation of videos for the models: decoding, choice of frames, resizing, normalization. Travels with a checkpoint.
 
 The defaults are the validation transform of the published fine-tuning recipe: frames squeezed to 224 × 224 by bilinear
 interpolation without antialiasing, divided by 255, ImageNet mean and deviation.
@@ -7,7 +7,7 @@ interpolation without antialiasing, divided by 255, ImageNet mean and deviation.
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from .errors_surgvista import InputError, VideoReadError
-from .video_reading_surgvista import VideoReader, rgb_pixels
+from .video_reading_surgvista import Source, VideoReader, rgb_pixels
 
 TOLERANCE = 1.5e-3  # seconds by which a frame may begin late and still be the one shown at a moment
 _FRAME_CHANNELS = (1, 3, 4)
@@ -34,10 +34,10 @@ def online_clip_seconds(
     earliest moment that was reached repeats. A clip shows the frames shown at these moments.
 
     Args:
-        end: the labeled second, from the start of the video.
-        num_frames: frames of a clip.
+        end: labeled second, from the start of the video.
+        num_frames: number of frames in a clip.
         frame_stride: seconds between two frames of a clip; may lie below one.
-        frame_interval: take the last multiple of so many seconds before each moment, as in a frame set of that spacing.
+        frame_interval: spacing of a frame set in seconds: its last frame before each moment is taken.
 
     Returns:
         `num_frames` seconds, ascending. Whole numbers stay whole: they are also indices of frames at one a second.
@@ -63,7 +63,12 @@ def online_clip_seconds(
 
 
 def uniform_clip_seconds(duration: float, num_frames: int) -> list[float]:
-    """The middles of `num_frames` equal parts of a video of `duration` seconds."""
+    """Return the middles of `num_frames` equal parts of a video of `duration` seconds.
+
+    Example:
+        >>> uniform_clip_seconds(8.0, 4)
+        [1.0, 3.0, 5.0, 7.0]
+    """
     return [(part + 0.5) * duration / num_frames for part in range(num_frames)]
 
 
@@ -87,14 +92,14 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
     by 255 already and is not divided again. With `do_rescale=False` numbers are taken as they are.
 
     Args:
-        num_frames: frames of a clip.
+        num_frames: number of frames in a clip.
         frame_sampling: `"online"`: the clip ends with `end_second` and reaches back in steps of `frame_stride`, as in
             training for workflow recognition; `"uniform"`: spread over the whole video.
         frame_stride: seconds between two frames of an online clip; may lie below one.
         frame_interval: seconds between the frames of the set that the model was trained on, where `frame_stride` is no whole
             number of them: the frames of a clip are then those that such a set has at its moments.
-        end_second: the labeled second of an online clip, given per call, may have a fraction; the last whole second by
-            default.
+        end_second: labeled second of an online clip, given per call; it may have a fraction. By default it is the last whole
+            second.
         do_sample_frames: choose frames; `False` takes every frame. Frames given as images or arrays are taken as they are
             unless this is said in the call, and then count as one a second.
         antialias: smooth while shrinking, unlike the recipe.
@@ -102,11 +107,11 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
             square, interlaced or turned frames and DICOM files are read with PyAV all the same.
 
     Returns:
-        `pixel_values`, (batch, frames, channels, height, width), fp32.
+        `pixel_values` (batch, frames, channels, height, width), fp32.
 
     Raises:
-        InputError: something that is no video, or a wrong option.
-        VideoReadError: a file that cannot be decoded.
+        InputError: the input is no video, or an option is wrong.
+        VideoReadError: a file cannot be decoded.
 
     Example:
         >>> processor = SurgVistaVideoProcessor()
@@ -140,7 +145,8 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
             raise ImportError("SurgVistaVideoProcessor resizes with torchvision: pip install torchvision")
         super().__init__(**kwargs)
 
-    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+    def preprocess(self, videos: object, **kwargs: Any) -> BatchFeature:
+        """Prepare a batch of videos; the class describes input, options and result."""
         requested = kwargs.pop("do_sample_frames", None)
         layout = kwargs.pop("input_data_format", None)
         sampling: dict[str, Any] = {
@@ -179,7 +185,7 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         videos: list[torch.Tensor],
         do_resize: bool,
         size: SizeDict,
-        resample: Any,
+        resample: PILImageResampling,
         antialias: bool,
         do_center_crop: bool,
         crop_size: SizeDict,
@@ -191,14 +197,15 @@ class SurgVistaVideoProcessor(BaseVideoProcessor):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Resize and crops as uint8, then rescales and normalizes while copying into the batch."""
+        """Resize and crop as uint8, then rescale and normalize while copying into the batch."""
         if do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
             videos = [self.center_crop(video, crop_size) for video in videos]
         mean, deviation = (_per_channel(v) for v in ((image_mean, image_std) if do_normalize else (0.0, 1.0)))
         factor, shift = (rescale_factor if do_rescale else 1.0) / deviation, -mean / deviation
-        clips: Any
+        # Rescaling and normalization are one product and one sum a channel: x · factor + shift.
+        clips: torch.Tensor | list[torch.Tensor]
         if len({video.shape for video in videos}) == 1:
             clips = torch.empty(len(videos), *videos[0].shape, device=videos[0].device)
         else:
@@ -242,22 +249,22 @@ def _clip_seconds(duration: float, last_second: float, sampling: dict[str, Any])
 
 
 def _take_clip(frames: torch.Tensor, sampling: dict[str, Any] | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The clip from frames given as such, one a second, and what to say of the video."""
+    """Choose a clip from frames (frames, channels, height, width), one a second; return it and the video's metadata."""
     count, _, height, width = frames.shape
-    places = list(range(count))
+    indices = list(range(count))
     if sampling is not None:
         if sampling["frame_sampling"] == "online" and sampling["num_frames"] > 1 and sampling["frame_stride"] < 1:
             raise InputError(
                 f"frames given as images count as one a second, but the frames of a clip are {sampling['frame_stride']:g} s "
                 "apart: give a video file, or the frames of the clip themselves with do_sample_frames=False"
             )
-        places = [min(math.floor(second), count - 1) for second in _clip_seconds(count, count - 1, sampling)]
-        frames = frames[places]
-    return frames, {"total_num_frames": count, "height": height, "width": width, "frames_indices": places}
+        indices = [min(math.floor(second), count - 1) for second in _clip_seconds(count, count - 1, sampling)]
+        frames = frames[indices]
+    return frames, {"total_num_frames": count, "height": height, "width": width, "frames_indices": indices}
 
 
-def _read_clip(video: Any, sampling: dict[str, Any] | None, backend: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The clip from a file, (frames, channels, height, width), uint8, and what to say of the video."""
+def _read_clip(video: Source, sampling: dict[str, Any] | None, backend: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Read a clip from a file, (frames, channels, height, width), uint8; return it and the video's metadata."""
     with VideoReader(video) as reader:
         info = reader.info
         seconds = None
@@ -291,8 +298,8 @@ def _channels_first(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def _read_with_torchcodec(video: Any, seconds: Sequence[float] | None) -> torch.Tensor:
-    """Frames at these times, or all."""
+def _read_with_torchcodec(video: Source, seconds: Sequence[float] | None) -> torch.Tensor:
+    """Decode the frames shown at these times, or all: (frames, channels, height, width), uint8."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:  # absent, or FFmpeg's libraries are
@@ -300,7 +307,8 @@ def _read_with_torchcodec(video: Any, seconds: Sequence[float] | None) -> torch.
             "video_backend='torchcodec' needs torchcodec and FFmpeg's libraries; 'pyav' needs neither"
         ) from error
     try:
-        decoder: Any = VideoDecoder(os.fspath(video) if isinstance(video, os.PathLike) else video)
+        source = os.fspath(video) if isinstance(video, os.PathLike) else video
+        decoder: Any = VideoDecoder(source)  # type: ignore[arg-type]  # it takes any binary file
         if seconds is None:
             return decoder[:]
         start, end = decoder.metadata.begin_stream_seconds, decoder.metadata.end_stream_seconds
@@ -315,16 +323,16 @@ def _read_with_torchcodec(video: Any, seconds: Sequence[float] | None) -> torch.
 # ------------------------------------------------------------------------------------------- kinds of input
 
 
-def _is_file(video: Any) -> bool:
+def _is_file(video: object) -> TypeGuard[Source]:
     return isinstance(video, str | os.PathLike | bytes) or hasattr(video, "read")
 
 
-def _is_frame(item: Any) -> bool:
+def _is_frame(item: object) -> bool:
     return isinstance(item, Image.Image) or (isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (2, 3))
 
 
-def _split_batch(videos: Any) -> list[Any]:
-    """A list of videos, each a file, an array of frames, or a list of frames."""
+def _split_batch(videos: object) -> list[Any]:
+    """Split a batch into videos, each a file, an array of frames, or a list of frames."""
     if _is_file(videos):
         return [videos]
     if isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim in (4, 5):
@@ -343,11 +351,11 @@ def _split_batch(videos: Any) -> list[Any]:
     )
 
 
-def _as_frames(video: Any, layout: Any) -> torch.Tensor:
-    """(frames, 3, height, width) of an array or of a list of images or arrays."""
+def _as_frames(video: np.ndarray | torch.Tensor | list[Any], layout: str | ChannelDimension | None) -> torch.Tensor:
+    """Make a tensor (frames, 3, height, width) of an array or of a list of images or arrays."""
     images = video if isinstance(video, list) else []
     prefers_first = isinstance(images[0] if images else video, torch.Tensor)
-    frames = _stack(images) if images else _as_tensor(video)
+    frames = _as_tensor(video) if not isinstance(video, list) else _stack(images)
     if not len(frames):
         raise InputError("the video has no frames")
     if layout is None:
@@ -362,7 +370,7 @@ def _as_frames(video: Any, layout: Any) -> torch.Tensor:
 
 
 def _stack(images: list[Any]) -> torch.Tensor:
-    """(frames, …) of images of one size; gray ones get a channel axis."""
+    """Stack images of one size to a tensor (frames, …); gray ones get a channel axis."""
     frames = [_as_tensor(rgb_pixels(i) if isinstance(i, Image.Image) else i) for i in images]
     sizes = {tuple(frame.shape) for frame in frames}
     if len(sizes) > 1:
@@ -385,7 +393,11 @@ def _from_0_to_255(frames: torch.Tensor) -> torch.Tensor:
 
 
 def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Of bytes or floating-point numbers."""
+    """Make a tensor of bytes or of floating-point numbers.
+
+    Raises:
+        InputError: the array holds something else than pixels.
+    """
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in "uif":
             raise InputError(f"an array of {array.dtype} is no video; pixels are numbers, best uint8")

@@ -15,14 +15,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, NamedTuple
+from fractions import Fraction
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .errors_surgvista import InputError, VideoReadError
 from .video_dicom_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
-from .video_frames_surgvista import Deinterlace, FrameShaper, Neighbors, is_damaged_jpeg
+from .video_frames_surgvista import DecodedFrame, Deinterlace, FrameShaper, Named, Neighbors, is_damaged_jpeg
 
 av: Any
 try:
@@ -57,17 +58,17 @@ Damaged = Literal["refuse", "skip", "any"]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of its picture stream; of several, the one FFmpeg finds best (usually the largest).
+    """Describes the video stream of a file as its headers do; of several streams, the one FFmpeg finds best.
 
     Args:
-        width, height: of a frame as shown, in pixels: square ones, after rotation.
-        duration_seconds: as promised by the container; 0 if it does not say.
-        frames_per_second: average rate as promised; 0 if it does not say.
-        num_frames: as promised, or estimated from duration and rate.
+        width, height: size of a frame as shown, in square pixels, after rotation.
+        duration_seconds: length that the container promises; 0 if it does not say.
+        frames_per_second: average rate that the container promises; 0 if it does not say.
+        num_frames: number of frames that the container promises, or an estimate from duration and rate.
         codec: name of the coding.
-        rotation_degrees: how far frames are turned, counter-clockwise, before they are shown.
+        rotation_degrees: angle by which frames are turned, counter-clockwise, before they are shown.
         pixel_aspect: width of a pixel as stored, divided by its height.
-        interlaced: whether the decoder calls the first frame interlaced.
+        interlaced: the decoder calls the first frame interlaced.
     """
 
     width: int
@@ -94,7 +95,40 @@ class VideoInfo:
         return (round(self.width / aspect), self.height) if aspect > 1 else (self.width, round(self.height * aspect))
 
 
-class _Picture(NamedTuple):
+class _Stream(Protocol):
+    """Describes PyAV's `VideoStream`, as far as it is used here."""
+
+    index: int
+    duration: int | None
+    start_time: int | None
+    time_base: Fraction
+    frames: int
+    average_rate: Fraction | None
+    sample_aspect_ratio: Fraction | None
+    codec_context: Any
+
+
+class _Packet(Protocol):
+    """Describes PyAV's `Packet`, as far as it is used here."""
+
+    pts: int | None
+    dts: int | None
+
+
+class _Container(Protocol):
+    """Describes PyAV's `InputContainer`, as far as it is used here."""
+
+    duration: int | None
+    format: Named
+
+    def demux(self, *streams: _Stream) -> Iterator[Any]:
+        """Give the packets of some streams, or of all."""
+
+    def seek(self, offset: int, *, stream: _Stream) -> None:
+        """Go to the last key frame not after a time stamp."""
+
+
+class _TimedFrame(NamedTuple):
     """A decoded frame, or the number of one in a DICOM file; shown from second `time` to, by its own account, `end`.
 
     Where a packet cannot be decoded, `frame` is `None`, and it is not known until when.
@@ -102,7 +136,7 @@ class _Picture(NamedTuple):
 
     time: float
     end: float
-    frame: Any
+    frame: Any  # `DecodedFrame`, number or `None`
     damaged: bool
     neighbors: Neighbors = Neighbors()
 
@@ -115,7 +149,7 @@ class _Key(NamedTuple):
 
 
 class VideoReader:
-    r"""Reads frames of one video; a context manager.
+    r"""Reads the frames of one video; a context manager.
 
     A JPEG or PNG image is a video of one frame, shown at second 0; an animated GIF is a video. Colors are converted with
     the stream's own matrix and range (PyAV before 17: always BT.601, which is also meant where none is named); high dynamic
@@ -131,11 +165,11 @@ class VideoReader:
         source: path, content, or binary file object that can seek.
         max_pixels: largest frame, width times height as stored and as shown, that is decoded.
         deinterlace: `"auto"`, or `"off"`: leave interlaced frames as they are.
-        damaged: what to do where a frame is damaged or missing: `"refuse"` is an error; `"skip"` leaves it out and goes on,
-            if at least half of the video is sound; `"any"` however little is.
+        damaged: action where a frame is damaged or missing: `"refuse"` raises an error; `"skip"` leaves it out and goes on, if
+            at least half of the video is sound; `"any"` however little is.
 
     Raises:
-        VideoReadError: no such file, not a video, no pictures in it, or frames that are too large.
+        VideoReadError: there is no such file, it is not a video, has no frames, or frames that are too large.
         InputError: an option with another value.
 
     Example:
@@ -196,7 +230,7 @@ class VideoReader:
 
     @property
     def is_dicom(self) -> bool:
-        """Return whether the pictures lie in a DICOM file."""
+        """Return whether the frames lie in a DICOM file."""
         return self._dicom is not None or self._encapsulated is not None
 
     @property
@@ -207,27 +241,29 @@ class VideoReader:
     @property
     def remarks(self) -> list[str]:
         """Return what was done to the frames that were read so far, and what is missing, in sentences without the name."""
-        said = []
+        sentences = []
         if self._shaper is not None:
             shaper = self._shaper
             if shaper.deinterlaced:
-                said.append("interlaced: the two moments of a frame were taken apart (deinterlaced)")
+                sentences.append("interlaced: the two moments of a frame were taken apart (deinterlaced)")
             elif self.info.interlaced and self.deinterlace == "off":
-                said.append("interlaced frames were left as they are stored")
+                sentences.append("interlaced frames were left as they are stored")
             if shaper.ignored_aspect is not None:
-                said.append(f"a pixel aspect of {shaper.ignored_aspect:g} is a damaged header and was ignored")
+                sentences.append(f"a pixel aspect of {shaper.ignored_aspect:g} is a damaged header and was ignored")
             if shaper.refitted:
-                said.append("the pixel aspect changes: pictures were fitted between black borders")
+                sentences.append("the pixel aspect changes: frames were fitted between black borders")
         timed_by = self._dicom or (self._encapsulated if self._bare else None)
         if timed_by is not None and self.info.num_frames > 1 and not timed_by.times.known:
-            said.append("the DICOM file does not say how many frames a second it has: 25 were assumed")
+            sentences.append("the DICOM file does not say how many frames a second it has: 25 were assumed")
         if self._lost:
             spans = ", ".join(f"{start:.1f}–{end:.1f}" for start, end in self._lost[:_LONGEST_LIST])
             more = f" and {len(self._lost) - _LONGEST_LIST} more" if len(self._lost) > _LONGEST_LIST else ""
             whole = f" of {self._promised:.1f}" if self._promised else ""
             total = sum(end - start for start, end in self._lost)
-            said.append(f"damaged: {total:.1f}{whole} s cannot be decoded and are left out (seconds {spans}{more})")
-        return said
+            sentences.append(
+                f"damaged: {total:.1f}{whole} s cannot be decoded and are left out (seconds {spans}{more})"
+            )
+        return sentences
 
     # --------------------------------------------------------------------------------------------- public reading
 
@@ -239,14 +275,14 @@ class VideoReader:
         stop: float | None = None,
         blank_damaged: bool = False,
     ) -> Iterator[tuple[float, np.ndarray]]:
-        """Frames in order, decoding each once, in constant memory.
+        """Yield frames in order, decoding each once, in constant memory.
 
         Args:
             interval_seconds: time between two frames: those shown at `start`, `start` + interval, … until the last frame
                 is over. `None`: every frame.
             start: first second.
             stop: second before which to stop; the end of the video by default.
-            blank_damaged: where damage is skipped, give black pictures for it instead of leaving the times out.
+            blank_damaged: give black frames for skipped damage instead of leaving the times out.
 
         Yields:
             The wanted time (with `None` the frame's own), and the frame (height, width, 3), uint8, RGB.
@@ -275,15 +311,15 @@ class VideoReader:
     def shown_at(
         self, times: Iterable[float], *, blank_damaged: bool = False
     ) -> Iterator[tuple[float, float, np.ndarray]]:
-        """Frames shown at given moments, decoding each once, in constant memory.
+        """Yield the frames shown at given moments, decoding each once, in constant memory.
 
         Args:
             times: seconds in ascending order, without end if need be: reading stops where the last frame is over.
-            blank_damaged: see `iterate`.
+            blank_damaged: give black frames for skipped damage instead of leaving the times out.
 
         Yields:
             The wanted second, the second from which this frame is shown, and the frame (height, width, 3), uint8, RGB. One
-            frame may come several times: recorders leave out frames while the picture stands still.
+            frame may come several times: recorders leave out frames while the image stands still.
 
         Raises:
             VideoReadError: a wanted frame cannot be decoded, or the video ends before the promised time.
@@ -297,25 +333,26 @@ class VideoReader:
                 yield first, 0.0, self._still.copy()
             return
         with self._opened() as (container, stream):
-            pictures = self._pictures_from(container, stream, first)
-            for wanted, picture, is_last in self._shown(pictures, itertools.chain([first], remaining)):
-                if is_last and wanted > picture.end - _TOLERANCE:
+            timed_frames = self._frames_from(container, stream, first)
+            for wanted, timed, is_last in self._shown(timed_frames, itertools.chain([first], remaining)):
+                if is_last and wanted > timed.end - _TOLERANCE:
                     return
-                if not self._is_skipped(picture):
-                    yield wanted, picture.time, self._pixels(picture)
+                if not self._is_skipped(timed):
+                    yield wanted, timed.time, self._pixels(timed)
                 elif blank_damaged:
-                    yield wanted, picture.time, self._blank()
+                    yield wanted, timed.time, self._blank()
 
     def choose_frames(
         self, choose: Callable[[int, float], bool], *, start: float = 0.0, stop: float = math.inf
     ) -> Iterator[tuple[float, np.ndarray]]:
-        """Some of all frames, in order; only what is chosen is converted to pixels.
+        """Yield some of all frames, in order; only what is chosen is converted to pixels.
 
         Where damage is skipped, chosen frames that are damaged are left out.
 
         Args:
-            choose: asked once for each frame with its number, counted from the first one not before `start`, and its second.
-            start, stop: seconds; frames from `start` to before `stop` are asked for.
+            choose: function that is called once for each frame, with its number, counted from the first one not before
+                `start`, and its second.
+            start, stop: seconds; frames from `start` to before `stop` are offered.
 
         Yields:
             The frame's second, and the frame (height, width, 3), uint8, RGB.
@@ -326,17 +363,17 @@ class VideoReader:
         yield from self._choose(choose, start, stop, blank_damaged=False)
 
     def frames_at(self, seconds: Sequence[float]) -> np.ndarray:
-        """The frames shown at the given times.
+        """Return the frames shown at the given times.
 
         In MP4, QuickTime, Matroska and WebM files only the groups of pictures that hold a wanted frame are decoded, each
         once; other formats are decoded from the start.
 
         Args:
-            seconds: any order, repeats allowed. Before the start means the first frame, after the end the last one. Where
-                damage is skipped, the sound frame before a damaged one is meant, or the next one after it.
+            seconds: times in any order, repeats allowed. Before the start means the first frame, after the end the last one.
+                Where damage is skipped, the sound frame before a damaged one is meant, or the next one after it.
 
         Returns:
-            (times, height, width, 3), uint8, RGB.
+            Frames (times, height, width, 3), uint8, RGB.
 
         Raises:
             InputError: a time that is not a number.
@@ -349,14 +386,14 @@ class VideoReader:
         if self._still is not None:
             frames[:] = self._still
         elif len(wanted):
-            times, places = np.unique(wanted, return_inverse=True)
-            for place, pixels in enumerate(self._decode_at(times.tolist())):
-                frames[places == place] = pixels
+            times, indices = np.unique(wanted, return_inverse=True)
+            for index, pixels in enumerate(self._decode_at(times.tolist())):
+                frames[indices == index] = pixels
         return frames
 
     @property
     def last_second(self) -> float:
-        """Time of the last frame, found by decoding the end of the file, or all of it where it cannot seek.
+        """Return the time of the last frame, found by decoding the end of the file, or all of it where it cannot seek.
 
         Raises:
             VideoReadError: the video ends before the promised time.
@@ -364,8 +401,8 @@ class VideoReader:
         if self._still is not None:
             return 0.0
         with self._opened() as (container, stream):
-            pictures = self._sound(self._pictures_from(container, stream, math.inf))
-            *_, (_, last, _) = self._shown(pictures, [math.inf])
+            timed_frames = self._sound(self._frames_from(container, stream, math.inf))
+            *_, (_, last, _) = self._shown(timed_frames, [math.inf])
         return last.time
 
     # --------------------------------------------------------------------------------------------- choosing frames
@@ -378,67 +415,69 @@ class VideoReader:
                 yield 0.0, self._still.copy()
             return
         with self._opened() as (container, stream):
-            number, picture, given = 0, None, -math.inf
-            for picture in self._pictures_from(container, stream, start):
-                if picture.time >= stop:
+            number, timed, given = 0, None, -math.inf
+            for timed in self._frames_from(container, stream, start):
+                if timed.time >= stop:
                     return
-                if picture.time < start - _TOLERANCE:
+                if timed.time < start - _TOLERANCE:
                     continue
-                chosen = picture.frame is None or choose(number, picture.time)
-                number += picture.frame is not None
-                if chosen and not self._is_skipped(picture):
-                    yield picture.time, self._pixels(picture)
-                    given = picture.time
-                elif chosen and blank_damaged and picture.time > given:
-                    yield picture.time, self._blank()
-                    given = picture.time
-            if picture is None:
+                chosen = timed.frame is None or choose(number, timed.time)
+                number += timed.frame is not None
+                if chosen and not self._is_skipped(timed):
+                    yield timed.time, self._pixels(timed)
+                    given = timed.time
+                elif chosen and blank_damaged and timed.time > given:
+                    yield timed.time, self._blank()
+                    given = timed.time
+            if timed is None:
                 raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-            self._check_promise(picture)
+            self._check_promise(timed)
 
-    def _is_skipped(self, picture: _Picture) -> bool:
-        """Return whether a picture is damaged and to be left out; where damage is refused, showing it is the error."""
-        return self.damaged != "refuse" and self._is_damaged(picture)
+    def _is_skipped(self, timed: _TimedFrame) -> bool:
+        """Return whether a frame is damaged and to be left out; where damage is refused, showing it is the error."""
+        return self.damaged != "refuse" and self._is_damaged(timed)
 
-    def _is_damaged(self, picture: _Picture) -> bool:
-        if self._dicom is None or picture.damaged:
-            return picture.damaged
-        damaged = self._dicom.pixels(picture.frame) is None
+    def _is_damaged(self, timed: _TimedFrame) -> bool:
+        if self._dicom is None or timed.damaged:
+            return timed.damaged
+        damaged = self._dicom.pixels(timed.frame) is None
         if damaged:
-            self._lose(picture.time, picture.end)
+            self._lose(timed.time, timed.end)
         return damaged
 
-    def _sound(self, pictures: Iterator[_Picture]) -> Iterator[_Picture]:
-        return (picture for picture in pictures if not self._is_skipped(picture))
+    def _sound(self, timed_frames: Iterator[_TimedFrame]) -> Iterator[_TimedFrame]:
+        return (timed for timed in timed_frames if not self._is_skipped(timed))
 
     def _blank(self) -> np.ndarray:
         return np.zeros((self.info.height, self.info.width, 3), np.uint8)
 
     def _decode_at(self, times: list[float]) -> Iterator[np.ndarray]:
-        """Pixels shown at ascending times."""
+        """Yield the pixels shown at ascending times."""
         with self._opened() as (container, stream):
             keys = [self._key_before(container, stream, time) for time in times]
             while times:
                 size = next(
                     (i for i, key in enumerate(keys) if key.stamp != keys[0].stamp and self._can_seek), len(times)
                 )
-                pictures = self._sound(self._pictures_from(container, stream, times[0]))
-                for _, picture, _ in self._shown(pictures, times[:size]):
-                    yield self._pixels(picture)
+                timed_frames = self._sound(self._frames_from(container, stream, times[0]))
+                for _, timed, _ in self._shown(timed_frames, times[:size]):
+                    yield self._pixels(timed)
                 times, keys = times[size:], keys[size:]
 
-    def _shown(self, pictures: Iterator[_Picture], times: Iterable[float]) -> Iterator[tuple[float, _Picture, bool]]:
-        """Each of the ascending times with the picture shown then, and whether this is the last picture of all."""
+    def _shown(
+        self, timed_frames: Iterator[_TimedFrame], times: Iterable[float]
+    ) -> Iterator[tuple[float, _TimedFrame, bool]]:
+        """Yield each of the ascending times with the frame shown then, and whether this is the last frame of all."""
         remaining = iter(times)
         wanted = next(remaining, None)
-        shown: _Picture | None = None
-        for picture in pictures:
-            while shown is not None and wanted is not None and wanted < picture.time - _TOLERANCE:
+        shown: _TimedFrame | None = None
+        for timed in timed_frames:
+            while shown is not None and wanted is not None and wanted < timed.time - _TOLERANCE:
                 yield wanted, shown, False
                 wanted = next(remaining, None)
             if wanted is None:
                 return
-            shown = picture
+            shown = timed
         if shown is None:
             raise VideoReadError(f"{self.name} holds no frame that can be decoded")
         while wanted is not None:
@@ -447,7 +486,7 @@ class VideoReader:
             yield wanted, shown, True
             wanted = next(remaining, None)
 
-    def _check_promise(self, last: _Picture) -> None:
+    def _check_promise(self, last: _TimedFrame) -> None:
         excused = max(_EXCUSED_SECONDS, _EXCUSED_FRAMES * (last.end - last.time))
         if max(last.end, self._reached) + excused >= self._promised:
             return
@@ -459,10 +498,10 @@ class VideoReader:
         )
 
     def _lose(self, start: float, end: float) -> None:
-        """Note a damaged stretch.
+        """Record a damaged stretch.
 
         Raises:
-            VideoReadError: so much is damaged that what is left is not the video any more.
+            VideoReadError: so much is damaged that the rest is not the video any more.
         """
         merged: list[tuple[float, float]] = []
         for span in sorted([*self._lost, (start, max(start, end))]):
@@ -482,7 +521,7 @@ class VideoReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """The container, at its start, and its best picture stream; FFmpeg's errors become ours.
+        """Open the container, at its start, and its best video stream; FFmpeg's errors become ours.
 
         Of a DICOM file with frames that are coded one by one both are `None`.
         """
@@ -507,7 +546,7 @@ class VideoReader:
             with container:
                 stream = container.streams.best("video")
                 if stream is None or stream.codec_context is None:
-                    raise VideoReadError(f"{self.name} holds no picture stream that can be decoded")
+                    raise VideoReadError(f"{self.name} holds no video stream that can be decoded")
                 self._check_size(stream.codec_context.width, stream.codec_context.height)
                 # A decoder that is not told to be strict paints over what is broken, and with several threads may not say so.
                 strict = {"err_detect": "explode"} if self._strict else {}
@@ -577,7 +616,7 @@ class VideoReader:
             )
 
     def _choose_strictness(self) -> None:
-        """Be strict unless that costs frames from the first one on: what a recorder always does is not damage."""
+        """Choose a strict decoder unless that costs frames from the first one on: what a recorder always does is no damage."""
         failures = []
         for self._strict in (True, False):
             with suppress(VideoReadError), self._opened() as (container, stream):
@@ -587,13 +626,13 @@ class VideoReader:
                 break
         self._strict = failures[0] <= failures[-1]
 
-    def _aspect_of(self, stream: Any) -> float | None:
-        """Width of a pixel divided by its height as the container or the data set around it says."""
+    def _aspect_of(self, stream: _Stream) -> float | None:
+        """Return the width of a pixel divided by its height, as the container or the DICOM file around it says."""
         own = float(stream.sample_aspect_ratio or 0) or None
         return own or (self._encapsulated.pixel_aspect if self._encapsulated else None)
 
-    def _promise(self, container: Any, stream: Any) -> tuple[float, float]:
-        """Seconds and frames a second that the file promises; 0 where it does not say."""
+    def _promise(self, container: _Container, stream: _Stream) -> tuple[float, float]:
+        """Return the seconds, and the frames a second, that the file promises; 0 where it does not say."""
         rate = float(stream.average_rate or 0)
         if self._bare and self._encapsulated is not None:
             times, count = self._encapsulated.times, self._encapsulated.count
@@ -603,20 +642,20 @@ class VideoReader:
         duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
         return duration or (container.duration or 0) / av.time_base, rate
 
-    def _pictures_from(self, container: Any, stream: Any, second: float) -> Iterator[_Picture]:
-        """Pictures in order of presentation, the first one not after `second`."""
+    def _frames_from(self, container: _Container, stream: _Stream, second: float) -> Iterator[_TimedFrame]:
+        """Yield frames in order of presentation, the first one not after `second`."""
         if self._dicom is not None:
-            yield from self._dicom_pictures(second)
+            yield from self._dicom_frames(second)
             return
-        pictures = self._seek(container, stream, second)
-        if pictures is not None:
-            yield from self._with_neighbors(pictures)
+        timed_frames = self._seek(container, stream, second)
+        if timed_frames is not None:
+            yield from self._with_neighbors(timed_frames)
             return
         with self._opened() as (container, stream):
             yield from self._with_neighbors(self._timed(self._decode(container, stream), 0.0))
 
-    def _seek(self, container: Any, stream: Any, second: float) -> Iterator[_Picture] | None:
-        """Pictures from the last key frame not after `second`; `None`: the file has to be decoded from its start."""
+    def _seek(self, container: _Container, stream: _Stream, second: float) -> Iterator[_TimedFrame] | None:
+        """Return frames from the last key frame not after `second`; `None`: the file has to be decoded from its start."""
         key = self._key_before(container, stream, second)
         if self._interlaced and key.stamp is not None:  # to take a key frame apart, the frame before it is needed
             key = self._key_before(
@@ -625,56 +664,56 @@ class VideoReader:
         if key.stamp is None:
             return None
         container.seek(key.target, stream=stream)
-        pictures = self._timed(self._decode(container, stream), math.inf)
-        # Pictures before the key frame may lack what they refer to. The decoder, not the container, says what is one.
+        timed_frames = self._timed(self._decode(container, stream), math.inf)
+        # Frames before the key frame may lack what they refer to. The decoder, not the container, says what is one.
         latest = second + _TOLERANCE
-        pictures = itertools.dropwhile(
-            lambda it: it.time <= latest and not (it.frame is not None and it.frame.key_frame), pictures
+        timed_frames = itertools.dropwhile(
+            lambda it: it.time <= latest and not (it.frame is not None and it.frame.key_frame), timed_frames
         )
-        first = next(pictures, None)
+        first = next(timed_frames, None)
         if first is None or first.time > latest:
             self._can_seek = False
             return None
         if not self._interlaced and self._shaper is not None and self._shaper.is_interlaced(first.frame):
             self._interlaced = True  # the recording began otherwise
             return self._seek(container, stream, second)
-        return itertools.chain([first], pictures)
+        return itertools.chain([first], timed_frames)
 
-    def _dicom_pictures(self, second: float) -> Iterator[_Picture]:
+    def _dicom_frames(self, second: float) -> Iterator[_TimedFrame]:
         assert self._dicom is not None
         times, count = self._dicom.times, self._dicom.count
         first = self._dicom_number(second)
         for number in range(first, count):
-            yield _Picture(times[number], times[number + 1], number, damaged=False)
+            yield _TimedFrame(times[number], times[number + 1], number, damaged=False)
 
     def _dicom_number(self, second: float) -> int:
-        """Number of the frame shown at a time."""
+        """Return the number of the frame shown at a time."""
         assert self._dicom is not None
         times, count = self._dicom.times, self._dicom.count
         return max(bisect.bisect_right(range(count), second + _TOLERANCE, key=lambda number: times[number]) - 1, 0)
 
-    def _with_neighbors(self, pictures: Iterator[_Picture]) -> Iterator[_Picture]:
-        """Add to interlaced pictures the sound frames around them; the one after is decoded before they are given out."""
+    def _with_neighbors(self, timed_frames: Iterator[_TimedFrame]) -> Iterator[_TimedFrame]:
+        """Add to interlaced frames the sound frames around them; the one after is decoded before they are given out."""
         shaper, before = self._shaper, None
-        picture = next(pictures, None)
-        while picture is not None:
-            if shaper is None or picture.damaged or not shaper.is_interlaced(picture.frame):
-                yield picture
-                before, picture = picture, next(pictures, None)
+        timed = next(timed_frames, None)
+        while timed is not None:
+            if shaper is None or timed.damaged or not shaper.is_interlaced(timed.frame):
+                yield timed
+                before, timed = timed, next(timed_frames, None)
                 continue
             failure = None
             try:
-                after = next(pictures, None)
+                after = next(timed_frames, None)
             except VideoReadError as error:
                 after, failure = None, error
             around = (None if each is None or each.damaged else each.frame for each in (before, after))
-            yield picture._replace(neighbors=Neighbors(*around))
+            yield timed._replace(neighbors=Neighbors(*around))
             if failure is not None:
                 raise failure
-            before, picture = picture, after
+            before, timed = timed, after
 
-    def _key_before(self, container: Any, stream: Any, second: float) -> "_Key":
-        """The last key frame not after a time, by the container's account."""
+    def _key_before(self, container: _Container, stream: _Stream, second: float) -> "_Key":
+        """Find the last key frame not after a time, as the container has it."""
         start = _Key(None, 0)
         if self._dicom is not None:
             number = self._dicom_number(second)
@@ -697,7 +736,7 @@ class VideoReader:
             target = min(target, packet.pts, packet.pts if packet.dts is None else packet.dts) - 1
         return start
 
-    def _timed(self, frames: Iterator[tuple[Any, bool]], due: float) -> Iterator[_Picture]:
+    def _timed(self, frames: Iterator[tuple[Any, bool]], due: float) -> Iterator[_TimedFrame]:
         """Add times; a frame without a time stamp is shown when the one before is over."""
         shift, previous = -self._origin, -math.inf
         nominal = 1 / (self.info.frames_per_second or 25.0)
@@ -706,7 +745,7 @@ class VideoReader:
         for frame, damaged in frames:
             if frame is None:  # it is not known when it would have been shown, but that it follows the ones before
                 damaged_from = due if damaged_from is None else damaged_from
-                yield _Picture(due, due, None, damaged=True)
+                yield _TimedFrame(due, due, None, damaged=True)
                 continue
             time = self._time_of(number, frame, due, shift)
             number += 1
@@ -723,16 +762,16 @@ class VideoReader:
             if damaged_from is not None and self.damaged != "refuse":
                 self._lose(damaged_from, due if damaged else previous)
             damaged_from = damaged_from if damaged else None
-            yield _Picture(previous, due, frame, damaged)
+            yield _TimedFrame(previous, due, frame, damaged)
 
-    def _time_of(self, number: int, frame: Any, due: float, shift: float) -> float:
-        """Second at which a frame is shown, by the account of the file around it, its own, or that of the ones before."""
+    def _time_of(self, number: int, frame: DecodedFrame, due: float, shift: float) -> float:
+        """Return the second at which a frame is shown, by the file around it, its own time stamp, or the frames before."""
         if self._bare and self._encapsulated is not None:
             return self._encapsulated.times[number]
         return due if frame.time is None else frame.time + shift
 
-    def _decode(self, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
-        """Every frame, from the first whole one, and whether it may show damage; `None` for what cannot be decoded at all."""
+    def _decode(self, container: _Container, stream: _Stream) -> Iterator[tuple[Any, bool]]:
+        """Decode every frame, from the first whole one, and tell whether it may show damage; `None`: it cannot be decoded."""
         started, damaged, failed = self._begins_damaged, False, False
         self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
@@ -770,8 +809,8 @@ class VideoReader:
                 if started:
                     yield frame, damaged
 
-    def _packets(self, container: Any) -> Iterator[Any]:
-        """Packets of all streams; where damage is skipped, `None` for those that cannot be read."""
+    def _packets(self, container: _Container) -> Iterator[Any]:
+        """Read the packets of all streams; where damage is skipped, `None` for those that cannot be read."""
         packets, failures = container.demux(), 0
         while True:
             try:
@@ -788,20 +827,20 @@ class VideoReader:
             failures = 0
             yield packet
 
-    def _pixels(self, picture: _Picture) -> np.ndarray:
-        """RGB as shown, (height, width, 3)."""
+    def _pixels(self, timed: _TimedFrame) -> np.ndarray:
+        """Return a frame as shown, (height, width, 3), uint8, RGB."""
         if self._dicom is not None:
-            pixels = self._dicom.pixels(picture.frame)
+            pixels = self._dicom.pixels(timed.frame)
         else:
             assert self._shaper is not None
-            pixels = None if picture.damaged else self._shaper.pixels(picture.frame, picture.neighbors)
+            pixels = None if timed.damaged else self._shaper.pixels(timed.frame, timed.neighbors)
         if pixels is not None:
             return pixels
-        if picture.damaged or self._dicom is not None:
-            raise VideoReadError(f"{self.name} is damaged at second {picture.time:.2f}")
+        if timed.damaged or self._dicom is not None:
+            raise VideoReadError(f"{self.name} is damaged at second {timed.time:.2f}")
         raise VideoReadError(
-            f"{self.name} changes from {self.info.width}×{self.info.height} to {picture.frame.width}×{picture.frame.height} "
-            f"pixels at second {picture.time:.2f}; a video must keep its size"
+            f"{self.name} changes from {self.info.width}×{self.info.height} to {timed.frame.width}×{timed.frame.height} "
+            f"pixels at second {timed.time:.2f}; a video must keep its size"
         )
 
     # --------------------------------------------------------------------------------------------- images
@@ -822,44 +861,48 @@ class VideoReader:
 
 
 def rgb_pixels(image: Image.Image) -> np.ndarray:
-    """(height, width, 3), uint8, of an image of any color mode; transparency is left out."""
+    """Return the pixels of an image of any color mode, (height, width, 3), uint8, RGB; transparency is left out.
+
+    Example:
+        >>> rgb_pixels(Image.new("L", (4, 2))).shape
+        (2, 4, 3)
+    """
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
         gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.stack([gray] * 3, axis=-1)
     return np.asarray(image.convert("RGB"))
 
 
-def _torn_packets(packets: Iterator[Any], stream: Any) -> Iterator[tuple[Any, bool]]:
-    """Packets, and whether the container says that a part of them is lost.
+def _torn_packets(packets: Iterator[Any], stream: _Stream) -> Iterator[tuple[Any, bool]]:
+    """Yield packets, and whether the container says that a part of them is lost.
 
     Transport streams also say so of one of the last two packets before a place where recordings were joined: a key frame
     follows there.
     """
     waiting: list[Any] = []
-    pictures = 0  # of those that wait
+    video_packets = 0  # of those that wait
     for packet in packets:
-        is_picture = packet is not None and packet.stream.index == stream.index
-        is_torn = is_picture and packet.is_corrupt and packet.pts is not None
+        is_video = packet is not None and packet.stream.index == stream.index
+        is_torn = is_video and packet.is_corrupt and packet.pts is not None
         if not waiting and not is_torn:
             yield packet, False
             continue
         waiting.append(packet)
-        pictures += is_picture
-        is_join = is_picture and packet.is_keyframe and len(waiting) > 1
-        if is_join or pictures == 3 or packet is None:
+        video_packets += is_video
+        is_join = is_video and packet.is_keyframe and len(waiting) > 1
+        if is_join or video_packets == 3 or packet is None:
             yield from ((each, number == 0 and not is_join) for number, each in enumerate(waiting))
-            waiting, pictures = [], 0
+            waiting, video_packets = [], 0
     yield from ((each, number == 0) for number, each in enumerate(waiting))
 
 
-def _stamp(data: Any) -> int | None:
-    """Presentation time stamp of a packet or frame; that of decoding in formats that have only this."""
-    stamp: int | None = data.dts if data.pts is None else data.pts
-    return stamp
+def _stamp(data: _Packet | DecodedFrame) -> int | None:
+    """Return the presentation time stamp of a packet or frame; that of decoding in formats that have only this."""
+    return data.dts if data.pts is None else data.pts
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What PyAV raises for bad files, and Python for unreadable ones."""
+    """Return the errors that PyAV raises for bad files, and Python for unreadable ones."""
     return (av.FFmpegError, OSError, OverflowError)
 
 
@@ -867,36 +910,39 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise, to show the frame."""
+def _quarter_turns(frame: DecodedFrame) -> int:
+    """Return by how many quarters of a circle a frame is turned, counter-clockwise, before it is shown."""
     return round(frame.rotation / 90) % 4
 
 
 class _View:
-    """A file as FFmpeg sees it: without a name to guess formats from, and with a position of its own."""
+    """Shows a file to FFmpeg without a name to guess formats from, and with a position of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._position = 0
 
     def read(self, size: int) -> bytes:
+        """Read at most `size` bytes."""
         self._file.seek(self._position)
         data = self._file.read(size)
         self._position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position and return it."""
         if whence == os.SEEK_CUR:
             offset, whence = self._position + offset, os.SEEK_SET
         self._position = self._file.seek(offset, whence)
         return self._position
 
     def tell(self) -> int:
+        """Return the position."""
         return self._position
 
 
 def _open(source: Source) -> tuple[str, BinaryIO, bool]:
-    """Name for messages, binary file, and whether it is ours to close."""
+    """Open a source; return its name for messages, the binary file, and whether it is ours to close."""
     if isinstance(source, bytes):
         if not source:
             raise VideoReadError("the video is empty")

@@ -1,4 +1,4 @@
-"""The web demo: a Gradio app that shows predictions; needs `pip install "surgvista-hf[space]"`."""
+"""The web demo, a Gradio app that shows predictions. It needs `pip install "surgvista-hf[space]"`."""
 
 from .app import SpaceSettings, build_app, find_models, launch
 

@@ -1,8 +1,7 @@
-"""The web demo: upload or example, progress, timeline, seconds, likely classes, heat maps, files to take along.
+"""The web demo: upload or example, progress, timeline, seconds, likely classes, heat maps, and files to download.
 
-Uploads are decoded in a limited process (`modeling/subprocess_decoding.py`); this process never opens them. What a visitor
-brought
-and what was made of it is deleted when the visitor leaves.
+Uploads are decoded in a limited process (`modeling/subprocess_decoding.py`); this process never opens them. The uploads of a
+visitor and what was made of them are deleted when the visitor leaves.
 """
 
 import filecmp
@@ -11,12 +10,12 @@ import os
 import tempfile
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")  # nothing is sent anywhere
 
@@ -39,7 +38,7 @@ _FORMATS = ("csv", "json", "vtt", "eaf")
 _NOTICE = """<div role="note" class="notice"><strong>Research use only, not a medical device.</strong>
 Never use it for decisions about patients. Upload nothing that shows or names a person: use recordings that may be
 shared, or the rendered example. Uploads are deleted when you close the page.</div>"""
-_FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of the visitor: no font is fetched
+_FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # the visitor's own: no font is fetched
 _CSS = """
 .notice { background: #fff4ce; color: #1b1b1f; border-left: .4rem solid #b58900; padding: .6rem 1rem; border-radius: .3rem }
 .warning { background: #fde3d3; color: #1b1b1f; border-left: .4rem solid #d55e00; padding: .6rem 1rem; border-radius: .3rem }
@@ -48,23 +47,35 @@ _CSS = """
 #timeline text { fill: currentColor }
 """
 
-_spaces: Any = import_module("spaces") if find_spec("spaces") else None
-_on_gpu = getattr(_spaces, "GPU", None)  # a folder of that name may be importable too
-_gpu: Any = _on_gpu(duration=120) if _on_gpu else lambda function: function  # ZeroGPU lends a GPU for each call
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+class Progress(Protocol):
+    """A progress bar as gradio has one: called with the finished fraction, 0-1, and a description."""
+
+    def __call__(self, fraction: float, /, desc: str) -> object: ...
+
+
+def _on_gpu(function: _Function) -> _Function:
+    """Have ZeroGPU lend a GPU for each call of a function, where the demo runs as a Space that has it."""
+    spaces = import_module("spaces") if find_spec("spaces") else None
+    gpu = getattr(spaces, "GPU", None)  # a folder of that name may be importable too
+    return gpu(duration=120)(function) if gpu else function
 
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """How the demo runs.
+    """Settings of the demo.
 
     Args:
         models: folder or Hub id of trained classifiers by the name that visitors choose.
-        limits: what an upload may cost.
-        concurrency: predictions at a time.
-        queue: visitors that may wait.
-        device: where models run; a GPU if there is one.
-        out_of_body: folder or Hub id of a detector: what it finds outside the patient is hidden in everything that is shown.
-        frame_stride: seconds between two frames of a clip, for models that do not say it.
+        limits: limits of size, length and cost of an upload.
+        concurrency: number of predictions at a time.
+        queue: number of visitors that may wait.
+        device: device that runs the models; a GPU if there is one.
+        out_of_body: folder or Hub id of a detector; frames that it finds outside the patient are redacted in all that is
+            shown.
+        frame_stride: seconds between two frames of a clip, for models whose configuration does not hold it.
     """
 
     models: Mapping[str, str]
@@ -77,20 +88,45 @@ class SpaceSettings:
 
 
 def find_models(folder: Path) -> dict[str, str]:
-    """Models that lie in a folder, by the names of their folders."""
+    """Return the models in a folder, by the names of their own folders."""
     return {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/config.json"))}
 
 
+class PageUpdate(NamedTuple):
+    """The values that a prediction gives the components of the page; `build_app` has a component for each field.
+
+    Args:
+        timeline: remarks and timeline, as HTML.
+        table: rows of time, class, confidence, and whether the second is like the training videos.
+        heatmaps: images (height, width, 3), uint8, with their captions.
+        files: paths of the report and the tables.
+        second: the slider, from 0 to the last second.
+        classes: probabilities of the most probable classes at second 0, by name.
+        prediction: the prediction, which the page remembers for the slider.
+    """
+
+    timeline: str
+    table: list[list[str | float]]
+    heatmaps: list[tuple[np.ndarray, str]]
+    files: list[str]
+    second: gr.Slider
+    classes: dict[str, float] | None
+    prediction: VideoPrediction
+
+
 class Demo:
-    """What the buttons do.
+    """The functions behind the components of the page.
 
     Args:
         settings: models and limits.
+
+    Raises:
+        InputError: there is no model.
     """
 
     def __init__(self, settings: SpaceSettings) -> None:
         if not settings.models:
-            raise InputError("the demo needs a model: `make demo` trains one on rendered pictures in demo/model")
+            raise InputError("the demo needs a model: `make demo` trains one on rendered images in demo/model")
         self.settings = settings
         self.files = VisitorFiles()
         self.example = rendered_operation(Path(tempfile.mkdtemp(prefix="surgvista-example-")))
@@ -98,7 +134,7 @@ class Demo:
         self._lock = threading.Lock()
 
     def predictor(self, name: str) -> SurgicalVideoPredictor:
-        """The model of a name, loaded once."""
+        """Return the predictor of a model by its name, loaded once."""
         with self._lock:
             if name not in self._predictors:
                 self._predictors[name] = SurgicalVideoPredictor(
@@ -110,37 +146,53 @@ class Demo:
             return self._predictors[name]
 
     def about(self, name: str) -> str:
-        """What a visitor should know about a model before believing it."""
+        """Return Markdown on what a visitor should know about a model before trusting it."""
         model = next(iter(self.predictor(name).models.values()))
         model_info = model.describe()
         tested = model_info.get("tested, as its card says", "no results are on record for it").partition(";")[0]
         learned = f" It learned from {model_info['learned from']}." if "learned from" in model_info else ""
+        if model.confidence.trained_on_rendered:
+            learned += " These are rendered images: its predictions for real surgery mean nothing."
         limits = (
-            " Of every second it says whether it has seen the like: where it has not, its answers mean nothing."
+            " It marks every second that is unlike its training videos: its predictions mean nothing there."
             if model.confidence.familiarity is not None
             else " Whether your video is like those that it learned from is unknown."
         )
-        return f"*{model_info['architecture']}, {model_info['looks at']}. Tested: {tested}.{learned}{limits}*"
+        return f"*{model_info['architecture']}, {model_info['input']}. Tested: {tested}.{learned}{limits}*"
 
-    def predict(self, video: str | None, name: str, request: gr.Request, progress: Any) -> tuple[Any, ...]:
-        """The prediction of a video, as the components show it."""
+    def predict(self, video: str | None, name: str, request: gr.Request, progress: Progress) -> PageUpdate:
+        """Predict a video for a visitor.
+
+        Args:
+            video: path of the upload.
+            name: name of the model.
+            request: request of the visitor, whose session owns the files.
+            progress: called with the finished fraction, 0-1, and a description.
+
+        Returns:
+            The values for the components of the page.
+
+        Raises:
+            gr.Error: there is no video, or it cannot be predicted.
+        """
         if not video:
             raise gr.Error("Upload a video first, or take the example below.", title="No video")
         visitor = str(request.session_hash)
-        brought = not filecmp.cmp(video, self.example, shallow=False)  # the example is everybody's
-        if brought:
+        uploaded = not filecmp.cmp(video, self.example, shallow=False)  # the example belongs to no visitor
+        if uploaded:
             self.files.keep(visitor, Path(video))
         try:
-            result = _watch(self.predictor(name), Path(video), self.settings.limits, progress)
+            result = _predict(self.predictor(name), Path(video), self.settings.limits, progress)
         except SurgVistaError as error:
-            if brought:
+            if uploaded:
                 self.files.release(visitor, Path(video))
             raise gr.Error(str(error), title="This video cannot be predicted") from error
         folder = Path(tempfile.mkdtemp(prefix="surgvista-space-"))
         self.files.keep(visitor, folder)
-        return self._shown(result, folder)
+        return self._update(result, folder)
 
-    def _shown(self, result: "DemoResult", folder: Path) -> tuple[Any, ...]:
+    def _update(self, result: "DemoResult", folder: Path) -> PageUpdate:
+        """Write the files of a result, and return the values for the components of the page."""
         prediction = result.prediction
         written = prediction.save(folder, _FORMATS)
         write_report(
@@ -150,7 +202,7 @@ class Demo:
             model_info={"prediction": result.model_info},
         )
         unfamiliar = prediction.unfamiliar
-        rows = [
+        rows: list[list[str | float]] = [
             [
                 clock(second),
                 prediction.class_names[int(row.argmax())],
@@ -160,37 +212,43 @@ class Demo:
             for step, (second, row) in enumerate(zip(prediction.seconds, prediction.probabilities, strict=True))
         ]
         last = float(prediction.seconds[-1])
-        return (
-            warning_html(prediction)
-            + "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks)
-            + timeline_html(prediction),
-            rows,
-            result.heatmaps,
-            [str(file) for file in (folder / "report.html", *written)],
-            gr.Slider(minimum=0, maximum=max(last, 1), value=0, interactive=True),
-            likely(prediction, 0),
-            prediction,
+        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks)
+        return PageUpdate(
+            timeline=warning_html(prediction) + remarks + timeline_html(prediction),
+            table=rows,
+            heatmaps=result.heatmaps,
+            files=[str(file) for file in (folder / "report.html", *written)],
+            second=gr.Slider(minimum=0, maximum=max(last, 1), value=0, interactive=True),
+            classes=likely(prediction, 0),
+            prediction=prediction,
         )
 
     def leave(self, request: gr.Request) -> None:
-        """Delete what a visitor left."""
+        """Delete the files of a visitor."""
         self.files.forget(str(request.session_hash))
 
 
 def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float] | None:
-    """The most probable classes at a second."""
+    """Return the probabilities of the most probable classes at a second; `None` where there is no prediction."""
     if prediction is None:
         return None
     if any(start <= second < end for start, end in prediction.missing):
         return None
     row = prediction.probabilities[int(np.abs(prediction.seconds - second).argmin())]
     order = np.argsort(-row)[:_TOP]
-    return {prediction.class_names[place]: float(row[place]) for place in order}
+    return {prediction.class_names[number]: float(row[number]) for number in order}
 
 
 @dataclass
 class DemoResult:
-    """A prediction with what was kept of the pictures."""
+    """A prediction with the images that are shown beside it.
+
+    Args:
+        prediction: prediction of the video.
+        thumbnails: small frames (height, width, 3), uint8, by their second.
+        heatmaps: heat maps (height, width, 3), uint8, with their captions.
+        model_info: description of the model, as `ClipModel.describe` gives it.
+    """
 
     prediction: VideoPrediction
     thumbnails: dict[float, np.ndarray]
@@ -198,49 +256,55 @@ class DemoResult:
     model_info: dict[str, str]
 
     def frame_at(self, second: float) -> np.ndarray:
-        """A small picture of about that time."""
+        """Return the thumbnail (height, width, 3), uint8, nearest to a second."""
         return self.thumbnails[min(self.thumbnails, key=lambda known: abs(known - second))]
 
 
-@_gpu
-def _watch(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Any) -> DemoResult:
+@_on_gpu
+def _predict(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits, progress: Progress) -> DemoResult:
     model = next(iter(predictor.models.values()))
     progress(0, desc="opening the video")
     with SubprocessVideo(path, limits, clips=model.spacing, **predictor.reading) as video:
-        promised = min(video.info["duration_seconds"], 60 * limits.minutes)
-        kept = _ThumbnailCollector(model, promised)
-        frames = kept.passing(video, lambda fraction: progress(0.9 * fraction, desc="predicting"))
+        expected = min(video.info["duration_seconds"], 60 * limits.minutes)
+        collector = _ThumbnailCollector(model, expected)
+        frames = collector.collect(video, lambda fraction: progress(0.9 * fraction, desc="predicting"))
         prediction = predictor.predict_frames(frames, path.name, origin=0.0)["model"]
         prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
-    return DemoResult(prediction, kept.thumbnails, kept.heatmaps(prediction), model.describe())
+    return DemoResult(prediction, collector.thumbnails, collector.heatmaps(prediction), model.describe())
 
 
 class _ThumbnailCollector:
-    """Small pictures of every second, taken from frames that pass, and heat maps of a few of them."""
+    """Collect a thumbnail of every frame that a predictor reads, and draw heat maps of a few of them.
+
+    Args:
+        model: the model that predicts.
+        seconds: expected length of the video.
+    """
 
     def __init__(self, model: ClipModel, seconds: float) -> None:
         self.model, self.seconds = model, max(seconds, 1.0)
         self.thumbnails: dict[float, np.ndarray] = {}  # by second
 
-    def passing(self, frames: Any, tell: Callable[[float], Any]) -> Iterator[tuple[float, np.ndarray]]:
+    def collect(
+        self, frames: Iterable[tuple[float, np.ndarray]], report: Callable[[float], object]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield the same frames, and report the finished fraction of the video, 0-1."""
         for second, image in frames:
             step = max(image.shape[1] // 200, 1)
             self.thumbnails[second] = image[::step, ::step].copy()
-            tell(min(second / self.seconds, 1.0))
+            report(min(second / self.seconds, 1.0))
             yield second, image
 
     def heatmaps(self, prediction: VideoPrediction) -> list[tuple[np.ndarray, str]]:
-        shown = []
-        model, wanted = (
-            self.model,
-            {int(fraction * (self.seconds - 1)) for fraction in np.linspace(0.05, 0.95, _HEATMAPS)},
-        )
+        """Return heat maps (height, width, 3), uint8, of seconds that may be shown, with their captions."""
+        shown, model = [], self.model
+        wanted = {int(fraction * (self.seconds - 1)) for fraction in np.linspace(0.05, 0.95, _HEATMAPS)}
         times = sorted(self.thumbnails)
         rows = {int(second): number for number, second in enumerate(prediction.seconds)}
         for second in sorted(wanted & rows.keys()):
             moments = online_clip_seconds(second, *model.spacing)
-            if prediction.hidden and prediction.hidden.covers(second):
+            if prediction.out_of_body_mask and prediction.out_of_body_mask.covers(second):
                 continue
             seconds = (times[max(bisect_right(times, moment + TOLERANCE) - 1, 0)] for moment in moments)
             frames = np.stack([self.thumbnails[each] for each in seconds])
@@ -252,20 +316,20 @@ class _ThumbnailCollector:
 
 
 def build_app(settings: SpaceSettings) -> gr.Blocks:
-    """The page.
+    """Build the page.
 
     Args:
         settings: models and limits.
 
     Returns:
-        The app, with its queue; see `launch`.
+        The app, with its queue, which `launch` serves.
 
     Raises:
-        InputError: no model.
+        InputError: there is no model, or the first one cannot be loaded.
     """
     demo, limits = Demo(settings), settings.limits
     names = list(settings.models)
-    demo.predictor(names[0])  # a model that cannot be loaded is known before anybody visits
+    demo.predictor(names[0])  # raises before anybody visits, if the model cannot be loaded
     with gr.Blocks(title="Surgical video", delete_cache=(600, 3600)) as app:
         gr.Markdown("# What is happening in this operation?\nEvery second, predicted from the frames before it.")
         gr.HTML(_NOTICE)
@@ -306,7 +370,15 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             )
         with gr.Tab("Files"):
             files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
-        outputs = [timeline, table, gallery, files, second, classes, state]
+        components = {
+            "timeline": timeline,
+            "table": table,
+            "heatmaps": gallery,
+            "files": files,
+            "second": second,
+            "classes": classes,
+            "prediction": state,
+        }
 
         def predict(
             path: str | None,
@@ -314,9 +386,11 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             file: str | None,
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> Any:
+        ) -> PageUpdate:
+            """Predict the upload in the browser's format, or the other file."""
             return demo.predict(file or path, name, request, progress)
 
+        outputs = [components[field] for field in PageUpdate._fields]
         button.click(
             predict, [video, model, other], outputs, concurrency_limit=settings.concurrency, api_name="predict"
         )
@@ -327,14 +401,19 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
     return app
 
 
-def launch(settings: SpaceSettings, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
+def launch(
+    settings: SpaceSettings, *, host: str = "127.0.0.1", port: int | None = None, **options: Any
+) -> tuple[gr.routes.App, str, str]:
     """Serve the page until it is stopped.
 
     Args:
         settings: models and limits.
         host: address to listen on; `127.0.0.1` is this machine only.
-        port: by default the first free one from 7860 on.
-        options: for gradio's `launch`.
+        port: port to listen on; by default the first free one from 7860 on.
+        options: further arguments of gradio's `launch`.
+
+    Returns:
+        The application, its local address and its public address, as gradio's `launch` returns them.
     """
     app = build_app(settings)
     return app.launch(

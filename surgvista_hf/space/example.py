@@ -1,4 +1,4 @@
-"""The example of the web demo: a rendered operation, made when it is first needed."""
+"""The example video of the web demo: a rendered operation."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from ..util.files import atomic_file
 
 
 def rendered_operation(folder: Path, seed: int = 424242, seconds: int = 60) -> Path:
-    """An H.264 file of a rendered operation that no model has seen; no patient is in it.
+    """Write an H.264 file of a rendered operation that no model has seen and no patient is in, unless it is there.
 
     Args:
-        folder: to keep it in.
-        seed: of the operation.
-        seconds: length.
+        folder: folder of the file.
+        seed: seed of the operation.
+        seconds: length of the operation.
 
     Returns:
         The file.

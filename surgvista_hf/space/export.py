@@ -1,4 +1,4 @@
-"""A folder that is a Hugging Face Space: the app, this package, and the models."""
+"""Export of the web demo as the folder of a Hugging Face Space: the app, this package, and the models."""
 
 import re
 import shutil
@@ -11,11 +11,11 @@ from ..util.files import atomic_folder
 
 _TEMPLATE = Path(__file__).parent / "template"
 _PACKAGE = Path(__file__).parents[1]
-DETECTOR = "out_of_body"  # its folder in the Space
+DETECTOR = "out_of_body"  # folder of the detector in the Space
 
 
 def requirements() -> str:
-    """What the Space must install: the package's own requirements and the demo's."""
+    """Return the `requirements.txt` of the Space: the requirements of the package and of the demo."""
     wanted = [re.sub(r"\s*;.*", "", line) for line in requires("surgvista-hf") or () if _needed(line)]
     return "\n".join(sorted(wanted, key=str.lower)) + "\n"
 
@@ -28,13 +28,13 @@ def export_space(models: Mapping[str, str], folder: Path, out_of_body: str | Non
     """Write a Space.
 
     Args:
-        models: folders of trained classifiers by the names that visitors shall choose from. Adapters must be merged
-            first: their base is not copied.
-        folder: to write; it holds this package's code, so the Space needs no release of it.
-        out_of_body: folder of a detector, see `SpaceSettings`.
+        models: folders of trained classifiers by the names that visitors choose from. Adapters must be merged first, since
+            their base is not copied.
+        folder: output folder; it holds this package's code, so the Space needs no release of it.
+        out_of_body: folder of a detector, the argument of `SpaceSettings`.
 
     Raises:
-        InputError: something that is no model's folder, or an adapter.
+        InputError: a folder holds no model, or an adapter.
         OutputError: the folder is not empty.
     """
     detectors = {DETECTOR: out_of_body} if out_of_body else {}

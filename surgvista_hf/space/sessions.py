@@ -1,4 +1,4 @@
-"""Files of visitors: gone when the visitor is, unless another visitor brought the same file."""
+"""The files of visitors, which are deleted when the visitor leaves, unless another visitor uploaded the same file."""
 
 import shutil
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class VisitorFiles:
-    """Remembers which visitor needs which file or folder, and deletes what nobody needs any more.
+    """A registry of which visitor needs which file or folder, which deletes what nobody needs any more.
 
     Example:
         >>> files = VisitorFiles()

@@ -2,9 +2,10 @@
 
     accelerate launch -m surgvista_hf.trainers.finetune recipe.yaml [key=value …]
 
-A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder. At the end the best
-checkpoint by the validation is tested once; `model/` holds it, `results.json` and `predictions.parquet` what it did. The
-scores in that file are the model's own, before the temperature that is saved with it (`model/confidence.json`).
+The same command resumes a run that was stopped, from the newest complete checkpoint in its folder. At the end the best
+checkpoint by the validation is tested once; it is saved in `model/`, its metrics in `results.json` and its predictions in
+`predictions.parquet`. The scores in that file are those of the model, before the temperature that is saved with it
+(`model/confidence.json`).
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..clips import ClipDataset
@@ -41,7 +42,7 @@ from ..evaluation.metrics.calibration import (
     negative_log_likelihood,
     scale_probabilities,
 )
-from ..evaluation.tasks import ClipPredictions, Task
+from ..evaluation.tasks import ClipPredictions, Kind, Task
 from ..modeling.adapters import (
     AdapterRecipe,
     Parameters,
@@ -50,9 +51,15 @@ from ..modeling.adapters import (
     count_parameters,
     quantization,
 )
-from ..modeling.loading import clip_length, load_classifier, note_frame_interval, note_frame_stride, processor_of
+from ..modeling.loading import (
+    clip_length,
+    load_classifier,
+    make_classifier_processor,
+    note_frame_interval,
+    note_frame_stride,
+)
 from ..util.console import Steps
-from ..util.files import atomic_file, atomic_folder
+from ..util.files import atomic_folder, write_json
 from ..util.messages import preview
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
@@ -71,15 +78,15 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class FinetuningResult:
-    """What a run found.
+    """The result of a fine-tuning run.
 
     Args:
-        folder: of the trained model or adapter.
-        task: what was predicted.
-        results: of all metrics on the test, see `Task.results`.
-        by_video: main number of each test video.
-        parameters: how many were trained.
-        selected_on_test: the validation had videos of the test, so the numbers are too good.
+        folder: folder of the trained model or adapter.
+        task: task of the model.
+        results: results of all metrics on the test, see `Task.results`.
+        by_video: main metric of each test video.
+        parameters: numbers of trained and of all parameters.
+        selected_on_test: the validation had videos of the test, so the metrics are too good.
     """
 
     folder: Path
@@ -90,28 +97,28 @@ class FinetuningResult:
     selected_on_test: bool
 
     @property
-    def figures(self) -> dict[str, float]:
-        """The numbers of a table."""
-        return self.task.figures(self.results)
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the test that belong in a table, by name."""
+        return self.task.metrics(self.results)
 
 
 def finetune(recipe: FinetuningRecipe, *, progress: bool = True) -> FinetuningResult:
     """Train a classifier by a recipe, choose the best checkpoint by the validation and test it.
 
     Args:
-        recipe: see `load_finetuning_recipe`.
+        recipe: recipe of the run, as `load_finetuning_recipe` reads it.
         progress: show progress bars.
 
     Returns:
         Results, which are also written beside the model.
 
     Raises:
-        RecipeError: parts that do not fit together.
+        RecipeError: parts of the recipe do not fit together.
         OverlapError: test videos are in the training data.
-        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
+        OutputError: the folder holds a run on other data or from other weights, or is used by another run right now.
 
     Example:
-        >>> finetune(load_finetuning_recipe("synthetic")).figures["video_accuracy"]  # doctest: +SKIP
+        >>> finetune(load_finetuning_recipe("synthetic")).metrics["video_accuracy"]  # doctest: +SKIP
     """
     check_requirements(recipe)
     steps = Steps(3)
@@ -134,23 +141,24 @@ def _finetune(
     on_test: bool,
     progress: bool,
 ) -> FinetuningResult:
-    """The run itself, in a folder that is its own."""
+    """Run a recipe in a folder that no other run uses."""
     torch.manual_seed(args.seed)
     model, start = build_classifier(recipe, task, args)
     stride, sampling = recipe.data.frame_stride, recipe.data.sampling
     note_frame_stride(model.config, None if sampling.startswith("uniform") else stride, str(start))
-    processor = processor_of(model, start, stride, sampling)
+    processor = make_classifier_processor(model, start, stride, sampling)
     clips = {name: build_clips(recipe.data, frames, model, args) for name, frames in splits.items()}
     if sampling == "online":
         note_frame_interval(model.config, processor, stride, clips["train"].timeline.interval)
-    adapted = add_adapter(model, recipe.adapter, start)
+    # Full fine-tuning alone starts from a configuration; `build_classifier` has saved the base of any other.
+    adapted = add_adapter(model, recipe.adapter, start) if isinstance(start, str) else model
     parameters = count_parameters(adapted)
     trainer = SurgicalFinetuner(adapted, args, clips["train"], task, processor, eval_dataset=clips.get("validation"))
     folder = Path(str(args.output_dir)) / "model"
     with steps(f"train on {len(clips['train']):,} clips") as step:
         trainer.train(resume_from_checkpoint=True)
         trainer.save_best(folder)
-        if args.should_save and recipe.adapter.is_peft:
+        if args.should_save and recipe.adapter.is_peft and isinstance(start, str):
             complete_adapter(folder, model, start)
         step.remember(last_loss(trainer.state.log_history))
     with steps(f"test on {len(clips['test']):,} clips"):
@@ -171,13 +179,13 @@ def _finetune(
 def _calibrate(
     trainer: SurgicalFinetuner, task: Task, clips: Mapping[str, ClipDataset], on_test: bool
 ) -> Calibration | None:
-    """The temperature of the model that is tested, found on the validation in every process alike."""
+    """Fit the temperature of the model that is tested on the validation, alike in every process."""
     usable = "validation" in clips and not on_test
     return calibrate(trainer.predict_clips(clips["validation"]) if usable else None, task, selected_on_test=on_test)
 
 
 def _calibration_results(calibration: Calibration | None, predictions: ClipPredictions, task: Task) -> dict[str, Any]:
-    """What calibration changes on the test, which had no part in it; nothing where there is none."""
+    """Return calibration error and loss of the test with and without temperature; nothing if there is no calibration."""
     if calibration is None:
         return {}
     labels = (predictions.labels >= 0.5).astype(int) if task.multi_label else predictions.labels
@@ -191,10 +199,10 @@ def _calibration_results(calibration: Calibration | None, predictions: ClipPredi
 
 
 def check_run(recipe: FinetuningRecipe) -> str:
-    """What a run would do, in words, after everything that can be checked without training was checked.
+    """Check everything that can be checked without training, and describe the run in a few lines.
 
     Raises:
-        SurgVistaError: what would have stopped it.
+        SurgVistaError: something would have stopped the run.
     """
     check_requirements(recipe)
     splits = load_splits(recipe.data)
@@ -212,11 +220,11 @@ def check_run(recipe: FinetuningRecipe) -> str:
 
 
 def check_requirements(recipe: FinetuningRecipe) -> None:
-    """Make sure that this machine has what a run needs, before anything is loaded.
+    """Check that this machine meets the requirements of a run, before anything is loaded.
 
     Raises:
         MissingPackageError: a package is not installed.
-        SurgVistaError: something else that the machine cannot do.
+        SurgVistaError: the machine lacks something else.
     """
     check_adapter(recipe.adapter)
     make_arguments(FinetuningArguments, recipe.training)
@@ -227,7 +235,11 @@ def check_requirements(recipe: FinetuningRecipe) -> None:
 
 
 def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments:
-    """The trainer's arguments: the best checkpoint by the task's metric, unless the recipe says otherwise."""
+    """Make the trainer's arguments; the best checkpoint is chosen by the task's metric, unless the recipe says otherwise.
+
+    Raises:
+        SurgVistaError: this machine or the trainer refuses them.
+    """
     settings = dict(recipe.training)
     metric = settings.setdefault("metric_for_best_model", task.main_metric)
     settings.setdefault("greater_is_better", not str(metric).endswith("loss"))
@@ -235,12 +247,18 @@ def build_arguments(recipe: FinetuningRecipe, task: Task) -> FinetuningArguments
         settings |= {"eval_strategy": "no", "load_best_model_at_end": False}
     elif settings.get("eval_strategy", "epoch") != "no":
         settings.setdefault("load_best_model_at_end", True)
-    args: FinetuningArguments = make_arguments(FinetuningArguments, settings)
-    return args
+    return make_arguments(FinetuningArguments, settings)
 
 
 def load_splits(data: LabeledData) -> dict[str, Dataset]:
-    """The frame sets of training, validation (if there is one) and test."""
+    """Load the frame sets of training, validation (if there is one) and test.
+
+    Returns:
+        Frame sets under `"train"`, `"validation"` and `"test"`.
+
+    Raises:
+        RecipeError: a frame set has no column with the label.
+    """
     names = {"train": data.train, "validation": data.validation, "test": None if data.test_on else data.test}
     splits: dict[str, Dataset] = {}
     for use, split in names.items():
@@ -262,7 +280,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
 
 
 def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
-    """The other frame set, its labels in the column and the classes of the training."""
+    """Load another frame set for the test, with its labels in the column and the classes of the training."""
     frames = load_frame_set(
         other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
     )
@@ -275,16 +293,16 @@ def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dat
         frames = frames.remove_columns(data.label)
     if label != data.label:
         frames = frames.rename_column(label, data.label)
-    feature: Any = train.features[data.label]
+    feature = train.features[data.label]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return frames if names is None else map_classes(frames, data.label, names, other.classes)
 
 
 def check_splits(recipe: FinetuningRecipe, splits: dict[str, Dataset]) -> bool:
-    """Make sure that no test video was seen: in training, in the pre-training that left its list, or in the validation.
+    """Check that no test video is in the training, in the pre-training (if its list is there) or in the validation.
 
     Returns:
-        Whether the validation has videos of the test, which the recipe must allow.
+        `True` if the validation has videos of the test, which the recipe must allow.
 
     Raises:
         OverlapError: there are such videos.
@@ -338,7 +356,7 @@ def seen_by_model(start: str | Path) -> SeenVideos | None:
 
 
 def _check_other_files(data: LabeledData) -> None:
-    """Make sure that another frame set for the test holds no video of this one; equal names mean nothing, content does.
+    """Check that another frame set for the test holds no video of this one, by content, since names may be the same.
 
     Raises:
         OverlapError: there are such videos.
@@ -356,22 +374,37 @@ def _check_other_files(data: LabeledData) -> None:
 
 
 def task_of(data: LabeledData, frames: Dataset) -> Task:
-    """The task that the label column sets."""
-    feature: Any = frames.features[data.label]
-    several = feature.__class__.__name__ in ("List", "Sequence", "LargeList")
-    inner = feature.feature if several else feature
+    """Derive the task from the label column, unless the recipe names it.
+
+    Args:
+        data: section of the recipe.
+        frames: frame set with the label column.
+    """
+    feature = frames.features[data.label]
+    is_multi_label = feature.__class__.__name__ in ("List", "Sequence", "LargeList")
+    class_label = feature.feature if is_multi_label else feature
     info = get_builder(data.name).info
-    names = getattr(inner, "names", None) or info.labels[data.label].names
-    one = "classification" if data.sampling.startswith("uniform") else "workflow"
-    usual = ("triplet" if data.label == "triplets" else "multi_label") if several else one
+    names = getattr(class_label, "names", None) or info.labels[data.label].names
+    usual: Kind
     if info.task == "procedure":
-        usual = "video_multi_label" if several else "video_classification"
-    kind: Any = data.task or usual
-    return Task(kind, tuple(names), data.name)
+        usual = "video_multi_label" if is_multi_label else "video_classification"
+    elif is_multi_label:
+        usual = "triplet" if data.label == "triplets" else "multi_label"
+    else:
+        usual = "classification" if data.sampling.startswith("uniform") else "workflow"
+    return Task(data.task or usual, tuple(names), data.name)
 
 
-def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArguments) -> tuple[Any, Any]:
-    """The classifier and what it came from. A model without training is saved where an adapter will look for it."""
+def build_classifier(
+    recipe: FinetuningRecipe, task: Task, args: FinetuningArguments
+) -> tuple[PreTrainedModel, str | Mapping[str, Any]]:
+    """Build the classifier that is trained.
+
+    An adapter refers to its base by a path, so an untrained base is saved in the run's folder first.
+
+    Returns:
+        The classifier, and the folder, Hub id or configuration that it was made from.
+    """
     names = list(task.names)
     if task.kind == "triplet" and args.component_weight:
         names += [
@@ -390,8 +423,8 @@ def build_classifier(recipe: FinetuningRecipe, task: Task, args: FinetuningArgum
     return load_classifier(start, names, task.problem_type, **options, **quantization(recipe.adapter.bits)), start
 
 
-def build_clips(data: LabeledData, frames: Dataset, model: Any, args: FinetuningArguments) -> ClipDataset:
-    """Return the clips of a split for a model."""
+def build_clips(data: LabeledData, frames: Dataset, model: PreTrainedModel, args: FinetuningArguments) -> ClipDataset:
+    """Build the clips of a split for a model."""
     return ClipDataset(
         frames,
         num_frames=clip_length(model.config),
@@ -407,10 +440,10 @@ def build_clips(data: LabeledData, frames: Dataset, model: Any, args: Finetuning
 def write_result(
     result: FinetuningResult, predictions: ClipPredictions, recipe: FinetuningRecipe, folder: Path
 ) -> None:
-    """Write `results.json` and `predictions.parquet`."""
+    """Write `predictions.parquet`, the model card and `results.json`, which marks a finished run and so comes last."""
     content = {
         "task": {"kind": result.task.kind, "classes": len(result.task.names)},
-        "figures": result.figures,
+        "metrics": result.metrics,
         "selected_on_test": result.selected_on_test,
         "by_video": result.by_video,
         "parameters": asdict(result.parameters),
@@ -422,20 +455,19 @@ def write_result(
         result.folder,
         recipe,
         result.task,
-        result.figures,
+        result.metrics,
         result.parameters,
         videos=len(np.unique(predictions.videos)),
         selected_on_test=result.selected_on_test,
         calibration=result.results.get("calibration"),
     )
-    with atomic_file(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", content)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run a recipe given on the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a recipe that is named on the command line, and return the exit status."""
     return run_command(
-        "finetune", __doc__, words, lambda recipe, changes: finetune(load_finetuning_recipe(recipe, changes)).folder
+        "finetune", __doc__, argv, lambda recipe, changes: finetune(load_finetuning_recipe(recipe, changes)).folder
     )
 
 

@@ -2,21 +2,20 @@
 
     accelerate launch -m surgvista_hf.trainers.pretrain recipe.yaml [key=value …]
 
-A run goes on where it stopped: the same command resumes from the newest complete checkpoint in its folder.
+The same command resumes a run that was stopped, from the newest complete checkpoint in its folder.
 """
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import datasets
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
@@ -28,7 +27,7 @@ from ..modeling.errors_surgvista import folder_or_hub_name
 from ..modeling.loading import clip_length, note_frame_stride
 from ..util.console import Steps
 from ..util.errors import SurgVistaError
-from ..util.files import atomic_file
+from ..util.files import write_json
 from ..util.messages import preview
 from .common.arguments import PretrainingArguments
 from .common.clip_trainer import last_loss, run_command
@@ -37,6 +36,7 @@ from .pretraining.identity import pretraining_run
 from .pretraining.objectives import OBJECTIVES
 from .pretraining.recipe import DataRecipe, Recipe, TeacherRecipe, load_recipe, model_class
 from .pretraining.teachers import ImageTeacher
+from .pretraining.trainer import Pretrainer
 from .recipes.loading import RecipeError
 from .recipes.requirements import check_compiler, check_size, make_arguments
 
@@ -54,15 +54,15 @@ def pretrain(recipe: Recipe) -> Path:
     """Train a model by a recipe and save it with its processor.
 
     Args:
-        recipe: see `load_recipe`.
+        recipe: recipe of the run, as `load_recipe` reads it.
 
     Returns:
         Folder of the trained model.
 
     Raises:
-        RecipeError: parts that do not fit together.
+        RecipeError: parts of the recipe do not fit together.
         OverlapError: test videos are in the corpus.
-        OutputError: the folder holds a run on other data or from other weights, or another run is at work there.
+        OutputError: the folder holds a run on other data or from other weights, or is used by another run right now.
 
     Example:
         >>> pretrain(load_recipe("surgvista_synthetic"))  # doctest: +SKIP
@@ -72,10 +72,11 @@ def pretrain(recipe: Recipe) -> Path:
     with steps("load the corpus and the model"):
         torch.manual_seed(args.seed)
         model = build_model(recipe)
-        objective: Any = OBJECTIVES[recipe.objective]
+        objective = OBJECTIVES[recipe.objective]
         note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
         clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
-        trainer = objective(
+        make_trainer: Callable[..., Pretrainer] = objective  # each objective has its own model, data set and teacher
+        trainer = make_trainer(
             model,
             args,
             clips,
@@ -95,11 +96,14 @@ def pretrain(recipe: Recipe) -> Path:
 
 
 def check_requirements(recipe: Recipe) -> PretrainingArguments:
-    """Make sure that this machine has what a run needs, before anything is loaded; return the run's arguments.
+    """Check that this machine meets the requirements of a run, before anything is loaded.
+
+    Returns:
+        Arguments of the run.
 
     Raises:
         MissingPackageError: a package is not installed.
-        SurgVistaError: something else that the machine cannot do.
+        SurgVistaError: the machine lacks something else.
     """
     args = build_arguments(recipe)
     if recipe.model.get("from_pretrained") is None:
@@ -108,19 +112,19 @@ def check_requirements(recipe: Recipe) -> PretrainingArguments:
 
 
 def check_run(recipe: Recipe) -> str:
-    """Say what a run would do, after everything that can be checked without training was checked.
+    """Check everything that can be checked without training, and describe the run in a few lines.
 
     Raises:
-        SurgVistaError: what would have stopped it.
+        SurgVistaError: something would have stopped the run.
     """
     args = check_requirements(recipe)
     model = build_model(recipe)
-    objective: Any = OBJECTIVES[recipe.objective]
+    objective = OBJECTIVES[recipe.objective]
     clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
     sampler = build_sampler(recipe.data, clips, args.seed)
-    drawn = len(clips) if sampler is None else len(sampler)
-    if drawn < args.total_batch:
-        raise RecipeError(f"one update needs {args.total_batch} clips; an epoch has {drawn}")
+    per_epoch = len(clips) if sampler is None else len(sampler)
+    if per_epoch < args.total_batch:
+        raise RecipeError(f"one update needs {args.total_batch} clips; an epoch has {per_epoch}")
     teacher = ""
     if recipe.teacher is not None:
         build_teacher(recipe.teacher)
@@ -128,42 +132,50 @@ def check_run(recipe: Recipe) -> str:
     start = recipe.model.get("from_pretrained") or "scratch"
     return (
         f"{type(model).__name__} from {start}, {model.num_parameters():,} parameters{teacher}\n"
-        f"{len(clips):,} clips of {preview(list(clips.clip_index.source_names))}; {drawn:,} an epoch, {args.total_batch} an "
-        f"update, {args.num_train_epochs:g} epochs"
+        f"{len(clips):,} clips of {preview(list(clips.clip_index.source_names))}; {per_epoch:,} an epoch, "
+        f"{args.total_batch} an update, {args.num_train_epochs:g} epochs"
     )
 
 
 def save_pretraining_videos(clips: ClipDataset, folder: Path) -> None:
-    """Write which videos a model has seen beside it, so that it is not tested on them."""
+    """Write the names of the videos that a model was trained on beside it, so that it is not tested on them."""
     index = clips.clip_index
     videos = {
         name: [str(video) for video, source in zip(index.video_ids, index.sources, strict=True) if source == number]
         for number, name in enumerate(index.source_names)
     }
-    with atomic_file(folder / "pretraining_videos.json") as temporary:
-        temporary.write_text(json.dumps(videos, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "pretraining_videos.json", videos)
 
 
 def build_arguments(recipe: Recipe) -> PretrainingArguments:
-    """The trainer's arguments, or why this machine or the trainer refuses them."""
-    args: PretrainingArguments = make_arguments(OBJECTIVES[recipe.objective].arguments_class, recipe.training)
+    """Make the trainer's arguments.
+
+    Raises:
+        SurgVistaError: this machine or the trainer refuses them.
+    """
+    args = make_arguments(OBJECTIVES[recipe.objective].arguments_class, recipe.training)
     if recipe.teacher is not None and recipe.teacher.compile:
         check_compiler("teacher.compile", args.device)
     return args
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
-    """What is trained, fresh or from a checkpoint."""
+    """Build the model that is trained, untrained or from a checkpoint.
+
+    Raises:
+        RecipeError: the model cannot be built.
+    """
     changes = dict(recipe.model)
     changes.pop("model_type", None)
     start = changes.pop("from_pretrained", None)
     kind = model_class(recipe.objective, recipe.model)
     try:
         if start:
-            model: Any = kind.from_pretrained(folder_or_hub_name(start), **changes)
+            model = kind.from_pretrained(folder_or_hub_name(start), **changes)
             vars(model.config).pop("auto_map", None)  # code that came with it does not travel on by itself
-            return cast(PreTrainedModel, model)
-        return cast(PreTrainedModel, kind(kind.config_class(**changes)))
+            return model
+        config_class = cast(type[PreTrainedConfig], kind.config_class)
+        return kind(config_class(**changes))
     except SurgVistaError:
         raise
     except (OSError, TypeError, ValueError) as error:
@@ -173,7 +185,17 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
 def build_clips(
     data: DataRecipe, num_frames: int, seed: int, kind: Callable[..., ClipDataset] = ClipDataset
 ) -> ClipDataset:
-    """Return the clips of the whole corpus, after the overlap guard has seen it; `kind` makes them of a frame set."""
+    """Build the clips of the whole corpus, after checking that it has no test videos.
+
+    Args:
+        data: section of the recipe.
+        num_frames: number of frames of a clip.
+        seed: seed of the run.
+        kind: function that makes clips of a frame set.
+
+    Raises:
+        OverlapError: test videos are in the corpus.
+    """
     parts = [
         load_frame_set(
             source.name,
@@ -186,7 +208,7 @@ def build_clips(
     ]
     if data.fraction != 1:
         parts = [fraction_of_videos(part, data.fraction, data.fraction_seed) for part in parts]
-    parts = told_apart(parts)
+    parts = disambiguate_sources(parts)
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
         check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
@@ -199,11 +221,17 @@ def build_clips(
     )
 
 
-def told_apart(parts: Sequence[datasets.Dataset]) -> list[datasets.Dataset]:
-    """Return frame sets whose sources have different names: those of own recordings get numbers where names are the same.
+def disambiguate_sources(parts: Sequence[datasets.Dataset]) -> list[datasets.Dataset]:
+    """Number sources of own recordings that have the same name, and put frame sets of one source beside each other.
 
-    Two hospitals' folders are both called `phase_folder`, and both may hold `op1`. Published data sets keep their names, since
-    their video ids mean the same everywhere; those with equal names are put beside each other.
+    The folders of two hospitals are both called `phase_folder`, and both may hold `op1`. Published data sets keep their names,
+    since their video ids mean the same everywhere.
+
+    Args:
+        parts: frame sets.
+
+    Returns:
+        The frame sets with distinct names of sources, ordered by the first occurrence of their source.
     """
     taken: set[str] = set()
     renamed = []
@@ -226,22 +254,31 @@ def _first_source(part: datasets.Dataset) -> str:
 
 
 def fraction_of_videos(frames: datasets.Dataset, fraction: float, seed: int) -> datasets.Dataset:
-    """Whole videos, at least one."""
+    """Return a fraction of the videos of a frame set, whole and at least one.
+
+    Args:
+        frames: frame set.
+        fraction: fraction of the videos, above 0 and up to 1.
+        seed: seed of the choice, which depends on nothing else than the ids of the videos.
+
+    Raises:
+        RecipeError: the fraction is out of range.
+    """
     if not 0 < fraction <= 1:
         raise RecipeError(f"data.fraction is {fraction}; it must be above 0 and at most 1")
     index = ClipIndex.from_frame_set(frames)
     order = shuffled(tuple(map(str, index.video_ids)), seed)
-    kept = set(order[: math.ceil(fraction * len(order))])
+    chosen = set(order[: math.ceil(fraction * len(order))])
     rows = [
         range(start, start + length)
         for video, start, length in zip(index.video_ids, index.starts, index.lengths, strict=True)
-        if str(video) in kept
+        if str(video) in chosen
     ]
     return frames.select([row for part in rows for row in part])
 
 
 def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampler | None:
-    """Sources by their weights, if the recipe balances them."""
+    """Build the sampler that draws sources by their weights, or return `None` if the recipe does not balance them."""
     if data.balance is None:
         return None
     names = list(clips.clip_index.source_names)
@@ -255,12 +292,12 @@ def build_sampler(data: DataRecipe, clips: ClipDataset, seed: int) -> EpochSampl
         weights = temperature_weights(np.bincount(clips.sources, minlength=len(names)), data.balance)
     sampler = SourceBalancedSampler(clips.sources, weights, num_samples=data.clips_per_epoch, seed=seed)
     fractions = (f"{name} {fraction:.1%}" for name, fraction in zip(names, weights / weights.sum(), strict=True))
-    logger.info("shares of the sources: %s", ", ".join(fractions))
+    logger.info("fractions of the sources: %s", ", ".join(fractions))
     return sampler
 
 
 def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
-    """The teacher in its precision."""
+    """Load the teacher in the precision of the recipe."""
     return ImageTeacher.from_pretrained(
         teacher.name,
         final_norm=teacher.final_norm,
@@ -270,9 +307,9 @@ def build_teacher(teacher: TeacherRecipe) -> ImageTeacher:
     )
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run a recipe given on the command line; returns the exit status."""
-    return run_command("pretrain", __doc__, words, lambda recipe, changes: pretrain(load_recipe(recipe, changes)))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a recipe that is named on the command line, and return the exit status."""
+    return run_command("pretrain", __doc__, argv, lambda recipe, changes: pretrain(load_recipe(recipe, changes)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Long sequences in pieces."""
+"""Splitting long sequences into batches."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """So many items at a time, the last time what is left. (Python 3.12 has it in itertools.)
+    """Yield `size` items at a time; the last batch may be shorter. (Python 3.12 has this function in itertools.)
 
     Example:
         >>> list(batched("abcde", 2))

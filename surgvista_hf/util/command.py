@@ -10,24 +10,24 @@ from .messages import first_line
 
 
 def run_with_console(
-    name: str, words: Sequence[str], work: Callable[[], object], *, verbose: bool = False, hides: bool = True
+    name: str, arguments: Sequence[str], work: Callable[[], object], *, verbose: bool = False, hides: bool = True
 ) -> int:
-    """Run a command.
+    """Run a command on a console and turn its errors into one line and an exit status.
 
     Args:
-        name: of the command, such as `surgvista predict`.
-        words: of the command line after the name, for the log.
-        work: what it does; prints results when the work is done.
+        name: name of the command, such as `surgvista predict`.
+        arguments: arguments of the command line after the name, for the log.
+        work: function that does the work; it prints results when the work is done.
         verbose: show what otherwise only the log holds.
-        hides: open a console; a server does not, because what it says is meant for the person.
+        hides: open a console, which hides the output of libraries; a server does not, because its output is meant for people.
 
     Returns:
-        Exit status: 0, 1 for an error, of which one line on standard error tells, 130 when interrupted.
+        Exit status: 0; 1 after an error, with one line on standard error; 130 when interrupted.
     """
     console: Console | None = None
     try:
         if hides:
-            with open_console(name.split()[-1], words, verbose=verbose) as console:
+            with open_console(name.split()[-1], arguments, verbose=verbose) as console:
                 _report_unforeseen(work, console)
         else:
             work()

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: one line a step, one bar at a time, remarks, results, and the name of a log.
+"""The console of a command, for people: one line a step, one bar at a time, remarks, results, and the name of a log.
 
 A command line opens a `Console` (`open_console`). Until it ends everything else goes to the log file: what libraries print and
 log, their warnings and bars, dictionaries of metrics. Without one, in Python and in notebooks, nothing is configured: steps
@@ -23,9 +23,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 from .log_file import LogFile
+
+if TYPE_CHECKING:  # rich is imported when something is drawn
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+    from rich.live import Live
+    from rich.spinner import Spinner
 
 Item = TypeVar("Item")
 PACKAGE = __name__.partition(".")[0]
@@ -39,21 +45,21 @@ _open: "Console | None" = None
 
 
 class Bar(Protocol):
-    """What moves while a loop runs."""
+    """A progress bar of a loop."""
 
-    def update(self, n: float = 1) -> Any:
-        """Move on by so many."""
+    def update(self, n: float = 1) -> object:
+        """Move on by `n` units."""
 
 
 class Activity:
-    """Something that is going on: a step, or a loop with a known end.
+    """A piece of work that is going on: a step, or a loop with a known end.
 
     Args:
-        console: shows it.
-        text: what is done.
-        total: at which it ends, if that is known.
-        unit: of what is counted.
-        initial: what had been done before.
+        console: console that shows it, if there is one.
+        text: short description of the work.
+        total: number of units at the end, if that is known.
+        unit: name of the units, in the plural.
+        initial: number of units that had been done before.
     """
 
     def __init__(
@@ -66,47 +72,47 @@ class Activity:
         self.outcome = ""
 
     def update(self, n: float = 1) -> None:
-        """Move on by so many."""
+        """Move on by `n` units."""
         self.done += n
         if self.console is not None:
-            self.console.moved()
+            self.console.report_progress()
 
     def show(self, **values: str) -> None:
-        """Show figures beside the bar, under their names; an empty name shows the figure alone."""
+        """Show numbers beside the bar, under their names; an empty name shows the number alone."""
         self.values |= values
 
     def remember(self, outcome: str) -> None:
-        """Show what came out at the end of the step's line."""
+        """Show a result at the end of the step's line."""
         self.outcome = outcome
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began."""
+        """Return the seconds since the work began."""
         return time.perf_counter() - self.started
 
     @property
     def count(self) -> str:
-        """How far it is, such as `12/96 videos`."""
+        """Return how far the work is, such as `12/96 videos`."""
         if self.total is None:
             return ""
         digits = 0 if float(self.total).is_integer() else 2
         return f"{self.done:.{digits}f}/{self.total:.{digits}f} {self.unit}".rstrip()
 
     @property
-    def figures(self) -> str:
-        """Figures, and the time that is left at the speed so far."""
+    def status(self) -> str:
+        """Return the numbers that are shown, and the time that is left at the speed so far."""
         parts = [f"{name} {value}".strip() for name, value in self.values.items()]
-        moved = self.done - self.initial
-        if self.total is not None and moved > 0:
-            parts.append(f"{duration(max(self.total - self.done, 0) * self.elapsed / moved)} left")
+        done = self.done - self.initial
+        if self.total is not None and done > 0:
+            parts.append(f"{duration(max(self.total - self.done, 0) * self.elapsed / done)} left")
         return ", ".join(parts)
 
 
 class Console:
-    """The face of one running command.
+    """Shows one running command to a person.
 
     Args:
-        command: its name, such as `finetune`.
+        command: name of the command, such as `finetune`.
         verbose: show what otherwise only the log holds.
     """
 
@@ -120,8 +126,9 @@ class Console:
         self._notes: set[str] = set()
         self._last_line = time.perf_counter()
         self._prefix = ""
-        self._rich: Any = None
-        self._live: Any = None
+        self._rich: RichConsole | None = None
+        self._live: Live | None = None
+        self._spinner: Spinner | None = None
 
     # ------------------------------------------------------------------------------------------- what is going on
 
@@ -130,8 +137,8 @@ class Console:
         """Show an activity while the block runs; one with a prefix leaves a line when it is the outermost.
 
         Args:
-            activity: what is going on.
-            prefix: of its line, such as `2/5 `.
+            activity: work that is going on.
+            prefix: beginning of its line, such as `2/5 `.
         """
         depth = len(self._activities)
         self._activities.append(activity)
@@ -155,26 +162,26 @@ class Console:
                 end = f" … {duration(activity.elapsed)}" + (f", {activity.outcome}" if activity.outcome else "")
                 (self._log if depth else self.say)(f"{prefix}{activity.text}{end}")
 
-    def moved(self) -> None:
-        """Say now and then how far the work is, where no bar can be drawn."""
+    def report_progress(self) -> None:
+        """Print now and then how far the work is, where no bar can be drawn."""
         if self._live is not None or time.perf_counter() - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = time.perf_counter()
         top = self._activities[-1]
-        self.say("  " + ", ".join(filter(None, (self._label(), top.count, top.figures))))
+        self.say("  " + ", ".join(filter(None, (self._label(), top.count, top.status))))
 
-    def _label(self, room: int | None = None) -> str:
-        """Return what is going on from the outermost to the innermost, of which the last fit into the room."""
+    def _label(self, width: int | None = None) -> str:
+        """Return the activities from the outermost to the innermost; where `width` is too small, the outer ones go first."""
         activities = list(self._activities)
         parts: list[str] = []
         for number, each in enumerate(activities):
             counted = f"{each.text} {each.count}".strip() if number < len(activities) - 1 else each.text
             if not parts or each.text not in parts[-1]:  # a bar often says what its step says
                 parts.append(counted)
-        while room is not None and len(parts) > 1 and len(self._prefix + " · ".join(parts)) > room:
+        while width is not None and len(parts) > 1 and len(self._prefix + " · ".join(parts)) > width:
             del parts[0]
         label = self._prefix + " · ".join(parts)
-        return label if room is None or len(label) <= room else label[: max(room - 1, 0)] + "…"
+        return label if width is None or len(label) <= width else label[: max(width - 1, 0)] + "…"
 
     def _start_live(self) -> None:
         if not (self.is_main and can_draw(self.log.err)) or self.verbose:
@@ -195,15 +202,15 @@ class Console:
         self._screen().show_cursor(True)  # so that a killed command leaves it visible
 
     def _rest(self) -> None:
-        """Nothing is going on: no line moves, and what is printed are results."""
+        """Stop the moving line: nothing is going on, and what is printed now are results."""
         if self._live is not None:
             self._live.stop()
             self._live = None
         self.log.show()
         sys.stdout = self.log.out if self.is_main else sys.stderr
 
-    def _drawn(self) -> Any:
-        """Return the line that moves: what is going on gets the room that bar and figures leave."""
+    def _drawn(self) -> "RenderableType":
+        """Return the line that moves: the label gets the width that bar and numbers leave."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -212,15 +219,15 @@ class Console:
         if not activities:
             return Text()
         top = activities[-1]
-        figures = "  ".join(filter(None, (top.count, top.figures or duration(activities[0].elapsed))))
-        room = self._screen().width - len(figures) - 4
-        label = self._label(room - (_BAR_WIDTHS[0] + 2 if top.total else 0))
-        parts: list[Any] = [self._spinner, Text(label)]
+        numbers = "  ".join(filter(None, (top.count, top.status or duration(activities[0].elapsed))))
+        free = self._screen().width - len(numbers) - 4
+        label = self._label(free - (_BAR_WIDTHS[0] + 2 if top.total else 0))
+        parts: list[RenderableType] = [self._spinner or "", Text(label)]
         if top.total:
-            width = min(max(room - len(label) - 2, _BAR_WIDTHS[0]), _BAR_WIDTHS[1])
+            width = min(max(free - len(label) - 2, _BAR_WIDTHS[0]), _BAR_WIDTHS[1])
             parts.append(ProgressBar(top.total, min(top.done, top.total), width=width))
         row = Table.grid(padding=(0, 1))
-        row.add_row(*parts, Text(figures, no_wrap=True, overflow="ellipsis"))
+        row.add_row(*parts, Text(numbers, no_wrap=True, overflow="ellipsis"))
         return row
 
     # ------------------------------------------------------------------------------------------- lines
@@ -246,16 +253,16 @@ class Console:
             self._notes.add(line)
             self.say(line, style="yellow", logged=True)
 
-    def place_log(self, path: Path) -> None:
-        """Let the log lie at `path` from now on and name it; the first place counts."""
+    def move_log(self, path: Path) -> None:
+        """Move the log to `path` and print where it is; only the first call counts."""
         self.began = True
-        if self.log.place(path):
+        if self.log.move_to(path):
             self.say(f"log: {self.log.path}", style="dim")
 
     def _log(self, line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
-    def _screen(self) -> Any:
+    def _screen(self) -> "RichConsole":
         if self._rich is None:
             from rich.console import Console as RichConsole
 
@@ -267,14 +274,14 @@ class Console:
     # ------------------------------------------------------------------------------------------- life
 
     @contextmanager
-    def working(self, words: Sequence[str]) -> Iterator[None]:
+    def working(self, arguments: Sequence[str]) -> Iterator[None]:
         """Hide everything else in the log while the block runs.
 
         Args:
-            words: of the command line, for the log.
+            arguments: arguments of the command line, for the log.
         """
         with self.log.receiving(), _bars_off(), self._listening():
-            self._log(f"began: {PACKAGE} {shlex.join(map(str, words))}, {time.strftime('%Y-%m-%d')}")
+            self._log(f"began: {PACKAGE} {shlex.join(map(str, arguments))}, {time.strftime('%Y-%m-%d')}")
             self._rest()
             try:
                 yield
@@ -284,7 +291,7 @@ class Console:
             finally:
                 self._activities.clear()
                 self._rest()
-            if self.began and not self.log.placed:
+            if self.began and not self.log.moved:
                 self.say(f"log: {self.log.path}", style="dim")
 
     @contextmanager
@@ -305,7 +312,9 @@ class Console:
             own.removeHandler(remarks)
             logging.getLogger().removeHandler(records)
 
-    def _show_warning(self, message: Warning, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    def _show_warning(
+        self, message: Warning, category: type[Warning], filename: str, lineno: int, *rest: object
+    ) -> None:
         self._log(warnings.formatwarning(message, category, filename, lineno).rstrip())
         if category.__module__.partition(".")[0] == PACKAGE:
             self.note(str(message))
@@ -319,25 +328,26 @@ class _Remarks(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a record as a remark."""
         self.console.note(record.getMessage())
 
 
 @contextmanager
-def open_console(command: str, words: Sequence[str] = (), *, verbose: bool = False) -> Iterator[Console]:
-    """Open the face of a command until the block ends.
+def open_console(command: str, arguments: Sequence[str] = (), *, verbose: bool = False) -> Iterator[Console]:
+    """Open the console of a command until the block ends.
 
     A log that holds nothing but the failure of a check before any work is removed.
 
     Args:
-        command: its name.
-        words: of the command line, for the log.
+        command: name of the command.
+        arguments: arguments of the command line, for the log.
         verbose: show what otherwise only the log holds.
     """
     global _open
     console = Console(command, verbose=verbose)
     outer, _open = _open, console
     try:
-        with console.working([command, *words]):
+        with console.working([command, *arguments]):
             yield console
     finally:
         _open = outer
@@ -361,10 +371,10 @@ def _bars_off() -> Iterator[None]:
 
 
 class Steps:
-    """The steps of a piece of work, numbered.
+    """Numbers the steps of a piece of work.
 
     Args:
-        total: how many there will be; a single one has no number.
+        total: number of steps; a single one gets no number.
 
     Example:
         >>> steps = Steps(2)
@@ -395,11 +405,14 @@ def progress_bar(
     """Return a bar for a loop.
 
     Args:
-        text: what is done.
-        total: at which the bar ends; `None`: unknown.
-        unit: of what is counted, in the plural.
-        initial: what had been done before.
-        shown: draw a bar where no command has a console, as tqdm does. A console always shows what is going on.
+        text: short description of the work.
+        total: number of units at the end; `None`: unknown.
+        unit: name of the units, in the plural.
+        initial: number of units that had been done before.
+        shown: draw a bar with tqdm where no command has a console. A console always shows what is going on.
+
+    Returns:
+        A context manager that gives the bar.
     """
     if _open is not None:
         return _open.doing(Activity(_open, text, total, unit, initial))
@@ -433,10 +446,10 @@ def training_bar(total: int, initial: int) -> AbstractContextManager[Activity] |
     return None if _open is None else _open.doing(Activity(_open, "", total, "updates", initial))
 
 
-def place_log(path: Path) -> None:
-    """Let the log of the command, if there is one, lie at `path`: in the folder of a run. The first place counts."""
+def move_log(path: Path) -> None:
+    """Move the log of the command, if there is one, to `path`: into the folder of a run. Only the first call counts."""
     if _open is not None:
-        _open.place_log(path)
+        _open.move_log(path)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -456,7 +469,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     RichConsole(file=sys.stdout, force_terminal=draws, no_color=not draws, width=width).print(table)
 
 
-# ------------------------------------------------------------------------------------------- words and streams
+# ------------------------------------------------------------------------------------------- text and streams
 
 
 def duration(seconds: float) -> str:

@@ -23,7 +23,7 @@ _NOTE = 2  # version of what `check_settings` writes; since 2 it holds fingerpri
 
 
 class OutputError(SurgVistaError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written to the requested path."""
 
 
 def sync(path: Path) -> None:
@@ -60,13 +60,42 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(
+    path: str | os.PathLike[str],
+    content: object,
+    *,
+    indent: int | None = 1,
+    sort_keys: bool = False,
+    ensure_ascii: bool = True,
+) -> None:
+    r"""Write a JSON file, whole or not at all, with a newline at its end.
+
+    Args:
+        path: file to write; what is there is replaced.
+        content: anything that `json` can say.
+        indent: spaces of a level; `None` writes one line.
+        sort_keys: write the keys of mappings in alphabetical order, so that equal contents are equal files.
+        ensure_ascii: write other characters than ASCII as `\u` escapes. Files that people read or edit go without.
+
+    Raises:
+        OutputError: the folder of the file cannot be made.
+        TypeError: `json` cannot say the content; nothing is written then.
+
+    Example:
+        >>> write_json("results.json", {"video_accuracy": 0.91})  # doctest: +SKIP
+    """
+    text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    with atomic_file(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary sibling folder to fill; it becomes `path` when the block ends without an error.
 
     Args:
-        path: of the folder.
-        replace: put it in the place of a folder that is there.
+        path: path of the folder.
+        replace: replace a folder that is there.
 
     Raises:
         OutputError: `path` exists and is not an empty folder, now or when the block has ended.
@@ -87,13 +116,13 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
             temporary.replace(target)
             shutil.rmtree(old, ignore_errors=True)
         else:
-            _take_place(temporary, target)
+            _rename(temporary, target)
         sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_place(temporary: Path, target: Path) -> None:
+def _rename(temporary: Path, target: Path) -> None:
     try:
         temporary.replace(target)
     except OSError as error:  # not empty any more
@@ -108,23 +137,22 @@ def check_settings(
     names: Mapping[str, Any] | None = None,
     file: str = "settings.json",
 ) -> None:
-    """Note in a folder what it is about to be filled with, or compare with what was noted.
+    """Record in a folder the settings of the run that fills it, or compare them with the record.
 
     A run that goes on with what it finds must never be finished under other settings, from other data or by another model.
 
     Args:
-        folder: of the results.
-        settings: what must stay the same, as JSON can say it; contents by their fingerprints.
-        names: for messages, in the structure of `settings`: what people call these contents. They may change.
-        file: where it is noted.
+        folder: folder of the results.
+        settings: settings that must stay the same, as JSON can say them; contents by their fingerprints.
+        names: names of these contents for messages, in the structure of `settings`. They may change.
+        file: name of the record.
 
     Raises:
         OutputError: the folder was begun with other settings, or by a version that did not note contents.
     """
     if not compare_settings(folder, settings, names=names, file=file):
         content = {"format": _NOTE, **settings, "names": names or {}}
-        with atomic_file(folder / file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / file, content)
 
 
 def compare_settings(
@@ -134,18 +162,18 @@ def compare_settings(
     names: Mapping[str, Any] | None = None,
     file: str = "settings.json",
 ) -> bool:
-    """Compare what `check_settings` would note with what is noted, and write nothing.
+    """Compare settings with the record that `check_settings` writes, and write nothing.
 
     Args:
-        folder, settings, names, file: see `check_settings`.
+        folder, settings, names, file: arguments of `check_settings`.
 
     Returns:
-        Whether something is noted; `{}`, by which a user vouches for what lies there, counts as nothing.
+        True if there is a record; `{}`, by which a user vouches for what lies there, counts as none.
 
     Raises:
-        OutputError: something else is noted.
+        OutputError: the record holds other settings.
     """
-    before = _noted(folder / file)
+    before = _recorded(folder / file)
     if not before:
         return False
     if before.get("format") != _NOTE:
@@ -168,8 +196,8 @@ def compare_settings(
     return True
 
 
-def _noted(path: Path) -> dict[str, Any]:
-    """What `check_settings` has written; empty if there is nothing."""
+def _recorded(path: Path) -> dict[str, Any]:
+    """Read the record that `check_settings` has written; empty if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -181,8 +209,8 @@ def _noted(path: Path) -> dict[str, Any]:
     return content
 
 
-def _leaves(content: Any, key: str = "") -> dict[str, Any]:
-    """The single values of nested mappings, by their dotted keys."""
+def _leaves(content: object, key: str = "") -> dict[str, Any]:
+    """Return the single values of nested mappings, by their dotted keys."""
     if not isinstance(content, dict) or (key and not content):
         return {key: content}
     return {
@@ -192,7 +220,7 @@ def _leaves(content: Any, key: str = "") -> dict[str, Any]:
     }
 
 
-def _shown(value: Any, name: Any = None) -> str:
+def _shown(value: object, name: object = None) -> str:
     text = "not given" if value is None else str(value)
     text = f"{text[:77]}…" if len(text) > 80 else text
     return f"{name} ({text})" if name is not None else text
@@ -206,8 +234,8 @@ def at_work(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[N
     again if nothing was put into it. Of the processes that `accelerate launch` started, the first holds it for all.
 
     Args:
-        folder: of the results.
-        wait: until another run has ended, instead of refusing.
+        folder: folder of the results.
+        wait: wait until another run has ended, instead of refusing.
 
     Raises:
         OutputError: another run holds it, or it cannot be written to.
@@ -256,7 +284,7 @@ def _acquire(lock: BaseFileLock, path: Path, timeout: float) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, in words; empty if that is not known."""
+    """Return who holds a lock, as part of a message; empty if that is not known."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return f" (process {content['pid']} on {content['host']})"
@@ -264,8 +292,8 @@ def _holder(path: Path) -> str:
         return ""
 
 
-def content_hash(content: Any) -> str:
-    """A short hash of anything JSON can say; the same everywhere.
+def content_hash(content: object) -> str:
+    """Return a short hash of anything JSON can say; the same on every machine and in every version of Python.
 
     Example:
         >>> content_hash({"b": 1, "a": [2]}) == content_hash({"a": [2], "b": 1})
@@ -275,7 +303,7 @@ def content_hash(content: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, read piece by piece."""
+    """Return the SHA-256 of a file's content, which is read piece by piece."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,6 +1,6 @@
 """Fingerprints: short texts that follow the content of files, weights and models, whatever these are called.
 
-A result notes the fingerprint of what it was made from. The same name with another content is then never taken for done.
+A result keeps the fingerprint of what it was made from. The same name with another content is then never taken for done.
 Neither paths nor times are part of a fingerprint, so a copy, a moved folder and another machine give the same.
 
 Videos are large and are only sampled: their size, and the first, middle and last MiB. Weights are hashed completely: a head
@@ -15,9 +15,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import content_hash, file_hash
+
+if TYPE_CHECKING:  # torch is imported when a model is hashed
+    from torch import nn
+    from transformers import PreTrainedModel
 
 SAMPLE_BYTES = 1 << 20
 WHOLE_BYTES = 16 * SAMPLE_BYTES  # files up to this size are hashed completely
@@ -28,6 +32,7 @@ _SAFE_WEIGHTS, _OTHER_WEIGHTS = (".safetensors",), (".bin", ".pt", ".pth")
 _PARTS = (".json", ".jinja", ".model", ".txt", ".py", ".onnx", ".data", ".pt2", ".npz")  # beside the weights
 # Beside a model lie records of its training, which change nothing in what it predicts.
 _NO_PARTS = ("training_args", "trainer_state", "optimizer", "scheduler", "scaler", "rng_state")
+_BASE_WEIGHTS, _NO_BASE_WEIGHTS = (".safetensors", ".bin"), ("training_args.bin", "optimizer.bin", "scheduler.bin")
 _ADAPTER_BASE = "adapter_base.json"  # the way to an adapter's base, which may change, and a hash of its weights
 _NO_PART_FILES = {
     _ADAPTER_BASE,
@@ -115,11 +120,32 @@ def weights_fingerprint(name: str | os.PathLike[str]) -> str:
     return _of_hub(os.fspath(name))
 
 
-def state_fingerprint(model: Any) -> str:
+def base_weights_hash(folder: str | os.PathLike[str]) -> str:
+    """Return the hash by which an adapter knows the weights of its base; files beside the weights do not count.
+
+    `weights_fingerprint` also counts the configuration and the processor, which may be changed without harm to an adapter. An
+    adapter keeps this value in `adapter_base.json`, so it must stay the same from version to version.
+
+    Args:
+        folder: folder of a saved model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    files = sorted(
+        file
+        for suffix in _BASE_WEIGHTS
+        for file in Path(folder).glob(f"*{suffix}")
+        if file.name not in _NO_BASE_WEIGHTS
+    )
+    return content_hash([[file.name, _whole_hash(file)] for file in files])
+
+
+def state_fingerprint(model: "nn.Module") -> str:
     """Return the fingerprint of the tensors of a model in memory, whichever file they came from.
 
     Args:
-        model: a `torch.nn.Module`.
+        model: model with its weights.
 
     Returns:
         16 hexadecimal digits.
@@ -134,7 +160,7 @@ def state_fingerprint(model: Any) -> str:
     return digest.hexdigest()[:_LETTERS]
 
 
-def model_fingerprint(model: Any) -> str:
+def model_fingerprint(model: "PreTrainedModel") -> str:
     """Return the fingerprint of a model in memory: its tensors and its configuration.
 
     Args:
@@ -144,13 +170,13 @@ def model_fingerprint(model: Any) -> str:
     return content_hash([state_fingerprint(model), _without_names(config)])
 
 
-def settings_fingerprint(content: Any) -> str:
+def settings_fingerprint(content: object) -> str:
     """Return the fingerprint of anything made of plain values, dataclasses, arrays and files.
 
     A path stands for the content of its file, or for its name where there is none.
 
     Args:
-        content: what it is of.
+        content: nested mappings, sequences, dataclasses, arrays and paths.
 
     Returns:
         16 hexadecimal digits.
@@ -162,8 +188,8 @@ def settings_fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, default=_plain).encode()).hexdigest()[:_LETTERS]
 
 
-def _plain(value: Any) -> Any:
-    """What JSON cannot say by itself, in values that it can say; the same in every process."""
+def _plain(value: object) -> object:
+    """Turn what JSON cannot say into values that it can say; the same in every process."""
     if isinstance(value, Path):
         return file_fingerprint(value) if value.is_file() else value.name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -186,7 +212,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parts(folder: Path) -> dict[str, Any]:
-    """Hash of every file that decides what a model does, by its name."""
+    """Return the hash of every file that decides what a model does, by its name."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     weights = [path for path in files if path.suffix in _SAFE_WEIGHTS]
     weights = weights or [path for path in files if path.suffix in _OTHER_WEIGHTS and _is_part(path)]
@@ -202,8 +228,8 @@ def _is_part(path: Path) -> bool:
     return path.name not in _NO_PART_FILES and not path.name.startswith(_NO_PARTS)
 
 
-def _json_content(path: Path) -> Any:
-    """The content without where it came from and which version wrote it; or its hash, where it is no JSON."""
+def _json_content(path: Path) -> str:
+    """Return the hash of a JSON file without the names and versions in it; of the whole file, where it is no JSON."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -211,15 +237,15 @@ def _json_content(path: Path) -> Any:
     return content_hash(_without_names(content))
 
 
-def _without_names(content: Any) -> Any:
-    """The same, at any depth without what says where it came from."""
+def _without_names(content: object) -> object:
+    """Leave out, at any depth, what says where a content came from."""
     if isinstance(content, dict):
         return {key: _without_names(value) for key, value in content.items() if key not in _NO_CONTENT}
     return [_without_names(value) for value in content] if isinstance(content, list) else content
 
 
 def _base_of(folder: Path) -> str | None:
-    """Fingerprint of what an adapter was trained on, if this is one."""
+    """Return the fingerprint of what an adapter was trained on, if this is one."""
     file = folder / "adapter_config.json"
     if not file.is_file():
         return None
@@ -232,7 +258,7 @@ def _base_of(folder: Path) -> str | None:
 
 
 def _of_hub(name: str) -> str:
-    """A Hub id with the commit that its cache holds."""
+    """Return a Hub id with the commit that its cache holds."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -244,11 +270,16 @@ def _of_hub(name: str) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """SHA-256 of a file, computed once in a process; its time only tells whether to compute it again."""
+    """Return the first digits of the SHA-256 of a file."""
+    return _whole_hash(path)[:_LETTERS]
+
+
+def _whole_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once in a process; its time only tells whether to compute it again."""
     state = path.stat()
     return _known_hash(path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _known_hash(path: Path, *state: int) -> str:
-    return file_hash(path)[:_LETTERS]
+    return file_hash(path)

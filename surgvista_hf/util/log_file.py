@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, TextIO
 
-_KEPT = 50  # logs in the state folder
+_MAX_LOGS = 50  # logs in the state folder
 _DESCRIPTORS = (1, 2)
 
 
@@ -36,25 +36,26 @@ def log_folder() -> Path:
 
 
 class LogFile:
-    """A log that begins in `log_folder` and may move beside the results once these have a place.
+    """A log that begins in `log_folder` and may move beside the results once their folder is known.
 
     Args:
-        command: gives the file its name.
-        suffix: of the file's stem, such as the number of a process.
+        command: name of the command, which is part of the file's name.
+        suffix: end of the file's stem, such as the number of a process.
         shown: also copy to the person's standard error what reaches the log.
 
     Attributes:
-        path: where it lies now.
+        path: path of the log now.
+        moved: it does not move any more.
         out, err: streams that reach the person all the time.
     """
 
     def __init__(self, command: str, suffix: str = "", *, shown: bool = False) -> None:
         folder = log_folder()
-        for old in sorted(folder.glob("*.log"))[:-_KEPT]:
+        for old in sorted(folder.glob("*.log"))[:-_MAX_LOGS]:
             old.unlink(missing_ok=True)
         moment = time.strftime("%Y-%m-%d_%H-%M-%S")
         self.path = folder / f"{moment}_{command}_{os.getpid()}{suffix}.log"
-        self.suffix, self.placed = suffix, False
+        self.suffix, self.moved = suffix, False
         self.out: TextIO = sys.stdout
         self.err: TextIO = sys.stderr
         self._reader: IO[bytes] | None = None
@@ -66,12 +67,14 @@ class LogFile:
         """Let what is written to standard output and standard error inside go to the log, but not `sys.stdout`."""
         before = sys.stdout, sys.stderr
         try:
-            kept = [os.dup(number) for number in _DESCRIPTORS]
+            copies = [os.dup(number) for number in _DESCRIPTORS]
         except OSError:  # whoever started the program has closed one: nothing that is written reaches anybody
-            self.placed = True
+            self.moved = True
             yield
             return
-        own = [_own(stream, *pair) for stream, pair in zip(before, zip(_DESCRIPTORS, kept, strict=True), strict=True)]
+        own = [
+            _own(stream, *pair) for stream, pair in zip(before, zip(_DESCRIPTORS, copies, strict=True), strict=True)
+        ]
         self.out, self.err = (mine or stream for mine, stream in zip(own, before, strict=True))
         try:
             self._lead_to(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
@@ -81,7 +84,7 @@ class LogFile:
                 yield
         finally:
             sys.stdout, sys.stderr = before
-            for number, copy in zip(_DESCRIPTORS, kept, strict=True):
+            for number, copy in zip(_DESCRIPTORS, copies, strict=True):
                 os.dup2(copy, number)
                 os.close(copy)
             self.out, self.err = before
@@ -89,13 +92,13 @@ class LogFile:
                 with suppress(OSError):  # whoever read it has gone
                     stream.close()
 
-    def place(self, path: Path) -> bool:
-        """Move the log to `path`, or to the end of the log that an earlier run left there; the first place counts.
+    def move_to(self, path: Path) -> bool:
+        """Move the log to `path`, or to the end of the log that an earlier run left there; only the first call counts.
 
         Returns:
-            Whether it moved. Where nothing can be written it stays; whoever writes the results will say so.
+            True if it moved. Where nothing can be written it stays; writing the results will fail with an error.
         """
-        if self.placed:
+        if self.moved:
             return False
         target = path.with_stem(path.stem + self.suffix)
         try:
@@ -114,7 +117,7 @@ class LogFile:
                 self._reader = target.open("rb")
                 self._reader.seek(0, os.SEEK_END)
         self.path.unlink()
-        self.path, self.placed = target, True
+        self.path, self.moved = target, True
         return True
 
     def show(self) -> None:
@@ -127,6 +130,7 @@ class LogFile:
 
     @contextmanager
     def _following(self) -> Iterator[None]:
+        """Copy the log to the person from a thread of its own, so that output of libraries in C is shown while they run."""
         if not self._shown:
             yield
             return
@@ -147,6 +151,7 @@ class LogFile:
             self.show()
 
     def _lead_to(self, descriptor: int) -> None:
+        """Let standard output and standard error write to a file, for libraries in C and child processes too."""
         sys.stdout.flush()
         sys.stderr.flush()
         for number in _DESCRIPTORS:
@@ -164,5 +169,5 @@ def _own(stream: TextIO, number: int, copy: int) -> TextIO | None:
     return _line_buffered(os.dup(copy), stream.encoding)
 
 
-def _line_buffered(descriptor: int, encoding: str, **options: Any) -> TextIO:
-    return open(descriptor, "w", buffering=1, encoding=encoding, errors="backslashreplace", **options)
+def _line_buffered(descriptor: int, encoding: str, *, closefd: bool = True) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=closefd)

@@ -1,11 +1,11 @@
-"""Words for messages: what was probably meant, the first few of many, the first line of an error."""
+"""Parts of messages: a suggestion, the first few of many, the first line of an error."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """A question that names the nearest known word, or `otherwise` where none is near.
+    """Return a question that names the nearest known word, or `otherwise` where none is near.
 
     Example:
         >>> did_you_mean("sede", ["seed", "steps"])
@@ -16,7 +16,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, or its kind where it says nothing.
+    """Return the first line of an error's message, or the name of its class where it has none.
 
     Example:
         >>> first_line(EOFError())
@@ -26,7 +26,7 @@ def first_line(error: Exception) -> str:
 
 
 def preview(texts: Sequence[str], shown: int = 5) -> str:
-    """The first few of many.
+    """Join the first few of many texts, and the number of the others.
 
     Example:
         >>> preview(["a", "b", "c", "d", "e", "f", "g"])

@@ -1,4 +1,4 @@
-"""Packages that only some features need. One table, asked by checks before a run and by the run itself at its start."""
+"""Packages that only some features need: one table, for checks before a run and for the run itself at its start."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,12 @@ class MissingPackageError(InputError):
 
 @dataclass(frozen=True)
 class Feature:
-    """What needs packages.
+    """A feature that needs further packages.
 
     Args:
-        purpose: beginning of a sentence.
-        packages: oldest version of each by the name that it is imported by.
-        extra: of this package, that installs them.
+        purpose: beginning of a sentence about the feature.
+        packages: oldest version of each package, by the name that it is imported by.
+        extra: extra of this package that installs them.
     """
 
     purpose: str
@@ -56,7 +56,7 @@ def require(*features: str) -> None:
         features: names in `FEATURES`.
 
     Raises:
-        MissingPackageError: names every package that lacks, and what installs them all.
+        MissingPackageError: a package is not installed or too old; the message says what installs them all.
 
     Example:
         >>> require()

@@ -11,7 +11,7 @@ import torch
 
 from surgvista_hf.cli.main import VERBS, main
 
-from ..inference.test_predictor import processor, tiny_classifier
+from ..inference.tiny_models import processor, tiny_classifier
 from ..modeling import golden
 from ..videos import write_numbered_video
 

@@ -1,11 +1,11 @@
-"""The linear probe: as good as the features are, fair to the test, indifferent to order and scale."""
+"""The probes: as good as the features are, fair to the test, indifferent to order and scale."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.evaluation.probes import Features, accuracy_by_video, knn_probe, logistic_probe, ridge_probe
+from surgvista_hf.evaluation.probes import Features, accuracy_by_video, knn_probe, linear_probe, ridge_probe
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 
@@ -68,7 +68,7 @@ def test_logistic_regression_finds_the_minimum_that_scikit_learn_finds():
     from sklearn.linear_model import LogisticRegression
 
     train, test = separable(0), separable(1)
-    ours = logistic_probe(train, test, 3, penalties=(0.01,))
+    ours = linear_probe(train, test, 3, penalties=(0.01,))
     mean, std = train.values.mean(axis=0), train.values.std(axis=0) + 1e-6
     theirs = LogisticRegression(C=1 / (0.01 * len(train.values)), tol=1e-8, max_iter=5000)
     theirs.fit((train.values - mean) / std, train.labels)
@@ -89,7 +89,7 @@ def test_neighbors_vote_as_scikit_learn_has_them():
 def test_several_labels_are_probed_one_by_one():
     train, test = separable(0), separable(1)
     both = [Features(part.values, np.eye(3)[part.labels][:, :2], part.videos) for part in (train, test)]
-    for scores in (logistic_probe(*both, 2), knn_probe(*both, 2)):
+    for scores in (linear_probe(*both, 2), knn_probe(*both, 2)):
         assert scores.shape == (120, 2)
         right = [(scores[:, column] > 0.5) == both[1].labels[:, column] for column in range(2)]
         assert np.mean(right) > 0.85
@@ -99,7 +99,7 @@ def test_probes_of_features_that_do_not_fit_are_refused():
     train = separable(0)
     narrow = Features(train.values[:, :3], train.labels, train.videos)
     with pytest.raises(InputError, match="width"):
-        logistic_probe(train, narrow, 3)
+        linear_probe(train, narrow, 3)
     with pytest.raises(InputError, match="width"):
         knn_probe(train, narrow, 3)
     with pytest.raises(InputError, match="500 neighbors among 120"):

@@ -1,4 +1,4 @@
-"""Tasks: what a label column asks for, predictions by video in order, the figures of every kind."""
+"""Tasks: what a label column asks for, predictions by video in order, the metrics of every kind."""
 
 import json
 from typing import get_args
@@ -40,17 +40,17 @@ def test_the_order_of_the_clips_changes_no_figure(seed, chance):
         *(getattr(whole, name)[order] for name in ("videos", "frames", "seconds", "labels", "scores"))
     )
     task = Task("workflow", PHASES)
-    assert task.figures(task.results(mixed)) == pytest.approx(task.figures(task.results(whole)))
+    assert task.metrics(task.results(mixed)) == pytest.approx(task.metrics(task.results(whole)))
     assert task.by_video(mixed) == task.by_video(whole)
 
 
-def test_the_figures_of_workflow_are_the_strict_ones_of_phase_metrics():
+def test_the_metrics_of_workflow_are_the_strict_ones_of_phase_metrics():
     labels, scores = random_scores(0, 90, 7)
     found, task = predictions(labels, scores), Task("workflow", PHASES)
     strict = phase_metrics(found.by_video(labels), found.by_video(scores.argmax(axis=1)), num_classes=7)
-    figures = task.figures(task.results(found))
-    assert figures["video_accuracy"] == strict.video_accuracy
-    assert figures["phase_jaccard"] == strict.mean["jaccard"]
+    metrics = task.metrics(task.results(found))
+    assert metrics["video_accuracy"] == strict.video_accuracy
+    assert metrics["phase_jaccard"] == strict.mean["jaccard"]
     assert set(task.results(found)) >= {
         "strict",
         "relaxed_published",
@@ -65,18 +65,18 @@ def test_the_other_tasks_are_their_metrics():
     labels, scores = random_scores(1, 40, 4)
     task = Task("classification", ("a", "b", "c", "d"))
     assert (
-        task.figures(task.results(predictions(labels, scores)))["accuracy"]
+        task.metrics(task.results(predictions(labels, scores)))["accuracy"]
         == classification_metrics(labels, scores).accuracy
     )
     generator = np.random.default_rng(2)
     criteria, said = (generator.random((40, 3)) > 0.5).astype(float), generator.random((40, 3))
     several = Task("multi_label", ("x", "y", "z"))
     expected = cvs_metrics(criteria, said, criteria=("x", "y", "z")).mean
-    assert several.figures(several.results(predictions(criteria, said)))["mean_average_precision"] == expected
+    assert several.metrics(several.results(predictions(criteria, said)))["mean_average_precision"] == expected
     triplets, values = (generator.random((40, 100)) > 0.97).astype(float), generator.random((40, 100))
     of_triplets, found = Task("triplet", tuple(map(str, range(100)))), predictions(triplets, values)
     official = triplet_metrics(found.by_video(triplets.astype(int)), found.by_video(values)).mean("ivt")
-    assert of_triplets.figures(of_triplets.results(found))["ap_ivt"] == official
+    assert of_triplets.metrics(of_triplets.results(found))["ap_ivt"] == official
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -87,7 +87,7 @@ def test_a_perfect_prediction_is_one_and_everything_fits_into_json(kind):
     labels = np.eye(classes)[one] if task.multi_label else one
     found = predictions(labels, np.eye(classes)[one], videos=42 if task.of_videos else 2)
     results = task.results(found)
-    assert task.figures(results)[task.main_metric] == pytest.approx(1.0)
+    assert task.metrics(results)[task.main_metric] == pytest.approx(1.0)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     assert set(task.by_video(found).values()) == {1.0}
 
@@ -95,7 +95,7 @@ def test_a_perfect_prediction_is_one_and_everything_fits_into_json(kind):
 @given(st.integers(0, 1000), st.integers(2, 6))
 @settings(deadline=None, max_examples=25)
 def test_a_video_is_scored_by_the_mean_of_its_clips(seed, videos):
-    metrics = pytest.importorskip("sklearn.metrics")
+    reference = pytest.importorskip("sklearn.metrics")
     generator = np.random.default_rng(seed)
     count = 5 * videos
     place = np.arange(count) % videos  # as in `predictions`
@@ -103,18 +103,18 @@ def test_a_video_is_scored_by_the_mean_of_its_clips(seed, videos):
     truth[0] = 1
     found, task = predictions(truth[place], scores, videos=videos), Task("video_multi_label", ("a", "b", "c", "d"))
     mean = np.stack([scores[place == video].mean(axis=0) for video in range(videos)])
-    figures = task.figures(task.results(found))
-    assert figures["mean_average_precision"] == pytest.approx(metrics.average_precision_score(truth, mean))
+    metrics = task.metrics(task.results(found))
+    assert metrics["mean_average_precision"] == pytest.approx(reference.average_precision_score(truth, mean))
     known = truth.any(axis=1)
-    expected = metrics.label_ranking_average_precision_score(truth[known], mean[known])
-    assert figures["label_ranking_precision"] == pytest.approx(expected)
+    expected = reference.label_ranking_average_precision_score(truth[known], mean[known])
+    assert metrics["label_ranking_precision"] == pytest.approx(expected)
     assert np.mean(list(task.by_video(found).values())) == pytest.approx(expected)
     robotic = predictions(
         truth[place, 0].astype(int), np.stack([1 - scores[:, 0], scores[:, 0]], axis=1), videos=videos
     )
     one = Task("video_classification", ("no", "yes"))
     right = (mean[:, 0] > 0.5) == (truth[:, 0] == 1)
-    assert one.figures(one.results(robotic))["accuracy"] == pytest.approx(right.mean())
+    assert one.metrics(one.results(robotic))["accuracy"] == pytest.approx(right.mean())
     assert one.by_video(robotic) == {f"set/video{video}": float(right[video]) for video in range(videos)}
 
 

@@ -21,7 +21,7 @@ from surgvista_hf.modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from surgvista_hf.util.files import OutputError
 
 from ..videos import write_numbered_video
-from .test_predictor import model_folder, processor, tiny_classifier  # noqa: F401  # a fixture
+from .tiny_models import processor, tiny_classifier
 
 LAUNCH = "-m torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def videos(tmp_path) -> Path:
     return folder
 
 
-def test_every_video_is_predicted_as_if_alone(videos, model_folder, tmp_path):  # noqa: F811
+def test_every_video_is_predicted_as_if_alone(videos, model_folder, tmp_path):
     predictor = SurgicalVideoPredictor(model_folder)
     report = predict_folder(predictor, videos, tmp_path / "out", formats=["csv", "json"])
     assert report.done == ["a.mp4", "b.mkv", "ward 2/a.mp4"]
@@ -50,7 +50,7 @@ def test_every_video_is_predicted_as_if_alone(videos, model_folder, tmp_path):  
         assert len(list((tmp_path / "out" / name).iterdir())) == 3  # with the note of what was predicted
 
 
-def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, model_folder, tmp_path, monkeypatch):  # noqa: F811
+def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, model_folder, tmp_path, monkeypatch):
     predictor = SurgicalVideoPredictor(model_folder)
     original = SurgicalVideoPredictor.predict_all
 
@@ -70,7 +70,7 @@ def test_what_is_there_is_not_predicted_again_and_what_was_stopped_is(videos, mo
         predict_folder(predictor, videos, tmp_path / "out", formats=["csv"])
 
 
-def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path):  # noqa: F811
+def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path):
     (videos / "b.mkv").write_text("no video")
     predictor = SurgicalVideoPredictor(model_folder)
     with pytest.raises(VideoReadError, match=r"b\.mkv cannot be decoded"):
@@ -83,7 +83,7 @@ def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path
     assert not (tmp_path / "out" / "b.mkv").exists()
 
 
-def test_processes_share_the_videos(videos, model_folder, tmp_path):  # noqa: F811
+def test_processes_share_the_videos(videos, model_folder, tmp_path):
     program = (
         "import sys\nfrom surgvista_hf import SurgicalVideoPredictor\n"
         "from surgvista_hf.inference.batch import predict_folder\n"
@@ -114,7 +114,7 @@ def test_of_several_processes_one_prints_what_all_did(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == expected
 
 
-def test_the_command_takes_folders_names_and_formats(videos, model_folder, tmp_path, capsys):  # noqa: F811
+def test_the_command_takes_folders_names_and_formats(videos, model_folder, tmp_path, capsys):
     shutil.copytree(model_folder, tmp_path / "other")
     models = ["--model", f"phase={model_folder}", "--model", f"again={tmp_path / 'other'}"]
     assert main(["predict", str(videos), *models, "--output", str(tmp_path / "out"), "--formats", "csv,html"]) == 0
@@ -142,7 +142,7 @@ def test_what_makes_no_sense_is_refused(words, reason, videos, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_without_videos_is_refused(model_folder, tmp_path):  # noqa: F811
+def test_a_folder_without_videos_is_refused(model_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no videos"):
         predict_folder(SurgicalVideoPredictor(model_folder), tmp_path / "empty", tmp_path / "out")
@@ -164,7 +164,7 @@ def seconds(result: Path) -> int:
     return len((result / "predictions.csv").read_text().splitlines()) - 1
 
 
-def test_a_replaced_video_is_predicted_anew_and_the_others_are_kept(hospitals, model_folder, tmp_path, caplog):  # noqa: F811
+def test_a_replaced_video_is_predicted_anew_and_the_others_are_kept(hospitals, model_folder, tmp_path, caplog):
     a, b = hospitals
     write_numbered_video(a / "op2.mp4", count=20, rate=10)
     predictor = SurgicalVideoPredictor(model_folder)
@@ -177,7 +177,7 @@ def test_a_replaced_video_is_predicted_anew_and_the_others_are_kept(hospitals, m
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".op1")]
 
 
-def test_a_replaced_video_keeps_its_old_result_until_the_new_one_is_whole(hospitals, model_folder, tmp_path):  # noqa: F811
+def test_a_replaced_video_keeps_its_old_result_until_the_new_one_is_whole(hospitals, model_folder, tmp_path):
     a, b = hospitals
     predictor = SurgicalVideoPredictor(model_folder)
     predict_folder(predictor, a, tmp_path / "out", formats=["csv"])
@@ -190,7 +190,7 @@ def test_a_replaced_video_keeps_its_old_result_until_the_new_one_is_whole(hospit
     assert predict_folder(predictor, a, tmp_path / "out", formats=["csv"]).done == ["op1.mp4"]
 
 
-def test_a_namesake_in_another_folder_is_refused_with_both_named(hospitals, model_folder, tmp_path, capsys):  # noqa: F811
+def test_a_namesake_in_another_folder_is_refused_with_both_named(hospitals, model_folder, tmp_path, capsys):
     a, b = hospitals
     words = ["--model", str(model_folder), "--output", str(tmp_path / "out"), "--formats", "csv"]
     assert main(["predict", str(a), *words]) == 0
@@ -204,7 +204,7 @@ def test_a_namesake_in_another_folder_is_refused_with_both_named(hospitals, mode
     assert "predicted 0 videos, 1 were done before" in capsys.readouterr().out
 
 
-def test_a_folder_may_be_moved_and_called_otherwise(hospitals, model_folder, tmp_path):  # noqa: F811
+def test_a_folder_may_be_moved_and_called_otherwise(hospitals, model_folder, tmp_path):
     a, _ = hospitals
     predict_folder(SurgicalVideoPredictor(model_folder), a, tmp_path / "out", formats=["csv"])
     moved = Path(shutil.move(a, tmp_path / "archive"))
@@ -215,7 +215,7 @@ def test_a_folder_may_be_moved_and_called_otherwise(hospitals, model_folder, tmp
 
 def test_results_of_a_model_that_was_trained_anew_in_its_place_are_refused(
     hospitals,
-    model_folder,  # noqa: F811
+    model_folder,
     tmp_path,
     capsys,
 ):
@@ -233,7 +233,7 @@ def test_results_of_a_model_that_was_trained_anew_in_its_place_are_refused(
     assert (tmp_path / "out" / "op1.mp4" / "predictions.csv").read_bytes() == before
 
 
-def test_results_of_an_earlier_version_are_refused_in_one_line(hospitals, model_folder, tmp_path, capsys):  # noqa: F811
+def test_results_of_an_earlier_version_are_refused_in_one_line(hospitals, model_folder, tmp_path, capsys):
     (tmp_path / "out" / "op1.mp4").mkdir(parents=True)
     (tmp_path / "out" / "op1.mp4" / "predictions.csv").write_text("second\n")
     (tmp_path / "out" / "settings.json").write_text('{"models": {"model": "m"}}')
@@ -245,7 +245,7 @@ def test_results_of_an_earlier_version_are_refused_in_one_line(hospitals, model_
     assert "does not note the content that it was made of" in capsys.readouterr().err
 
 
-def test_what_lies_in_the_place_of_a_result_is_never_removed(hospitals, model_folder):  # noqa: F811
+def test_what_lies_in_the_place_of_a_result_is_never_removed(hospitals, model_folder):
     a, _ = hospitals
     before = (a / "op1.mp4").read_bytes()
     with pytest.raises(OutputError, match=r"op1\.mp4 is there"):
@@ -255,7 +255,7 @@ def test_what_lies_in_the_place_of_a_result_is_never_removed(hospitals, model_fo
 
 def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results(
     hospitals,
-    model_folder,  # noqa: F811
+    model_folder,
     tmp_path,
     processes,
 ):
@@ -276,7 +276,7 @@ def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results
 # ------------------------------------------------------------------------------------------- temporal models
 
 
-def test_a_temporal_model_of_another_models_features_is_refused(model_folder, tmp_path, caplog):  # noqa: F811
+def test_a_temporal_model_of_another_models_features_is_refused(model_folder, tmp_path, caplog):
     model = ClipModel.load(model_folder)
     sizes = {"input_size": 64, "num_labels": 4, "num_layers": 2, "num_feature_maps": 8, "frames_per_second": 1.0}
     for name, features_from in (("own", model.fingerprints[1:]), ("other", ["0123"]), ("old", None)):

@@ -22,8 +22,7 @@ from surgvista_hf.inference.writers.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import INTERLACED, damage, numbered_frame, read_number, two_moments, write_numbered_video, write_pictures
-from .test_predictor import model_folder, prediction  # noqa: F401  # a fixture
-from .test_time import Numbers
+from .tiny_models import Numbers, prediction
 
 GROUPS = {"g": "50", "keyint_min": "50", "sc_threshold": "0"}
 
@@ -47,7 +46,7 @@ def missing_seconds(video) -> list[int]:
     return missing
 
 
-def test_every_other_second_is_predicted_as_if_the_last_sound_frame_had_stood_still(model_folder, video):  # noqa: F811
+def test_every_other_second_is_predicted_as_if_the_last_sound_frame_had_stood_still(model_folder, video):
     predictor = SurgicalVideoPredictor(model_folder)
     found, missing = predictor.predict(video), missing_seconds(video)
     assert found.seconds.tolist() == [second for second in range(30) if second not in missing]
@@ -61,7 +60,7 @@ def test_every_other_second_is_predicted_as_if_the_last_sound_frame_had_stood_st
     assert not np.isnan(found.probabilities).any()
 
 
-def test_damage_can_be_refused(model_folder, video):  # noqa: F811
+def test_damage_can_be_refused(model_folder, video):
     with pytest.raises(VideoReadError, match="damaged"):
         SurgicalVideoPredictor(model_folder, damaged="refuse").predict(video)
 
@@ -80,7 +79,7 @@ def test_no_segment_crosses_what_is_missing():
     assert [(a.end, b.start) for a, b in pairwise(rows.segments)] == [(4, 4)]
 
 
-def test_every_format_says_what_is_missing_or_leaves_it_out(model_folder, video, tmp_path, capsys):  # noqa: F811
+def test_every_format_says_what_is_missing_or_leaves_it_out(model_folder, video, tmp_path, capsys):
     options = ["--model", str(model_folder), "--formats", ",".join(FORMATS)]
     main(["predict", str(video), *options, "--output", str(tmp_path)])
     missing = missing_seconds(video)
@@ -173,7 +172,7 @@ def test_a_copy_of_oblong_pixels_keeps_its_size_and_its_shape(tmp_path):
         assert (after.info.width, after.info.height) == (before.info.width, before.info.height) == (256, 144)
 
 
-def test_interlaced_recordings_are_taken_apart_in_every_verb_and_it_is_said(model_folder, tmp_path, capsys):  # noqa: F811
+def test_interlaced_recordings_are_taken_apart_in_every_verb_and_it_is_said(model_folder, tmp_path, capsys):
     codec, options = INTERLACED[".mpg"]
     (tmp_path / "in").mkdir()
     path = write_pictures(tmp_path / "in" / "a.mpg", map(two_moments, range(60)), codec=codec, options=options)

@@ -71,9 +71,9 @@ def test_evaluate_says_of_a_finished_model_what_training_said(hospitals, capsys)
     assert main([*words, "--output", str(hospitals / "tested"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     trained = read(hospitals / "run/results.json")
-    assert said["figures"] == pytest.approx(trained["figures"], abs=1e-6)
+    assert said["metrics"] == pytest.approx(trained["metrics"], abs=1e-6)
     assert said["by_video"] == pytest.approx(trained["by_video"])
-    assert read(hospitals / "tested/results.json")["figures"] == said["figures"]
+    assert read(hospitals / "tested/results.json")["metrics"] == said["metrics"]
     assert (hospitals / "tested/tables.md").read_text().startswith("#")
     assert list((hospitals / "tested/plots").glob("*confusion*.png"))
 
@@ -92,8 +92,8 @@ def test_files_of_another_program_get_the_same_numbers_as_the_model(hospitals, t
         "all",
     ]
     assert main([*words, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)["figures"]
-    assert said == pytest.approx(read(hospitals / "run/results.json")["figures"], abs=1e-6)
+    said = json.loads(capsys.readouterr().out)["metrics"]
+    assert said == pytest.approx(read(hospitals / "run/results.json")["metrics"], abs=1e-6)
 
 
 def test_label_files_do_without_a_frame_set(tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_label_files_do_without_a_frame_set(tmp_path, capsys):
     assert main([*words, "--output", str(tmp_path / "result")]) == 0
     assert "| unknown |" in (tmp_path / "result/tables.md").read_text()  # how much was trained
     said = json.loads(capsys.readouterr().out)
-    assert said["figures"]["image_accuracy"] == pytest.approx(0.9)
+    assert said["metrics"]["image_accuracy"] == pytest.approx(0.9)
     assert "calibration_error" not in said["results"]["classification"]  # there are no probabilities
 
 

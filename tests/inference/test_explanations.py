@@ -19,11 +19,11 @@ from surgvista_hf.inference.explanations import (
     overlay,
 )
 from surgvista_hf.inference.models.clip_model import ClipModel
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 
 from ..modeling.conversion.families import LABELS, SINGLE, encoder
 from ..trainers import tiny
-from .test_predictor import processor, tiny_classifier
+from .tiny_models import processor, tiny_classifier
 
 
 def trained_to_see_a_square(seed: int = 0) -> ClipModel:
@@ -89,7 +89,7 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
     classifier = load_classifier(start, LABELS, SINGLE, num_frames=4)
     with torch.no_grad():
         classifier.classifier.weight.normal_(generator=torch.Generator().manual_seed(1))
-    model = ClipModel(classifier, processor_of(classifier, start), device="cpu")
+    model = ClipModel(classifier, make_classifier_processor(classifier, start), device="cpu")
     clip = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     heat = gradient_heatmap(model, clip)
     assert len(heat) == shape[0]
@@ -102,10 +102,10 @@ def test_every_family_has_gradient_maps(family, shape, tmp_path):
 def test_neighbors_are_the_most_alike_one_of_each_video():
     features = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0], [0.5, 0.5]], np.float32)
     query = np.array([10, 0], np.float32)
-    assert [each.place for each in nearest_neighbors(query, features, k=3)] == [0, 1, 4]
+    assert [each.index for each in nearest_neighbors(query, features, k=3)] == [0, 1, 4]
     videos = np.array(["a", "a", "b", "b", "c"])
     found = nearest_neighbors(query, features, k=5, groups=videos)
-    assert [each.place for each in found] == [0, 4, 2]
+    assert [each.index for each in found] == [0, 4, 2]
     assert [round(each.similarity, 3) for each in found] == [1.0, 0.707, 0.0]
     with pytest.raises(InputError, match="of other models"):
         nearest_neighbors(query[:1], features)
@@ -150,5 +150,5 @@ def test_a_heat_map_is_painted_where_it_is_hot(tmp_path):
     draw_heatmap(frames, heat, tmp_path / "heat.png", "Dissection")
     with Image.open(tmp_path / "heat.png") as picture:
         assert picture.size[0] > 400
-    with pytest.raises(InputError, match="3 slices do not fit 4 frames"):
+    with pytest.raises(InputError, match="temporal size 3 does not fit 4 frames"):
         overlay(frames, heat[[0, 0, 0]])

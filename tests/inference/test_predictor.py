@@ -18,53 +18,25 @@ from surgvista_hf import (
     MsTcnForFrameClassification,
     SurgicalVideoPredictor,
     SurgVistaForPreTraining,
-    SurgVistaForVideoClassification,
-    SurgVistaVideoProcessor,
     VideoReadError,
 )
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.temporal_head import TemporalHead
-from surgvista_hf.inference.predictor import _sampled
+from surgvista_hf.inference.predictor import _sample_stream
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
-from surgvista_hf.inference.writers.timeline import class_color, draw_timeline
+from surgvista_hf.inference.writers.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
+from surgvista_hf.util.class_colors import class_color
 
 from ..modeling import golden
 from ..videos import write_numbered_video
-
-NAMES = ["Preparation", "Dissection", "Clipping", "Packaging"]
-
-
-def tiny_classifier(**changes) -> SurgVistaForVideoClassification:
-    torch.manual_seed(0)
-    labels = dict(enumerate(NAMES))
-    config = golden.pretraining_config(
-        id2label=labels, label2id={name: i for i, name in labels.items()}, classifier_init_scale=50.0, **changes
-    )
-    return SurgVistaForVideoClassification(config).eval()
-
-
-def processor() -> SurgVistaVideoProcessor:
-    return SurgVistaVideoProcessor(size={"height": 32, "width": 32}, num_frames=4, frame_stride=3)
-
-
-@pytest.fixture
-def model_folder(tmp_path) -> Path:
-    tiny_classifier().save_pretrained(tmp_path / "model")
-    processor().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+from .tiny_models import NAMES, prediction, processor, tiny_classifier
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     return write_numbered_video(tmp_path_factory.mktemp("video") / "operation.mp4", count=450, rate=10)
-
-
-def prediction(labels=(0, 0, 1, 1, 1, 3), **changes) -> VideoPrediction:
-    probabilities = np.full((len(labels), 4), 0.1)
-    probabilities[np.arange(len(labels)), labels] = 0.7
-    return VideoPrediction("a.mp4", np.arange(len(labels), dtype=float), probabilities, NAMES, **changes)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -100,11 +72,11 @@ def test_a_stream_equals_the_whole_video_bit_for_bit(model_folder, video):
 def test_the_frames_of_a_stream_are_those_shown_at_whole_seconds(rate, seconds):
     times = [number / rate for number in range(int(seconds * rate))]
     frames = [(time, np.full((1, 1, 3), number % 256, np.uint8)) for number, time in enumerate(times)]
-    for second, image in _sampled(frames):
+    for second, image in _sample_stream(frames):
         shown = max(number for number, time in enumerate(times) if time <= second + 2e-3)
         assert image[0, 0, 0] == shown % 256
     assert (
-        [second for second, _ in _sampled(frames)] == [float(k) for k in range(int(times[-1] + 2e-3) + 1)]
+        [second for second, _ in _sample_stream(frames)] == [float(k) for k in range(int(times[-1] + 2e-3) + 1)]
         if times
         else True
     )

@@ -20,13 +20,11 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.onnx_export import OnnxClipModel, export_model
-from surgvista_hf.modeling.clip_spacing import ClipSpacing
-from surgvista_hf.modeling.confidence import Confidence
 from surgvista_hf.modeling.loading import (
     load_classifier,
+    make_classifier_processor,
     note_frame_interval,
     note_frame_stride,
-    processor_of,
     stored_frame_stride,
 )
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo
@@ -34,6 +32,7 @@ from surgvista_hf.modeling.video_processing_surgvista import SurgVistaVideoProce
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from ..videos import numbered_frame, read_number, write_numbered_video
+from .tiny_models import Numbers
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "surgvista": {"model_type": "surgvista", "image_size": 32, "patch_size": 16, "num_frames": 3, "tubelet_size": 1},
@@ -64,23 +63,6 @@ def write_video(path: Path, times: list[int], base: Fraction) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
-
-
-class Numbers(ClipModel):
-    """In the place of a model: notes the numbers that the frames of its clips carry."""
-
-    def __init__(self, num_frames: int, frame_stride: float, frame_interval: float | None = None) -> None:
-        self.num_frames, self.frame_stride = num_frames, frame_stride
-        self.spacing = ClipSpacing(num_frames, frame_stride, frame_interval)
-        self.class_names, self.multi_label, self.confidence = ["a", "b"], False, Confidence()
-        self.clips: list[list[int]] = []
-
-    def prepare(self, images: np.ndarray) -> torch.Tensor:
-        return torch.tensor([read_number(image) for image in images])
-
-    def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        self.clips += clips.tolist()
-        return np.full((len(clips), 2), 0.5), np.zeros((len(clips), 1))
 
 
 def trained_on(
@@ -258,7 +240,7 @@ def test_a_model_of_any_family_predicts_clips_of_its_own_spacing(kind, tmp_path)
     path = write_numbered_video(tmp_path / "a.mp4", count=120, rate=10)
     model = classifier(kind)
     note_frame_stride(model.config, 0.4)
-    processor = processor_of(model, {})
+    processor = make_classifier_processor(model, {})
     assert processor.frame_stride == 0.4
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
@@ -273,7 +255,7 @@ def test_a_model_of_any_family_predicts_clips_of_its_own_spacing(kind, tmp_path)
             if isinstance(processor, SurgVistaVideoProcessor):  # those of transformers spread frames over the file
                 same = processor(path, end_second=second, return_tensors="pt")["pixel_values"]
                 assert torch.equal(same, pixels)
-    with pytest.raises(InputError, match=r"trained on clips whose frames are 0\.4 s apart; frame_stride 4 is another"):
+    with pytest.raises(InputError, match=r"trained on clips with frames 0\.4 s apart; frame_stride 4 is another"):
         SurgicalVideoPredictor(tmp_path / "model", frame_stride=4)
 
 
@@ -323,7 +305,7 @@ def test_a_spacing_that_the_frame_set_cannot_meet_exactly_is_predicted_as_it_was
     clips, trained = trained_on(frame_set(path, tmp_path / "made", 5.0), 4, 0.5)
     model = classifier("surgvista")
     note_frame_stride(model.config, 0.5)
-    processor = processor_of(model, {})
+    processor = make_classifier_processor(model, {})
     note_frame_interval(model.config, processor, 0.5, clips.timeline.interval)
     assert processor.frame_interval == pytest.approx(0.2)
     processor.save_pretrained(tmp_path / "p")
@@ -338,7 +320,7 @@ def test_a_spacing_that_the_frame_set_cannot_meet_exactly_is_predicted_as_it_was
 def test_an_exported_graph_remembers_what_the_user_said(tmp_path):
     pytest.importorskip("onnxscript")
     model = classifier("vit")
-    said = ClipModel(model, processor_of(model, {}, 0.5), device="cpu", dtype="float32")
+    said = ClipModel(model, make_classifier_processor(model, {}, 0.5), device="cpu", dtype="float32")
     export_model(said, tmp_path / "graph")
     assert OnnxClipModel(tmp_path / "graph").frame_stride == 0.5
     with pytest.raises(InputError, match="another spacing"):

@@ -49,7 +49,7 @@ class SuiteUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the suite came to.
+    """The result of a run of the suite.
 
     Args:
         passed: number of tests that passed and of which no part was skipped.
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def run() -> Outcome:
-    """Runs the suite in a process of its own, offline.
+    """Run the suite in a process of its own, offline.
 
     Raises:
         SuiteUnavailable: the suite is not cached and cannot be fetched.
@@ -90,7 +90,7 @@ def run() -> Outcome:
 
 
 def fetch() -> Path:
-    """The folder that holds the suite of the installed version as package `transformers_tests`, made if need be.
+    """Return the folder that holds the suite of the installed version as package `transformers_tests`, made if need be.
 
     Raises:
         SuiteUnavailable: it is not cached and cannot be fetched.

@@ -93,7 +93,7 @@ class SurgVistaModelTest(ModelTesterMixin, unittest.TestCase):
         ConfigTester(self, SurgVistaConfig, has_text_modality=False, hidden_size=48).run_common_tests()
 
     def test_model_get_set_embeddings(self) -> None:
-        """The suite expects a table of word embeddings; ours are patches of 3 channels, 2 frames, 4×4 pixels."""
+        """Check embeddings of patches of 3 channels, 2 frames and 4×4 pixels; the suite expects a table of word embeddings."""
         for model_class in self.all_model_classes:
             weight = model_class(self.model_tester.get_config()).get_input_embeddings().weight
             assert weight.shape == (self.model_tester.hidden_size, 3 * 2 * 4 * 4)
@@ -110,7 +110,7 @@ class SurgVistaModelTest(ModelTesterMixin, unittest.TestCase):
         self._with_each_model(super().test_hidden_states_output)
 
     def _with_each_model(self, test: Callable[[], None]) -> None:
-        """In pre-training the encoder sees the visible tokens only, and both decoders have states of their own."""
+        """Adapt a test to each model: in pre-training the encoder sees visible tokens only, the decoders have own states."""
         tester = self.model_tester
         for model_class in type(self).all_model_classes:
             masked = model_class is SurgVistaForPreTraining
@@ -151,7 +151,7 @@ class SurgVistaVideoProcessorTest(test_video_processing_common.VideoProcessingTe
         self.video_processor_tester = SurgVistaVideoProcessorTester()
 
     def test_video_processor_from_dict_with_kwargs(self) -> None:
-        """The suite expects one number to mean the short side; here, as in training, it means a square."""
+        """Check our sizes: the suite expects one number to mean the short side; here, as in training, it means a square."""
         processor = SurgVistaVideoProcessor.from_dict(self.video_processor_dict, size=42, crop_size=84)
         assert (processor.size["height"], processor.size["width"]) == (42, 42)
         assert (processor.crop_size["height"], processor.crop_size["width"]) == (84, 84)

@@ -22,15 +22,15 @@ FRAMES = [numbered_frame(number) for number in range(30)]
 def write_dicom(
     path: Path, syntax: str, pixels: bytes, photometric: str = "RGB", samples: int = 3, **tags: Any
 ) -> Path:
-    """A DICOM file of 30 frames of 160×64 pixels, whose tags name a person wherever they can."""
-    name, number, date, uid, hospital, place = SECRETS
+    """Write a DICOM file of 30 frames of 160×64 pixels, whose tags name a person wherever they can."""
+    name, number, date, uid, hospital, comment = SECRETS
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.1.1"
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = uid
     data.PatientName, data.PatientID, data.PatientBirthDate, data.InstitutionName = name, number, date, hospital
-    data.StudyDate, data.StudyInstanceUID, data.ImageComments = date, uid + ".1", place
+    data.StudyDate, data.StudyInstanceUID, data.ImageComments = date, uid + ".1", comment
     item = Dataset()
     item.PatientName = name
     data.ReferencedPatientSequence = Sequence([item])
@@ -50,7 +50,7 @@ def write_dicom(
 
 
 def write_stream(path: Path, codec: str, format_name: str | None = None, rate: int = 25) -> bytes:
-    """The 30 frames as a video file, or as a bare stream."""
+    """Write the 30 frames as a video file, or as a bare stream."""
     options = {"g": "10", "x265-params": "log-level=none"}
     with av.open(str(path), "w", format=format_name) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
@@ -89,6 +89,6 @@ def as_rle(pixels: np.ndarray) -> bytes:
 
 
 def jpeg_dicom(path: Path, **tags: Any) -> Path:
-    """Frames in JPEG baseline, ten a second unless the tags say otherwise."""
+    """Write frames in JPEG baseline, ten a second unless the tags say otherwise."""
     pixels = encapsulate([as_jpeg(frame) for frame in FRAMES])
     return write_dicom(path, pydicom.uid.JPEGBaseline8Bit, pixels, "YBR_FULL_422", **{"FrameTime": 100, **tags})

@@ -40,7 +40,7 @@ def pretraining_config(**changes: Any) -> SurgVistaConfig:
 
 
 def training_checkpoint(file: Path, tensors: dict[str, torch.Tensor]) -> Path:
-    """A file as the original program writes it: weights beside an optimizer, a scaler and a namespace."""
+    """Write a file as the original program does: weights beside an optimizer, a scaler and a namespace."""
     torch.save(
         {
             "model": tensors,
@@ -55,6 +55,6 @@ def training_checkpoint(file: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 
 def differences(ours: torch.Tensor, golden: torch.Tensor) -> float:
-    """Largest absolute difference."""
+    """Return the largest absolute difference."""
     assert ours.shape == golden.shape, f"{tuple(ours.shape)} is not {tuple(golden.shape)}"
     return float((ours.detach() - golden).abs().max())

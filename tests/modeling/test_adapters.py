@@ -30,7 +30,7 @@ PEFT = ("lora", "dora", "ia3")
 
 
 def trained(start: Path, recipe: AdapterRecipe, family: str, pooling: str | None = None):
-    """An adapted model after a step, and what it says; saved beside its base."""
+    """Return an adapted model after a step, its inputs and logits; it is saved beside its base."""
     torch.manual_seed(1)
     model = load_classifier(start, LABELS, SINGLE, num_frames=4, pooling=pooling, **quantization(recipe.bits))
     adapted = add_adapter(model, recipe, start)
@@ -42,10 +42,10 @@ def trained(start: Path, recipe: AdapterRecipe, family: str, pooling: str | None
         optimizer.step()
     adapted.eval()
     with torch.no_grad():
-        said = adapted(**inputs).logits.float()
+        logits = adapted(**inputs).logits.float()
     adapted.save_pretrained(start.parent / "adapter")
     model.config.save_pretrained(start.parent / "adapter")
-    return adapted, inputs, said
+    return adapted, inputs, logits
 
 
 @pytest.mark.parametrize("method", PEFT)
@@ -54,14 +54,14 @@ def trained(start: Path, recipe: AdapterRecipe, family: str, pooling: str | None
 )
 def test_an_adapter_is_loaded_exactly_and_merged_within_1e_5(family, pooling, method, tmp_path):
     start = encoder(family, tmp_path / "base")
-    adapted, inputs, said = trained(start, AdapterRecipe(method, rank=4), family, pooling)
+    adapted, inputs, logits = trained(start, AdapterRecipe(method, rank=4), family, pooling)
     moved = [name for name, value in adapted.named_parameters() if value.requires_grad and "classifier" not in name]
     assert moved
     with torch.no_grad():
         again = load_adapted(tmp_path / "adapter")(**inputs).logits
         merged = merge_adapter(tmp_path / "adapter").eval()
-        torch.testing.assert_close(again, said, rtol=0, atol=1e-6)
-        torch.testing.assert_close(merged(**inputs).logits, said, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(again, logits, rtol=0, atol=1e-6)
+        torch.testing.assert_close(merged(**inputs).logits, logits, rtol=1e-5, atol=1e-5)
     assert not [name for name, _ in merged.named_parameters() if "lora" in name or "modules_to_save" in name]
     merged.save_pretrained(tmp_path / "merged")
     plain = type(merged).from_pretrained(tmp_path / "merged").eval()
@@ -75,14 +75,14 @@ def test_a_base_in_few_bits_is_trained_and_its_adapter_loaded_exactly(family, me
     pytest.importorskip("bitsandbytes")
     start = encoder(family, tmp_path / "base")
     whole = count_parameters(load_classifier(start, LABELS, SINGLE, num_frames=4))
-    adapted, inputs, said = trained(start, AdapterRecipe(method, rank=4, bits=bits), family)
+    adapted, inputs, logits = trained(start, AdapterRecipe(method, rank=4, bits=bits), family)
     few = count_parameters(adapted)
     assert few.bytes < 0.65 * whole.bytes
     assert few.all >= whole.all  # packed weights are counted as what they stand for
     if method != "probe":
         again = load_adapted(tmp_path / "adapter", **quantization(bits))
         with torch.no_grad():
-            torch.testing.assert_close(again(**inputs).logits.float(), said, rtol=0, atol=1e-6)
+            torch.testing.assert_close(again(**inputs).logits.float(), logits, rtol=0, atol=1e-6)
 
 
 def test_a_probe_trains_the_head_only(tmp_path):
@@ -129,7 +129,7 @@ def test_a_folder_without_an_adapter_is_refused(tmp_path):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A project with an encoder and, deep inside, an adapter on it that was trained from the project's own folder."""
+    """Make a project with an encoder and, deep inside, an adapter on it that was trained from the project's own folder."""
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     encoder("surgvista", Path("my-encoder"))
@@ -182,7 +182,7 @@ def test_a_base_with_another_card_or_processor_is_still_the_base(project):
 
 
 def test_the_right_base_is_found_beside_a_wrong_one(project, tmp_path, monkeypatch):
-    """Moved without its base, while the old base stays and something else lies where the way leads."""
+    """Move the adapter without its base, while the old base stays and something else lies where the way leads."""
     shutil.copytree(project / "runs/lora/model", tmp_path / "other/runs/lora/model")
     torch.manual_seed(5)
     load_classifier(

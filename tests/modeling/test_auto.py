@@ -23,7 +23,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 def run_python(
     program: str, home: Path, *, with_package: bool = True, cwd: Path | None = None
 ) -> subprocess.CompletedProcess:
-    """Runs a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
+    """Run a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
     environment = {
         **os.environ,
         "HF_HOME": str(home),
@@ -45,7 +45,7 @@ def run_python(
 
 
 def put_into_cache(home: Path, model, *, with_code: bool = False) -> None:
-    """The layout of a downloaded repository syangcw/SurgVISTA."""
+    """Write the layout of a downloaded repository syangcw/SurgVISTA."""
     repository = home / "hub" / "models--syangcw--SurgVISTA"
     snapshot = repository / "snapshots" / REVISION
     (repository / "refs").mkdir(parents=True)
@@ -139,6 +139,36 @@ def test_remote_code_gives_the_same_numbers_as_the_package(tmp_path):
     remote = run_python(program, tmp_path, with_package=False)
     local = run_python("import surgvista_hf\n" + program, tmp_path)
     assert float(remote.stdout) == float(local.stdout), remote.stderr + local.stderr
+
+
+@pytest.mark.parametrize("with_package", [True, False])
+def test_an_error_of_a_checkpoint_s_own_code_is_the_package_s_where_that_is_installed(with_package, tmp_path):
+    put_into_cache(tmp_path, SurgVistaForVideoClassification(golden.pretraining_config(num_labels=3)), with_code=True)
+    caught = "import surgvista_hf\nroot = surgvista_hf.SurgVistaError\n"
+    if not with_package:
+        caught = "root = next(each for each in type(error).__mro__ if each.__name__ == 'SurgVistaError')\n"
+    program = (
+        "import torch\n"
+        "from transformers.dynamic_module_utils import get_class_from_dynamic_module\n"
+        "names = 'modeling_surgvista.SurgVistaForVideoClassification video_processing_surgvista.SurgVistaVideoProcessor'\n"
+        "kinds = [get_class_from_dynamic_module(name, 'syangcw/SurgVISTA') for name in names.split()]\n"
+        "model, processor = (kind.from_pretrained('syangcw/SurgVISTA') for kind in kinds)\n"
+        "for each in (model, processor):\n"
+        "    print(type(each).__module__.partition('.')[0])\n"
+        "for work in (lambda: model(torch.zeros(1, 3, 5, 5)), lambda: processor(b'no video')):\n"
+        "    try:\n"
+        "        work()\n"
+        "    except Exception as error:\n"
+        f"        {caught.strip().replace(chr(10), chr(10) + ' ' * 8)}\n"
+        "        print(type(error).__name__, isinstance(error, root), isinstance(error, ValueError), root.__module__)\n"
+    )
+    done = run_python(program, tmp_path, with_package=with_package)
+    *kinds, model_error, video_error = done.stdout.splitlines()
+    assert kinds == ["transformers_modules"] * 2, done.stderr
+    assert model_error.startswith("InputError True True ")
+    assert video_error.startswith("VideoReadError True False ")
+    own = "surgvista_hf.util.errors" if with_package else "transformers_modules."
+    assert all(line.split()[-1].startswith(own) for line in (model_error, video_error))
 
 
 UNPUBLISHED = (

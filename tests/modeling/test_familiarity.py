@@ -18,10 +18,10 @@ from surgvista_hf.modeling.familiarity import (
 )
 
 
-def pictures(
+def images(
     seed: int, frames: int = 40, tint: tuple[float, ...] = (0.6, 0.2, 0.2), grain: float = 0.05
 ) -> torch.Tensor:
-    """(frames, 3, 64, 64): a smooth scene of one color that moves, a little different for each video."""
+    """Return frames (frames, 3, 64, 64): a smooth scene of one color that moves, a little different for each video."""
     random = torch.Generator().manual_seed(seed)
     scene = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8, generator=random), 80, mode="bicubic")[0]
     color = torch.tensor(tint)[:, None, None] + 0.05 * torch.randn(3, 1, 1, generator=random)
@@ -30,8 +30,8 @@ def pictures(
     return (torch.stack(moved) * color + noise - 0.45) / 0.22
 
 
-def video(seed: int, **look: object) -> VideoAppearance:
-    values = appearance(pictures(seed, **look))
+def video(seed: int, **options: object) -> VideoAppearance:
+    values = appearance(images(seed, **options))
     return VideoAppearance(np.arange(len(values), dtype=float), values)
 
 
@@ -47,7 +47,7 @@ def known() -> Familiarity:
 
 
 def test_frames_are_described_each_by_itself():
-    frames = pictures(0, 5)
+    frames = images(0, 5)
     together = appearance(frames)
     assert together.shape == (5, 36)
     assert together.dtype == np.float64
@@ -57,11 +57,11 @@ def test_frames_are_described_each_by_itself():
 
 
 def test_compression_changes_the_description_less_than_another_scene_does():
-    picture = (pictures(1, 1)[0].permute(1, 2, 0).numpy() * 0.22 + 0.45).clip(0, 1)
+    pixels = (images(1, 1)[0].permute(1, 2, 0).numpy() * 0.22 + 0.45).clip(0, 1)
     stream = io.BytesIO()
-    Image.fromarray((255 * picture).astype(np.uint8)).save(stream, "JPEG", quality=40)
+    Image.fromarray((255 * pixels).astype(np.uint8)).save(stream, "JPEG", quality=40)
     again = torch.from_numpy(np.array(Image.open(stream))).permute(2, 0, 1)[None] / 255
-    own, coded, other = (appearance(frames) for frames in (pictures(1, 1), (again - 0.45) / 0.22, pictures(2, 1)))
+    own, coded, other = (appearance(frames) for frames in (images(1, 1), (again - 0.45) / 0.22, images(2, 1)))
     assert np.abs(own - coded).mean() < 0.5 * np.abs(own - other).mean()
 
 
@@ -78,7 +78,7 @@ def test_the_limit_leaves_few_of_the_held_out_seconds_beyond_it(known):
 
 
 def test_the_limit_comes_from_videos_that_the_summary_has_not_seen():
-    """One odd video among the training widens the limit: judged with its own frames it would not."""
+    """Show that one odd video among the training widens the limit: judged with its own frames it would not."""
     usual = [video(seed) for seed in range(6)]
     with_odd = Familiarity.fit([*usual, video(7, grain=0.5)])
     assert with_odd.limit > Familiarity.fit(usual).limit + 0.1
@@ -107,6 +107,7 @@ def test_what_is_saved_is_read_again_and_judges_alike(known, tmp_path):
     Confidence(1.5, {"samples": 3}, trained_on, known).save(tmp_path)
     again = Confidence.load(tmp_path)
     assert (again.temperature, again.calibration, again.trained_on) == (1.5, {"samples": 3}, trained_on)
+    assert again.trained_on_rendered is None  # models of earlier versions do not say it
     assert again.familiarity is not None
     odd = video(50, grain=0.5)
     np.testing.assert_array_equal(again.familiarity.distances(odd.values), known.distances(odd.values))

@@ -12,7 +12,7 @@ from surgvista_hf.modeling.adapters import merge_adapter
 from surgvista_hf.modeling.errors_surgvista import InputError, MissingFolderError, folder_or_hub_name
 from surgvista_hf.modeling.loading import load_any_encoder, load_classifier
 from surgvista_hf.trainers.features.clip_features import load_encoder
-from surgvista_hf.trainers.features.extraction import FeatureExtractor
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 
@@ -24,7 +24,7 @@ def _empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def requested(monkeypatch) -> list[str]:
-    """What the Hub was asked for."""
+    """Return the names that the Hub was asked for."""
     names: list[str] = []
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ ENTRIES = {
     "predictor": SurgicalVideoPredictor,
     "classifier": lambda name: load_classifier(name, ["a", "b"], "single_label_classification"),
     "encoder": load_any_encoder,
-    "features": FeatureExtractor,
+    "features": VideoFeatureExtractor,
     "probe": load_encoder,
     "teacher": ImageTeacher.from_pretrained,
     "model": SurgVistaModel.from_pretrained,
@@ -108,7 +108,7 @@ def test_a_name_that_may_be_either_is_explained_as_both(entry, requested):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["predict", "video.mp4", "--model", "runs/missing", "--output", "out"],
         ["predict", "video.mp4", "--model", "/no/such/model", "--output", "out"],
@@ -117,9 +117,9 @@ def test_a_name_that_may_be_either_is_explained_as_both(entry, requested):
         ["deidentify", "video.mp4", "--out-of-body", "runs/missing", "--output", "out", "--mapping", "m.json"],
     ],
 )
-def test_every_verb_says_that_a_folder_is_missing(words, capsys, requested, tmp_path):
+def test_every_verb_says_that_a_folder_is_missing(arguments, capsys, requested, tmp_path):
     (tmp_path / "video.mp4").write_bytes(b"")
-    assert main(words) == 1
+    assert main(arguments) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert "there is no folder" in error[0]

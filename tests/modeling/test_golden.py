@@ -24,8 +24,8 @@ def numbers() -> dict[str, torch.Tensor]:
 def folder(tmp_path_factory: pytest.TempPathFactory, numbers: dict[str, torch.Tensor]) -> Path:
     folder = tmp_path_factory.mktemp("golden")
     checkpoint = golden.training_checkpoint(folder / "checkpoint-199.pth", golden.part(numbers, "student."))
-    said = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
-    convert_checkpoint(checkpoint, folder / "converted", family="surgvista", config=said)
+    sizes = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
+    convert_checkpoint(checkpoint, folder / "converted", family="surgvista", config=sizes)
     return folder / "converted"
 
 
@@ -101,10 +101,10 @@ def test_position_tables_repeat_the_stored_ones_bit_for_bit(folder, numbers):
 @pytest.mark.parametrize("name", golden.CLASSIFIERS)
 def test_classifier_features_logits_and_positions_equal_the_original(name, attention, tmp_path):
     numbers = golden.load(name)
-    family, said = golden.CLASSIFIERS[name]
+    family, sizes = golden.CLASSIFIERS[name]
     torch.save(golden.part(numbers, "model."), tmp_path / "model.pth")
     convert_checkpoint(
-        tmp_path / "model.pth", tmp_path / "converted", family=family, config=golden.UNREADABLE_SIZES | said
+        tmp_path / "model.pth", tmp_path / "converted", family=family, config=golden.UNREADABLE_SIZES | sizes
     )
     model = AutoModelForVideoClassification.from_pretrained(tmp_path / "converted", attn_implementation=attention)
     clip = clip_of(numbers)

@@ -1,4 +1,4 @@
-"""A classifier of any family: encoder kept to the bit, head made anew and said so, layers numbered."""
+"""A classifier of any family: encoder kept to the bit, head made anew with a remark, layers numbered."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,13 @@ from transformers import (
 
 from surgvista_hf import SurgVistaConfig, SurgVistaForVideoClassification, convert_checkpoint
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.loading import is_head, layer_numbers, load_any_encoder, load_classifier, processor_of
+from surgvista_hf.modeling.loading import (
+    is_head,
+    layer_numbers,
+    load_any_encoder,
+    load_classifier,
+    make_classifier_processor,
+)
 from surgvista_hf.modeling.modeling_surgical_encoder import SurgicalEncoderForVideoClassification
 
 from . import golden
@@ -41,10 +47,10 @@ def test_every_family_keeps_its_encoder_and_gets_a_head(family, pooling, tmp_pat
     assert "3 classes" in caplog.text
     assert list(model.config.id2label.values()) == LABELS
     saved = AutoModel.from_pretrained(start).state_dict()
-    kept = {name.split(".", 1)[1]: value for name, value in model.state_dict().items() if not is_head(name)}
-    shared = saved.keys() & kept.keys()
-    assert len(shared) >= 0.8 * len(kept)
-    assert all(torch.equal(saved[name], kept[name]) for name in shared)
+    encoder_weights = {name.split(".", 1)[1]: value for name, value in model.state_dict().items() if not is_head(name)}
+    shared = saved.keys() & encoder_weights.keys()
+    assert len(shared) >= 0.8 * len(encoder_weights)
+    assert all(torch.equal(saved[name], encoder_weights[name]) for name in shared)
     with torch.no_grad():
         assert model(**{model.main_input_name: clips(family)}).logits.shape == (2, 3)
 
@@ -114,7 +120,7 @@ def test_the_layers_of_every_family_are_found(family):
 
 
 def test_the_published_rates_of_the_base_model():
-    """0.75 to the power of 13 for the patches, 0.75 for the last of twelve blocks, 1 for the head (28 groups)."""
+    """Compare with 0.75 to the power of 13 for the patches, 0.75 for the last of twelve blocks, 1 for the head (28 groups)."""
     from surgvista_hf.trainers.common.schedule import layered_groups
 
     with torch.device("meta"):
@@ -135,7 +141,7 @@ def test_the_processor_keeps_the_mean_and_deviation_of_the_checkpoint(tmp_path):
     start = encoder("vit", tmp_path)
     ViTImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3).save_pretrained(start)
     model = load_classifier(start, LABELS, SINGLE, num_frames=4)
-    processor = processor_of(model, start, -1)
+    processor = make_classifier_processor(model, start, -1)
     assert (*processor.image_mean, *processor.image_std) == (0.5,) * 3 + (0.25,) * 3
     assert (processor.num_frames, processor.frame_stride, dict(processor.size)) == (4, 1, {"height": 32, "width": 32})
 
@@ -172,7 +178,7 @@ def test_a_checkpoint_that_lacks_blocks_is_refused(tmp_path):
 
 
 def attentive(start: object) -> SurgicalEncoderForVideoClassification:
-    """A classifier with attentive pooling whose head does not start at zero."""
+    """Make a classifier with attentive pooling whose head does not start at zero."""
     torch.manual_seed(0)
     model: Any = load_classifier(start, LABELS, SINGLE, num_frames=4, pooling="attentive").eval()
     assert isinstance(model, SurgicalEncoderForVideoClassification)

@@ -40,7 +40,7 @@ class Samples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 def step(
     model: Any, samples: Samples, batch: int, folder: Path, collate: Callable[[Any], Mapping[str, Any]] | None = None
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """How one optimizer step over all eight samples moves the weights, and the loss that is logged."""
+    """Return how one optimizer step over all eight samples moves the weights, and the loss that is logged."""
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     options: dict[str, Any] = {"data_collator": collate} if collate else {}
     args = TrainingArguments(
@@ -92,7 +92,7 @@ def labels(problem: str, missing: bool = False) -> torch.Tensor:
 
 
 def classifier(family: str, problem: str) -> Any:
-    """A classifier whose head does not start at zero, so that the encoder learns in the first step."""
+    """Make a classifier whose head does not start at zero, so that the encoder learns in the first step."""
     torch.manual_seed(0)
     model: Any = load_classifier(fields(family), LABELS, problem, num_frames=4)
     torch.nn.init.normal_(model.classifier.weight)
@@ -203,13 +203,15 @@ def test_accumulation_changes_no_step_of_joint_embedding_even_with_a_column_of_l
 
 
 def test_a_loss_without_accumulation_is_pytorchs(tmp_path):
-    logits, several = torch.randn(8, len(LABELS)), labels(MULTI)
+    logits, multi_labels = torch.randn(8, len(LABELS)), labels(MULTI)
     config = SurgVistaConfig(num_labels=len(LABELS), problem_type=MULTI)
-    expected = functional.binary_cross_entropy_with_logits(logits, several)
-    assert torch.equal(classification_loss(logits, several, config), expected)
+    expected = functional.binary_cross_entropy_with_logits(logits, multi_labels)
+    assert torch.equal(classification_loss(logits, multi_labels, config), expected)
     config.problem_type = None
     one = labels(SINGLE)
     assert torch.equal(classification_loss(logits, one, config), functional.cross_entropy(logits, one))
     assert config.problem_type == SINGLE
     alone = SurgVistaConfig(num_labels=1)
-    assert classification_loss(logits[:, :1], several[:, 0], alone) == functional.mse_loss(logits[:, 0], several[:, 0])
+    assert classification_loss(logits[:, :1], multi_labels[:, 0], alone) == functional.mse_loss(
+        logits[:, 0], multi_labels[:, 0]
+    )

@@ -199,7 +199,7 @@ def test_a_pixel_target_lies_where_the_published_order_says():
     assert target[0, 0].nonzero().flatten().tolist() == [929]
 
 
-def test_reconstruction_keeps_visible_places_and_paints_only_masked_ones():
+def test_reconstruction_keeps_visible_tubelets_and_replaces_only_masked_ones():
     model = SurgVistaForPreTraining(tiny()).eval()
     reconstructed = model.reconstruct(clips(), tube_mask())
     changed = (reconstructed != clips()).any(dim=2)  # (batch, frames, height, width)
@@ -261,14 +261,14 @@ def test_multi_label_loss_is_binary_cross_entropy_with_logits():
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_features_are_what_the_classifier_sees_and_slices_keep_time():
+def test_features_are_what_the_classifier_sees_and_tubelets_keep_time():
     model = SurgVistaForVideoClassification(tiny()).eval()
     pooled = model.extract_features(clips())
     assert torch.allclose(model.classifier(pooled), model(clips()).logits, atol=1e-6)
-    assert model.extract_features(clips(frames=8), per_slice=True).shape == (2, 4, 64)
+    assert model.extract_features(clips(frames=8), per_tubelet=True).shape == (2, 4, 64)
     encoder = model.surgvista
-    slices = encoder.extract_features(clips(), per_slice=True)
-    assert torch.allclose(slices.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
+    by_tubelet = encoder.extract_features(clips(), per_tubelet=True)
+    assert torch.allclose(by_tubelet.mean(dim=1), encoder.extract_features(clips()), atol=1e-6)
 
 
 def test_encoder_features_come_before_or_after_the_final_norm():
@@ -366,7 +366,7 @@ def test_drop_path_rates_grow_linearly_in_the_encoder_and_in_each_decoder():
 
 
 def test_forward_needs_no_value_on_the_host():
-    """On the meta device nothing has a value, so any host synchronization would raise."""
+    """Run on the meta device, where nothing has a value, so any host synchronization would raise."""
     model = SurgVistaForPreTraining(tiny()).to("meta")
     output = model(**{name: tensor.to("meta") for name, tensor in inputs_of(model).items()})
     assert output.loss.device.type == "meta"
@@ -428,7 +428,7 @@ def test_lora_trains_only_its_adapters_and_reloads_exactly(tmp_path):
     assert torch.equal(reloaded.eval()(clips()).logits, adapted.eval()(clips()).logits)
 
 
-def test_with_keys_drop_path_depends_on_the_clip_and_the_place_only():
+def test_with_keys_drop_path_depends_on_the_clip_and_the_module_only():
     model = SurgVistaForPreTraining(golden.pretraining_config(drop_path_rate=0.5)).train()
     numbers = golden.load("tiny_pretraining")
     clips, mask = numbers["io.videos_bcthw"].transpose(1, 2).repeat(8, 1, 1, 1, 1), numbers["io.mask"].repeat(8, 1)
@@ -448,7 +448,7 @@ def test_with_keys_drop_path_depends_on_the_clip_and_the_place_only():
     assert not torch.equal(model(clips, mask).video_logits, model(clips, mask).video_logits)
 
 
-def test_keyed_numbers_are_uniform_and_independent_between_places():
+def test_keyed_numbers_are_uniform_and_independent_between_indices():
     keys = torch.arange(200_000)
     one, other = keyed_uniform(keys, 0), keyed_uniform(keys, 1)
     assert float(one.min()) >= 0

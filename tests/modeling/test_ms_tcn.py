@@ -74,7 +74,7 @@ def test_the_loss_is_the_mean_over_stages_of_the_weighted_cross_entropy():
 
 
 def test_the_published_double_softmax_cannot_fall_below_its_floor():
-    """A certain and right prediction of seven classes still costs 1.165."""
+    """Compute the loss of a certain and right prediction of seven classes still costs 1.165."""
     model = small(num_labels=7, legacy_double_softmax=True)
     labels = torch.zeros(1, 5, dtype=torch.long)
     certain = torch.zeros(1, 7, 5)

@@ -11,7 +11,7 @@ from transformers import AutoVideoProcessor
 
 from surgvista_hf import MsTcnConfig, MsTcnForFrameClassification, SurgVistaVideoProcessor, VideoHeadConfig
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.modeling_video_head import VideoHeadForClassification
 from surgvista_hf.modeling.processors import make_processor, prepare_clips, smooths
 from surgvista_hf.modeling.remote_code import add_remote_code
@@ -26,13 +26,13 @@ FOLDERS = (*FAMILIES, *ATTENTIVE)
 
 
 def frames(count: int = 4, height: int = 60, width: int = 100) -> np.ndarray:
-    """Frames whose details are lost in different ways by different ways to shrink them."""
+    """Make frames whose details are lost in different ways by different ways to shrink them."""
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """Saved classifiers of all families, as a run of fine-tuning leaves them, and what they say of one clip."""
+    """Save classifiers of all families as a run of fine-tuning does, with their logits for one clip."""
     root = tmp_path_factory.mktemp("folders")
     expected: dict[str, Any] = {}
     for name in FOLDERS:
@@ -42,10 +42,10 @@ def folders(tmp_path_factory) -> Path:
         model: Any = load_classifier(fields(family), LABELS, SINGLE, num_frames=4, pooling=pooling).eval()
         torch.nn.init.normal_(model.classifier.weight)
         model.save_pretrained(root / name)
-        processor_of(model, fields(family), 3).save_pretrained(root / name)
+        make_classifier_processor(model, fields(family), 3).save_pretrained(root / name)
         if name == "surgvista":
             add_remote_code(root / name)
-        pixels = prepare_clips(processor_of(model, fields(family), 3), frames())
+        pixels = prepare_clips(make_classifier_processor(model, fields(family), 3), frames())
         with torch.no_grad():
             expected[name] = model(**{model.main_input_name: pixels}).logits[0].tolist()
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def run(folders: Path, names: tuple[str, ...], plain: tuple[str, ...], home: Pat
 
 
 def test_every_folder_works_in_transformers_where_this_package_is_not_installed(folders, tmp_path):
-    """VideoMAE and V-JEPA 2 by transformers' own classes; what transformers has no class for by the code in the folder."""
+    """Load VideoMAE and V-JEPA 2 by transformers' own classes, and all others by the code in the folder."""
     answer = run(folders, (*FOLDERS, "ms_tcn", "video_head"), STOCK, tmp_path, with_package=False)
     assert not answer["package"]
     expected = json.loads((folders / "expected.json").read_text())

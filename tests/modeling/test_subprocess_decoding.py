@@ -56,7 +56,7 @@ def test_large_frames_are_reduced(tmp_path):
 
 
 def bomb(path: Path) -> Path:
-    """Ten hours of one black picture in a few kilobytes."""
+    """Write ten hours of one black frame in a few kilobytes."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -80,16 +80,16 @@ def test_a_long_video_in_a_small_file_is_refused_at_once(tmp_path):
 def test_a_length_that_is_a_lie_does_not_help(tmp_path):
     content = bytearray(bomb(tmp_path / "bomb.mp4").read_bytes())
     for box in (b"mvhd", b"tkhd", b"mdhd"):  # durations of one second
-        place = content.index(box) + 4
+        index = content.index(box) + 4
         offset = {b"mvhd": 16, b"tkhd": 20, b"mdhd": 16}[box]
-        content[place + offset : place + offset + 4] = struct.pack(">I", 1000)
+        content[index + offset : index + offset + 4] = struct.pack(">I", 1000)
     (tmp_path / "lie.mp4").write_bytes(content)
     with pytest.raises(VideoReadError, match=r"minutes"):
         frames(tmp_path / "lie.mp4", minutes=2)
 
 
 def large_frames(path: Path, width: int, height: int, count: int) -> Path:
-    """A video with one frame a second."""
+    """Write a video with one frame a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -179,8 +179,8 @@ def test_random_bytes_within_a_video_never_do_harm(tmp_path):
     random = np.random.default_rng(0)
     for attempt in range(8):
         broken = bytearray(content)
-        for place in random.integers(0, len(broken), 40):
-            broken[place] = random.integers(256)
+        for index in random.integers(0, len(broken), 40):
+            broken[index] = random.integers(256)
         path = tmp_path / f"{attempt}.mp4"
         path.write_bytes(broken)
         with contextlib.suppress(VideoReadError):

@@ -1,4 +1,4 @@
-"""Damaged stretches are left out where that is asked for, and said; what is given out is what the recorder stored."""
+"""Damaged stretches are left out where that is requested, and reported; what is given out is what the recorder stored."""
 
 import math
 
@@ -16,12 +16,12 @@ GROUPS = {"g": "20", "keyint_min": "20", "sc_threshold": "0"}
 
 @pytest.fixture(scope="module", params=["a.mp4", "a.mkv", "a.ts", "mpeg2.ts", "mpeg4.avi"])
 def recording(request, tmp_path_factory):
-    """A video of 60 frames in groups of 20, and the same with noise in the middle of the second group."""
+    """Write a video of 60 frames in groups of 20, and the same with noise in the middle of the second group."""
     codec = {"mpeg2.ts": "mpeg2video", "mpeg4.avi": "mpeg4"}.get(request.param, "libx264")
     noise = np.random.default_rng(0).integers(0, 256, (64, 160, 3), np.uint8)
-    pictures = [np.roll(noise, 3 * number, axis=1) // 2 + numbered_frame(number) // 2 for number in range(60)]
+    images = [np.roll(noise, 3 * number, axis=1) // 2 + numbered_frame(number) // 2 for number in range(60)]
     path = tmp_path_factory.mktemp("damage") / request.param
-    write_pictures(path, pictures, 10, codec, options=GROUPS)
+    write_pictures(path, images, 10, codec, options=GROUPS)
     return path, damage(path, 27)
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_second_is_left_out_and_the_others_are_those_of_the_whole_vide
         assert not blank[3.0].any()
 
 
-def test_a_picture_of_a_damaged_time_is_the_last_sound_one(recording):
+def test_a_frame_of_a_damaged_time_is_the_last_sound_one(recording):
     _, content = recording
     with VideoReader(content, damaged="skip") as video:
         frames = [frame for _, frame in video.iterate(None)]
@@ -128,7 +128,7 @@ def test_recordings_joined_end_to_end_are_not_taken_for_damage(tmp_path):
         assert len(list(video.iterate(None))) == 102
 
 
-def test_a_guarded_reader_leaves_damage_out_and_passes_on_what_was_said(tmp_path):
+def test_a_guarded_reader_leaves_damage_out_and_passes_the_remarks_on(tmp_path):
     path = write_numbered_video(tmp_path / "a.mkv", options=GROUPS)
     (tmp_path / "b.mkv").write_bytes(damage(path, 27))
     with SubprocessVideo(tmp_path / "b.mkv") as video, pytest.raises(VideoReadError, match="damaged"):

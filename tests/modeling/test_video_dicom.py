@@ -19,15 +19,20 @@ from surgvista_hf.inference.deidentification import Pseudonyms  # noqa: E402
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits  # noqa: E402
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader  # noqa: E402
 
-from ..inference.test_predictor import model_folder  # noqa: E402, F401  # a fixture
+from ..inference.tiny_models import save_classifier  # noqa: E402
 from ..videos import read_number, write_numbered_video  # noqa: E402
 from .dicom_files import FRAMES, SECRETS, as_jpeg, as_jpeg2000, as_rle, jpeg_dicom, write_dicom, write_stream  # noqa: E402
 
 ALL = np.stack(FRAMES)
 
 
+@pytest.fixture
+def model_folder(tmp_path):
+    return save_classifier(tmp_path / "model")
+
+
 def check(source, second: float = 0.1) -> VideoReader:
-    """Every frame is there, in order, at its time, whichever way it is asked for."""
+    """Check that every frame is there, in order, at its time, whichever way it is read."""
     with VideoReader(source) as video:
         times, frames = zip(*video.iterate(None), strict=True)
         assert [read_number(frame) for frame in frames] == list(range(30))
@@ -122,7 +127,7 @@ def test_uneven_times_and_unknown_ones(tmp_path):
     ],
     ids=["rgb", "implicit", "planar", "mono2", "mono1", "12 bits", "rle", "jpeg2000", "gray jpeg"],
 )
-def test_other_codings_show_the_same_pictures(tmp_path, syntax, pixels, photometric, samples, tags):
+def test_other_codings_show_the_same_frames(tmp_path, syntax, pixels, photometric, samples, tags):
     path = write_dicom(tmp_path / "a.dcm", syntax, pixels, photometric, samples, FrameTime=100, **tags)
     check(path)
     with VideoReader(path) as video:
@@ -178,12 +183,12 @@ def test_a_truncated_file_gives_the_frames_it_has(tmp_path):
         assert 15 < len(found) < 25
 
 
-def test_files_that_hold_no_pictures_or_are_damaged_are_refused_in_one_line_without_their_tags(tmp_path, caplog):
+def test_files_that_hold_no_frames_or_are_damaged_are_refused_in_one_line_without_their_tags(tmp_path, caplog):
     path = jpeg_dicom(tmp_path / "a.dcm")
     data = pydicom.dcmread(path)
     del data.PixelData
     data.save_as(tmp_path / "b.dcm")
-    with pytest.raises(VideoReadError, match="DICOM file without pictures"):
+    with pytest.raises(VideoReadError, match="DICOM file without images"):
         VideoReader(tmp_path / "b.dcm")
     random, content = np.random.default_rng(0), path.read_bytes()
     caplog.set_level(logging.DEBUG)
@@ -192,15 +197,15 @@ def test_files_that_hold_no_pictures_or_are_damaged_are_refused_in_one_line_with
         warnings.simplefilter("always")
         for _ in range(60):
             broken = bytearray(content)
-            for place in random.integers(128, 1500, 8):
-                broken[place] = random.integers(0, 256)
+            for index in random.integers(128, 1500, 8):
+                broken[index] = random.integers(0, 256)
             try:
                 with VideoReader(bytes(broken), damaged="any") as video:
                     video.frames_at([0.0, 1.0])
             except VideoReadError as error:
                 refusals.append(str(error))
-    said = caplog.text + "".join(str(warning.message) for warning in warned) + "".join(refusals)
-    assert not any(secret in said for secret in SECRETS)
+    output = caplog.text + "".join(str(warning.message) for warning in warned) + "".join(refusals)
+    assert not any(secret in output for secret in SECRETS)
     assert "\n" not in "".join(refusals)
     assert 5 < len(refusals) < 60
 
@@ -239,11 +244,11 @@ def test_without_pydicom_the_error_names_the_extra(tmp_path):
 
 
 def everything_in(folder) -> bytes:
-    """Names and contents of all files below a folder."""
+    """Return the names and contents of all files below a folder."""
     return b"".join(str(path).encode() + (path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*"))
 
 
-def test_nothing_that_a_file_says_of_a_person_is_in_a_copy_a_result_or_a_message(tmp_path, model_folder, capfd):  # noqa: F811
+def test_nothing_that_a_file_says_of_a_person_is_in_a_copy_a_result_or_a_message(tmp_path, model_folder, capfd):
     (tmp_path / "in").mkdir()
     jpeg_dicom(tmp_path / "in" / f"{SECRETS[0]}.dcm")
     payload = write_numbered_video(tmp_path / "a.mp4", count=30).read_bytes()
@@ -265,10 +270,10 @@ def test_nothing_that_a_file_says_of_a_person_is_in_a_copy_a_result_or_a_message
         )
     assert len(list((tmp_path / "copies").glob("*.mp4"))) == 2
     content = everything_in(tmp_path / "copies") + everything_in(tmp_path / "results")
-    said = "".join(capfd.readouterr())
+    output = "".join(capfd.readouterr())
     for secret in SECRETS:
         assert secret.encode() not in content, secret
-        assert secret not in said, secret
+        assert secret not in output, secret
     for copy in (tmp_path / "copies").glob("*.mp4"):
         with VideoReader(copy) as video:
             assert [read_number(frame) for _, frame in video.iterate(None)] == list(range(30))

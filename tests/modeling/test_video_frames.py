@@ -19,7 +19,7 @@ from ..videos import INTERLACED, two_moments, write_numbered_video, write_pictur
 
 
 def disc(height: int, width: int, aspect: float) -> np.ndarray:
-    """A circle as shown, left of and above the middle, stored in pixels that are not square."""
+    """Draw a circle as shown, left of and above the middle, stored in pixels that are not square."""
     y, x = np.mgrid[0:height, 0:width]
     radius = 0.35 * min(height, width * aspect)
     inside = ((x - width * 0.45) * aspect) ** 2 + (y - height * 0.45) ** 2 < radius**2
@@ -27,7 +27,7 @@ def disc(height: int, width: int, aspect: float) -> np.ndarray:
 
 
 def extent(frame: np.ndarray) -> tuple[int, int]:
-    """Width and height of what is bright."""
+    """Measure width and height of what is bright."""
     bright = frame[..., 0] > 127
     return int(bright.any(axis=0).sum()), int(bright.any(axis=1).sum())
 
@@ -49,8 +49,8 @@ def is_round(frame: np.ndarray) -> bool:
     ],
 )
 def test_a_circle_on_the_screen_is_a_circle_in_every_road_to_the_frames(tmp_path, suffix, codec, size, aspect, shown):
-    pictures = [disc(*size, float(aspect))] * 12
-    path = write_pictures(tmp_path / f"a{suffix}", pictures, codec=codec, pixel_aspect=aspect)
+    images = [disc(*size, float(aspect))] * 12
+    path = write_pictures(tmp_path / f"a{suffix}", images, codec=codec, pixel_aspect=aspect)
     with VideoReader(path) as video:
         assert (video.info.width, video.info.height) == shown
         assert video.info.stored_size == size[::-1]
@@ -95,11 +95,11 @@ def test_square_pixels_are_left_to_the_last_bit(tmp_path):
 
 
 def turned(path: Path, a: int, b: int, c: int, d: int) -> bytes:
-    """The content of an MP4 file with another display matrix."""
+    """Return the content of an MP4 file with another display matrix."""
     content = bytearray(path.read_bytes())
-    place = content.index(b"tkhd") + 4 + 40
+    start = content.index(b"tkhd") + 4 + 40
     values = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
-    content[place : place + 36] = struct.pack(">9i", *values)
+    content[start : start + 36] = struct.pack(">9i", *values)
     return bytes(content)
 
 
@@ -115,7 +115,7 @@ def turned(path: Path, a: int, b: int, c: int, d: int) -> bytes:
         ((0, 1, 1, 0), lambda shown: shown.swapaxes(0, 1)),
     ],
 )
-def test_turned_and_mirrored_pictures_are_upright_whatever_the_shape_of_their_pixels(tmp_path, matrix, expected):
+def test_turned_and_mirrored_frames_are_upright_whatever_the_shape_of_their_pixels(tmp_path, matrix, expected):
     path = write_pictures(tmp_path / "a.mp4", [disc(288, 360, 64 / 45)] * 5, pixel_aspect=Fraction(64, 45))
     with VideoReader(path) as plain, VideoReader(turned(path, *matrix)) as video:
         frame, upright = video.frames_at([0.0])[0], expected(plain.frames_at([0.0])[0])
@@ -128,8 +128,8 @@ def test_turned_and_mirrored_pictures_are_upright_whatever_the_shape_of_their_pi
 def test_an_absurd_pixel_aspect_is_ignored_with_a_remark(tmp_path, aspect):
     path = write_pictures(tmp_path / "a.mp4", [disc(64, 96, 1.0)] * 5, pixel_aspect=Fraction(4, 3))
     content = bytearray(path.read_bytes())
-    place = content.index(b"pasp") + 4
-    content[place : place + 8] = struct.pack(">2I", *aspect)
+    start = content.index(b"pasp") + 4
+    content[start : start + 8] = struct.pack(">2I", *aspect)
     with VideoReader(bytes(content)) as video:
         assert video.frames_at([0.0]).shape == (1, 64, 96, 3)
         assert "pixel aspect" in " ".join(video.remarks)
@@ -174,7 +174,7 @@ def test_the_shorter_side_of_a_pixel_is_enlarged_and_nothing_else(stored, aspect
 
 
 def combing(frame: np.ndarray) -> float:
-    """How much more a line differs from its neighbors than from the lines of its own moment."""
+    """Measure how much more a line differs from its neighbors than from the lines of its own moment."""
     lines = frame[..., 1].astype(int)
     return np.abs(lines[1:-1] - (lines[:-2] + lines[2:]) // 2).mean() / (np.abs(lines[2:] - lines[:-2]).mean() + 0.5)
 
@@ -221,8 +221,8 @@ def test_progressive_frames_that_a_recorder_calls_interlaced_are_left(tmp_path, 
     codec, options = INTERLACED[".mp4"]
     real = next(iter(sorted((shared_data / "clips").glob("0*.mp4"))))
     with VideoReader(real) as source:
-        pictures = [frame for _, frame in source.iterate(None, stop=1.5)]
-    path = write_pictures(tmp_path / "a.mp4", pictures, codec=codec, options=options)
+        images = [frame for _, frame in source.iterate(None, stop=1.5)]
+    path = write_pictures(tmp_path / "a.mp4", images, codec=codec, options=options)
     with VideoReader(path) as video, VideoReader(path, deinterlace="off") as as_stored:
         assert video.info.interlaced
         for (_, ours), (_, theirs) in zip(video.iterate(None), as_stored.iterate(None), strict=True):
@@ -241,8 +241,8 @@ def test_damage_never_enters_a_frame_through_its_neighbor(tmp_path):
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = {packet.pts: (packet.pos, packet.size) for packet in container.demux(video=0) if packet.size}
-    place, size = packets[sorted(packets)[25]]
-    content[place + 6 : place + size] = np.random.default_rng(0).bytes(size - 6)
+    start, size = packets[sorted(packets)[25]]
+    content[start + 6 : start + size] = np.random.default_rng(0).bytes(size - 6)
     with VideoReader(path) as whole, VideoReader(bytes(content), damaged="skip") as video:
         clean = {round(second, 3): frame for second, frame in whole.iterate(None)}
         found = {round(second, 3): frame for second, frame in video.iterate(None)}

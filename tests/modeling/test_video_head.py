@@ -14,7 +14,7 @@ from surgvista_hf.modeling.modeling_video_head import VideoHeadForClassification
 
 
 def by_hand(features: np.ndarray, neighbors: int, smallest: float) -> np.ndarray:
-    """The formula with loops."""
+    """Compute the formula with loops."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     weights = []
     for frame in range(len(features)):
@@ -39,7 +39,7 @@ def test_long_videos_in_pieces_have_the_same_weights(monkeypatch):
     torch.testing.assert_close(typicality_weights(features, 4), whole)
 
 
-def test_a_frozen_picture_does_not_take_all_the_weight():
+def test_a_frozen_image_does_not_take_all_the_weight():
     features = torch.cat([torch.ones(5, 4), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))])
     weights = typicality_weights(features, 3)
     assert torch.isfinite(weights).all()
@@ -55,17 +55,17 @@ def test_pooling_is_the_weighted_or_the_plain_mean():
     torch.testing.assert_close(plain.pool(features), features.mean(dim=0))
 
 
-@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("width", [0, 8])
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])
-def test_losses_are_those_of_the_problem_and_what_is_saved_is_loaded(tmp_path, problem, hidden):
+def test_losses_are_those_of_the_problem_and_what_is_saved_is_loaded(tmp_path, problem, width):
     torch.manual_seed(0)
-    config = VideoHeadConfig(input_size=6, hidden_size=hidden, num_labels=3, problem_type=problem)
+    config = VideoHeadConfig(input_size=6, hidden_size=width, num_labels=3, problem_type=problem)
     head = VideoHeadForClassification(config).eval()
     pooled = torch.randn(4, 6)
-    several = problem.startswith("multi")
-    labels = (torch.rand(4, 3) > 0.5).float() if several else torch.tensor([0, 1, 2, 0])
+    is_multi = problem.startswith("multi")
+    labels = (torch.rand(4, 3) > 0.5).float() if is_multi else torch.tensor([0, 1, 2, 0])
     output = head(pooled, labels=labels)
-    expected = torch.nn.BCEWithLogitsLoss() if several else torch.nn.CrossEntropyLoss()
+    expected = torch.nn.BCEWithLogitsLoss() if is_multi else torch.nn.CrossEntropyLoss()
     torch.testing.assert_close(output.loss, expected(output.logits, labels))
     head.save_pretrained(tmp_path)
     again = VideoHeadForClassification.from_pretrained(tmp_path).eval()

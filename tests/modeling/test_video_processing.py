@@ -45,11 +45,11 @@ def test_online_clips_are_those_of_the_published_table(last, expected):
 
 @given(st.integers(0, 10_000), st.integers(1, 64), st.integers(1, 64))
 def test_online_clips_equal_the_rule_in_words(last, num_frames, stride):
-    place, clip = last, []
+    second, clip = last, []
     for _ in range(num_frames):
-        clip.append(place)
-        if place - stride >= 0:
-            place -= stride
+        clip.append(second)
+        if second - stride >= 0:
+            second -= stride
     assert online_clip_seconds(last, num_frames, stride) == sorted(clip)
 
 

@@ -44,7 +44,7 @@ def numbered(request, tmp_path_factory) -> Path:
 
 
 def write_video(path: Path, frames: list[np.ndarray], options: dict[str, str] | None = None) -> Path:
-    """Frames of any size, ten a second."""
+    """Write frames of any size, ten a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options=options or {})
         (stream.height, stream.width, _), stream.pix_fmt = frames[0].shape, "yuv420p"
@@ -94,7 +94,7 @@ def test_frames_at_equals_selection_from_a_full_decode_to_the_last_bit(noisy, ti
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory) -> tuple[Path, np.ndarray, list[np.ndarray]]:
-    """A moving texture, and what PyAV makes of it from start to end."""
+    """Write a moving texture; return it and what PyAV makes of it from start to end."""
     path = tmp_path_factory.mktemp("noisy") / "a.mp4"
     texture = np.random.default_rng(0).integers(0, 256, (64, 400, 3), dtype=np.uint8)
     frames = [np.ascontiguousarray(texture[:, 3 * i : 3 * i + 96]) for i in range(60)]
@@ -116,7 +116,7 @@ class CountingReader(VideoReader):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_only_the_groups_of_pictures_that_are_needed_are_decoded_and_each_once(tmp_path, name):
+def test_only_the_groups_of_frames_that_are_needed_are_decoded_and_each_once(tmp_path, name):
     path = write_numbered_video(tmp_path / name, count=600, options=X264)
     with CountingReader(path) as video:
         video.decoded = 0
@@ -128,7 +128,7 @@ def test_only_the_groups_of_pictures_that_are_needed_are_decoded_and_each_once(t
         assert video.decoded <= 2 * 12 + 12
 
 
-def test_a_file_can_be_read_at_several_places_at_once(tmp_path):
+def test_a_file_can_be_read_at_different_times_at_once(tmp_path):
     path = write_numbered_video(tmp_path / "a.mp4", options=X264)
     with VideoReader(io.BytesIO(path.read_bytes())) as video:
         for one, other in zip(video.iterate(None), video.iterate(None, start=2.0), strict=False):
@@ -236,7 +236,7 @@ def test_rotation_is_applied():
     upper, lower = frame[:240].mean(), frame[240:].mean()
     assert (
         upper > 1.5 * lower
-    )  # the bright satellite, at the right of the recorded picture, is at the top of the shown one
+    )  # the bright satellite, at the right of the recorded frame, is at the top of the shown one
 
 
 def test_real_and_rotated_videos_look_as_opencv_shows_them(shared_data):
@@ -257,7 +257,7 @@ def test_recordings_joined_end_to_end_are_one_video(tmp_path):
         assert numbers(video.frames_at([7.0])) == [10]
 
 
-def test_sound_that_outlasts_the_pictures_is_no_sign_of_truncation(tmp_path):
+def test_sound_that_outlasts_the_frames_is_no_sign_of_truncation(tmp_path):
     path = write_video_with_sound(tmp_path / "a.mkv", seconds=8)
     with VideoReader(path) as video:
         assert video.info.duration_seconds == pytest.approx(8, abs=0.1)
@@ -273,12 +273,12 @@ def test_sound_that_outlasts_the_pictures_is_no_sign_of_truncation(tmp_path):
 
 def write_video_with_sound(path: Path, seconds: float, count: int = 20) -> Path:
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=10, options=X264)
-        pictures.width, pictures.height, pictures.pix_fmt = 160, 64, "yuv420p"
+        stream = container.add_stream("libx264", rate=10, options=X264)
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
         sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         for number in range(count):
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
-        container.mux(pictures.encode())
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
+        container.mux(stream.encode())
         for start in range(0, int(seconds * 8000), 800):
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
             silence.pts, silence.sample_rate = start, 8000
@@ -315,13 +315,13 @@ def test_all_odd_files_decode_consistently_or_say_why_not(shared_data):
         try:
             with VideoReader(path) as video:
                 times, frames = zip(*video.iterate(None), strict=True)
-                places = np.random.default_rng(0).integers(0, len(frames), 5)
-                picked = video.frames_at([times[place] for place in places])
+                indices = np.random.default_rng(0).integers(0, len(frames), 5)
+                picked = video.frames_at([times[index] for index in indices])
         except VideoReadError:
             refused.add(path.name)
             continue
-        for place, frame in zip(places, picked, strict=True):
-            assert np.array_equal(frame, frames[place]), path.name
+        for index, frame in zip(indices, picked, strict=True):
+            assert np.array_equal(frame, frames[index]), path.name
     assert refused == {"audio_only.mp3", "bad_huffman.jpg", "corrupt.jpg", "recorder_02_corrupted_h264.mp4"}
 
 
@@ -354,7 +354,7 @@ def test_a_file_that_points_at_another_file_is_never_followed(tmp_path, name):
         "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nsecret.mp4\n#EXT-X-ENDLIST\n",
         "list.txt": "ffconcat version 1.0\nfile secret.mp4\n",
         "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nsecret.mp4\n#EXT-X-ENDLIST\n",
-        "frames%03d.jpg": "no picture",
+        "frames%03d.jpg": "no image",
     }
     Image.fromarray(numbered_frame(1)).save(tmp_path / "frames001.jpg")
     (tmp_path / name).write_text(playlists[name])
@@ -391,8 +391,8 @@ def test_damaged_frames_are_refused_and_those_of_other_groups_are_not(noisy, tmp
     with av.open(str(path)) as container:
         packets = {packet.pts: (packet.pos, packet.size) for packet in container.demux(video=0) if packet.size}
     stamps = sorted(packets)
-    place, size = packets[stamps[27]]  # the third frame of the third group
-    content[place + size // 2 : place + size] = bytes(size - size // 2)
+    index, size = packets[stamps[27]]  # the third frame of the third group
+    content[index + size // 2 : index + size] = bytes(size - size // 2)
     with VideoReader(bytes(content)) as video:
         frames = video.frames_at([0.5, 1.7, 5.9])
         assert all(np.array_equal(frame, decoded[n]) for frame, n in zip(frames, (5, 17, 59), strict=True))
@@ -412,7 +412,7 @@ def test_a_change_of_frame_size_is_refused(tmp_path):
         assert numbers(video.frames_at([3.0])) == [30]
 
 
-def test_a_few_bytes_that_promise_a_gigantic_picture_are_refused():
+def test_a_few_bytes_that_promise_a_gigantic_frame_are_refused():
     header = b"GIF89a" + struct.pack("<HH", 16000, 16000) + b"\x80\0\0" + bytes(3) + b"\xff" * 3
     frame = b"!\xf9\x04\0\x0a\0\0\0," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02D\x01\0;"
     refuse(header + frame, "16000×16000 pixels; at most 67108864")
@@ -423,8 +423,8 @@ def test_mutilated_files_give_frames_or_the_typed_error(path):
     random = np.random.default_rng(0)
     for _ in range(12):
         content = bytearray(path.read_bytes())
-        for place in random.integers(0, min(len(content), 4000), 4):
-            content[place] = random.integers(0, 256)
+        for index in random.integers(0, min(len(content), 4000), 4):
+            content[index] = random.integers(0, 256)
         del content[random.integers(len(content) // 2, len(content)) :]
         with contextlib.suppress(VideoReadError), VideoReader(bytes(content)) as video:
             video.frames_at([0, 0.3, 100])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..inference.test_predictor import processor, tiny_classifier
+from ..inference.tiny_models import save_classifier
 from ..videos import write_numbered_video
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,8 +26,7 @@ EXPECTED_NOISE = ("queue/data", "net::ERR_ABORTED")
 def site(tmp_path_factory):
     """Address of a running demo, and the folder of its uploads."""
     folder = tmp_path_factory.mktemp("site")
-    tiny_classifier().save_pretrained(folder / "model")
-    processor().save_pretrained(folder / "model")
+    save_classifier(folder / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

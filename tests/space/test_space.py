@@ -25,8 +25,7 @@ from surgvista_hf.space.export import export_space, requirements
 from surgvista_hf.space.sessions import VisitorFiles
 from surgvista_hf.util.files import OutputError
 
-from ..inference.models.test_out_of_body import Redness, detector_folder  # noqa: F401  # a fixture
-from ..inference.test_predictor import model_folder, prediction  # noqa: F401  # a fixture
+from ..inference.tiny_models import Redness, prediction
 from ..videos import damage, write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
@@ -54,7 +53,7 @@ def visit(demo: Demo, video: Path | None, visitor: str = "a"):
     return demo.predict(str(video) if video else None, "m", SimpleNamespace(session_hash=visitor), progress), said
 
 
-def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_path):  # noqa: F811
+def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}))
     video = write_numbered_video(tmp_path / "upload.mp4", count=80)
     (timeline, rows, heatmaps, files, _, classes, state), said = visit(demo, video)
@@ -82,7 +81,7 @@ def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_pa
     assert not Path(files[0]).parent.exists()
 
 
-def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missing(model_folder, tmp_path):  # noqa: F811
+def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missing(model_folder, tmp_path):
     pytest.importorskip("pydicom")
     from ..modeling.dicom_files import jpeg_dicom  # needs pydicom
 
@@ -98,7 +97,7 @@ def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missi
     assert likely(state, 3.0) is None
 
 
-def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa: F811
+def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}))
     copy = tmp_path / "rendered_operation.mp4"
     copy.write_bytes(demo.example.read_bytes())
@@ -107,7 +106,7 @@ def test_the_example_stays_for_the_next_visitor(model_folder, tmp_path):  # noqa
     assert copy.exists()
 
 
-def test_the_example_stays_when_it_cannot_be_predicted(model_folder, tmp_path):  # noqa: F811
+def test_the_example_stays_when_it_cannot_be_predicted(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}, VideoLimits(minutes=0.1)))
     copy = tmp_path / "rendered_operation.mp4"
     copy.write_bytes(demo.example.read_bytes())
@@ -116,7 +115,7 @@ def test_the_example_stays_when_it_cannot_be_predicted(model_folder, tmp_path): 
     assert copy.exists()
 
 
-def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folder, tmp_path):  # noqa: F811
+def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}))
     open_one = SurgicalVideoPredictor(model_folder)
     detector = OutOfBodyDetector(Redness(), margin=0.0)
@@ -130,7 +129,7 @@ def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folde
         if predictor is open_one:
             everything, before = pages, shown
     assert any(recording.outside(int(time[2:])) for time in before)
-    assert shown == [time for time in before if not state.hidden.covers(int(time[2:]))]
+    assert shown == [time for time in before if not state.out_of_body_mask.covers(int(time[2:]))]
     assert len(shown) > 1
     assert "as a classifier says, and hidden" in pages
     assert "as a classifier says, and hidden" not in everything
@@ -143,7 +142,7 @@ def test_the_likely_classes_are_those_of_the_nearest_second():
     assert found["Packaging"] == pytest.approx(0.7)
 
 
-def test_errors_are_said_to_the_visitor_and_the_upload_is_deleted(model_folder, tmp_path):  # noqa: F811
+def test_errors_are_said_to_the_visitor_and_the_upload_is_deleted(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}, VideoLimits(minutes=0.1)))
     with pytest.raises(gr.Error, match="Upload a video first"):
         visit(demo, None)
@@ -165,7 +164,7 @@ def test_what_cannot_be_shown_is_known_before_anybody_visits(tmp_path, monkeypat
     assert "run `make demo`" in capsys.readouterr().err
 
 
-def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, capsys):  # noqa: F811
+def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, capsys):
     words = ["--out-of-body", str(detector_folder), "--export", str(tmp_path / "space")]
     assert main(["space", "--model", f"tiny={model_folder}", *words]) == 0
     folder = tmp_path / "space"
@@ -192,11 +191,36 @@ def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, cap
         export_space({"hub": "user/model"}, tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("rendered", "warned"), [({"rendered": True}, True), ({"rendered": False}, False), ({}, False)], ids=str
+)
+def test_a_model_that_saw_only_rendered_images_says_so_whatever_its_data_set_is_called(model_folder, rendered, warned):
+    Confidence(trained_on={"title": "Rendered?", "procedure": "rendering", **rendered}).save(model_folder)
+    about = Demo(SpaceSettings({"m": str(model_folder)})).about("m")
+    assert ("These are rendered images: its predictions for real surgery mean nothing." in about) == warned
+
+
+def test_every_component_of_the_page_has_a_value(model_folder, tmp_path):
+    app = build_app(SpaceSettings({"m": str(model_folder)}))
+    (predict,) = [call for call in app.fns.values() if call.api_name == "predict"]
+    kinds = {component.elem_id: type(component) for component in predict.outputs}
+    assert kinds == {
+        "timeline": gr.HTML,
+        "table": gr.Dataframe,
+        "gallery": gr.Gallery,
+        "files": gr.File,
+        "second": gr.Slider,
+        "classes": gr.Label,
+        None: gr.State,
+    }
+    assert [component.elem_id for component in predict.outputs[:2]] == ["timeline", "table"]
+
+
 def test_the_space_in_the_repository_asks_for_what_the_package_needs():
     assert (TEMPLATE / "requirements.txt").read_text() == requirements()
 
 
-def test_a_video_unlike_the_training_is_called_so_before_anything_else(model_folder, tmp_path):  # noqa: F811
+def test_a_video_unlike_the_training_is_called_so_before_anything_else(model_folder, tmp_path):
     random = np.random.default_rng(0)
     seen = [VideoAppearance(np.arange(20.0), random.normal(size=(20, 36))) for _ in range(4)]
     trained_on = {"title": "Synthetic surgery", "procedure": "rendered cholecystectomy"}

@@ -37,13 +37,14 @@ MODEL += "num_attention_heads: 2}"
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten operations: six to train on, two each for validation and test."""
+    """Prepare ten operations: six to train on, two each for validation and test."""
     folder = tmp_path_factory.mktemp("finetune") / "operations"
     prepare_frame_set("synthetic", None, folder, settings={**tiny.VIDEOS, "videos": "10", "seconds": "16"})
     return folder
 
 
-def words(operations: Path, output: Path, *changes: str) -> list[str]:
+def argv(operations: Path, output: Path, *changes: str) -> list[str]:
+    """Return the command line of a fine-tuning run."""
     data = [f"data.root={operations.parent}", f"data.data_dir={operations.name}", f"training.output_dir={output}"]
     return ["finetune", "synthetic", f"model.config={MODEL}", *data, *SMALL, *changes]
 
@@ -103,20 +104,20 @@ def test_the_recipes_have_the_published_numbers(name, tmp_path):
 
 
 def test_a_model_is_trained_tested_once_written_up_and_used(operations, tmp_path, capsys):
-    assert main([*words(operations, tmp_path / "run"), "--json"]) == 0
+    assert main([*argv(operations, tmp_path / "run"), "--json"]) == 0
     printed = capsys.readouterr()
-    said, lines = json.loads(printed.out), [line for line in printed.err.splitlines() if not line.startswith("  ")]
+    printed, lines = json.loads(printed.out), [line for line in printed.err.splitlines() if not line.startswith("  ")]
     assert [line.partition(" ")[0] for line in lines] == ["1/3", "log:", "2/3", "3/3"]
     assert ", loss " in lines[2]
     assert "eval_image_accuracy" in (tmp_path / "run" / "surgvista.log").read_text()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["figures"] == said["figures"]
-    assert set(results["by_video"]) == set(said["by_video"])
+    assert results["metrics"] == printed["metrics"]
+    assert set(results["by_video"]) == set(printed["by_video"])
     assert len(results["by_video"]) == 2
     found = ClipPredictions.load(tmp_path / "run" / "predictions.parquet")
     assert len(found.labels) == 32
     accuracy = float((found.scores.argmax(axis=1) == found.labels).mean())
-    assert results["figures"]["image_accuracy"] == pytest.approx(accuracy)
+    assert results["metrics"]["image_accuracy"] == pytest.approx(accuracy)
     card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
     listed = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert listed["image_accuracy"] == pytest.approx(accuracy, abs=1e-6)
@@ -135,22 +136,22 @@ def test_every_kind_of_label_can_be_learned(label, metric, operations, tmp_path,
         changes += ["data.sampling=uniform", "training.per_device_train_batch_size=2", "data.task=classification"]
     if label == "triplets":
         changes += ["training.component_weight=0.5"]
-    assert main([*words(operations, tmp_path / "run", *changes), "--json"]) == 0
-    assert 0 <= json.loads(capsys.readouterr().out)["figures"][metric] <= 1
+    assert main([*argv(operations, tmp_path / "run", *changes), "--json"]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["metrics"][metric] <= 1
 
 
 @pytest.mark.parametrize("family", ["videomae", "vjepa2", "convnext", "vit"])
 def test_every_family_is_fine_tuned_and_loaded_as_transformers_does(family, operations, tmp_path, capsys):
     start = encoder(family, tmp_path / "encoder")
     changes = ["model.config=null", f"model.from_pretrained={start}", "model.num_frames=4", "training.max_steps=3"]
-    assert main([*words(operations, tmp_path / "run", *changes), "--json"]) == 0
+    assert main([*argv(operations, tmp_path / "run", *changes), "--json"]) == 0
     model = AutoModelForVideoClassification.from_pretrained(tmp_path / "run" / "model")
     assert model.config.num_labels == 7
-    assert json.loads(capsys.readouterr().out)["figures"]["image_accuracy"] > 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] > 0
 
 
 def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_path, capsys):
-    """The whole way on the CPU: train, load exactly, merge, predict."""
+    """Go the whole way on the CPU: train, load exactly, merge, predict."""
     pytest.importorskip("bitsandbytes")
     start = encoder("surgvista", tmp_path / "encoder")
     changes = [
@@ -160,7 +161,7 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
         "adapter.bits=4",
         "adapter.rank=2",
     ]
-    assert main(words(operations, tmp_path / "run", *changes)) == 0
+    assert main(argv(operations, tmp_path / "run", *changes)) == 0
     assert "parameters (" in capsys.readouterr().out
     folder = tmp_path / "run" / "model"
     clip = torch.randn(2, 4, 3, 32, 32)
@@ -177,14 +178,14 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
 
 def test_with_code_trained_and_merged_models_load_where_this_package_is_not_installed(operations, tmp_path):
     short = ["training.max_steps=2", "data.validation=null"]
-    assert main([*words(operations, tmp_path / "full", *short), "--with-code"]) == 0
-    assert main(words(operations, tmp_path / "plain", *short)) == 0
+    assert main([*argv(operations, tmp_path / "full", *short), "--with-code"]) == 0
+    assert main(argv(operations, tmp_path / "plain", *short)) == 0
     assert not list((tmp_path / "plain" / "model").glob("*.py"))
-    assert main(words(operations, tmp_path / "lora", *short, "adapter.method=lora", "adapter.rank=2")) == 0
+    assert main(argv(operations, tmp_path / "lora", *short, "adapter.method=lora", "adapter.rank=2")) == 0
     adapter, merged = str(tmp_path / "lora" / "model"), str(tmp_path / "merged")
     assert main(["merge", adapter, "--output", merged, "--with-code"]) == 0
     attentive = [*short, "model.pooling=attentive"]
-    assert main([*words(operations, tmp_path / "attentive", *attentive), "--with-code"]) == 0
+    assert main([*argv(operations, tmp_path / "attentive", *attentive), "--with-code"]) == 0
     folders = [str(tmp_path / "full" / "model"), merged, str(tmp_path / "attentive" / "model")]
     program = (
         "import numpy\nfrom transformers import AutoModelForVideoClassification, AutoVideoProcessor\n"
@@ -205,7 +206,7 @@ def test_a_run_that_computes_activations_again_is_the_same_run(operations, tmp_p
     scores = []
     for again in ("false", "true"):
         folder = tmp_path / again
-        assert main(words(operations, folder, *fixed, f"training.gradient_checkpointing={again}")) == 0
+        assert main(argv(operations, folder, *fixed, f"training.gradient_checkpointing={again}")) == 0
         scores.append(torch.tensor(ClipPredictions.load(folder / "predictions.parquet").scores))
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-5, atol=1e-6)
 
@@ -213,15 +214,16 @@ def test_a_run_that_computes_activations_again_is_the_same_run(operations, tmp_p
 def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_path, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fixed = ["adapter.method=lora", "adapter.rank=2"]
-    assert main([*words(operations, whole, *fixed), "--json"]) == 0
-    expected = json.loads(capsys.readouterr().out)["figures"]
-    from surgvista_hf.trainers import finetune as room
+    assert main([*argv(operations, whole, *fixed), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["metrics"]
+    from surgvista_hf.trainers import finetune as module
     from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 
-    recipe = load_finetuning_recipe("synthetic", words(operations, parts, *fixed)[2:])
+    recipe = load_finetuning_recipe("synthetic", argv(operations, parts, *fixed)[2:])
     original = SurgicalFinetuner.train
 
     def stopped(self, *args, **kwargs):
+        """Stop the run after a step."""
         self.add_callback(tiny.stops(4)[0])
         original(self, *args, **kwargs)
         raise KeyboardInterrupt
@@ -229,10 +231,10 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SurgicalFinetuner, "train", stopped)
         with pytest.raises(KeyboardInterrupt):
-            room.finetune(recipe)
+            module.finetune(recipe)
     capsys.readouterr()
-    assert main([*words(operations, parts, *fixed), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["figures"] == expected
+    assert main([*argv(operations, parts, *fixed), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == expected
 
 
 # ------------------------------------------------------------------------------------------- what is refused
@@ -256,36 +258,38 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         (["data.label=triplets", "training.class_balance=0.5"], "need one class a clip"),
     ],
 )
-def test_what_cannot_be_fine_tuned_is_said_in_one_line_before_training(changes, message, operations, tmp_path, capsys):
-    assert main(words(operations, tmp_path / "run", *changes)) == 1
+def test_what_cannot_be_fine_tuned_is_refused_in_one_line_before_training(
+    changes, message, operations, tmp_path, capsys
+):
+    assert main(argv(operations, tmp_path / "run", *changes)) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("surgvista finetune: error:")
     assert message in error
 
 
 def test_check_says_what_would_be_done(operations, tmp_path, capsys):
-    assert main([*words(operations, tmp_path / "run", "adapter.method=lora"), "--check"]) == 0
-    said = capsys.readouterr().out
-    assert "workflow of 7 classes from synthetic; train: 96 clips; validation: 32 clips; test: 32 clips" in said
-    assert "chosen by image_accuracy" in said
+    assert main([*argv(operations, tmp_path / "run", "adapter.method=lora"), "--check"]) == 0
+    printed = capsys.readouterr().out
+    assert "workflow of 7 classes from synthetic; train: 96 clips; validation: 32 clips; test: 32 clips" in printed
+    assert "chosen by image_accuracy" in printed
     assert not (tmp_path / "run").exists()
 
 
 def test_a_validation_with_test_videos_must_be_allowed_and_is_noted(operations, tmp_path, capsys):
     changes = ["data.validation=test", "data.select_on_test=true", "training.max_steps=2"]
-    assert main(words(operations, tmp_path / "run", *changes)) == 0
+    assert main(argv(operations, tmp_path / "run", *changes)) == 0
     assert "too good" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "results.json").read_text())["selected_on_test"]
 
 
 def test_without_a_validation_the_last_weights_are_tested(operations, tmp_path):
-    assert main(words(operations, tmp_path / "run", "data.validation=null", "training.max_steps=2")) == 0
+    assert main(argv(operations, tmp_path / "run", "data.validation=null", "training.max_steps=2")) == 0
     state = json.loads((tmp_path / "run" / "checkpoint-2" / "trainer_state.json").read_text())
     assert state["best_metric"] is None
 
 
 def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
-    """Data sets whose video ids mean the same everywhere: an encoder that saw video60 of Cholec80 is not tested on it."""
+    """Refuse to test on video60 of Cholec80 with an encoder that was trained on it."""
     from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError
     from surgvista_hf.trainers.finetune import check_splits
 
@@ -293,6 +297,7 @@ def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
     (start / "pretraining_videos.json").write_text(json.dumps({"cholec80": ["video60"]}))
 
     def videos(*names):
+        """Return the published videos of a split."""
         return datasets.Dataset.from_dict({"source": ["cholec80"] * len(names), "video_id": list(names)})
 
     recipe = load_finetuning_recipe("cholec80", [f"model.from_pretrained={start}"])

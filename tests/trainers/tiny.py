@@ -31,6 +31,7 @@ SIZES = {
 
 
 def model(**changes: Any) -> SurgVistaForPreTraining:
+    """Return a tiny student with both decoders."""
     torch.manual_seed(0)
     sizes = {
         **SIZES,
@@ -48,6 +49,7 @@ def model(**changes: Any) -> SurgVistaForPreTraining:
 
 
 def teacher() -> ImageTeacher:
+    """Return a tiny image teacher."""
     torch.manual_seed(1)
     config = ViTConfig(
         hidden_size=TEACHER_WIDTH,
@@ -61,6 +63,7 @@ def teacher() -> ImageTeacher:
 
 
 def arguments(output: Path, kind: type[PretrainingArguments] = PretrainingArguments, **changes: Any) -> Any:
+    """Return the arguments of a tiny run."""
     usual = {
         "num_train_epochs": 2,
         "warmup_epochs": 0.5,
@@ -79,14 +82,17 @@ def arguments(output: Path, kind: type[PretrainingArguments] = PretrainingArgume
 
 
 def clips(frame_set: Path) -> ClipDataset:
+    """Return the clips of a frame set."""
     return ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=4, frame_stride=2)
 
 
 def trainer(frame_set: Path, output: Path, **changes: Any) -> SurgVistaPretrainer:
+    """Return a trainer of the tiny student."""
     return SurgVistaPretrainer(model(), arguments(output, **changes), clips(frame_set), teacher=teacher())
 
 
 def final_weights(output: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the newest checkpoint."""
     from safetensors.torch import load_file
 
     newest = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -94,23 +100,27 @@ def final_weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def stops(step: int | None) -> list[TrainerCallback]:
-    """Ends a run after a step."""
+    """Return a callback that ends a run after a step."""
 
     class Stop(TrainerCallback):
+        """Ends the run."""
+
         def on_step_end(self, args, state, control, **kwargs):
+            """Stop at the step."""
             control.should_training_stop = state.global_step == step
 
     return [Stop()]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
+    """Compare the final weights of two runs bit by bit."""
     first, second = final_weights(one), final_weights(other)
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 def assert_resumes_bit_for_bit(make: Callable[..., Any], folder: Path, step: int, **changes: Any) -> None:
-    """A run that is stopped at a step and resumed ends as one that is not; `make(output, **changes)` gives a trainer."""
+    """Verify that a stopped and resumed run ends as an uninterrupted one; `make(output, **changes)` returns a trainer."""
     make(folder / "whole", **changes).train()
     first = make(folder / "parts", **changes)
     first.add_callback(stops(step)[0])
@@ -121,7 +131,7 @@ def assert_resumes_bit_for_bit(make: Callable[..., Any], folder: Path, step: int
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    frame_set, output, *words = sys.argv[1:]
-    changes = {name: int(number) for name, number in (word.split("=") for word in words)}
+    frame_set, output, *argv = sys.argv[1:]
+    changes = {name: int(number) for name, number in (word.split("=") for word in argv)}
     trainer(Path(frame_set), Path(output), **changes).train(resume_from_checkpoint=True)
     end_processes()

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.evaluation.tasks import Task
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.trainers.common.arguments import FinetuningArguments
 from surgvista_hf.trainers.common.clip_trainer import end_processes
 from surgvista_hf.trainers.finetune import task_of
@@ -26,6 +26,7 @@ MODEL = {"model_type": "surgvista", **tiny.SIZES, "classifier_dropout": 0.5, "dr
 
 
 def arguments(output: Path, **changes: Any) -> FinetuningArguments:
+    """Return the arguments of a tiny run."""
     usual = {
         "num_train_epochs": 2,
         "warmup_epochs": 0.5,
@@ -46,11 +47,13 @@ def arguments(output: Path, **changes: Any) -> FinetuningArguments:
 
 
 def clips(frame_set: Path, label: str = "phase", **options: Any) -> ClipDataset:
+    """Return clips with labels."""
     frames = load_frame_set("synthetic", frame_set, "all")
     return ClipDataset(frames, num_frames=4, frame_stride=2, label=label, **options)
 
 
 def task(frame_set: Path, label: str = "phase") -> Task:
+    """Return the task of a label column."""
     frames = load_frame_set("synthetic", frame_set, "all")
     return task_of(LabeledData("synthetic", str(frame_set), label), frames)
 
@@ -58,20 +61,26 @@ def task(frame_set: Path, label: str = "phase") -> Task:
 def trainer(
     frame_set: Path, output: Path, label: str = "phase", outputs: int = 0, **changes: Any
 ) -> SurgicalFinetuner:
+    """Return a trainer of a tiny classifier."""
     torch.manual_seed(0)
     requested = task(frame_set, label)
     names = list(requested.names) + [f"part {number}" for number in range(outputs)]
     model = load_classifier(MODEL, names, requested.problem_type)
     data = clips(frame_set, label)
     return SurgicalFinetuner(
-        model, arguments(output, **changes), data, requested, processor_of(model, MODEL, 2), eval_dataset=data
+        model,
+        arguments(output, **changes),
+        data,
+        requested,
+        make_classifier_processor(model, MODEL, 2),
+        eval_dataset=data,
     )
 
 
 if __name__ == "__main__":
     logging.disable_progress_bar()
-    frame_set, output, *words = sys.argv[1:]
-    changes: dict[str, Any] = {name: float(number) for name, number in (word.split("=") for word in words)}
+    frame_set, output, *argv = sys.argv[1:]
+    changes: dict[str, Any] = {name: float(number) for name, number in (word.split("=") for word in argv)}
     whole = {name: int(value) if value == int(value) else value for name, value in changes.items()}
     untrained = whole.pop("untrained", 0)
     run = trainer(Path(frame_set), Path(output), **whole)
@@ -79,7 +88,7 @@ if __name__ == "__main__":
         torch.nn.init.normal_(run.model.classifier.weight, generator=torch.Generator().manual_seed(0))
     else:
         run.train(resume_from_checkpoint=True)
-    figures = run.evaluate()
+    metrics = run.evaluate()
     if run.args.should_save:
-        (Path(output) / "figures.json").write_text(json.dumps(figures))
+        (Path(output) / "metrics.json").write_text(json.dumps(metrics))
     end_processes()

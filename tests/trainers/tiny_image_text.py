@@ -70,13 +70,14 @@ TEXT = {
 
 
 def tokenizer(names: tuple[str, ...], *, ends: bool = False) -> PreTrainedTokenizerFast:
-    """One token a word of the prompts, the options and the class names; `ends` closes each text as CLIP expects."""
+    """Make a tokenizer of the words of prompts, options and class names; `ends` closes each text as CLIP expects."""
     texts = [*QUESTIONS.values(), *(text for group in SENTENCES.values() for text in group), *names, TEMPLATE]
     texts += list("ABCDEFGHIJKLMNOPQRSTUVWXYZ") + [text.lower() for text in names]
     split = Whitespace()
-    words = dict.fromkeys(word for text in texts for word, _ in split.pre_tokenize_str(text))
+    words_of_texts = dict.fromkeys(word for text in texts for word, _ in split.pre_tokenize_str(text))
     vocabulary = {
-        word: number for number, word in enumerate([*SPECIAL, *(word for word in words if word not in SPECIAL)])
+        word: number
+        for number, word in enumerate([*SPECIAL, *(word for word in words_of_texts if word not in SPECIAL)])
     }
     rules = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     rules.pre_tokenizer = split
@@ -93,13 +94,13 @@ def tokenizer(names: tuple[str, ...], *, ends: bool = False) -> PreTrainedTokeni
 
 
 def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLATE) -> Path:
-    """A model that answers in words of the prompts."""
-    words = tokenizer(names)
+    """Save a model that answers in words of the prompts."""
+    words_of_texts = tokenizer(names)
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION),
         text_config=LlamaConfig(
-            **{**TEXT, "max_position_embeddings": 256}, vocab_size=len(words), num_key_value_heads=2
+            **{**TEXT, "max_position_embeddings": 256}, vocab_size=len(words_of_texts), num_key_value_heads=2
         ),
         image_token_index=3,
         vision_feature_layer=-1,
@@ -110,7 +111,7 @@ def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLA
     model.save_pretrained(folder)
     LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}),
-        tokenizer=words,
+        tokenizer=words_of_texts,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
@@ -121,14 +122,14 @@ def llava(folder: Path, names: tuple[str, ...], *, template: str | None = TEMPLA
 
 
 def qwen(folder: Path, names: tuple[str, ...]) -> Path:
-    """A model whose pictures become as many tokens as their size asks for."""
-    words = tokenizer(names)
+    """Save a model whose images become as many tokens as their size requires."""
+    words_of_texts = tokenizer(names)
     torch.manual_seed(0)
     text = {key: value for key, value in TEXT.items() if key != "max_position_embeddings"}
     config = Qwen2_5_VLConfig(
         text_config={
             **text,
-            "vocab_size": len(words),
+            "vocab_size": len(words_of_texts),
             "num_key_value_heads": 2,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
         },
@@ -153,25 +154,27 @@ def qwen(folder: Path, names: tuple[str, ...]) -> Path:
     pixels = {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": (6 * PATCH) ** 2}
     Qwen2_5_VLProcessor(
         Qwen2VLImageProcessor(patch_size=PATCH, size=pixels),
-        words,
+        words_of_texts,
         Qwen2VLVideoProcessor(patch_size=PATCH),
         chat_template=TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>"),
     ).save_pretrained(folder)
     return folder
 
 
-def comparer(folder: Path, names: tuple[str, ...], family: str) -> Path:
-    """A CLIP or SigLIP model."""
-    words = tokenizer(names, ends=True)
+def contrastive(folder: Path, names: tuple[str, ...], family: str) -> Path:
+    """Save a CLIP or SigLIP model."""
+    words_of_texts = tokenizer(names, ends=True)
     torch.manual_seed(0)
-    text: dict[str, Any] = {**TEXT, "vocab_size": len(words)}
+    text: dict[str, Any] = {**TEXT, "vocab_size": len(words_of_texts)}
     size = {"height": SIZE, "width": SIZE}
     if family == "clip":
         model: Any = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=8))
-        processor: Any = CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=size), words)
+        processor: Any = CLIPProcessor(
+            CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=size), words_of_texts
+        )
     else:
         model = SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
-        processor = SiglipProcessor(SiglipImageProcessor(size=size), words)
+        processor = SiglipProcessor(SiglipImageProcessor(size=size), words_of_texts)
     _liven(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -179,7 +182,7 @@ def comparer(folder: Path, names: tuple[str, ...], family: str) -> Path:
 
 
 def _liven(model: torch.nn.Module) -> None:
-    """Weights so large that pictures and texts make a difference."""
+    """Draw weights so large that images and texts make a difference."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)

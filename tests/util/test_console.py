@@ -16,7 +16,7 @@ import pytest
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util import console
 from surgvista_hf.util.command import run_with_console
-from surgvista_hf.util.console import Steps, duration, place_log, print_table, progress_bar, track
+from surgvista_hf.util.console import Steps, duration, move_log, print_table, progress_bar, track
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HIDDEN = (
@@ -34,7 +34,7 @@ PROGRAM = """
     import logging, os, subprocess, sys, time, warnings
     from pathlib import Path
     from surgvista_hf.util.command import run_with_console
-    from surgvista_hf.util.console import Steps, place_log, track
+    from surgvista_hf.util.console import Steps, move_log, track
 
     def noise():
         print("printed by a library")
@@ -52,15 +52,15 @@ PROGRAM = """
         with steps("prepare") as step:
             noise()
             step.remember("4 videos")
-        if place:
-            place_log(Path(place))
+        if log_path:
+            move_log(Path(log_path))
         with steps("train"):
             for _ in track(range(3), "clips", unit="clips"):
                 noise()
                 time.sleep(0.3 if is_terminal else 0)
         print("the result")
 
-    place, is_terminal = sys.argv[1], os.isatty(2)
+    log_path, is_terminal = sys.argv[1], os.isatty(2)
     sys.exit(run_with_console("surgvista test", sys.argv[1:], work, verbose="--verbose" in sys.argv))
 """
 
@@ -70,9 +70,9 @@ def environment(tmp_path: Path, **changes: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(REPOSITORY), "XDG_STATE_HOME": str(tmp_path / "state"), **changes}
 
 
-def run(tmp_path: Path, *words: str, program: str = PROGRAM, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *arguments: str, program: str = PROGRAM, **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *words],
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
         env=environment(tmp_path, **changes),
@@ -81,11 +81,11 @@ def run(tmp_path: Path, *words: str, program: str = PROGRAM, **changes: str) -> 
     )
 
 
-def run_in_terminal(tmp_path: Path, *words: str, program: str = PROGRAM, **changes: str) -> str:
-    """Everything that a terminal receives."""
+def run_in_terminal(tmp_path: Path, *arguments: str, program: str = PROGRAM, **changes: str) -> str:
+    """Return everything that a terminal receives."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program), *words],
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -159,13 +159,13 @@ def test_a_terminal_that_is_to_stay_plain_gets_no_codes_and_no_bar(plain, tmp_pa
 
 
 def test_the_log_of_a_run_lies_in_its_folder_and_goes_on_with_the_next_run(tmp_path):
-    place = tmp_path / "runs" / "phases" / "surgvista.log"
+    log_path = tmp_path / "runs" / "phases" / "surgvista.log"
     for _ in range(2):
-        done = run(tmp_path, str(place))
-        assert f"log: {place}" in done.stderr.splitlines()
+        done = run(tmp_path, str(log_path))
+        assert f"log: {log_path}" in done.stderr.splitlines()
         assert done.stderr.count("log: ") == 1
     assert logs(tmp_path) == []
-    text = place.read_text()
+    text = log_path.read_text()
     assert text.count("began: surgvista_hf test") == 2
     assert text.count("1/2 prepare") == 2 * 2  # when it begins, and its line
     assert text.count("said by another process") == 2 * 4
@@ -178,9 +178,9 @@ def test_a_log_that_cannot_lie_where_it_should_stays_and_is_named(tmp_path):
     assert f"log: {logs(tmp_path)[0]}" in done.stderr.splitlines()
 
 
-def test_of_several_processes_only_the_main_one_shows_anything(tmp_path):
-    place = tmp_path / "run" / "surgvista.log"
-    done = run(tmp_path, str(place), RANK="1")
+def test_of_many_processes_only_the_main_one_shows_anything(tmp_path):
+    log_path = tmp_path / "run" / "surgvista.log"
+    done = run(tmp_path, str(log_path), RANK="1")
     assert (done.stdout, done.stderr) == ("", "")
     assert "the result" in (tmp_path / "run" / "surgvista_1.log").read_text()
 
@@ -272,9 +272,9 @@ def test_everything_is_as_before_when_a_command_has_ended(state, capfd):
     assert after == before
     assert logging.getLogger("surgvista_hf").handlers == []
     os.write(1, b"reaches the person again\n")
-    said = capfd.readouterr()
-    assert said.out == "reaches the person again\n"
-    assert "note: these videos may be the same" in said.err.splitlines()
+    captured = capfd.readouterr()
+    assert captured.out == "reaches the person again\n"
+    assert "note: these videos may be the same" in captured.err.splitlines()
 
 
 def test_a_handler_that_a_library_made_meanwhile_works_afterwards(state, capfd):
@@ -314,13 +314,13 @@ def test_a_loop_that_is_left_does_not_hide_what_comes_after_it(state, capsys, mo
             print("hidden")
 
     assert run_with_console("surgvista test", [], work) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert [line.split(" … ")[0] for line in said.err.splitlines()[:2]] == ["1/2 first", "2/2 second"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.split(" … ")[0] for line in captured.err.splitlines()[:2]] == ["1/2 first", "2/2 second"]
 
 
 def test_without_a_command_steps_are_silent_and_bars_are_those_of_tqdm(capsys, tmp_path):
-    place_log(tmp_path / "surgvista.log")
+    move_log(tmp_path / "surgvista.log")
     with Steps(2)("train") as step:
         step.update()
         step.show(loss="1")
@@ -369,7 +369,7 @@ def test_times_are_said_as_people_do(seconds, text):
 
 
 def test_only_commands_print_and_only_the_console_draws_bars():
-    """What is printed elsewhere is a result that nobody asked for; a bar of tqdm would go to the log."""
+    """Search for `print`: what is printed elsewhere is a result that nobody asked for; a bar of tqdm would go to the log."""
     package = REPOSITORY / "surgvista_hf"
     may_print = {
         "trainers/common/clip_trainer.py",

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from surgvista_hf.util.files import OutputError, at_work, atomic_folder, check_settings, compare_settings
-from surgvista_hf.util.origins import Origins
+from surgvista_hf.util.files import OutputError, at_work, atomic_folder, check_settings, compare_settings, write_json
+from surgvista_hf.util.source_records import SourceRecords
 
 HOLDER = """
 import sys, time
@@ -55,6 +55,28 @@ def test_looking_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     check_settings(tmp_path, {"a": 1})
     assert compare_settings(tmp_path, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, '{\n "b": "\\u00e4",\n "a": [\n  1,\n  2\n ]\n}\n'),
+        ({"ensure_ascii": False}, '{\n "b": "ä",\n "a": [\n  1,\n  2\n ]\n}\n'),
+        ({"indent": None}, '{"b": "\\u00e4", "a": [1, 2]}\n'),
+        ({"indent": 2, "sort_keys": True}, '{\n  "a": [\n    1,\n    2\n  ],\n  "b": "\\u00e4"\n}\n'),
+    ],
+)
+def test_json_files_keep_their_bytes_from_version_to_version(tmp_path, options, expected):
+    write_json(tmp_path / "new folder" / "file.json", {"b": "ä", "a": (1, 2)}, **options)
+    assert (tmp_path / "new folder" / "file.json").read_bytes() == expected.encode("utf-8")
+
+
+def test_what_json_cannot_say_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    write_json(tmp_path / "file.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "file.json", {"a": object()})
+    assert json.loads((tmp_path / "file.json").read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
 
 
 def wait_for(path, seconds=60):
@@ -140,10 +162,10 @@ def test_a_namesake_of_another_folder_is_told_apart_from_a_replaced_file(tmp_pat
     a, b, output = (tmp_path / name for name in ("a", "b", "out"))
     for folder in (a, b, output):
         folder.mkdir()
-    Origins(output, a).note(["op1.mp4", "op2.mp4"])
-    Origins(output, a).check({"op1.mp4": ("1-x", "2-y")})  # replaced in its place
+    SourceRecords(output, a).note(["op1.mp4", "op2.mp4"])
+    SourceRecords(output, a).check({"op1.mp4": ("1-x", "2-y")})  # replaced in its place
     with pytest.raises(OutputError, match=r"holds op1\.mp4 of another folder, a \(content 1-x\).* \(2-y\)"):
-        Origins(output, b).check({"op1.mp4": ("1-x", "2-y")})
-    Origins(output, b).check({"op3.mp4": ("1-x", "2-y")})  # nobody knows where it came from
-    Origins(output, None).check({"op1.mp4": ("1-x", "2-y")})
+        SourceRecords(output, b).check({"op1.mp4": ("1-x", "2-y")})
+    SourceRecords(output, b).check({"op3.mp4": ("1-x", "2-y")})  # nobody knows where it came from
+    SourceRecords(output, None).check({"op1.mp4": ("1-x", "2-y")})
     assert str(tmp_path) not in (output / ".origins.json").read_text()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from surgvista_hf.util import fingerprint
 from surgvista_hf.util.fingerprint import (
+    base_weights_hash,
     file_fingerprint,
     files_fingerprint,
     model_fingerprint,
@@ -29,7 +30,7 @@ KB = 1024
 
 @pytest.fixture
 def small_samples(monkeypatch):
-    """Files above 16 kB are sampled in pieces of 1 kB."""
+    """Sample files above 16 kB in pieces of 1 kB."""
     monkeypatch.setattr(fingerprint, "SAMPLE_BYTES", KB)
     monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 16 * KB)
 
@@ -94,7 +95,7 @@ def model_folder(tmp_path_factory) -> Path:
 
 
 def altered(folder: Path, target: Path, name: str) -> Path:
-    """A copy of a model with one number of one tensor changed."""
+    """Copy a model with one number of one tensor changed."""
     shutil.copytree(folder, target)
     tensors = load_file(target / "model.safetensors")
     tensors[name].view(-1)[-1] += 1e-3
@@ -140,10 +141,10 @@ def test_an_adapter_is_another_one_over_another_base(tmp_path, model_folder):
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     found = set()
     for name, base in (("same", model_folder), ("other", altered(model_folder, tmp_path / "b", "classifier.bias"))):
-        place = Path(shutil.copytree(base, tmp_path / f"{name} base"))
-        (adapter / "adapter_config.json").write_text(json.dumps({"r": 2, "base_model_name_or_path": str(place)}))
+        path = Path(shutil.copytree(base, tmp_path / f"{name} base"))
+        (adapter / "adapter_config.json").write_text(json.dumps({"r": 2, "base_model_name_or_path": str(path)}))
         found.add(weights_fingerprint(adapter))
-        moved = Path(shutil.move(place, tmp_path / f"moved {name}"))
+        moved = Path(shutil.move(path, tmp_path / f"moved {name}"))
         (adapter / "adapter_config.json").write_text(json.dumps({"r": 2, "base_model_name_or_path": str(moved)}))
         found.add(weights_fingerprint(adapter))
     assert len(found) == 2
@@ -153,15 +154,26 @@ def test_an_adapter_that_notes_the_weights_of_its_base_stays_the_same_wherever_b
     adapter, found = tmp_path / "adapter", set()
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
-    for place, way, weights in (
+    for path, way, weights in (
         ("/a/base", "../base", "1"),
         ("/b/base", "../../base", "1"),
         ("/a/base", "../base", "2"),
     ):
-        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": place}))
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": path}))
         (adapter / "adapter_base.json").write_text(json.dumps({"folder": way, "weights": weights}))
         found.add(weights_fingerprint(adapter))
     assert len(found) == 2
+
+
+def test_the_hash_that_adapters_have_stored_of_their_base_stays_valid_and_counts_weights_only(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "adapter_model.bin").write_bytes(b"b")
+    assert base_weights_hash(tmp_path) == "f2b04a40640441f3"
+    for name in ("config.json", "training_args.bin", "optimizer.bin", "scheduler.bin", "model.pt"):
+        (tmp_path / name).write_bytes(b"{}")
+    assert base_weights_hash(tmp_path) == "f2b04a40640441f3"
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    assert base_weights_hash(tmp_path) != "f2b04a40640441f3"
 
 
 def test_a_hub_id_is_known_by_the_commit_in_the_cache(tmp_path, monkeypatch):
@@ -203,7 +215,7 @@ def test_the_configuration_of_a_model_in_memory_counts(model_folder):
 
 @dataclass
 class Reading:
-    """As labels are read."""
+    """A label as it is read from a file."""
 
     rows: object
 

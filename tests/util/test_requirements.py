@@ -1,4 +1,4 @@
-"""What a feature needs is asked in one place, and says what installs it."""
+"""What a feature needs is checked by one function, and its error says what installs it."""
 
 import re
 import sys
@@ -37,8 +37,8 @@ def test_every_feature_needs_what_its_extra_installs(name):
         assert installed[package.replace("_", "-")] == oldest
 
 
-def test_no_other_place_asks_for_optional_packages():
-    """Only these files may look whether a package is there; the rest call `require`."""
+def test_no_other_file_looks_for_optional_packages():
+    """Allow only these files to look whether a package is there; the rest call `require`."""
     allowed = {"util/requirements.py", "space/app.py"}  # Hugging Face's `spaces` exists on their machines only
     root = REPOSITORY / "surgvista_hf"
     found = {

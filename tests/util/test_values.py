@@ -1,4 +1,4 @@
-"""Values that people wrote: what an annotation says is what is taken, and the error names the place."""
+"""Values that people wrote: what an annotation says is what is taken, and the error names the path."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ...modeling.video_processing_surgvista import TOLERANCE, uniform_clip_seconds
-from ...util.bridging import bridged_sources
+from ...util.gaps import bridged_sources
 from .frame_indices import smallest_step, uniform_indices
 from .index import ClipIndex, FrameSetError, column_batches
 

@@ -21,13 +21,13 @@ from ...datasets_scripts.corpora.lemon import read_labels
 from ...datasets_scripts.schema.annotation_files import read_json
 from ...util.console import track
 from ...util.errors import InputError
-from ...util.files import file_hash, sync
-from ...util.finding import VIDEO_SUFFIXES, PassedOver, find_videos, is_video
+from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, find_videos, is_video
+from ...util.files import file_hash, sync, write_json
 from ...util.fingerprint import file_fingerprint
 from ...util.messages import preview
-from ...util.origins import Origins
 from ...util.requirements import require
-from .manifest import Collection, CurationError, Status, Video, check_id, describe, write_object
+from ...util.source_records import SourceRecords
+from .manifest import Collection, CurationError, Status, Video, check_id, describe
 from .reports import StageReport
 from .results import summarize
 
@@ -218,7 +218,7 @@ def from_folder(folder: Path) -> list[Wanted]:
     Raises:
         CurationError: if there are none, a name cannot be an id, or two have the same name.
     """
-    passed = PassedOver()
+    passed = SkippedFiles()
     files = find_videos(folder, passed)
     if not files:
         raise CurationError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}){passed}")
@@ -326,7 +326,7 @@ def _replaced(collection: Collection, wanted: Sequence[Wanted]) -> set[str]:
                 )
             changed[video_id] = (f"{known.bytes} bytes", f"{path.stat().st_size} bytes")
     roots = {path.parent for path in own.values()}
-    origins = Origins(collection.folder, roots.pop() if len(roots) == 1 else None)
+    origins = SourceRecords(collection.folder, roots.pop() if len(roots) == 1 else None)
     origins.check(changed)
     origins.note(own)
     for video_id in changed:
@@ -406,9 +406,10 @@ def _download(collection: Collection, wanted: Wanted, options: CollectOptions, p
     if not is_video(parts[0]):
         parts[0].unlink()
         return replace(_begun(wanted), status="unreadable", reason="no video at this address")
-    write_object(
+    write_json(
         collection.metadata(wanted.video_id),
         {key: info[key] for key in _STORED_METADATA if isinstance(info.get(key), str | int | float)},
+        ensure_ascii=False,
     )
     return parts[0]
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from ...modeling.errors_surgvista import VideoReadError
 from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
-from ...util.files import OutputError, at_work, atomic_file, file_hash
+from ...util.files import OutputError, at_work, atomic_file, file_hash, write_json
 
 Status = Literal["collected", "removed", "failed", "unreadable"]
 JsonObject = dict[str, Any]
@@ -241,7 +241,7 @@ class Collection:
 
     def write_video(self, video: Video) -> None:
         """Write a record."""
-        write_object(self.record(video.video_id), asdict(video))
+        write_json(self.record(video.video_id), asdict(video), ensure_ascii=False)
 
     def bury(self, video: Video, reason: str) -> Video:
         """Remove a video, its metadata and every result, and leave a tombstone.
@@ -353,9 +353,3 @@ def read_object(path: Path) -> JsonObject:
     if not isinstance(content, dict):
         raise CurationError(f"{path} holds {type(content).__name__}, not an object")
     return content
-
-
-def write_object(path: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON object, whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from ...util.files import content_hash
-from .manifest import Collection, CurationError, JsonObject, Verdict, Video, read_object, write_object
+from ...util.files import content_hash, write_json
+from .manifest import Collection, CurationError, JsonObject, Verdict, Video, read_object
 from .overrides import read_overrides
 from .reports import StageReport
 
@@ -126,7 +126,7 @@ def read_result(collection: Collection, stage: str, video_id: str) -> Result | N
 
 def write_result(collection: Collection, stage: str, video_id: str, result: Result) -> None:
     """Write the result of a stage for a video."""
-    write_object(collection.result(stage, video_id), asdict(result))
+    write_json(collection.result(stage, video_id), asdict(result), ensure_ascii=False)
 
 
 def stages_in_use(collection: Collection) -> list[Stage]:
@@ -289,5 +289,5 @@ def summarize(collection: Collection) -> list[StageReport]:
     state = State(collection)
     reports = state.reports()
     collection.write_manifest({video.video_id: state.verdict(video) for video in state.videos})
-    write_object(collection.report, {"stages": [report.to_dict() for report in reports]})
+    write_json(collection.report, {"stages": [report.to_dict() for report in reports]}, ensure_ascii=False)
     return reports

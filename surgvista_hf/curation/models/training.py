@@ -39,8 +39,8 @@ from transformers import (
 
 from ...clips.sampling.randomness import keyed_generator
 from ...util.errors import InputError
-from ...util.files import atomic_folder, check_free
-from ...util.finding import IMAGE_SUFFIXES, is_image
+from ...util.file_search import IMAGE_SUFFIXES, is_image
+from ...util.files import atomic_folder, check_free, write_json
 from ...util.messages import first_line, preview
 from ...util.trainer_callback import show_on_console
 from .classifiers import FrameClassifier, Member, ModelClass, RegionDetector, model_folder, region_model_class
@@ -527,7 +527,7 @@ def _save(network: PreTrainedModel, processor: BaseImageProcessor, report: Repor
     with atomic_folder(output) as folder:
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
-        (folder / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "training.json", report)
 
 
 def _fraction(part: float, whole: float) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...util.finding import is_unfinished, walk
+from ...util.file_search import is_unfinished, walk
 from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol

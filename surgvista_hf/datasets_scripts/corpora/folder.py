@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...util.finding import VIDEO_SUFFIXES, PassedOver, is_image, is_leftover, is_video, walk, without_doubles
+from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, is_image, is_leftover, is_video, walk, without_duplicates
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, MissingFilesError, Protocol
 from ..schema.label_tracks import Track
@@ -47,7 +47,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     """Find every video file, and every folder that holds images."""
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with videos")
-    passed, videos, folders = PassedOver(), [], []
+    passed, videos, folders = SkippedFiles(), [], []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
             if is_video(path) and path.is_file() and not is_leftover(path):
@@ -57,7 +57,7 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         if here != root and any(is_image(Path(name)) for name in files):
             folders.append(here)
     found: dict[str, RawVideo] = {}
-    for path in sorted([*without_doubles(root, videos, passed), *without_doubles(root, folders, passed)]):
+    for path in sorted([*without_duplicates(root, videos, passed), *without_duplicates(root, folders, passed)]):
         role = FRAMES if path.is_dir() else VIDEO
         has_suffix = role == VIDEO and path.suffix.lower() in VIDEO_SUFFIXES  # a DICOM file may be called 1.2.840.7
         name = (path.with_suffix("") if has_suffix else path).relative_to(root).as_posix()

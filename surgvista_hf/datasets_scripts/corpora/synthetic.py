@@ -50,6 +50,7 @@ INFO = DatasetInfo(
         "everything": EVERYTHING,
     },
     redistributable=True,
+    rendered=True,
     checked="exact by construction",
     notes="No patient is in these images. Accuracy on them says nothing about real surgery.",
     triplets=TABLE,

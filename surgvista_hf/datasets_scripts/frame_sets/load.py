@@ -12,8 +12,8 @@ import pyarrow as pa
 from datasets.table import MemoryMappedTable, concat_tables
 from huggingface_hub import HfFileSystem
 
-from ...util.bridging import bridging_note
 from ...util.files import content_hash
+from ...util.gaps import bridging_note
 from ...util.messages import preview
 from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
 from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file

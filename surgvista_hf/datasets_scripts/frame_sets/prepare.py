@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 
 from ...modeling.errors_surgvista import VideoReadError
-from ...util.bridging import bridging_note
 from ...util.console import progress_bar
 from ...util.errors import SurgVistaError
-from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash
+from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash, write_json
+from ...util.gaps import bridging_note
 from ...util.messages import preview
-from ...util.origins import Origins
 from ...util.requirements import require
+from ...util.source_records import SourceRecords
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
@@ -226,7 +226,7 @@ def prepare_videos(
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished_reports(folder)}
-        _remove_changed(folder, builder, found, finished, Origins(folder, root))
+        _remove_changed(folder, builder, found, finished, SourceRecords(folder, root))
         tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
@@ -240,7 +240,7 @@ def prepare_videos(
                 if report.error:
                     logger.warning("%s: %s", report.video_id, report.error)
         report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
-        _write_json(folder / REPORT, report_all.to_dict())
+        write_json(folder / REPORT, report_all.to_dict(), ensure_ascii=False)
         if report_all.failed and not skip_unreadable:
             first = str(report_all.failed[0].error).rstrip(".")
             raise PreparationError(
@@ -330,7 +330,7 @@ def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoR
         media.leaves_out or options.unlabeled == "drop",
         made_from,
     )
-    _write_json(shard.with_suffix(".json"), asdict(report))  # last: it marks the video as finished
+    write_json(shard.with_suffix(".json"), asdict(report), ensure_ascii=False)  # last: it marks the video as finished
     return report
 
 
@@ -502,11 +502,6 @@ def read_record(path: Path, error: type[SurgVistaError]) -> dict[str, Any]:
     return content
 
 
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 @contextmanager
 def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """Lock the output folder for this process, and remove what a killed run left half-written."""
@@ -546,7 +541,7 @@ def _check_plan(folder: Path, builder: FrameSetBuilder, options: PreparationOpti
     others = sorted(file.name for file in folder.iterdir() if file.name not in ("videos", LOCK))
     if others or any((folder / "videos").iterdir()):
         raise OutputError(f"{folder} holds other files ({', '.join(others[:3]) or 'videos'}); choose an empty folder")
-    _write_json(path, plan)
+    write_json(path, plan, ensure_ascii=False)
 
 
 def _finished_reports(folder: Path) -> Iterator[VideoReport]:
@@ -577,7 +572,7 @@ def _remove_changed(
     builder: FrameSetBuilder,
     found: Sequence[RawVideo],
     finished: dict[str, VideoReport],
-    origins: Origins,
+    origins: SourceRecords,
 ) -> None:
     """Remove finished videos whose raw files or labels have changed, so that they are prepared again.
 
@@ -651,7 +646,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
         "_output_all_columns": False,
         "_split": None,
     }
-    _write_json(folder / "state.json", state)
+    write_json(folder / "state.json", state, ensure_ascii=False)
     manifest = {
         "format": FORMAT,
         "name": info.name,
@@ -671,7 +666,7 @@ def write_manifest(folder: Path, info: DatasetInfo, options: PreparationOptions)
             for report in reports
         ],
     }
-    _write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest, ensure_ascii=False)
 
 
 def _common_interval(reports: Sequence[VideoReport]) -> float | None:

@@ -90,7 +90,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def markdown_table() -> str:
-    """Return the table of `docs/datasets.md`."""
+    """Return the table of `docs/reference/datasets.md`."""
     columns = ("Name", "Data set", "Task", "Classes", "Videos", "Frames", "License", "How to get it", "Tried on")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for info in list_datasets():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...util.finding import VIDEO_SUFFIXES, PassedOver, is_unfinished, is_video, walk
+from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, is_unfinished, is_video, walk
 from ...util.messages import did_you_mean, preview
 from .info import DatasetError, DatasetInfo, MissingFilesError, Parts
 from .label_tracks import Track
@@ -158,7 +158,7 @@ class FrameSetBuilder:
         return {video.video_id: video for video in found}
 
     def _collect(self, root: Path) -> list[RawVideo]:
-        passed = PassedOver()
+        passed = SkippedFiles()
         files, rates = self._scan(root, passed)
         found = [
             RawVideo(name, roles, rates.get(name))
@@ -205,7 +205,7 @@ class FrameSetBuilder:
                 raise DatasetError(f"{self.info.name} has no setting {name!r}; {hint}")
         return {**self.settings, **settings}
 
-    def _scan(self, root: Path, passed: PassedOver) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
+    def _scan(self, root: Path, passed: SkippedFiles) -> tuple[dict[str, dict[str, Path]], dict[str, float]]:
         """Return the paths by video and role, and the rates of distributed frames."""
         files: dict[str, dict[str, Path]] = {}
         rates: dict[str, float] = {}

@@ -125,6 +125,7 @@ class DatasetInfo:
         video_ids: ids of all published videos; empty for open collections (a folder, videos from the web).
         totals: published counts that were checked against the tables here.
         redistributable: `True` if license and terms of access allow frames to be passed on.
+        rendered: whether the images are rendered, so that models trained on them know nothing of real surgery.
         unlabeled: handling of frames without a label, see `PreparationOptions.unlabeled`.
         frames_per_second: usual sampling rate; `None` keeps every frame.
         every: usual sampling by count (every n-th source frame), in place of `frames_per_second`.
@@ -158,6 +159,7 @@ class DatasetInfo:
     video_ids: tuple[str, ...] = ()
     totals: Mapping[str, int] = field(default_factory=dict)
     redistributable: bool = False
+    rendered: bool = False
     unlabeled: Literal["keep", "drop"] = "keep"
     frames_per_second: float | None = 1.0
     every: int | None = None

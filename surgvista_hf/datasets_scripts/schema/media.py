@@ -18,7 +18,7 @@ from pydantic import Field
 from ...modeling.errors_surgvista import VideoReadError
 from ...modeling.video_frames_surgvista import Deinterlace
 from ...modeling.video_reading_surgvista import Damaged, VideoReader, rgb_pixels
-from ...util.finding import IMAGE_FORMATS, IMAGE_SUFFIXES, is_image
+from ...util.file_search import IMAGE_FORMATS, IMAGE_SUFFIXES, is_image
 from ...util.values import Amount, PositiveAmount, PositiveCount, check_fields
 from .info import AlignmentError
 

@@ -5,7 +5,6 @@ card; over the operation lie a logo, captions, a status bar and an inset. Some s
 a pure function of the seed and the time; no person is in these images.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...util.errors import InputError
-from ...util.files import atomic_file
+from ...util.files import write_json
 from .operating_room import draw_room
 from .surgery import SyntheticOperation, write_video
 
@@ -462,8 +461,7 @@ def write_web_video(video: SyntheticWebVideo, path: str | os.PathLike[str], *, c
         >>> write_web_video(SyntheticWebVideo(seed=4), "upload.mp4")  # doctest: +SKIP
     """
     write_video(video, path, crf=crf)
-    with atomic_file(Path(path).with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(video.truth()) + "\n", encoding="utf-8")
+    write_json(Path(path).with_suffix(".json"), video.truth(), indent=None)
     return Path(path)
 
 

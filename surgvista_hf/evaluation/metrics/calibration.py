@@ -1,10 +1,9 @@
-"""Whether probabilities mean what they say, and one temperature that makes them (Guo et al., ICML 2017, arXiv 1706.04599).
+"""Calibration of probabilities, and temperature scaling (Guo et al., ICML 2017, arXiv 1706.04599).
 
 Pure functions of arrays. The temperature divides all logits of a model, so the order of the classes of a sample stays.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -14,7 +13,7 @@ from ...util.errors import InputError
 from .classification import expected_calibration_error
 
 _BINS = 15
-_LOWEST, _HIGHEST = 0.1, 10.0  # temperatures; a model that is never wrong on few clips would get 0
+_LOWEST, _HIGHEST = 0.1, 10.0  # bounds of the temperature; a model that is never wrong on few clips would get 0
 _TINY = 1e-12
 
 
@@ -23,10 +22,10 @@ class Calibration:
     """Result of `fit_temperature`; the metrics are of the samples that it was fitted on.
 
     Args:
-        temperature: that logits are divided by.
-        samples: it was fitted on.
-        error_before, error_after: expected calibration error, 0-1, see `calibration_error`.
-        loss_before, loss_after: see `negative_log_likelihood`.
+        temperature: divisor of the logits.
+        samples: number of samples that it was fitted on.
+        error_before, error_after: expected calibration error, 0-1; the result of `calibration_error`.
+        loss_before, loss_after: mean cross-entropy; the result of `negative_log_likelihood`.
     """
 
     temperature: float
@@ -36,8 +35,8 @@ class Calibration:
     loss_before: float
     loss_after: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return numbers that JSON can hold."""
+    def to_dict(self) -> dict[str, float]:
+        """Return the numbers, as JSON can hold them."""
         return asdict(self)
 
 
@@ -45,15 +44,15 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray, *, multi_labe
     """Find the temperature with the least negative log-likelihood, which has one minimum.
 
     Args:
-        labels: (samples,) class numbers; with `multi_label` (samples, classes) of 0 and 1.
-        probabilities: (samples, classes) of softmax, or with `multi_label` of sigmoid, at temperature 1.
+        labels: (samples,) class indices; with `multi_label` (samples, classes) of 0 and 1.
+        probabilities: (samples, classes) outputs of softmax, or with `multi_label` of sigmoid, at temperature 1.
         multi_label: classes are independent of each other.
 
     Returns:
         The temperature, between 0.1 and 10, with what it changes.
 
     Raises:
-        InputError: shapes that do not fit, or no samples.
+        InputError: the shapes do not fit together, or there are no samples.
 
     Example:
         >>> labels, sure = np.array([0, 0, 0, 1]), np.tile([0.99, 0.01], (4, 1))  # right in three of four
@@ -67,6 +66,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray, *, multi_labe
         raise InputError(f"labels {labels.shape} and probabilities {probabilities.shape} do not fit together")
 
     def loss(log_temperature: float) -> float:
+        """Return the loss at a temperature, on the logarithmic scale that the search is made on."""
         scaled = scale_probabilities(probabilities, float(np.exp(log_temperature)), multi_label=multi_label)
         return negative_log_likelihood(labels, scaled, multi_label=multi_label)
 
@@ -90,9 +90,9 @@ def scale_probabilities(probabilities: np.ndarray, temperature: float, *, multi_
     """Return the probabilities that the same logits give at another temperature.
 
     Args:
-        probabilities: (samples, classes) at temperature 1.
-        temperature: that the logits are divided by.
-        multi_label: of sigmoid, not softmax.
+        probabilities: (samples, classes) probabilities at temperature 1.
+        temperature: divisor of the logits.
+        multi_label: the probabilities are outputs of sigmoid, not of softmax.
 
     Example:
         >>> scale_probabilities(np.array([[0.8, 0.2]]), 2.0).round(4).tolist()  # odds 4 become odds 2
@@ -114,29 +114,29 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, multi_la
     compared with how often the answer is yes.
 
     Args:
-        labels: (samples,) class numbers; with `multi_label` (samples, classes) of 0 and 1.
-        probabilities: (samples, classes).
+        labels: (samples,) class indices; with `multi_label` (samples, classes) of 0 and 1.
+        probabilities: (samples, classes) probabilities.
         multi_label: classes are independent of each other.
 
     Example:
-        >>> labels, said = np.array([[1, 0], [0, 0]]), np.array([[0.5, 0.1], [0.5, 0.1]])
-        >>> round(calibration_error(labels, said, multi_label=True), 6)  # 0.5 is right, 0.1 never happens
+        >>> labels, predicted = np.array([[1, 0], [0, 0]]), np.array([[0.5, 0.1], [0.5, 0.1]])
+        >>> round(calibration_error(labels, predicted, multi_label=True), 6)  # 0.5 is right, 0.1 never happens
         0.05
     """
     if not multi_label:
         return expected_calibration_error(labels, probabilities)
-    said, truth = np.ravel(probabilities).astype(np.float64), np.ravel(labels).astype(np.float64)
-    place = np.clip(np.ceil(said * _BINS).astype(int) - 1, 0, _BINS - 1)
-    gaps = np.bincount(place, said - truth, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(said))
+    predicted, truth = np.ravel(probabilities).astype(np.float64), np.ravel(labels).astype(np.float64)
+    bins = np.clip(np.ceil(predicted * _BINS).astype(int) - 1, 0, _BINS - 1)
+    gaps = np.bincount(bins, predicted - truth, minlength=_BINS)  # sum of differences in each bin
+    return float(np.abs(gaps).sum() / len(predicted))
 
 
 def negative_log_likelihood(labels: np.ndarray, probabilities: np.ndarray, *, multi_label: bool = False) -> float:
     """Return the mean cross-entropy of predictions in nats; binary and over all classes with `multi_label`.
 
     Args:
-        labels: (samples,) class numbers; with `multi_label` (samples, classes) of 0 to 1.
-        probabilities: (samples, classes).
+        labels: (samples,) class indices; with `multi_label` (samples, classes) of 0 to 1.
+        probabilities: (samples, classes) probabilities.
         multi_label: classes are independent of each other.
 
     Example:

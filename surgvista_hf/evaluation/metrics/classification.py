@@ -1,8 +1,7 @@
-"""Metrics of samples with one class (action, skill), or several: criteria of safety, tools, procedures. Shares, 0-1."""
+"""Metrics of samples with one class (action, skill) or several (criteria of safety, tools, procedures); all in 0-1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,14 +16,14 @@ class ClassificationMetrics:
     """Result of `classification_metrics`.
 
     Args:
-        accuracy: right samples.
-        most_frequent: what always saying the most frequent class of the test gives; less than that is no result.
+        accuracy: fraction of the samples that are right.
+        most_frequent: accuracy of always predicting the most frequent class of the test, which a model must exceed.
         balanced_accuracy: mean recall of the classes that occur.
         macro_precision, macro_recall, macro_f1: means over the classes that occur or are predicted; 0 where nothing is found.
-        mean_average_precision: one class against the rest, classes that occur.
+        mean_average_precision: mean over the classes that occur of the average precision of one class against the rest.
         calibration_error: expected calibration error, 15 bins of equal width (Guo et al., ICML 2017).
-        top_k: share of samples whose class is among the k most probable.
-        by_class: precision, recall, f1, average precision and number of samples of each class.
+        top_k: fraction of the samples whose class is among the k most probable, by k.
+        by_class: (classes,) precision, recall, f1, average precision and number of samples, by the name of the metric.
     """
 
     accuracy: float
@@ -38,7 +37,7 @@ class ClassificationMetrics:
     top_k: dict[int, float]
     by_class: dict[str, np.ndarray]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the numbers that JSON can hold; what is not defined is `None`."""
         single = {name: value for name, value in vars(self).items() if isinstance(value, float)}
         return {
@@ -58,18 +57,18 @@ class ClassificationMetrics:
 def classification_metrics(
     labels: np.ndarray, probabilities: np.ndarray, *, top_k: Sequence[int] = (3, 5)
 ) -> ClassificationMetrics:
-    """Metrics of samples with one class each.
+    """Compute metrics of samples with one class each.
 
     Args:
-        labels: (samples,) class numbers.
-        probabilities: (samples, classes), rows that sum to 1.
-        top_k: how many most probable classes count for the top-k accuracies.
+        labels: (samples,) class indices.
+        probabilities: (samples, classes) probabilities; each row sums to 1.
+        top_k: numbers of most probable classes that count for the top-k accuracies.
 
     Returns:
         The result.
 
     Raises:
-        InputError: shapes or numbers that do not fit.
+        InputError: the shapes or numbers do not fit together.
 
     Example:
         >>> result = classification_metrics(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
@@ -80,20 +79,20 @@ def classification_metrics(
     _check(labels, probabilities)
     samples, classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
-    truth = np.eye(classes, dtype=int)[labels]
-    said = np.eye(classes, dtype=int)[predicted]
-    right = (truth & said).sum(axis=0)
-    true, found = truth.sum(axis=0), said.sum(axis=0)
+    truth = np.eye(classes, dtype=int)[labels]  # (samples, classes)
+    found = np.eye(classes, dtype=int)[predicted]
+    right = (truth & found).sum(axis=0)
+    num_true, num_found = truth.sum(axis=0), found.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        recall = np.where(true > 0, right / true, np.nan)
-        precision = np.where(found > 0, right / found, np.where(true > 0, 0.0, np.nan))
-        f1 = 2 * right / (true + found)
-    seen = (true + found) > 0
+        recall = np.where(num_true > 0, right / num_true, np.nan)
+        precision = np.where(num_found > 0, right / num_found, np.where(num_true > 0, 0.0, np.nan))
+        f1 = 2 * right / (num_true + num_found)
+    seen = (num_true + num_found) > 0
     ap = average_precision(truth, probabilities)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     return ClassificationMetrics(
         accuracy=float((predicted == labels).mean()),
-        most_frequent=float(true.max() / samples),
+        most_frequent=float(num_true.max() / samples),
         balanced_accuracy=float(np.nanmean(recall)),
         macro_precision=float(precision[seen].mean()),
         macro_recall=float(np.nan_to_num(recall[seen]).mean()),
@@ -101,17 +100,17 @@ def classification_metrics(
         mean_average_precision=float(np.nanmean(ap)),
         calibration_error=expected_calibration_error(labels, probabilities),
         top_k={k: float((order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in top_k if k < classes},
-        by_class={"precision": precision, "recall": recall, "f1": f1, "average_precision": ap, "samples": true},
+        by_class={"precision": precision, "recall": recall, "f1": f1, "average_precision": ap, "samples": num_true},
     )
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, *, bins: int = _BINS) -> float:
-    """Mean distance between confidence and accuracy over bins of equal width, weighted by samples (Guo et al., ICML 2017).
+    """Compute the mean distance between confidence and accuracy over bins, weighted by samples (Guo et al., ICML 2017).
 
     Args:
-        labels: (samples,) class numbers.
-        probabilities: (samples, classes).
-        bins: of the highest probability of a sample.
+        labels: (samples,) class indices.
+        probabilities: (samples, classes) probabilities.
+        bins: number of bins of equal width that the highest probability of a sample falls into.
 
     Example:
         >>> expected_calibration_error(np.array([0, 0]), np.array([[0.75, 0.25], [0.25, 0.75]]))
@@ -119,9 +118,9 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, *,
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    weight = np.bincount(place, minlength=bins)
-    gaps = np.bincount(place, confidence - right, minlength=bins)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (samples,)
+    weight = np.bincount(index, minlength=bins)
+    gaps = np.bincount(index, confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / weight.sum())
 
 
@@ -131,7 +130,7 @@ class CriteriaMetrics:
 
     Args:
         by_criterion: average precision of each criterion, 0-1; NaN without a positive sample.
-        prevalence: share of positive samples of each, which is what guessing gives.
+        prevalence: fraction of positive samples of each criterion, which is the average precision of guessing.
     """
 
     by_criterion: dict[str, float]
@@ -139,10 +138,10 @@ class CriteriaMetrics:
 
     @property
     def mean(self) -> float:
-        """Mean over the criteria that occur."""
+        """Return the mean over the criteria that occur; NaN if none does."""
         return _mean(np.array(list(self.by_criterion.values())))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the numbers that JSON can hold."""
         criteria = {f"ap_{name}": _plain(value) for name, value in self.by_criterion.items()}
         return {"mean_average_precision": _plain(self.mean), **criteria, "prevalence": self.prevalence}
@@ -160,18 +159,18 @@ def cvs_metrics(
     *,
     criteria: Sequence[str] = ("two_structures", "hepatocystic_triangle_cleared", "cystic_plate_exposed"),
 ) -> CriteriaMetrics:
-    """Average precision of each criterion of the critical view of safety (Endoscapes, arXiv 2312.12429).
+    """Compute the average precision of each criterion of the critical view of safety (Endoscapes, arXiv 2312.12429).
 
     Args:
-        labels: (samples, criteria) of 0 and 1, or shares of annotators, of whom at least half must agree.
-        scores: (samples, criteria).
-        criteria: their names.
+        labels: (samples, criteria) of 0 and 1, or fractions of annotators, of whom at least half must agree.
+        scores: (samples, criteria) scores, higher where a criterion is more likely fulfilled.
+        criteria: names of the criteria.
 
     Returns:
         The result.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: the shapes do not fit together.
 
     Example:
         >>> cvs_metrics(np.eye(3), np.eye(3)).mean
@@ -183,7 +182,7 @@ def cvs_metrics(
             f"labels {labels.shape} and scores {scores.shape}; (samples, {len(criteria)}) are needed twice"
         )
     if not ((labels >= 0) & (labels <= 1)).all():
-        raise InputError("labels must be shares in 0 … 1")
+        raise InputError("labels must be fractions in 0 … 1")
     positive = (labels >= 0.5).astype(int)
     ap = average_precision(positive, scores)
     return CriteriaMetrics(
@@ -198,9 +197,9 @@ class PresenceMetrics:
 
     Args:
         ranking: average precision and prevalence of each class.
-        f1: of each class at the threshold; NaN for one that neither occurs nor is predicted.
-        micro_f1: of all decisions together.
-        subset_accuracy: samples in which every class is decided rightly.
+        f1: F1 of each class at the threshold; NaN for a class that neither occurs nor is predicted.
+        micro_f1: F1 of all decisions together.
+        subset_accuracy: fraction of the samples in which every class is decided rightly.
         label_ranking_precision: mean over the samples that have a class of how well it is ranked among all classes (LRAP).
         video_mean_average_precision: mean over videos of the mean average precision within a video; NaN without videos.
     """
@@ -214,10 +213,10 @@ class PresenceMetrics:
 
     @property
     def macro_f1(self) -> float:
-        """Mean over the classes that occur or are predicted; 0 where nothing is."""
+        """Return the mean F1 over the classes that occur or are predicted; 0 where nothing is."""
         return _mean(np.array(list(self.f1.values())), otherwise=0.0)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the numbers that JSON can hold; what is not defined is `None`."""
         single = ("macro_f1", "micro_f1", "subset_accuracy", "label_ranking_precision", "video_mean_average_precision")
         return {
@@ -241,23 +240,23 @@ def presence_metrics(
     videos: np.ndarray | None = None,
     threshold: float = 0.5,
 ) -> PresenceMetrics:
-    """Metrics of samples that may have several classes: tools in a frame, procedures of a video.
+    """Compute metrics of samples that may have several classes: tools in a frame, procedures of a video.
 
     Macro average precision over all samples, F1 at a threshold and subset accuracy are the numbers of LEMON's protocols for
     tool presence and procedures (arXiv 2503.19740).
 
     Args:
-        labels: (samples, classes) of 0 and 1, or shares of annotators, of whom at least half must agree.
-        probabilities: (samples, classes), each class by itself.
-        names: of the classes.
-        videos: (samples,) the video of each sample, for the mean over videos.
-        threshold: probability from which on a class is said to be there.
+        labels: (samples, classes) of 0 and 1, or fractions of annotators, of whom at least half must agree.
+        probabilities: (samples, classes) probabilities of each class by itself.
+        names: names of the classes.
+        videos: (samples,) names of the video of each sample, for the mean over videos.
+        threshold: probability from which a class counts as predicted.
 
     Returns:
         The result.
 
     Raises:
-        InputError: shapes that do not fit.
+        InputError: the shapes do not fit together.
 
     Example:
         >>> labels = np.array([[1, 0], [1, 1]])
@@ -267,15 +266,15 @@ def presence_metrics(
     """
     labels, probabilities = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     ranking = cvs_metrics(labels, probabilities, criteria=names)
-    truth, said = labels >= 0.5, probabilities >= threshold
-    right, counted = (truth & said).sum(axis=0), truth.sum(axis=0) + said.sum(axis=0)
+    truth, predicted = labels >= 0.5, probabilities >= threshold
+    right, counted = (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
     with np.errstate(invalid="ignore"):
         f1 = 2 * right / counted
     return PresenceMetrics(
         ranking=ranking,
         f1=dict(zip(names, map(float, f1), strict=True)),
         micro_f1=float(2 * right.sum() / max(counted.sum(), 1)),
-        subset_accuracy=float((truth == said).all(axis=1).mean()),
+        subset_accuracy=float((truth == predicted).all(axis=1).mean()),
         label_ranking_precision=_mean(average_precision(truth.T.astype(int), probabilities.T)),
         video_mean_average_precision=_over_videos(truth, probabilities, videos),
     )
@@ -289,7 +288,7 @@ def _over_videos(truth: np.ndarray, scores: np.ndarray, videos: np.ndarray | Non
 
 
 def _mean(values: np.ndarray, otherwise: float = float("nan")) -> float:
-    """Of the numbers that are defined."""
+    """Return the mean of the numbers that are defined."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else otherwise
 

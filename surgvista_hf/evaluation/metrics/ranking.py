@@ -6,19 +6,19 @@ from ...util.errors import InputError
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Average precision of each class: Σ (R_k - R_{k-1}) P_k over falling thresholds, equal scores together.
+    """Compute the average precision of each class: Σ (R_k - R_{k-1}) P_k over falling thresholds, equal scores together.
 
-    Not interpolated; what scikit-learn's `average_precision_score` gives.
+    It is not interpolated and agrees with scikit-learn's `average_precision_score`.
 
     Args:
         labels: (samples, classes) of 0 and 1.
-        scores: (samples, classes), higher where a class is more likely.
+        scores: (samples, classes) scores, higher where a class is more likely.
 
     Returns:
-        (classes,), 0-1; NaN for a class without a positive sample.
+        (classes,) average precisions, 0-1; NaN for a class without a positive sample.
 
     Raises:
-        InputError: shapes that differ, other labels, or scores that are not finite.
+        InputError: the shapes differ, labels are not 0 or 1, or scores are not finite.
 
     Example:
         >>> average_precision(np.array([[1], [0], [1]]), np.array([[0.9], [0.5], [0.1]]))
@@ -40,6 +40,6 @@ def _of_class(labels: np.ndarray, scores: np.ndarray) -> float:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(labels[order])
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each group of equal scores
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # last sample of each group of equal scores
     precision, recall = hits[last] / (last + 1), hits[last] / positives
     return float((np.diff(recall, prepend=0.0) * precision).sum())

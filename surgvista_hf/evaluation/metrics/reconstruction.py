@@ -1,4 +1,4 @@
-"""What a masked autoencoder sees, paints and gets wrong: the reconstruction figure of SurgVISTA's paper (arXiv 2506.02692)."""
+"""Input, reconstruction and errors of masked autoencoders: the figure of SurgVISTA's paper (arXiv 2506.02692)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ _GRAY = 0.75
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A clip, what was hidden of it, and what models painted there.
+    """A clip, its mask, and what models reconstructed.
 
     Args:
-        original: (frames, height, width, 3), 0-1.
-        hidden: (frames, height, width) bool.
-        painted: by the name of a model, clips of the shape of the original.
-        patch_size: side of a patch in pixels, over which errors are averaged.
+        original: (frames, height, width, 3) clip, 0-1.
+        mask: (frames, height, width) bool, `True` where a pixel was masked.
+        reconstructed: clips of the shape of the original, by the name of the model.
+        patch_size: side in pixels of a patch, over which errors are averaged.
 
     Raises:
-        InputError: shapes that do not fit together.
+        InputError: the shapes do not fit together.
 
     Example:
         >>> clip = np.zeros((2, 4, 4, 3))
@@ -36,41 +36,41 @@ class Reconstruction:
     """
 
     original: np.ndarray
-    hidden: np.ndarray
+    mask: np.ndarray
     reconstructed: Mapping[str, np.ndarray]
     patch_size: int
 
     def __post_init__(self) -> None:
-        shapes = {self.original.shape, (*self.hidden.shape, 3), *(clip.shape for clip in self.reconstructed.values())}
-        if len(shapes) > 1 or any(side % self.patch_size for side in self.hidden.shape[1:]):
+        shapes = {self.original.shape, (*self.mask.shape, 3), *(clip.shape for clip in self.reconstructed.values())}
+        if len(shapes) > 1 or any(side % self.patch_size for side in self.mask.shape[1:]):
             raise InputError(f"clips of shapes {shapes} and patches of {self.patch_size} pixels do not fit together")
 
     @property
     def masked(self) -> np.ndarray:
-        """The original with gray in the place of what was hidden."""
-        return np.where(self.hidden[..., None], _GRAY, self.original)
+        """Return the original with gray in place of the masked pixels."""
+        return np.where(self.mask[..., None], _GRAY, self.original)
 
     def errors(self, name: str) -> np.ndarray:
-        """Mean squared error of each patch, (frames, rows, columns)."""
-        frames, height, width = self.hidden.shape
+        """Return the mean squared error of each patch, (frames, rows, columns)."""
+        frames, height, width = self.mask.shape
         squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
         side = self.patch_size
         return squares.reshape(frames, height // side, side, width // side, side).mean(axis=(2, 4))
 
     def mean_error(self, name: str) -> float:
-        """Mean squared error of all hidden pixels."""
+        """Return the mean squared error of all masked pixels."""
         squares = ((self.reconstructed[name] - self.original) ** 2).mean(axis=-1)
-        return float(squares[self.hidden].mean())
+        return float(squares[self.mask].mean())
 
 
 def draw_reconstruction(reconstruction: Reconstruction, path: str | Path) -> None:
-    """Draw frames in columns; in rows the original, what was visible, and for each model its painting and its errors.
+    """Draw frames in columns; in rows the original, the visible patches, and each model's reconstruction and errors.
 
     Errors share one scale of colors, up to the 99th percentile of all of them.
 
     Args:
-        reconstruction: what to draw.
-        path: picture to write; its suffix decides the format.
+        reconstruction: the clip and its reconstructions.
+        path: image file to write; its suffix decides the format.
     """
     shown = np.unique(np.linspace(0, len(reconstruction.original) - 1, _COLUMNS).round().astype(int))
     errors = {name: reconstruction.errors(name) for name in reconstruction.reconstructed}

@@ -1,4 +1,4 @@
-"""How well predicted phases hang together: edit score and F1 of segments (Lea et al., CVPR 2017)."""
+"""Metrics of segments, which punish fragmented predictions: edit score and segmental F1 (Lea et al., CVPR 2017)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,17 +8,17 @@ from .workflow import checked_videos, runs
 
 
 def edit_score(labels: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], *, num_classes: int) -> float:
-    """1 minus the edits that turn the predicted order of segments into the true one, over the longer; mean over videos.
+    """Compute 1 minus the edit distance of the predicted to the true order of segments, over the longer; mean over videos.
 
     Args:
-        labels, predictions: by video, (frames,) class numbers.
-        num_classes: classes, from 0.
+        labels, predictions: (frames,) class indices by the name of the video.
+        num_classes: number of classes.
 
     Returns:
-        0-1.
+        The score, 0-1.
 
     Raises:
-        InputError: what cannot be compared, see `phase_metrics`.
+        InputError: labels and predictions cannot be compared, as in `phase_metrics`.
 
     Example:
         >>> edit_score({"a": np.array([0, 0, 1, 2])}, {"a": np.array([0, 1, 1, 1])}, num_classes=3)
@@ -38,18 +38,21 @@ def segmental_f1(
     num_classes: int,
     overlaps: Sequence[float] = (0.1, 0.25, 0.5),
 ) -> dict[str, float]:
-    """F1 of segments: one is right if it and a true one of its class, not yet found, overlap by a share of their union.
+    """Compute the F1 of segments of all videos together.
+
+    A segment is right if its intersection over union with a true segment of its class, which no other segment has matched,
+    reaches a threshold.
 
     Args:
-        labels, predictions: by video, (frames,) class numbers.
-        num_classes: classes, from 0.
-        overlaps: smallest intersections over union.
+        labels, predictions: (frames,) class indices by the name of the video.
+        num_classes: number of classes.
+        overlaps: thresholds of the intersection over union.
 
     Returns:
-        `f1@10`, `f1@25`, `f1@50`: 0-1, segments of all videos counted together.
+        `f1@10`, `f1@25`, `f1@50`: scores in 0-1 by the threshold in per cent.
 
     Raises:
-        InputError: what cannot be compared, see `phase_metrics`.
+        InputError: labels and predictions cannot be compared, as in `phase_metrics`.
 
     Example:
         >>> segmental_f1({"a": np.array([0, 0, 0, 1])}, {"a": np.array([0, 0, 1, 1])}, num_classes=2)
@@ -63,7 +66,7 @@ def segmental_f1(
 
 
 def _hits(true: list[tuple[int, int, int]], found: list[tuple[int, int, int]], overlap: float) -> int:
-    taken: set[int] = set()
+    taken: set[int] = set()  # true segments that were found; further predictions of the same one are false
     for label, start, stop in found:
         ious = [
             max(min(stop, other_stop) - max(start, other_start), 0)
@@ -78,7 +81,7 @@ def _hits(true: list[tuple[int, int, int]], found: list[tuple[int, int, int]], o
 
 
 def _distance(first: Sequence[int], second: Sequence[int]) -> int:
-    """Levenshtein's."""
+    """Return the Levenshtein distance of two sequences."""
     row = list(range(len(second) + 1))
     for i, one in enumerate(first, 1):
         previous, row[0] = row[0], i

@@ -1,8 +1,7 @@
-"""Is one model better than another? Tests over videos, which are what a result has to generalize to."""
+"""Tests and intervals over videos, which are what a result has to generalize to."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -17,9 +16,9 @@ class PairedTest:
 
     Args:
         p_value: probability of such ranks or more extreme ones if neither were better.
-        mean_difference: of the scores, better minus worse.
-        pairs: videos.
-        wins, ties: videos with a higher and with the same score.
+        mean_difference: mean difference of the scores, better minus worse.
+        pairs: number of videos.
+        wins, ties: numbers of videos with a higher and with the same score.
     """
 
     p_value: float
@@ -28,25 +27,26 @@ class PairedTest:
     wins: int
     ties: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
+        """Return the numbers, as JSON can hold them."""
         return asdict(self)
 
 
 def paired_wilcoxon(better: Mapping[str, float], worse: Mapping[str, float]) -> PairedTest:
-    """One-sided Wilcoxon signed-rank test of the claim that `better` scores higher than `worse` on the same videos.
+    """Test the claim that `better` scores higher than `worse` on the same videos: one-sided Wilcoxon signed-rank test.
 
-    The test of SurgVISTA's paper (arXiv 2506.02692; Wilcoxon, Biometrics Bulletin 1945). Ties are left out of the ranks; where
-    all scores are tied, p is 1. It is exact up to 50 videos without ties. Fewer than 5 videos cannot reach p < 0.05.
-    Differences are rounded to 12 digits after the point: what floats leave beyond them is neither a win nor another rank.
+    This is the test of SurgVISTA's paper (arXiv 2506.02692; Wilcoxon, Biometrics Bulletin 1945). Ties are left out of the
+    ranks; where all scores are tied, p is 1. It is exact up to 50 videos without ties. Fewer than 5 videos cannot reach
+    p < 0.05. Differences are rounded to 12 digits after the point, so that a rounding error is neither a win nor another rank.
 
     Args:
-        better, worse: scores by video.
+        better, worse: scores by the name of the video.
 
     Returns:
         The result.
 
     Raises:
-        InputError: different videos, none, or scores that are not finite.
+        InputError: the videos differ, there are none, or a score is not finite.
 
     Example:
         >>> paired_wilcoxon({"a": 3, "b": 5, "c": 4, "d": 9, "e": 7}, {"a": 1, "b": 2, "c": 0, "d": 4, "e": 1}).p_value
@@ -73,9 +73,9 @@ class Interval:
     """A number with its confidence interval.
 
     Args:
-        value: of all videos.
+        value: the number for all videos.
         low, high: ends of the interval.
-        level: e.g. 0.95.
+        level: level of confidence, such as 0.95.
     """
 
     value: float
@@ -95,22 +95,23 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a statistic when whole videos are drawn again with replacement (Efron, 1979).
+    """Compute the percentile interval of a statistic over bootstrap draws of whole videos (Efron, 1979).
 
     Frames of a video are no independent samples, so they are never drawn apart.
 
     Args:
-        statistic: of a list of videos, in which one may come more than once. Draws for which it is NaN are left out.
-        videos: all of them.
-        resamples: draws.
-        level: of confidence.
-        seed: of the draws.
+        statistic: function of a list of videos, in which a video may come more than once. Draws for which it is NaN are left
+            out.
+        videos: names of all videos.
+        resamples: number of draws.
+        level: level of confidence.
+        seed: seed of the draws.
 
     Returns:
-        The interval.
+        The statistic of all videos, with its interval.
 
     Raises:
-        InputError: no videos.
+        InputError: there are no videos.
 
     Example:
         >>> accuracy = {"a": 0.5, "b": 0.7, "c": 0.9}
@@ -121,6 +122,6 @@ def bootstrap_interval(
         raise InputError("there are no videos to draw from")
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(videos), size=(resamples, len(videos)))
-    values = np.array([statistic([videos[place] for place in draw]) for draw in draws])
+    values = np.array([statistic([videos[index] for index in draw]) for draw in draws])
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(videos)), float(low), float(high), level)

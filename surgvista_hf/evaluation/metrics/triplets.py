@@ -2,12 +2,12 @@
 
 Nwoye and Padoy, "Data Splits and Metrics for Method Benchmarking on Surgical Action Triplet Datasets" (arXiv 2204.05235).
 Scores of a component are the highest of all triplets that contain it. Per video and class average precision; then the mean
-over videos that have the class; then over classes. Shares, 0-1.
+over videos that have the class; then over classes. All results lie in 0-1.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -26,10 +26,10 @@ class TripletMetrics:
 
     Args:
         protocol: `"video"` or `"global"`.
-        null_classes: triplets that the mean of `ivt` leaves out.
-        by_class: for each component, (classes,) average precision; NaN for a class that never occurs.
-        all_classes: the mean of `ivt` with the null classes.
-        recall_at: for k, the share of all true triplets that are among the k highest scores of their frame.
+        null_classes: indices of the triplets that the mean of `ivt` leaves out.
+        by_class: (classes,) average precisions by the name of the component; NaN for a class that never occurs.
+        all_classes: mean of `ivt` with the null classes.
+        recall_at: fraction of all true triplets that are among the k highest scores of their frame, by k.
     """
 
     protocol: Protocol
@@ -39,13 +39,13 @@ class TripletMetrics:
     recall_at: dict[int, float]
 
     def mean(self, component: str) -> float:
-        """Mean average precision of a component; NaN if none of its classes occurs."""
+        """Return the mean average precision of a component, one of `COMPONENTS`; NaN if none of its classes occurs."""
         values = self.by_class[component]
         if component == "ivt":
             values = np.delete(values, self.null_classes)
         return _mean(values)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the numbers and names that JSON can hold; what is not defined is `None`."""
         means = {f"ap_{name}": self.mean(name) for name in COMPONENTS}
         means["ap_ivt_all_classes"] = self.all_classes
@@ -73,11 +73,11 @@ def triplet_metrics(
     protocol: Protocol = "video",
     top_k: Sequence[int] = (5, 10, 20),
 ) -> TripletMetrics:
-    """Mean average precision of triplets and of their components.
+    """Compute the mean average precision of triplets and of their components.
 
     Args:
-        labels: by video, (frames, classes) of 0 and 1.
-        scores: by video, (frames, classes), e.g. sigmoids of logits.
+        labels: (frames, classes) of 0 and 1 by the name of the video.
+        scores: (frames, classes) scores by the name of the video, such as sigmoids of logits.
         components: name of the data set whose table of triplets to use (`"cholect50"` with 100 classes, `"cholect45"`,
             `"prostate21"`, `"prostatd"`, …), or (instrument, verb, target) of each class.
         ignore_null: leave classes in which an instrument does nothing out of the mean of `ivt`, as the official toolkit does
@@ -90,7 +90,7 @@ def triplet_metrics(
         The result.
 
     Raises:
-        InputError: videos, shapes or classes that do not fit.
+        InputError: the videos, shapes or classes do not fit together.
 
     Example:
         >>> table = [(0, 0, 0), (0, 1, 0), (1, 1, 1)]
@@ -160,7 +160,7 @@ def _checked(
 
 
 def _component(values: np.ndarray, parts: np.ndarray, component: str) -> np.ndarray:
-    """Highest value of all triplets with each component that occurs, in the order of its numbers."""
+    """Return the highest value of all triplets with each component that occurs, in the order of its indices."""
     if component == "ivt":
         return values
     _, member = np.unique(parts[:, _COLUMNS[component]], axis=0, return_inverse=True)

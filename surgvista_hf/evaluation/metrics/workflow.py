@@ -1,8 +1,8 @@
 """Metrics of surgical workflow recognition, every variant by its name.
 
-Published numbers cannot be compared unless it is said what was averaged over what, whether frames near a transition were
-forgiven, and what became of phases that a video does not have ("Metrics Matter in Surgical Phase Recognition",
-arXiv 2305.13961). Nothing is relaxed here unless asked for. All results are shares, 0-1.
+Published numbers cannot be compared without knowing what was averaged over what, whether frames near a transition were
+forgiven, and how phases that a video does not have were counted ("Metrics Matter in Surgical Phase Recognition",
+arXiv 2305.13961). Nothing is relaxed here unless a caller requests it. All results lie in 0-1.
 
 With G the frames of phase c in a video, Q those predicted as c, and TP = |G ∩ Q|: precision TP / |Q|, recall TP / |G|, Jaccard
 TP / |G ∪ Q|, F1 2 TP / (|G| + |Q|).
@@ -26,8 +26,8 @@ SCORES = ("precision", "recall", "jaccard", "f1")
 _CHOICES = {"mode": MODES, "absent": ("gt_only", "union"), "average": ("phase_then", "video_then", "pooled")}
 _TOLERANCE_SECONDS = 10
 
-# What the Matlab scripts of the M2CAI16 challenge forgive, by number of phases: phase (from 0) -> differences (prediction
-# minus truth) that pass in its first and in its last ten seconds. Other phases: -1 and +1.
+# Errors that the Matlab scripts of the M2CAI16 challenge forgive, by number of phases: phase (from 0) -> differences
+# (prediction minus truth) that pass in its first and in its last ten seconds. Other phases: -1 and +1.
 _EXCEPTIONS: dict[int, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     7: {3: ((-1,), (1, 2)), 4: ((-1,), (1, 2)), 5: ((-1, -2), (1, 2)), 6: ((-1, -2), (1, 2))},
     8: {4: ((-1,), (1, 2)), 5: ((-1,), (1, 2)), 6: ((-1, -2), (1, 2)), 7: ((-1, -2), (1, 2))},
@@ -40,12 +40,14 @@ class PhaseMetrics:
     """Result of `phase_metrics`, with the names of its variants.
 
     Args:
-        mode, absent, average, fps, num_classes: as asked for.
-        image_accuracy: right frames of all frames.
-        accuracy_by_video: right frames of each video.
-        mean: precision, recall, jaccard and f1.
-        std: of precision, recall and jaccard over phases, of f1 over videos, with N - 1, as published; empty when pooled.
-        by_phase: the four scores of each phase, (num_classes,), averaged over videos; NaN for a phase that never occurs.
+        mode, absent, average, fps, num_classes: the arguments of `phase_metrics`.
+        image_accuracy: fraction of all frames that are right.
+        accuracy_by_video: fraction of the frames of each video that are right.
+        mean: precision, recall, jaccard and f1, by name.
+        std: standard deviation of precision, recall and jaccard over phases, and of f1 over videos, with N - 1, as published;
+            empty when pooled.
+        by_phase: (num_classes,) scores of each phase by the name of the score, averaged over videos; NaN for a phase that
+            never occurs.
     """
 
     mode: Mode
@@ -61,15 +63,15 @@ class PhaseMetrics:
 
     @property
     def video_accuracy(self) -> float:
-        """Mean over videos of the share of right frames."""
+        """Return the mean over videos of the fraction of right frames."""
         return float(np.mean(list(self.accuracy_by_video.values())))
 
     @property
     def video_accuracy_std(self) -> float:
-        """Its standard deviation over videos, with N - 1; NaN for one video."""
+        """Return the standard deviation of the accuracy over videos, with N - 1; NaN for one video."""
         return _std(np.array(list(self.accuracy_by_video.values())))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the numbers and names that JSON can hold; what is not defined is `None`."""
         numbers = {
             "image_accuracy": self.image_accuracy,
@@ -107,11 +109,11 @@ def phase_metrics(
     absent: Absent = "gt_only",
     average: Average = "phase_then",
 ) -> PhaseMetrics:
-    """Accuracy, precision, recall, Jaccard and F1 of predicted phases.
+    """Compute accuracy, precision, recall, Jaccard and F1 of predicted phases.
 
     Args:
-        labels, predictions: by video, (frames,) class numbers of all frames in order.
-        num_classes: phases, from 0.
+        labels, predictions: (frames,) class indices of all frames in order, by the name of the video.
+        num_classes: number of phases.
         fps: frames a second, which the relaxed modes need.
         mode: `"strict"`: nothing is forgiven. `"relaxed_corrected"`: errors within 10 s of a transition are, where the
             prediction is a neighboring class number, as the Matlab scripts of the M2CAI16 challenge mean it.
@@ -128,7 +130,8 @@ def phase_metrics(
         The result.
 
     Raises:
-        InputError: videos or lengths that differ, class numbers out of range, or a relaxed mode for another number of phases.
+        InputError: videos or lengths differ, a class index is out of range, or a relaxed mode is requested for another number
+            of phases.
 
     Example:
         >>> truth, prediction = {"a": np.repeat([0, 1], 10)}, {"a": np.repeat([0, 1, 0, 1], [8, 2, 2, 8])}
@@ -154,7 +157,7 @@ def phase_metrics(
         right[video] = difference == 0
     table = np.stack(counts)  # (videos, classes, [TP, G, Q, union])
     by_video = _scores(table, absent)
-    mean, std, by_phase = _averaged(table, by_video, absent, average)
+    mean, std, by_phase = _average(table, by_video, absent, average)
     return PhaseMetrics(
         mode,
         absent,
@@ -172,7 +175,15 @@ def phase_metrics(
 def phase_report(
     labels: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], *, num_classes: int, **options: Any
 ) -> dict[str, PhaseMetrics]:
-    """Results of all modes that exist for this number of phases, strict first; options as for `phase_metrics`."""
+    """Compute `phase_metrics` in all modes that exist for this number of phases, strict first.
+
+    Args:
+        labels, predictions, num_classes: the arguments of `phase_metrics`.
+        options: further arguments of `phase_metrics` except `mode`.
+
+    Returns:
+        The results by mode.
+    """
     modes = MODES if num_classes in _EXCEPTIONS else MODES[:1]
     return {mode: phase_metrics(labels, predictions, num_classes=num_classes, mode=mode, **options) for mode in modes}
 
@@ -180,10 +191,10 @@ def phase_report(
 def checked_videos(
     labels: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray], num_classes: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Truth and prediction of every video as int64 arrays.
+    """Return truth and prediction of every video as int64 arrays, (frames,) each.
 
     Raises:
-        InputError: what cannot be compared.
+        InputError: videos or lengths differ, or something is no class index below `num_classes`.
     """
     if labels.keys() != predictions.keys() or not labels:
         odd = preview(sorted(map(str, set(labels) ^ set(predictions)))) or "there are no videos"
@@ -204,14 +215,22 @@ def checked_videos(
 
 
 def runs(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Connected runs of one label: (label, first frame, frame after the last)."""
+    """Yield the connected runs of one label: (label, first frame, frame after the last).
+
+    Args:
+        labels: (frames,) class indices.
+
+    Example:
+        >>> list(runs(np.array([4, 4, 1])))
+        [(4, 0, 2), (1, 2, 3)]
+    """
     edges = np.flatnonzero(np.diff(labels)) + 1
     for start, stop in zip((0, *edges), (*edges, len(labels)), strict=True):
         yield int(labels[start]), int(start), int(stop)
 
 
 def forgiven(truth: np.ndarray, predicted: np.ndarray, num_classes: int, fps: float, mode: Mode) -> np.ndarray:
-    """Prediction minus truth, (frames,), with 0 where an error is forgiven."""
+    """Return prediction minus truth, (frames,), with 0 where an error is forgiven; arguments as for `phase_metrics`."""
     difference = predicted - truth
     if mode == "strict":
         return difference
@@ -221,13 +240,14 @@ def forgiven(truth: np.ndarray, predicted: np.ndarray, num_classes: int, fps: fl
         width = min(round(_TOLERANCE_SECONDS * fps), stop - start)
         first, last = difference[start : start + width], difference[stop - width : stop]
         result[start : start + width][np.isin(first, late)] = 0
-        place = start if mode == "relaxed_published" else stop - width
-        result[place : place + width][np.isin(last, early)] = 0
+        # The published scripts index the last seconds from the start of the phase.
+        offset = start if mode == "relaxed_published" else stop - width
+        result[offset : offset + width][np.isin(last, early)] = 0
     return result
 
 
 def _counts(truth: np.ndarray, predicted: np.ndarray, right: np.ndarray, num_classes: int) -> np.ndarray:
-    """(classes, 4): right frames of the union, frames of the truth, of the prediction, of the union."""
+    """Count frames of each class, (classes, 4): right ones of the union, those of truth, prediction and union."""
     phases = np.arange(num_classes)[:, None]
     is_true, is_predicted = truth == phases, predicted == phases
     union = is_true | is_predicted
@@ -253,10 +273,10 @@ def _scores(table: np.ndarray, absent: Absent) -> dict[str, np.ndarray]:
     return scores
 
 
-def _averaged(
+def _average(
     table: np.ndarray, by_video: dict[str, np.ndarray], absent: Absent, average: Average
 ) -> tuple[dict[str, float], dict[str, float], dict[str, np.ndarray]]:
-    """Means, deviations, and scores of each phase."""
+    """Return means and standard deviations by the name of the score, and the scores of each phase."""
     if average == "pooled":
         by_phase = _scores(table.sum(axis=0), absent)
         return {name: _mean(values) for name, values in by_phase.items()}, {}, by_phase
@@ -268,7 +288,7 @@ def _averaged(
 
 
 def _means(values: np.ndarray, axis: int) -> np.ndarray:
-    """Means of what is defined; NaN where nothing is."""
+    """Return the means of the defined values along an axis; NaN where none is."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0.0).sum(axis=axis) / defined.sum(axis=axis)

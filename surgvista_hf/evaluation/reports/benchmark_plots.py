@@ -1,37 +1,36 @@
-"""Plots of a benchmark, in a palette that color-blind readers can tell apart (Paul Tol's)."""
+"""Plots of a benchmark, in colors that color-blind readers can tell apart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
+from ...util.class_colors import class_color
 from ...util.files import atomic_file
+from ..metrics.workflow import runs
 from ..tasks import ClipPredictions
+from .ribbons import draw_segment, legend_handles
 
-COLORS = (
-    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB",
-)  # fmt: skip
 _VIDEOS_SHOWN = 4
+_NUMBERED = 0.02  # fraction of a ribbon from which a segment is wide enough for the number of its class
 
 
 def plot_phase_jaccard(jaccard: Mapping[str, np.ndarray], classes: Sequence[str], path: Path) -> None:
-    """Bars of the Jaccard index of each phase.
+    """Draw bars of the Jaccard index of each phase.
 
     Args:
-        jaccard: by model, (classes,) 0-1; NaN where a phase never occurs.
-        classes: their names.
-        path: of the picture.
+        jaccard: (classes,) Jaccard indices, 0-1, by the name of the model; NaN where a phase never occurs.
+        classes: names of the classes.
+        path: image file to write.
     """
     figure, axes = _figure(max(6.0, 0.35 * len(classes) * len(jaccard) + 3), 4.2)
     width = 0.8 / len(jaccard)
     for number, (name, values) in enumerate(jaccard.items()):
-        places = np.arange(len(classes)) + (number - (len(jaccard) - 1) / 2) * width
-        axes.bar(places, values, width, label=name, color=COLORS[number % len(COLORS)])
+        centers = np.arange(len(classes)) + (number - (len(jaccard) - 1) / 2) * width
+        axes.bar(centers, values, width, label=name, color=class_color(number))
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set(ylabel="Jaccard index, strict", ylim=(0, 1))
     axes.grid(axis="y", alpha=0.3)
@@ -40,15 +39,16 @@ def plot_phase_jaccard(jaccard: Mapping[str, np.ndarray], classes: Sequence[str]
 
 
 def plot_confusion(predictions: ClipPredictions, classes: Sequence[str], title: str, path: Path) -> None:
-    """The confusion matrix of all frames; each row, a true class, sums to 100 %.
+    """Draw the confusion matrix of all frames; each row, a true class, sums to 100 %.
 
     Args:
-        predictions: of all test videos.
-        classes: their names.
-        title: of the picture.
-        path: of the picture.
+        predictions: predictions of all test videos.
+        classes: names of the classes.
+        title: title of the plot.
+        path: image file to write.
     """
     count = len(classes)
+    # One number for each pair of classes, so that a single bincount fills the matrix.
     pairs = predictions.labels * count + predictions.scores.argmax(axis=1)
     table = np.bincount(pairs, minlength=count**2).reshape(count, count).astype(float)
     fractions = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -67,57 +67,59 @@ def plot_confusion(predictions: ClipPredictions, classes: Sequence[str], title: 
 
 
 def plot_ribbons(predictions: Mapping[str, ClipPredictions], classes: Sequence[str], path: Path) -> None:
-    """Truth and predictions along the first test videos, one ribbon each.
+    """Draw the truth and the predictions along the first test videos, one ribbon each.
 
     Args:
-        predictions: by model, of the same videos; where only some frames were asked about, the last answer goes on.
-        classes: their names.
-        path: of the picture.
+        predictions: predictions for the same videos by the name of the model. Where a model answered for some of the frames
+            only, its last answer goes on.
+        classes: names of the classes.
+        path: image file to write.
     """
     truth = max(predictions.values(), key=lambda found: len(found.labels))
     labels, frames = truth.by_video(truth.labels), truth.by_video(truth.frames)
-    said = {name: _continued(found, frames) for name, found in predictions.items()}
+    ribbons = {"truth": labels, **{name: _carry_forward(found, frames) for name, found in predictions.items()}}
     videos = list(labels)[:_VIDEOS_SHOWN]
-    lines = 1 + len(said)
-    figure = Figure(figsize=(10, len(videos) * (0.26 * lines + 0.45) + 0.9), layout="constrained")
+    shown = sorted(
+        {int(label) for ribbon in ribbons.values() for video in videos for label in np.unique(ribbon[video])}
+    )
+    columns = 4 if len(shown) <= 20 else 6
+    height = len(videos) * (0.26 * len(ribbons) + 0.45) + 0.4 + 0.2 * -(-len(shown) // columns)
+    figure = Figure(figsize=(10, height), layout="constrained")
     FigureCanvasAgg(figure)
-    palette = [COLORS[number % len(COLORS)] for number in range(len(classes))]
-    colors, norm = ListedColormap(palette), BoundaryNorm(np.arange(len(classes) + 1) - 0.5, len(classes))
     for axes, video in zip(np.atleast_1d(figure.subplots(len(videos), 1)), videos, strict=True):
-        rows = np.stack([labels[video], *(found[video] for found in said.values())])
-        axes.imshow(rows, aspect="auto", interpolation="nearest", cmap=colors, norm=norm)
-        axes.set_yticks(range(lines), ["truth", *said], fontsize=8)
+        count = len(labels[video])
+        for line, ribbon in enumerate(ribbons.values()):
+            for label, start, stop in runs(ribbon[video]):
+                wide = stop - start >= _NUMBERED * count
+                draw_segment(axes, start, stop - start, label, bottom=line - 0.45, height=0.9, numbered=wide)
+        axes.set(xlim=(0, count), ylim=(len(ribbons) - 0.5, -0.5))
+        axes.set_yticks(range(len(ribbons)), ribbons, fontsize=8)
         axes.set_title(video, fontsize=9, loc="left")
-        axes.set_yticks(np.arange(lines - 1) + 0.5, minor=True)
-        axes.grid(which="minor", axis="y", color="white", linewidth=2)
-        axes.tick_params(which="minor", length=0)
     axes.set_xlabel("labeled frame")
-    handles = [Patch(color=color, label=name) for color, name in zip(palette, classes, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    handles, size = legend_handles(shown, classes), 8 if len(shown) <= 20 else 6.5
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=size, frameon=False)
     _save(figure, path)
 
 
-def _continued(found: ClipPredictions, frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The predicted class at each of these frames, or at the last one before it that has a prediction."""
-    own, said = found.by_video(found.frames), found.by_video(found.scores.argmax(axis=1))
-    places = {video: np.searchsorted(own[video], numbers, side="right") - 1 for video, numbers in frames.items()}
-    return {video: said[video][np.maximum(place, 0)] for video, place in places.items()}
+def _carry_forward(found: ClipPredictions, frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the predicted class at each of these frames, or at the last one before it that has a prediction."""
+    own, predicted = found.by_video(found.frames), found.by_video(found.scores.argmax(axis=1))
+    rows = {video: np.searchsorted(own[video], numbers, side="right") - 1 for video, numbers in frames.items()}
+    return {video: predicted[video][np.maximum(row, 0)] for video, row in rows.items()}
 
 
 def plot_data_scale(points: Mapping[str, Sequence[tuple[float, float, float]]], metric: str, path: Path) -> None:
-    """The main number over the share of the training videos.
+    """Draw the main metric over the fraction of the training videos.
 
     Args:
-        points: by model, (share, mean, deviation over seeds).
-        metric: name of the number.
-        path: of the picture.
+        points: (fraction, mean, standard deviation over seeds) of each run, by the name of the model.
+        metric: name of the main metric.
+        path: image file to write.
     """
     figure, axes = _figure(5.6, 4.2)
     for number, (name, values) in enumerate(points.items()):
         fractions, means, spreads = (np.array(column) for column in zip(*sorted(values), strict=True))
-        axes.errorbar(
-            100 * fractions, means, spreads, marker="o", capsize=3, label=name, color=COLORS[number % len(COLORS)]
-        )
+        axes.errorbar(100 * fractions, means, spreads, marker="o", capsize=3, label=name, color=class_color(number))
     axes.set_xscale("log")
     ticks = sorted({100 * fraction for values in points.values() for fraction, *_ in values})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
@@ -128,7 +130,7 @@ def plot_data_scale(points: Mapping[str, Sequence[tuple[float, float, float]]], 
     _save(figure, path)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()

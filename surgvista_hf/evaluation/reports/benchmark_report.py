@@ -1,67 +1,109 @@
 """The report of a benchmark: tables in Markdown and LaTeX, significance, and plots, from the results of its cells."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ...util.files import atomic_file
+from ...util.environment import Environment, environment
+from ...util.files import atomic_file, write_json
 from ..metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_wilcoxon
-from ..tasks import ClipPredictions
+from ..tasks import ClipPredictions, Task
 from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard, plot_ribbons
 
 
-@dataclass(frozen=True)
+class Evaluated(Protocol):
+    """Describe the outcome of a test: everything that a cell's result takes from it."""
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of a table, 0-1, by their names."""
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Return the results of all metrics, as JSON can hold them."""
+
+    @property
+    def by_video(self) -> dict[str, float]:
+        """Return the main metric of each test video."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """What one model did on one data set under one protocol with one seed.
+    """The result of one model on one data set under one protocol with one seed.
 
     Args:
-        model, data, protocol, seed: which.
+        model, data, protocol, seed: names of the model, data set and protocol, and the seed.
         task: kind of the task.
-        classes: their names.
-        main_metric: what the task is about.
-        figures: numbers of a table, 0-1.
-        results: of all metrics.
-        by_video: main number of each test video.
-        parameters: trained, all, and bytes of all.
-        selected_on_test: the validation had videos of the test.
-        fraction: of the training videos.
-        seconds: it took.
-        environment: versions, revision, device.
-        predictions: file of all predictions, below the folder of the suite.
-        seen: what is known of test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
+        classes: names of the classes.
+        main_metric: name of the main metric of the task.
+        metrics: metrics of a table, 0-1.
+        results: results of all metrics.
+        by_video: main metric of each test video.
+        parameters: numbers of trained and of all parameters, and bytes of all.
+        selected_on_test: whether the validation had videos of the test.
+        fraction: fraction of the training videos that was used.
+        seconds: duration of the run.
+        environment: versions, revision and device, see `environment`; by default those of this process.
+        predictions: file of all predictions, below the folder of the suite; `None`: they are not stored.
+        seen: knowledge about test videos in the training of the model's weights: "", "seen", "maybe seen" or "unknown".
     """
 
     model: str
     data: str
     protocol: str
-    seed: int
+    seed: int = 0
     task: str
     classes: list[str]
     main_metric: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
     results: dict[str, Any]
     by_video: dict[str, float]
     parameters: dict[str, int]
-    selected_on_test: bool
-    fraction: float
-    seconds: float
-    environment: dict[str, Any]
-    predictions: str
+    selected_on_test: bool = False
+    fraction: float = 1.0
+    seconds: float = 0.0
+    environment: Environment = field(default_factory=environment)
+    predictions: str | None = None
     seen: str = ""
 
+    @classmethod
+    def from_evaluation(cls, evaluation: Evaluated, **fields: Any) -> "CellResult":
+        """Make the result of a cell from the outcome of a test.
+
+        Args:
+            evaluation: the outcome.
+            fields: the fields that an outcome does not know, such as `model`, `data` and `protocol`.
+        """
+        task = evaluation.task
+        return cls(
+            task=task.kind,
+            classes=list(task.names),
+            main_metric=task.main_metric,
+            metrics=evaluation.metrics,
+            results=evaluation.results,
+            by_video=evaluation.by_video,
+            **fields,
+        )
+
     def save(self, file: Path) -> None:
-        """Write JSON."""
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Write a JSON file."""
+        write_json(file, asdict(self))
 
     @classmethod
     def load(cls, file: Path) -> "CellResult":
         """Read what `save` wrote."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if "metrics" in content:  # the name of the key in earlier versions
+            content["metrics"] = content.pop("metrics")
+        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -69,38 +111,38 @@ class Row:
     """A line of a table: one model under one protocol on one data set, all seeds together.
 
     Args:
-        model, data, protocol: which.
-        cells: of its seeds.
-        figures: by name, mean and standard deviation (N - 1) over seeds; one seed has none.
-        interval: of the mean over test videos of their main number, 95 % of 1000 draws of videos, seeds averaged.
-        test: whether it is better than the baseline on the same videos; `None` without baseline, or for itself.
+        model, data, protocol: names of the model, data set and protocol.
+        cells: results of its seeds.
+        metrics: mean and standard deviation (N - 1) over seeds by the name of the metric; a single seed has no deviation.
+        interval: 95 % interval of the mean over test videos of their main metric, from 1000 draws of videos, seeds averaged.
+        test: test of whether it is better than the baseline on the same videos; `None` without a baseline, or for itself.
     """
 
     model: str
     data: str
     protocol: str
     cells: tuple[CellResult, ...]
-    figures: dict[str, tuple[float, float | None]]
+    metrics: dict[str, tuple[float, float | None]]
     interval: Interval | None
     test: PairedTest | None = None
 
     @property
     def by_video(self) -> dict[str, float]:
-        """Main number of each video, seeds averaged."""
+        """Return the main metric of each video, averaged over seeds."""
         return seeds_averaged(self.cells)
 
 
 def seeds_averaged(cells: Sequence[CellResult]) -> dict[str, float]:
-    """Main number of each video that all seeds have, averaged over them."""
+    """Return the main metric of each video that all seeds have, averaged over them."""
     videos = set.intersection(*(set(cell.by_video) for cell in cells))
     return {video: float(np.mean([cell.by_video[video] for cell in cells])) for video in sorted(videos)}
 
 
 def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[Row]:
-    """Seeds together, with intervals, and tests against a baseline.
+    """Put seeds together, with intervals and tests against a baseline.
 
     Args:
-        cells: results.
+        cells: results of all cells.
         baseline: name of a model, to compare under the same protocol, or of a protocol, to compare on the same model.
 
     Returns:
@@ -111,10 +153,10 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
         groups.setdefault((cell.data, cell.model, cell.protocol), []).append(cell)
     rows = []
     for (data, model, protocol), group in groups.items():
-        figures: dict[str, tuple[float, float | None]] = {}
-        for name in group[0].figures:
-            values = [cell.figures[name] for cell in group if name in cell.figures]
-            figures[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+        metrics: dict[str, tuple[float, float | None]] = {}
+        for name in group[0].metrics:
+            values = [cell.metrics[name] for cell in group if name in cell.metrics]
+            metrics[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
         scores = seeds_averaged(group)
         interval = bootstrap_interval(_mean_of(scores), list(scores)) if scores else None
         other = groups.get((data, baseline, protocol)) or groups.get((data, model, baseline)) if baseline else None
@@ -124,16 +166,21 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
             shared = sorted(set(scores) & set(reference))
             if shared:
                 test = paired_wilcoxon({v: scores[v] for v in shared}, {v: reference[v] for v in shared})
-        rows.append(Row(model, data, protocol, tuple(group), figures, interval, test))
+        rows.append(Row(model, data, protocol, tuple(group), metrics, interval, test))
     return rows
 
 
-def _mean_of(scores: Mapping[str, float]) -> Any:
+def _mean_of(scores: Mapping[str, float]) -> Callable[[Sequence[str]], float]:
     return lambda drawn: float(np.mean([scores[video] for video in drawn]))
 
 
 def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
-    """Tables, one for each data set; numbers in per cent, ± over seeds."""
+    """Format the rows as Markdown tables, one for each data set; numbers in per cent, ± over seeds.
+
+    Args:
+        rows: rows of the tables.
+        baseline: name of the baseline that the rows were tested against.
+    """
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
@@ -148,22 +195,22 @@ def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
-    """The same tables for LaTeX with booktabs."""
+    """Format the rows as LaTeX tables with booktabs; the arguments are those of `markdown`."""
     parts = []
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
         names = _columns(own)
         header = ["Model", "Protocol", "Trained", *names, "Videos: mean (95\\,\\%)", *(["$p$"] if baseline else [])]
-        body = [" & ".join(_escaped(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
+        body = [" & ".join(_escape(cell) for cell in _cells(row, names, baseline)) + r" \\" for row in own]
         parts.append(
             "\n".join(
                 [
                     r"\begin{table}",
-                    rf"\caption{{{_escaped(data)}. {_escaped(' '.join(_notes(own, baseline)))}}}",
+                    rf"\caption{{{_escape(data)}. {_escape(' '.join(_notes(own, baseline)))}}}",
                     rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
                     r"\toprule",
                     " & ".join(
-                        name if "\\" in name or "$" in name else _escaped(name.replace("_", " ")) for name in header
+                        name if "\\" in name or "$" in name else _escape(name.replace("_", " ")) for name in header
                     )
                     + r" \\",
                     r"\midrule",
@@ -179,19 +226,19 @@ def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the figures that any row has."""
-    return list(dict.fromkeys(name for row in rows for name in row.figures))
+    """Return the names of the metrics that any row has."""
+    return list(dict.fromkeys(name for row in rows for name in row.metrics))
 
 
 def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     parameters = row.cells[0].parameters
     # Predictions of another program have no parameters that are known.
     trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "unknown"
-    figures = [_figure(*row.figures[name]) if name in row.figures else "" for name in names]
+    metrics = [_per_cent(*row.metrics[name]) if name in row.metrics else "" for name in names]
     interval = row.interval
-    said = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
+    mean = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
     mark = _SEEN_MARKS.get(row.cells[0].seen, "")
-    cells = [row.model + mark, row.protocol, trained, *figures, said]
+    cells = [row.model + mark, row.protocol, trained, *metrics, mean]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
@@ -205,7 +252,7 @@ _SEEN_NOTES = {
 }
 
 
-def _figure(mean: float, spread: float | None) -> str:
+def _per_cent(mean: float, spread: float | None) -> str:
     return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
@@ -236,7 +283,7 @@ def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
     return notes
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     for character in "&%_#":
         text = text.replace(character, f"\\{character}")
     return text.replace("±", r"$\pm$").replace("§", r"\S{}")
@@ -246,12 +293,12 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
     """Write `summary.json`, `tables.md`, `tables.tex` and `plots/`.
 
     Args:
-        results: of all cells.
-        folder: of the suite.
-        baseline: see `summarize`.
+        results: results of all cells.
+        folder: folder of the suite.
+        baseline: the argument of `summarize`.
 
     Returns:
-        The rows.
+        The rows of the tables.
     """
     rows = summarize(results, baseline)
     content = [
@@ -260,7 +307,7 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
             "data": row.data,
             "protocol": row.protocol,
             "seeds": [cell.seed for cell in row.cells],
-            "figures": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.figures.items()},
+            "metrics": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.metrics.items()},
             "interval": asdict(row.interval) if row.interval else None,
             "test": row.test.to_dict() if row.test else None,
             "by_video": row.by_video,
@@ -285,10 +332,10 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
         first = own[0].cells[0]
-        several = len({row.model for row in own}) > 1
-        titles = {id(row): f"{row.model} {row.protocol}" if several else row.protocol for row in own}
+        models = {row.model for row in own}
+        titles = {id(row): f"{row.model} {row.protocol}" if len(models) > 1 else row.protocol for row in own}
         plots = folder / "plots"
-        phased = [row for row in own if "strict" in row.cells[0].results]  # answers in words have no ribbon
+        phased = [row for row in own if "strict" in row.cells[0].results]  # answers of language models have no ribbon
         if phased:
             jaccard = {
                 titles[id(row)]: np.mean(
@@ -297,7 +344,11 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
                 for row in phased
             }
             plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
-            loaded = {titles[id(row)]: ClipPredictions.load(folder / row.cells[0].predictions) for row in phased}
+            loaded = {
+                titles[id(row)]: ClipPredictions.load(folder / file)
+                for row in phased
+                if (file := row.cells[0].predictions)
+            }
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
             for title, predictions in loaded.items():
                 name = title.replace(" ", "_").replace("/", "_")
@@ -306,7 +357,7 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
         if len(fractions) > 1:
             points: dict[str, list[tuple[float, float, float]]] = {}
             for row in own:
-                mean, spread = row.figures[first.main_metric]
+                mean, spread = row.metrics[first.main_metric]
                 points.setdefault(row.model, []).append((row.cells[0].fraction, mean, spread or 0.0))
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
 

@@ -1,7 +1,6 @@
-"""A classifier of clips as inference sees it: frames are prepared once, scores and features come out, whatever runs it."""
+"""A classifier of clips for inference: it prepares frames once and gives probabilities and features."""
 
 import os
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ...modeling.adapters import merge_adapter
 from ...modeling.clip_spacing import ClipSpacing
 from ...modeling.confidence import Confidence
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.features import FeatureExtractor
 from ...modeling.loading import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError, SurgVistaError
@@ -30,17 +30,17 @@ class ClipModel:
     Args:
         model: a classifier of clips.
         processor: its video processor.
-        device: where to run; a GPU if there is one.
+        device: device that runs the model; a GPU if there is one.
         dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
-        source: where it came from, for reports.
-        frame_stride: seconds between two frames of a clip, for a model that does not say it.
-        confidence: temperature, and what the training videos look like; `None`: unknown.
+        source: folder or Hub id that the model came from, for reports.
+        frame_stride: seconds between two frames of a clip, for a model whose configuration does not hold it.
+        confidence: temperature of the model, and what its training videos look like; `None`: unknown.
 
     Raises:
-        InputError: the device cannot be used, no such dtype, or another `frame_stride` than the model was trained with.
+        InputError: the device cannot be used, there is no such dtype, or the model was trained with another `frame_stride`.
     """
 
-    _is_saved = False  # whether `source` holds it as it is
+    _is_saved = False  # whether the files at `source` hold these weights
 
     def __init__(
         self,
@@ -64,9 +64,7 @@ class ClipModel:
         on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
         self._describe(model.config, processor, source, frame_stride, confidence or Confidence())
-        self._seen: list[torch.Tensor] = []
-        self._lock = threading.Lock()  # what was seen belongs to one run
-        self.model.classifier.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+        self.extractor = FeatureExtractor(model)
 
     def _describe(
         self, config: Any, processor: Any, source: str, frame_stride: float | None, confidence: Confidence
@@ -92,7 +90,7 @@ class ClipModel:
         """Load a classifier from a folder or the Hub, or an adapter with its base.
 
         Raises:
-            InputError: nothing can be loaded, or its classifier would have to be made up.
+            InputError: nothing can be loaded, or the checkpoint holds no trained classifier.
         """
         name = folder_or_hub_name(name)
         try:
@@ -119,12 +117,12 @@ class ClipModel:
         return loaded
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
-        """Frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
+        """Return frames (frames, height, width, 3), uint8, as the model takes them: (frames, channels, height, width)."""
         return prepare_clips(self.processor, images)[0]
 
     @torch.inference_mode()
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Look at clips.
+        """Classify clips.
 
         Args:
             clips: (B, frames, channels, height, width), prepared.
@@ -132,67 +130,64 @@ class ClipModel:
         Returns:
             Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
         """
-        with self._lock, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            self._seen.clear()
-            logits = self.model(**{self.model.main_input_name: clips.to(self.device)}).logits
-            features = self._seen.pop()
-        return self.probabilities(logits.float()), features.float().cpu().numpy()
-
-    def forget(self) -> None:
-        """Drop features that a run from outside left behind."""
-        with self._lock:
-            self._seen.clear()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            features, output = self.extractor(clips.to(self.device))
+        return self.probabilities(output.logits.float()), features.float().cpu().numpy()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the weights, configuration and processor, wherever they lie."""
+        """Return a fingerprint of the weights, configuration and processor."""
         return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """All fingerprints that the features of this model may be known by: of its files, and of its tensors."""
+        """Return all fingerprints that the features of this model may be known by: of its files, and of its tensors."""
         return self.fingerprint, state_fingerprint(self.model)
 
     def describe(self) -> dict[str, str]:
-        """What a reader of a report should know: where the model is from, its size, input, license and test results."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        return {**self._facts(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
+        """Return a description for reports: where the model is from, its size, input, license and test results.
 
-    def _facts(self) -> dict[str, str]:
+        Returns:
+            Sentences and numbers by their captions, for people, not for programs.
+        """
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {**self._description(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
+
+    def _description(self) -> dict[str, str]:
         size = " × ".join(map(str, frame_size(self.config)))
-        said = {
+        description = {
             "from": Path(self.source).name if Path(self.source).exists() else self.source,  # no path of this machine
-            "looks at": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
-            **self._confidence_facts(),
+            "input": f"{self.num_frames} frames, one in {self.frame_stride:g} s, {size} pixels",
+            **self._describe_confidence(),
         }
         card = Path(self.source) / "README.md"
         if card.is_file():
             try:
                 data = ModelCard.load(card).data
             except (OSError, ValueError):
-                return said
+                return description
             if data.license:
-                said["license"] = str(data.license)
+                description["license"] = str(data.license)
             results = [
                 f"{each.dataset_name} {each.metric_type} {each.metric_value:.3f}" for each in data.eval_results or ()
             ]
             if results:
-                said["tested, as its card says"] = "; ".join(results[:6])
-        return said
+                description["tested, as its card says"] = "; ".join(results[:6])
+        return description
 
-    def _confidence_facts(self) -> dict[str, str]:
-        known, model_info = self.confidence, {}
+    def _describe_confidence(self) -> dict[str, str]:
+        known, description = self.confidence, {}
         if known.trained_on:
-            model_info["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
+            description["learned from"] = f"{known.trained_on.get('title')} ({known.trained_on.get('procedure')})"
         if known.calibration:
             found = known.calibration
-            model_info["confidence"] = (
+            description["confidence"] = (
                 f"calibrated on the split {found['split']}, {found['samples']:,} clips: temperature {known.temperature:.2f}, "
                 f"calibration error {found['error_before']:.1%} before and {found['error_after']:.1%} after"
             )
         else:
-            model_info["confidence"] = "not calibrated"
-        return model_info
+            description["confidence"] = "not calibrated"
+        return description
 
     def probabilities(self, logits: torch.Tensor) -> np.ndarray:
         """Return softmax, or sigmoid where classes are independent, of logits divided by the model's temperature."""

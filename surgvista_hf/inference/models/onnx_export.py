@@ -1,4 +1,4 @@
-"""Classifiers as graphs that run without this package: ONNX and torch.export, checked against the model they came from."""
+"""Export of classifiers to graphs that run without this package: ONNX and torch.export, checked against the model."""
 
 import io
 import json
@@ -10,18 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from ...modeling.confidence import Confidence
+from ...modeling.features import FeatureExtractor
 from ...modeling.loading import frame_size
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import atomic_folder
+from ...util.files import atomic_folder, write_json
 from ...util.messages import first_line
 from ...util.requirements import require
 from .clip_model import ClipModel
 
 Format = Literal["onnx", "torch-export"]
 FILES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
-_TOLERANCE = 1e-3  # of the largest logit, in fp32
+_TOLERANCE = 1e-3  # allowed difference of fp32 logits, relative to the largest logit
 _LARGEST_BATCH = 1024
 
 
@@ -31,16 +33,16 @@ class ExportError(SurgVistaError):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How well a graph agrees with its model on random clips.
+    """The agreement of a graph with its model on random clips.
 
     Args:
-        format: of the graph.
-        int8: weights of matrix products in 8 bits.
-        largest_difference: of a logit.
-        largest_logit: to compare it with.
-        agreement: share of the clips with the same most probable class.
-        bytes: of the graph.
-        fingerprints: of the model it was made from, see `ClipModel.fingerprints`.
+        format: format of the graph, `"onnx"` or `"torch-export"`.
+        int8: whether the weights of matrix products have 8 bits.
+        largest_difference: largest absolute difference of a logit.
+        largest_logit: largest absolute logit of the model, to compare the difference with.
+        agreement: fraction of the clips with the same most probable class.
+        bytes: size of the graph.
+        fingerprints: fingerprints of the model that the graph was made from, as `ClipModel.fingerprints` gives them.
     """
 
     format: str
@@ -56,17 +58,17 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
     """Write a graph with a batch of any size, and what is needed to use it.
 
     Args:
-        model: in fp32, on a CPU or GPU.
-        folder: to write: the graph (`pixel_values` (batch, frames, channels, height, width) to `logits` (batch, classes) and
-            `features` (batch, width)), configuration, processor, and `export.json`, the report.
+        model: a model in fp32, on a CPU or GPU.
+        folder: output folder for the graph, which maps `pixel_values` (batch, frames, channels, height, width) to `logits`
+            (batch, classes) and `features` (batch, width), its configuration and processor, and the report `export.json`.
         format: `"onnx"` or `"torch-export"`.
         int8: dynamic quantization of matrix products, for ONNX: smaller, and faster on many CPUs.
 
     Returns:
-        How well the graph agrees with the model.
+        The agreement of the graph with the model.
 
     Raises:
-        InputError: an unknown format, 8 bits without ONNX, or libraries that are not installed.
+        InputError: there is no such format, 8 bits are requested without ONNX, or libraries are not installed.
         ExportError: the fp32 graph computes something else.
         OutputError: the folder is not empty.
     """
@@ -88,12 +90,11 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
             exported = torch.export.export(graph, (clips[:2],), dynamic_shapes={"pixel_values": {0: batch}})
     finally:
         model.model.to(model.device)
-        model.forget()
     with atomic_folder(folder) as temporary:
         file = temporary / FILES[format]
         if format == "onnx":
             _write_onnx(exported, file, int8)
-            found = np.concatenate([_ask_onnx(file, clips[:1]), _ask_onnx(file, clips[1:])])
+            found = np.concatenate([_run_onnx(file, clips[:1]), _run_onnx(file, clips[1:])])
         else:
             torch.export.save(exported, file)
             loaded: Any = torch.export.load(file).module()
@@ -114,31 +115,27 @@ def export_model(model: ClipModel, folder: str | Path, format: Format = "onnx", 
                 f"{report.largest_logit:.2g}"
             )
         if model.num_frames > 1:
-            model.model.config.frame_stride = (
-                model.frame_stride
-            )  # where only the user could say it, the graph knows it now
+            # The user may have given it as an argument; the graph must know it without.
+            model.model.config.frame_stride = model.frame_stride
         model.model.config.save_pretrained(temporary)
         model.processor.save_pretrained(temporary)
         model.confidence.save(temporary)  # the graph gives logits: temperature and familiarity travel beside it
-        (temporary / "export.json").write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_json(temporary / "export.json", asdict(report))
     return report
 
 
 class _Graph(torch.nn.Module):
-    """Logits, and what the classifier saw."""
+    """Gives logits (B, classes) and features (B, D) of clips as a tuple, which a graph can have for its output."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.extractor = FeatureExtractor(model)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen: list[torch.Tensor] = []  # no attribute, which torch.export would take for a part of the model
-        hook = self.model.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            logits = self.model(**{self.model.main_input_name: pixel_values}).logits
-        finally:
-            hook.remove()
-        return logits, seen[-1]
+        """Return the logits and the features of prepared clips (B, frames, channels, height, width)."""
+        features, output = self.extractor(pixel_values)
+        return output.logits, features
 
 
 def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
@@ -156,7 +153,7 @@ def _write_onnx(exported: Any, file: Path, int8: bool) -> None:
         file.with_name(file.name + ".data").unlink(missing_ok=True)
 
 
-def _ask_onnx(file: Path, clips: torch.Tensor) -> np.ndarray:
+def _run_onnx(file: Path, clips: torch.Tensor) -> np.ndarray:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -164,14 +161,14 @@ def _ask_onnx(file: Path, clips: torch.Tensor) -> np.ndarray:
 
 
 class OnnxClipModel(ClipModel):
-    """A graph that `export_model` wrote, in the place of a model.
+    """A graph that `export_model` wrote, with the interface of a model.
 
     Args:
-        folder: of the graph.
-        frame_stride: see `ClipModel`.
+        folder: folder of the graph.
+        frame_stride: the argument of `ClipModel`.
 
     Raises:
-        InputError: no graph, or onnxruntime is not installed.
+        InputError: there is no graph, or onnxruntime is not installed.
     """
 
     def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
@@ -190,21 +187,21 @@ class OnnxClipModel(ClipModel):
         self._is_saved = True
         try:
             self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
-        except Exception as error:  # onnxruntime's own kinds are not documented
+        except Exception as error:  # the exception types of onnxruntime are not documented
             raise InputError(f"{folder / FILES['onnx']} cannot be loaded: {first_line(error)}") from error
 
     def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """See `ClipModel.run`."""
+        """Run the graph on clips, as `ClipModel.run` runs a model."""
         logits, features = self.session.run(["logits", "features"], {"pixel_values": clips.numpy()})
         return self.probabilities(torch.from_numpy(logits)), np.asarray(features)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """Its own fingerprint, and those of the model it was made from, whose features it gives."""
+        """Return its own fingerprint, and those of the model it was made from, whose features it gives."""
         report = Path(self.source) / "export.json"
         made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
         return self.fingerprint, *made_from
 
     def describe(self) -> dict[str, str]:
-        """See `ClipModel.describe`."""
-        return {**self._facts(), "runs in": "ONNX Runtime"}
+        """Return a description for reports, as `ClipModel.describe` does."""
+        return {**self._description(), "runs in": "ONNX Runtime"}

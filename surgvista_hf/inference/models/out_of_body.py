@@ -1,7 +1,7 @@
-"""The detector of seconds outside the body, which must not be shown.
+"""The detector of frames outside the body, which must not be shown.
 
 Any classifier that this package trains and that has a class for the outside is a detector; `surgvista finetune out_of_body`
-trains a small one. No detector is perfect, and one trained on rendered pictures has never seen a real room.
+trains a small one. No detector is perfect, and one trained on rendered images has never seen a real operating room.
 """
 
 import math
@@ -17,30 +17,31 @@ from ...modeling.video_reading_surgvista import VideoReader
 from ...util.batches import batched
 from ...util.console import track
 from ...util.errors import InputError
-from ..prediction.redaction import SAME, OutOfBodyMask
+from ..prediction.redaction import TIME_TOLERANCE, OutOfBodyMask
 from .clip_model import ClipModel
 
 OUTSIDE = ("outside", "out_of_body", "out of body", "non_surgical", "non-surgical")
-_AT_ONCE = 32
+_BATCH_SIZE = 32
 
 
 class OutOfBodyDetector:
-    """Says of each picture how probable it is that the camera is outside the patient.
+    """A classifier of frames inside and outside the patient.
 
-    Every picture is judged by itself: history would make it late. A model of several frames sees it several times.
+    Every frame is classified by itself, since a history of frames would delay the answer. A model of clips gets the same
+    frame several times.
 
     Args:
-        model: a classifier with a class for the outside, see `OUTSIDE`.
-        threshold, margin: see `OutOfBodyMask`.
-        looks_per_second: how often to look at a video; `None`: at every frame. A camera that is outside for no longer than
-            lies between two looks may be missed.
+        model: a classifier with a class for the outside, one of `OUTSIDE`.
+        threshold, margin: the arguments of `OutOfBodyMask`.
+        frames_per_second: number of frames of a video to classify in a second; `None`: every frame. A camera that is outside
+            for no longer than the time between two classified frames may be missed.
 
     Raises:
         InputError: no class of the model means the outside, or a setting out of range.
 
     Example:
         >>> detector = OutOfBodyDetector.load("runs/out_of_body/model")  # doctest: +SKIP
-        >>> detector.look(frames)  # doctest: +SKIP
+        >>> detector.predict_proba(frames)  # doctest: +SKIP
         array([0.98, 0.03], dtype=float32)
     """
 
@@ -50,19 +51,19 @@ class OutOfBodyDetector:
         *,
         threshold: float = 0.5,
         margin: float = 1.0,
-        looks_per_second: float | None = None,
+        frames_per_second: float | None = None,
     ) -> None:
-        if looks_per_second is not None and not looks_per_second > 0:
-            raise InputError(f"{looks_per_second} looks a second are none; give a positive number")
+        if frames_per_second is not None and not frames_per_second > 0:
+            raise InputError(f"{frames_per_second} frames a second cannot be classified; give a positive number")
         self.model, self.threshold, self.margin = model, threshold, margin
-        self.looks_per_second = looks_per_second
+        self.frames_per_second = frames_per_second
         self.classes = [number for number, name in enumerate(model.class_names) if name.lower() in OUTSIDE]
         if not self.classes:
             raise InputError(
                 f"no class of {model.source} means that the camera is outside: it knows {', '.join(model.class_names)}; a "
                 f"detector has one of {', '.join(OUTSIDE)}"
             )
-        self.hidden(np.zeros(1), np.zeros(1))  # threshold and margin are known to be right before a video is read
+        self.mask(np.zeros(1), np.zeros(1))  # refuses a wrong threshold or margin before a video is read
 
     @classmethod
     def load(
@@ -71,55 +72,58 @@ class OutOfBodyDetector:
         *,
         threshold: float = 0.5,
         margin: float = 1.0,
-        looks_per_second: float | None = None,
+        frames_per_second: float | None = None,
         device: str | torch.device | None = None,
     ) -> "OutOfBodyDetector":
-        """Load a detector from a folder or the Hub.
+        """Load a detector from a folder or the Hub; the other arguments are those of the class.
 
         Raises:
             InputError: no classifier can be loaded, or it is no detector.
         """
         model = ClipModel.load(name, device=device)
-        return cls(model, threshold=threshold, margin=margin, looks_per_second=looks_per_second)
+        return cls(model, threshold=threshold, margin=margin, frames_per_second=frames_per_second)
 
     def describe(self) -> dict[str, Any]:
-        """Return what its answers depend on, as JSON can hold it."""
+        """Return the settings that the predictions depend on, as JSON can hold them."""
         return {
             "model": self.model.source,
             "threshold": self.threshold,
             "margin": self.margin,
-            "looks_per_second": self.looks_per_second,
+            "frames_per_second": self.frames_per_second,
         }
 
-    def look(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (frames,) that pictures (frames, height, width, 3), uint8, are from outside."""
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities (frames,) that images (frames, height, width, 3), uint8, are from outside the patient."""
         frames = self.model.prepare(images)
-        clips = frames[:, None].expand(-1, self.model.num_frames, -1, -1, -1)
+        clips = frames[:, None].expand(-1, self.model.num_frames, -1, -1, -1)  # (B, frames of a clip, C, H, W)
         probabilities = self.model.run(clips)[0][:, self.classes]
         return np.asarray(probabilities.max(axis=1) if self.model.multi_label else probabilities.sum(axis=1))
 
-    def hidden(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> OutOfBodyMask:
-        """Return what its answers hide; arguments are those of `OutOfBodyMask`."""
+    def mask(self, seconds: np.ndarray, outside: np.ndarray, step: float | None = None) -> OutOfBodyMask:
+        """Return the mask that follows from probabilities; the arguments are those of `OutOfBodyMask`."""
         return OutOfBodyMask(seconds, outside, self.threshold, self.margin, step)
 
-    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> OutOfBodyMask:
-        """Look at frames in order: at all of them, or `looks_per_second`; at the first and the last in any case.
+    def scan(self, frames: Iterable[tuple[float, np.ndarray]]) -> OutOfBodyMask:
+        """Classify frames in order: all of them, or `frames_per_second`; the first and the last in any case.
 
         Args:
-            frames: times in seconds and pictures, as `VideoReader.iterate` gives them.
+            frames: times in seconds and images (height, width, 3), uint8, as `VideoReader.iterate` gives them.
+
+        Returns:
+            The times that must not be shown.
 
         Raises:
             InputError: there are no frames.
         """
-        rate = self.looks_per_second
+        rate = self.frames_per_second
         seconds: list[float] = []
         outside: list[np.ndarray] = []
-        for chunk in batched(frames if rate is None else _thinned(frames, 1 / rate), _AT_ONCE):
+        for chunk in batched(frames if rate is None else _thin(frames, 1 / rate), _BATCH_SIZE):
             seconds += [second for second, _ in chunk]
-            outside.append(self.look(np.stack([image for _, image in chunk])))
+            outside.append(self.predict_proba(np.stack([image for _, image in chunk])))
         if not seconds:
-            raise InputError("there are no frames to look at")
-        return self.hidden(np.asarray(seconds), np.concatenate(outside), None if rate is None else 1 / rate)
+            raise InputError("there are no frames to classify")
+        return self.mask(np.asarray(seconds), np.concatenate(outside), None if rate is None else 1 / rate)
 
 
 def scan_video(
@@ -130,42 +134,43 @@ def scan_video(
     stop: float | None = None,
     progress: bool = False,
 ) -> OutOfBodyMask:
-    """Show a detector every frame of a video, the last one included.
+    """Scan a video with a detector, the last frame included.
 
     Args:
-        detector: what looks, at as many frames as it was told to.
+        detector: the detector, with the number of frames a second that it classifies.
         reader: the open video.
-        start, stop: seconds, for a part of it.
+        start, stop: first and last second, for a part of the video.
         progress: show a progress bar.
 
     Returns:
-        What must not be shown. Where the detector looked at every frame, nothing in the video is unseen.
+        The times that must not be shown. Where the detector classified every frame, no time of the video is unseen.
 
     Raises:
         VideoReadError: the video cannot be decoded.
     """
-    shown = 0
+    count = 0
 
     def every_frame() -> Iterator[tuple[float, np.ndarray]]:
-        nonlocal shown
+        """Yield the frames of the video, and count them."""
+        nonlocal count
         frames, total = reader.iterate(None, start=start, stop=stop), reader.info.num_frames or None
         for frame in track(frames, "looking for the outside", total=total, unit="frames", shown=progress):
-            shown += 1
+            count += 1
             yield frame
 
-    hidden = detector.watch(every_frame())
-    return replace(hidden, step=math.inf) if len(hidden.seconds) == shown else hidden
+    mask = detector.scan(every_frame())
+    return replace(mask, step=math.inf) if len(mask.seconds) == count else mask
 
 
-def _thinned(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
+def _thin(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the first frame, the last, and as few as possible between, so that no two are further apart than `step`."""
-    last, waiting = -math.inf, None
+    last, waiting = -math.inf, None  # time of the last frame that was yielded; the frame since then
     for frame in frames:
-        if waiting is not None and frame[0] > last + step + SAME:
+        if waiting is not None and frame[0] > last + step + TIME_TOLERANCE:
             last = waiting[0]
             yield waiting
         waiting = frame
-        if frame[0] >= last + step - SAME:
+        if frame[0] >= last + step - TIME_TOLERANCE:
             last, waiting = frame[0], None
             yield frame
     if waiting is not None:

@@ -1,4 +1,4 @@
-"""MS-TCN on top of a classifier of clips, as the seconds come: it remembers what its predictions can depend on, no more."""
+"""MS-TCN on top of a classifier of clips, second by second: it remembers its receptive field and no more."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ from ...util.messages import first_line
 
 logger = logging.getLogger(__name__)
 FRAMES_PER_SECOND = 1.0  # the rate at which surgical workflow is annotated and the published recipe samples
-_SAME_RATE = 0.02
+_RATE_TOLERANCE = 0.02
 
 
 class TemporalHead:
@@ -28,7 +28,7 @@ class TemporalHead:
 
     Args:
         model: folder or Hub id of a causal `MsTcnForFrameClassification`, or the model.
-        temperature: that its logits are divided by; by default what its folder says, see `Confidence`.
+        temperature: divisor of its logits; by default that of the `Confidence` in its folder.
 
     Raises:
         InputError: nothing can be loaded, the model looks ahead, or it was trained on features at another rate than one a
@@ -58,25 +58,25 @@ class TemporalHead:
             logger.warning(
                 "%s does not say at which rate its features were taken: one a second is assumed", self.source
             )
-        elif abs(rate - FRAMES_PER_SECOND) > _SAME_RATE * FRAMES_PER_SECOND:
+        elif abs(rate - FRAMES_PER_SECOND) > _RATE_TOLERANCE * FRAMES_PER_SECOND:
             raise InputError(
                 f"the temporal model {self.source} was trained on {rate:g} features a second; predictions are made once a "
                 "second. Extract features of a frame set with one frame a second and train it on these"
             )
         self.class_names = class_names(config)
-        self._memory = np.empty((0, config.input_size), np.float32)
+        self._memory = np.empty((0, config.input_size), np.float32)  # (past seconds, width)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the temporal model."""
+        """Return a fingerprint of the temporal model."""
         return weights_fingerprint(self.source) if self._is_saved else model_fingerprint(self.model)
 
     def check_features(self, fingerprints: Collection[str], name: str) -> None:
-        """Make sure that features come from the model that this one was trained on.
+        """Check that features come from the model that this one was trained on.
 
         Args:
-            fingerprints: of the model that gives the features, see `ClipModel.fingerprints`.
-            name: of that model, for messages.
+            fingerprints: fingerprints of the model that gives the features, as `ClipModel.fingerprints` gives them.
+            name: name of that model, for messages.
 
         Raises:
             InputError: it was trained on the features of another model.
@@ -96,23 +96,23 @@ class TemporalHead:
             )
 
     def begin(self) -> "TemporalHead":
-        """The same model at the start of another video."""
+        """Return the same model at the start of another video."""
         head = copy.copy(self)
         head._memory = np.empty((0, self.model.config.input_size), np.float32)
         return head
 
     @torch.inference_mode()
     def push(self, features: np.ndarray) -> np.ndarray:
-        """Take the next seconds.
+        """Predict the next seconds of the video.
 
         Args:
-            features: (seconds, width), what `ClipModel.run` gives.
+            features: (seconds, width) features, as `ClipModel.run` gives them.
 
         Returns:
             (seconds, classes) probabilities; those of a single pass over the whole video but for rounding.
 
         Raises:
-            InputError: features of another width than the model was trained on.
+            InputError: the features have another width than the model was trained on.
         """
         if features.shape[1] != self.model.config.input_size:
             raise InputError(

@@ -1,4 +1,4 @@
-"""The result of predicting a video: per-second probabilities, segments, and the files made of them."""
+"""The result of predicting a video: probabilities for each second, and the segments that follow from them."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -34,8 +34,8 @@ class Segment:
     """A run of seconds with the same label.
 
     Args:
-        start: its first second.
-        end: where the next one begins, in seconds.
+        start: first second of the segment.
+        end: time in seconds at which the next segment begins.
         label: name of the class.
         confidence: mean probability of the label, 0-1.
     """
@@ -52,15 +52,22 @@ class VideoPrediction:
 
     Args:
         video: name of the file.
-        seconds: (steps,), ascending times from the start of the video.
-        probabilities: (steps, classes). They sum to 1 in a step unless `multi_label`.
+        seconds: (steps,) ascending times from the start of the video.
+        probabilities: (steps, classes) probabilities. They sum to 1 in a step unless `multi_label`.
         class_names: names of the classes.
         multi_label: classes are independent of each other.
-        hidden: what must not be shown; `None`: nobody looked.
-        unfamiliarity: (steps,), how unlike the training videos the last seconds up to each step are; 1 is the limit of what
-            held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the model.
-        remarks: what was done to the frames and what is missing, in sentences, see `VideoReader.remarks`.
-        deinterlace: how the frames were read, see `VideoReader`.
+        out_of_body_mask: times that must not be shown; `None`: the predictor had no detector.
+        unfamiliarity: (steps,) scores of how unlike the training videos the last seconds up to each step are; 1 is the limit
+            of what held-out training videos look like. `None`: unknown, no summary of the training videos was saved with the
+            model.
+        remarks: sentences on what was done to the frames and what is missing; `VideoReader.remarks`.
+        deinterlace: the setting that the frames were read with; the argument of `VideoReader`.
+
+    Example:
+        >>> rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+        >>> prediction = VideoPrediction("operation.mp4", np.arange(3.0), rows, ["Preparation", "Dissection"])
+        >>> [(each.label, each.start, each.end) for each in prediction.segments]
+        [('Preparation', 0.0, 2.0), ('Dissection', 2.0, 3.0)]
     """
 
     video: str
@@ -68,40 +75,40 @@ class VideoPrediction:
     probabilities: np.ndarray
     class_names: list[str]
     multi_label: bool = False
-    hidden: OutOfBodyMask | None = None
+    out_of_body_mask: OutOfBodyMask | None = None
     unfamiliarity: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
     deinterlace: Deinterlace = "auto"
 
     def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
-        """A picture (height, width, 3), uint8, of a time as it may be shown; see `OutOfBodyMask.redacted`."""
-        return pixels if self.hidden is None else self.hidden.redacted(pixels, second)
+        """Return the image (height, width, 3), uint8, of a time as it may be shown; see `OutOfBodyMask.redacted`."""
+        return pixels if self.out_of_body_mask is None else self.out_of_body_mask.redacted(pixels, second)
 
     @property
     def labels(self) -> np.ndarray:
-        """(steps,), the most probable class of each step."""
+        """Return the index of the most probable class of each step, (steps,)."""
         return self.probabilities.argmax(axis=1)
 
     @property
     def unfamiliar(self) -> np.ndarray | None:
-        """(steps,) bool, whether a step is unlike the videos that the model was trained on; `None`: unknown."""
+        """Return whether each step is unlike the videos that the model was trained on, (steps,) bool; `None`: unknown."""
         return None if self.unfamiliarity is None else self.unfamiliarity > 1
 
     @property
     def unfamiliar_fraction(self) -> float | None:
-        """Fraction of the steps that are unlike the training videos, 0-1; `None`: unknown."""
+        """Return the fraction of the steps that are unlike the training videos, 0-1; `None`: unknown."""
         return None if self.unfamiliar is None else float(self.unfamiliar.mean())
 
     @property
     def unfamiliar_spans(self) -> list[tuple[float, float]]:
-        """[start, end) in seconds of what is unlike the training videos, in order; empty where that is unknown."""
+        """Return [start, end) in seconds of each stretch unlike the training videos, in order; empty where that is unknown."""
         if self.unfamiliar is None:
             return []
         return [self._span(a, b) for a, b in self._runs(self.unfamiliar) if self.unfamiliar[a]]
 
     @property
     def remark(self) -> str | None:
-        """A sentence of warning where more of the video is unlike the training videos than chance explains."""
+        """Return a sentence of warning where more of the video is unlike the training videos than chance explains."""
         fraction = self.unfamiliar_fraction
         if fraction is None or fraction < UNFAMILIAR_VIDEO:
             return None
@@ -112,7 +119,7 @@ class VideoPrediction:
 
     @property
     def familiarity_text(self) -> str:
-        """A sentence on whether the video is like those that the model was trained on."""
+        """Return a sentence on whether the video is like those that the model was trained on."""
         fraction = self.unfamiliar_fraction
         if fraction is None:
             return (
@@ -126,13 +133,13 @@ class VideoPrediction:
 
     @property
     def segments(self) -> list[Segment]:
-        """Run of the most probable class, in order."""
+        """Return the runs of the most probable class, in order."""
         labels = self.labels
         return [self._segment(a, b, int(labels[a]), self.class_names[labels[a]]) for a, b in self._runs(labels)]
 
     @property
     def missing(self) -> list[tuple[float, float]]:
-        """[from, to) in seconds of the stretches within the video for which there is no answer, since it is damaged there."""
+        """Return [start, end) in seconds of each stretch that has no prediction, since the video is damaged there."""
         ends = self.seconds + self.step
         return [
             (float(end), float(start))
@@ -142,28 +149,28 @@ class VideoPrediction:
 
     @property
     def step(self) -> float:
-        """Seconds between two answers where none is missing."""
+        """Return the seconds between two predictions where none is missing."""
         return float(np.diff(self.seconds).min()) if len(self.seconds) > 1 else 1.0
 
     def regular_rows(self) -> np.ndarray:
-        """(n,), for each step of the video the row of its answer; -1 where there is none."""
-        places = np.round((self.seconds - self.seconds[0]) / self.step).astype(int)
-        rows = np.full(places[-1] + 1, -1)
-        rows[places] = np.arange(len(places))
+        """Return the row of the prediction for every step of the video, (regular steps,); -1 where there is none."""
+        steps = np.round((self.seconds - self.seconds[0]) / self.step).astype(int)
+        rows = np.full(steps[-1] + 1, -1)
+        rows[steps] = np.arange(len(steps))
         return rows
 
     def spans(self, labels: np.ndarray) -> list[tuple[float, float, int]]:
-        """Start and end in seconds and class of each run of equal labels (steps,), none across a gap."""
+        """Return start and end in seconds and the class of each run of equal labels (steps,); a gap in time ends a run."""
         return [(*self._span(a, b), int(labels[a])) for a, b in self._runs(labels)]
 
     def _runs(self, values: np.ndarray) -> list[tuple[int, int]]:
-        """[first, end) of each run of equal values without a gap in time."""
+        """Return the rows [first, end) of each run of equal values without a gap in time."""
         gaps = np.diff(self.seconds) > 1.5 * self.step
         starts = np.flatnonzero(np.r_[True, (values[1:] != values[:-1]) | gaps])
         return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
 
     def tiers(self) -> dict[str, list[Segment]]:
-        """Segments as annotation tools have them: one tier `prediction`; of independent classes one for each that was found.
+        """Return tiers of segments for annotation tools: one `prediction`, or one for each independent class that was found.
 
         A class counts as found where its probability is above 0.5.
         """
@@ -177,7 +184,7 @@ class VideoPrediction:
         return found
 
     def unfamiliar_tier(self) -> dict[str, list[Segment]]:
-        """What is unlike the training videos, as a tier of its own; none where nothing is or where it is unknown."""
+        """Return what is unlike the training videos as a tier of its own; no tier where nothing is or where it is unknown."""
         label = UNFAMILIAR_LABEL
         spans = [Segment(start, end, label, 1.0) for start, end in self.unfamiliar_spans]
         return {label: spans} if spans else {}
@@ -187,14 +194,20 @@ class VideoPrediction:
         return Segment(start, over, name, float(self.probabilities[first:end, number].mean()))
 
     def _span(self, first: int, end: int) -> tuple[float, float]:
-        """When a run of rows begins, and when it is over: with the next row, or a step after its last one before a gap."""
+        """Return when a run of rows begins and ends in seconds: at the next row, or a step after its last one before a gap."""
         over = self.seconds[end - 1] + self.step
         if end < len(self.seconds) and self.seconds[end] - over < self.step / 2:
             over = self.seconds[end]
         return float(self.seconds[first]), float(over)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the JSON file holds."""
+        """Return the content of the JSON file.
+
+        Returns:
+            `video`, `class_names`, `multi_label`, `unfamiliar` (fraction and spans, or `"unknown"`), `remark`, `segments`
+            (none where classes are independent) and `per_second`; where there are any, also `redacted` and `missing`, spans
+            [start, end) in seconds, and `remarks`.
+        """
         per_second = [
             {
                 "second": round(float(second), 3),
@@ -211,7 +224,7 @@ class VideoPrediction:
             "video": self.video,
             "class_names": self.class_names,
             "multi_label": self.multi_label,
-            **({} if self.hidden is None else {"hidden": self.hidden.spans}),
+            **({} if self.out_of_body_mask is None else {"redacted": self.out_of_body_mask.spans}),
             "unfamiliar": "unknown"
             if self.unfamiliar is None
             else {"fraction": round(float(self.unfamiliar.mean()), 4), "spans": self.unfamiliar_spans},
@@ -238,17 +251,17 @@ class VideoPrediction:
         """Write the prediction for programs, players, annotation tools and people.
 
         Args:
-            folder: made if needed; files of an earlier run are replaced.
-            formats: `csv`, `json`, `png` and `svg` (timeline), `vtt` (chapters), `eaf` (ELAN), `html` (report), `mp4`
-                (annotated video).
-            video: the file that was predicted; `mp4` needs it, and `html` has no pictures without.
-            model_info: about the model, for the report; see `ClipModel.describe`.
+            folder: output folder, made if needed; files of an earlier run are replaced.
+            formats: any of `csv`, `json`, `png` and `svg` (timeline), `vtt` (chapters), `eaf` (ELAN), `html` (report), and
+                `mp4` (annotated video).
+            video: the file that was predicted; `mp4` needs it, and `html` has no images without it.
+            model_info: description of the model for the report, the result of `ClipModel.describe`.
 
         Returns:
-            The files.
+            The files that were written.
 
         Raises:
-            InputError: an unknown format, or `mp4` without the video.
+            InputError: there is no such format, or `mp4` is requested without the video.
             OutputError: the folder cannot be made.
         """
         check_formats(formats)
@@ -272,10 +285,12 @@ _WRITERS: dict[str, Writer] = {}
 
 
 def register_writers(writers: Mapping[str, Writer]) -> None:
-    """Tell `VideoPrediction.save` how files are written. `inference.writers` does so; data need not know how they look.
+    """Register the functions that `VideoPrediction.save` writes files with; `inference.writers.save_predictions` calls it.
+
+    Predictions are data and import no writer, so that writers can import predictions.
 
     Args:
-        writers: for each of `FORMATS` a function of a prediction, the path of the file, the video that was predicted
-            (or `None`), and facts about the model.
+        writers: a function for each of `FORMATS`. It takes the prediction, the path of the file, the video that was predicted
+            (or `None`), and the description of the model.
     """
     _WRITERS.update(writers)

@@ -1,4 +1,4 @@
-"""Seconds that must not be shown: before and after the operation, and whenever it is cleaned, the camera films people."""
+"""Times that must not be shown: before and after an operation, and whenever it is cleaned, the camera films people."""
 
 import bisect
 import math
@@ -11,34 +11,34 @@ from PIL import Image
 
 from ...util.errors import InputError
 
-SAME = 2e-3  # seconds: looks and frames that lie so close have one time; containers round to milliseconds
+TIME_TOLERANCE = 2e-3  # seconds: times that lie so close are the same; containers round to milliseconds
 
 
 @dataclass(frozen=True, eq=False)
 class OutOfBodyMask:
-    """Which times of a video must not be shown: those near a look that saw the outside, and those that nobody looked at.
+    """Times of a video that must not be shown, from the probabilities of a detector for some of its frames.
 
-    A time is shown only if the looks before and after it both saw the inside and lie no further apart than `step`. What comes
-    before the first look and after the last is hidden. Each look outside hides everything from the look before it to the look
-    after it, and `margin` seconds more on both sides.
+    A time may be shown only if the frames before and after it that were classified are both inside the patient and no more
+    than `step` seconds apart. What comes before the first classified frame and after the last is masked. A frame outside the
+    patient masks everything from the classified frame before it to the one after it, and `margin` seconds more on both sides.
 
     Args:
-        seconds: (looks,), times that were looked at.
-        outside: (looks,), the probability that the camera is outside the patient; NaN counts as outside.
-        threshold: probability from which a time is hidden.
-        margin: seconds around what is hidden that are hidden too.
-        step: longest time in seconds between two looks for what lies between them to be shown; infinity where every frame
-            was looked at, so that there is nothing between, before and after the looks. By default one and a half times
-            the usual (median) time between two looks.
+        seconds: (samples,) times of the frames that were classified.
+        outside: (samples,) probabilities that the camera is outside the patient; NaN counts as outside.
+        threshold: probability from which a frame is outside.
+        margin: seconds before and after a masked stretch that are masked too.
+        step: longest time in seconds between two classified frames for what lies between them to be shown; infinity where
+            every frame was classified, so that there is nothing before, between and after them. By default one and a half
+            times the median time between two classified frames.
 
     Raises:
-        InputError: no look, other probabilities than looks, or a threshold, margin or step out of range.
+        InputError: there is no frame, the number of probabilities differs, or a threshold, margin or step is out of range.
 
     Example:
-        >>> hidden = OutOfBodyMask(np.arange(5.0), np.array([0.9, 0.1, 0.1, 0.0, 0.2]), margin=0.0)
-        >>> hidden.spans
+        >>> mask = OutOfBodyMask(np.arange(5.0), np.array([0.9, 0.1, 0.1, 0.0, 0.2]), margin=0.0)
+        >>> mask.spans
         [(0.0, 1.0)]
-        >>> hidden.covers(0.7), hidden.hides(1.0), hidden.hides(4.5)  # nobody looked after second 4
+        >>> mask.covers(0.7), mask.covers(1.0), mask.covers(4.5)  # no frame after second 4 was classified
         (True, False, True)
     """
 
@@ -54,75 +54,84 @@ class OutOfBodyMask:
         if self.step is not None and not self.step > 0:
             raise InputError(f"step {self.step} must be positive")
         if not len(self.seconds) or len(self.seconds) != len(self.outside):
-            raise InputError(f"{len(self.seconds)} times were looked at with {len(self.outside)} answers")
+            raise InputError(
+                f"a mask needs frames with a probability each; there are {len(self.seconds)} frames and {len(self.outside)} "
+                "probabilities"
+            )
 
     @cached_property
-    def _looks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times in order, and whether each must be hidden."""
+    def _samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times in order, (samples,), and whether the camera is outside at each, (samples,) bool."""
         seconds = np.asarray(self.seconds, np.float64)
         order = np.argsort(seconds, kind="stable")
         shown = np.asarray(self.outside)[order] < self.threshold
-        return seconds[order], ~shown
+        return seconds[order], ~shown  # NaN is not below the threshold, so it counts as outside
 
     @cached_property
-    def _usual(self) -> float:
-        """The median time between two looks."""
-        apart = np.diff(self._looks[0])
+    def _median_step(self) -> float:
+        """Return the median time in seconds between two classified frames."""
+        apart = np.diff(self._samples[0])
         return float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
 
     @property
     def longest_step(self) -> float:
-        """The longest time between two looks for which what lies between them may be shown, in seconds."""
-        return 1.5 * self._usual if self.step is None else self.step
+        """Return the longest time in seconds between two classified frames for what lies between them to be shown."""
+        return 1.5 * self._median_step if self.step is None else self.step
 
     @property
     def unseen_seconds(self) -> float:
-        """How long the camera may have been outside between two looks without anybody noticing; 0 where all was looked at."""
-        apart = np.diff(self._looks[0])
+        """Return how many seconds the camera may have been outside unnoticed between two frames; 0 if all were classified."""
+        apart = np.diff(self._samples[0])
         return (
-            0.0 if math.isinf(self.longest_step) else float(apart[apart <= self.longest_step + SAME].max(initial=0.0))
+            0.0
+            if math.isinf(self.longest_step)
+            else float(apart[apart <= self.longest_step + TIME_TOLERANCE].max(initial=0.0))
         )
 
     @cached_property
     def _outside_spans(self) -> list[tuple[float, float]]:
-        """[start, end) around looks outside; they end at the next look that has another time."""
-        seconds, outside = self._looks
+        """Return [start, end) around the frames outside; a span ends at the next classified frame that has another time."""
+        seconds, outside = self._samples
         times = seconds[outside]
-        before = np.searchsorted(seconds, times - SAME, side="left") - 1
-        after = np.searchsorted(seconds, times + SAME, side="right")
+        before = np.searchsorted(seconds, times - TIME_TOLERANCE, side="left") - 1
+        after = np.searchsorted(seconds, times + TIME_TOLERANCE, side="right")
         starts = np.where(before >= 0, seconds[before], times) - self.margin
-        ends = np.append(seconds, seconds[-1] + self._usual)[after] + self.margin
-        return _merged(zip(np.maximum(starts, 0.0).tolist(), ends.tolist(), strict=True))
+        ends = np.append(seconds, seconds[-1] + self._median_step)[after] + self.margin
+        return _merge_spans(zip(np.maximum(starts, 0.0).tolist(), ends.tolist(), strict=True))
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
-        """[start, end) in seconds of what is hidden between the first look and the last, in order."""
-        seconds, _ = self._looks
-        gaps = np.flatnonzero(np.diff(seconds) > self.longest_step + SAME)
+        """Return [start, end) in seconds of what is masked between the first and the last classified frame, in order."""
+        seconds, _ = self._samples
+        gaps = np.flatnonzero(np.diff(seconds) > self.longest_step + TIME_TOLERANCE)
         unseen = zip(seconds[gaps].tolist(), seconds[gaps + 1].tolist(), strict=True)
-        end = float(seconds[-1]) + self._usual
-        return [(a, min(b, end)) for a, b in _merged(sorted([*self._outside_spans, *unseen]))]
+        end = float(seconds[-1]) + self._median_step
+        return [(a, min(b, end)) for a, b in _merge_spans(sorted([*self._outside_spans, *unseen]))]
 
     def covers(self, second: float) -> bool:
-        """Return whether a time must not be shown; also true where nobody has looked."""
-        seconds, _ = self._looks
+        """Return whether a time in seconds must not be shown, which is so too where no frame was classified."""
+        seconds, _ = self._samples
         if math.isinf(self.longest_step):
             second = float(np.clip(second, seconds[0], seconds[-1]))
-        if not seconds[0] - SAME <= second <= seconds[-1] + SAME:
+        if not seconds[0] - TIME_TOLERANCE <= second <= seconds[-1] + TIME_TOLERANCE:
             return True
-        after = int(np.searchsorted(seconds, second - SAME, side="left"))  # the next look, or the one of this time
-        before = int(np.searchsorted(seconds, second + SAME, side="right")) - 1
-        if after > before and seconds[after] - seconds[before] > self.longest_step + SAME:
+        after = int(
+            np.searchsorted(seconds, second - TIME_TOLERANCE, side="left")
+        )  # the next frame, or the one of this time
+        before = int(np.searchsorted(seconds, second + TIME_TOLERANCE, side="right")) - 1
+        if after > before and seconds[after] - seconds[before] > self.longest_step + TIME_TOLERANCE:
             return True
-        place = bisect.bisect_right(self._outside_spans, (second + SAME, math.inf)) - 1
-        return place >= 0 and second < self._outside_spans[place][1]
+        last = (
+            bisect.bisect_right(self._outside_spans, (second + TIME_TOLERANCE, math.inf)) - 1
+        )  # the last span that begins before it
+        return last >= 0 and second < self._outside_spans[last][1]
 
     def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
-        """Return a picture (height, width, 3), uint8, as it may be shown: of hidden ones one color is left."""
+        """Return an image (height, width, 3), uint8, as it may be shown: of a masked one only its mean color is left."""
         return blurred(pixels) if self.covers(second) else pixels
 
 
-def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def _merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Join spans, sorted by their start, that touch or overlap."""
     merged: list[tuple[float, float]] = []
     for start, end in spans:
@@ -134,16 +143,16 @@ def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def blurred(pixels: np.ndarray) -> np.ndarray:
-    """Return what is left of a hidden picture: its mean color, everywhere.
+    """Return an image in which every pixel has the mean color of the original.
 
-    A coarse mosaic would keep the coarse shapes of the room, and many mosaics of a moving camera can be put together to a
-    finer picture again. From one color nothing can be made.
+    A mosaic would keep the coarse shapes of the operating room, and a sharper image can be computed from many mosaics of a
+    moving camera. From one color nothing can be recovered.
 
     Args:
-        pixels: (height, width, 3), uint8.
+        pixels: image (height, width, 3), uint8.
 
     Returns:
-        The same shape.
+        An image of the same shape.
     """
     mean = Image.fromarray(pixels).resize((1, 1), Image.Resampling.BOX)
     return np.broadcast_to(np.asarray(mean), pixels.shape).copy()

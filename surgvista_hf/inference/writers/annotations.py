@@ -12,12 +12,12 @@ _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
 _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 
 
-def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
+def write_webvtt(prediction: VideoPrediction, path: str | Path) -> None:
     """Write chapters: a player shows the phase, or what was found, while the video plays.
 
     Args:
-        prediction: what to write. Of independent classes each has cues of its own.
-        path: `.vtt` file.
+        prediction: the prediction to write; each independent class has cues of its own.
+        path: `.vtt` file to write.
     """
     lines = [
         "WEBVTT",
@@ -38,15 +38,15 @@ def write_webvtt(prediction: "VideoPrediction", path: str | Path) -> None:
         temporary.write_text("\n".join(lines), encoding="utf-8")
 
 
-def write_elan(prediction: "VideoPrediction", path: str | Path) -> None:
-    """Write an annotation document of ELAN (EAF 3.0): one tier, or one for each of independent classes, and one of what is
-    unlike the training videos where something is.
+def write_elan(prediction: VideoPrediction, path: str | Path) -> None:
+    """Write an annotation document of ELAN (EAF 3.0): a tier of segments, or one for each independent class.
 
-    The document names the video by its file name only: put both into one folder.
+    A further tier marks what is unlike the training videos, where something is. The document names the video by its file name
+    only: put both into one folder.
 
     Args:
-        prediction: what to write.
-        path: `.eaf` file.
+        prediction: the prediction to write.
+        path: `.eaf` file to write.
     """
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
@@ -84,11 +84,11 @@ def write_elan(prediction: "VideoPrediction", path: str | Path) -> None:
         ElementTree.ElementTree(root).write(temporary, encoding="UTF-8", xml_declaration=True)
 
 
-def _ends(segment: "Segment") -> tuple[tuple[int, float], tuple[int, float]]:
+def _ends(segment: Segment) -> tuple[tuple[int, float], tuple[int, float]]:
     return (0, segment.start), (1, segment.end)
 
 
-def _annotate(tier: ElementTree.Element, segment: "Segment", number: int) -> None:
+def _annotate(tier: ElementTree.Element, segment: Segment, number: int) -> None:
     reference = {
         "ANNOTATION_ID": f"a{number}",
         "TIME_SLOT_REF1": f"ts{2 * number - 1}",

@@ -1,4 +1,4 @@
-"""A page of frames with what was predicted for them: the quickest way to see whether a prediction makes sense."""
+"""The contact sheet: a page of frames with their predictions, the quickest way to see whether they make sense."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ...modeling.video_reading_surgvista import VideoReader
+from ...util.class_colors import UNFAMILIAR_COLOR, class_color
 from ...util.files import atomic_file
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_color
+from .timeline import NOTICE
 
 _COLUMNS, _ROWS = 6, 4
 
@@ -22,9 +23,9 @@ def draw_contact_sheet(
 
     Args:
         video: the file that was predicted.
-        prediction: of that video.
-        path: picture to write; its suffix decides the format.
-        truth: (steps,) true class numbers.
+        prediction: the prediction for that video.
+        path: image file to write; its suffix decides the format.
+        truth: (steps,) true class indices.
 
     Raises:
         VideoReadError: the video cannot be decoded.
@@ -46,7 +47,7 @@ def draw_contact_sheet(
         axes.set(xticks=(), yticks=())
         axes.imshow(prediction.redacted(frame, float(prediction.seconds[step])))
         unlike = prediction.unfamiliar is not None and prediction.unfamiliar[step]
-        axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR if unlike else "black")
+        axes.set_title(caption, fontsize=8, loc="left", color=UNFAMILIAR_COLOR if unlike else "black")
         for spine in axes.spines.values():
             spine.set(color=class_color(label), linewidth=4)
     title = f"{prediction.video}: frame color = predicted phase"

@@ -1,4 +1,4 @@
-"""A page that can be read without this package: pictures, ribbon, durations, doubts, and what the model is."""
+"""The report of a prediction: one HTML page with a ribbon, durations, uncertain segments, images and the model."""
 
 import base64
 import html
@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...util.class_colors import UNFAMILIAR_COLOR, class_color, ink_on
 from ...util.files import atomic_file
 from ...util.messages import preview
 from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
-from .timeline import NOTICE, UNFAMILIAR, class_color
+from .timeline import NOTICE
 
 FrameAt = Callable[[float], np.ndarray]
 
-_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # of the drawing, in its own units
-_THUMBNAIL = 180  # pixels wide
-_DOUBTFUL = 5
+_WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # sizes in the units of the SVG drawing
+_NUMBERED = 18  # width from which a segment has room for the number of its class
+_THUMBNAIL = 180  # width in pixels
+_LEAST_CONFIDENT = 5  # segments listed
+_SHOWN_SEGMENTS = 60
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
@@ -38,7 +41,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt
 
 
 def write_report(
-    predictions: "VideoPrediction | Mapping[str, VideoPrediction]",
+    predictions: VideoPrediction | Mapping[str, VideoPrediction],
     path: str | Path,
     *,
     frame_at: FrameAt | None = None,
@@ -47,11 +50,11 @@ def write_report(
     """Write one HTML file that needs no other file and no network.
 
     Args:
-        predictions: of one model, or of several by name.
-        path: `.html` file.
-        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for a picture of each segment; `None`: no
-            pictures.
-        model_info: about each model by its name, see `ClipModel.describe`.
+        predictions: the prediction of one model, or those of several by name.
+        path: `.html` file to write.
+        frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for an image of each segment; `None`: no
+            images.
+        model_info: description of each model by its name, as `ClipModel.describe` gives it.
     """
     named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
     first = next(iter(named.values()))
@@ -74,17 +77,17 @@ def write_report(
         temporary.write_text("\n".join(parts), encoding="utf-8")
 
 
-def timeline_html(prediction: "VideoPrediction") -> str:
-    """The drawing of a prediction alone, or the table of independent classes, as HTML without a page around it."""
+def timeline_html(prediction: VideoPrediction) -> str:
+    """Return the ribbon of a prediction, or the table of independent classes, as HTML without a page around it."""
     return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
 
 
-def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
+def warning_html(prediction: VideoPrediction, name: str = "") -> str:
     """Return a warning where the video is unlike the training data, a paragraph on how alike it is everywhere else.
 
     Args:
-        prediction: with or without scores.
-        name: of the model, where there are several.
+        prediction: a prediction with or without scores of unfamiliarity.
+        name: name of the model, where there are several.
     """
     model = f"{_text(name)}: " if name else ""
     if prediction.remark is None:
@@ -96,7 +99,7 @@ def warning_html(prediction: "VideoPrediction", name: str = "") -> str:
     )
 
 
-def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str]:
+def _phases(prediction: VideoPrediction, frame_at: FrameAt | None) -> list[str]:
     return [
         _ribbon(prediction),
         "<h3>How long</h3>",
@@ -108,54 +111,69 @@ def _phases(prediction: "VideoPrediction", frame_at: FrameAt | None) -> list[str
     ]
 
 
-def _ribbon(prediction: "VideoPrediction") -> str:
+def _ribbon(prediction: VideoPrediction) -> str:
     seconds, segments = prediction.seconds, prediction.segments
     start, end = segments[0].start, segments[-1].end
     scale = _WIDTH / (end - start)
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     bars = "".join(
-        f'<rect x="{(each.start - start) * scale:.2f}" y="0" width="{(each.end - each.start) * scale:.2f}" '
-        f'height="{_RIBBON}" fill="{class_color(numbers[each.label])}"><title>{_text(_said(each))}</title></rect>'
+        _bar((each.start - start) * scale, (each.end - each.start) * scale, numbers[each.label], _summary(each))
         for each in segments
     )
-    highest = prediction.probabilities.max(axis=1)
+    highest = prediction.probabilities.max(axis=1)  # (steps,)
+    # More points than units of the drawing would only make the file larger.
     shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
     band = _band(prediction, start, scale)
     top = _RIBBON + 8 + (_BAND + 6 if band else 0)
     points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
+    # A curve ends where seconds are missing: a line across the gap would look like a prediction.
     breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
     curves = "".join(
         f'<polyline points="{" ".join(points[a:b])}" fill="none" stroke="#444" stroke-width="1"/>'
         for a, b in pairwise([0, *breaks.tolist(), len(points)])
         if a < b
     )
-    said = "; ".join(_said(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
+    summary = "; ".join(_summary(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
-        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{_text(name)}</span>'
-        for name in dict.fromkeys(each.label for each in segments)
+        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{numbers[name]} {_text(name)}</span>'
+        for name in sorted({each.label for each in segments}, key=numbers.__getitem__)
     )
     if band:
         fraction = f"{prediction.unfamiliar_fraction:.0%}"
-        swatch = f'<span class="swatch" style="background:{UNFAMILIAR}"></span>'
+        swatch = f'<span class="swatch" style="background:{UNFAMILIAR_COLOR}"></span>'
         legend += f'<span style="white-space:nowrap">{swatch}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
-        said += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
+        summary += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + said)}">{bars}{band}'
+        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + summary)}">{bars}{band}'
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
         f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
         f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
     )
 
 
-def _band(prediction: "VideoPrediction", start: float, scale: float) -> str:
-    """A strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
+def _bar(x: float, width: float, number: int, title: str) -> str:
+    """Return a segment of the ribbon, with the number of its class where there is room for it."""
+    color = class_color(number)
+    bar = f'<rect x="{x:.2f}" y="0" width="{width:.2f}" height="{_RIBBON}" fill="{color}"><title>{_text(title)}</title></rect>'
+    if width < _NUMBERED:
+        return bar
+    # The page of the demo sets `fill` for texts by CSS, which only a style of the element itself overrides.
+    style = f"fill:{ink_on(color)};pointer-events:none"
+    return bar + (
+        f'<text x="{x + width / 2:.2f}" y="{_RIBBON / 2 + 4}" font-size="12" text-anchor="middle" style="{style}" '
+        f'aria-hidden="true">{number}</text>'
+    )
+
+
+def _band(prediction: VideoPrediction, start: float, scale: float) -> str:
+    """Return a strip below the ribbon that marks what is unlike the training videos; empty where that is unknown."""
     if prediction.unfamiliar is None:
         return ""
     width = (prediction.segments[-1].end - start) * scale
     back = f'<rect x="0" y="{_RIBBON + 6}" width="{width:.2f}" height="{_BAND}" fill="#e8e8ec"/>'
     return back + "".join(
         f'<rect x="{(first - start) * scale:.2f}" y="{_RIBBON + 6}" width="{(end - first) * scale:.2f}" height="{_BAND}" '
-        f'fill="{UNFAMILIAR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
+        f'fill="{UNFAMILIAR_COLOR}"><title>{UNFAMILIAR_LABEL} from {clock(first)} to {clock(end)}</title></rect>'
         for first, end in prediction.unfamiliar_spans
     )
 
@@ -164,7 +182,7 @@ def _label(x: float, top: float, anchor: str, text: str) -> str:
     return f'<text x="{x}" y="{top + _CURVE + 14}" font-size="12" text-anchor="{anchor}">{text}</text>'
 
 
-def _durations(prediction: "VideoPrediction") -> str:
+def _durations(prediction: VideoPrediction) -> str:
     rows, absent, segments = [], [], prediction.segments
     whole = sum(each.end - each.start for each in segments)
     for number, name in enumerate(prediction.class_names):
@@ -177,36 +195,39 @@ def _durations(prediction: "VideoPrediction") -> str:
         values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
         cells = "".join(f'<td class="number">{value}</td>' for value in values)
         rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
-    heads = "".join(f'<th class="number">{head}</th>' for head in ("duration", "share", "segments", "mean confidence"))
+    heads = "".join(
+        f'<th class="number">{head}</th>' for head in ("duration", "fraction", "segments", "mean confidence")
+    )
     missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
     return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
 
 
-def _doubts(prediction: "VideoPrediction") -> str:
-    """Seconds of low confidence, their share, and the segments of least."""
+def _doubts(prediction: VideoPrediction) -> str:
+    """Return how often the confidence is low, and the segments of least confidence."""
     probabilities = np.clip(prediction.probabilities, 1e-12, 1)
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1) / np.log(max(probabilities.shape[1], 2))
     low = float((prediction.probabilities.max(axis=1) < 0.5).mean())
-    least = sorted(prediction.segments, key=lambda each: each.confidence)[:_DOUBTFUL]
-    rows = "".join(f"<li>{_text(_said(each))}</li>" for each in least)
+    least = sorted(prediction.segments, key=lambda each: each.confidence)[:_LEAST_CONFIDENT]
+    rows = "".join(f"<li>{_text(_summary(each))}</li>" for each in least)
     return (
         f"<p>In {low:.0%} of the seconds no class has half of the probability; the mean entropy is {entropy.mean():.2f} of "
         f"its maximum. The segments of least confidence:</p><ol>{rows}</ol>"
     )
 
 
-def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
+def _segments(prediction: VideoPrediction, frame_at: FrameAt | None) -> str:
     segments = prediction.segments
-    longest = sorted(segments, key=lambda each: each.start - each.end)[:60]
+    # The images lie in the page, so a video of thousands of short segments must not get one for each.
+    longest = sorted(segments, key=lambda each: each.start - each.end)[:_SHOWN_SEGMENTS]
     chosen = [each for each in segments if each in longest]
-    pictures = [_picture(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
+    images = [_image(prediction, frame_at, _middle(prediction, each)) if frame_at else "" for each in chosen]
     numbers = {name: number for number, name in enumerate(prediction.class_names)}
     items = []
-    for each, picture in zip(chosen, pictures, strict=True):
+    for each, source in zip(chosen, images, strict=True):
         color = class_color(numbers[each.label])
         image = (
-            f'<img src="{picture}" alt="frame in {_text(_said(each))}" style="border-color:{color}">'
-            if picture
+            f'<img src="{source}" alt="frame in {_text(_summary(each))}" style="border-color:{color}">'
+            if source
             else ""
         )
         items.append(
@@ -218,8 +239,8 @@ def _segments(prediction: "VideoPrediction", frame_at: FrameAt | None) -> str:
     return f'<ul class="segments">{"".join(items)}</ul>{note}'
 
 
-def _classes(prediction: "VideoPrediction") -> list[str]:
-    """Independent classes: when each was found."""
+def _classes(prediction: VideoPrediction) -> list[str]:
+    """Return a table of independent classes with the times at which each was found."""
     rows = []
     for name, segments in prediction.tiers().items():
         total = sum(each.end - each.start for each in segments)
@@ -242,20 +263,23 @@ def _model(model_info: Mapping[str, str]) -> str:
     return f"<h3>The model</h3><dl>{rows}</dl>"
 
 
-def _privacy(prediction: "VideoPrediction") -> str:
-    if prediction.hidden is None:
+def _privacy(prediction: VideoPrediction) -> str:
+    if prediction.out_of_body_mask is None:
         return ""
-    spans = ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.hidden.spans) or "nothing was found"
+    spans = (
+        ", ".join(f"{clock(start)}–{clock(end)}" for start, end in prediction.out_of_body_mask.spans)
+        or "nothing was found"
+    )
     return f" Outside the patient, as a classifier says, and hidden: {spans}."
 
 
-def _middle(prediction: "VideoPrediction", segment: "Segment") -> float:
-    """The predicted second in the middle of a segment: one that the model, and the detector of the outside, looked at."""
+def _middle(prediction: VideoPrediction, segment: Segment) -> float:
+    """Return the predicted second in the middle of a segment: its frame was seen by the model and by the detector."""
     inside = prediction.seconds[(prediction.seconds >= segment.start) & (prediction.seconds < segment.end)]
     return float(inside[(len(inside) - 1) // 2])
 
 
-def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) -> str:
+def _image(prediction: VideoPrediction, frame_at: FrameAt, second: float) -> str:
     image = Image.fromarray(prediction.redacted(frame_at(second), second))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = io.BytesIO()
@@ -263,7 +287,7 @@ def _picture(prediction: "VideoPrediction", frame_at: FrameAt, second: float) ->
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _said(segment: "Segment") -> str:
+def _summary(segment: Segment) -> str:
     return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
 
 
@@ -276,6 +300,11 @@ def _text(value: str) -> str:
 
 
 def clock(second: float) -> str:
-    """Minutes and seconds, with hours where there are any."""
+    """Return a time as minutes and seconds, with hours where there are any.
+
+    Example:
+        >>> clock(75.2), clock(3675)
+        ('1:15', '1:01:15')
+    """
     minutes, seconds = divmod(round(second), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

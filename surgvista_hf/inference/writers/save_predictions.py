@@ -1,12 +1,11 @@
-"""The files that a prediction is written to, for programs, players, annotation tools and people."""
+"""The writer of each file format, registered with `VideoPrediction.save`, and the files of several models."""
 
 import csv
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...modeling.video_reading_surgvista import VideoReader
-from ...util.files import atomic_file
+from ...util.files import atomic_file, write_json
 from ..prediction.prediction import DEFAULT_FORMATS, FORMATS, Video, VideoPrediction, check_formats, register_writers
 from .annotated_video import write_annotated_video
 from .annotations import write_elan, write_webvtt
@@ -25,11 +24,16 @@ def save_predictions(
     """Write the predictions of several models for one video: a folder each, and one report of all.
 
     Args:
-        predictions: by the names of the models; of one alone the files lie in `folder` itself.
-        folder, formats, video, model_info: see `VideoPrediction.save`.
+        predictions: predictions by the names of the models; the files of a single one lie in `folder` itself.
+        folder, formats, video: the arguments of `VideoPrediction.save`.
+        model_info: description of each model by its name, as `ClipModel.describe` gives it.
 
     Returns:
-        The files.
+        The files that were written.
+
+    Raises:
+        InputError: there is no such format.
+        OutputError: the folder cannot be made.
     """
     folder = Path(folder)
     if len(predictions) == 1:
@@ -52,7 +56,7 @@ def write_video_report(
     video: Video | None,
     model_info: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """`write_report` with pictures from the video, if there is one."""
+    """Write a report with images from the video, if there is one; the arguments are those of `write_report`."""
     if video is None:
         write_report(predictions, path, model_info=model_info)
         return
@@ -62,6 +66,12 @@ def write_video_report(
 
 
 def write_prediction_csv(prediction: VideoPrediction, path: Path) -> None:
+    """Write a CSV file with a row for each second.
+
+    Args:
+        prediction: the prediction to write.
+        path: `.csv` file to write.
+    """
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(
@@ -82,8 +92,13 @@ def write_prediction_csv(prediction: VideoPrediction, path: Path) -> None:
 
 
 def write_prediction_json(prediction: VideoPrediction, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(prediction.to_dict(), indent=1) + "\n", encoding="utf-8")
+    """Write a JSON file with segments and seconds, the content of `VideoPrediction.to_dict`.
+
+    Args:
+        prediction: the prediction to write.
+        path: `.json` file to write.
+    """
+    write_json(path, prediction.to_dict())
 
 
 register_writers(

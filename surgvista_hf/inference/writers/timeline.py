@@ -1,4 +1,4 @@
-"""The picture of a predicted operation: who would rather look than read a table, looks here."""
+"""The timeline of a predicted operation as an image: ribbons of the classes, their legend, and the confidence."""
 
 from pathlib import Path
 
@@ -6,32 +6,29 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from ...evaluation.reports.ribbons import draw_segment, legend_handles
+from ...util.class_colors import UNFAMILIAR_COLOR
 from ...util.errors import InputError
 from ...util.files import atomic_file
 from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
 
-# Paul Tol's "muted" and "light" schemes, made to be told apart by color-blind people; further classes repeat them hatched.
-_COLORS = (
-    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"),
-    *("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#BBCC33", "#AAAA00", "#DDDDDD"),
-)
-_HATCHES = ("", "///", "...", "xxx")
 NOTICE = "research use only, not a medical device"
-UNFAMILIAR = "#d55e00"  # what is unlike the training videos; no class has this color
+_NUMBERED = 0.02  # fraction of the ribbon from which a segment is wide enough for the number of its class
+_LEGEND_ROWS = 18
 
 
-def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.ndarray | None = None) -> None:
+def draw_timeline(prediction: VideoPrediction, path: str | Path, truth: np.ndarray | None = None) -> None:
     """Draw ribbons of the predicted and, if known, the true phases, with the confidence below.
 
-    A multi-label prediction becomes one row of probabilities a class.
+    The number of a class, which is its `label_id` in the CSV file, stands in the legend and in wide segments, so that many
+    classes can be told apart in a gray print too. A multi-label prediction becomes one row of probabilities for each class.
 
     Args:
-        prediction: what to draw.
-        path: `.png`, `.svg` or `.pdf`; its suffix decides.
-        truth: (steps,) true class numbers.
+        prediction: the prediction to draw.
+        path: `.png`, `.svg` or `.pdf` file; its suffix decides the format.
+        truth: (steps,) true class indices.
 
     Raises:
         InputError: `truth` has another length than the prediction.
@@ -51,13 +48,13 @@ def draw_timeline(prediction: "VideoPrediction", path: str | Path, truth: np.nda
         title += (
             f"\nWARNING: {prediction.unfamiliar_fraction:.0%} of its seconds are unlike what the model was trained on"
         )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=UNFAMILIAR if prediction.remark else "black")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=UNFAMILIAR_COLOR if prediction.remark else "black")
     figure.supxlabel(f"time (min:s)      {NOTICE}", fontsize=9, color="#555555")
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata={"Title": f"Timeline of {prediction.video}"})
 
 
-def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarray | None) -> None:
+def _draw_ribbons(figure: Figure, prediction: VideoPrediction, truth: np.ndarray | None) -> None:
     ribbons = [("predicted", prediction.labels)] + ([("true", truth)] if truth is not None else [])
     heights = [1.0] * len(ribbons) + [1.0]
     rows, band = _with_band(figure, prediction, heights)
@@ -75,20 +72,23 @@ def _draw_ribbons(figure: Figure, prediction: "VideoPrediction", truth: np.ndarr
     _time_axis(confidence, prediction)
     _draw_band(band, prediction)
     shown = sorted({int(label) for _, labels in ribbons for label in labels})
-    legend = [
-        Patch(facecolor=class_color(i), hatch=_hatch(i), edgecolor="white", label=prediction.class_names[i])
-        for i in shown
-    ]
-    figure.legend(handles=legend, loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(
+        handles=legend_handles(shown, prediction.class_names),
+        loc="outside right upper",
+        ncols=-(-len(shown) // _LEGEND_ROWS),
+        frameon=False,
+        fontsize=9 if len(shown) <= _LEGEND_ROWS else 7,
+    )
 
 
-def _draw_ribbon(axes: Axes, prediction: "VideoPrediction", labels: np.ndarray) -> None:
+def _draw_ribbon(axes: Axes, prediction: VideoPrediction, labels: np.ndarray) -> None:
+    length = _end(prediction) - float(prediction.seconds[0])
     for start, end, label in prediction.spans(labels):
-        axes.axvspan(start, end, facecolor=class_color(label), hatch=_hatch(label), edgecolor="white", linewidth=0)
+        draw_segment(axes, start, end - start, label, numbered=end - start >= _NUMBERED * length)
     axes.set(yticks=(), ylim=(0, 1))
 
 
-def _with_band(figure: Figure, prediction: "VideoPrediction", heights: list[float]) -> tuple[list[Axes], Axes | None]:
+def _with_band(figure: Figure, prediction: VideoPrediction, heights: list[float]) -> tuple[list[Axes], Axes | None]:
     """Return rows of axes above each other and, where it is known what the model was trained on, a thin one on top of them."""
     known = prediction.unfamiliar is not None
     heights = [0.15 * heights[0], *heights] if known else heights
@@ -97,17 +97,17 @@ def _with_band(figure: Figure, prediction: "VideoPrediction", heights: list[floa
     return (rows[1:], rows[0]) if known else (rows, None)
 
 
-def _draw_band(axes: Axes | None, prediction: "VideoPrediction") -> None:
+def _draw_band(axes: Axes | None, prediction: VideoPrediction) -> None:
     if axes is None:
         return
     for start, end in prediction.unfamiliar_spans:
-        axes.axvspan(start, end, facecolor=UNFAMILIAR, linewidth=0)
+        axes.axvspan(start, end, facecolor=UNFAMILIAR_COLOR, linewidth=0)
     axes.set(yticks=(), ylim=(0, 1), facecolor="#eeeeee")
     axes.tick_params(bottom=False)
-    axes.set_ylabel(UNFAMILIAR_LABEL, rotation=0, ha="right", va="center", fontsize=8, color=UNFAMILIAR)
+    axes.set_ylabel(UNFAMILIAR_LABEL, rotation=0, ha="right", va="center", fontsize=8, color=UNFAMILIAR_COLOR)
 
 
-def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
+def _draw_rows(axes: Axes, prediction: VideoPrediction) -> None:
     extent = (float(prediction.seconds[0]), _end(prediction), len(prediction.class_names) - 0.5, -0.5)
     rows = prediction.regular_rows()
     values = np.where(rows[:, None] < 0, np.nan, prediction.probabilities[rows])  # what is missing stays blank
@@ -120,20 +120,11 @@ def _draw_rows(axes: Axes, prediction: "VideoPrediction") -> None:
     _time_axis(axes, prediction)
 
 
-def _time_axis(axes: Axes, prediction: "VideoPrediction") -> None:
+def _time_axis(axes: Axes, prediction: VideoPrediction) -> None:
     axes.set_xlim(float(prediction.seconds[0]), _end(prediction))
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02d}"))
 
 
-def _end(prediction: "VideoPrediction") -> float:
+def _end(prediction: VideoPrediction) -> float:
     return float(prediction.seconds[-1] + prediction.step)
-
-
-def class_color(label: int) -> str:
-    """Color of a class, the same in every picture."""
-    return _COLORS[label % len(_COLORS)]
-
-
-def _hatch(label: int) -> str:
-    return _HATCHES[label // len(_COLORS) % len(_HATCHES)]

@@ -1,4 +1,4 @@
-"""Videos that this package writes for people: H.264, no sound, nothing that an original said of itself."""
+"""The writer of all videos of this package: H.264, no sound, no metadata of an original."""
 
 import errno
 import math
@@ -15,7 +15,7 @@ from ...util.errors import SurgVistaError
 from ...util.files import OutputError, atomic_file
 
 _CLOCK = Fraction(1, 90_000)
-# What the disk says when nothing more can be written on it, whatever the video.
+# The errors of a disk on which nothing more can be written, whatever the video.
 _DISK = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "ENOENT", "EMFILE", "ENFILE", "ESTALE")
@@ -37,22 +37,25 @@ def video_writer(
     *,
     source: str = "the video",
 ) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """Give a function that appends a picture (height, width, 3), uint8, at a time in seconds.
+    """Open a video for writing and give a function that appends a frame at a time.
 
-    No picture is lost: one whose time is not after that of the picture before is shown 1/90000 s after it.
+    No frame is lost: one whose time is not after that of the frame before is shown 1/90000 s after it.
 
     Args:
         path: `.mp4` file; it appears when the block ends without an error.
-        width, height: of the pictures as they are stored, even numbers; pictures of another size are scaled to it.
-        frames_per_second: about how often there will be one.
-        pixel_aspect: width of a stored pixel divided by its height; players show the pictures accordingly.
+        width, height: size of the frames as they are stored, even numbers; frames of another size are scaled to it.
+        frames_per_second: approximate frame rate.
+        pixel_aspect: width of a stored pixel divided by its height; players scale the frames accordingly.
         source: name of the video that is written anew, for messages.
+
+    Yields:
+        A function of a frame (height, width, 3), uint8, and its time in seconds.
 
     Raises:
         VideoWriteError: FFmpeg cannot write this video.
         OutputError: nothing can be written there: the disk is full, the folder is closed, there is no encoder.
     """
-    with _explained(path, source), atomic_file(path) as temporary:
+    with _translate_errors(path, source), atomic_file(path) as temporary:
         writer = _Writer(temporary, width, height, frames_per_second, pixel_aspect)
         try:
             yield writer.write
@@ -62,8 +65,8 @@ def video_writer(
 
 
 @contextmanager
-def _explained(path: str | os.PathLike[str], source: str) -> Iterator[None]:
-    """Turn what FFmpeg and the disk say into errors of ours."""
+def _translate_errors(path: str | os.PathLike[str], source: str) -> Iterator[None]:
+    """Turn errors of FFmpeg and the disk into errors of this package."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
@@ -94,6 +97,7 @@ class _Writer:
         self.last = -1
 
     def write(self, pixels: np.ndarray, second: float) -> None:
+        """Append a frame (height, width, 3), uint8, at a time in seconds."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         if (frame.width, frame.height) != (self.stream.width, self.stream.height):
             frame = frame.reformat(width=self.stream.width, height=self.stream.height, interpolation="BICUBIC")
@@ -102,10 +106,11 @@ class _Writer:
         self.output.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
+        """Write what the encoder still holds, and close the file."""
         self.output.mux(self.stream.encode())
         self.output.close()
 
     def close(self) -> None:
-        """Close the file; where writing has failed, closing does too, and the first error is the one to tell."""
+        """Close the file; where writing has failed, closing fails too, and the first error is the one to raise."""
         with suppress(av.FFmpegError, OSError):
             self.output.close()

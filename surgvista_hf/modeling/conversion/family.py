@@ -275,7 +275,7 @@ def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> B
     return make_encoder_processor(config.model_type, (side, side), frames or config.num_frames, **options)
 
 
-def processor_of_surgvista(config: SurgVistaConfig, **sampling: Any) -> BaseVideoProcessor:
+def make_surgvista_processor(config: SurgVistaConfig, **sampling: Any) -> BaseVideoProcessor:
     """Return the processor of a model of ours, which squeezes frames."""
     statistics = {"mean": config.image_mean, "std": config.image_std}
     return make_processor(config.model_type, config.frame_size, config.num_frames, **statistics, **sampling)

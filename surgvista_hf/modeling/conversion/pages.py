@@ -45,7 +45,7 @@ def family_page(name: str) -> str:
     lines = [
         f"# {family.title}",
         "",
-        f"Family `{family.name}`. This page is written by `docs/zoo/write_pages.py` from the table that the converter uses.",
+        f"Family `{family.name}`. This page is written by `docs/write_zoo.py` from the table that the converter uses.",
         "",
         "| | |",
         "|---|---|",

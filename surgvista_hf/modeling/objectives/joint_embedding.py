@@ -1,18 +1,18 @@
-"""Joint-embedding predictive models (V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985): features of hidden tokens are
+"""Joint-embedding predictive models (V-JEPA, arXiv 2404.08471; V-JEPA 2, arXiv 2506.09985): features of masked tokens are
 predicted from visible ones, and the features to predict come from a slow average of the encoder itself.
 
 Two of them: on transformers' `VJEPA2Model` with rotary positions, and on our own encoder with a sin-cos table, as V-JEPA 1 and
 most likely SurgRec-JEPA (arXiv 2603.29966) have it. `VJEPA2Model.forward` itself cannot be trained with: it encodes all
 tokens before it picks the visible ones, so the targets leak into the context. Here only visible tokens are encoded.
 
-A checkpoint loads as a plain encoder with `AutoModel`. Shapes in comments: B clips, N tokens, C of the context, T targets,
-D the width of the encoder.
+A checkpoint loads as a plain encoder with `AutoModel`. Shapes in comments: B clips, N tokens, of which C in the context
+and T targets, D the width of the encoder, d that of the predictor.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ class JointEmbeddingOutput(ModelOutput):
 
     Args:
         loss: scalar, mean absolute error, averaged over the sets of masks.
-        predictions: for each set, (B, T, D).
+        predictions: predicted features of the targets for each set of masks, (B, T, D).
         feature_std: scalar, standard deviation of the targets over clips and tokens, averaged over features: it tends to 0
             when the representation collapses.
     """
@@ -45,9 +45,9 @@ class JointEmbeddingOutput(ModelOutput):
 
 
 class JointEmbedding(nn.Module):
-    """What both models share: the step, and the target encoder.
+    """Holds what both models share: the loss, and the target encoder.
 
-    For each set of masks the encoder sees the context, the predictor says the features of the targets, and the loss is the
+    For each set of masks the encoder sees the context, the predictor predicts the features of the targets, and the loss is the
     mean absolute difference from the target encoder's features of the whole clip, layer-normalized without weights; the
     losses of the sets are averaged. The target encoder has no gradient: after an update of the weights, `update_target`
     moves it.
@@ -59,14 +59,14 @@ class JointEmbedding(nn.Module):
     @property
     @abstractmethod
     def online_encoder(self) -> nn.Module:
-        """What the target encoder is an average of."""
+        """Return the encoder that is trained, of which the target encoder is a moving average."""
 
     @abstractmethod
     def encode_context(self, pixel_values: torch.Tensor, context_ids: torch.Tensor) -> torch.Tensor:
-        """Features (B, C, D) of tokens that see nothing but each other."""
+        """Encode the tokens at `context_ids` (B, C), which see nothing but each other: (B, C, D)."""
 
     def encode_targets(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The target encoder's features of all tokens, (B, N, D)."""
+        """Return the target encoder's features of all tokens, (B, N, D)."""
         features: torch.Tensor = self.target_encoder(pixel_values).last_hidden_state
         return features
 
@@ -79,27 +79,35 @@ class JointEmbedding(nn.Module):
         pixel_values: torch.Tensor,
         mask_set: int,
     ) -> torch.Tensor:
-        """What the predictor expects at the targets, (B, T, D)."""
+        """Predict the features of the targets, (B, T, D).
+
+        Args:
+            encoded: features of the context, (B, C, D).
+            context_ids, target_ids: indices of the tokens, (B, C) and (B, T).
+            pixel_values: normalized frames (B, frames, channels, height, width), for the grid of tokens.
+            mask_set: index of the set of masks.
+        """
 
     def forward(
         self,
         pixel_values: torch.Tensor,
         context_ids: Sequence[torch.Tensor],
         target_ids: Sequence[torch.Tensor],
-        **kwargs: Any,
+        **kwargs: object,
     ) -> JointEmbeddingOutput:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             pixel_values: normalized frames (B, frames, channels, height, width).
-            context_ids, target_ids: for each set of masks, numbers (B, C) and (B, T) of tokens in (slice, row, column) order.
+            context_ids, target_ids: indices of tokens for each set of masks, (B, C) and (B, T), in (time, row, column) order.
+            kwargs: further arguments of the Trainer, which are ignored.
         """
         with torch.no_grad():
             features = self.encode_targets(pixel_values).float()
-            features = functional.layer_norm(features, features.shape[-1:])
+            features = functional.layer_norm(features, features.shape[-1:])  # (B, N, D)
         losses, predictions = [], []
         for mask_set, (context, target) in enumerate(zip(context_ids, target_ids, strict=True)):
-            encoded = self.encode_context(pixel_values, context)
+            encoded = self.encode_context(pixel_values, context)  # (B, C, D)
             predicted = self.predict(encoded, context, target, pixel_values, mask_set)
             losses.append(functional.l1_loss(predicted.float(), pick_tokens(features, target)))
             predictions.append(predicted)
@@ -115,36 +123,36 @@ class JointEmbedding(nn.Module):
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
-        """Target ← momentum · target + (1 - momentum) · encoder."""
+        """Move the target encoder: target ← momentum · target + (1 - momentum) · encoder."""
         pairs = zip(self.target_encoder.parameters(), self.online_encoder.parameters(), strict=True)
         targets, online = map(list, zip(*pairs, strict=True))
         torch._foreach_lerp_(targets, online, 1 - momentum)
 
-    def train(self, mode: bool = True) -> Any:
-        """The target encoder stays in evaluation mode."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; the target encoder stays in evaluation mode."""
         super().train(mode)
         self.target_encoder.eval()
         return self
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`; a target encoder that is not there starts as a copy of the encoder."""
-        told = kwargs.pop("output_loading_info", False)
+        """Load a model as `PreTrainedModel.from_pretrained` does; a missing target encoder starts as a copy of the encoder."""
+        with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         model.target_encoder.requires_grad_(False)
         absent = {name for name in info["missing_keys"] if name.startswith(_TARGET)}
         if absent:
             model.reset_target()
             info["missing_keys"] = set(info["missing_keys"]) - absent
-        return (model, info) if told else model
+        return (model, info) if with_info else model
 
 
 class VJEPA2ForJointEmbedding(JointEmbedding, VJEPA2PreTrainedModel):
-    """V-JEPA 2 to be trained: transformers' encoder and predictor with a target encoder; see `JointEmbedding`.
+    """Trains V-JEPA 2: transformers' encoder and predictor with a target encoder; see `JointEmbedding`.
 
     Args:
-        config: of the model.
-        mask_token: which of the predictor's mask tokens stands for the targets: the published program trains the first,
+        config: configuration of the model.
+        mask_token: index of the predictor's mask token that stands for the targets: the published program trains the first,
             transformers' own forward reads the second.
 
     Example:
@@ -164,11 +172,13 @@ class VJEPA2ForJointEmbedding(JointEmbedding, VJEPA2PreTrainedModel):
 
     @property
     def online_encoder(self) -> nn.Module:
+        """Return the encoder that is trained."""
         return self.vjepa2.encoder
 
     def encode_context(self, pixel_values: torch.Tensor, context_ids: torch.Tensor) -> torch.Tensor:
+        """Encode the tokens of the context only; transformers' own forward would encode all tokens first."""
         encoder = self.vjepa2.encoder
-        hidden_states = pick_tokens(encoder.embeddings(pixel_values), context_ids)
+        hidden_states = pick_tokens(encoder.embeddings(pixel_values), context_ids)  # (B, N, D) -> (B, C, D)
         for layer in encoder.layer:
             hidden_states = layer(hidden_states, context_ids)[0]
         return encoder.layernorm(hidden_states)
@@ -181,10 +191,11 @@ class VJEPA2ForJointEmbedding(JointEmbedding, VJEPA2PreTrainedModel):
         pixel_values: torch.Tensor,
         mask_set: int,
     ) -> torch.Tensor:
+        """Predict the features of the targets, (B, T, D)."""
         predictor = self.vjepa2.predictor
-        context = predictor.embeddings.predictor_embeddings(encoded)
+        context = predictor.embeddings.predictor_embeddings(encoded)  # (B, C, d)
         unknown = predictor.embeddings.mask_tokens[self.mask_token].expand(*target_ids.shape, -1)
-        hidden_states = torch.cat([context, unknown.to(context.dtype)], dim=1)
+        hidden_states = torch.cat([context, unknown.to(context.dtype)], dim=1)  # (B, C + T, d)
         positions = torch.cat([context_ids, target_ids], dim=1)
         for layer in predictor.layer:  # tokens need no sorting: their positions say where they are
             hidden_states = layer(hidden_states, positions)[0]
@@ -192,7 +203,7 @@ class VJEPA2ForJointEmbedding(JointEmbedding, VJEPA2PreTrainedModel):
 
 
 class SurgVistaForJointEmbedding(JointEmbedding, SurgVistaPreTrainedModel):
-    """Our encoder trained as V-JEPA 1: fixed positions, `SurgVistaDecoder` as predictor; see `JointEmbedding`.
+    """Trains the encoder of this package as V-JEPA 1: fixed positions, `SurgVistaDecoder` as predictor; see `JointEmbedding`.
 
     The predictor has the size of the configuration's video decoder. `position_embedding_type="sincos_3d_equal"`,
     `initialization="normal"` and `key_bias=True` are V-JEPA's.
@@ -220,13 +231,16 @@ class SurgVistaForJointEmbedding(JointEmbedding, SurgVistaPreTrainedModel):
         self.train(self.training)
 
     def get_input_embeddings(self) -> nn.Module:
+        """Return the layer that embeds the input."""
         return self.surgvista.get_input_embeddings()
 
     @property
     def online_encoder(self) -> nn.Module:
+        """Return the encoder that is trained."""
         return self.surgvista
 
     def encode_context(self, pixel_values: torch.Tensor, context_ids: torch.Tensor) -> torch.Tensor:
+        """Encode the tokens of the context, (B, C, D)."""
         return self.surgvista(pixel_values, visible_indices=context_ids).last_hidden_state
 
     def predict(
@@ -237,6 +251,7 @@ class SurgVistaForJointEmbedding(JointEmbedding, SurgVistaPreTrainedModel):
         pixel_values: torch.Tensor,
         mask_set: int,
     ) -> torch.Tensor:
+        """Predict the features of the targets, (B, T, D)."""
         grid = self.surgvista.token_grid(pixel_values)
         output = self.predictor(encoded, context_ids, target_ids, grid, mask_token=mask_set)
         return cast(torch.Tensor, output.logits)

@@ -1,4 +1,4 @@
-"""Benchmark suites: models × data sets × protocols as one YAML file, each combination checked before anything is trained."""
+"""Benchmark suites: models × data sets × protocols in one YAML file, each combination checked before anything is trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -13,6 +13,7 @@ from ...modeling.configuration_ms_tcn import MsTcnConfig
 from ...modeling.configuration_video_head import VideoHeadConfig
 from ...util.errors import InputError, SurgVistaError
 from ...util.values import Seed, field_kinds, read_value, shown
+from ..common.arguments import ClipArguments
 from ..features.ms_tcn import TemporalArguments
 from ..features.video_head import VideoHeadArguments
 from ..finetuning.recipe import SECTIONS as RECIPE_SECTIONS
@@ -38,19 +39,19 @@ Requested = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a model is asked.
+    """The way in which models are evaluated on a data set.
 
     Args:
-        kind: `"finetune"`: trained by the data set's recipe with these changes; `"linear"` or `"knn"`: a probe of frozen
+        kind: `"finetune"`: fine-tuning by the data set's recipe with these changes; `"linear"` or `"knn"`: a probe of frozen
             features; `"tcn"`: MS-TCN over frozen features; `"pooled"`: a head over whole videos, their frozen features pooled;
-            `"zero_shot"`: an image-text model, asked without training.
-        after: protocol whose trained models give the features; none: the model itself.
+            `"zero_shot"`: an image-text model without training.
+        after: protocol whose trained models provide the features; `None`: the model itself.
         tcn: fields of `MsTcnConfig` and of `TemporalArguments`.
         head: fields of `VideoHeadConfig` and of `VideoHeadArguments`.
         zero_shot: fields of `ZeroShotSettings`.
         changes: sections of the recipe to change.
-        data: only on these data sets; none: on all.
-        models: only for these models; none: for all.
+        data: data sets that the protocol is limited to; `None`: all.
+        models: models that the protocol is limited to; `None`: all.
     """
 
     kind: Requested = "finetune"
@@ -64,18 +65,20 @@ class Protocol:
 
     @property
     def seeded(self) -> bool:
-        """Whether seeds make a difference."""
+        """Return whether the result depends on the seed."""
         return self.kind in ("finetune", "tcn", "pooled") or self.after is not None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination.
+    """One combination of a model, a data set, a protocol and a seed.
 
     Args:
-        model, data, protocol: names in the suite.
-        seed: of training.
-        recipe: what is trained, or whose data are asked.
+        model: name of the model in the suite.
+        data: name of the data set in the suite.
+        protocol: name of the protocol in the suite.
+        seed: seed of the training.
+        recipe: recipe of the training; other protocols use its data and its model.
         requested: the protocol.
     """
 
@@ -88,23 +91,23 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Of its results."""
+        """Return the folder of the results."""
         return Path(str(self.recipe.training["output_dir"]))
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name that people read."""
         return f"{self.model} / {self.data} / {self.protocol} / seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A frame set that is made from settings alone, before the suite begins.
+    """A rendered frame set, which is made from settings alone before the suite begins.
 
     Args:
-        name: of the data set, e.g. `synthetic`.
-        settings: see `surgvista prepare --set`.
-        short_side: of its frames, in pixels.
+        name: name of the data set, e.g. `synthetic`.
+        settings: settings of the data set, as `surgvista prepare --set` takes them.
+        short_side: short side of the frames, in pixels.
     """
 
     name: str
@@ -113,7 +116,7 @@ class Rendered:
 
     @property
     def options(self) -> dict[str, str]:
-        """The settings as `prepare_frame_set` takes them."""
+        """Return the settings as `prepare_frame_set` takes them."""
         return {name: str(value) for name, value in self.settings.items()}
 
 
@@ -126,15 +129,16 @@ class _SuiteModel(ModelRecipe):
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark.
+    """A benchmark of several models.
 
     Args:
         prepare: frame sets to make first, by their folders.
-        models: by name: fields of `ModelRecipe`; or `finetuned`: a recipe of fine-tuning that makes the model first.
-        data: by name: `recipe`, the name or file of a recipe of fine-tuning, and sections to change in it.
-        protocols: by name.
-        seeds: of all training.
-        baseline: a model, compared under the same protocol, or a protocol, compared on the same model; none: no tests.
+        models: models by name: fields of `ModelRecipe`; or `finetuned`, a recipe of fine-tuning that makes the model first.
+        data: data sets by name: `recipe`, the name or file of a recipe of fine-tuning, and sections to change in it.
+        protocols: protocols by name.
+        seeds: seeds of every training.
+        baseline: model that the others are compared with under the same protocol, or protocol that the others are compared
+            with on the same model; `None`: no tests of significance.
         output: folder of the results.
     """
 
@@ -147,7 +151,7 @@ class Suite:
     output: Path
 
     def cells(self) -> Iterator[Cell]:
-        """All combinations, each protocol after the one whose models it needs."""
+        """Yield all combinations, each protocol after the one whose models it needs."""
         order = sorted(self.protocols, key=lambda name: self.protocols[name].after is not None)
         for data in self.data:
             for model in self.models:
@@ -163,7 +167,7 @@ class Suite:
                         yield Cell(model, data, protocol, seed, recipe, requested)
 
     def model_recipe(self, model: str) -> FinetuningRecipe | None:
-        """The recipe that makes a model, if one does."""
+        """Return the recipe that makes a model, or `None` if the model exists already."""
         content = self.models[model].get("finetuned")
         if content is None:
             return None
@@ -183,23 +187,23 @@ class Suite:
 
 
 def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
-    """Read and checks a suite.
+    """Read and check a suite.
 
     Args:
         source: YAML file, or the name of a suite of the package.
-        overrides: `key.of.a.value=value`, the value in YAML.
+        overrides: overrides such as `key.of.a.value=value`, the value in YAML.
 
     Returns:
         The suite.
 
     Raises:
-        RecipeError: no such file, no YAML, an unknown key, or names that nothing has.
+        RecipeError: there is no such file, it is not YAML, a key is unknown, or a name refers to nothing in the suite.
 
     Example:
         >>> len(load_suite("surgvista13").data)
         13
     """
-    content = read_recipe(source, SECTIONS, overrides, room=SUITES)
+    content = read_recipe(source, SECTIONS, overrides, kind=SUITES)
     for name in ("models", "data", "protocols"):
         if not section(content, name):
             raise RecipeError(f"{name} is missing: a mapping from names to their settings")
@@ -227,13 +231,13 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
     suite = Suite(prepare, models, data, protocols, seeds, baseline, Path(output))
     for name in models:
         suite.model_recipe(name)
-    for _ in suite.cells():  # every recipe can be parsed
+    for _ in suite.cells():  # parses every recipe
         pass
     return suite
 
 
-def _rendered(where: str, entry: Any) -> Rendered:
-    made: Rendered = build(Rendered, where, entry)
+def _rendered(where: str, entry: object) -> Rendered:
+    made = build(Rendered, where, entry)
     try:
         get_builder(made.name).configured(None, made.options)
     except SurgVistaError as error:
@@ -241,11 +245,12 @@ def _rendered(where: str, entry: Any) -> Rendered:
     return made
 
 
-def _protocol(name: str, entry: Any) -> Protocol:
+def _protocol(name: str, entry: object) -> Protocol:
     where = f"protocols.{name}"
     entry = {} if entry is None else entry
     known = (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "zero_shot", "only", "only_models")
     check_keys(where, entry, known)
+    assert isinstance(entry, Mapping)
     sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS}
     for key, value in sections.items():
         if not isinstance(value, Mapping):
@@ -255,17 +260,24 @@ def _protocol(name: str, entry: Any) -> Protocol:
         with recipe_errors():
             read_value(f"{where}.{key}", entry.get(key), tuple[str, ...] | None)
     rest = {renamed.get(key, key): value for key, value in entry.items() if key not in sections}
-    protocol: Protocol = build(Protocol, where, {**rest, "changes": sections})
+    protocol = build(Protocol, where, {**rest, "changes": sections})
     _check_head(f"{where}.tcn", protocol.tcn, MsTcnConfig, _TCN_KEYS, TemporalArguments)
     _check_head(f"{where}.head", protocol.head, VideoHeadConfig, _HEAD_KEYS, VideoHeadArguments)
     build(ZeroShotSettings, f"{where}.zero_shot", protocol.zero_shot)
     return protocol
 
 
-def _check_head(where: str, content: Mapping[str, Any], config: Any, names: Sequence[str], arguments: Any) -> None:
-    """Check what a head over features is made of, and what trains it."""
+def _check_head(
+    where: str,
+    content: Mapping[str, Any],
+    config: type[MsTcnConfig] | type[VideoHeadConfig],
+    names: Sequence[str],
+    arguments: type[ClipArguments],
+) -> None:
+    """Check the settings of a head over features: fields of its configuration and arguments of its training."""
     hints = get_type_hints(config.__init__)
-    check_values(where, content, {**{name: hints[name] for name in names}, **field_kinds(arguments)})
+    kinds = field_kinds(arguments)  # type: ignore[arg-type]  # mypy takes no class for hashable
+    check_values(where, content, {**{name: hints[name] for name in names}, **kinds})
     try:
         config(**{name: value for name, value in content.items() if name in names})
     except InputError as error:
@@ -284,14 +296,14 @@ def _recipe_content(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     changes = {key: value or {} for key, value in entry.items() if key != "recipe"}
     base: dict[str, Any] = {}
     if "recipe" in entry:
-        base = read_recipe(entry["recipe"], RECIPE_SECTIONS, room=FINETUNING)
+        base = read_recipe(entry["recipe"], RECIPE_SECTIONS, kind=FINETUNING)
         if {"config", "from_pretrained"} & set(changes.get("model", {})):
             base["model"] = {}
     return _merged(base, changes)
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the leaves of `changes`; `config` is taken whole."""
+    """Return `base` with the leaves of `changes`; `config` is replaced as a whole."""
     result = deepcopy(dict(base))
     for key, value in changes.items():
         inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping) and key != "config"

@@ -1,8 +1,8 @@
-"""Image-text models asked about clips without any training: the zero-shot protocol of SurgRec (arXiv 2603.29966).
+"""Image-text models evaluated on clips without any training: the zero-shot protocol of SurgRec (arXiv 2603.29966).
 
-One picture a clip, the middle one (of a phase task the labeled frame itself). A model that generates is shown the classes as
-lettered options and answers greedily; a contrastive one (CLIP, SigLIP) compares the picture with sentences for each class.
-The prompts say what the published ones say in words of our own, so answers of the same model may differ from theirs.
+A model is given one image a clip, the middle frame (in a phase task the labeled frame itself). A generative model is shown the
+classes as lettered options and answers greedily; a contrastive one (CLIP, SigLIP) compares the image with sentences for each
+class. The prompts have the meaning of the published ones but not their wording, so answers of a model may differ from theirs.
 """
 
 import json
@@ -23,7 +23,9 @@ from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PreTrainedModel,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ...clips import ClipDataset
 from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
@@ -34,15 +36,16 @@ from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
-from ...util.files import at_work, atomic_file, check_settings
+from ...util.files import at_work, atomic_file, check_settings, write_json
 from ...util.fingerprint import weights_fingerprint
 from ...util.messages import did_you_mean, first_line
 from ...util.values import PositiveCount, check_fields
 from ..common.identity import name_of, without_paths
+from ..common.protocols import Sample
 from ..finetune import load_splits, task_of
 from ..finetuning.recipe import LabeledData
 
-Kind = Literal["generate", "contrast"]
+ModelKind = Literal["generate", "contrast"]
 QUESTIONS = {
     "baseline": "You classify medical videos. The picture is one frame of a short clip. Which option fits the clip?\n"
     "{options}\n"
@@ -60,22 +63,23 @@ SENTENCES = {
         "minimally invasive surgery: {name}",
     ),
 }
-PROMPTS: dict[Kind, tuple[str, ...]] = {"generate": tuple(QUESTIONS), "contrast": tuple(SENTENCES)}
+PROMPTS: dict[ModelKind, tuple[str, ...]] = {"generate": tuple(QUESTIONS), "contrast": tuple(SENTENCES)}
+Answer = Mapping[str, Any]  # an answer or scores, with the video, frame, time and label of its clip
 _TASKS = ("workflow", "classification", "video_classification")
-_QUESTIONS_A_FILE = 64
+_QUESTIONS_PER_FILE = 64
 
 
 @dataclass(frozen=True)
 class ZeroShotSettings:
-    """How a model is asked.
+    """Settings of a zero-shot evaluation.
 
     Args:
-        prompts: names of `QUESTIONS` or, for contrastive models, of `SENTENCES`; the first gives the main numbers. By default
-            all of the model's kind.
-        every: of the labeled frames of a video, every so manieth is asked about; of tasks about whole clips there is one.
-        max_new_tokens: of an answer.
-        batch_size: pictures at a time.
-        dtype: of the weights, such as `"bfloat16"`; by default that on a GPU and `"float32"` elsewhere.
+        prompts: names of `QUESTIONS` or, for contrastive models, of `SENTENCES`; the first one gives the main metrics. The
+            default is all prompts for the kind of model.
+        every: step between the labeled frames of a video that are used, 1: all; tasks about whole clips have one frame each.
+        max_new_tokens: largest number of tokens of an answer.
+        batch_size: number of images at a time.
+        dtype: type of the weights, such as `"bfloat16"`; the default is that on a GPU and `"float32"` elsewhere.
     """
 
     prompts: tuple[str, ...] = ()
@@ -97,30 +101,30 @@ class ZeroShotSettings:
 
 @dataclass(frozen=True)
 class ZeroShotResult:
-    """What was found.
+    """The result of a zero-shot evaluation.
 
     Args:
-        folder: of the answers.
-        task: what was asked for.
-        predictions: of the first prompt: scores of a contrastive model; of a generating one 1 for its answer, and zeros only
-            where none could be read.
-        results: of every prompt and every way of reading, and what a contrastive model's scores allow besides.
-        figures: the numbers of a table, of the first prompt and the published reading.
+        folder: folder of the answers.
+        task: task of the data set.
+        predictions: predictions with the first prompt: scores of a contrastive model; 1 for the answer of a generative one,
+            and only zeros where no answer could be read.
+        results: results of every prompt and every way of reading answers, and those that need a contrastive model's scores.
+        metrics: metrics for a table, of the first prompt and the published way of reading.
         by_video: accuracy in each video.
-        parameters: of the model; none are trained.
+        parameters: numbers of parameters, of which none are trained.
     """
 
     folder: Path
     task: Task
     predictions: ClipPredictions
     results: dict[str, Any]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     by_video: dict[str, float]
     parameters: Parameters
 
     @property
     def selected_on_test(self) -> bool:
-        """Nothing is selected."""
+        """Return `False`: without training no checkpoint is selected."""
         return False
 
 
@@ -133,79 +137,81 @@ def zero_shot(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> ZeroShotResult:
-    """Ask an image-text model about the test clips of a data set.
+    """Evaluate an image-text model on the test clips of a data set.
 
-    Answers are written as they come; the same call goes on where an earlier one was stopped.
+    Answers are written as they come; the same call resumes an evaluation that was stopped.
 
     Args:
-        start: folder or Hub id: of a model for `AutoModelForImageTextToText` whose processor has a chat template, or of one
-            with features of pictures and texts.
+        start: folder or Hub id of a model for `AutoModelForImageTextToText` whose processor has a chat template, or of one
+            with features of images and texts.
         data: test clips, with one class each.
         output: folder of the answers.
-        settings: how it is asked.
-        device: where to run; a GPU if there is one.
+        settings: settings of the evaluation.
+        device: device to run on; the default is a GPU if there is one.
         progress: show progress bars.
 
     Returns:
-        What was found, which is also in `results.json`, `answers.jsonl` and `predictions.parquet`.
+        The result, which is also written to `results.json`, `answers.jsonl` and `predictions.parquet`.
 
     Raises:
-        InputError: a task with several labels, an unknown prompt, or a model of another kind.
-        OutputError: the folder holds answers of another model or about other frames, or another run is at work there.
+        InputError: the task has several labels, a prompt is unknown, or the model is of another kind.
+        OutputError: the folder holds answers of another model or about other frames, or is used by another run right now.
 
     Example:
         >>> data = LabeledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
-        >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).figures["accuracy"]  # doctest: +SKIP
+        >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).metrics["accuracy"]  # doctest: +SKIP
     """
     settings = settings or ZeroShotSettings()
     kind, prompts = check_model(start, settings)
     frames = load_test_frames(data)
     task, clips, chosen = _test_clips(data, frames, settings)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = settings.dtype or ("bfloat16" if place.type == "cuda" else "float32")
-    settled = replace(settings, prompts=prompts, dtype=precision)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = settings.dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    resolved = replace(settings, prompts=prompts, dtype=precision)
     with at_work(output):
-        described = _description(start, kind, data, settled, task, frames_fingerprint(frames), len(chosen))
+        content = _run_content(start, kind, data, resolved, task, frames_fingerprint(frames), len(chosen))
         names = {"model": name_of(start), "data": {"content": name_of(data.test_folder)}}
-        check_settings(output, described, names=names)
-        model = (_Generator if kind == "generate" else _Comparer)(start, settled, place)
-        said = {
-            prompt: _ask(model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress)
+        check_settings(output, content, names=names)
+        model = (_GenerativeModel if kind == "generate" else _ContrastiveModel)(start, resolved, device)
+        answers = {
+            prompt: _collect_answers(
+                model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress
+            )
             for prompt in prompts
         }
         model.model.requires_grad_(False)
-        result = _judge(said, kind, task, output, count_parameters(model.model))
-        _write(result, said)
+        result = _evaluate_answers(answers, kind, task, output, count_parameters(model.model))
+        _write(result, answers)
     return result
 
 
 def check_zero_shot(start: str | Path, data: LabeledData, settings: ZeroShotSettings) -> str:
-    """What a run would do, in words, after everything that can be checked without the model's weights was checked.
+    """Check everything that can be checked without the model's weights, and describe the evaluation in a line.
 
     Raises:
-        SurgVistaError: what would have stopped it.
+        SurgVistaError: something would have stopped the evaluation.
     """
     kind, prompts = check_model(start, settings)
     task, _, chosen = _test_clips(data, load_test_frames(data), settings)
     requested = (
-        f"asks {start} about {len(chosen):,} pictures" if kind == "generate" else f"compares {len(chosen):,} pictures"
+        f"asks {start} about {len(chosen):,} images" if kind == "generate" else f"compares {len(chosen):,} images"
     )
     return f"{task.kind} of {len(task.names)} classes from {data.name}; {requested}; prompts {', '.join(prompts)}"
 
 
-def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tuple[str, ...]]:
-    """What kind of model lies there, and the prompts it is asked with.
+def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[ModelKind, tuple[str, ...]]:
+    """Determine the kind of a model and its prompts, from its configuration and processor.
 
     Raises:
-        InputError: nothing that can be asked, no chat template, or an unknown prompt.
+        InputError: the model is of another kind, its processor has no chat template, or a prompt is unknown.
     """
     with _loading(start):
         config = type(AutoConfig.from_pretrained(str(start)))
-    kind: Kind
+    kind: ModelKind
     if config in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         kind = "generate"
         with _loading(start):
-            processor: Any = AutoProcessor.from_pretrained(str(start))
+            processor = AutoProcessor.from_pretrained(str(start))
         if not getattr(processor, "chat_template", None):
             raise InputError(f"the processor of {start} has no chat template, so the model cannot be asked anything")
     elif config in MODEL_MAPPING and hasattr(MODEL_MAPPING[config], "get_text_features"):
@@ -214,7 +220,7 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
             AutoProcessor.from_pretrained(str(start))  # may need packages of its own
     else:
         raise InputError(
-            f"{start} is a {config.__name__.removesuffix('Config')}, which neither answers questions about pictures nor "
+            f"{start} is a {config.__name__.removesuffix('Config')}, which neither answers questions about images nor "
             "compares them with texts"
         )
     known = PROMPTS[kind]
@@ -225,38 +231,39 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[Kind, tu
     return kind, settings.prompts or known
 
 
-def _description(
+def _run_content(
     start: str | Path,
-    kind: Kind,
+    kind: ModelKind,
     data: LabeledData,
     settings: ZeroShotSettings,
     task: Task,
-    content: str,
+    fingerprint: str,
     count: int,
 ) -> dict[str, Any]:
-    """What may not change while answers are collected."""
+    """Return the content that answers depend on, which may not change while they are collected."""
     texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
-    requested = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "pictures": count}
+    requested = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "images": count}
     fields = ("name", "label", "protocol", "test", "sampling")
-    from_where = {**{name: getattr(data, name) for name in fields}, "content": content}
+    from_where = {**{name: getattr(data, name) for name in fields}, "content": fingerprint}
     if data.test_on is not None:
         from_where["test_on"] = without_paths(asdict(data.test_on))
-    settled: dict[str, Any] = json.loads(json.dumps({**requested, "data": from_where, "classes": task.names}))
-    return settled
+    # As it will be read again: JSON has lists for tuples.
+    content: dict[str, Any] = json.loads(json.dumps({**requested, "data": from_where, "classes": task.names}))
+    return content
 
 
-# ------------------------------------------------------------------------------------------- what is asked about
+# ------------------------------------------------------------------------------------------- test clips
 
 
 def load_test_frames(data: LabeledData) -> Dataset:
-    """Return the frame set that is asked about."""
+    """Load the frame set of the test."""
     if data.test_on is not None:
         return load_splits(data)["test"]  # with the classes of the training
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 
 def _test_clips(data: LabeledData, frames: Dataset, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
-    """The task, clips of one frame, and which of them are asked about."""
+    """Return the task, clips of one frame, and the numbers of the clips that are used."""
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")
     task = _task(data, frames)
@@ -264,14 +271,14 @@ def _test_clips(data: LabeledData, frames: Dataset, settings: ZeroShotSettings) 
         frames, num_frames=1, sampling="online" if task.kind == "workflow" else "uniform", label=data.label
     )
     if settings.every > 1 and task.kind != "workflow":
-        raise InputError("every leaves out frames of a video, but a clip as a whole is asked about once")
-    taken: dict[str, int] = {}
+        raise InputError("every leaves out frames of a video, but a clip as a whole has one frame only")
+    counts: dict[str, int] = {}
     chosen = []
     for index in range(len(clips)):
         video = clips.video_name(index)
-        if taken.setdefault(video, 0) % settings.every == 0:
+        if counts.setdefault(video, 0) % settings.every == 0:
             chosen.append(index)
-        taken[video] += 1
+        counts[video] += 1
     return task, clips, chosen
 
 
@@ -286,12 +293,12 @@ def _task(data: LabeledData, frames: Dataset) -> Task:
     return task
 
 
-def _picture(item: Mapping[str, Any]) -> Image.Image:
+def _image(item: Sample) -> Image.Image:
     return Image.fromarray(item["pixel_values"][0].permute(1, 2, 0).numpy())
 
 
-def _place(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer is about, as JSON can hold it."""
+def _origin(item: Sample) -> dict[str, Any]:
+    """Return the video, frame, time and label of a clip, as JSON can hold them."""
     video = f"{item['source']}/{item['video_id']}"
     label = int(item["labels"])
     return {"video": video, "frame_index": item["frame_index"], "timestamp": item["timestamp"], "label": label}
@@ -300,35 +307,36 @@ def _place(item: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- models
 
 
-class _Generator:
-    """A model that answers in words, greedily; whatever else its own generation settings say stays."""
+class _GenerativeModel:
+    """A model that answers in text, greedily; its other generation settings are unchanged."""
 
     def __init__(self, start: str | Path, settings: ZeroShotSettings, device: torch.device) -> None:
         with _loading(start):
-            self.processor: Any = AutoProcessor.from_pretrained(str(start))
-            model: Any = AutoModelForImageTextToText.from_pretrained(str(start), dtype=settings.dtype)
+            self.processor = AutoProcessor.from_pretrained(str(start))
+            model = AutoModelForImageTextToText.from_pretrained(str(start), dtype=settings.dtype)
         self.model = model.eval().to(device)
         self.tokenizer = self.processor.tokenizer
-        self.tokenizer.padding_side = "left"  # answers begin where questions end
+        self.tokenizer.padding_side = "left"  # so that all questions of a batch end at the same position
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.max_new_tokens = settings.max_new_tokens
 
     @torch.inference_mode()
-    def ask(self, pictures: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
-        """`{"answer": …}` for each picture."""
+    def answer(self, images: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
+        """Answer a question about each image: `{"answer": text}`."""
         content = [{"type": "image"}, {"type": "text", "text": question(names, prompt)}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        begun = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
+        # A chat template may write the first token itself; the tokenizer must not add a second one.
+        has_first_token = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
         inputs = self.processor(
-            text=[text] * len(pictures),
-            images=[[picture] for picture in pictures],
+            text=[text] * len(images),
+            images=[[image] for image in images],
             padding=True,
-            add_special_tokens=not begun,
+            add_special_tokens=not has_first_token,
             return_tensors="pt",
         )
-        found = self.model.generate(
-            **_prepared(inputs, self.model),
+        tokens = self.model.generate(
+            **_on_device(inputs, self.model),
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -337,46 +345,50 @@ class _Generator:
             top_k=None,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        answers = found[:, inputs["input_ids"].shape[1] :]
-        return [{"answer": said.strip()} for said in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+        answers = tokens[:, inputs["input_ids"].shape[1] :]  # (B, new tokens), without the questions
+        return [{"answer": text.strip()} for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
 
-class _Comparer:
-    """A model with features of pictures and texts: softmax over the classes of scale · cosine."""
+class _ContrastiveModel:
+    """A model with features of images and texts: softmax over the classes of scale · cosine (CLIP, ICML 2021)."""
 
     def __init__(self, start: str | Path, settings: ZeroShotSettings, device: torch.device) -> None:
         with _loading(start):
-            self.processor: Any = AutoProcessor.from_pretrained(str(start))
-            model: Any = AutoModel.from_pretrained(str(start), dtype=settings.dtype)
+            self.processor = AutoProcessor.from_pretrained(str(start))
+            model = AutoModel.from_pretrained(str(start), dtype=settings.dtype)
         if not hasattr(model, "logit_scale"):
             raise InputError(f"{start} has no logit_scale, by which similarities become probabilities")
         self.model = model.eval().to(device)
-        self._texts: dict[tuple[str, tuple[str, ...]], torch.Tensor] = {}
+        self._class_features: dict[tuple[str, tuple[str, ...]], torch.Tensor] = {}  # by prompt and classes
 
     @torch.inference_mode()
-    def ask(self, pictures: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
-        """`{"scores": […]}` for each picture."""
+    def answer(self, images: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
+        """Score the classes for each image: `{"scores": probabilities}`."""
         key = (prompt, tuple(names))
-        if key not in self._texts:
-            self._texts[key] = torch.stack([self._text(sentences(name, prompt)) for name in names])
-        pixels = self.processor.image_processor(list(pictures), return_tensors="pt")
-        seen = _unit(self.model.get_image_features(**_prepared(pixels, self.model)))
-        logits = self.model.logit_scale.exp().float() * seen @ self._texts[key].T
+        if key not in self._class_features:
+            self._class_features[key] = torch.stack([self._text_features(sentences(name, prompt)) for name in names])
+        pixels = self.processor.image_processor(list(images), return_tensors="pt")
+        features = _unit(self.model.get_image_features(**_on_device(pixels, self.model)))  # (B, D)
+        logits = self.model.logit_scale.exp().float() * features @ self._class_features[key].T  # (B, classes)
         return [{"scores": row} for row in logits.softmax(dim=1).cpu().tolist()]
 
-    def _text(self, texts: Sequence[str]) -> torch.Tensor:
-        """(width,) of a class: the normalized mean over its sentences."""
+    def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the features (D,) of a class: the normalized mean over its sentences."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.processor.tokenizer(
             list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        taken = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
-        mean = _unit(self.model.get_text_features(**_prepared(taken, self.model))).mean(dim=0)
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
+        mean = _unit(self.model.get_text_features(**_on_device(inputs, self.model))).mean(dim=0)
         return mean / mean.norm()
 
 
 def question(names: Sequence[str], prompt: str) -> str:
-    """What a generating model is asked.
+    """Write the question that a generative model is asked, with the classes as lettered options.
+
+    Args:
+        names: names of the classes.
+        prompt: name of the prompt, a key of `QUESTIONS`.
 
     Example:
         >>> print(question(("cutting", "suturing"), "baseline").splitlines()[1])
@@ -387,7 +399,11 @@ def question(names: Sequence[str], prompt: str) -> str:
 
 
 def sentences(name: str, prompt: str) -> list[str]:
-    """What a picture of a class is compared with.
+    """Write the sentences about a class that a contrastive model compares images with.
+
+    Args:
+        name: name of the class.
+        prompt: name of the prompt, a key of `SENTENCES`.
 
     Example:
         >>> sentences("CalotTriangleDissection", "name")
@@ -396,15 +412,17 @@ def sentences(name: str, prompt: str) -> list[str]:
     return [sentence.format(name=spoken(name)) for sentence in SENTENCES[prompt]]
 
 
-def _prepared(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """On the model's device, numbers with a point in its precision."""
+def _on_device(inputs: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    """Move tensors to the model's device, floating-point ones in its precision."""
     tensors = {name: value for name, value in inputs.items() if torch.is_tensor(value)}
     kinds = {name: model.dtype if value.is_floating_point() else value.dtype for name, value in tensors.items()}
     return {**inputs, **{name: value.to(model.device, kinds[name]) for name, value in tensors.items()}}
 
 
-def _unit(features: Any) -> torch.Tensor:
-    values: torch.Tensor = features if torch.is_tensor(features) else features.pooler_output
+def _unit(features: torch.Tensor | BaseModelOutputWithPooling) -> torch.Tensor:
+    """Normalize features (B, D) to length 1; versions of transformers return them as such or in an output."""
+    values = features if isinstance(features, torch.Tensor) else features.pooler_output
+    assert values is not None
     return torch.nn.functional.normalize(values.float(), dim=-1)
 
 
@@ -422,8 +440,8 @@ def _loading(start: str | Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------- answers
 
 
-def _ask(
-    model: _Generator | _Comparer,
+def _collect_answers(
+    model: _GenerativeModel | _ContrastiveModel,
     clips: ClipDataset,
     chosen: Sequence[int],
     task: Task,
@@ -431,51 +449,54 @@ def _ask(
     folder: Path,
     batch_size: int,
     progress: bool,
-) -> list[dict[str, Any]]:
-    """Answer to one prompt with what they are about, those of earlier runs included."""
-    said: list[dict[str, Any]] = []
-    with progress_bar(prompt, total=len(chosen), unit="pictures", shown=progress) as bar:
-        for start in range(0, len(chosen), _QUESTIONS_A_FILE):
-            own = chosen[start : start + _QUESTIONS_A_FILE]
+) -> list[Answer]:
+    """Return the answers to one prompt with their clips; only those that no earlier run has written are computed."""
+    answers: list[Answer] = []
+    with progress_bar(prompt, total=len(chosen), unit="images", shown=progress) as bar:
+        for start in range(0, len(chosen), _QUESTIONS_PER_FILE):
+            own = chosen[start : start + _QUESTIONS_PER_FILE]
             file = folder / f"{start:07d}.jsonl"
             if not file.exists():
-                rows: list[dict[str, Any]] = []
+                rows: list[Answer] = []
                 for first in range(0, len(own), batch_size):
                     items = [clips[index] for index in own[first : first + batch_size]]
-                    answers = model.ask([_picture(item) for item in items], task.names, prompt)
-                    rows += [{**_place(item), **answer} for item, answer in zip(items, answers, strict=True)]
+                    batch = model.answer([_image(item) for item in items], task.names, prompt)
+                    rows += [{**_origin(item), **answer} for item, answer in zip(items, batch, strict=True)]
                 _write_lines(file, rows)
-            said += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            answers += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
             bar.update(len(own))
-    return said
+    return answers
 
 
-def _write_lines(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_lines(file: Path, rows: Sequence[Answer]) -> None:
     with atomic_file(file) as temporary:
         temporary.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
 
 
-def _judge(
-    said: Mapping[str, list[dict[str, Any]]], kind: Kind, task: Task, output: Path, parameters: Parameters
+def _evaluate_answers(
+    answers: Mapping[str, list[Answer]], kind: ModelKind, task: Task, output: Path, parameters: Parameters
 ) -> ZeroShotResult:
-    first, classes = next(iter(said)), len(task.names)
-    labels = np.array([row["label"] for row in said[first]])
-    read = {prompt: _read(rows, kind, task.names) for prompt, rows in said.items()}
+    """Read the answers to every prompt and compute their metrics."""
+    first, classes = next(iter(answers)), len(task.names)
+    labels = np.array([row["label"] for row in answers[first]])
+    read = {prompt: _read_answers(rows, kind, task.names) for prompt, rows in answers.items()}
     judged = {
-        prompt: {reading: answer_metrics(labels, answers, classes).to_dict() for reading, answers in ways.items()}
+        prompt: {reading: answer_metrics(labels, numbers, classes).to_dict() for reading, numbers in ways.items()}
         for prompt, ways in read.items()
     }
     accuracy = {prompt: ways[next(iter(ways))]["accuracy"] for prompt, ways in judged.items()}
     main = next(iter(read[first].values()))
     scores = (
-        np.array([row["scores"] for row in said[first]], np.float32)
+        np.array([row["scores"] for row in answers[first]], np.float32)
         if kind == "contrast"
-        else (main[:, None] == np.arange(classes)).astype(np.float32)
+        else (main[:, None] == np.arange(classes)).astype(
+            np.float32
+        )  # only zeros for -1, an answer that cannot be read
     )
     predictions = ClipPredictions(
-        videos=np.array([row["video"] for row in said[first]]),
-        frames=np.array([row["frame_index"] for row in said[first]]),
-        seconds=np.array([row["timestamp"] for row in said[first]]),
+        videos=np.array([row["video"] for row in answers[first]]),
+        frames=np.array([row["frame_index"] for row in answers[first]]),
+        seconds=np.array([row["timestamp"] for row in answers[first]]),
         labels=labels,
         scores=scores,
     )
@@ -483,44 +504,44 @@ def _judge(
     if kind == "contrast":
         results |= task.results(predictions)
     by_video = {video: float(right.mean()) for video, right in predictions.by_video(main == labels).items()}
-    figures = _figures(task, results, judged, by_video)
-    return ZeroShotResult(output, task, predictions, results, figures, by_video, parameters)
+    metrics = _table_metrics(task, results, judged, by_video)
+    return ZeroShotResult(output, task, predictions, results, metrics, by_video, parameters)
 
 
-def _read(rows: Sequence[Mapping[str, Any]], kind: Kind, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Class numbers, by the way of reading; scores can be read in one way only."""
+def _read_answers(rows: Sequence[Answer], kind: ModelKind, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the class numbers of answers, (answers,), for each way of reading; scores can be read in one way only."""
     if kind == "contrast":
         return {"highest": np.array([int(np.argmax(row["scores"])) for row in rows])}
     return {way: np.array([reader(row["answer"], names) for row in rows]) for way, reader in READINGS.items()}
 
 
-def _figures(
+def _table_metrics(
     task: Task, results: Mapping[str, Any], judged: Mapping[str, Any], by_video: Mapping[str, float]
 ) -> dict[str, float]:
-    """The first prompt as published, then what a reader should see beside it; names as those of the task."""
+    """Return the metrics for a table: those of the first prompt as published, and what puts them into perspective."""
     first, *others = judged
     ways = judged[first]
     published = dict(next(iter(ways.values())))
     accuracy = "image_accuracy" if task.kind == "workflow" else "accuracy"
-    figures: dict[str, float | None] = {accuracy: published.pop("accuracy")}
+    metrics: dict[str, float | None] = {accuracy: published.pop("accuracy")}
     if task.kind == "workflow":
-        figures["video_accuracy"] = float(np.mean(list(by_video.values())))
+        metrics["video_accuracy"] = float(np.mean(list(by_video.values())))
     if len(results) > 1:  # a contrastive model's scores allow what a classifier's do
-        figures |= task.figures(results)
+        metrics |= task.metrics(results)
         published = {"most_frequent": published["most_frequent"]}
-    figures |= published
+    metrics |= published
     if "careful" in ways:
-        figures["careful_accuracy"] = ways["careful"]["accuracy"]
-    figures |= {f"accuracy_{prompt}": next(iter(judged[prompt].values()))["accuracy"] for prompt in others}
-    figures["prompt_sensitivity"] = results["zero_shot"]["prompt_sensitivity"]
-    return {name: float(value) for name, value in figures.items() if value is not None}
+        metrics["careful_accuracy"] = ways["careful"]["accuracy"]
+    metrics |= {f"accuracy_{prompt}": next(iter(judged[prompt].values()))["accuracy"] for prompt in others}
+    metrics["prompt_sensitivity"] = results["zero_shot"]["prompt_sensitivity"]
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
-def _write(result: ZeroShotResult, said: Mapping[str, list[dict[str, Any]]]) -> None:
-    """`answers.jsonl`: every answer and how it was read; `predictions.parquet`, `results.json`."""
+def _write(result: ZeroShotResult, answers: Mapping[str, list[Answer]]) -> None:
+    """Write every answer with its readings to `answers.jsonl`; write `predictions.parquet` and `results.json`."""
     names = result.task.names
     lines = []
-    for prompt, rows in said.items():
+    for prompt, rows in answers.items():
         for row in rows:
             ways = READINGS.items() if "answer" in row else ()
             read = {way: _name(names, reader(row["answer"], names)) for way, reader in ways}
@@ -529,13 +550,12 @@ def _write(result: ZeroShotResult, said: Mapping[str, list[dict[str, Any]]]) -> 
     result.predictions.save(result.folder / "predictions.parquet")
     content = {
         "task": {"kind": result.task.kind, "classes": len(names)},
-        "figures": result.figures,
+        "metrics": result.metrics,
         "by_video": result.by_video,
         "parameters": asdict(result.parameters),
         "results": result.results,
     }
-    with atomic_file(result.folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(result.folder / "results.json", content)
 
 
 def _name(names: Sequence[str], number: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run can be told, beside everything that `transformers.TrainingArguments` knows."""
+"""Arguments of training runs, in addition to those of `transformers.TrainingArguments`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ from ...util.values import (
 _Epochs = Annotated[float, Field(gt=0, le=1e6)]
 _Warmup = Annotated[float, Field(ge=0, le=1e6)]
 _Strategy = Literal["no", "steps", "epoch"]
-# Ranges of fields that every run has. TrainingArguments takes any number, and some fail only in the middle of a run; here
-# they stay the same where a subclass has another default.
+# Ranges of fields that every run has. TrainingArguments takes any number, and some fail only in the middle of a run. The
+# ranges hold for subclasses too, whatever their defaults.
 _RANGES: Mapping[str, Any] = {
     "base_learning_rate": PositiveAmount,
     "base_min_learning_rate": Amount,
@@ -80,36 +80,38 @@ _RANGES: Mapping[str, Any] = {
 class ClipArguments(TrainingArguments):
     """Arguments of every run over clips.
 
-    The peak learning rate follows from the whole batch (processes × clips × accumulation): `base_learning_rate` · batch /
-    `reference_batch`, and so does the floor of the schedule. Give `learning_rate` to set the peak itself.
+    The peak learning rate follows from the whole batch (processes × clips × accumulation): it is `base_learning_rate` · batch
+    / `reference_batch`, and so is the floor of the schedule. Give `learning_rate` to set the peak itself.
     """
 
     reference_batch: ClassVar[int] = 256
     ranges: ClassVar[Mapping[str, Any]] = _RANGES
 
     base_learning_rate: float = field(default=1.5e-4, metadata={"help": "peak learning rate for the reference batch"})
-    base_min_learning_rate: float = field(default=1e-4, metadata={"help": "floor of the schedule, likewise"})
+    base_min_learning_rate: float = field(
+        default=1e-4, metadata={"help": "floor of the schedule for the reference batch"}
+    )
     learning_rate: float = field(default=0.0, metadata={"help": "peak learning rate; 0: from base_learning_rate"})
     warmup_epochs: float = field(default=40.0, metadata={"help": "epochs of linear warm-up"})
-    warmup_start: float = field(default=0.0, metadata={"help": "share of the peak that the warm-up starts from"})
+    warmup_start: float = field(default=0.0, metadata={"help": "fraction of the peak at which the warm-up starts"})
     cooldown_epochs: float | None = field(
         default=None,
-        metadata={"help": "plateau at the peak, then a line to the floor in so many epochs; none: a cosine"},
+        metadata={"help": "plateau at the peak, then a linear decay to the floor over so many epochs; none: a cosine"},
     )
     schedule_stretch: float = field(
         default=1.0, metadata={"help": "the schedule is longer than the run by this factor"}
     )
-    weight_decay: float = field(default=0.05, metadata={"help": "of matrices; vectors and biases do not decay"})
+    weight_decay: float = field(default=0.05, metadata={"help": "decay of matrices; vectors and biases do not decay"})
     final_weight_decay: float | None = field(
-        default=None, metadata={"help": "weight decay at the end of a cosine; none: it is constant"}
+        default=None, metadata={"help": "weight decay at the end, reached along a cosine; none: it is constant"}
     )
-    max_grad_norm: float = field(default=0.0, metadata={"help": "gradients are not clipped"})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "norm that gradients are clipped to; 0: not clipped"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "a loss that is not finite stops the run"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "clips keep their keys"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "leave out the last incomplete batch"})
     peak_tflops: float | None = field(
         default=None,
-        metadata={"help": "of one device, for the log's MFU; none: from the device's name, if it is known"},
+        metadata={"help": "peak of one device, for the log's MFU; none: looked up by the device's name"},
     )
     with_code: bool = field(
         default=False, metadata={"help": "write the code files beside the model, for trust_remote_code=True"}
@@ -119,7 +121,7 @@ class ClipArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if getattr(self, "activation_checkpointing", False) is None:  # transformers 5.23 deprecates the older name
             self.activation_checkpointing, self.gradient_checkpointing = self.gradient_checkpointing, None
-        others = set(field_names(TrainingArguments)) - set(self.ranges)  # transformers looks at these itself
+        others = set(field_names(TrainingArguments)) - set(self.ranges)  # transformers checks these itself
         check_fields(self, [name for name in field_names(type(self)) if name not in others])
         super().__post_init__()
         whole = self.num_train_epochs
@@ -136,17 +138,17 @@ class ClipArguments(TrainingArguments):
 
     @property
     def total_batch(self) -> int:
-        """Return the clips that one update of the weights sees."""
+        """Return the number of clips in one update of the weights, over all processes and accumulated batches."""
         return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
 
     @property
     def peak_learning_rate(self) -> float:
-        """Learning rate after the warm-up."""
+        """Return the learning rate after the warm-up."""
         return self.learning_rate or self.base_learning_rate * self.total_batch / self.reference_batch
 
     @property
     def floor(self) -> float:
-        """Share of the peak at which the schedule ends."""
+        """Return the fraction of the peak learning rate at which the schedule ends."""
         return self.base_min_learning_rate / self.base_learning_rate
 
 
@@ -155,10 +157,12 @@ class PretrainingArguments(ClipArguments):
     """Arguments of pre-training; the defaults are the published recipe's, except for the batch."""
 
     num_train_epochs: float = field(default=201.0, metadata={"help": "passes over all clips"})
-    decay_mask_tokens: bool = field(default=True, metadata={"help": "decay mask tokens, as published by mistake"})
+    decay_mask_tokens: bool = field(
+        default=True, metadata={"help": "decay mask tokens, as the published program does by mistake"}
+    )
     adam_beta2: float = field(default=0.95, metadata={"help": "second moment of AdamW"})
-    picture_steps: Count = field(
-        default=0, metadata={"help": "steps between two pictures of a reconstruction; 0: none"}
+    reconstruction_steps: Count = field(
+        default=0, metadata={"help": "steps between two saved images of a reconstruction; 0: none"}
     )
 
 
@@ -166,23 +170,30 @@ class PretrainingArguments(ClipArguments):
 class FinetuningArguments(ClipArguments):
     """Arguments of fine-tuning; the defaults are SurgVISTA's for workflow (arXiv 2506.02692), except for the batch.
 
-    The published reference batch is 64 here. A learning rate is layer-wise: the last of L blocks has `layer_decay` times the
-    head's, each block before it that much less again, and the embeddings `layer_decay` to the power of L + 1.
+    The published reference batch is 64 here. Learning rates are layer-wise: the last of L blocks has `layer_decay` times that
+    of the head, each block before it `layer_decay` times that of the next, and the embeddings `layer_decay` to the power of
+    L + 1 times that of the head.
     """
 
     reference_batch: ClassVar[int] = 64
 
     num_train_epochs: float = field(default=50.0, metadata={"help": "passes over all clips"})
     base_learning_rate: float = field(default=5e-4, metadata={"help": "peak learning rate for 64 clips"})
-    base_min_learning_rate: float = field(default=1e-6, metadata={"help": "floor of the schedule, likewise"})
+    base_min_learning_rate: float = field(default=1e-6, metadata={"help": "floor of the schedule for 64 clips"})
     warmup_epochs: float = field(default=5.0, metadata={"help": "epochs of linear warm-up"})
     layer_decay: PositiveFraction = field(
-        default=0.75, metadata={"help": "of the learning rate from layer to layer; 1: none"}
+        default=0.75, metadata={"help": "factor of the learning rate from one layer to the one before; 1: none"}
     )
-    label_smoothing_factor: float = field(default=0.1, metadata={"help": "share of a label spread over all classes"})
-    mixup_alpha: Amount = field(default=0.8, metadata={"help": "Beta distribution of mixup's shares; 0: no mixup"})
-    cutmix_alpha: Amount = field(default=1.0, metadata={"help": "Beta distribution of CutMix's shares; 0: no CutMix"})
-    cutmix_probability: Fraction = field(default=0.5, metadata={"help": "CutMix rather than mixup, where both are on"})
+    label_smoothing_factor: float = field(
+        default=0.1, metadata={"help": "fraction of a label that is spread over all classes"}
+    )
+    mixup_alpha: Amount = field(default=0.8, metadata={"help": "α of the Beta distribution of mixup's λ; 0: no mixup"})
+    cutmix_alpha: Amount = field(
+        default=1.0, metadata={"help": "α of the Beta distribution of CutMix's λ; 0: no CutMix"}
+    )
+    cutmix_probability: Fraction = field(
+        default=0.5, metadata={"help": "probability of CutMix rather than mixup, where both are on"}
+    )
     rand_augment: Annotated[int, Field(ge=0, le=100)] = field(
         default=4, metadata={"help": "operations of RandAugment drawn for a clip; 0: none"}
     )
@@ -190,10 +201,10 @@ class FinetuningArguments(ClipArguments):
         default=7.0, metadata={"help": "mean magnitude of an operation, 0-10"}
     )
     invert_colors: bool = field(
-        default=True, metadata={"help": "RandAugment may invert, solarize and posterize, as published"}
+        default=True, metadata={"help": "let RandAugment invert, solarize and posterize, as published"}
     )
     crop_scale: PositiveFraction = field(
-        default=0.7, metadata={"help": "smallest share of the picture's area that is cropped"}
+        default=0.7, metadata={"help": "smallest fraction of a frame's area that a crop covers"}
     )
     flip: Fraction = field(
         default=0.5, metadata={"help": "probability that left and right are exchanged, as published"}
@@ -201,16 +212,19 @@ class FinetuningArguments(ClipArguments):
     erasing: Fraction = field(default=0.25, metadata={"help": "probability that a rectangle is replaced by noise"})
     class_balance: Fraction | None = field(
         default=None,
-        metadata={"help": "classes are drawn in proportion to their size to this power: 0 alike; none: as they are"},
+        metadata={"help": "draw classes in proportion to their size to this power: 0 equally; none: no balancing"},
     )
     class_weights: Literal["median_frequency"] | None = field(
-        default=None, metadata={"help": "`median_frequency` weighs the loss by median / frequency of a class"}
+        default=None, metadata={"help": "`median_frequency` weights the loss of a class by median / frequency"}
     )
     component_weight: Amount = field(
         default=0.0, metadata={"help": "weight of the loss of instruments, verbs and targets beside triplets"}
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = field(
-        default=None, metadata={"help": "the mean of the weights over steps is tested and saved; none: the weights"}
+        default=None,
+        metadata={
+            "help": "decay of an exponential moving average of the weights, which is tested and saved; none: no EMA"
+        },
     )
-    eval_strategy: str = field(default="epoch", metadata={"help": "when the validation set is asked"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when the model is evaluated on the validation"})
     save_strategy: str = field(default="epoch", metadata={"help": "when a checkpoint is written"})

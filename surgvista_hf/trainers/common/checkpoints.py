@@ -10,7 +10,7 @@ _PREFIX = "checkpoint-"
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Write every file of a checkpoint through to the disk, then marks it."""
+    """Write every file of a checkpoint through to the disk, then mark the checkpoint as complete."""
     for path in sorted(checkpoint.rglob("*")):
         sync(path)
     with atomic_file(checkpoint / MARK) as temporary:
@@ -18,13 +18,13 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
-    """Marked checkpoints of a run, the oldest first."""
+    """Return the complete checkpoints of a run, the oldest first."""
     found = [path for path in output_dir.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
     return sorted((path for path in found if (path / MARK).exists()), key=_step)
 
 
 def remove_incomplete(output_dir: Path) -> list[Path]:
-    """Remove what a killed run left half-written; returns what was removed."""
+    """Remove the checkpoints that a killed run left half-written, and return their folders."""
     complete = set(complete_checkpoints(output_dir))
     broken = [path for path in output_dir.glob(f"{_PREFIX}*") if path not in complete and path.is_dir()]
     for path in broken:
@@ -33,11 +33,17 @@ def remove_incomplete(output_dir: Path) -> list[Path]:
 
 
 def keep_newest(output_dir: Path, limit: int | None, *, best: Path | None = None) -> None:
-    """Remove all but the newest complete checkpoints and the best; the mark goes first, so that none is ever half there."""
+    """Remove all but the newest complete checkpoints and the best.
+
+    Args:
+        output_dir: folder of the run.
+        limit: number of checkpoints to keep; `None` or 0: all.
+        best: checkpoint that is kept in any case.
+    """
     for path in complete_checkpoints(output_dir)[: -limit if limit else 0]:
         if best is not None and path.name == best.name:
             continue
-        (path / MARK).unlink()
+        (path / MARK).unlink()  # first: whenever the run is killed, no marked checkpoint is half removed
         shutil.rmtree(path)
 
 

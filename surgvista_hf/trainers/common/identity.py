@@ -1,8 +1,8 @@
-"""What a training run works on, noted in its folder: a run never goes on with other data or from other weights.
+"""The identity of a training run, stored in its folder, so that a run is never resumed on other data or from other weights.
 
 `made_from.json` lies beside the checkpoints. It holds fingerprints of the frame sets, of the weights that the run starts from
-and of its teacher, and the sections of the recipe that say what of them is used. How long and how fast the run trains may
-change on the way; on what may not.
+and of its teacher, and the sections of the recipe that say what of them is used. The length of a run and its learning rate may
+change when it is resumed; its data and weights may not.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,8 +25,9 @@ def run_folder(folder: Path, made_from: Mapping[str, Any], names: Mapping[str, A
     """Hold the folder of a run for this run alone, and make sure that it was begun with the same data and weights.
 
     Args:
-        folder: of checkpoints and results.
-        made_from, names: see `util.files.check_settings`.
+        folder: folder of the checkpoints and results.
+        made_from: content that the run depends on; it is compared with `made_from.json`, or stored there.
+        names: names that people know the content by, for the message; keys as in `made_from`.
 
     Raises:
         OutputError: another run is at work there, or the folder was begun with other data or weights, or it does not say
@@ -47,16 +48,16 @@ def run_folder(folder: Path, made_from: Mapping[str, Any], names: Mapping[str, A
 
 
 def start_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model starts as: its section of the recipe, with the fingerprint of its weights instead of their path."""
+    """Return the section of a recipe that describes a model, with the fingerprint of its weights instead of their path."""
     start = model.get("from_pretrained")
     return {**model, "from_pretrained": None if start is None else weights_fingerprint(str(start))}
 
 
 def without_paths(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section of a recipe without its paths and what changes nothing in the content."""
+    """Return a section of a recipe without its paths and without the keys that do not change the content."""
     return {name: value for name, value in section.items() if name not in _PATHS}
 
 
 def name_of(path: str | Path | None) -> str | None:
-    """Return what people call a folder: its name without the path; a Hub id as it is."""
+    """Return the name that people know a folder by: its last component; a Hub id as it is."""
     return None if path is None else Path(path).name if Path(path).exists() else str(path)

@@ -6,21 +6,22 @@ from typing import Any
 
 import torch
 
+from .protocols import ParameterGroups
+
 _UNDECAYED_NAMES = ("pos_embed", "cls_token", "position_embeddings")
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float, start: float = 0.0) -> float:
-    """The share of the peak learning rate at a step: a line from `start` to 1, both included, then half a cosine to the floor.
+    """Return the learning rate of a step as a fraction of the peak: a linear warm-up, then half a cosine.
+
+    The warm-up is a line from `start` at step 0 to 1 at step `warmup_steps` - 1.
 
     Args:
-        step: from 0.
-        warmup_steps: W; step W - 1 is the first at the peak.
-        total_steps: of the schedule.
-        floor: share of the peak that the cosine ends just above, 0-1.
-        start: share of the peak at step 0, 0-1.
-
-    Returns:
-        The share.
+        step: number of the step, from 0.
+        warmup_steps: number of steps of the warm-up.
+        total_steps: number of steps of the whole schedule.
+        floor: fraction of the peak that the cosine reaches one step after the last, 0-1.
+        start: fraction of the peak at step 0, 0-1.
 
     Example:
         >>> [round(warmup_cosine(step, 3, 6, 0.5), 3) for step in range(6)]
@@ -34,7 +35,15 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float, 
 def warmup_plateau(
     step: int, warmup_steps: int, cooldown_steps: int, total_steps: int, floor: float, start: float = 0.0
 ) -> float:
-    """As `warmup_cosine`, but it stays at the peak and falls along a line in the last `cooldown_steps` (V-JEPA 2).
+    """Return the learning rate of a step as a fraction of the peak: a linear warm-up, a plateau, a linear decay (V-JEPA 2).
+
+    Args:
+        step: number of the step, from 0.
+        warmup_steps: number of steps of the warm-up, see `warmup_cosine`.
+        cooldown_steps: number of steps of the decay at the end.
+        total_steps: number of steps of the whole schedule.
+        floor: fraction of the peak in the last step, 0-1.
+        start: fraction of the peak at step 0, 0-1.
 
     Example:
         >>> [warmup_plateau(step, 2, 2, 6, 0.0) for step in range(6)]
@@ -47,7 +56,12 @@ def warmup_plateau(
 
 
 def cosine(first: float, last: float, progress: float) -> float:
-    """From `first` at progress 0 to `last` at 1, along half a cosine."""
+    """Interpolate along half a cosine, from `first` at progress 0 to `last` at progress 1 and later.
+
+    Example:
+        >>> [cosine(1.0, 0.0, progress) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
+    """
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
@@ -57,18 +71,17 @@ def _warmup(step: int, steps: int, start: float) -> float:
 
 def parameter_groups(
     parameters: Iterable[tuple[str, torch.nn.Parameter]], weight_decay: float, *, decay_mask_tokens: bool = True
-) -> list[dict[str, Any]]:
-    """Parameters that decay, and those that do not: vectors and biases.
-
-    The published program means to spare mask tokens too but looks for another name, so they decay.
+) -> ParameterGroups:
+    """Separate parameters that decay from those that do not: vectors, biases and position tables.
 
     Args:
         parameters: names and parameters; those without gradient are left out.
-        weight_decay: of the first group.
-        decay_mask_tokens: as published; `False`: as meant.
+        weight_decay: weight decay of the first group.
+        decay_mask_tokens: let mask tokens decay. The published program means to spare them but looks for another name, so
+            there they decay.
 
     Returns:
-        Two groups for an optimizer.
+        Two groups for an optimizer, the one that decays first.
     """
     decayed: list[torch.nn.Parameter] = []
     spared: list[torch.nn.Parameter] = []
@@ -91,15 +104,15 @@ def layered_groups(
     weight_decay: float,
     layer_decay: float,
     learning_rate: float,
-) -> list[dict[str, Any]]:
-    """Return the groups with a learning rate of their own for every layer (BEiT, ICLR 2022; SurgVISTA's fine-tuning).
+) -> ParameterGroups:
+    """Return parameter groups with a learning rate of their own for every layer (BEiT, ICLR 2022; SurgVISTA's fine-tuning).
 
     Args:
         parameters: names and parameters; those without gradient are left out.
-        layers: number of each parameter's layer, see `families.layer_numbers`.
-        weight_decay: of matrices.
-        layer_decay: the layer before has this share of a layer's learning rate.
-        learning_rate: of the last layer.
+        layers: number of each parameter's layer, see `modeling.loading.layer_numbers`.
+        weight_decay: weight decay of matrices; vectors and biases do not decay.
+        layer_decay: learning rate of a layer divided by that of the layer after it.
+        learning_rate: learning rate of the last layer.
 
     Returns:
         Groups for an optimizer, at most two for each layer, the first layer first.

@@ -1,7 +1,8 @@
-"""Frozen features of whole videos, one vector a frame: what temporal models and probes are trained on.
+"""Frozen features of whole videos, one vector for each frame, for temporal models and probes.
 
-A folder of features holds one Arrow file a video and a description. Videos that are there, of the same frames and labels, are
-not computed again, and several processes share the rest (`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+A folder of features holds one Arrow file for each video and a description. Videos whose features are there, of the same frames
+and labels, are not computed again; several processes divide the rest among themselves
+(`accelerate launch -m surgvista_hf.cli.main extract-features …`).
 """
 
 import json
@@ -17,7 +18,9 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from datasets import ClassLabel, Dataset
+from datasets.features.features import FeatureType
 from transformers import AutoConfig, AutoModelForVideoClassification, AutoVideoProcessor, PreTrainedModel
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from ...clips import ClipIndex
 from ...clips.dataset import decode_image, label_tensor
@@ -27,10 +30,11 @@ from ...datasets_scripts.frame_sets.fingerprints import folder_of, video_fingerp
 from ...evaluation.probes import Features
 from ...modeling.adapters import merge_adapter
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.features import FeatureExtractor
 from ...modeling.loading import (
     clip_length,
     load_any_encoder,
-    processor_of,
+    make_classifier_processor,
     resolve_frame_stride,
     stored_frame_interval,
 )
@@ -40,11 +44,11 @@ from ...util.errors import InputError, SurgVistaError
 from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ...util.messages import first_line
-from ...util.origins import Origins
+from ...util.source_records import SourceRecords
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
-_CONTENT = b"frames"  # key of the note in a file of features
+_CONTENT = b"frames"  # key of the fingerprint in the metadata of a file of features
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,11 @@ class VideoFeatures:
     """Features of one video.
 
     Args:
-        source, video_id: whose.
-        seconds: (frames,).
-        values: (frames, width) fp32.
-        labels: (frames,) class numbers, or (frames, classes); -1 where a frame has none.
+        source: name of the data set.
+        video_id: id of the video.
+        seconds: time of each frame in seconds, (frames,).
+        values: features, (frames, width) fp32.
+        labels: class numbers (frames,), or labels (frames, classes); -1 where a frame has none.
     """
 
     source: str
@@ -66,47 +71,47 @@ class VideoFeatures:
 
     @property
     def name(self) -> str:
-        """`source/video id`."""
+        """Return the name `source/video id`."""
         return f"{self.source}/{self.video_id}"
 
     @property
     def frames_per_second(self) -> float | None:
-        """How often there is a feature: one over the usual time between two; `None` where there is only one."""
+        """Return one over the median time between two features; `None` where there is only one."""
         if len(self.seconds) < 2:
             return None
         return 1 / float(np.median(np.diff(self.seconds.astype(np.float64))))
 
     @property
     def labeled(self) -> np.ndarray:
-        """Return the numbers of the frames that have labels."""
+        """Return the indices of the frames that have labels."""
         return np.flatnonzero(self.labels.reshape(len(self.labels), -1)[:, 0] >= 0)
 
 
-class FeatureExtractor:
-    """Turns frames into features, with the clips that a classifier sees: the present frame and the past.
+class VideoFeatureExtractor:
+    """Computes one feature vector for every frame of a video, from the clip that ends with it.
 
-    The features of a trained classifier are what its last layer sees; of an encoder, the mean of its normalized tokens (of an
-    image encoder, what it gives for the frame).
+    The features of a trained classifier are the input of its last layer; those of an encoder are the mean of its normalized
+    tokens, or of an image encoder its feature of the frame; see `FeatureExtractor`.
 
     Args:
         start: folder or Hub id of a classifier, an adapter or an encoder; or a classifier.
-        processor: of a classifier given as an object.
-        frame_stride: seconds between two frames of a clip; by default what the model says, or 4 with a remark.
+        processor: processor of a classifier that is given as an object.
+        frame_stride: seconds between two frames of a clip; by default the model's own, or 4 with a remark.
         num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
-        device: where to run; a GPU if there is one.
+        device: device to run on; by default a GPU if there is one.
 
     Raises:
         InputError: nothing can be loaded from there, or a classifier was trained on clips of another spacing.
 
     Example:
-        >>> extractor = FeatureExtractor("my-encoder")  # doctest: +SKIP
+        >>> extractor = VideoFeatureExtractor("my-encoder")  # doctest: +SKIP
         >>> extractor.extract(frame_set, Path("features"), label="phase")  # doctest: +SKIP
     """
 
     def __init__(
         self,
         start: str | Path | PreTrainedModel,
-        processor: Any = None,
+        processor: BaseVideoProcessor | None = None,
         *,
         frame_stride: float | None = None,
         num_frames: int | None = None,
@@ -123,38 +128,35 @@ class FeatureExtractor:
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
         is_encoder = layer != "classifier"  # used as it is, so its own resize and crop hold
-        self.processor = processor or processor_of(model, start, self.frame_stride, keep_geometry=is_encoder)
+        self.processor = processor or make_classifier_processor(
+            model, start, self.frame_stride, keep_geometry=is_encoder
+        )
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
-        self._seen: list[torch.Tensor] = []
-        self.model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+        self._extractor = FeatureExtractor(self.model, layer=layer)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """Fingerprints that the model may be known by: of its files, if it has some, and of its tensors."""
+        """Return the fingerprints that the model may be known by: that of its files, if it has some, and of its tensors."""
         own = weights_fingerprint(self.name) if self._is_saved else model_fingerprint(self.model)
         return own, state_fingerprint(self.model)
 
     @torch.inference_mode()
     def features(self, clips: torch.Tensor) -> np.ndarray:
-        """(B, width) of prepared clips (B, frames, channels, height, width)."""
-        self._seen.clear()
-        self.model(**{self.model.main_input_name: clips.to(self.device)})
-        return self._seen.pop().float().cpu().numpy()
+        """Return the features (B, width) of prepared clips (B, frames, channels, height, width)."""
+        return self._extractor(clips.to(self.device)).features.float().cpu().numpy()
 
     def extract(
         self, frames: Dataset, output: Path, *, label: str | None = None, batch_size: int = 16, progress: bool = True
     ) -> None:
-        """Write the features of every video of a frame set that is not in the folder yet.
+        """Write the features of every video of a frame set that is not in the folder yet, or whose frames or labels changed.
 
         Args:
             frames: frame set.
-            output: folder.
-            label: column that is kept beside the features.
-            batch_size: clips at a time.
+            output: folder of the features.
+            label: column of labels that is stored with the features.
+            batch_size: number of clips in one pass.
             progress: show a progress bar.
-
-        A video whose frames or labels have changed is computed anew.
 
         Raises:
             OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
@@ -175,14 +177,14 @@ class FeatureExtractor:
             timeline.check_stride(self.frame_stride, index)
         with at_work(output):
             if state.is_main_process:
-                check_settings(output, description, names={"model": _called(self.name)})
+                check_settings(output, description, names={"model": _short_name(self.name)})
                 _check_origins(output, contents, folder_of(frames))
             state.wait_for_everyone()
             videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
             for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
                 source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
                 file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
-                if _noted(file) != content:
+                if _stored_content(file) != content:
                     start = int(index.starts[video])
                     rows = range(start, start + int(index.lengths[video]))
                     times = [timeline.second(video, frame) for frame in range(len(rows))]
@@ -200,7 +202,7 @@ class FeatureExtractor:
         times: Sequence[float],
     ) -> VideoFeatures:
         columns = ["timestamp", *([label] if label else [])]
-        table: Any = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
+        table: pa.Table = frames.with_format("arrow", columns=columns)[rows.start : rows.stop]
         values: list[np.ndarray] = []
         batch: list[torch.Tensor] = []
         window = ClipWindow(self.num_frames, self.frame_stride, self.frame_interval)
@@ -218,12 +220,12 @@ class FeatureExtractor:
         return VideoFeatures(source, name, seconds, np.concatenate(values), labels)
 
     def _prepared(self, frames: Dataset, rows: range, name: str) -> Iterator[torch.Tensor]:
-        """Every frame of a video, decoded and prepared once."""
-        table: Any = frames.with_format("arrow", columns=["image"])
+        """Yield every frame of a video, decoded and prepared once, (channels, height, width)."""
+        table = frames.with_format("arrow", columns=["image"])
         for start in range(rows.start, rows.stop, _FRAMES_AT_ONCE):
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
-            pictures = [decode_image(cell, f"a frame of video {name}") for cell in cells]
-            clip = torch.stack(pictures).permute(0, 3, 1, 2)
+            images = [decode_image(cell, f"a frame of video {name}") for cell in cells]
+            clip = torch.stack(images).permute(0, 3, 1, 2)  # (frames, 3, height, width)
             yield from prepare_clips(self.processor, clip)[0]
 
 
@@ -231,11 +233,11 @@ def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | No
     """Read a folder of features.
 
     Args:
-        folder: see `FeatureExtractor.extract`.
-        videos: ids by source; by default all that are there.
+        folder: folder that `VideoFeatureExtractor.extract` wrote.
+        videos: ids of the videos by the name of their data set; by default all videos of the folder.
 
     Returns:
-        Features of each video, in the order of their names.
+        The features of each video, in the order of their names.
 
     Raises:
         InputError: no such folder, or videos without features.
@@ -255,12 +257,12 @@ def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | No
 
 
 def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
-    """Make sure that features were computed by a model.
+    """Check that features were computed by a model.
 
     Args:
-        folder: see `FeatureExtractor.extract`.
-        fingerprint: of the model's files, see `util.fingerprint.weights_fingerprint`.
-        name: of the model, for messages.
+        folder: folder that `VideoFeatureExtractor.extract` wrote.
+        fingerprint: fingerprint of the model's files, see `weights_fingerprint`.
+        name: name of the model, for messages.
 
     Raises:
         InputError: no such folder, or features of another model.
@@ -268,17 +270,17 @@ def check_features_of(folder: Path, fingerprint: str, name: str) -> None:
     file = folder / "settings.json"
     if not file.is_file():
         raise InputError(f"{folder} holds no features: settings.json is missing")
-    noted = json.loads(file.read_text(encoding="utf-8"))
-    if noted["model"] != fingerprint:
-        called = noted.get("names", {}).get("model", "a model")
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if stored["model"] != fingerprint:
+        called = stored.get("names", {}).get("model", "a model")
         raise InputError(
-            f"the features in {folder} were computed by {called} ({noted['model']}), not by {name} ({fingerprint}), so they "
+            f"the features in {folder} were computed by {called} ({stored['model']}), not by {name} ({fingerprint}), so they "
             f"cannot be compared; extract them anew with {name}"
         )
 
 
 def as_clips(videos: Sequence[VideoFeatures]) -> Features:
-    """All labeled frames, for a probe."""
+    """Return the features of all labeled frames for a probe."""
     return Features(
         values=np.concatenate([video.values[video.labeled] for video in videos]),
         labels=np.concatenate([video.labels[video.labeled] for video in videos]),
@@ -289,14 +291,14 @@ def as_clips(videos: Sequence[VideoFeatures]) -> Features:
 # ------------------------------------------------------------------------------------------- models
 
 
-def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
-    """A model, and the layer whose input is the feature."""
+def _load(start: str | Path, num_frames: int | None) -> tuple[PreTrainedModel, str]:
+    """Return a model and the name of the layer whose input is the feature."""
     if (Path(start) / "adapter_config.json").is_file():
         return merge_adapter(start), "classifier"
     name = folder_or_hub_name(start)
     try:
-        config: Any = AutoConfig.from_pretrained(name)
-        if any(name.endswith("ForVideoClassification") for name in config.architectures or ()):
+        config = AutoConfig.from_pretrained(name)
+        if any(architecture.endswith("ForVideoClassification") for architecture in config.architectures or ()):
             return AutoModelForVideoClassification.from_pretrained(name), "classifier"
     except SurgVistaError:
         raise
@@ -305,8 +307,8 @@ def _load(start: str | Path, num_frames: int | None) -> tuple[Any, str]:
     return load_any_encoder(start, num_frames), "fc_norm"
 
 
-def _stored_processor(start: Any) -> Any:
-    """The processor beside a classifier, if there is one."""
+def _stored_processor(start: str | Path | PreTrainedModel) -> BaseVideoProcessor | None:
+    """Return the processor beside a classifier, if there is one."""
     if isinstance(start, PreTrainedModel):
         return None
     try:
@@ -323,11 +325,12 @@ def _class_names(frames: Dataset, label: str | None) -> list[str] | None:
         return None
     if label not in frames.column_names:
         raise InputError(f"there is no column {label!r}; there are {', '.join(frames.column_names)}")
-    feature: Any = frames.features[label]
+    feature = frames.features[label]
     return list(getattr(getattr(feature, "feature", feature), "names", None) or ()) or None
 
 
-def _labels(cells: list[Any], feature: Any) -> np.ndarray:
+def _labels(cells: list[Any], feature: FeatureType) -> np.ndarray:
+    """Return the labels of frames, (frames,) or (frames, classes), with -1 for frames that have none."""
     if isinstance(feature, ClassLabel):
         return np.array([-1 if cell is None else cell for cell in cells], np.int64)
     known = [label_tensor(cell, feature).numpy() for cell in cells if cell is not None]
@@ -338,17 +341,20 @@ def _labels(cells: list[Any], feature: Any) -> np.ndarray:
     )
 
 
-def _called(name: str) -> str:
-    """What people call a model: its folder without the path, or its Hub id."""
+def _short_name(name: str) -> str:
+    """Return the name that people know a model by: its folder without the path, or its Hub id."""
     return Path(name).name if Path(name).exists() else name
 
 
-def _noted(file: Path) -> str | None:
-    """The fingerprint of the frames that features were computed from, empty if it was not noted; `None` without features."""
+def _stored_content(file: Path) -> str | None:
+    """Return the fingerprint of the frames that features were computed from.
+
+    It is empty where the file does not say it, and `None` without a file.
+    """
     try:
         with pa.memory_map(str(file)) as source:
-            noted = (pa.ipc.open_stream(source).schema.metadata or {}).get(_CONTENT, b"")
-            return str(noted.decode())
+            stored = (pa.ipc.open_stream(source).schema.metadata or {}).get(_CONTENT, b"")
+            return str(stored.decode())
     except FileNotFoundError:
         return None
     except (pa.ArrowInvalid, OSError):
@@ -356,14 +362,14 @@ def _noted(file: Path) -> str | None:
 
 
 def _check_origins(output: Path, contents: Mapping[str, str], folder: Path | None) -> None:
-    """Refuse namesakes of another frame set, and says which features are stale."""
-    found = {name: _noted(output / f"{name}.arrow") for name in contents}
+    """Refuse videos of another frame set with the same names, and warn of features that are stale."""
+    found = {name: _stored_content(output / f"{name}.arrow") for name in contents}
     changed = {
-        name: (noted or "not noted", contents[name])
-        for name, noted in found.items()
-        if noted is not None and noted != contents[name]
+        name: (stored or "not noted", contents[name])
+        for name, stored in found.items()
+        if stored is not None and stored != contents[name]
     }
-    origins = Origins(output, folder and folder.parent)
+    origins = SourceRecords(output, folder and folder.parent)
     origins.check(changed)
     origins.note(contents)
     for name in changed:

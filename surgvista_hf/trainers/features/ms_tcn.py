@@ -6,7 +6,7 @@ model works online.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ...util.errors import InputError
 from ..common.arguments import ClipArguments
+from ..common.protocols import Sample, TrainerOptions
 from ..finetuning.trainer import seeded_dropout
 from .extraction import VideoFeatures
 from .trainer import WholeVideos, WholeVideoTrainer
@@ -47,10 +48,10 @@ class FeatureVideos(WholeVideos):
     """Features of videos as samples of a `ClipTrainer`.
 
     Args:
-        videos: with one class a frame.
+        videos: features of the videos, with one class for each frame.
 
     Raises:
-        InputError: no videos, or several labels a frame.
+        InputError: no videos, or several labels for a frame.
     """
 
     def __init__(self, videos: Sequence[VideoFeatures]) -> None:
@@ -58,17 +59,23 @@ class FeatureVideos(WholeVideos):
             raise InputError("temporal models need videos with one class a frame")
         super().__init__(videos)
 
-    def content(self, index: int) -> dict[str, Any]:
+    def content(self, index: int) -> Sample:
+        """Return the features (frames, width) and the class numbers (frames,) of a video."""
         return {"features": self.videos[index].values, "labels": self.videos[index].labels}
 
 
 @dataclass(frozen=True)
 class VideoCollator:
-    """One video as a batch of one, with the seed of its dropout."""
+    """Makes a batch of one video, with the seed of its dropout.
+
+    Args:
+        seed: seed of the run.
+    """
 
     seed: int = 0
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
+        """Return `features` (1, frames, width), `labels` (1, frames) with -100 where a frame has none, and `dropout_seed`."""
         (item,) = items
         labels = torch.from_numpy(np.where(item["labels"] < 0, _NO_LABEL, item["labels"]))
         return {
@@ -83,11 +90,12 @@ class TemporalTrainer(WholeVideoTrainer):
     """Trains `MsTcnForFrameClassification` over whole videos.
 
     Args:
-        model: the temporal model.
-        args: arguments.
-        train_dataset: features of the training videos; the model notes at which rate they come.
-        task: workflow.
-        kwargs: see `WholeVideoTrainer`.
+        model: the temporal model; the rate of the features is stored in its configuration.
+        args: arguments of the run.
+        train_dataset: features of the training videos.
+        task: task of the model: a workflow.
+        eval_dataset: features of the validation.
+        kwargs: further options of `transformers.Trainer`, such as `callbacks`.
 
     Raises:
         InputError: videos with features at different rates.
@@ -97,6 +105,7 @@ class TemporalTrainer(WholeVideoTrainer):
         >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
     """
 
+    model: MsTcnForFrameClassification
     model_input = "features"
 
     def __init__(
@@ -105,20 +114,25 @@ class TemporalTrainer(WholeVideoTrainer):
         args: TemporalArguments,
         train_dataset: FeatureVideos,
         task: Task,
-        **kwargs: Any,
+        *,
+        eval_dataset: FeatureVideos | None = None,
+        **kwargs: Unpack[TrainerOptions],
     ) -> None:
         model.config.frames_per_second = feature_rate(train_dataset.videos)
-        super().__init__(model, args, train_dataset, task, VideoCollator(args.seed), **kwargs)
+        super().__init__(
+            model, args, train_dataset, task, VideoCollator(args.seed), eval_dataset=eval_dataset, **kwargs
+        )
 
     def predictions(self, dataset: FeatureVideos) -> ClipPredictions:
+        """Predict all labeled frames of videos."""
         return predict_videos(self.model, dataset.videos, self.task)
 
 
 def feature_rate(videos: Sequence[VideoFeatures]) -> float | None:
-    """Return how many features a second videos have; `None` where none has two.
+    """Return the number of features per second; `None` where no video has two.
 
     Raises:
-        InputError: videos differ.
+        InputError: the videos differ.
     """
     rates = {video.name: video.frames_per_second for video in videos}
     known = {name: rate for name, rate in rates.items() if rate is not None}
@@ -134,8 +148,13 @@ def feature_rate(videos: Sequence[VideoFeatures]) -> float | None:
 
 
 @torch.no_grad()
-def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> ClipPredictions:
-    """Predictions of a temporal model for all labeled frames of videos.
+def predict_videos(model: MsTcnForFrameClassification, videos: Sequence[VideoFeatures], task: Task) -> ClipPredictions:
+    """Predict all labeled frames of videos with a temporal model.
+
+    Args:
+        model: the temporal model.
+        videos: features of the videos.
+        task: task of the model.
 
     Raises:
         InputError: features at another rate than the model was trained on.
@@ -149,7 +168,8 @@ def predict_videos(model: Any, videos: Sequence[VideoFeatures], task: Task) -> C
     names, frames, seconds, labels, logits = [], [], [], [], []
     for video in videos:
         known = video.labeled
-        output = model(features=torch.from_numpy(np.array(video.values))[None].to(model.device)).logits[0]
+        features = torch.from_numpy(np.array(video.values))[None].to(model.device)  # (1, frames, width)
+        output = model(features=features).logits[0]  # (frames, classes)
         names += [video.name] * len(known)
         frames.append(known)
         seconds.append(video.seconds[known])

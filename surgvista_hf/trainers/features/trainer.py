@@ -1,8 +1,8 @@
-"""What trainers of models over features of whole videos have in common: one sample is one video."""
+"""The common part of trainers over the features of whole videos: one sample is one video."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch.utils.data import Dataset
@@ -11,15 +11,16 @@ from transformers import PreTrainedModel
 from ...evaluation.tasks import ClipPredictions, Task
 from ..common.arguments import ClipArguments
 from ..common.clip_trainer import ClipTrainer
-from ..finetuning.trainer import log_figures, seeded_rng
+from ..common.protocols import ClipBatch, Loss, Sample, TrainerOptions
+from ..finetuning.trainer import log_metrics, seeded_rng
 from .extraction import VideoFeatures
 
 
-class WholeVideos(Dataset[dict[str, Any]]):
-    """Features of videos as samples of a `ClipTrainer`. A subclass says what of them a model gets.
+class WholeVideos(Dataset[Sample]):
+    """Features of videos as samples of a `ClipTrainer`. A subclass chooses the input of the model (`content`).
 
     Args:
-        videos: features of their frames.
+        videos: features of the frames of each video.
     """
 
     def __init__(self, videos: Sequence[VideoFeatures]) -> None:
@@ -31,32 +32,32 @@ class WholeVideos(Dataset[dict[str, Any]]):
         return len(self.videos)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch begins."""
+        """Begin an epoch, on which the dropout of every sample depends."""
         self.epoch = epoch
 
     def name(self, index: int) -> str:
-        """What people call a sample."""
+        """Return the name of a sample: `source/video id`."""
         return self.videos[index].name
 
     @abstractmethod
-    def content(self, index: int) -> dict[str, Any]:
-        """Input and labels of a video."""
+    def content(self, index: int) -> Sample:
+        """Return the model's input and the labels of a video."""
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         return {**self.content(index), "index": index, "key": index, "epoch": self.epoch}
 
 
 class WholeVideoTrainer(ClipTrainer):
-    """Trains a model over whole videos. A subclass names the model's input and says what it predicts.
+    """Trains a model over whole videos. A subclass names the model's input (`model_input`) and computes `predictions`.
 
     Args:
-        model: takes `labels` and what `model_input` names.
-        args: arguments.
+        model: model that takes `labels` and the input.
+        args: arguments of the run.
         train_dataset: training videos.
-        task: what is predicted.
-        collator: makes a batch, with its `dropout_seed`.
+        task: task of the model.
+        collator: function that makes a batch of samples, with its `dropout_seed`.
         eval_dataset: videos of the validation.
-        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+        kwargs: further options of `transformers.Trainer`, such as `callbacks`.
     """
 
     model_input: ClassVar[str]
@@ -67,34 +68,33 @@ class WholeVideoTrainer(ClipTrainer):
         args: ClipArguments,
         train_dataset: WholeVideos,
         task: Task,
-        collator: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
+        collator: Callable[[Sequence[Sample]], dict[str, Any]],
         *,
         eval_dataset: WholeVideos | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TrainerOptions],
     ) -> None:
         self.task = task
         super().__init__(
             model,
             args,
-            train_dataset,  # type: ignore[arg-type]  # what the trainer asks of clips, these videos answer
+            train_dataset,  # type: ignore[arg-type]  # it has everything that the trainer uses of clips
             data_collator=collator,
             eval_dataset=eval_dataset,
             **kwargs,
         )
 
-    def clip_loss(
-        self, model: torch.nn.Module, batch: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def clip_loss(self, model: torch.nn.Module, batch: ClipBatch) -> Loss:
+        """Return the model's own loss; its dropout is that of the samples, whatever process they are on."""
         inputs = {self.model_input: batch[self.model_input], "labels": batch["labels"]}
         with seeded_rng(batch["dropout_seed"], self.args.device):
             return model(**inputs).loss, {}
 
     @abstractmethod
     def predictions(self, dataset: Any) -> ClipPredictions:
-        """What the model says of videos."""
+        """Predict all labeled frames of videos, or the videos themselves; `dataset` is of the subclass's own kind."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The figures of the task; every process works on all videos, which takes it no time."""
-        return log_figures(self, self.task, self.predictions(eval_dataset or self.eval_dataset), metric_key_prefix)
+        """Compute and log the metrics of the task; every process evaluates all videos, which takes no time."""
+        return log_metrics(self, self.task, self.predictions(eval_dataset or self.eval_dataset), metric_key_prefix)

@@ -1,11 +1,11 @@
-"""Whole videos judged from saved features of their frames: the head of LemonFM-Vid (arXiv 2503.19740) on the common trainer.
+"""Classification of whole videos from features of their frames: the head of LemonFM-Vid (arXiv 2503.19740) on `ClipTrainer`.
 
-One sample is one video, pooled once: pooling has nothing to train.
+One sample is one video. It is pooled once, since pooling has no parameters.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.modeling_video_head import VideoHeadForClassification
 from ...util.errors import InputError
 from ..common.arguments import ClipArguments
+from ..common.protocols import Sample, TrainerOptions
 from ..finetuning.trainer import seeded_dropout
 from .extraction import VideoFeatures
 from .trainer import WholeVideos, WholeVideoTrainer
@@ -21,7 +22,7 @@ from .trainer import WholeVideos, WholeVideoTrainer
 
 @dataclass
 class VideoHeadArguments(ClipArguments):
-    """Arguments of heads over whole videos. No recipe is published; the defaults are ours."""
+    """Arguments of heads over whole videos. No recipe is published; the defaults are this project's own."""
 
     reference_batch: ClassVar[int] = 32
 
@@ -37,8 +38,8 @@ class PooledVideos(WholeVideos):
     """Videos as one vector each.
 
     Args:
-        videos: features of their frames, with the label of the video on every frame that has one.
-        head: says how they are pooled.
+        videos: features of the frames; every frame that has a label has the one of the video.
+        head: head that pools them.
 
     Raises:
         InputError: no videos, a video without a label, or with several different ones.
@@ -51,17 +52,23 @@ class PooledVideos(WholeVideos):
         self.labels = np.stack([_label(video) for video in videos])
         self.pooled = torch.stack([head.pool(torch.from_numpy(np.array(video.values))) for video in videos])
 
-    def content(self, index: int) -> dict[str, Any]:
+    def content(self, index: int) -> Sample:
+        """Return the pooled features (width,) and the label of a video."""
         return {"pooled": self.pooled[index], "labels": torch.as_tensor(self.labels[index])}
 
 
 @dataclass(frozen=True)
 class PooledCollator:
-    """A batch of videos, with the seed of its dropout: that of its first video."""
+    """Makes a batch of videos. The seed of its dropout is that of its first video.
+
+    Args:
+        seed: seed of the run.
+    """
 
     seed: int = 0
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
+        """Return `pooled` (B, width), `labels` (B,) or (B, classes), and `dropout_seed`."""
         first = items[0]
         return {
             "pooled": torch.stack([item["pooled"] for item in items]),
@@ -76,10 +83,11 @@ class VideoHeadTrainer(WholeVideoTrainer):
 
     Args:
         model: the head.
-        args: arguments.
+        args: arguments of the run.
         train_dataset: pooled training videos.
-        task: of whole videos.
-        kwargs: see `WholeVideoTrainer`.
+        task: task with one label, or several, for each video.
+        eval_dataset: pooled videos of the validation.
+        kwargs: further options of `transformers.Trainer`, such as `callbacks`.
 
     Raises:
         InputError: another task, or fewer videos than a batch.
@@ -89,6 +97,7 @@ class VideoHeadTrainer(WholeVideoTrainer):
         >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
     """
 
+    model: VideoHeadForClassification
     model_input = "pooled"
 
     def __init__(
@@ -97,19 +106,24 @@ class VideoHeadTrainer(WholeVideoTrainer):
         args: VideoHeadArguments,
         train_dataset: PooledVideos,
         task: Task,
-        **kwargs: Any,
+        *,
+        eval_dataset: PooledVideos | None = None,
+        **kwargs: Unpack[TrainerOptions],
     ) -> None:
         if not task.of_videos:
             raise InputError(f"a head over whole videos needs one label a video; the task is {task.kind}")
-        super().__init__(model, args, train_dataset, task, PooledCollator(args.seed), **kwargs)
+        super().__init__(
+            model, args, train_dataset, task, PooledCollator(args.seed), eval_dataset=eval_dataset, **kwargs
+        )
 
     def predictions(self, dataset: PooledVideos) -> ClipPredictions:
+        """Predict videos."""
         return predict_pooled(self.model, dataset, self.task)
 
 
 @torch.no_grad()
-def predict_pooled(model: Any, videos: PooledVideos, task: Task) -> ClipPredictions:
-    """Predictions of a head, one row a video."""
+def predict_pooled(model: VideoHeadForClassification, videos: PooledVideos, task: Task) -> ClipPredictions:
+    """Predict videos with a head; the predictions have one row for each video."""
     model.eval()
     logits = model(videos.pooled.to(model.device)).logits.float().cpu().numpy()
     firsts = np.array([video.labeled[0] for video in videos.videos])
@@ -119,6 +133,7 @@ def predict_pooled(model: Any, videos: PooledVideos, task: Task) -> ClipPredicti
 
 
 def _label(video: VideoFeatures) -> np.ndarray:
+    """Return the only label of a video, as a class number () or (classes,)."""
     known = video.labels[video.labeled]
     if not len(known) or (known != known[0]).any():
         raise InputError(f"{video.name} has {'different labels' if len(known) else 'no label'}; one a video is needed")

@@ -1,4 +1,4 @@
-"""What a fine-tuning run works on: its model, labeled frames and adapter, by content; see `common.identity`."""
+"""The identity of a fine-tuning run: its model, labeled frames and adapter, by content; see `common.identity`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from .recipe import FinetuningRecipe, LabeledData
 
 
 def labeled_data(data: LabeledData, splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Return what of a labeled frame set is used, with the fingerprint of each split instead of its path."""
+    """Return the settings of a labeled frame set, with the fingerprint of each split instead of its path."""
     section = without_paths(asdict(data))
     if data.test_on is not None:
         section["test_on"] = without_paths(section["test_on"])
@@ -20,11 +20,14 @@ def labeled_data(data: LabeledData, splits: Mapping[str, Dataset]) -> dict[str, 
 
 
 def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a fine-tuning run works on, and what people call it; see `util.files.check_settings`.
+    """Return the content that a fine-tuning run depends on, and the names that people know it by.
 
     Args:
-        recipe: of the run.
-        splits: of its data, as they were loaded.
+        recipe: recipe of the run.
+        splits: frame sets of its splits.
+
+    Returns:
+        The content and the names, as `run_folder` takes them.
     """
     made_from = {
         "model": start_of(asdict(recipe.model)),

@@ -1,4 +1,4 @@
-"""The card of a fine-tuned model: what it was trained and tested on, with its results as metadata that the Hub shows."""
+"""The card of a fine-tuned model: its training data, its test and its results, as metadata that the Hub shows too."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ Research use only, not a medical device.
 |---|---|
 {table}
 
-Shares, 0-1; nothing is relaxed. How they are defined: `docs/metrics.md` of surgvista_hf.
+All metrics lie in 0-1; no boundary is relaxed. Their definitions: `docs/reference/metrics.md` of surgvista_hf.
 """
 
 
@@ -46,7 +46,7 @@ def write_model_card(
     folder: Path,
     recipe: FinetuningRecipe,
     task: Task,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     parameters: Parameters,
     *,
     videos: int,
@@ -56,14 +56,14 @@ def write_model_card(
     """Write `README.md` with `model-index` metadata beside a model.
 
     Args:
-        folder: of the model.
-        recipe: it was made by.
-        task: what it predicts.
-        figures: on the test, 0-1.
-        parameters: how many were trained.
-        videos: of the test.
+        folder: folder of the model.
+        recipe: recipe that the model was made by.
+        task: task of the model.
+        metrics: metrics on the test by name, 0-1.
+        parameters: numbers of trained and of all parameters.
+        videos: number of test videos.
         selected_on_test: the validation had test videos.
-        calibration: of the temperature, on the validation and on the test; `None`: there is none.
+        calibration: results of the calibration under `validation` and `test`; `None`: the model is not calibrated.
     """
     info = get_builder(recipe.data.name).info
     protocol = recipe.data.protocol or next(iter(info.protocols))
@@ -84,7 +84,7 @@ def write_model_card(
             metric_value=round(value, 6),
             metric_name=name.replace("_", " "),
         )
-        for name, value in figures.items()
+        for name, value in metrics.items()
     ]
     metadata = ModelCardData(
         library_name="peft" if recipe.adapter.is_peft else "transformers",
@@ -114,9 +114,9 @@ def write_model_card(
         known=_known(Confidence.load(folder)),
         license=info.license,
         homepage=info.homepage,
-        table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()),
+        table="\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items()),
     )
-    ModelCard(text)  # its metadata can be read
+    ModelCard(text)  # raises if the Hub could not read the metadata
     with atomic_file(folder / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -145,7 +145,7 @@ def _known(confidence: Confidence) -> str:
 
 
 def _test_split(recipe: FinetuningRecipe) -> str:
-    """The split that was tested, and where it is from if not from the data set of the training."""
+    """Name the split that was tested, and its data set if that is not the one of the training."""
     other = recipe.data.test_on
     if other is None:
         return f"the split `{recipe.data.test}`"

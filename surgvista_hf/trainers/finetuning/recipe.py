@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning: a model, a data set with labels, how much is trained, and how."""
+"""Recipes of fine-tuning: a model, a data set with labels, an adapter, and the arguments of the training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ SECTIONS = ("model", "data", "adapter", "training")
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """What is trained.
+    """The model that is trained.
 
     Args:
         from_pretrained: folder or Hub id of any encoder, pre-training model or classifier.
-        config: instead of it, fields of a configuration with `model_type`: a model without training.
-        num_frames: frames of a clip; by default the model's own, and 8 for image encoders.
-        pooling: `"mean"` or `"attentive"`; by default the model's own.
-        changes: fields of its configuration to change, such as `classifier_dropout`.
+        config: instead of `from_pretrained`, fields of a configuration with `model_type`: an untrained model.
+        num_frames: number of frames of a clip; the default is the model's own, and 8 for image encoders.
+        pooling: `"mean"` or `"attentive"`; the default is the model's own.
+        changes: fields of the model's configuration to change, such as `classifier_dropout`.
     """
 
     from_pretrained: str | None = None
@@ -35,19 +35,22 @@ class ModelRecipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def start(self) -> Any:
-        """What `load_classifier` starts from."""
-        return self.from_pretrained if self.config is None else self.config
+    def start(self) -> str | Mapping[str, Any]:
+        """Return the folder, Hub id or configuration that `load_classifier` starts from."""
+        start = self.from_pretrained if self.config is None else self.config
+        assert start is not None  # `parse_finetuning` refuses a model without either
+        return start
 
 
 @dataclass(frozen=True)
 class ExternalTest:
     """Another frame set for the test: another hospital, another data set (external validation).
 
+    `name`, `data_dir`, `protocol` and `allow_missing` are arguments of `load_frame_set`.
+
     Args:
-        name, data_dir, protocol, allow_missing: see `load_frame_set`.
-        root: folder that a relative `data_dir` lies in; by default that of the training.
-        split: tested on; by default all videos, since none was trained on.
+        root: folder that a relative `data_dir` refers to; by default that of the training.
+        split: split to test on; by default all videos, since none was trained on.
         label: column with the labels; by default that of the training.
         classes: class there -> class of the training, where names differ; `null` leaves its frames out.
     """
@@ -66,19 +69,22 @@ class ExternalTest:
 class LabeledData:
     """A frame set with labels, and its splits.
 
+    `name`, `data_dir`, `protocol` and `allow_missing` are arguments of `load_frame_set`; `frame_stride`, `sampling`,
+    `drop_empty` and `on_unreadable` are arguments of `ClipDataset`.
+
     Args:
-        name, data_dir, protocol, allow_missing: see `load_frame_set`.
         label: column to predict.
-        root: folder that a relative `data_dir` lies in.
-        task: kind of a `Task`, such as `"workflow"` or `"multi_label"`; by default what the data set and the column suggest.
-        frame_stride: seconds between two frames of a clip; see `ClipDataset`.
-        sampling, drop_empty, on_unreadable: see `ClipDataset`.
-        train, validation, test: names of the splits; `validation: null` trains without, and keeps the last weights.
+        root: folder that a relative `data_dir` refers to.
+        task: kind of a `Task`, such as `"workflow"` or `"multi_label"`; by default it follows from data set and column.
+        frame_stride: seconds between two frames of a clip.
+        train: name of the split to train on.
+        validation: name of the split to validate on; `null` trains without validation and keeps the last weights.
+        test: name of the split to test on.
         test_on: another frame set to test on, in place of the split `test`.
-        fraction, fraction_seed: of the training videos, see `pretrain`.
+        fraction: fraction of the training videos that is used, see `DataRecipe`.
+        fraction_seed: seed of the choice of these videos.
         on_overlap: `"error"`, or `"warn"` to let videos be in training and test.
-        select_on_test: allow a validation that has videos of the test, as some published protocols do; it is noted in the
-            results.
+        select_on_test: allow a validation that has videos of the test, as some published protocols do; the results say so.
     """
 
     name: str
@@ -103,12 +109,12 @@ class LabeledData:
 
     @property
     def folder(self) -> Path:
-        """Of the frame set."""
+        """Return the folder of the frame set."""
         return Path(self.root) / self.data_dir
 
     @property
     def test_folder(self) -> Path:
-        """Of the frame set that is tested on."""
+        """Return the folder of the frame set that is tested on."""
         if self.test_on is None:
             return self.folder
         root = self.root if self.test_on.root is None else self.test_on.root
@@ -120,9 +126,9 @@ class FinetuningRecipe:
     """A fine-tuning run.
 
     Args:
-        model: what is trained.
-        data: on what.
-        adapter: how much of it.
+        model: model that is trained.
+        data: frame set that it is trained and tested on.
+        adapter: method that decides which parameters are trained.
         training: fields of `FinetuningArguments`.
     """
 
@@ -133,29 +139,33 @@ class FinetuningRecipe:
 
 
 def load_finetuning_recipe(source: str | Path, overrides: Sequence[str] = ()) -> FinetuningRecipe:
-    """Read and checks a recipe.
+    """Read and check a recipe of fine-tuning.
 
     Args:
         source: YAML file, or the name of a recipe of the package: that of a data set, such as `cholec80`.
-        overrides: `key.of.a.value=value`, the value in YAML.
+        overrides: overrides such as `key.of.a.value=value`, the value in YAML.
 
     Returns:
         The recipe.
 
     Raises:
-        RecipeError: no such file, no YAML, an unknown key or a value of the wrong kind.
+        RecipeError: there is no such file, it is not YAML, a key is unknown, or a value does not fit.
 
     Example:
         >>> load_finetuning_recipe("cholec80", ["model.from_pretrained=my-encoder"]).data.label
         'phase'
     """
-    return parse_finetuning(read_recipe(source, SECTIONS, overrides, room=FINETUNING))
+    return parse_finetuning(read_recipe(source, SECTIONS, overrides, kind=FINETUNING))
 
 
 def parse_finetuning(content: Mapping[str, Any]) -> FinetuningRecipe:
-    """Check the content of a recipe."""
+    """Make a recipe of the content of a YAML file.
+
+    Raises:
+        RecipeError: a key is unknown, or a value does not fit.
+    """
     check_keys("the recipe", content, SECTIONS)
-    model: ModelRecipe = build(ModelRecipe, "model", section(content, "model"))
+    model = build(ModelRecipe, "model", section(content, "model"))
     if model.from_pretrained is not None and model.config is not None:
         raise RecipeError(
             "model has both from_pretrained and config (a model without training); give one, and the other as null: "

@@ -1,4 +1,4 @@
-"""What a pre-training run works on: its model, teacher and corpus, by content; see `common.identity`."""
+"""The identity of a pre-training run: its model, teacher and corpus, by content; see `common.identity`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from .teachers import teacher_path
 
 
 def corpus_data(data: DataRecipe) -> dict[str, Any]:
-    """Return what of a corpus is used, with the fingerprint of each source instead of its path."""
+    """Return the settings of a corpus, with the fingerprint of each source instead of its path."""
     section = without_paths(asdict(data))
     content = {}
     for number, source in enumerate(data.sources):
@@ -26,7 +26,11 @@ def corpus_data(data: DataRecipe) -> dict[str, Any]:
 
 
 def pretraining_run(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a pre-training run works on, and what people call it; see `util.files.check_settings`."""
+    """Return the content that a pre-training run depends on, and the names that people know it by.
+
+    Returns:
+        The content and the names, as `run_folder` takes them.
+    """
     teacher = None
     if recipe.teacher is not None:
         own = asdict(recipe.teacher)

@@ -1,4 +1,4 @@
-"""The objectives of pre-training, by the names that recipes give them. A further one is a file like these and a line here."""
+"""The objectives of pre-training by the names that recipes use. To add one, write a file like these and add a line here."""
 
 from .dino import DinoPretrainer
 from .jepa import JepaPretrainer

@@ -1,9 +1,11 @@
-"""Recipes of pre-training: a run as a YAML file, checked against what the model, the data and the trainer know."""
+"""Recipes of pre-training: a run as a YAML file, checked against the fields of the model, the data and the trainer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...util.values import Amount, Fraction, PositiveCount, PositiveFraction, Seed, read_value
 from ..recipes.loading import PRETRAINING, RecipeError, build, check_values, read_recipe, recipe_errors, section
@@ -15,7 +17,7 @@ SECTIONS = ("objective", "model", "teacher", "data", "training")
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """One frame set of the corpus; see `load_frame_set`."""
+    """One frame set of the corpus; its fields are arguments of `load_frame_set`."""
 
     name: str
     data_dir: str
@@ -25,8 +27,8 @@ class SourceRecipe:
 
 
 @dataclass(frozen=True)
-class TestedOn:
-    """A benchmark that the model shall be tested on: none of its test videos may be in the corpus."""
+class HeldOutBenchmark:
+    """A benchmark that the model will be tested on: none of its test videos may be in the corpus."""
 
     name: str
     protocol: str | None = None
@@ -39,16 +41,17 @@ class DataRecipe:
 
     Args:
         sources: frame sets, in this order.
-        root: folder that relative `data_dir`s lie in.
+        root: folder that relative `data_dir`s refer to.
         frame_stride: seconds between two frames of a clip; see `ClipDataset`.
-        balance: `None`: every clip once an epoch; a number from 0 to 1: sources drawn in proportion to their sizes to this
+        balance: `None`: every clip once an epoch; a number from 0 to 1: draw sources in proportion to their sizes to this
             power; or a weight for each source by its name.
         clips_per_epoch: draws of an epoch when sources are balanced; by default as many as there are clips.
         on_unreadable: `"stop"` or `"replace"`; see `ClipDataset`.
-        fraction: of the videos of every source, above 0 and up to 1. Which ones depends on their ids and `fraction_seed` only,
-            and the videos of a smaller fraction are among those of a larger one.
+        fraction: fraction of the videos of every source that is used, above 0 and up to 1. Which videos depends on their ids
+            and `fraction_seed` only, and the videos of a smaller fraction are among those of a larger one.
+        fraction_seed: seed of the choice of these videos.
         tested_on: benchmarks whose test videos must not be in the corpus.
-        on_overlap: `"error"` or `"warn"`.
+        on_overlap: `"error"` or `"warn"` if there are such videos.
     """
 
     sources: tuple[SourceRecipe, ...]
@@ -59,13 +62,13 @@ class DataRecipe:
     on_unreadable: Literal["stop", "replace"] = "stop"
     fraction: PositiveFraction = 1.0
     fraction_seed: Seed = 0
-    tested_on: tuple[TestedOn, ...] = ()
+    tested_on: tuple[HeldOutBenchmark, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """The image teacher; see `ImageTeacher.from_pretrained`. Without `final_norm` it is as its family has it."""
+    """The image teacher; its fields are arguments of `ImageTeacher.from_pretrained`."""
 
     name: str
     final_norm: bool | None = None
@@ -79,10 +82,10 @@ class Recipe:
     """A pre-training run.
 
     Args:
-        data: corpus.
-        objective: see `objectives.OBJECTIVES`.
-        model: fields of the model's configuration that differ from its defaults; or `from_pretrained`; `model_type` where an
-            objective has several.
+        data: the corpus.
+        objective: name of the objective, a key of `objectives.OBJECTIVES`.
+        model: fields of the model's configuration that differ from its defaults; or `from_pretrained`, a folder or Hub id;
+            and `model_type` where an objective trains several.
         teacher: image teacher of the objective `surgvista`; `None`: a masked autoencoder.
         training: fields of the objective's arguments.
     """
@@ -95,23 +98,23 @@ class Recipe:
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and checks a recipe.
+    """Read and check a recipe of pre-training.
 
     Args:
         source: YAML file, or the name of a recipe of the package.
-        overrides: `key.of.a.value=value`, the value in YAML.
+        overrides: overrides such as `key.of.a.value=value`, the value in YAML.
 
     Returns:
         The recipe.
 
     Raises:
-        RecipeError: no such file, no YAML, an unknown key or a value of the wrong kind.
+        RecipeError: there is no such file, it is not YAML, a key is unknown, or a value does not fit.
 
     Example:
         >>> load_recipe("surgvista_base", ["training.seed=3"]).training["seed"]
         3
     """
-    content = read_recipe(source, SECTIONS, overrides, room=PRETRAINING)
+    content = read_recipe(source, SECTIONS, overrides, kind=PRETRAINING)
     objective = content.get("objective", "surgvista")
     with recipe_errors():
         read_value("objective", objective, Literal[tuple(OBJECTIVES)])
@@ -129,16 +132,20 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _check_model(objective: str, model: Mapping[str, Any]) -> None:
-    """Refuse what no model of the objective is made of; one that is made anew must have a configuration."""
+    """Refuse fields that no model of the objective has; without a checkpoint they must make a whole configuration."""
     changes = {name: value for name, value in model.items() if name not in ("from_pretrained", "model_type")}
     start = {name: value for name, value in model.items() if name not in changes}
     check_values("model", start, {"from_pretrained": str | None, "model_type": str | None})
-    config_class = model_class(objective, model).config_class
+    config_class = cast(type[PreTrainedConfig], model_class(objective, model).config_class)
     check_configuration("model", changes, config_class, whole=model.get("from_pretrained") is None)
 
 
-def model_class(objective: str, model: Mapping[str, Any]) -> Any:
-    """The class of the model that the section `model` describes."""
+def model_class(objective: str, model: Mapping[str, Any]) -> type[PreTrainedModel]:
+    """Return the class of the model that the section `model` describes.
+
+    Raises:
+        RecipeError: the objective does not train models of this type.
+    """
     known = OBJECTIVES[objective].models
     name = model.get("model_type")
     if name is not None and name not in known:

@@ -1,17 +1,21 @@
-"""SurgVISTA: masked video is reconstructed, and a surgical image teacher distilled (arXiv 2506.02692)."""
+"""SurgVISTA (arXiv 2506.02692): a masked video is reconstructed, and a surgical image teacher is distilled."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
+from transformers import PreTrainedConfig
 
 from ...clips import ClipDataset, ClipMasking
+from ...modeling.configuration_surgvista import SurgVistaConfig
 from ...modeling.modeling_surgvista import SurgVistaForPreTraining
+from ...modeling.processors import make_surgvista_processor
+from ...modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
-from .reconstruction import PictureCallback
+from ..common.protocols import ClipBatch, Loss
+from .reconstruction import ReconstructionCallback
 from .teachers import ImageTeacher
-from .trainer import MaskedPretrainer, processor_of_surgvista, shape_of_surgvista
+from .trainer import MaskedPretrainer, PretrainerOptions, surgvista_clip_shape
 
 
 class SurgVistaPretrainer(MaskedPretrainer):
@@ -19,10 +23,10 @@ class SurgVistaPretrainer(MaskedPretrainer):
 
     Args:
         model: student with its decoders.
-        args: arguments.
+        args: arguments of the run.
         train_dataset: clips of `model.config.num_frames` frames, without labels.
-        teacher: gives features to distil; `None`: a plain masked autoencoder.
-        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+        teacher: image teacher whose features are distilled; `None`: a plain masked autoencoder.
+        kwargs: further options, such as `sampler` and `processing_class`.
 
     Raises:
         InputError: clips, teacher and model do not fit together.
@@ -35,7 +39,6 @@ class SurgVistaPretrainer(MaskedPretrainer):
 
     models = {"surgvista": SurgVistaForPreTraining}
     takes_teacher = True
-    processor_for = staticmethod(processor_of_surgvista)
 
     def __init__(
         self,
@@ -44,34 +47,42 @@ class SurgVistaPretrainer(MaskedPretrainer):
         train_dataset: ClipDataset,
         *,
         teacher: ImageTeacher | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[PretrainerOptions],
     ) -> None:
         if teacher is not None:
             _check_teacher(model, teacher)
-            teacher.expect(model.config.image_mean, model.config.image_std)
-        shape = shape_of_surgvista(model.config)
+            teacher.set_input_normalization(model.config.image_mean, model.config.image_std)
+        shape = surgvista_clip_shape(model.config)
         masks = ClipMasking(shape.grid, model.config.mask_ratio, model.config.mask_type, args.seed)
         super().__init__(model, args, train_dataset, shape, masks, **kwargs)
         self.student = model
         self.teacher = teacher.to(self.args.device) if teacher else None
-        if args.picture_steps:
+        if args.reconstruction_steps:
             if self.shards_model:
                 raise InputError(
-                    "pictures need the whole model in one process: set picture_steps to 0 with FSDP or DeepSpeed"
+                    "images of reconstructions need the whole model in one process: set reconstruction_steps to 0 with FSDP "
+                    "or DeepSpeed"
                 )
-            self.add_callback(PictureCallback(self, args.picture_steps))
+            self.add_callback(ReconstructionCallback(self, args.reconstruction_steps))
+
+    @staticmethod
+    def processor_for(config: PreTrainedConfig, frame_stride: float) -> SurgVistaVideoProcessor:
+        """Return the video processor of a SurgVISTA model."""
+        assert isinstance(config, SurgVistaConfig)
+        return make_surgvista_processor(config, frame_stride)
 
     def sample(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first clip as the model sees it in epoch 0, (1, frames, 3, size, size), and its mask (1, tokens)."""
+        """Return the first clip as the model is given it in epoch 0, (1, frames, 3, size, size), and its mask (1, tokens)."""
         batch = self.data_collator([{**self.train_dataset[0], "epoch": 0}])
-        return self.prepared(batch), batch["masks"]["bool_masked_pos"]
+        return self.prepare_pixels(batch), batch["masks"]["bool_masked_pos"]
 
-    def clip_loss(
-        self, model: torch.nn.Module, batch: Mapping[str, Any]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        clips = self.prepared(batch)
-        self.student.set_drop_path_keys(batch["drop_path_keys"])
-        features = self.teacher(clips, self.shape.grid) if self.teacher else None
+    def clip_loss(self, model: torch.nn.Module, batch: ClipBatch) -> Loss:
+        """Return the loss of the pixels and, with a teacher, of its features."""
+        clips = self.prepare_pixels(batch)  # (B, frames, 3, size, size)
+        self.student.set_drop_path_keys(
+            batch["drop_path_keys"]
+        )  # paths are dropped by sample, not by the global generator
+        features = self.teacher(clips, self.shape.grid) if self.teacher else None  # (B, tokens, teacher's D)
         output = model(pixel_values=clips, teacher_features=features, **batch["masks"])
         parts = {"loss_video": output.video_loss}
         if output.image_loss is not None:

@@ -1,16 +1,16 @@
-"""Image teachers: any frozen vision model with a grid of features, asked for them on the student's grid.
+"""Image teachers: any frozen vision model with a grid of features, which are resampled to the student's grid of tokens.
 
 The published teacher is EndoSSL's ViT-L (`surgvista convert --family endossl-teacher`). A recipe names a teacher by
 
-| name | gives |
+| name | teacher |
 |---|---|
-| a folder | what `surgvista convert` wrote, or any image model of transformers |
+| a folder | a model that `surgvista convert` wrote, or any image model of transformers |
 | `lemonfm`, `endovit`, `surgenet` | the family's file on the Hub, fetched and converted once |
 | `endossl`, `gsvit` | an error that says how to get there: no file of theirs is known on the Hub |
 | anything else | a model of the Hub: DINOv2, DINOv3, ConvNeXt, timm's |
 
-It sees the first frame of every tubelet, which is the only one whose features are used. Clips come normalized for the student;
-a teacher whose processor says otherwise gets them as it was trained.
+The teacher is given the first frame of every tubelet, the only one whose features are used. Clips come normalized for the
+student; for a teacher with another normalization they are converted.
 """
 
 from collections.abc import Sequence
@@ -42,19 +42,19 @@ class ImageTeacher(nn.Module):
     """A frozen image model that gives one feature vector for every token of a clip.
 
     Args:
-        model: takes `pixel_values` (images, 3, height, width) and gives `last_hidden_state`, (images, tokens, D) with special
-            tokens first, or (images, D, rows, columns).
-        final_norm: take the features behind the model's last normalization; EndoSSL's were published without it.
-        normalized: mean and deviation of the pictures it was trained with; `None`: those of the clips.
-        blue_first: flip the channels: it was trained on images with blue first.
-        dtype: that it computes in, or `torch.float8_e4m3fn`: bf16 with products in 8 bits (`use_float8`). Features come out
-            in fp32.
-        batch_size: images at a time; `None`: all of a batch of clips.
-        compile: run it through `torch.compile`.
+        model: image model that takes `pixel_values` (images, 3, height, width) and returns `last_hidden_state`, (images,
+            tokens, D) with special tokens first, or (images, D, rows, columns).
+        final_norm: use the features after the model's last normalization; EndoSSL's were published without it.
+        normalized: mean and standard deviation of the images that the model was trained with; `None`: those of the clips.
+        blue_first: whether to flip the channels, for a model that was trained on images with blue first.
+        dtype: precision that the model computes in, or `torch.float8_e4m3fn`: bf16 with matrix products in 8 bits
+            (`use_float8`). Features are returned in fp32.
+        batch_size: number of images at a time; `None`: all of a batch of clips.
+        compile: run the model through `torch.compile`.
 
     Raises:
-        InputError: a video encoder, no images at a time, `final_norm=False` for a model without one, or 8 bits on a device
-            without them.
+        InputError: the model is a video encoder, `batch_size` is below 1, `final_norm=False` is set for a model without a
+            final normalization, or the device cannot compute in 8 bits.
 
     Example:
         >>> teacher = ImageTeacher.from_pretrained("endossl-teacher")  # doctest: +SKIP
@@ -82,6 +82,7 @@ class ImageTeacher(nn.Module):
             _drop_final_norm(model)
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
         self.normalized, self.blue_first = normalized, blue_first
+        # Affine map, (3, 1, 1) each, from the normalization of the clips to that of the teacher; `None`: they are the same.
         self.scale: torch.Tensor | None
         self.shift: torch.Tensor | None
         self.register_buffer("scale", None, persistent=False)
@@ -94,21 +95,22 @@ class ImageTeacher(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, final_norm: bool | None = None, **kwargs: Any) -> "ImageTeacher":
-        """Load a folder, a family by its name, or a model of the Hub; see the table above.
+        """Load a folder, a family by its name, or a model of the Hub; see the table at the head of this module.
 
         Args:
-            name: which.
-            final_norm: by default as the family it was converted from has it, else true.
-            kwargs: see `ImageTeacher`.
+            name: folder, family or Hub id.
+            final_norm: use the features after the last normalization; the default is the usage of the family that the model
+                was converted from, or true.
+            kwargs: further arguments of `ImageTeacher`.
 
         Raises:
-            InputError: it cannot be loaded, or is no image model.
-            WeightsElsewhereError: a family whose weights must be fetched by hand.
+            InputError: the model cannot be loaded, or is no image model.
+            WeightsElsewhereError: the weights of the family must be fetched by hand.
         """
-        place = teacher_path(name)
+        path = teacher_path(name)
         try:
-            config: Any = AutoConfig.from_pretrained(place)
-            model = AutoModel.from_pretrained(place, **without_pooling_layer(config))
+            config = AutoConfig.from_pretrained(path)
+            model = AutoModel.from_pretrained(path, **without_pooling_layer(config))
         except SurgVistaError:
             raise
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -117,15 +119,21 @@ class ImageTeacher(nn.Module):
         if final_norm is None:
             family = FAMILIES.get(getattr(config, "converted_from", ""))
             final_norm = family.final_norm if family else True
-        normalized, blue_first = _preparation(place)
+        normalized, blue_first = _preparation(path)
         return cls(model, final_norm=final_norm, normalized=normalized, blue_first=blue_first, **kwargs)
 
-    def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Says how the clips will be normalized; where its own pictures were not, it converts them."""
+    def set_input_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set how the clips are normalized, so that they can be converted to the teacher's own normalization.
+
+        Args:
+            mean: mean of the clips' normalization, one number a channel.
+            std: standard deviation of the clips' normalization, one number a channel.
+        """
         if self.normalized is None or (list(mean), list(std)) == tuple(map(list, self.normalized)):
             self.scale = self.shift = None
             return
         device = next(self.model.parameters()).device
+        # ((x · std + mean) - own mean) / own std, as one scale and one shift; each value becomes (3, 1, 1)
         of_clips, own = (
             torch.tensor(values, device=device)[:, :, None, None] for values in ((mean, std), self.normalized)
         )
@@ -133,11 +141,11 @@ class ImageTeacher(nn.Module):
         self.shift = (of_clips[0] - own[0]) / own[1]
 
     def train(self, mode: bool = True) -> "ImageTeacher":
-        """Stays in evaluation mode."""
+        """Leave the teacher in evaluation mode, whatever the mode of the student."""
         return super().train(False)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageTeacher":
-        """Move it; where it computes in 8 bits, only now, since the device must be able to."""
+        """Move the teacher to a device, and prepare its products in 8 bits there, since not every device has them."""
         super().to(*args, **kwargs)
         if self.in_float8 and not any(isinstance(module, Float8Linear) for module in self.modules()):
             use_float8(self.model)
@@ -145,58 +153,65 @@ class ImageTeacher(nn.Module):
 
     @property
     def feature_size(self) -> int:
-        """D, the width of its features."""
+        """Return D, the width of the features."""
         return feature_width(self.model.config)
 
     @torch.no_grad()
     def forward(self, clips: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-        """Features of every token.
+        """Compute the features of every token of the student.
 
         Args:
-            clips: normalized, (B, frames, 3, height, width).
-            grid: slices, rows and columns of the student's tokens.
+            clips: normalized clips, (B, frames, 3, height, width).
+            grid: numbers of tubelets, rows and columns of the student's tokens.
 
         Returns:
-            (B, slices · rows · columns, D), fp32.
+            (B, tubelets · rows · columns, D), fp32.
         """
-        slices, rows, columns = grid
-        frames = clips[:, :: clips.shape[1] // slices].flatten(0, 1)
+        tubelets, rows, columns = grid
+        frames = clips[:, :: clips.shape[1] // tubelets].flatten(
+            0, 1
+        )  # (B · tubelets, 3, height, width): the first of each
         if self.scale is not None and self.shift is not None:
             frames = frames * self.scale + self.shift
         if self.blue_first:
             frames = frames.flip(1)
         frames = frames.to(next(self.model.parameters()).dtype)
         device = clips.device.type
-        # Its own precision holds, whatever the student's step runs in.
+        # The teacher computes in its own precision, whatever the mixed precision of the student's step.
         with torch.autocast(device, enabled=False) if device != "meta" else nullcontext():
             parts = [self._features(part, (rows, columns)) for part in frames.split(self.batch_size or len(frames))]
-        features = torch.cat(parts)
-        return features.view(clips.shape[0], slices * rows * columns, -1)
+        features = torch.cat(parts)  # (B · tubelets, rows · columns, D)
+        return features.view(clips.shape[0], tubelets * rows * columns, -1)
 
     def _features(self, images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(images, rows · columns, D) on the student's grid."""
-        hidden = self.model(pixel_values=images).last_hidden_state.float()
-        if hidden.ndim == 3:
-            hidden = self._as_map(hidden, images)
-        if hidden.shape[-2:] != grid:
-            hidden = functional.interpolate(hidden, grid, mode="bilinear", align_corners=False, antialias=True)
-        return hidden.flatten(2).transpose(1, 2)
+        """Return the features of images on the student's grid, (images, rows · columns, D)."""
+        features = self.model(pixel_values=images).last_hidden_state.float()
+        if features.ndim == 3:
+            features = self._as_map(features, images)
+        if features.shape[-2:] != grid:
+            features = functional.interpolate(features, grid, mode="bilinear", align_corners=False, antialias=True)
+        return features.flatten(2).transpose(1, 2)
 
-    def _as_map(self, hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Patch tokens as a picture; class and register tokens stand before them."""
+    def _as_map(self, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return patch tokens (images, tokens, D) as a map (images, D, rows, columns), without class and register tokens."""
         patch = self.model.config.patch_size
         rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
-        special = hidden.shape[1] - rows * columns
+        special = tokens.shape[1] - rows * columns  # class and register tokens, which stand before the patches
         if special < 0:
             raise InputError(
-                f"the teacher gives {hidden.shape[1]} tokens for images of {tuple(images.shape[-2:])} pixels in patches of "
+                f"the teacher gives {tokens.shape[1]} tokens for images of {tuple(images.shape[-2:])} pixels in patches of "
                 f"{patch}"
             )
-        return hidden[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
+        return tokens[:, special:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
 def teacher_path(name: str | Path) -> str:
-    """Return the folder or Hub id that a teacher's name stands for."""
+    """Return the folder or Hub id that a teacher's name stands for.
+
+    Raises:
+        InputError: the family has no image teacher.
+        WeightsElsewhereError: the weights of the family must be fetched by hand.
+    """
     family = FAMILIES.get(_SHORT_NAMES.get(str(name), str(name)))
     if family is None or Path(name).is_dir():
         return folder_or_hub_name(name)
@@ -208,12 +223,12 @@ def teacher_path(name: str | Path) -> str:
     return str(converted_from_hub(family.name))
 
 
-def _preparation(place: str) -> tuple[tuple[Sequence[float], Sequence[float]] | None, bool]:
+def _preparation(path: str) -> tuple[tuple[Sequence[float], Sequence[float]] | None, bool]:
     """Return mean and deviation of red, green and blue, and whether the teacher takes blue first."""
     try:
-        processor = AutoImageProcessor.from_pretrained(place)
+        processor = AutoImageProcessor.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError):
-        logger.warning("the teacher %s has no image processor; it gets the frames as the student does", place)
+        logger.warning("the teacher %s has no image processor; it gets the frames as the student does", path)
         return None, False
     blue_first = bool(getattr(processor, "do_flip_channel_order", False))
     found = normalization(processor)
@@ -223,7 +238,7 @@ def _preparation(place: str) -> tuple[tuple[Sequence[float], Sequence[float]] | 
 
 
 def _drop_final_norm(model: nn.Module) -> None:
-    """Put nothing in the place of the last normalization: cheaper than keeping every block's output to take the last."""
+    """Replace the last normalization by an identity, which is cheaper than returning the output of every block."""
     for name in _FINAL_NORMS:
         if isinstance(getattr(model, name, None), nn.LayerNorm):
             setattr(model, name, nn.Identity())

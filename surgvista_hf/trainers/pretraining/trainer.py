@@ -1,4 +1,4 @@
-"""What all pre-training has in common, and what masked pre-training has: crops, masks, and the clips that a model is given.
+"""The base of all pre-training, and that of masked pre-training with its crops and masks.
 
 An objective is one file with a subclass of `Pretrainer` (`surgvista.py`, `mae.py`, `jepa.py`, `dino.py`), which
 `objectives.py` names.
@@ -8,42 +8,50 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
-from transformers import BaseImageProcessor, BaseVideoProcessor, PreTrainedModel
+from transformers import BaseImageProcessor, BaseVideoProcessor, PreTrainedConfig, PreTrainedModel
 
 from ...clips import ClipCrop, ClipDataset, MultiScaleCrop, collate_clips, keyed_generator, normalize_clips
+from ...clips.sampling.balance import EpochSampler
 from ...clips.transforms.augmentation import CropBox, crop_and_resize
 from ...modeling.configuration_surgvista import SurgVistaConfig
-from ...modeling.loading import stride_in_use
-from ...modeling.video_processing_surgvista import SurgVistaVideoProcessor
 from ...util.errors import InputError
 from ..common.arguments import PretrainingArguments
 from ..common.clip_trainer import ClipTrainer
+from ..common.protocols import ClipBatch, ParameterGroups, Sample, TrainerOptions
 from ..common.schedule import parameter_groups
 
+# Masks of the samples of an epoch, (epoch, keys of the samples) -> tensors (B, …) by the names of the model's arguments.
 Masks = Callable[[int, Sequence[int]], Mapping[str, Any]]
+
+
+class PretrainerOptions(TrainerOptions, total=False):
+    """Name the options that every objective takes."""
+
+    sampler: EpochSampler | None
+    processing_class: BaseVideoProcessor | BaseImageProcessor | None
 
 
 @dataclass(frozen=True)
 class PretrainingCollator:
-    """Makes a batch, and everything random about it: crops, masks and keys, each a function of (seed, epoch, sample).
+    """Makes a batch and draws its crops, masks and drop-path keys, each a function of (seed, epoch, sample).
 
-    This runs in the workers, so the device never waits for it. Pixels stay uint8; they are cropped where they are used.
+    This runs in the workers, so the device never waits for it. Pixels stay uint8; they are cropped on the device.
 
     Args:
-        masks: masks of the samples of an epoch, by the names that the model gives them.
-        crop: crops of the samples.
-        seed: of the run.
+        masks: function that draws the masks of the samples of an epoch, by the names of the model's arguments.
+        crop: random crop of the samples.
+        seed: seed of the run.
     """
 
     masks: Masks
     crop: ClipCrop
     seed: int = 0
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
         keys = [(int(item["epoch"]), int(item["key"])) for item in items]
         sizes = [item["pixel_values"].shape[-2:] for item in items]
         boxes = [self.crop.box(size[1], size[0], *key) for size, key in zip(sizes, keys, strict=True)]
@@ -58,13 +66,14 @@ class PretrainingCollator:
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a model takes.
+    """The clips that a model takes.
 
     Args:
-        num_frames: of a clip.
+        num_frames: number of frames of a clip.
         size: side of the square frames, in pixels.
-        grid: slices, rows and columns of tokens.
-        mean, std: of the normalization.
+        grid: numbers of temporal indices, rows and columns of tokens.
+        mean: mean of the normalization, one number a channel.
+        std: standard deviation of the normalization, one number a channel.
     """
 
     num_frames: int
@@ -75,7 +84,7 @@ class ClipShape:
 
 
 class Pretrainer(ClipTrainer):
-    """A trainer that recipes know. A subclass is an objective: it says what models it trains, on what data, and the loss."""
+    """A trainer that recipes can name. A subclass is an objective: its models, its data set and its loss."""
 
     arguments_class: ClassVar[type[PretrainingArguments]] = PretrainingArguments
     models: ClassVar[Mapping[str, type[PreTrainedModel]]]  # by model type; the first is the usual one
@@ -83,16 +92,16 @@ class Pretrainer(ClipTrainer):
 
     @staticmethod
     @abstractmethod
-    def processor_for(config: Any, frame_stride: float) -> BaseVideoProcessor | BaseImageProcessor:
-        """The processor that is saved with a model of this configuration."""
+    def processor_for(config: PreTrainedConfig, frame_stride: float) -> BaseVideoProcessor | BaseImageProcessor:
+        """Return the processor that is saved with a model of this configuration."""
 
     @staticmethod
-    def dataset_for(args: Any) -> Callable[..., ClipDataset]:
-        """What makes samples of a frame set, for these arguments."""
+    def dataset_for(args: PretrainingArguments) -> Callable[..., ClipDataset]:
+        """Return the function that makes samples of a frame set, for these arguments."""
         return ClipDataset
 
     def save_result(self, folder: Path) -> None:
-        """Save what a run is for, with its processor."""
+        """Save the model that the run was made for, with its processor."""
         self.save_model(str(folder))
 
 
@@ -100,17 +109,19 @@ class MaskedPretrainer(Pretrainer):
     """Crops, masks and clips of masked pre-training.
 
     Args:
-        model: what is trained.
-        args: arguments.
+        model: model to train.
+        args: arguments of the run.
         train_dataset: clips of `shape.num_frames` frames, without labels.
-        shape: what the model takes.
-        masks: see `PretrainingCollator`.
-        crop: by default the published one of SurgVISTA.
-        kwargs: see `ClipTrainer` and `transformers.Trainer`.
+        shape: clips that the model takes.
+        masks: function that draws masks, see `PretrainingCollator`.
+        crop: random crop; the default is the published one of SurgVISTA.
+        kwargs: further options, such as `sampler` and `processing_class`.
 
     Raises:
-        InputError: clips and model do not fit together.
+        InputError: the clips do not fit the model.
     """
+
+    args: PretrainingArguments
 
     def __init__(
         self,
@@ -121,7 +132,7 @@ class MaskedPretrainer(Pretrainer):
         masks: Masks,
         *,
         crop: ClipCrop | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[PretrainerOptions],
     ) -> None:
         if train_dataset.num_frames != shape.num_frames:
             raise InputError(f"clips have {train_dataset.num_frames} frames; the model takes {shape.num_frames}")
@@ -129,20 +140,30 @@ class MaskedPretrainer(Pretrainer):
         collator = PretrainingCollator(masks, crop or MultiScaleCrop(shape.size, args.seed), args.seed)
         super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
 
-    def parameter_groups(self, model: Any) -> list[dict[str, Any]]:
-        decays: bool = self.args.decay_mask_tokens  # type: ignore[attr-defined]
-        return parameter_groups(model.named_parameters(), self.args.weight_decay, decay_mask_tokens=decays)
+    def parameter_groups(self, model: torch.nn.Module) -> ParameterGroups:
+        """Return the usual groups; mask tokens decay as `decay_mask_tokens` says."""
+        return parameter_groups(
+            model.named_parameters(), self.args.weight_decay, decay_mask_tokens=self.args.decay_mask_tokens
+        )
 
     @torch.no_grad()
-    def prepared(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Crop, resize and normalize on the device: (B, frames, 3, size, size), fp32."""
-        pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)
+    def prepare_pixels(self, batch: ClipBatch) -> torch.Tensor:
+        """Crop, resize and normalize the clips of a batch on the device.
+
+        Returns:
+            (B, frames, 3, size, size), fp32.
+        """
+        pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)  # one by one: frames may differ in size
         clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
         return normalize_clips(clips, self.shape.mean, self.shape.std)
 
 
-def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
-    """What a model of our own takes."""
+def surgvista_clip_shape(config: SurgVistaConfig) -> ClipShape:
+    """Return the clips that a SurgVISTA model takes.
+
+    Raises:
+        InputError: its frames are not square.
+    """
     if config.frame_size[0] != config.frame_size[1]:
         raise InputError(f"the crops of the recipe are square; the model takes {config.frame_size}")
     return ClipShape(
@@ -152,10 +173,3 @@ def shape_of_surgvista(config: SurgVistaConfig) -> ClipShape:
         mean=config.image_mean,
         std=config.image_std,
     )
-
-
-def processor_of_surgvista(config: SurgVistaConfig, frame_stride: float) -> SurgVistaVideoProcessor:
-    """The processor of a model of our own; random strides of training become 1 in use."""
-    size = dict(zip(("height", "width"), config.frame_size, strict=True))
-    stride = stride_in_use(frame_stride)
-    return SurgVistaVideoProcessor(size=size, num_frames=config.num_frames, frame_stride=stride)

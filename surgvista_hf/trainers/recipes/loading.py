@@ -1,6 +1,6 @@
-"""Recipes as YAML files: reading, changing values on the command line, and checking every key against what is known.
+"""Recipes as YAML files: reading them, overriding values on the command line, and checking every key.
 
-A misspelt key is an error with a suggestion, never a silent default. Any value can be changed on the command line:
+A misspelled key is an error with a suggestion, never a silent default. Every value can be overridden on the command line:
 `training.seed=1 teacher=null data.sources.0.data_dir=/data/cholec80`.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,12 +17,13 @@ from ...util import values
 from ...util.errors import InputError
 from ...util.values import read_fields, read_value, shown
 
-# Folders beside this file.
+T = TypeVar("T")
+# Kinds of recipes: folders beside this file.
 PRETRAINING, FINETUNING, SUITES, LAUNCH = "pretraining", "finetuning", "suites", "launch"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
+    """Loads YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -35,56 +36,60 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.01234
 
 
 class RecipeError(InputError):
-    """A recipe cannot be read, or holds a key or value that nothing knows."""
+    """A recipe cannot be read, or has an unknown key or a value that does not fit."""
 
 
-def bundled_recipes(room: str = PRETRAINING) -> list[str]:
-    """Return the names of the recipes of a room that come with the package."""
-    return sorted(name.removesuffix(".yaml") for name in _files(room))
+def bundled_recipes(kind: str = PRETRAINING) -> list[str]:
+    """Return the names of the recipes of a kind that come with the package."""
+    return sorted(name.removesuffix(".yaml") for name in _files(kind))
 
 
-def bundled_text(name: str, rooms: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
-    """A file of the package: a recipe, or a configuration or script for launching one.
+def bundled_text(name: str, kinds: Sequence[str] = (PRETRAINING, LAUNCH)) -> str:
+    """Return the text of a file of the package: a recipe, or a configuration or script for launching one.
+
+    Args:
+        name: name without suffix.
+        kinds: kinds of files to search, the first match counts.
 
     Raises:
-        RecipeError: there is none of that name.
+        RecipeError: there is no file of that name.
     """
-    known = {Path(file).stem: (room, file) for room in reversed(rooms) for file in _files(room)}
+    known = {Path(file).stem: (kind, file) for kind in reversed(kinds) for file in _files(kind)}
     if name not in known:
         raise RecipeError(f"there is no {name} in the package; there are {', '.join(sorted(known))}")
-    room, file = known[name]
-    return resources.files(__package__).joinpath(room, file).read_text(encoding="utf-8")
+    kind, file = known[name]
+    return resources.files(__package__).joinpath(kind, file).read_text(encoding="utf-8")
 
 
-def _files(room: str) -> list[str]:
-    return [file.name for file in resources.files(__package__).joinpath(room).iterdir()]
+def _files(kind: str) -> list[str]:
+    return [file.name for file in resources.files(__package__).joinpath(kind).iterdir()]
 
 
 def read_recipe(
-    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, room: str
+    source: str | Path, sections: Sequence[str], overrides: Sequence[str] = (), *, kind: str
 ) -> dict[str, Any]:
-    """Read a recipe and changes values in it.
+    """Read a recipe and override values in it.
 
     Args:
         source: YAML file, or the name of a recipe of the package.
-        sections: keys that it may have.
-        overrides: `key.of.a.value=value`, the value in YAML.
-        room: where the package keeps such recipes.
+        sections: keys that the recipe may have.
+        overrides: overrides such as `key.of.a.value=value`, the value in YAML.
+        kind: kind of the recipe, one of `PRETRAINING`, `FINETUNING` and `SUITES`.
 
     Returns:
-        The content.
+        The content of the recipe, with the overrides.
 
     Raises:
-        RecipeError: no such file, no YAML, or an unknown section.
+        RecipeError: there is no such file, it is not YAML, or it has an unknown section.
     """
     path = Path(source)
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-    elif str(source) in bundled_recipes(room):
-        text = bundled_text(str(source), (room,))
+    elif str(source) in bundled_recipes(kind):
+        text = bundled_text(str(source), (kind,))
     else:
         raise RecipeError(
-            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(room))}"
+            f"there is no recipe {source}; give a YAML file or one of {', '.join(bundled_recipes(kind))}"
         )
     try:
         content = yaml.load(text, _Loader)
@@ -103,56 +108,71 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise RecipeError(f"{override!r} is not of the form key.of.a.value=value")
     *parents, last = path.split(".")
-    place: Any = content
+    target: object = content
     for name in parents:
-        if isinstance(place, dict) and place.get(name) is None:
-            place[name] = {}
-        place = _entry(place, name, path)
+        if isinstance(target, dict) and target.get(name) is None:
+            target[name] = {}
+        target = _entry(target, name, path)
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of {override!r} is not YAML") from error
-    if isinstance(place, list):
-        _entry(place, last, path)
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
+    if isinstance(target, list):
+        _entry(target, last, path)
+        target[int(last)] = value
+    elif isinstance(target, dict):
+        target[last] = value
     else:
         raise RecipeError(f"{path} does not lead to a value of the recipe")
 
 
-def _entry(place: Any, name: str, path: str) -> Any:
+def _entry(container: object, name: str, path: str) -> object:
     try:
-        return place[int(name)] if isinstance(place, list) else place[name]
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        if isinstance(container, list):
+            return container[int(name)]
+        if isinstance(container, dict):
+            return container[name]
+    except (KeyError, IndexError, ValueError) as error:
         raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}") from error
+    raise RecipeError(f"{path} does not lead to a value of the recipe: there is no {name!r}")
 
 
-def build(kind: Any, where: str, content: Any) -> Any:
-    """Return a dataclass from a section of a recipe.
+def build(kind: type[T], where: str, content: object) -> T:
+    """Make a dataclass from a section of a recipe.
+
+    Args:
+        kind: the dataclass; its annotations say what the values may be.
+        where: name of the section, for errors.
+        content: the section.
 
     Raises:
-        RecipeError: unknown or missing keys, or values that are not what the fields are annotated as.
+        RecipeError: keys are unknown or missing, or values do not fit the annotations of their fields.
     """
     with recipe_errors():
-        return read_fields(kind, where, content)
+        made: T = read_fields(kind, where, content)
+    return made
 
 
-def check_keys(where: str, content: Any, known: Sequence[str]) -> None:
-    """Refuse what is no mapping, and keys that nothing knows.
+def check_keys(where: str, content: object, known: Sequence[str]) -> None:
+    """Refuse a section that is no mapping or has unknown keys.
+
+    Args:
+        where: name of the section, for errors.
+        content: the section.
+        known: keys that it may have.
 
     Raises:
-        RecipeError: with what was probably meant.
+        RecipeError: the section is refused; the message names the key that was probably meant.
     """
     with recipe_errors():
         values.check_keys(where, content, known)
 
 
 def check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
-    """Check a section that is handed on as it is: its keys, and the values by their annotations.
+    """Check a section that is not made into a dataclass: its keys, and the values by the annotations of `kinds`.
 
     Raises:
-        RecipeError: an unknown key, or a value that does not fit.
+        RecipeError: a key is unknown, or a value does not fit.
     """
     check_keys(where, content, list(kinds))
     with recipe_errors():
@@ -164,7 +184,7 @@ def section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a section of a recipe, empty where it is missing or null.
 
     Raises:
-        RecipeError: it is no mapping.
+        RecipeError: the section is no mapping.
     """
     found = content.get(name)
     if found is not None and not (isinstance(found, Mapping) and all(isinstance(key, str) for key in found)):
@@ -177,7 +197,7 @@ def recipe_errors() -> Iterator[None]:
     """Turn errors about single values into errors about the recipe.
 
     Raises:
-        RecipeError: some value is wrong.
+        RecipeError: a value is wrong.
     """
     try:
         yield

@@ -1,11 +1,11 @@
-"""What a run needs of this machine: packages, an optimizer, a compiler, few bits.
+"""Requirements that a run has of the machine: packages, an optimizer, a compiler, weights in few bits.
 
-Requested by `--check` and `--dry-run`, and by every run at its start, before it loads anything.
+They are checked by `--check` and `--dry-run`, and by every run at its start, before it loads anything.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -20,20 +20,21 @@ from ...util.requirements import FEATURES, MissingPackageError, is_installed, re
 from ..common.arguments import ClipArguments
 from .loading import RecipeError
 
+Arguments = TypeVar("Arguments", bound=ClipArguments)
 _COMPILERS = ("c++", "g++", "clang++")
 _BYTES = 4  # of a parameter in fp32
 
 
-def make_arguments(kind: type[ClipArguments], settings: Mapping[str, Any]) -> Any:
-    """Return the arguments of a trainer, after a look at whether this machine can do what they ask for.
+def make_arguments(kind: type[Arguments], settings: Mapping[str, Any]) -> Arguments:
+    """Make the arguments of a trainer, and check that this machine can do what they request.
 
     Args:
         kind: class of the arguments.
         settings: its fields, as a recipe has them.
 
     Raises:
-        MissingPackageError: a package that they need is not installed.
-        RecipeError: this machine or the trainer refuses them.
+        MissingPackageError: a package that the arguments need is not installed.
+        RecipeError: this machine or the trainer refuses the arguments.
     """
     if settings.get("resume_from_checkpoint") is not None:
         raise RecipeError(
@@ -45,8 +46,8 @@ def make_arguments(kind: type[ClipArguments], settings: Mapping[str, Any]) -> An
         raise MissingPackageError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")
     try:
         args = kind(**settings)
-        any_model: Any = torch.nn.Linear(1, 1)
-        Trainer.get_optimizer_cls_and_kwargs(args, any_model)
+        # Only to see whether the optimizer exists here, for which any model will do.
+        Trainer.get_optimizer_cls_and_kwargs(args, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
     except SurgVistaError as error:
         raise RecipeError(f"training: {error}") from error
     except (TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError) as error:
@@ -56,15 +57,15 @@ def make_arguments(kind: type[ClipArguments], settings: Mapping[str, Any]) -> An
     return args
 
 
-def check_reporting(report_to: Any) -> None:
-    """Make sure that every log that a run shall write to can be written.
+def check_reporting(report_to: str | Sequence[str] | None) -> None:
+    """Check that every tracker that a run reports to can be used.
 
     Args:
-        report_to: as in `TrainingArguments`.
+        report_to: one or several trackers, with the names that `TrainingArguments` uses.
 
     Raises:
-        MissingPackageError: the package of a log is not installed.
-        RecipeError: an unknown log.
+        MissingPackageError: the package of a tracker is not installed.
+        RecipeError: a tracker is unknown.
     """
     for name in [report_to] if isinstance(report_to, str) else report_to or ():
         if name in FEATURES:
@@ -77,11 +78,11 @@ def check_reporting(report_to: Any) -> None:
 
 
 def check_adapter(adapter: AdapterRecipe) -> None:
-    """Make sure that an adapter and a base in few bits can be made here.
+    """Check that an adapter and a base in few bits can be made on this machine.
 
     Raises:
         MissingPackageError: peft or bitsandbytes is not installed.
-        InputError: this device cannot compute in so few bits.
+        InputError: the device cannot compute in so few bits.
     """
     require(*["adapter"] * adapter.is_peft, *["few_bits"] * bool(adapter.bits))
     if adapter.bits:
@@ -89,24 +90,28 @@ def check_adapter(adapter: AdapterRecipe) -> None:
 
 
 def check_compiler(what: str, device: torch.device) -> None:
-    """Make sure that `torch.compile` finds what it needs: on a CPU a compiler of C++.
+    """Check that `torch.compile` finds what it needs: on a CPU a C++ compiler.
+
+    Args:
+        what: setting that needs the compiler, for the error.
+        device: device that the model runs on.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: there is no compiler.
     """
     if device.type == "cpu" and not any(map(shutil.which, _COMPILERS)):
         raise RecipeError(f"{what} needs a C++ compiler, and there is none of {', '.join(_COMPILERS)} on this machine")
 
 
 def check_size(where: str, build: Callable[[], torch.nn.Module]) -> None:
-    """Make sure that a model without training can be built and lies in this machine's memory, without filling it.
+    """Check that an untrained model can be built and fits into this machine's memory, without allocating it.
 
     Args:
         where: section that describes the model, for errors.
-        build: makes it, on whatever device is the default.
+        build: function that builds the model on the default device.
 
     Raises:
-        RecipeError: it cannot be built, or is too large.
+        RecipeError: the model cannot be built, or is too large.
     """
     try:
         with torch.device("meta"):

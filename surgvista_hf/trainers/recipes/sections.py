@@ -1,4 +1,4 @@
-"""Sections that recipes of different kinds share: training, and the configuration of a model."""
+"""Checks of sections that recipes of different kinds share: training, and the configuration of a model."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,11 +8,12 @@ from inspect import Parameter, get_annotations, signature
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, PydanticUserError, TypeAdapter
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ...util.errors import SurgVistaError
 from ...util.messages import did_you_mean, first_line
 from ...util.values import field_kinds, field_names, shown
+from ..common.arguments import ClipArguments
 from .loading import RecipeError, check_values
 
 
@@ -24,7 +25,7 @@ def _frame_stride(value: float) -> float:
 
 FrameStride = Annotated[float, Field(le=1e6), AfterValidator(_frame_stride)]  # see `ClipDataset`
 ClipLength = Annotated[int, Field(ge=1, le=4096)]
-# The most that a whole number in a configuration may be, by its name: what is larger would fill any memory or never end.
+# Largest value of an integer in a configuration, by a pattern of its name: more would fill any memory or never end.
 _LARGEST = (
     (r"layers|depths|heads|stages", 1000),
     (r"frames|tubelet", 4096),
@@ -34,13 +35,17 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _SIZE = re.compile(r"size|num_|layers|heads|depths|stages|frames|channels|width|dim\b")
 
 
-def check_training(training: Mapping[str, Any], kind: Any) -> None:
-    """Check the section `training` by the arguments that it will become.
+def check_training(training: Mapping[str, Any], kind: type[ClipArguments]) -> None:
+    """Check the section `training` against the arguments that it will become.
+
+    Args:
+        training: the section.
+        kind: class of the arguments.
 
     Raises:
-        RecipeError: an unknown key, a value that does not fit, or no folder for the run.
+        RecipeError: a key is unknown, a value does not fit, or the folder of the run is missing.
     """
-    check_values("training", training, field_kinds(kind))
+    check_values("training", training, field_kinds(kind))  # type: ignore[arg-type]  # mypy takes no class for hashable
     if not training.get("output_dir"):
         raise RecipeError("training.output_dir is missing: the folder of the run")
 
@@ -49,7 +54,7 @@ def check_any_configuration(where: str, content: Mapping[str, Any]) -> None:
     """Check fields of a configuration that names its `model_type`.
 
     Raises:
-        RecipeError: a type that nothing knows, or what `check_configuration` refuses.
+        RecipeError: the type is unknown, or `check_configuration` refuses a field.
     """
     fields = dict(content)
     name = fields.pop("model_type", "surgvista")
@@ -61,20 +66,21 @@ def check_any_configuration(where: str, content: Mapping[str, Any]) -> None:
     check_configuration(where, fields, CONFIG_MAPPING[name], whole=True)
 
 
-def check_configuration(where: str, content: Mapping[str, Any], kind: Any, *, whole: bool) -> None:
+def check_configuration(where: str, content: Mapping[str, Any], kind: type[PreTrainedConfig], *, whole: bool) -> None:
     """Check fields of a model's configuration.
 
     Args:
-        where: name of the section.
-        content: fields.
+        where: name of the section, for errors.
+        content: fields of the configuration.
         kind: class of the configuration.
-        whole: make one of them, as for a model without training; otherwise a checkpoint has the other fields.
+        whole: the fields describe an untrained model, so they must make a valid configuration; otherwise a checkpoint has the
+            other fields.
 
     Raises:
-        RecipeError: an unknown field, a value of another type, one that no machine could hold, or values that do not fit
+        RecipeError: a field is unknown, a value has another type or is too large for any machine, or the values do not fit
             together.
     """
-    check_values(where, content, _kinds(kind))
+    check_values(where, content, _kinds(kind))  # type: ignore[arg-type]  # likewise
     for name, value in content.items():
         if isinstance(value, Mapping) and "model_type" in value:
             check_any_configuration(f"{where}.{name}", value)
@@ -85,26 +91,28 @@ def check_configuration(where: str, content: Mapping[str, Any], kind: Any, *, wh
         kind(**content)
     except SurgVistaError as error:
         raise RecipeError(f"{where}: {error}") from error
-    except Exception as error:  # the code of any family: some divide by a size before they look at it
+    except Exception as error:  # the code of any family: some divide by a size before they check it
         raise RecipeError(f"{where} makes no {kind.model_type}: {first_line(error)}") from error
 
 
 @cache
-def _kinds(kind: Any) -> dict[str, Any]:
-    """Annotations of a configuration's fields; anything goes where a family has annotated nothing that can be read."""
+def _kinds(kind: type[PreTrainedConfig]) -> dict[str, Any]:
+    """Return the annotations of a configuration's fields by name; `Any` where a family has none that pydantic can use."""
     names = set(field_names(kind))
     hints: dict[str, Any] = {}
     for parent in reversed(kind.__mro__):
         hints |= get_annotations(parent)
         if "__init__" in vars(parent) and parent is not object:  # of an older configuration
-            parameters = [entry for entry in signature(parent.__init__).parameters.values() if entry.kind in _NAMED]
+            parameters = [
+                entry for entry in signature(vars(parent)["__init__"]).parameters.values() if entry.kind in _NAMED
+            ]
             names |= {entry.name for entry in parameters} - {"self"}
             hints |= {entry.name: entry.annotation for entry in parameters if entry.annotation is not entry.empty}
     return {name: hints[name] if name in hints and _is_readable(hints[name]) else Any for name in names}
 
 
 def _is_readable(hint: Any) -> bool:
-    """Whether a value can be compared with an annotation; one of a nested configuration is checked by its own type."""
+    """Return whether pydantic can check a value by an annotation; nested configurations are checked by their own type."""
     if isinstance(hint, str) or any(is_dataclass(member) for member in (hint, *get_args(hint))):
         return False
     try:
@@ -114,7 +122,7 @@ def _is_readable(hint: Any) -> bool:
     return True
 
 
-def _check_size(where: str, name: str, value: Any) -> None:
+def _check_size(where: str, name: str, value: object) -> None:
     if not _SIZE.search(name):
         return
     largest = next((limit for pattern, limit in _LARGEST if re.search(pattern, name)), 10**6)
@@ -123,7 +131,7 @@ def _check_size(where: str, name: str, value: Any) -> None:
             raise RecipeError(f"{where} is {shown(value)}; it must lie in 0 … {largest:,}")
 
 
-def _numbers(value: Any) -> Iterator[int]:
+def _numbers(value: object) -> Iterator[int]:
     if isinstance(value, int) and not isinstance(value, bool):
         yield value
     elif isinstance(value, (list, tuple)):

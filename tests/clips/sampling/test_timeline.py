@@ -10,7 +10,7 @@ from surgvista_hf.clips import ClipIndex, FrameSetError, Timeline, keyed_generat
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.modeling.errors_surgvista import InputError
-from surgvista_hf.util.bridging import bridged_sources, bridging_note
+from surgvista_hf.util.gaps import bridged_sources, bridging_note
 
 from ...videos import write_numbered_video
 from ..frame_sets import from_rows, rows

@@ -211,4 +211,4 @@ def test_unknown_names_suggest_near_ones():
 def test_the_table_in_the_documentation_is_that_of_the_package():
     from surgvista_hf.datasets_scripts.frame_sets.registry import markdown_table
 
-    assert markdown_table() in (REPOSITORY / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert markdown_table() in (REPOSITORY / "docs" / "reference" / "datasets.md").read_text(encoding="utf-8")

@@ -112,5 +112,5 @@ def test_what_is_no_classification_is_refused(labels, probabilities, message):
         classification_metrics(np.array(labels, int), np.array(probabilities))
     with pytest.raises(InputError, match="needed twice"):
         cvs_metrics(np.zeros((2, 3)), np.zeros((2, 2)))
-    with pytest.raises(InputError, match="shares in 0"):
+    with pytest.raises(InputError, match="fractions in 0"):
         cvs_metrics(np.full((2, 3), 3.0), np.zeros((2, 3)))

@@ -1,4 +1,4 @@
-"""Reconstruction figures: errors by hand, one scale for all models, shapes that fit."""
+"""Reconstruction metrics: errors by hand, one scale for all models, shapes that fit."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def test_errors_are_those_of_the_hidden_patches(clip):
 
 
 def test_what_is_hidden_is_gray_and_the_rest_is_seen(clip):
-    assert np.array_equal(clip.masked[~clip.hidden], clip.original[~clip.hidden])
-    assert len(np.unique(clip.masked[clip.hidden])) == 1
+    assert np.array_equal(clip.masked[~clip.mask], clip.original[~clip.mask])
+    assert len(np.unique(clip.masked[clip.mask])) == 1
 
 
 def test_a_figure_has_rows_for_every_model(clip, tmp_path):
     draw_reconstruction(clip, tmp_path / "two.png")
     draw_reconstruction(
-        Reconstruction(clip.original, clip.hidden, {"near": clip.reconstructed["near"]}, 4), tmp_path / "one.png"
+        Reconstruction(clip.original, clip.mask, {"near": clip.reconstructed["near"]}, 4), tmp_path / "one.png"
     )
     with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
         assert two.height > one.height
@@ -43,6 +43,6 @@ def test_a_figure_has_rows_for_every_model(clip, tmp_path):
 
 def test_clips_that_do_not_fit_together_are_refused(clip):
     with pytest.raises(InputError, match="do not fit together"):
-        Reconstruction(clip.original, clip.hidden, {"x": clip.original[:2]}, 4)
+        Reconstruction(clip.original, clip.mask, {"x": clip.original[:2]}, 4)
     with pytest.raises(InputError, match="do not fit together"):
-        Reconstruction(clip.original, clip.hidden, {}, 3)
+        Reconstruction(clip.original, clip.mask, {}, 3)

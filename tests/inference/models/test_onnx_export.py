@@ -10,15 +10,14 @@ from surgvista_hf import InputError, SurgicalVideoPredictor
 from surgvista_hf.cli.main import main
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.onnx_export import OnnxClipModel, export_model
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.util.files import OutputError
 
 from ...modeling.conversion.families import LABELS, SINGLE, encoder
 from ...videos import write_numbered_video
-from ..test_predictor import model_folder  # noqa: F401  # a fixture
 
 
-def test_an_onnx_graph_takes_the_place_of_the_model(model_folder, tmp_path, capsys):  # noqa: F811
+def test_an_onnx_graph_takes_the_place_of_the_model(model_folder, tmp_path, capsys):
     assert main(["export", str(model_folder), "--output", str(tmp_path / "graph"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["largest_difference"] < 1e-5 * report["largest_logit"]
@@ -32,7 +31,7 @@ def test_an_onnx_graph_takes_the_place_of_the_model(model_folder, tmp_path, caps
     assert main(["predict", str(video), "--model", str(tmp_path / "graph"), *words]) == 0
 
 
-def test_features_are_those_of_the_model(model_folder, tmp_path):  # noqa: F811
+def test_features_are_those_of_the_model(model_folder, tmp_path):
     model = ClipModel.load(model_folder, device="cpu")
     export_model(model, tmp_path / "graph")
     clips = torch.randn(3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -40,7 +39,7 @@ def test_features_are_those_of_the_model(model_folder, tmp_path):  # noqa: F811
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_8_bits_are_smaller_and_near(model_folder, tmp_path):  # noqa: F811
+def test_8_bits_are_smaller_and_near(model_folder, tmp_path):
     model = ClipModel.load(model_folder, device="cpu")
     whole = export_model(model, tmp_path / "whole")
     small = export_model(model, tmp_path / "small", int8=True)
@@ -54,11 +53,13 @@ def test_every_family_can_be_exported(family, tmp_path):
     classifier = load_classifier(start, LABELS, SINGLE, num_frames=4)
     with torch.no_grad():
         classifier.classifier.weight.normal_(generator=torch.Generator().manual_seed(1))
-    report = export_model(ClipModel(classifier, processor_of(classifier, start), device="cpu"), tmp_path / "graph")
+    report = export_model(
+        ClipModel(classifier, make_classifier_processor(classifier, start), device="cpu"), tmp_path / "graph"
+    )
     assert report.largest_difference < 1e-4 * max(report.largest_logit, 1)
 
 
-def test_torch_export_can_be_loaded_without_this_package(model_folder, tmp_path):  # noqa: F811
+def test_torch_export_can_be_loaded_without_this_package(model_folder, tmp_path):
     model = ClipModel.load(model_folder, device="cpu")
     export_model(model, tmp_path / "graph", "torch-export")
     graph = torch.export.load(tmp_path / "graph" / "model.pt2").module()
@@ -67,7 +68,7 @@ def test_torch_export_can_be_loaded_without_this_package(model_folder, tmp_path)
         torch.testing.assert_close(graph(clips)[0], model.model(clips).logits, rtol=1e-5, atol=1e-5)
 
 
-def test_what_cannot_be_exported_or_run_is_refused(model_folder, tmp_path):  # noqa: F811
+def test_what_cannot_be_exported_or_run_is_refused(model_folder, tmp_path):
     model = ClipModel.load(model_folder, device="cpu")
     with pytest.raises(InputError, match="format is 'tflite'"):
         export_model(model, tmp_path / "graph", "tflite")

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,47 +26,14 @@ from surgvista_hf.datasets_scripts.synthetic.operating_room import SyntheticReco
 from surgvista_hf.datasets_scripts.synthetic.surgery import write_video
 from surgvista_hf.inference.batch import deidentify_folder, predict_folder
 from surgvista_hf.inference.deidentification import Cover, Pseudonyms, deidentify_video
-from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector, scan_video
 from surgvista_hf.inference.prediction.redaction import OutOfBodyMask, blurred
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
-from surgvista_hf.modeling.loading import load_classifier, processor_of
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util.files import OutputError
 
 from ...videos import numbered_frame, tagged, write_numbered_video
-from ..test_predictor import model_folder  # noqa: F401  # a fixture
-
-MODEL = {
-    "model_type": "surgical_encoder",
-    "encoder_config": {
-        "model_type": "convnext",
-        "image_size": 32,
-        "hidden_sizes": [8, 16],
-        "depths": [1, 1],
-        "num_stages": 2,
-    },
-    "num_frames": 1,
-    "frame_feature": "pooler",
-}
-
-
-class Redness(ClipModel):
-    """A detector for tests that can be reasoned about: rooms are less red than the inside of a patient."""
-
-    source = fingerprint = "redness"
-    num_frames, class_names, multi_label = 1, ["inside", "outside"], False
-
-    def __init__(self) -> None:
-        pass
-
-    def prepare(self, images: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(images.copy()).movedim(-1, 1).float()
-
-    def run(self, clips: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        red, green, _ = clips[:, 0].mean((-1, -2)).T.numpy()
-        outside = (red < 1.35 * green).astype(np.float32)
-        return np.stack([1 - outside, outside], axis=1), np.zeros((len(clips), 1), np.float32)
+from ..tiny_models import Redness
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +49,6 @@ def recording() -> SyntheticRecording:
 @pytest.fixture(scope="module")
 def video(recording, tmp_path_factory) -> Path:
     return write_video(recording, tmp_path_factory.mktemp("ward") / "Jane Doe 1964.mp4")
-
-
-@pytest.fixture
-def detector_folder(tmp_path) -> Path:
-    """A real classifier without training."""
-    torch.manual_seed(0)
-    model = load_classifier(MODEL, ["inside", "outside"], "single_label_classification")
-    model.save_pretrained(tmp_path / "detector")
-    processor_of(model, MODEL, 1).save_pretrained(tmp_path / "detector")
-    return tmp_path / "detector"
 
 
 def detail(pixels: np.ndarray) -> float:
@@ -111,22 +67,22 @@ def detail(pixels: np.ndarray) -> float:
 )
 def test_nothing_between_two_looks_is_shown_unless_both_were_inside(outside, threshold, margin, second):
     values = np.array(outside)
-    hidden = OutOfBodyMask(np.arange(float(len(values))), values, threshold, margin)
+    mask = OutOfBodyMask(np.arange(float(len(values))), values, threshold, margin)
     before, after = int(np.floor(second)), int(np.ceil(second))
     seen = [values[place] >= threshold for place in (before, after) if place < len(values)]
     if any(seen) or before >= len(values):
-        assert hidden.covers(second)
+        assert mask.covers(second)
     if not (values >= threshold).any() and second <= len(values) - 1:
-        assert not hidden.covers(second)
+        assert not mask.covers(second)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.floats(0, 3))
 def test_spans_are_ordered_and_say_the_same_as_every_second(outside, margin):
-    hidden = OutOfBodyMask(np.arange(float(len(outside))), np.array(outside, float), margin=margin)
-    assert all(a < b for a, b in hidden.spans)
-    assert all(first[1] < second[0] for first, second in zip(hidden.spans, hidden.spans[1:], strict=False))
+    mask = OutOfBodyMask(np.arange(float(len(outside))), np.array(outside, float), margin=margin)
+    assert all(a < b for a, b in mask.spans)
+    assert all(first[1] < second[0] for first, second in zip(mask.spans, mask.spans[1:], strict=False))
     for second in np.arange(0, len(outside) - 0.9, 0.25):
-        assert hidden.covers(second) == any(a <= second < b for a, b in hidden.spans)
+        assert mask.covers(second) == any(a <= second < b for a, b in mask.spans)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +101,10 @@ def test_what_was_not_looked_at_is_hidden(seconds, shown, hidden):
 
 
 def test_the_moments_between_two_looks_belong_to_the_worse_of_them_also_at_one_time_and_without_an_answer():
-    hidden = OutOfBodyMask(np.array([0.0, 0.1, 0.1, 0.2, 0.3]), np.array([0, 1, 0, 0, 0]), margin=0.0)
-    assert [hidden.covers(second) for second in (0.05, 0.1, 0.15, 0.2, 0.3)] == [True, True, True, False, False]
+    mask = OutOfBodyMask(np.array([0.0, 0.1, 0.1, 0.2, 0.3]), np.array([0, 1, 0, 0, 0]), margin=0.0)
+    assert [mask.covers(second) for second in (0.05, 0.1, 0.15, 0.2, 0.3)] == [True, True, True, False, False]
     assert OutOfBodyMask(np.array([0.0, 1.0]), np.array([0.0, np.nan])).covers(1.0)
-    with pytest.raises(InputError, match="0 times were looked at"):
+    with pytest.raises(InputError, match="there are 0 frames and 0 probabilities"):
         OutOfBodyMask(np.zeros(0), np.zeros(0))
 
 
@@ -169,21 +125,21 @@ def test_whenever_the_camera_leaves_the_body_no_frame_of_it_and_of_the_margin_is
     times, outside = recording
     frames = [(time, GREEN if out else RED) for time, out in zip(times, outside, strict=True)]
     reader = SimpleNamespace(iterate=lambda *_, **__: iter(frames), info=SimpleNamespace(num_frames=len(frames)))
-    hidden = scan_video(OutOfBodyDetector(Redness(), margin=margin, looks_per_second=rate), reader)
-    assert {times[0], times[-1]} <= set(hidden.seconds)
+    mask = scan_video(OutOfBodyDetector(Redness(), margin=margin, frames_per_second=rate), reader)
+    assert {times[0], times[-1]} <= set(mask.seconds)
     for first, last in runs(outside):
         over = (
             times[last + 1] if last + 1 < len(times) else np.inf
         )  # so long the last of these frames is on the screen
-        if rate is not None and over - times[first] <= hidden.unseen_seconds:
+        if rate is not None and over - times[first] <= mask.unseen_seconds:
             continue  # a glimpse that such a rate may miss, and it says so
-        assert all(hidden.covers(time) for time in times[first : last + 1])
+        assert all(mask.covers(time) for time in times[first : last + 1])
         near = [time for time in times if times[first] - margin < time < times[last] + margin]
-        assert all(hidden.covers(time) for time in near)
+        assert all(mask.covers(time) for time in near)
     if rate is None:
-        assert hidden.unseen_seconds == 0.0
+        assert mask.unseen_seconds == 0.0
         if not any(outside):
-            assert not any(hidden.covers(time) for time in times)
+            assert not any(mask.covers(time) for time in times)
 
 
 def runs(flags: list[bool]) -> list[tuple[int, int]]:
@@ -207,7 +163,7 @@ def test_a_careless_setting_is_refused_before_a_video_is_read(options):
         OutOfBodyDetector(Redness(), **options)
 
 
-def test_a_model_without_a_class_for_the_outside_is_no_detector(model_folder):  # noqa: F811
+def test_a_model_without_a_class_for_the_outside_is_no_detector(model_folder):
     with pytest.raises(InputError, match="means that the camera is outside: it knows Preparation, Dissection"):
         OutOfBodyDetector.load(model_folder)
 
@@ -217,15 +173,15 @@ def test_a_model_without_a_class_for_the_outside_is_no_detector(model_folder):  
 
 def test_the_recording_is_hidden_where_the_camera_is_outside(detector, recording, video):
     with VideoReader(video) as reader:
-        hidden = detector.watch(reader.iterate(1.0))
+        mask = detector.scan(reader.iterate(1.0))
     for second in np.arange(0, 24, 0.2):
         if recording.outside(second):
-            assert hidden.covers(second), second
-    shown = [second for second in np.arange(0, 24, 0.2) if not hidden.covers(second)]
+            assert mask.covers(second), second
+    shown = [second for second in np.arange(0, 24, 0.2) if not mask.covers(second)]
     assert len(shown) > 60  # and not everywhere
 
 
-def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, video, model_folder, tmp_path):  # noqa: F811
+def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, video, model_folder, tmp_path):
     prediction = SurgicalVideoPredictor(model_folder, out_of_body=detector).predict(video)
     page, annotated = prediction.save(tmp_path, ["html", "mp4"], video=video)
     assert "Outside the patient, as a classifier says, and hidden: 0:00–0:0" in page.read_text()
@@ -234,28 +190,32 @@ def test_reports_sheets_and_annotated_videos_are_blurred(detector, recording, vi
         for found in re.findall(r"base64,([^\"]+)\"", page.read_text())
     ]
     times = [(segment.start + segment.end - 1) // 2 for segment in prediction.segments]
-    assert [detail(picture) < 1.5 for picture in pictures] == [prediction.hidden.covers(time) for time in times]
+    assert [detail(picture) < 1.5 for picture in pictures] == [
+        prediction.out_of_body_mask.covers(time) for time in times
+    ]
     with VideoReader(annotated) as result:
         for second, pixels in result.iterate(0.5):
-            assert (detail(pixels[:80]) < 2.0) == prediction.hidden.covers(second), second
-    draw_contact_sheet(video, prediction, tmp_path / "veiled.png")
-    object.__setattr__(prediction, "hidden", None)
+            assert (detail(pixels[:80]) < 2.0) == prediction.out_of_body_mask.covers(second), second
+    draw_contact_sheet(video, prediction, tmp_path / "redacted.png")
+    object.__setattr__(prediction, "out_of_body_mask", None)
     draw_contact_sheet(video, prediction, tmp_path / "open.png")
-    assert (tmp_path / "veiled.png").read_bytes() != (tmp_path / "open.png").read_bytes()
+    assert (tmp_path / "redacted.png").read_bytes() != (tmp_path / "open.png").read_bytes()
     (plain,) = prediction.save(tmp_path / "plain", ["html"], video=video)
     assert "Outside the patient" not in plain.read_text()
 
 
-def test_json_says_what_is_hidden_and_streams_say_it_at_once(detector, recording, video, model_folder):  # noqa: F811
+def test_json_says_what_is_hidden_and_streams_say_it_at_once(detector, recording, video, model_folder):
     predictor = SurgicalVideoPredictor(model_folder, out_of_body=detector)
     prediction = predictor.predict(video)
-    assert prediction.to_dict()["hidden"] == prediction.hidden.spans
+    assert prediction.to_dict()["redacted"] == prediction.out_of_body_mask.spans
     with VideoReader(video) as reader:
         steps = list(predictor.stream(reader.iterate(1.0)))
-    looked = dict(zip(np.round(prediction.hidden.seconds, 3), prediction.hidden.outside, strict=True))
+    looked = dict(
+        zip(np.round(prediction.out_of_body_mask.seconds, 3), prediction.out_of_body_mask.outside, strict=True)
+    )
     assert [step.outside for step in steps] == [looked[step.second] for step in steps]
     assert len(looked) == 5 * len(steps)  # `predict` looks at every frame
-    assert "hidden" not in SurgicalVideoPredictor(model_folder).predict(video).to_dict()
+    assert "redacted" not in SurgicalVideoPredictor(model_folder).predict(video).to_dict()
 
 
 def glimpses(path: Path, outside: set[int], count: int = 40, rate: int = 10, start: int = 0) -> Path:
@@ -283,23 +243,26 @@ def test_no_sharp_frame_of_a_glimpse_outside_is_in_the_copy_also_at_the_very_end
         done = deidentify_video(source, Path(folder) / "b.mp4", OutOfBodyDetector(Redness(), margin=0.0))
         with VideoReader(Path(folder) / "b.mp4") as reader:
             frames = [pixels for _, pixels in reader.iterate(None)]
-    assert len(frames) == done.frames == done.looks == 40
+    assert len(frames) == done.frames == done.frames_checked == 40
     assert done.unseen_seconds == 0.0
     assert max((detail(frames[number]) for number in outside), default=0.0) < 2.0
 
 
-def test_a_glimpse_between_two_predicted_seconds_is_in_no_picture_of_a_prediction(model_folder, tmp_path):  # noqa: F811
+def test_a_glimpse_between_two_predicted_seconds_is_in_no_picture_of_a_prediction(model_folder, tmp_path):
     video = glimpses(tmp_path / "a.mp4", {23, 24, 25, 38, 39})
     detector = OutOfBodyDetector(Redness(), margin=0.0)
     prediction = SurgicalVideoPredictor(model_folder, out_of_body=detector).predict(video)
-    assert prediction.hidden.unseen_seconds == 0.0
+    assert prediction.out_of_body_mask.unseen_seconds == 0.0
     (annotated,) = prediction.save(tmp_path, ["mp4"], video=video)
     with VideoReader(annotated) as reader:
         assert all(detail(pixels[:64]) < 2.0 for _, pixels in reader.iterate(None))
-    rare = OutOfBodyDetector(Redness(), margin=0.0, looks_per_second=1.0)
+    rare = OutOfBodyDetector(Redness(), margin=0.0, frames_per_second=1.0)
     seldom = SurgicalVideoPredictor(model_folder, out_of_body=rare).predict(video)
-    assert seldom.hidden.unseen_seconds == pytest.approx(1.0)
-    assert [seldom.hidden.covers(second) for second in (2.4, 3.9)] == [False, True]  # the last frame is looked at
+    assert seldom.out_of_body_mask.unseen_seconds == pytest.approx(1.0)
+    assert [seldom.out_of_body_mask.covers(second) for second in (2.4, 3.9)] == [
+        False,
+        True,
+    ]  # the last frame is looked at
 
 
 def test_a_deidentified_video_keeps_its_frames_and_loses_people_sound_and_metadata(
@@ -328,7 +291,7 @@ def test_the_original_is_never_replaced_and_covers_must_hit(detector, video, tmp
     with pytest.raises(InputError, match="is the video itself"):
         deidentify_video(video, video, detector)
     assert video.read_bytes() == before
-    with pytest.raises(InputError, match="outside the picture of 128×96"):
+    with pytest.raises(InputError, match="outside the image of 128×96"):
         deidentify_video(video, tmp_path / "out.mp4", None, covers=[Cover(500, 0, 10, 10)])
     with pytest.raises(InputError, match="covers nothing"):
         Cover(0, 0, 0, 10)
@@ -462,7 +425,7 @@ def test_the_mapping_must_not_lie_in_what_is_shared(tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
-def test_no_file_of_a_shared_folder_knows_a_name(detector, video, model_folder, tmp_path):  # noqa: F811
+def test_no_file_of_a_shared_folder_knows_a_name(detector, video, model_folder, tmp_path):
     (video.parent / "Doe broken.mp4").write_bytes(b"no video")
     names = Pseudonyms(tmp_path / "names.json", tmp_path / "shared")
     predictor = SurgicalVideoPredictor(model_folder, out_of_body=detector)
@@ -501,7 +464,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(detector, video, t
 # ------------------------------------------------------------------------------------- as a user calls it
 
 
-def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_path, capsys):  # noqa: F811
+def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_path, capsys):
     shared = ["--out-of-body", str(detector_folder), "--device", "cpu"]
     words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "videos"), "--json"]
     assert main(["deidentify", str(video), *shared, "--threshold", "0.9", "--cover", "0,0,10,10", *words]) == 0
@@ -512,7 +475,7 @@ def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_pat
     assert {file.suffix for file in (tmp_path / "videos").iterdir()} == {".mp4", ".json"}
     assert log.stat().st_mode & 0o77 == 0
     done = json.loads((tmp_path / "videos" / f"{name}.json").read_text())
-    assert (done["covers"], done["looks"], done["unseen_seconds"]) == (1, 120, 0.0)
+    assert (done["covers"], done["frames_checked"], done["unseen_seconds"]) == (1, 120, 0.0)
     words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "out"), "--formats", "json"]
     assert main(["predict", str(video), "--model", str(model_folder), *shared, *words]) == 0
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["video"] == f"{name}.mp4"
@@ -520,8 +483,8 @@ def test_the_verbs_take_a_detector(detector_folder, model_folder, video, tmp_pat
     picture = ["--second", "0", "--output"]
     explain = ["explain", str(video), "--model", str(model_folder), *picture]
     assert main([*explain, str(tmp_path / "open.png")]) == 0
-    assert main([*explain, str(tmp_path / "veiled.png"), *shared, "--threshold", "0.01"]) == 0
-    assert (tmp_path / "open.png").read_bytes() != (tmp_path / "veiled.png").read_bytes()
+    assert main([*explain, str(tmp_path / "redacted.png"), *shared, "--threshold", "0.01"]) == 0
+    assert (tmp_path / "open.png").read_bytes() != (tmp_path / "redacted.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -540,3 +503,13 @@ def test_wrong_words_are_answered_and_nothing_is_written(words, message, tmp_pat
     assert main(["deidentify", str(video), *words, *mapping]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--detector-fps", "--looks-per-second"]
+)  # the second is the name of earlier versions
+def test_the_detector_may_be_asked_less_often(option, detector_folder, video, tmp_path):
+    words = ["--mapping", str(tmp_path / "names.json"), "--output", str(tmp_path / "out"), option, "1"]
+    assert main(["deidentify", str(video), "--out-of-body", str(detector_folder), "--device", "cpu", *words]) == 0
+    done = [json.loads(file.read_text()) for file in (tmp_path / "out").glob("video-*.json")]
+    assert [0 < each["frames_checked"] < each["frames"] for each in done] == [True]

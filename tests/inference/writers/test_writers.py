@@ -14,11 +14,11 @@ from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.prediction.prediction import FORMATS
 from surgvista_hf.inference.writers.annotated_video import write_annotated_video
 from surgvista_hf.inference.writers.save_predictions import write_video_report
-from surgvista_hf.inference.writers.timeline import class_color
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
+from surgvista_hf.util.class_colors import class_color
 
 from ...videos import tagged, write_numbered_video
-from ..test_predictor import NAMES, prediction
+from ..tiny_models import NAMES, prediction
 
 
 def tools() -> VideoPrediction:

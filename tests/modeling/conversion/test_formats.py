@@ -329,11 +329,11 @@ def test_the_pages_of_the_zoo_are_those_that_the_converters_write():
     from surgvista_hf.modeling.conversion.pages import family_page, zoo_table
 
     docs = Path(__file__).parents[3] / "docs"
-    assert zoo_table() in (docs / "models.md").read_text(encoding="utf-8"), "run docs/zoo/write_pages.py"
+    assert zoo_table() in (docs / "reference" / "models.md").read_text(encoding="utf-8"), "run docs/write_zoo.py"
     for name in FAMILIES:
-        page = (docs / "zoo" / f"{name}.md").read_text(encoding="utf-8")
-        assert page == family_page(name), f"{name}: run docs/zoo/write_pages.py"
-    assert {file.stem for file in (docs / "zoo").glob("*.md")} == set(FAMILIES)
+        page = (docs / "reference" / "zoo" / f"{name}.md").read_text(encoding="utf-8")
+        assert page == family_page(name), f"{name}: run docs/write_zoo.py"
+    assert {file.stem for file in (docs / "reference" / "zoo").glob("*.md")} == set(FAMILIES)
 
 
 # ------------------------------------------------------------------------------------------- through the door
@@ -379,7 +379,7 @@ USABLE += ["surgrec_mae", "surgrec_mae_pretraining", "surgrec_jepa", "surgmotion
 
 @pytest.mark.parametrize("name", USABLE)
 def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(name, zoo, tmp_path):
-    from surgvista_hf.modeling.loading import layer_numbers, load_classifier, processor_of
+    from surgvista_hf.modeling.loading import layer_numbers, load_classifier, make_classifier_processor
 
     from .families import LABELS, SINGLE
 
@@ -393,7 +393,7 @@ def test_a_converted_folder_can_be_fine_tuned_and_its_classifier_loaded_again(na
     assert [name for name, tensor in trained if tensor.grad is None] == []
     numbers = layer_numbers([name for name, _ in trained])
     assert set(numbers.values()) == set(range(max(numbers.values()) + 1))
-    assert processor_of(model, folder).num_frames == 4
+    assert make_classifier_processor(model, folder).num_frames == 4
     model.eval().save_pretrained(tmp_path / "classifier")
     again = AutoModelForVideoClassification.from_pretrained(tmp_path / "classifier").eval()
     inputs = {model.main_input_name: batch[model.main_input_name]}

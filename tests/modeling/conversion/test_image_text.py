@@ -31,7 +31,7 @@ from transformers import (
 
 from surgvista_hf import convert_checkpoint
 from surgvista_hf.modeling.conversion import FAMILIES, CheckpointError, restore_checkpoint
-from surgvista_hf.modeling.loading import load_any_encoder, load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_any_encoder, load_classifier, make_classifier_processor
 from surgvista_hf.modeling.processors import prepare_clips
 from surgvista_hf.util.errors import InputError
 
@@ -415,7 +415,7 @@ def test_the_vision_encoder_serves_probes_and_fine_tuning(made, request, tmp_pat
     encoder = load_any_encoder(folder).eval()
     assert encoder.config.num_frames == (FRAMES if video else 1)
     assert encoder.config.encoder_config.converted_from == ("surgclip-b" if video else "surgvlp")
-    processor = processor_of(encoder, folder, keep_geometry=True)
+    processor = make_classifier_processor(encoder, folder, keep_geometry=True)
     clip = np.random.default_rng(4).integers(0, 256, (encoder.config.num_frames, 90, 130, 3), dtype=np.uint8)
     pixels = prepare_clips(processor, clip)
     own = prepare_clips(AutoVideoProcessor.from_pretrained(folder), clip)
@@ -437,7 +437,7 @@ def test_the_vision_encoder_of_a_folder_without_a_tokenizer_keeps_its_preparatio
     monkeypatch.setattr("surgvista_hf.modeling.conversion.tokenizers._cached_vocabulary", lambda name: None)
     file, *_ = surgclip_file(tmp_path)
     convert_checkpoint(file, tmp_path / "out", family="surgclip-b", config=HEADS_OF_ALL)
-    processor = processor_of(load_any_encoder(tmp_path / "out"), tmp_path / "out", keep_geometry=True)
+    processor = make_classifier_processor(load_any_encoder(tmp_path / "out"), tmp_path / "out", keep_geometry=True)
     assert (list(processor.image_mean), processor.arithmetic, processor.frame_stride) == ([0.5] * 3, "pillow", 1)
 
 

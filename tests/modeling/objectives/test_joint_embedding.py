@@ -1,4 +1,4 @@
-"""Joint-embedding models: hidden pixels never reach the context, parts are transformers' own, the target is an average."""
+"""Joint-embedding models: masked pixels never reach the context, parts are transformers' own, the target is an average."""
 
 import copy
 from typing import Any
@@ -49,9 +49,9 @@ def masks(count: int = 3) -> dict[str, list[torch.Tensor]]:
 
 
 def repaint(clips: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Other pixels at the tokens `ids` of each clip."""
-    hidden = torch.zeros(len(clips), 32, dtype=torch.bool).scatter(1, ids, True).view(-1, *GRID)
-    pixels = hidden.repeat_interleave(2, 1).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    """Change the pixels at the tokens `ids` of each clip."""
+    masked = torch.zeros(len(clips), 32, dtype=torch.bool).scatter(1, ids, True).view(-1, *GRID)
+    pixels = masked.repeat_interleave(2, 1).repeat_interleave(8, 2).repeat_interleave(8, 3)
     return torch.where(pixels[:, :, None], torch.full_like(clips, 7.0), clips)
 
 
@@ -67,7 +67,7 @@ def test_pixels_of_the_targets_do_not_reach_the_predictions(kind, clips):
 
 
 def test_the_stock_forward_leaks_them(clips):
-    """The reason for a step of our own; when this fails, transformers has mended it."""
+    """Show the reason for a step of our own; when this fails, transformers has mended it."""
     model, drawn = build("vjepa2"), masks()
     context, target = drawn["context_ids"][:1], drawn["target_ids"][:1]
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_keeps_the_target_and_loads_as_a_plain_encoder(kind, clips,
 
 
 def test_positions_are_the_published_ones_of_v_jepa():
-    """A third of the columns an axis: 342 for a width of 1024, whose last third is cut to 340."""
+    """Compare with a third of the columns an axis: 342 for a width of 1024, whose last third is cut to 340."""
     table = sincos_3d_equal_table((8, 14, 14), 1024)
     assert table.shape == (1568, 1024)
     token = (5 * 14 + 3) * 14 + 11

@@ -37,7 +37,7 @@ def build(kind: str = "convnext", **changes: Any) -> Any:
 
 @pytest.fixture
 def views() -> list[torch.Tensor]:
-    """Sixteen of three samples, in the published order of sizes."""
+    """Make sixteen views of three samples, in the published order of sizes."""
     generator = torch.Generator().manual_seed(1)
     sides = [64, 64, 64, 32, 32, 64, *[32] * 10]
     return [torch.randn(3, 3, side, side, generator=generator) for side in sides]
@@ -52,8 +52,11 @@ def keys() -> torch.Tensor:
 
 
 def test_the_loss_by_hand():
-    """Two targets, three views, two classes. At temperature 0.5 the views' logits differ by 2 ln 3, 0 and -2 ln 3, so the
-    first class has the probabilities 0.9, 0.5 and 0.1."""
+    """Compute two targets, three views and two classes by hand.
+
+    At temperature 0.5 the views' logits differ by 2 ln 3, 0 and -2 ln 3, so the first class has the probabilities 0.9, 0.5 and
+    0.1.
+    """
     student = torch.tensor([[[math.log(3), 0.0]], [[0.0, 0.0]], [[-math.log(3), 0.0]]])
     targets = torch.tensor([[[1.0, 0.0]], [[0.25, 0.75]]])
     pairs = [
@@ -74,14 +77,14 @@ def test_the_loss_is_the_mean_over_the_thirty_pairs_of_different_views(views, ke
         target = torch.softmax((output.teacher_logits[u] - model.center) / 0.04, dim=-1)
         for v in range(16):
             if v != u:
-                said = torch.log_softmax(output.student_logits[v] / 0.1, dim=-1)
-                pairs.append(-(target * said).sum(dim=-1).mean())
+                scores = torch.log_softmax(output.student_logits[v] / 0.1, dim=-1)
+                pairs.append(-(target * scores).sum(dim=-1).mean())
     assert len(pairs) == 30
     torch.testing.assert_close(output.loss, sum(pairs) / 30)
 
 
-def test_what_the_model_says_of_a_view_depends_on_that_view_and_its_key_only(views, keys):
-    """Views of one size go through the encoder together, in any order."""
+def test_the_output_for_a_view_depends_on_that_view_and_its_key_only(views, keys):
+    """Change single views: those of one size go through the encoder together, in any order."""
     model = build(drop_path_rate=0.5).train()
     logits = model(views, keys).student_logits
     order = [0, 1, 9, 4, 5, 2]
@@ -95,13 +98,13 @@ def test_what_the_model_says_of_a_view_depends_on_that_view_and_its_key_only(vie
 def test_features_are_those_of_transformers(views):
     model = build().eval()
     plain = model.plain_teacher()
-    said = model.teacher_head(plain(views[0]).pooler_output)
-    torch.testing.assert_close(model(views).teacher_logits[0], said)
-    assert said.abs().max() <= 1.0  # cosines
+    scores = model.teacher_head(plain(views[0]).pooler_output)
+    torch.testing.assert_close(model(views).teacher_logits[0], scores)
+    assert scores.abs().max() <= 1.0  # cosines
 
 
 def test_the_head_is_the_published_one_with_a_gain_of_one():
-    """Weight normalization as PyTorch has it: gain · v / |v| for each row."""
+    """Compare with weight normalization as PyTorch has it: gain · v / |v| for each row."""
     head = build().student_head
     features = torch.randn(5, 16)
     last = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(16, 64, bias=False))
@@ -158,13 +161,13 @@ def test_stochastic_depth_rises_to_its_rate_and_is_drawn_by_keys():
     model = build(depths=[1, 2, 1, 1], drop_path_rate=0.5)
     rates = [module.rate for module in model.student.modules() if isinstance(module, SurgVistaDropPath)]
     assert rates == pytest.approx([0.125, 0.25, 0.375, 0.5])  # the first block never drops
-    places = [module.place for module in model.modules() if isinstance(module, SurgVistaDropPath)]
-    assert sorted(places) == list(range(8))  # student and teacher draw apart
+    indices = [module.index for module in model.modules() if isinstance(module, SurgVistaDropPath)]
+    assert sorted(indices) == list(range(8))  # student and teacher draw apart
     drop_path = next(module for module in model.student.modules() if isinstance(module, SurgVistaDropPath))
     drop_path.rate, drop_path.keys = 0.5, torch.arange(4000)
-    kept = drop_path.train()(torch.ones(4000, 1, 1, 1)).flatten()
-    assert set(kept.tolist()) == {0.0, 2.0}
-    assert 0.46 < float((kept > 0).float().mean()) < 0.54
+    survivors = drop_path.train()(torch.ones(4000, 1, 1, 1)).flatten()
+    assert set(survivors.tolist()) == {0.0, 2.0}
+    assert 0.46 < float((survivors > 0).float().mean()) < 0.54
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,16 +210,16 @@ def test_training_starts_from_a_plain_encoder(tmp_path):
 
 
 def test_where_samples_are_easy_to_tell_apart_views_of_one_agree_and_samples_do_not():
-    """Thirty-two random pictures in noisy views: the loss falls far below ln 64, where a collapsed teacher would keep it."""
+    """Train on 32 random images in noisy views: the loss falls far below ln 64, where a collapsed teacher would keep it."""
     model = build(
         num_stages=3, depths=[1, 1, 1], hidden_sizes=[16, 32, 64], image_size=16, initializer_range=0.02
     ).train()
     generator = torch.Generator().manual_seed(1)
-    pictures = functional.interpolate(1.5 * torch.randn(32, 3, 4, 4, generator=generator), (16, 16), mode="bilinear")
+    images = functional.interpolate(1.5 * torch.randn(32, 3, 4, 4, generator=generator), (16, 16), mode="bilinear")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.04)
     losses = []
     for _ in range(80):
-        views = [pictures + 0.5 * torch.randn(pictures.shape, generator=generator) for _ in range(3)]
+        views = [images + 0.5 * torch.randn(images.shape, generator=generator) for _ in range(3)]
         output = model(views)
         output.loss.backward()
         optimizer.step()

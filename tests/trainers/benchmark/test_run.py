@@ -1,4 +1,4 @@
-"""Benchmark suites: every combination once, resumed, checked before it runs, reported with tests, tables and pictures."""
+"""Benchmark suites: every combination once, resumed, checked before it runs, reported with tests, tables and plots."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,7 @@ QUICK = {"num_train_epochs": 1, "warmup_epochs": 0, "use_cpu": True, "per_device
 
 
 def content(folder: Path) -> dict:
+    """Return the content of a suite."""
     size = {**tiny.VIDEOS, "videos": 10, "seconds": 16}
     data = {"root": str(folder), "data_dir": "operations"}
     return {
@@ -60,6 +61,7 @@ def content(folder: Path) -> dict:
 
 
 def write(folder: Path, changed: dict | None = None) -> Path:
+    """Write a suite."""
     file = folder / "suite.yaml"
     file.write_text(yaml.safe_dump(changed or content(folder)))
     return file
@@ -67,6 +69,7 @@ def write(folder: Path, changed: dict | None = None) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a suite."""
     folder = tmp_path_factory.mktemp("suite")
     assert main(["benchmark", str(write(folder))]) == 0
     return folder
@@ -99,7 +102,7 @@ def test_every_combination_has_a_result_that_says_how_it_was_made(finished):
 
 
 @pytest.mark.slow
-def test_the_report_has_tables_tests_and_pictures(finished):
+def test_the_report_has_tables_tests_and_images(finished):
     results = finished / "results"
     table = (results / "tables.md").read_text()
     assert "### phases" in table
@@ -112,12 +115,12 @@ def test_the_report_has_tables_tests_and_pictures(finished):
     for row in summary["rows"]:
         assert (row["test"] is None) == (row["protocol"] == "linear")
         assert row["interval"]["low"] <= row["interval"]["value"] <= row["interval"]["high"]
-    pictures = {path.name for path in (results / "plots").iterdir()}
-    assert {"phases_phase_jaccard.png", "phases_ribbons.png", "phases_data_scale.png"} <= pictures
-    assert "phases_confusion_taught_full.png" in pictures
+    images = {path.name for path in (results / "plots").iterdir()}
+    assert {"phases_phase_jaccard.png", "phases_ribbons.png", "phases_data_scale.png"} <= images
+    assert "phases_confusion_taught_full.png" in images
     for path in (results / "plots").iterdir():
-        with Image.open(path) as picture:
-            assert min(picture.size) > 250
+        with Image.open(path) as image:
+            assert min(image.size) > 250
 
 
 @pytest.mark.slow
@@ -134,13 +137,13 @@ def test_the_same_command_runs_only_what_is_missing(finished, monkeypatch, capsy
     assert ran == ["taught / phases / knn / seed 0"]
     after = json.loads(capsys.readouterr().out)
     for old, new in zip(json.loads(before)["rows"], after["rows"], strict=True):
-        assert new["figures"] == old["figures"]
+        assert new["metrics"] == old["metrics"]
 
 
 @pytest.mark.slow
 def test_a_finished_cell_is_never_mixed_with_other_settings(finished, capsys):
-    words = ["benchmark", str(finished / "suite.yaml"), "protocols.lora.adapter.rank=3"]
-    assert main(words) == 1
+    argv = ["benchmark", str(finished / "suite.yaml"), "protocols.lora.adapter.rank=3"]
+    assert main(argv) == 1
     assert "was begun with other settings" in capsys.readouterr().err
 
 
@@ -163,9 +166,9 @@ def test_what_cannot_run_is_found_before_anything_is_trained(finished, tmp_path,
     assert main(["benchmark", str(file)]) == 1
     assert "data.label is 'tools'" in capsys.readouterr().err
     assert main(["benchmark", str(file), "--dry-run"]) == 1
-    said = capsys.readouterr()
-    assert "CANNOT RUN" in said.out
-    assert "cells cannot be run" in said.err
+    printed = capsys.readouterr()
+    assert "CANNOT RUN" in printed.out
+    assert "cells cannot be run" in printed.err
 
 
 @pytest.mark.parametrize("name", bundled_recipes(SUITES))
@@ -219,7 +222,7 @@ def test_what_is_no_suite_is_refused(tmp_path, change, message):
             "MS-TCN needs one class for each frame of a video; instruments is a multi_label task",
         ),
         ({"kind": "pooled"}, "phases", "a head over whole videos needs one label a video; phases is a workflow task"),
-        ({"kind": "zero_shot"}, "phases", "untrained is a model without training"),
+        ({"kind": "zero_shot"}, "phases", "untrained is an untrained model"),
     ],
 )
 def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
@@ -235,11 +238,11 @@ def test_a_plan_says_which_protocol_can_do_nothing_with_labels_or_model(
     assert message in capsys.readouterr().out
 
 
-def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(tmp_path, frame_set, capsys):
+def test_a_suite_evaluates_image_text_models_beside_probes_and_aligns_their_metrics(tmp_path, frame_set, capsys):
     names = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
     models = {
         "answers": {"from_pretrained": str(tiny_image_text.llava(tmp_path / "llava", names))},
-        "compares": {"from_pretrained": str(tiny_image_text.comparer(tmp_path / "clip", names, "clip"))},
+        "compares": {"from_pretrained": str(tiny_image_text.contrastive(tmp_path / "clip", names, "clip"))},
         "probed": {"config": MODEL},
     }
     requested = {"max_new_tokens": 2, "every": 5}
@@ -274,11 +277,5 @@ def test_a_suite_asks_image_text_models_beside_probes_and_aligns_their_figures(t
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert table["answers"]["phase jaccard"] == table["probed"]["prompt sensitivity"] == ""
     for model, cell in cells.items():
-        assert table[model]["image accuracy"] == f"{100 * cell.figures['image_accuracy']:.1f}"
+        assert table[model]["image accuracy"] == f"{100 * cell.metrics['image_accuracy']:.1f}"
     assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
-
-
-def test_the_environment_names_versions_and_device():
-    said = benchmark.environment()
-    assert {"torch", "transformers", "datasets"} <= set(said["versions"])
-    assert said["device"]

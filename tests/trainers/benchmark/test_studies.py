@@ -174,18 +174,18 @@ def test_what_cannot_be_studied_is_said_in_one_line(recipe_file, corpus, tmp_pat
     assert message in capsys.readouterr().err
 
 
-def test_features_are_means_over_the_tokens_of_a_slice_or_of_all_with_labels_and_videos(corpus, tmp_path):
+def test_features_are_means_over_the_tokens_of_a_tubelet_or_of_all_with_labels_and_videos(corpus, tmp_path):
     tiny.model().save_pretrained(tmp_path / "model")
-    from surgvista_hf.trainers.pretraining.trainer import processor_of_surgvista
+    from surgvista_hf.modeling.processors import make_surgvista_processor
 
-    processor_of_surgvista(tiny.model().config, 2).save_pretrained(tmp_path / "model")
+    make_surgvista_processor(tiny.model().config, 2).save_pretrained(tmp_path / "model")
     encoder, processor = load_encoder(tmp_path / "model")
     clips = ClipDataset(load_frame_set("synthetic", corpus, "all"), num_frames=4, frame_stride=2, label="phase")
     found = extract_features(encoder, processor, clips, pooling="mean", batch_size=50)
-    by_slice = extract_features(encoder, processor, clips)
+    by_tubelet = extract_features(encoder, processor, clips)
     assert found.values.shape == (160, 32)
-    assert by_slice.values.shape == (160, 2 * 32)
-    np.testing.assert_allclose(by_slice.values.reshape(160, 2, 32).mean(axis=1), found.values, atol=1e-5)
+    assert by_tubelet.values.shape == (160, 2 * 32)
+    np.testing.assert_allclose(by_tubelet.values.reshape(160, 2, 32).mean(axis=1), found.values, atol=1e-5)
     assert found.videos[17] == "synthetic/operation_000001"
     item = clips[17]
     assert found.labels[17] == item["labels"]

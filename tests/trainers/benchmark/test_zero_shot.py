@@ -1,4 +1,4 @@
-"""Image-text models asked without training: the right pictures and options, resumed after a kill, judged both ways."""
+"""Zero-shot evaluation: the right images and options, resumed after a kill, answers read in both ways."""
 
 import json
 from pathlib import Path
@@ -29,43 +29,48 @@ from .. import tiny_image_text
 
 
 def phases(frame_set: Path, **changes) -> LabeledData:
+    """Return the phases of a frame set as labeled data."""
     return LabeledData(**{"name": "synthetic", "data_dir": str(frame_set), "label": "phase", "test": "all", **changes})
 
 
 @pytest.fixture(scope="module")
 def names(frame_set) -> tuple[str, ...]:
+    """Return the names of the phases."""
     return tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
 
 
 @pytest.fixture(scope="module")
 def answering(tmp_path_factory, names) -> Path:
+    """Save a model that answers."""
     return tiny_image_text.llava(tmp_path_factory.mktemp("llava"), names)
 
 
 @pytest.fixture(params=["llava", "qwen"])
 def any_family(request, tmp_path_factory, names) -> Path:
+    """Save a model of each family."""
     return getattr(tiny_image_text, request.param)(tmp_path_factory.mktemp(request.param), names)
 
 
 def lines(file: Path) -> list[dict]:
+    """Read a file of JSON lines."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_answers_are_those_of_the_model_to_the_labeled_frame_alone(any_family, frame_set, names, tmp_path):
     settings = ZeroShotSettings(every=7, batch_size=4)
     result = zero_shot(any_family, phases(frame_set), tmp_path, settings, progress=False)
-    said = lines(tmp_path / "answers.jsonl")
-    assert [row["prompt"] for row in said] == ["baseline"] * 9 + ["stability_v1"] * 9  # 3 videos of 20 frames
+    answers = lines(tmp_path / "answers.jsonl")
+    assert [row["prompt"] for row in answers] == ["baseline"] * 9 + ["stability_v1"] * 9  # 3 videos of 20 frames
     processor = AutoProcessor.from_pretrained(any_family)
     model = AutoModelForImageTextToText.from_pretrained(any_family).eval()
-    picture = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
+    placeholder = "<image>" if "llava" in any_family.name else "<|vision_start|><|image_pad|><|vision_end|>"
     frames = load_frame_set("synthetic", frame_set, "all")
-    for row in (said[1], said[5], said[17]):
+    for row in (answers[1], answers[5], answers[17]):
         number = int(row["video"][-1]) * 20 + row["frame_index"]
         frame = frames[number]
         assert (row["frame_index"] % 7, row["timestamp"]) == (0, frame["timestamp"])
         assert row["label"] == names[frame["phase"]]
-        text = f"<s>user: {picture} {question(names, row['prompt'])} assistant: "
+        text = f"<s>user: {placeholder} {question(names, row['prompt'])} assistant: "
         inputs = processor(text=text, images=frame["image"], add_special_tokens=False, return_tensors="pt")
         assert inputs["input_ids"].tolist()[0].count(processor.tokenizer.unk_token_id) == 0
         with torch.no_grad():
@@ -74,69 +79,74 @@ def test_answers_are_those_of_the_model_to_the_labeled_frame_alone(any_family, f
         for way, reader in (("published", read_published), ("careful", read_careful)):
             read = reader(row["answer"], names)
             assert row[way] == (names[read] if read >= 0 else None)
-    assert len({row["answer"] for row in said}) > 2  # the pictures make a difference
-    right = [row["published"] == row["label"] for row in said]
-    assert result.figures["image_accuracy"] == pytest.approx(np.mean(right[:9]))
-    assert result.figures["accuracy_stability_v1"] == pytest.approx(np.mean(right[9:]))
+    assert len({row["answer"] for row in answers}) > 2  # the pictures make a difference
+    right = [row["published"] == row["label"] for row in answers]
+    assert result.metrics["image_accuracy"] == pytest.approx(np.mean(right[:9]))
+    assert result.metrics["accuracy_stability_v1"] == pytest.approx(np.mean(right[9:]))
     difference = abs(np.mean(right[:9]) - np.mean(right[9:]))
-    assert result.figures["prompt_sensitivity"] == pytest.approx(difference)
-    assert result.figures["video_accuracy"] == pytest.approx(np.mean(np.reshape(right[:9], (3, 3)).mean(axis=1)))
+    assert result.metrics["prompt_sensitivity"] == pytest.approx(difference)
+    assert result.metrics["video_accuracy"] == pytest.approx(np.mean(np.reshape(right[:9], (3, 3)).mean(axis=1)))
     assert {"careful_accuracy", "valid_accuracy", "balanced_accuracy", "macro_f1", "most_frequent"} <= set(
-        result.figures
+        result.metrics
     )
-    kept = ClipPredictions.load(tmp_path / "predictions.parquet")
-    assert kept.scores.sum(axis=1).tolist() == [float(row["published"] is not None) for row in said[:9]]
+    saved_predictions = ClipPredictions.load(tmp_path / "predictions.parquet")
+    assert saved_predictions.scores.sum(axis=1).tolist() == [
+        float(row["published"] is not None) for row in answers[:9]
+    ]
     assert result.parameters.trained == 0 < result.parameters.all
 
 
-def test_what_was_killed_goes_on_and_asks_nothing_twice(answering, frame_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_QUESTIONS_A_FILE", 4)
+def test_an_evaluation_that_was_killed_goes_on_and_evaluates_nothing_twice(
+    answering, frame_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_QUESTIONS_PER_FILE", 4)
     settings = ZeroShotSettings(every=5, batch_size=3, max_new_tokens=4)
     whole = zero_shot(answering, phases(frame_set), tmp_path / "whole", settings, progress=False)
-    own, requested = module._Generator.ask, []
+    own, requested = module._GenerativeModel.answer, []
 
-    def dies(self, pictures, names, prompt, limit=4):
-        requested.append(len(pictures))
+    def dies(self, images, names, prompt, limit=4):
+        """Answer, and stop the run at the limit."""
+        requested.append(len(images))
         if len(requested) > limit:
             raise KeyboardInterrupt
-        return own(self, pictures, names, prompt)
+        return own(self, images, names, prompt)
 
-    monkeypatch.setattr(module._Generator, "ask", dies)
+    monkeypatch.setattr(module._GenerativeModel, "answer", dies)
     with pytest.raises(KeyboardInterrupt):
         zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
     assert len(list((tmp_path / "parts" / "parts" / "baseline").iterdir())) == 2
     requested.clear()
-    monkeypatch.setattr(module._Generator, "ask", lambda *args: dies(*args, limit=99))
+    monkeypatch.setattr(module._GenerativeModel, "answer", lambda *args: dies(*args, limit=99))
     again = zero_shot(answering, phases(frame_set), tmp_path / "parts", settings, progress=False)
     assert sum(requested) == 24 - 8  # 12 pictures, two prompts, two files of four were there
-    assert again.figures == whole.figures
+    assert again.metrics == whole.metrics
     assert (tmp_path / "parts" / "answers.jsonl").read_bytes() == (tmp_path / "whole" / "answers.jsonl").read_bytes()
     with pytest.raises(OutputError, match="begun with other settings"):
         zero_shot(answering, phases(frame_set), tmp_path / "parts", ZeroShotSettings(every=4), progress=False)
 
 
-def test_a_clip_with_one_label_is_asked_about_by_its_middle_frame(answering, frame_set, tmp_path, monkeypatch):
+def test_a_clip_with_one_label_is_represented_by_its_middle_frame(answering, frame_set, tmp_path, monkeypatch):
     seen = []
-    own = module._Generator.ask
+    own = module._GenerativeModel.answer
     monkeypatch.setattr(
-        module._Generator, "ask", lambda self, pictures, *rest: seen.extend(pictures) or own(self, pictures, *rest)
+        module._GenerativeModel, "answer", lambda self, images, *rest: seen.extend(images) or own(self, images, *rest)
     )
     data = phases(frame_set, label="skill", sampling="uniform_legacy")
     settings = ZeroShotSettings(prompts=("baseline",), max_new_tokens=2)
     result = zero_shot(answering, data, tmp_path, settings, progress=False)
     frames = load_frame_set("synthetic", frame_set, "all")
-    assert [np.asarray(picture).tolist() for picture in seen] == [
+    assert [np.asarray(image).tolist() for image in seen] == [
         np.asarray(frames[number]["image"].convert("RGB")).tolist() for number in (10, 30, 50)
     ]
-    assert set(result.figures) >= {"accuracy", "careful_accuracy"}
-    assert "prompt_sensitivity" not in result.figures
-    with pytest.raises(InputError, match="asked about once"):
+    assert set(result.metrics) >= {"accuracy", "careful_accuracy"}
+    assert "prompt_sensitivity" not in result.metrics
+    with pytest.raises(InputError, match="has one frame only"):
         check_zero_shot(answering, data, ZeroShotSettings(every=2))
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, frame_set, names, tmp_path):
-    folder = tiny_image_text.comparer(tmp_path / "model", names, family)
+    folder = tiny_image_text.contrastive(tmp_path / "model", names, family)
     result = zero_shot(folder, phases(frame_set), tmp_path / "out", ZeroShotSettings(every=4), progress=False)
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     clips = ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=1, label="phase")
@@ -154,9 +164,9 @@ def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, 
             expected = model(**inputs).logits_per_image.softmax(dim=1)[0]
         np.testing.assert_allclose(result.predictions.scores[row], expected.numpy(), atol=1e-5)
     assert result.predictions.scores.std(axis=0).max() > 0
-    assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.figures)
-    assert "careful_accuracy" not in result.figures
-    assert result.results["strict"]["image_accuracy"] == result.figures["image_accuracy"]
+    assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.metrics)
+    assert "careful_accuracy" not in result.metrics
+    assert result.results["strict"]["image_accuracy"] == result.metrics["image_accuracy"]
 
 
 @pytest.mark.parametrize("family", ["llava", "clip"])
@@ -165,7 +175,7 @@ def test_half_precision_asks_too_and_is_never_mixed_with_other_answers(family, f
     if family == "llava":
         tiny_image_text.llava(folder, names)
     else:
-        tiny_image_text.comparer(folder, names, family)
+        tiny_image_text.contrastive(folder, names, family)
     settings = {"every": 10, "max_new_tokens": 2}
     half = ZeroShotSettings(**settings, dtype="bfloat16")
     result = zero_shot(folder, phases(frame_set), tmp_path / "out", half, progress=False)
@@ -176,12 +186,12 @@ def test_half_precision_asks_too_and_is_never_mixed_with_other_answers(family, f
 
 
 def test_the_verb_prints_what_was_found_and_leaves_it_in_the_folder(answering, frame_set, tmp_path, capsys):
-    words = ["zero-shot", str(answering), "--data", f"synthetic={frame_set}", "--label", "phase", "--split", "all"]
-    words += ["--every", "10", "--max-new-tokens", "2", "--output", str(tmp_path / "out")]
-    assert main([*words, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["figures"] == json.loads((tmp_path / "out" / "results.json").read_text())["figures"]
-    assert main(words) == 0
+    argv = ["zero-shot", str(answering), "--data", f"synthetic={frame_set}", "--label", "phase", "--split", "all"]
+    argv += ["--every", "10", "--max-new-tokens", "2", "--output", str(tmp_path / "out")]
+    assert main([*argv, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert answers["metrics"] == json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    assert main(argv) == 0
     assert "image accuracy" in capsys.readouterr().out
 
 
@@ -201,10 +211,10 @@ def test_more_classes_than_letters_are_all_options():
         ({}, {"prompts": ("base_line",)}, "did you mean baseline"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_the_model_is_loaded(
+def test_what_cannot_be_evaluated_is_refused_before_the_model_is_loaded(
     answering, frame_set, tmp_path, monkeypatch, data, settings, message
 ):
-    monkeypatch.setattr(module, "_Generator", lambda *args: pytest.fail("loaded"))
+    monkeypatch.setattr(module, "_GenerativeModel", lambda *args: pytest.fail("loaded"))
     with pytest.raises(InputError, match=message):
         zero_shot(answering, phases(frame_set, **data), tmp_path, ZeroShotSettings(**settings), progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +226,7 @@ def test_models_that_cannot_answer_are_refused(frame_set, names, tmp_path):
     silent = tiny_image_text.llava(tmp_path / "silent", names, template=None)
     with pytest.raises(InputError, match="has no chat template"):
         check_zero_shot(silent, phases(frame_set), ZeroShotSettings())
-    with pytest.raises(InputError, match="neither answers questions about pictures"):
+    with pytest.raises(InputError, match="neither answers questions about images"):
         check_zero_shot(encoder("vit", tmp_path / "vit"), phases(frame_set), ZeroShotSettings())
     with pytest.raises(InputError, match="there is no folder"):
         check_zero_shot(tmp_path / "nowhere", phases(frame_set), ZeroShotSettings())

@@ -1,4 +1,4 @@
-"""What the log says of a step's cost is counted, not guessed."""
+"""The cost of a step in the log is counted, not guessed."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from .. import tiny
 
 @pytest.mark.slow
 def test_a_clip_of_the_base_recipe_costs_the_published_1301_gflop(frame_set, tmp_path):
-    """985 of them in the teacher, ViT-L on eight frames; the rest forward and backward of the student."""
+    """Count 985 of them in the teacher, ViT-L on eight frames; the rest forward and backward of the student."""
     clips = tiny.clips(frame_set)
     clips.num_frames = 16
     vit = ViTConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
@@ -23,7 +23,7 @@ def test_a_clip_of_the_base_recipe_costs_the_published_1301_gflop(frame_set, tmp
     alone = SurgVistaPretrainer(student, tiny.arguments(tmp_path), clips)
     whole = SurgVistaPretrainer(student, tiny.arguments(tmp_path), clips, teacher=teacher)
     without, with_teacher = count_flops(alone), count_flops(whole)
-    # The published figure embeds masked tokens too, which is 1 % more.
+    # The published number embeds masked tokens too, which is 1 % more.
     assert with_teacher == pytest.approx(1301e9, rel=0.01)
     image_decoder = with_teacher - without - 985e9  # which does not run without a teacher
     assert 50e9 < image_decoder < 70e9

@@ -18,7 +18,7 @@ from surgvista_hf.trainers.benchmark import zero_shot as zero_shot_module
 from surgvista_hf.trainers.benchmark.suite import load_suite
 from surgvista_hf.trainers.benchmark.zero_shot import ZeroShotSettings, zero_shot
 from surgvista_hf.trainers.common.identity import FILE
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.trainers.finetuning.recipe import load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.recipe import load_recipe
 from surgvista_hf.util.files import OutputError, at_work
@@ -32,7 +32,7 @@ TRAINING = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "max_ste
 
 
 def prepared(folder: Path, seed: int = 0) -> Path:
-    """Operations under the same names; other ones for another seed."""
+    """Prepare operations under the same names; other ones for another seed."""
     shutil.rmtree(folder, ignore_errors=True)
     prepare_frame_set("synthetic", None, folder, settings={**SMALL, "seed": str(seed)})
     return folder
@@ -40,16 +40,18 @@ def prepared(folder: Path, seed: int = 0) -> Path:
 
 @pytest.fixture
 def operations(tmp_path: Path) -> Path:
+    """Prepare the operations that most tests share."""
     return prepared(tmp_path / "operations")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
+    """Save the model that runs start from."""
     return Path(encoder("surgvista", tmp_path / "start"))
 
 
 def retrained(folder: Path) -> None:
-    """The same kind of model with other weights in the same place."""
+    """Save the same kind of model with other weights in the same folder."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
@@ -63,9 +65,10 @@ class Stopped(Exception):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Runs stop where they would train, in a folder that is theirs."""
+    """Stop runs where they would train, in a folder that is theirs."""
 
     def stop(*args, **kwargs):
+        """Leave the run."""
         raise Stopped
 
     monkeypatch.setattr(finetune, "_finetune", stop)
@@ -76,6 +79,7 @@ def no_training(monkeypatch):
 
 
 def finetuning(operations: Path, start: Path, output: Path, *changes: str):
+    """Return a recipe of fine-tuning."""
     return load_finetuning_recipe(
         "synthetic",
         [
@@ -147,14 +151,14 @@ def test_checkpoints_of_an_earlier_version_need_somebody_who_vouches_for_them(op
 
 
 def test_two_runs_in_one_folder_end_in_one_line(operations, start, tmp_path, capsys):
-    words = [f"training.{name}={json.dumps(value)}" for name, value in TRAINING.items()]
-    words += [
+    argv = [f"training.{name}={json.dumps(value)}" for name, value in TRAINING.items()]
+    argv += [
         f"data.data_dir={operations}",
         f"training.output_dir={tmp_path / 'run'}",
         f"model={{from_pretrained: {start}}}",
     ]
     with at_work(tmp_path / "run"):
-        assert main(["finetune", "synthetic", *words]) == 1
+        assert main(["finetune", "synthetic", *argv]) == 1
     assert (
         capsys.readouterr()
         .err.strip()
@@ -167,7 +171,7 @@ def test_two_runs_in_one_folder_end_in_one_line(operations, start, tmp_path, cap
 
 
 def pretraining(operations: Path, teacher: Path, output: Path) -> Path:
-    """A recipe's file."""
+    """Write a recipe of pre-training and return its file."""
     sizes = tiny.model().config.to_diff_dict()
     no_field = ("transformers_version", "model_type", "dtype")
     content = {
@@ -183,6 +187,7 @@ def pretraining(operations: Path, teacher: Path, output: Path) -> Path:
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
+    """Save an image teacher."""
     tiny.teacher().model.save_pretrained(tmp_path / "teacher")
     return tmp_path / "teacher"
 
@@ -206,6 +211,7 @@ def test_pretraining_is_not_gone_on_with_under_another_teacher_or_on_another_cor
 
 def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tmp_path, monkeypatch, capsys):
     def stop(recipe):
+        """Leave the run."""
         raise Stopped
 
     monkeypatch.setattr(studies, "pretrain", stop)
@@ -218,14 +224,15 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
     variants = studies.data_scale({"A": 0.5, "B": 1.0})
 
     def run():
-        studies.run_study(file, [], variants, probe, tmp_path / "study", seeds=1)
+        """Run the study."""
+        studies.run_study(studies.Study(file, [], variants, probe, tmp_path / "study", seeds=1))
 
-    monkeypatch.setattr(studies, "keep_apart", lambda *args: None)
+    monkeypatch.setattr(studies, "check_probe_overlap", lambda *args: None)
     for _ in range(2):
         with pytest.raises(Stopped):
             run()
     prepared(requested, seed=4)
-    with pytest.raises(OutputError, match=r"probe\.data_dir was asked \(.* is now asked \("):
+    with pytest.raises(OutputError, match=r"probe\.data_dir was requested \(.* is now requested \("):
         run()
     prepared(requested, seed=3)
     prepared(operations, seed=77)
@@ -238,15 +245,15 @@ def test_a_study_does_not_compare_variants_of_other_data(operations, teacher, tm
 
 def test_features_of_changed_frames_are_computed_anew_and_those_of_others_kept(tmp_path, start, monkeypatch, caplog):
     frames = prepared(tmp_path / "frames")
-    extractor = FeatureExtractor(start, frame_stride=2)
+    extractor = VideoFeatureExtractor(start, frame_stride=2)
     whole = load_frame_set("synthetic", frames, "all")
     extractor.extract(whole.select(range(48)), tmp_path / "features", label="phase", progress=False)
     before = {video.name: video.values for video in load_video_features(tmp_path / "features")}
     done = []
     monkeypatch.setattr(
-        FeatureExtractor,
+        VideoFeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+        lambda self, *args, own=VideoFeatureExtractor._video: done.append(args[3]) or own(self, *args),
     )
     changed = whole.select(range(48)).map(
         lambda row, number: {"phase": row["phase"] + (number == 20)}, with_indices=True, keep_in_memory=True
@@ -259,26 +266,26 @@ def test_features_of_changed_frames_are_computed_anew_and_those_of_others_kept(t
 
 def test_features_of_a_frame_set_that_was_prepared_anew_are_computed_anew(tmp_path, start):
     frames = prepared(tmp_path / "frames")
-    words = ["extract-features", str(start), "--data", f"synthetic={frames}", "--frame-stride", "2"]
-    words += ["--output", str(tmp_path / "features")]
-    assert main(words) == 0
+    argv = ["extract-features", str(start), "--data", f"synthetic={frames}", "--frame-stride", "2"]
+    argv += ["--output", str(tmp_path / "features")]
+    assert main(argv) == 0
     before = {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
-    assert main(words) == 0
+    assert main(argv) == 0
     assert before == {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
     prepared(frames, seed=77)
-    assert main(words) == 0
+    assert main(argv) == 0
     assert not set(before.values()) & {file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
 
 
 def test_features_of_namesakes_in_another_frame_set_or_of_a_retrained_model_are_refused(tmp_path, start, capsys):
     one, two = prepared(tmp_path / "one"), prepared(tmp_path / "two", seed=77)
-    words = ["extract-features", str(start), "--frame-stride", "2", "--output", str(tmp_path / "features")]
-    assert main([*words, "--data", f"synthetic={one}"]) == 0
+    argv = ["extract-features", str(start), "--frame-stride", "2", "--output", str(tmp_path / "features")]
+    assert main([*argv, "--data", f"synthetic={one}"]) == 0
     before = {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
-    assert main([*words, "--data", f"synthetic={two}"]) == 1
+    assert main([*argv, "--data", f"synthetic={two}"]) == 1
     assert "holds synthetic/operation_000000 of another folder, one (" in capsys.readouterr().err
     retrained(start)
-    assert main([*words, "--data", f"synthetic={one}"]) == 1
+    assert main([*argv, "--data", f"synthetic={one}"]) == 1
     assert "model was start (" in capsys.readouterr().err
     assert before == {file: file.read_bytes() for file in (tmp_path / "features").glob("*/*.arrow")}
 
@@ -287,6 +294,7 @@ def test_features_of_namesakes_in_another_frame_set_or_of_a_retrained_model_are_
 
 
 def suite(tmp_path: Path, start: Path, operations: Path):
+    """Write a suite."""
     data = {"root": str(operations.parent), "data_dir": operations.name}
     content = {
         "models": {"own": {"from_pretrained": str(start)}},
@@ -302,19 +310,28 @@ def suite(tmp_path: Path, start: Path, operations: Path):
 
 @pytest.fixture
 def cells(monkeypatch):
-    """Names of the cells that are run; each leaves a model."""
+    """Return the names of the cells that are run; each leaves a model."""
     ran = []
 
     def run(suite, cell):
+        """Leave a model and a result instead of training."""
         ran.append(cell.name)
         (cell.folder / "model").mkdir(exist_ok=True)
         (cell.folder / "model" / "config.json").write_text(json.dumps({"trained": len(ran)}))
-        (cell.folder / "cell.json").write_text("{}")
-        return object()
+        return benchmark.CellResult(
+            model=cell.model,
+            data=cell.data,
+            protocol=cell.protocol,
+            task="workflow",
+            classes=[],
+            main_metric="video_accuracy",
+            metrics={},
+            results={},
+            by_video={},
+            parameters={},
+        )
 
     monkeypatch.setattr(benchmark, "_run_cell", run)
-    monkeypatch.setattr(benchmark.CellResult, "load", lambda file: object())
-    monkeypatch.setattr(benchmark, "_outcome", lambda result: "")
     monkeypatch.setattr(benchmark, "write_report", lambda *args, **kwargs: None)
     return ran
 
@@ -356,18 +373,19 @@ def test_answers_about_other_frames_or_of_another_model_are_not_taken_for_done(t
     model = tiny_image_text.llava(tmp_path / "llava", names)
     settings = ZeroShotSettings(every=16, max_new_tokens=2, prompts=("baseline",))
 
-    def ask():
+    def evaluate():
+        """Evaluate the model on the frames."""
         zero_shot(model, phases(frames), tmp_path / "answers", settings, progress=False)
 
-    ask()
-    monkeypatch.setattr(zero_shot_module._Generator, "ask", lambda *args: pytest.fail("asked again"))
-    ask()
+    evaluate()
+    monkeypatch.setattr(zero_shot_module._GenerativeModel, "answer", lambda *args: pytest.fail("asked again"))
+    evaluate()
     before = (tmp_path / "answers" / "answers.jsonl").read_bytes()
     prepared(frames, seed=77)
     with pytest.raises(OutputError, match=r"data\.content was frames \(10 videos \w+\), is now frames \(10 videos"):
-        ask()
+        evaluate()
     prepared(frames)
     retrained(Path(model))
     with pytest.raises(OutputError, match=r"model was \w+ \(\w+\), is now \w+ \(\w+\)"):
-        ask()
+        evaluate()
     assert (tmp_path / "answers" / "answers.jsonl").read_bytes() == before

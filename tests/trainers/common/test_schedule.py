@@ -11,7 +11,7 @@ from surgvista_hf.trainers.common.schedule import cosine, parameter_groups, warm
 
 
 def published(peak: float, floor: float, warmup: int, total: int) -> np.ndarray:
-    """The table of the published program, written from its description."""
+    """Return the table of the published program, written from its description."""
     rest = total - warmup
     cosine = [floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * i / rest)) for i in range(rest)]
     return np.concatenate([np.linspace(0, peak, warmup), cosine])

@@ -15,7 +15,7 @@ from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.loading import load_classifier
 from surgvista_hf.trainers.features.clip_features import extract_features
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, as_clips, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, as_clips, load_video_features
 from surgvista_hf.util.files import OutputError
 
 from ...modeling.conversion.families import LABELS, SINGLE, encoder
@@ -33,7 +33,7 @@ def classifier(tmp_path: Path, frame_set: Path) -> Path:
 
 def test_the_features_of_a_classifier_are_what_its_last_layer_sees_of_every_clip(classifier, frame_set, tmp_path):
     frames = load_frame_set("synthetic", frame_set, "all")
-    extractor = FeatureExtractor(classifier)
+    extractor = VideoFeatureExtractor(classifier)
     extractor.extract(frames, tmp_path / "features", label="phase", batch_size=7, progress=False)
     videos = load_video_features(tmp_path / "features")
     clips = ClipDataset(frames, num_frames=4, frame_stride=2, label="phase")
@@ -57,7 +57,7 @@ def test_features_of_a_set_at_another_rate_are_those_of_clips_of_the_same_spacin
         settings={"videos": "1", "seconds": "14", "height": "48", "width": "64"},
     )
     frames = load_frame_set("synthetic", folder, "all")
-    extractor = FeatureExtractor(classifier)
+    extractor = VideoFeatureExtractor(classifier)
     assert extractor.frame_stride == 2
     extractor.extract(frames, tmp_path / "features", progress=False)
     (video,) = load_video_features(tmp_path / "features")
@@ -69,7 +69,7 @@ def test_features_of_a_set_at_another_rate_are_those_of_clips_of_the_same_spacin
             expected = extractor.model.extract_features(pixels["pixel_values"])[0]
         np.testing.assert_allclose(video.values[number], expected.numpy(), atol=1e-5)
     with pytest.raises(InputError, match="frame_stride 4 is another spacing"):
-        FeatureExtractor(classifier, frame_stride=4)
+        VideoFeatureExtractor(classifier, frame_stride=4)
     slow = load_frame_set("synthetic", folder, "all").select(range(35))
     with pytest.raises(InputError, match=r"0\.4 s apart, those of a clip 0\.2 s"):
         ClipDataset(slow, num_frames=4, frame_stride=0.2)
@@ -79,7 +79,7 @@ def test_features_of_a_set_at_another_rate_are_those_of_clips_of_the_same_spacin
 def test_every_encoder_gives_features(family, frame_set, tmp_path):
     start = encoder(family, tmp_path / "encoder")
     frames = load_frame_set("synthetic", frame_set, "all").select(range(20))
-    extractor = FeatureExtractor(
+    extractor = VideoFeatureExtractor(
         start, num_frames=4 if family in ("surgvista", "videomae", "vjepa2") else 1, frame_stride=2
     )
     extractor.extract(frames, tmp_path / "features", progress=False)
@@ -106,7 +106,7 @@ def test_a_converted_family_gives_features(name, frame_set, tmp_path):
 def test_an_image_encoder_gives_what_it_sees_of_each_frame(frame_set, tmp_path):
     start = encoder("convnext", tmp_path / "encoder")
     frames = load_frame_set("synthetic", frame_set, "all").select(range(20))
-    extractor = FeatureExtractor(start)
+    extractor = VideoFeatureExtractor(start)
     assert extractor.num_frames == 1
     extractor.extract(frames, tmp_path / "features", label="phase", batch_size=7, progress=False)
     (video,) = load_video_features(tmp_path / "features")
@@ -128,7 +128,7 @@ def test_an_image_encoder_gives_what_it_sees_of_each_frame(frame_set, tmp_path):
 
 def test_the_features_of_an_encoder_are_the_mean_of_its_normalized_tokens(frame_set, tmp_path):
     start = encoder("surgvista", tmp_path / "encoder")
-    extractor = FeatureExtractor(start)
+    extractor = VideoFeatureExtractor(start)
     clip = torch.randn(2, 4, 3, 32, 32)
     with torch.no_grad():
         expected = extractor.model.encoder.extract_features(clip)
@@ -137,16 +137,16 @@ def test_the_features_of_an_encoder_are_the_mean_of_its_normalized_tokens(frame_
 
 def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, frame_set, tmp_path, monkeypatch):
     frames, folder = load_frame_set("synthetic", frame_set, "all"), tmp_path / "features"
-    extractor = FeatureExtractor(classifier)
+    extractor = VideoFeatureExtractor(classifier)
     extractor.extract(frames, folder, progress=False)
     before = {video.name: video.values for video in load_video_features(folder)}
     lost = sorted(folder.glob("*/*.arrow"))[1]
     lost.unlink()
     done = []
     monkeypatch.setattr(
-        FeatureExtractor,
+        VideoFeatureExtractor,
         "_video",
-        lambda self, *args, own=FeatureExtractor._video: done.append(args[3]) or own(self, *args),
+        lambda self, *args, own=VideoFeatureExtractor._video: done.append(args[3]) or own(self, *args),
     )
     extractor.extract(frames, folder, progress=False)
     assert done == [lost.stem]
@@ -157,7 +157,7 @@ def test_what_is_there_is_not_computed_again_and_what_was_killed_is(classifier, 
 
 def test_datasets_reads_the_files(classifier, frame_set, tmp_path):
     frames = load_frame_set("synthetic", frame_set, "all")
-    FeatureExtractor(classifier).extract(frames, tmp_path / "features", label="triplets", progress=False)
+    VideoFeatureExtractor(classifier).extract(frames, tmp_path / "features", label="triplets", progress=False)
     file = sorted((tmp_path / "features").glob("*/*.arrow"))[0]
     table = datasets.Dataset.from_file(str(file))
     assert table.column_names == ["source", "video_id", "frame_index", "timestamp", "features", "label"]
@@ -183,7 +183,7 @@ def test_features_that_are_not_there_or_broken_are_named(classifier, frame_set, 
     with pytest.raises(InputError, match="holds no features"):
         load_video_features(tmp_path)
     frames, folder = load_frame_set("synthetic", frame_set, "all"), tmp_path / "features"
-    FeatureExtractor(classifier).extract(frames, folder, progress=False)
+    VideoFeatureExtractor(classifier).extract(frames, folder, progress=False)
     with pytest.raises(InputError, match="lacks features of synthetic/operation_000009"):
         load_video_features(folder, {"synthetic": ["operation_000009"]})
     sorted(folder.glob("*/*.arrow"))[0].write_bytes(b"half")
@@ -193,12 +193,12 @@ def test_features_that_are_not_there_or_broken_are_named(classifier, frame_set, 
 
 def test_an_adapter_is_a_start_too(frame_set, tmp_path):
     from surgvista_hf.modeling.adapters import AdapterRecipe, add_adapter
-    from surgvista_hf.modeling.loading import processor_of
+    from surgvista_hf.modeling.loading import make_classifier_processor
 
     start = encoder("surgvista", tmp_path / "base")
     model = load_classifier(start, LABELS, SINGLE)
-    processor_of(model, start, 2).save_pretrained(tmp_path / "adapter")
+    make_classifier_processor(model, start, 2).save_pretrained(tmp_path / "adapter")
     adapted = add_adapter(model, AdapterRecipe("lora", rank=2), start)
     adapted.save_pretrained(tmp_path / "adapter")
     model.config.save_pretrained(tmp_path / "adapter")
-    assert FeatureExtractor(tmp_path / "adapter").features(torch.zeros(1, 4, 3, 32, 32)).shape == (1, 64)
+    assert VideoFeatureExtractor(tmp_path / "adapter").features(torch.zeros(1, 4, 3, 32, 32)).shape == (1, 64)

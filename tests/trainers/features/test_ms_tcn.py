@@ -82,10 +82,10 @@ def test_a_temporal_model_knows_the_rate_of_its_features_and_takes_no_other(tmp_
 def test_it_learns_what_only_memory_can_tell_and_keeps_the_best(tmp_path):
     run = trainer(tmp_path)
     run.train()
-    figures = run.evaluate()
-    assert figures["eval_video_accuracy"] > 0.95
+    metrics = run.evaluate()
+    assert metrics["eval_video_accuracy"] > 0.95
     best = max(line["eval_video_accuracy"] for line in run.state.log_history if "eval_video_accuracy" in line)
-    assert figures["eval_video_accuracy"] == best == run.state.best_metric
+    assert metrics["eval_video_accuracy"] == best == run.state.best_metric
     found = predict_videos(run.model, videos(3, 2), TASK)
     assert len(found.labels) == sum(len(video.labels) - 1 for video in videos(3, 2))
 

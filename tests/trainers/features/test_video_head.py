@@ -77,8 +77,8 @@ def test_it_learns_procedures_from_typical_frames_and_keeps_the_best(tmp_path):
     assert run.evaluate()["eval_mean_average_precision"] == run.state.best_metric
     test = PooledVideos(videos(24, 2), run.model)
     found = predict_pooled(run.model, test, TASK)
-    figures = TASK.figures(TASK.results(found))
-    assert figures["mean_average_precision"] > 0.95
+    metrics = TASK.metrics(TASK.results(found))
+    assert metrics["mean_average_precision"] > 0.95
     assert len(found.labels) == len(TASK.by_video(found)) == 24
 
 

@@ -1,4 +1,4 @@
-"""What fine-tuning saves of a model's own confidence, and what predictions make of it, on the way that users go."""
+"""Confidence: calibration and familiarity are saved by fine-tuning and used by predictions, on the way that users go."""
 
 import json
 import shutil
@@ -20,17 +20,18 @@ from surgvista_hf.inference.models.onnx_export import OnnxClipModel
 from surgvista_hf.modeling.confidence import CONFIDENCE_FILE, Confidence
 from surgvista_hf.modeling.familiarity import WINDOW_SECONDS
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
-from surgvista_hf.trainers.finetuning.confidence import _chosen_frames, calibrate, learn_familiarity, look_at_videos
+from surgvista_hf.trainers.finetuning.confidence import _chosen_frames, calibrate, describe_videos, learn_familiarity
 
 from ...videos import write_numbered_video
 from .. import tiny
-from ..test_finetune import words
+from ..test_finetune import argv
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "clips"
 
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepare a frame set of rendered operations."""
     folder = tmp_path_factory.mktemp("confidence") / "operations"
     prepare_frame_set("synthetic", None, folder, settings={**tiny.VIDEOS, "videos": "12", "seconds": "24"})
     return folder
@@ -38,13 +39,15 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(operations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fine-tune a model on the operations."""
     folder = tmp_path_factory.mktemp("confidence") / "run"
-    assert main(words(operations, folder, "training.num_train_epochs=3")) == 0
+    assert main(argv(operations, folder, "training.num_train_epochs=3")) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def new_operation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a video of an operation that training has not seen."""
     file = tmp_path_factory.mktemp("confidence") / "new.mp4"
     write_video(SyntheticOperation(seed=901, duration_seconds=24, height=48, width=64, frames_per_second=5), file)
     return file
@@ -59,7 +62,9 @@ def test_training_saves_what_its_videos_look_like_and_how_sure_the_model_may_be(
         "title": "Synthetic surgery",
         "procedure": "rendered cholecystectomy",
         "license": "Apache-2.0",
+        "rendered": True,
     }
+    assert found.trained_on_rendered is True
     assert found.calibration is not None
     assert found.calibration["split"] == "validation"
     results = json.loads((run / "results.json").read_text())["results"]["calibration"]
@@ -102,9 +107,9 @@ def test_a_video_of_another_kind_is_called_unfamiliar_everywhere(run, tmp_path, 
     files = {
         file.suffix: file for file in prediction.save(tmp_path / "out", ["json", "csv", "vtt", "eaf", "html", "png"])
     }
-    said = json.loads(files[".json"].read_text())
-    assert said["unfamiliar"]["fraction"] > 0.95
-    assert all(second["unfamiliar"] for second in said["per_second"][2:])
+    report = json.loads(files[".json"].read_text())
+    assert report["unfamiliar"]["fraction"] > 0.95
+    assert all(second["unfamiliar"] for second in report["per_second"][2:])
     assert files[".csv"].read_text().splitlines()[0].endswith(",unfamiliar")
     assert files[".csv"].read_text().splitlines()[-1].endswith(",1")
     assert 'role="alert"' in files[".html"].read_text()
@@ -148,9 +153,9 @@ def test_a_folder_without_a_summary_says_unknown_and_predicts_the_same(run, new_
     expected = SurgicalVideoPredictor(run / "model", device="cpu").predict(new_operation)
     np.testing.assert_array_equal(prediction.labels, expected.labels)
     files = prediction.save(tmp_path / "out", ["json", "csv", "vtt", "eaf", "html", "png", "svg"])
-    said = json.loads(files[1].read_text())
-    assert said["unfamiliar"] == "unknown"
-    assert {second["unfamiliar"] for second in said["per_second"]} == {None}
+    report = json.loads(files[1].read_text())
+    assert report["unfamiliar"] == "unknown"
+    assert {second["unfamiliar"] for second in report["per_second"]} == {None}
     assert files[0].read_text().splitlines()[1].endswith(",unknown")
     assert "is unknown" in (tmp_path / "out" / "report.html").read_text()
 
@@ -167,7 +172,7 @@ def test_a_graph_knows_what_its_model_knows(run, new_operation, tmp_path):
 
 def test_an_adapter_and_what_it_is_merged_to_know_it_too(operations, tmp_path):
     changes = ["adapter.method=lora", "adapter.rank=2", "training.max_steps=2"]
-    assert main(words(operations, tmp_path / "run", *changes)) == 0
+    assert main(argv(operations, tmp_path / "run", *changes)) == 0
     assert main(["merge", str(tmp_path / "run" / "model"), "--output", str(tmp_path / "merged")]) == 0
     adapter, merged = Confidence.load(tmp_path / "run" / "model"), Confidence.load(tmp_path / "merged")
     assert adapter.familiarity is not None
@@ -179,7 +184,7 @@ def test_an_adapter_and_what_it_is_merged_to_know_it_too(operations, tmp_path):
 @pytest.mark.parametrize("validation", ["data.validation=null", "data.validation=test"])
 def test_the_test_never_calibrates(validation, operations, tmp_path, caplog):
     allowed = ["data.select_on_test=true"] if validation.endswith("test") else []
-    assert main(words(operations, tmp_path / "run", validation, *allowed, "training.max_steps=2")) == 0
+    assert main(argv(operations, tmp_path / "run", validation, *allowed, "training.max_steps=2")) == 0
     found = Confidence.load(tmp_path / "run" / "model")
     assert found.calibration is None
     assert found.temperature == 1
@@ -187,7 +192,7 @@ def test_the_test_never_calibrates(validation, operations, tmp_path, caplog):
     assert "not calibrated" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
-def test_several_labels_have_a_temperature_too():
+def test_multi_label_models_have_a_temperature_too():
     random = np.random.default_rng(0)
     logits = random.normal(size=(3000, 3))
     labels = (random.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -208,7 +213,7 @@ def test_one_training_video_is_a_remark_and_no_error(operations, caplog):
 
 def test_what_is_looked_at_depends_on_the_frame_set_only(operations):
     frames = load_frame_set("synthetic", operations)
-    first, second = (list(look_at_videos(frames, small_processor())) for _ in range(2))
+    first, second = (list(describe_videos(frames, small_processor())) for _ in range(2))
     assert len(first) == len(set(frames["video_id"]))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.values, other.values)
@@ -229,4 +234,5 @@ def test_of_a_long_video_stretches_are_looked_at():
 
 
 def small_processor() -> SurgVistaVideoProcessor:
+    """Return a video processor for small frames."""
     return SurgVistaVideoProcessor(size={"height": 32, "width": 32}, num_frames=4)

@@ -23,7 +23,7 @@ MODEL = {"model_type": "surgvista", **tiny.SIZES, "num_frames": 2}
 
 
 def raw(folder: Path, count: int = 36) -> Path:
-    """Extracted frames whose colors tell the procedures, bright where a robot is used; some videos have two procedures."""
+    """Write frames whose colors tell the procedures, bright where a robot is used; some videos have two procedures."""
     entries, generator = [], np.random.default_rng(0)
     for number in range(count):
         own = sorted({number % 3, (number + 1) % 3} if number % 6 == 0 else {number % 3})
@@ -31,9 +31,9 @@ def raw(folder: Path, count: int = 36) -> Path:
         entries.append({"youtubeId": video, "procedureName": [PROCEDURES[each] for each in own], "robotic": robotic})
         (folder / "frames" / video).mkdir(parents=True)
         for frame in range(4):
-            picture = np.zeros((32, 40, 3)) + COLORS[own].mean(axis=0) * (1.2 if robotic else 0.6)
-            picture += generator.normal(size=picture.shape) * 10
-            image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            pixels = np.zeros((32, 40, 3)) + COLORS[own].mean(axis=0) * (1.2 if robotic else 0.6)
+            pixels += generator.normal(size=pixels.shape) * 10
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / "frames" / video / f"{frame + 1:05d}.jpg")
     (folder / "labels.json").write_text(json.dumps(entries))
     return folder
@@ -41,12 +41,14 @@ def raw(folder: Path, count: int = 36) -> Path:
 
 @pytest.fixture(scope="module")
 def lemon(tmp_path_factory) -> Path:
+    """Prepare the frame set."""
     folder = tmp_path_factory.mktemp("lemon")
     prepare_frame_set("lemon", raw(folder / "raw"), folder / "frame_sets" / "lemon")
     return folder / "frame_sets"
 
 
 def suite(folder: Path, frame_sets: Path) -> Path:
+    """Run the suite."""
     training = {"num_train_epochs": 2, "warmup_epochs": 0, "use_cpu": True, "bf16": False, "report_to": "none"}
     training |= {"per_device_train_batch_size": 8, "dataloader_num_workers": 0, "dataloader_persistent_workers": False}
     training |= {"base_learning_rate": 1e-2, "disable_tqdm": True}
@@ -93,11 +95,11 @@ def test_the_tasks_of_whole_videos_run_from_raw_files_to_the_report(lemon, tmp_p
         assert cell.task == ("video_multi_label" if data == "procedures" else "video_classification")
         assert set(cell.by_video) == videos
         if protocol != "finetune":  # colors are told by features without training; two epochs say little
-            assert cell.figures[cell.main_metric] > 0.9, (data, protocol)
+            assert cell.metrics[cell.main_metric] > 0.9, (data, protocol)
     procedures = cells["procedures", "typicality"]
-    assert {"mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy"} <= set(procedures.figures)
+    assert {"mean_average_precision", "macro_f1", "micro_f1", "subset_accuracy"} <= set(procedures.metrics)
     assert procedures.results["multi_label"]["ap_cecectomy"] is None  # no such video
-    assert cells["robotic", "finetune"].figures.keys() >= {"accuracy", "macro_f1"}
+    assert cells["robotic", "finetune"].metrics.keys() >= {"accuracy", "macro_f1"}
     table = (tmp_path / "results" / "tables.md").read_text()
     assert "Task: video_multi_label, 35 classes" in table
 

@@ -31,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def history(trainer) -> dict[int, tuple[float, float]]:
+    """Return the losses of a run with their learning rates."""
     return {
         line["step"]: (line["loss"], line["learning_rate"]) for line in trainer.state.log_history if "loss" in line
     }
@@ -38,7 +39,7 @@ def history(trainer) -> dict[int, tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory):
-    """An uninterrupted run with dropout, stochastic depth, every augmentation and a mean of the weights."""
+    """Return an uninterrupted run with dropout, stochastic depth, every augmentation and an average of the weights."""
     output = tmp_path_factory.mktemp("whole")
     trainer = tiny_finetuning.trainer(frame_set, output, ema_decay=0.9)
     trainer.train()
@@ -51,10 +52,10 @@ def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("name", golden.CLASSIFIERS)
 def test_the_original_classifiers_keep_their_logits_and_with_other_classes_their_features(name, tmp_path):
     numbers = golden.load(name)
-    family, said = golden.CLASSIFIERS[name]
+    family, sizes = golden.CLASSIFIERS[name]
     torch.save(golden.part(numbers, "model."), tmp_path / "model.pth")
     folder = tmp_path / "converted"
-    convert_checkpoint(tmp_path / "model.pth", folder, family=family, config=golden.UNREADABLE_SIZES | said)
+    convert_checkpoint(tmp_path / "model.pth", folder, family=family, config=golden.UNREADABLE_SIZES | sizes)
     clip = numbers["io.videos_bcthw"].transpose(1, 2)
     classes = numbers["io.logits"].shape[1]
     same = load_classifier(folder, [f"LABEL_{n}" for n in range(classes)], "single_label_classification").eval()
@@ -72,17 +73,17 @@ def test_the_first_loss_is_that_of_a_head_of_zeros(frame_set, tmp_path):
     trainer = tiny_finetuning.trainer(frame_set, tmp_path / "one", max_steps=1)
     trainer.train()
     assert history(trainer)[1][0] == pytest.approx(np.log(7), abs=1e-5)
-    several = tiny_finetuning.trainer(frame_set, tmp_path / "several", label="triplets", max_steps=1)
-    several.train()
-    assert history(several)[1][0] == pytest.approx(np.log(2), abs=1e-5)
+    triplets = tiny_finetuning.trainer(frame_set, tmp_path / "several", label="triplets", max_steps=1)
+    triplets.train()
+    assert history(triplets)[1][0] == pytest.approx(np.log(2), abs=1e-5)
 
 
 def test_the_loss_is_the_cross_entropy_with_smoothed_and_mixed_labels(frame_set, tmp_path):
     trainer = tiny_finetuning.trainer(frame_set, tmp_path)
     logits, labels = torch.randn(4, 7), torch.tensor([0, 3, 3, 6])
-    loss, _ = trainer.loss_of(logits, labels)
+    loss, _ = trainer.training_loss(logits, labels)
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.1))
-    mixed, _ = trainer.loss_of(logits, labels, Mix(0.3))
+    mixed, _ = trainer.training_loss(logits, labels, Mix(0.3))
     partner = F.cross_entropy(logits, labels.flip(0), label_smoothing=0.1)
     torch.testing.assert_close(mixed, 0.3 * loss + 0.7 * partner)
 
@@ -95,7 +96,7 @@ def test_class_weights_divide_by_their_sum_as_pytorch_does(frame_set, tmp_path):
     assert counts.sum() == len(trainer.train_dataset)
     weights = median_frequency(counts)
     logits, labels = torch.randn(5, 7), torch.tensor([0, 3, 3, 6, 1])
-    torch.testing.assert_close(trainer.loss_of(logits, labels)[0], F.cross_entropy(logits, labels, weights))
+    torch.testing.assert_close(trainer.training_loss(logits, labels)[0], F.cross_entropy(logits, labels, weights))
 
 
 @given(st.lists(st.integers(0, 99), min_size=0, max_size=4))
@@ -118,7 +119,7 @@ def test_heads_for_components_add_their_loss_and_change_no_score_of_triplets(fra
     )
     logits = torch.randn(3, 131)
     labels = (torch.rand(3, 100) > 0.9).float()
-    loss, parts = trainer.loss_of(logits, labels)
+    loss, parts = trainer.training_loss(logits, labels)
     own = F.binary_cross_entropy_with_logits(logits[:, :100], labels)
     torch.testing.assert_close(parts["loss_triplets"], own)
     torch.testing.assert_close(loss, own + 0.5 * parts["loss_components"])
@@ -130,7 +131,7 @@ def test_heads_for_components_add_their_loss_and_change_no_score_of_triplets(fra
 
 
 def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
-    """Without chance: two layers of rates, weights that decay and biases that do not."""
+    """Leave nothing to chance: two layers of rates, weights that decay and biases that do not."""
     quiet = {"rand_augment": 0, "erasing": 0.0, "flip": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0}
     trainer = tiny_finetuning.trainer(
         frame_set, tmp_path, max_steps=2, learning_rate=1e-2, warmup_epochs=0, layer_decay=0.5, **quiet
@@ -161,7 +162,9 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
     peaks = [group["lr"] for group in groups]
     for step in range(2):
         batch = trainer.data_collator([trainer.train_dataset[index] for index in order[6 * step : 6 * step + 6]])
-        loss = F.cross_entropy(copy.train()(trainer.prepared(batch)).logits, batch["labels"], label_smoothing=0.1)
+        loss = F.cross_entropy(
+            copy.train()(trainer.prepare_pixels(batch)).logits, batch["labels"], label_smoothing=0.1
+        )
         optimizer.zero_grad()
         loss.backward()
         floor = trainer.args.floor
@@ -175,7 +178,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):
 
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tmp_path):
-    """With dropout, stochastic depth, augmentation, mixup and the mean of the weights."""
+    """Include dropout, stochastic depth, augmentation, mixup and the average of the weights."""
     first = tiny_finetuning.trainer(frame_set, tmp_path, ema_decay=0.9)
     first.add_callback(tiny.stops(9)[0])
     first.train()
@@ -228,11 +231,11 @@ def test_every_clip_is_tested_once_in_the_order_of_the_frame_set(frame_set, tmp_
 
 
 def test_two_processes_give_the_metrics_of_one(frame_set, tmp_path, processes):
-    """60 clips in batches of 2 × 7: the last batch is filled up, and what fills it must not be counted."""
+    """Evaluate 60 clips in batches of 2 × 7: the last batch is padded, and the padding must not be counted."""
     program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path / "two")
     for rank in processes.run_ranks(2, 29631, *program, "untrained=1", "per_device_train_batch_size=3"):
         assert rank.returncode == 0, rank.stderr[-2000:]
-    two = json.loads((tmp_path / "two" / "figures.json").read_text())
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     trainer = tiny_finetuning.trainer(frame_set, tmp_path / "one")
     torch.nn.init.normal_(trainer.model.classifier.weight, generator=torch.Generator().manual_seed(0))
     one = trainer.evaluate()
@@ -257,10 +260,11 @@ def test_the_best_checkpoint_is_kept_and_loaded(frame_set, tmp_path, monkeypatch
     seen = []
 
     def evaluate(*args, **kwargs):
-        seen.append({name: value.clone() for name, value in trainer.mean.mean.items()})
-        figures = {"eval_image_accuracy": next(scores)}
-        trainer.log(figures)
-        return figures
+        """Log the next score instead of evaluating."""
+        seen.append({name: value.clone() for name, value in trainer.ema.mean.items()})
+        metrics = {"eval_image_accuracy": next(scores)}
+        trainer.log(metrics)
+        return metrics
 
     monkeypatch.setattr(trainer, "evaluate", evaluate)
     trainer.train()
@@ -288,7 +292,7 @@ def test_the_mean_of_the_weights_is_the_one_written_by_hand():
     torch.testing.assert_close(layer.weight.detach(), live)
 
 
-def test_rare_classes_are_drawn_as_often_as_asked(frame_set, tmp_path):
+def test_rare_classes_are_drawn_as_often_as_requested(frame_set, tmp_path):
     trainer = tiny_finetuning.trainer(frame_set, tmp_path, class_balance=0.0)
     labels = trainer.train_dataset.sample_labels()
     drawn = []
@@ -322,9 +326,9 @@ def test_settings_that_do_not_fit_are_refused_at_once(frame_set, tmp_path, label
 def test_clips_task_and_model_must_speak_of_the_same(frame_set, tmp_path):
     trainer = tiny_finetuning.trainer(frame_set, tmp_path)
     trainer.task = Task("workflow", tiny_finetuning.task(frame_set, "triplets").names)
-    several = tiny_finetuning.clips(frame_set, "triplets")
+    triplets = tiny_finetuning.clips(frame_set, "triplets")
     with pytest.raises(InputError, match="holds several classes a frame"):
-        trainer.predict_clips(several)
+        trainer.predict_clips(triplets)
     trainer.task = Task("workflow", ("a", "b"))
     with pytest.raises(InputError, match="has 7 classes"):
         trainer.predict_clips(tiny_finetuning.clips(frame_set))

@@ -31,16 +31,19 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def arguments(output: Path, **changes: Any) -> DinoArguments:
+    """Return the arguments of a tiny run."""
     usual = {"base_learning_rate": 2e-1, "base_min_learning_rate": 1e-3, "ema_momentum": 0.9}
     views = {"local_size": 32, "local_views": 2, "frozen_last_layer_epochs": 0.2}
     return tiny.arguments(output, DinoArguments, **{**usual, **views, **changes})
 
 
 def frames(frame_set: Path) -> CompanionDataset:
+    """Return frames with companions."""
     return CompanionDataset(load_frame_set("synthetic", frame_set, "all"))
 
 
 def trainer(frame_set: Path, output: Path, **changes: Any) -> DinoPretrainer:
+    """Return a trainer of a tiny model."""
     return DinoPretrainer(build(drop_path_rate=0.5), arguments(output, **changes), frames(frame_set))
 
 
@@ -49,7 +52,7 @@ def trainer(frame_set: Path, output: Path, **changes: Any) -> DinoPretrainer:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, accumulation):
-    """Loss, clipping of every tensor, the frozen layer, weight decay, AdamW, the teacher's average, and the center."""
+    """Check loss, clipping of every tensor, frozen layer, weight decay, AdamW, the teacher's average and the center."""
     changes = {"per_device_train_batch_size": 6 // accumulation, "gradient_accumulation_steps": accumulation}
     # A threshold that some gradients exceed, and a last layer that is frozen in the first of three updates.
     run = trainer(
@@ -109,7 +112,7 @@ def test_every_tensor_is_clipped_by_itself():
 
 
 def test_the_defaults_are_the_documented_run():
-    """Peak 6.25e-4 and floor 1e-6 for 320 frames, 10 epochs of warm-up; weight decay 0.04 to 0.4; momentum 0.996 to 1."""
+    """Check peak 6.25e-4, floor 1e-6 for 320 frames, 10 epochs of warm-up; weight decay 0.04 to 0.4; momentum 0.996 to 1."""
     args = DinoArguments("run", per_device_train_batch_size=320, use_cpu=True)
     assert args.peak_learning_rate == pytest.approx(6.25e-4)
     assert args.peak_learning_rate * args.floor == pytest.approx(1e-6)
@@ -123,7 +126,7 @@ def test_the_defaults_are_the_documented_run():
 
 
 def test_matrices_and_layer_scales_decay_and_biases_and_norms_do_not(frame_set, tmp_path):
-    """Layer scales are (C, 1, 1) in the published program, so they decay there."""
+    """Expect layer scales to decay, since they are (C, 1, 1) in the published program."""
     run = trainer(frame_set, tmp_path)
     names = {id(parameter): name for name, parameter in run.model.named_parameters()}
     decayed, spared = ({names[id(p)] for p in group["params"]} for group in run.parameter_groups(run.model))
@@ -152,6 +155,7 @@ def test_the_teacher_drops_paths_only_on_request(frame_set, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_center(frame_set, tmp_path):
     def train(folder: Path, stop: int | None = None, workers: int = 0) -> list[dict[str, float]]:
+        """Train or resume until a step, and return the log."""
         run = trainer(frame_set, folder, dataloader_num_workers=workers)
         run.add_callback(tiny.stops(stop)[0])
         run.train(resume_from_checkpoint=True)
@@ -211,13 +215,13 @@ training: {{output_dir: '{tmp_path / "run"}', max_steps: 2, warmup_epochs: 0, pe
     checkpoint = AutoModel.from_pretrained(tmp_path / "run" / "checkpoint-2")
     same = zip(encoder.parameters(), checkpoint.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
-    words = [f"model={{model_type: {family}, from_pretrained: {folder}}}", f"training.output_dir={tmp_path / 'again'}"]
-    assert (pretrain(load_recipe(recipe, words)) / "model.safetensors").exists()
+    argv = [f"model={{model_type: {family}, from_pretrained: {folder}}}", f"training.output_dir={tmp_path / 'again'}"]
+    assert (pretrain(load_recipe(recipe, argv)) / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["surgfm_large", "surgfm_one_gpu"])
 def test_the_surgfm_recipes_are_the_documented_run(name):
-    """ConvNeXt-L of 196 M parameters, 65,536 outputs, stochastic depth 0.5, 320 frames an update, 100 epochs."""
+    """Check ConvNeXt-L of 196 M parameters, 65,536 outputs, stochastic depth 0.5, 320 frames an update, 100 epochs."""
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = build_model(recipe)
@@ -240,7 +244,7 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
         ({"local_scale": [0.4, 0.05]}, "local_scale is"),
         ({"global_scale": [0.4]}, "global_scale is"),
         ({"max_tensor_grad_norm": -1.0}, "max_tensor_grad_norm is -1.0"),
-        ({"local_size": 16}, "no pictures below 32 pixels; views have 64 and 16"),
+        ({"local_size": 16}, "no images below 32 pixels; views have 64 and 16"),
     ],
 )
 def test_what_makes_no_sense_is_refused(frame_set, tmp_path, changes, message):
@@ -254,7 +258,7 @@ def test_clips_are_not_frames_with_companions(frame_set, tmp_path):
 
 
 def test_the_loss_of_a_batch_is_that_of_its_samples(frame_set, tmp_path):
-    """No sample depends on another: the mean of two losses is the loss of both."""
+    """Verify that no sample depends on another: the mean of two losses is the loss of both."""
     run = trainer(frame_set, tmp_path)
     model = run.model.train()
     items = [run.train_dataset[number] for number in (3, 41)]
@@ -269,7 +273,7 @@ def test_the_loss_of_a_batch_is_that_of_its_samples(frame_set, tmp_path):
 
 
 def neighbors_know_phases(encoder: Any, folder: Path) -> float:
-    """Accuracy of the nearest frames of every other operation."""
+    """Return the accuracy of the nearest frames of every other operation."""
     frames = load_frame_set("synthetic", folder, "all")
     half = np.array([int(video[-1]) % 2 for video in frames["video_id"]])
     processor = DinoPretrainer.processor_for(encoder.config, 1)
@@ -284,7 +288,7 @@ def neighbors_know_phases(encoder: Any, folder: Path) -> float:
 
 @pytest.mark.slow
 def test_a_short_run_makes_nearest_neighbors_better_than_random_weights_do(tmp_path):
-    """Phases of operations that the run has not seen; it sees no label. More in benchmarks/surgfm_quality.py."""
+    """Predict phases of operations that the run has not seen, without labels. More in benchmarks/surgfm_quality.py."""
     for name, videos, seconds, seed in (("corpus", 16, 40, 21), ("others", 24, 20, 22)):
         numbers = {"videos": videos, "seconds": seconds, "seed": seed, "height": 48, "width": 64}
         settings = {key: str(number) for key, number in numbers.items()}

@@ -21,17 +21,19 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def arguments(output: Path, **changes: Any) -> JepaArguments:
+    """Return the arguments of a tiny run."""
     rates = {"base_learning_rate": 2e-2, "base_min_learning_rate": 1e-3, "ema_momentum": 0.9}
     return tiny.arguments(output, JepaArguments, **{**rates, **changes})
 
 
 def trainer(frame_set: Path, output: Path, kind: str, **changes: Any) -> JepaPretrainer:
+    """Return a trainer of a tiny model."""
     return JepaPretrainer(build(kind), arguments(output, **changes), tiny.clips(frame_set))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, kind):
-    """Learning rate, weight decay, clipping of both parts, AdamW, then the target encoder's average."""
+    """Check learning rate, weight decay, clipping of both parts, AdamW, then the target encoder's average."""
     # A threshold that all gradients exceed, and a warm-up of one update after which it counts.
     run = trainer(
         frame_set, tmp_path, kind, max_steps=3, max_part_grad_norm=0.01, warmup_epochs=1 / 3, num_train_epochs=1
@@ -47,7 +49,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, kind):
     predictor = [p for n, p in model.named_parameters() if "predictor" in n]
     assert sum(p.requires_grad for p in model.parameters()) == len(encoder) + len(predictor)
     for step, batch in enumerate(batches):
-        model(run.prepared(batch), **batch["masks"]).loss.backward()
+        model(run.prepare_pixels(batch), **batch["masks"]).loss.backward()
         if step >= 1:
             torch.nn.utils.clip_grad_norm_(encoder, 0.01)
             torch.nn.utils.clip_grad_norm_(predictor, 0.01)
@@ -67,6 +69,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_run_goes_on_to_the_same_weights_and_the_same_target_encoder(frame_set, tmp_path, kind):
     def train(folder: Path, stop: int | None = None, workers: int = 0) -> list[dict[str, float]]:
+        """Train or resume until a step, and return the log."""
         run = trainer(frame_set, folder, kind, dataloader_num_workers=workers)
         run.add_callback(tiny.stops(stop)[0])
         run.train(resume_from_checkpoint=True)
@@ -107,7 +110,7 @@ def test_activation_checkpointing_changes_no_gradient(kind):
 
 
 def test_the_defaults_are_those_published_for_v_jepa():
-    """Peak 6.25e-4 and floor 1e-6 for 3072 clips, from 2e-4; weight decay 0.04 to 0.4; momentum 0.998 to 1."""
+    """Check peak 6.25e-4 and floor 1e-6 for 3072 clips, from 2e-4; weight decay 0.04 to 0.4; momentum 0.998 to 1."""
     args = JepaArguments("run", per_device_train_batch_size=3072, use_cpu=True)
     assert args.peak_learning_rate == pytest.approx(6.25e-4, rel=1e-4)
     assert args.peak_learning_rate * args.floor == pytest.approx(1e-6, rel=1e-3)
@@ -123,7 +126,7 @@ def test_crops_are_those_of_v_jepa_and_masks_come_in_two_sets(frame_set, tmp_pat
     assert len({tuple(box) for box in batch["boxes"]}) > 30
     assert {box[4] for box in batch["boxes"]} == {False, True}
     assert [len(ids) for ids in batch["masks"].values()] == [2, 2]
-    assert run.prepared(batch).shape == (40, 4, 3, 32, 32)
+    assert run.prepare_pixels(batch).shape == (40, 4, 3, 32, 32)
 
 
 def test_what_would_not_repeat_or_makes_no_sense_is_refused(frame_set, tmp_path):

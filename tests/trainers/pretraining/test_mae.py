@@ -13,6 +13,7 @@ from .. import tiny
 
 
 def videomae() -> VideoMAEForPreTraining:
+    """Return a tiny VideoMAE."""
     torch.manual_seed(0)
     config = VideoMAEConfig(
         image_size=32,
@@ -36,7 +37,7 @@ def test_the_loss_of_the_masked_autoencoder_is_that_of_transformers(frame_set, t
     batch = trainer.data_collator([trainer.train_dataset[index] for index in (3, 40)])
     assert batch["masks"]["bool_masked_pos"].sum(dim=1).tolist() == [2 * int(0.9 * 16)] * 2
     loss, parts = trainer.clip_loss(trainer.model, batch)
-    expected = videomae()(trainer.prepared(batch), bool_masked_pos=batch["masks"]["bool_masked_pos"]).loss
+    expected = videomae()(trainer.prepare_pixels(batch), bool_masked_pos=batch["masks"]["bool_masked_pos"]).loss
     assert torch.equal(loss, expected)
     assert not parts
 
@@ -50,7 +51,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path):
     model = videomae().train()
     optimizer = torch.optim.AdamW(parameter_groups(model.named_parameters(), 0.05), lr=1.0, betas=(0.9, 0.95))
     for rate, batch in zip(rates, batches, strict=True):
-        model(run.prepared(batch), **batch["masks"]).loss.backward()
+        model(run.prepare_pixels(batch), **batch["masks"]).loss.backward()
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
@@ -61,6 +62,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path):
 
 def test_the_masked_autoencoder_learns_and_resumes_exactly(frame_set, tmp_path):
     def train(folder: Path, stop: int | None = None) -> list[dict[str, float]]:
+        """Train or resume until a step, and return the log."""
         trainer = MaePretrainer(
             videomae(), tiny.arguments(folder, MaeArguments), tiny.clips(frame_set), callbacks=tiny.stops(stop)
         )

@@ -1,4 +1,4 @@
-"""Corpora as they are: frames of several sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
+"""Corpora as they are: frames of different sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation
 from surgvista_hf.evaluation.tasks import Task
-from surgvista_hf.modeling.loading import load_classifier, processor_of
+from surgvista_hf.modeling.loading import load_classifier, make_classifier_processor
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.features.clip_features import extract_features
-from surgvista_hf.trainers.features.extraction import FeatureExtractor, load_video_features
+from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 from surgvista_hf.trainers.finetuning.trainer import SurgicalFinetuner
 from surgvista_hf.trainers.pretrain import build_clips, pretrain
 from surgvista_hf.trainers.pretraining.recipe import load_recipe
@@ -104,7 +104,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
-    """Three sources: rendered at two sizes and rates, and real videos of two other sizes, one of them odd."""
+    """Prepare three sources: rendered at two sizes and rates, and real videos of two other sizes, one of them odd."""
     root = tmp_path_factory.mktemp("mixed")
     for rate, (name, (height, width)) in enumerate(SIZES.items(), 1):
         settings = {"videos": "2", "seconds": "14", "height": str(height), "width": str(width)}
@@ -119,6 +119,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
 
 
 def recipe(corpus: Path, output: Path, objective: str, **training: Any) -> Any:
+    """Write a recipe over all sources."""
     own = OBJECTIVES[objective]
     content = {
         **own,
@@ -148,12 +149,13 @@ def recipe(corpus: Path, output: Path, objective: str, **training: Any) -> Any:
 
 
 def history(output: Path, step: int = 4) -> list[dict[str, float]]:
+    """Return the losses of a run."""
     return json.loads((output / f"checkpoint-{step}" / "trainer_state.json").read_text())["log_history"]
 
 
 @pytest.fixture(autouse=True)
 def small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a test asks for the teacher, it is a tiny one."""
+    """Replace the teacher of recipes by a tiny one."""
     import surgvista_hf.trainers.pretrain as module
 
     monkeypatch.setattr(module, "build_teacher", lambda teacher: tiny.teacher())
@@ -162,7 +164,7 @@ def small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------- pre-training
 
 
-def test_batches_hold_several_sizes_shapes_and_rates(corpus, tmp_path):
+def test_batches_hold_different_sizes_shapes_and_rates(corpus, tmp_path):
     read = load_recipe(recipe(corpus, tmp_path / "run", "surgvista"))
     clips = build_clips(read.data, 4, 0)
     shapes = {clips[index]["pixel_values"].shape[-2:] for index in range(0, len(clips), 3)}
@@ -173,7 +175,7 @@ def test_batches_hold_several_sizes_shapes_and_rates(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_trains_on_several_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
+def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
     changes = ["teacher.name=tiny"] if "teacher" in objective else []
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     pretrain(load_recipe(recipe(corpus, whole, objective), changes))
@@ -187,7 +189,7 @@ def test_every_objective_trains_on_several_sizes_and_resumes_bit_for_bit(objecti
     tiny.assert_same_weights(parts, whole)
 
 
-def test_balanced_sources_of_several_sizes_are_drawn_and_resumed(corpus, tmp_path):
+def test_balanced_sources_of_different_sizes_are_drawn_and_resumed(corpus, tmp_path):
     changes = ["data.balance=0.5", "data.clips_per_epoch=32"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for output in (whole, parts):
@@ -223,7 +225,7 @@ def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path
 
 
 def labeled_frames() -> datasets.Dataset:
-    """Videos of four sizes, as a data set whose recordings come from several machines has."""
+    """Make videos of four sizes, as a data set whose recordings come from several machines has."""
     table = []
     for video, (height, width) in enumerate([(224, 398), (224, 280), (224, 224), (225, 399)]):
         operation = SyntheticOperation(seed=video, duration_seconds=14.0, height=height // 2 * 2, width=width // 2 * 2)
@@ -237,15 +239,17 @@ def labeled_frames() -> datasets.Dataset:
 
 @pytest.fixture(scope="module")
 def frames() -> datasets.Dataset:
+    """Return the frames of a video."""
     return labeled_frames()
 
 
 def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuning.MODEL, **changes: Any) -> Any:
+    """Return a trainer over the labeled frames."""
     torch.manual_seed(0)
     clips = ClipDataset(frames, num_frames=4, frame_stride=1, label="phase")
     task = Task("workflow", tuple(clips.label_names or ()))
     model = load_classifier(start, task.names, task.problem_type, num_frames=4)
-    processor = processor_of(model, start, 1)
+    processor = make_classifier_processor(model, start, 1)
     args = tiny_finetuning.arguments(output, **{"num_train_epochs": 1, "per_device_train_batch_size": 8, **changes})
     return SurgicalFinetuner(model, args, clips, task, processor, eval_dataset=clips)
 
@@ -259,7 +263,7 @@ def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuni
     ],
     ids=["mixup, erasing", "cutmix, mean of the weights", "balanced classes"],
 )
-def test_fine_tuning_over_several_sizes_trains_resumes_and_tests_every_clip(changes, frames, tmp_path):
+def test_fine_tuning_over_different_sizes_trains_resumes_and_tests_every_clip(changes, frames, tmp_path):
     tiny.assert_resumes_bit_for_bit(
         lambda output, **more: finetuner(frames, output, **more), tmp_path, 2, save_steps=2, **changes
     )
@@ -272,9 +276,9 @@ def test_fine_tuning_over_several_sizes_trains_resumes_and_tests_every_clip(chan
     np.testing.assert_allclose(predictions.scores[[0, 31]], torch.stack(logits), atol=1e-5)
 
 
-def test_features_over_several_sizes_are_those_of_each_video_alone(frames, tmp_path):
+def test_features_over_different_sizes_are_those_of_each_video_alone(frames, tmp_path):
     trainer = finetuner(frames, tmp_path / "run")
-    extractor = FeatureExtractor(trainer.model, trainer.processing_class, device="cpu")
+    extractor = VideoFeatureExtractor(trainer.model, trainer.processing_class, device="cpu")
     extractor.extract(frames, tmp_path / "all", label="phase", progress=False)
     extractor.extract(frames.select(range(24, 32)), tmp_path / "last", label="phase", progress=False)
     together, alone = load_video_features(tmp_path / "all"), load_video_features(tmp_path / "last")
@@ -282,14 +286,14 @@ def test_features_over_several_sizes_are_those_of_each_video_alone(frames, tmp_p
     np.testing.assert_allclose(together[3].values, alone[0].values, atol=1e-5)
 
 
-def test_a_probe_of_an_encoder_takes_clips_of_several_sizes(frames, tmp_path):
+def test_a_probe_of_an_encoder_takes_clips_of_different_sizes(frames, tmp_path):
     trainer = finetuner(frames, tmp_path / "run")
     found = extract_features(trainer.model.surgvista, trainer.processing_class, trainer.train_dataset, batch_size=16)
     assert found.values.shape[0] == 32
     assert np.isfinite(found.values).all()
 
 
-def test_a_stream_gives_clips_of_several_sizes_to_the_same_collator(frames):
+def test_a_stream_gives_clips_of_different_sizes_to_the_same_collator(frames):
     stream = StreamingClipDataset(frames.to_iterable_dataset(), num_frames=2, frame_stride=1, label="phase")
     sizes = set()
     for batch in DataLoader(stream, batch_size=12, collate_fn=collate_clips):
@@ -297,8 +301,8 @@ def test_a_stream_gives_clips_of_several_sizes_to_the_same_collator(frames):
     assert len(sizes) == 4
 
 
-def test_the_verb_fine_tunes_over_real_recordings_of_several_machines(tmp_path, shared_data):
-    """Real clips, one of them with an uneven frame rate: train, choose, test, as a user does."""
+def test_the_verb_fine_tunes_over_real_recordings_of_different_machines(tmp_path, shared_data):
+    """Train, choose and test as a user does, on real clips, one of them with an uneven frame rate."""
     data = tmp_path / "data"
     for part in ("videos", "phases"):
         (data / part).mkdir(parents=True)

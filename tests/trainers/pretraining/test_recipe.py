@@ -1,4 +1,4 @@
-"""Recipes: what is misspelt is an error with a suggestion, what is published is reproduced, what is run is what was read."""
+"""Recipes: what is misspelled is an error with a suggestion, what is published is reproduced, what is run is what was read."""
 
 import subprocess
 import sys
@@ -19,8 +19,7 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.trainers.pretrain import build_clips, build_model, build_sampler, pretrain
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
-from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import TestedOn as OfTest
+from surgvista_hf.trainers.pretraining.recipe import DataRecipe, HeldOutBenchmark, SourceRecipe, load_recipe
 from surgvista_hf.trainers.pretraining.trainer import PretrainingCollator
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_recipes
 from tests.datasets_scripts.raw_layouts import write_frames
@@ -31,6 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def recipe_file(frame_set: Path, tmp_path: Path) -> Path:
+    """Write a recipe."""
     content = {
         "model": {
             "image_size": 32,
@@ -99,7 +99,7 @@ def test_the_surgrec_mae_recipe_is_videomae_with_the_stated_epochs(name, tmp_pat
 
 @pytest.mark.parametrize("name", ["surgrec_jepa", "surgrec_jepa_one_gpu"])
 def test_the_surgrec_jepa_recipe_has_the_sizes_that_the_released_file_implies(name):
-    """304 M parameters in the encoder and 22 M in the predictor; 1568 tokens."""
+    """Count 304 M parameters in the encoder, 22 M in the predictor, and 1568 tokens."""
     recipe = load_recipe(name)
     with torch.device("meta"):
         model = build_model(recipe)
@@ -130,14 +130,14 @@ def test_the_base_corpus_is_the_published_one_and_holds_no_test_video():
 
 
 def test_values_are_changed_from_the_command_line(recipe_file):
-    words = [
+    argv = [
         "training.seed=7",
         "teacher.name=somewhere",
         "data.sources.0.split=train",
         "model.mask_ratio=0.5",
         "data.balance=null",
     ]
-    recipe = load_recipe(recipe_file, words)
+    recipe = load_recipe(recipe_file, argv)
     assert recipe.training["seed"] == 7
     assert recipe.teacher.name == "somewhere"
     assert recipe.data.sources[0].split == "train"
@@ -146,14 +146,14 @@ def test_values_are_changed_from_the_command_line(recipe_file):
 
 
 def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
-    words = [
+    argv = [
         "training.save_strategy=no",
         "training.report_to=off",
         "training.bf16=true",
         "training.base_learning_rate=1e-3",
     ]
-    training = load_recipe(recipe_file, words).training
-    assert [training[word.split("=")[0][9:]] for word in words] == ["no", "off", True, 0.001]
+    training = load_recipe(recipe_file, argv).training
+    assert [training[word.split("=")[0][9:]] for word in argv] == ["no", "off", True, 0.001]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
         ("training.seed=[", "is not YAML"),
     ],
 )
-def test_what_is_misspelt_is_an_error_with_a_suggestion(recipe_file, word, message):
+def test_what_is_misspelled_is_an_error_with_a_suggestion(recipe_file, word, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe_file, [word])
 
@@ -223,8 +223,8 @@ def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed
 
 def test_training_goes_on_from_a_trained_model(recipe_file, tmp_path):
     first = pretrain(load_recipe(recipe_file))
-    words = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]
-    assert (pretrain(load_recipe(recipe_file, words)) / "model.safetensors").exists()
+    argv = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]
+    assert (pretrain(load_recipe(recipe_file, argv)) / "model.safetensors").exists()
 
 
 def test_test_videos_in_the_corpus_stop_the_run(tmp_path):
@@ -235,7 +235,7 @@ def test_test_videos_in_the_corpus_stop_the_run(tmp_path):
     )
     prepare_frame_set("cholec80", tmp_path / "raw", tmp_path / "cholec80")
     data = DataRecipe(
-        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(OfTest("cholec80"),)
+        (SourceRecipe("cholec80", "cholec80", "all"),), root=str(tmp_path), tested_on=(HeldOutBenchmark("cholec80"),)
     )
     with pytest.raises(OverlapError, match=r"cholec80/video41"):
         build_clips(data, 4, 0)
@@ -250,6 +250,7 @@ def test_sources_are_balanced_on_request(tmp_path):
     clips = build_clips(data, 2, 0)
 
     def fraction(data: DataRecipe) -> float:
+        """Return the fraction of draws from the second source."""
         drawn = [clips.sources[draw.sample] for draw in build_sampler(data, clips, 0)]
         return sum(drawn) / len(drawn)
 
@@ -275,19 +276,19 @@ def test_a_clip_that_is_drawn_twice_in_an_epoch_comes_in_two_crops(frame_set, re
 
 
 @pytest.mark.parametrize(
-    ("words", "model_class"),
+    ("argv", "model_class"),
     [
         (["objective=mae", "model={use_mean_pooling: false, SIZES}"], "VideoMAEForPreTraining"),
         (["objective=jepa", "model={model_type: vjepa2, VJEPA}"], "VJEPA2ForJointEmbedding"),
         (["objective=jepa", "data.balance=0.5"], "SurgVistaForJointEmbedding"),
     ],
 )
-def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load(recipe_file, words, model_class):
+def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load(recipe_file, argv, model_class):
     sizes = "patch_size: 8, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2"
     videomae = f"{sizes}, image_size: 32, num_frames: 4, decoder_num_attention_heads: 2, decoder_hidden_size: 32"
     vjepa = f"{sizes}, crop_size: 32, frames_per_clip: 4, pred_hidden_size: 24, pred_num_attention_heads: 2"
-    words = [word.replace("SIZES", videomae).replace("VJEPA", vjepa) for word in words]
-    folder = pretrain(load_recipe(recipe_file, words))
+    argv = [word.replace("SIZES", videomae).replace("VJEPA", vjepa) for word in argv]
+    folder = pretrain(load_recipe(recipe_file, argv))
     assert AutoConfig.from_pretrained(folder).architectures == [model_class]
     assert AutoModel.from_pretrained(folder).config.hidden_size == 32
     frames = list(np.zeros((4, 40, 50, 3), np.uint8))
@@ -296,7 +297,7 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("argv", "status", "message"),
     [
         (["--list"], 0, "surgvista_base"),
         ([], 1, "give a YAML file or a name"),
@@ -317,9 +318,9 @@ def test_every_objective_runs_by_recipe_and_gives_a_model_that_auto_classes_load
         (["surgvista_synthetic", "training.optim=none"], 1, "training.optim is 'none'; it must be one of"),
     ],
 )
-def test_the_verb_answers_in_one_line(words, status, message, capsys, tmp_path, monkeypatch):
+def test_the_verb_answers_in_one_line(argv, status, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["pretrain", *words]) == status
+    assert main(["pretrain", *argv]) == status
     printed = capsys.readouterr()
     assert message in (printed.err if status else printed.out)
 

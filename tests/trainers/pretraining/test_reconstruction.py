@@ -1,4 +1,4 @@
-"""Pictures of reconstructions: written while training without changing it, and drawn from saved models."""
+"""Images of reconstructions: written while training without changing it, and drawn from saved models."""
 
 import json
 import os
@@ -20,21 +20,21 @@ from .. import tiny
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def test_pictures_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
+def test_images_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
     for name, steps in (("with", 5), ("without", 0)):
-        tiny.trainer(frame_set, tmp_path / name, picture_steps=steps, save_steps=20).train()
+        tiny.trainer(frame_set, tmp_path / name, reconstruction_steps=steps, save_steps=20).train()
     tiny.assert_same_weights(tmp_path / "with", tmp_path / "without")
-    pictures = sorted(path.name for path in (tmp_path / "with" / "pictures").iterdir())
-    assert pictures == [f"step_{step:07d}.png" for step in (5, 10, 15, 20)]
-    assert not (tmp_path / "without" / "pictures").exists()
-    with Image.open(tmp_path / "with" / "pictures" / pictures[0]) as picture:
-        assert min(picture.size) > 200
+    images = sorted(path.name for path in (tmp_path / "with" / "reconstructions").iterdir())
+    assert images == [f"step_{step:07d}.png" for step in (5, 10, 15, 20)]
+    assert not (tmp_path / "without" / "reconstructions").exists()
+    with Image.open(tmp_path / "with" / "reconstructions" / images[0]) as image:
+        assert min(image.size) > 200
 
 
-def test_tensorboard_gets_losses_speed_and_pictures(frame_set, tmp_path, monkeypatch):
+def test_tensorboard_gets_losses_speed_and_images(frame_set, tmp_path, monkeypatch):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
-    tiny.trainer(frame_set, tmp_path / "run", picture_steps=10, report_to="tensorboard").train()
+    tiny.trainer(frame_set, tmp_path / "run", reconstruction_steps=10, report_to="tensorboard").train()
     events = accumulator.EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     tags = events.Tags()
@@ -44,7 +44,7 @@ def test_tensorboard_gets_losses_speed_and_pictures(frame_set, tmp_path, monkeyp
 
 
 def test_trackio_gets_the_losses(frame_set, tmp_path):
-    """In a process of its own: trackio decides when it is imported where it writes."""
+    """Run in a process of its own: trackio decides when it is imported where it writes."""
     pytest.importorskip("trackio")
     program = (
         "from pathlib import Path; from tests.trainers import tiny;"
@@ -58,20 +58,21 @@ def test_trackio_gets_the_losses(frame_set, tmp_path):
     assert {"train/loss", "train/loss_video", "train/loss_image", "train/clips_per_second"} <= logged[0].keys()
 
 
-def test_visible_pixels_are_the_originals_and_hidden_ones_are_painted(frame_set, tmp_path):
+def test_visible_pixels_are_the_originals_and_masked_ones_are_reconstructed(frame_set, tmp_path):
     trainer = tiny.trainer(frame_set, tmp_path)
     pixels, mask = trainer.sample()
     result = reconstruct({"model": trainer.student}, pixels, mask)
     assert result.original.shape == (4, 32, 32, 3)
-    assert result.hidden.mean() == pytest.approx(0.75)
+    assert result.mask.mean() == pytest.approx(0.75)
     reconstructed = result.reconstructed["model"]
-    np.testing.assert_allclose(reconstructed[~result.hidden], result.original[~result.hidden], atol=1e-6)
-    assert (np.abs(reconstructed - result.original)[result.hidden] > 1e-3).mean() > 0.9
+    np.testing.assert_allclose(reconstructed[~result.mask], result.original[~result.mask], atol=1e-6)
+    assert (np.abs(reconstructed - result.original)[result.mask] > 1e-3).mean() > 0.9
     assert trainer.student.training
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> list[str]:
+    """Save two models."""
     folders = []
     for name in ("first", "second"):
         tiny.model(hidden_size=32 if name == "first" else 64).save_pretrained(tmp_path / name)
@@ -80,14 +81,14 @@ def saved(tmp_path: Path) -> list[str]:
 
 
 def test_the_verb_draws_saved_models_behind_one_mask(frame_set, saved, tmp_path, capsys):
-    words = ["--data", "synthetic", "--data-dir", str(frame_set), "--split", "all", "--clip", "30", "--json"]
-    picture = tmp_path / "figure.png"
-    assert main(["reconstruct", *saved, *words, "--output", str(picture)]) == 0
+    argv = ["--data", "synthetic", "--data-dir", str(frame_set), "--split", "all", "--clip", "30", "--json"]
+    image = tmp_path / "figure.png"
+    assert main(["reconstruct", *saved, *argv, "--output", str(image)]) == 0
     errors = json.loads(capsys.readouterr().out)["mean_squared_error"]
     assert errors.keys() == set(saved)
-    assert picture.stat().st_size > 10_000
+    assert image.stat().st_size > 10_000
     again = tmp_path / "again.png"
-    assert main(["reconstruct", *saved, *words, "--output", str(again)]) == 0
+    assert main(["reconstruct", *saved, *argv, "--output", str(again)]) == 0
     assert json.loads(capsys.readouterr().out)["mean_squared_error"] == errors
 
 
@@ -108,8 +109,8 @@ def test_what_cannot_be_drawn_is_said_in_one_line(frame_set, saved, tmp_path, ca
         config = tiny.model().config
         SurgVistaForVideoClassification(config).save_pretrained(model)
     options |= {name: value for name, value in changes.items() if name != "model"}
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    assert main(["reconstruct", model, *words, "--output", str(tmp_path / "x.png")]) == 1
+    argv = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert main(["reconstruct", model, *argv, "--output", str(tmp_path / "x.png")]) == 1
     printed = capsys.readouterr().err
     assert message in printed
     assert not (tmp_path / "x.png").exists()

@@ -31,10 +31,12 @@ GRID = (2, 4, 4)
 
 @pytest.fixture
 def clips() -> torch.Tensor:
+    """Return random clips."""
     return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def dinov2() -> Dinov2WithRegistersModel:
+    """Return a tiny DINOv2 with registers."""
     config = Dinov2WithRegistersConfig(
         hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=4, num_register_tokens=3
     )
@@ -42,6 +44,7 @@ def dinov2() -> Dinov2WithRegistersModel:
 
 
 def convnext() -> ConvNextModel:
+    """Return a tiny ConvNeXt."""
     return ConvNextModel(ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2))
 
 
@@ -66,8 +69,8 @@ def test_only_the_first_frame_of_each_tubelet_counts(clips):
     assert not torch.equal(teacher(clips, GRID)[:, 16:], teacher(changed, GRID)[:, 16:])
 
 
-def test_tokens_come_in_the_order_slice_row_column(clips):
-    """The same picture in both slices gives the same features; the class token is left out."""
+def test_tokens_come_in_the_order_time_row_column(clips):
+    """Show the same image in both tubelets: the features are the same, and the class token is left out."""
     teacher = tiny.teacher()
     clips[:, 2] = clips[:, 0]
     features = teacher(clips, GRID)
@@ -142,13 +145,14 @@ def test_a_compiled_teacher_gives_the_same_features(clips):
 
 
 def vit(width: int) -> ViTModel:
+    """Return a tiny ViT."""
     torch.manual_seed(3)
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "image_size": 32, "patch_size": 8}
     return ViTModel(ViTConfig(num_hidden_layers=4, num_attention_heads=4, **sizes), add_pooling_layer=False)
 
 
 def test_features_in_fewer_bits_are_near_those_in_32(clips):
-    """Relative distance: below 1 % in bf16, below 8 % in 8 bits, with random weights."""
+    """Measure the relative distance: below 1 % in bf16, below 8 % in 8 bits, with random weights."""
     exact = ImageTeacher(vit(64))(clips, GRID)
     for dtype, bound in ((torch.bfloat16, 0.01), (torch.float8_e4m3fn, 0.08)):
         features = ImageTeacher(vit(64), dtype=dtype).to("cpu")(clips, GRID)
@@ -177,6 +181,7 @@ TEACHERS = ("lemonfm", "endovit", "surgenet_convnext", "surgenet_caformer", "sur
 
 
 def converted(original, folder: Path) -> Path:
+    """Convert a checkpoint of a family."""
     convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.said)
     return folder / "teacher"
 
@@ -200,8 +205,8 @@ def test_a_step_of_pre_training_runs_with_every_family_as_teacher(name, frame_se
 def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
     numbers = golden.load("tiny_pretraining")
     golden.training_checkpoint(tmp_path / "a.pth", golden.part(numbers, "teacher."))
-    said = {"image_size": 32, "num_attention_heads": 4}
-    convert_checkpoint(tmp_path / "a.pth", tmp_path / "endossl", family="endossl-teacher", config=said)
+    sizes = {"image_size": 32, "num_attention_heads": 4}
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "endossl", family="endossl-teacher", config=sizes)
     clip = numbers["io.videos_bcthw"].transpose(1, 2)
     grid = golden.pretraining_config().token_grid(clip.shape[1], *clip.shape[-2:])
     expected = numbers["io.teacher_features_all"]
@@ -211,24 +216,24 @@ def test_whether_the_final_norm_counts_is_told_by_the_family(tmp_path):
     assert golden.differences(told(clip, grid), expected) > 1e-2
 
 
-def test_a_teacher_gets_pictures_normalized_as_it_was_trained(clips, tmp_path):
+def test_a_teacher_gets_images_normalized_as_it_was_trained(clips, tmp_path):
     original = ORIGINALS["endovit"]()
     teacher = ImageTeacher.from_pretrained(converted(original, tmp_path))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     as_they_come = teacher(clips, GRID)
-    teacher.expect(mean, std)
+    teacher.set_input_normalization(mean, std)
     pixels = clips[:, ::2].flatten(0, 1) * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
     own_mean, own_std = torch.tensor((0.3464, 0.2280, 0.2228)), torch.tensor((0.2520, 0.2128, 0.2093))
     own = (pixels - own_mean[:, None, None]) / own_std[:, None, None]
     expected = original.expected(own)[:, 1:].detach().reshape(2, 32, -1)
     torch.testing.assert_close(teacher(clips, GRID), expected, atol=1e-4, rtol=1e-4)
-    teacher.expect((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
+    teacher.set_input_normalization((0.3464, 0.2280, 0.2228), (0.2520, 0.2128, 0.2093))
     assert torch.equal(teacher(clips, GRID), as_they_come)
 
 
 @pytest.fixture
 def offline_hub(tmp_path, monkeypatch):
-    """A cache of the Hub that holds EndoViT's file, and no network."""
+    """Make a cache of the Hub that holds EndoViT's file, without a network."""
     from huggingface_hub import constants
 
     original = ORIGINALS["endovit"]()

@@ -28,26 +28,28 @@ STEPS = 20  # two epochs of ten
 
 
 def run(output: Path, frame_set: Path, **changes: object) -> list[dict[str, float]]:
+    """Train to the end."""
     trainer = tiny.trainer(frame_set, output, **changes)
     trainer.train(resume_from_checkpoint=True)
     return trainer.state.log_history
 
 
 def run_until(step: int, frame_set: Path, output: Path) -> None:
-    """Trains and stops after a step, as a user does with Ctrl-C."""
+    """Train and stop after a step, as a user does with Ctrl-C."""
     trainer = tiny.trainer(frame_set, output)
     trainer.add_callback(tiny.stops(step)[0])
     trainer.train()
 
 
 def losses(history: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
+    """Return the losses of the log."""
     names = ("loss", "loss_video", "loss_image", "learning_rate")
     return {int(line["step"]): tuple(line[name] for name in names) for line in history if "loss" in line}
 
 
 @pytest.fixture(scope="module")
 def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, tuple[float, ...]]]:
-    """An uninterrupted run: its folder and its losses."""
+    """Return the folder and the losses of an uninterrupted run."""
     output = tmp_path_factory.mktemp("whole")
     return output, losses(run(output, frame_set))
 
@@ -56,16 +58,16 @@ def whole(frame_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(frame_set, tmp_path, monkeypatch):
-    """The golden batch goes through the trainer in place of a batch of clips."""
+    """Send the golden batch through the trainer in place of a batch of clips."""
     numbers = golden.load("tiny_pretraining")
     from surgvista_hf import convert_checkpoint
 
     checkpoint = golden.training_checkpoint(tmp_path / "student.pth", golden.part(numbers, "student."))
-    said = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
-    convert_checkpoint(checkpoint, tmp_path / "student", family="surgvista", config=said)
+    sizes = golden.UNREADABLE_SIZES | golden.UNREADABLE_DECODER_SIZES
+    convert_checkpoint(checkpoint, tmp_path / "student", family="surgvista", config=sizes)
     student = SurgVistaForPreTraining.from_pretrained(tmp_path / "student")
     trainer = SurgVistaPretrainer(student, tiny.arguments(tmp_path / "run"), tiny.clips(frame_set))
-    monkeypatch.setattr(trainer, "prepared", lambda batch: numbers["io.videos_bcthw"].transpose(1, 2))
+    monkeypatch.setattr(trainer, "prepare_pixels", lambda batch: numbers["io.videos_bcthw"].transpose(1, 2))
     trainer.teacher = lambda clips, grid: numbers["io.teacher_features_all"]
     count = len(numbers["io.mask"])
     batch = {
@@ -85,7 +87,7 @@ def test_the_loss_and_all_gradients_of_the_trainer_are_those_of_the_original(fra
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulation):
-    """The same clips, a plain loop and torch's AdamW."""
+    """Compare with a plain loop over the same clips and torch's AdamW."""
     changes = {"per_device_train_batch_size": 6 // accumulation, "gradient_accumulation_steps": accumulation}
     trainer = tiny.trainer(frame_set, tmp_path, max_steps=3, **changes)
     loader = DataLoader(
@@ -100,7 +102,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
     rates = [line["learning_rate"] for line in trainer.state.log_history if "loss" in line]
     for update in range(3):
         for batch in batches[update * accumulation : (update + 1) * accumulation]:
-            clips = trainer.prepared(batch)
+            clips = trainer.prepare_pixels(batch)
             student.set_drop_path_keys(batch["drop_path_keys"])
             output = student(clips, batch["masks"]["bool_masked_pos"], teacher(clips, trainer.shape.grid))
             (output.loss / accumulation).backward()
@@ -114,7 +116,7 @@ def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path, accumulati
 
 @pytest.mark.slow
 def test_a_compiled_run_has_one_graph_for_all_steps_and_the_same_losses(frame_set, tmp_path):
-    """Stochastic depth changes its keys every step; that must not compile anew."""
+    """Verify that stochastic depth, whose keys change every step, does not compile anew."""
     eager = tiny.trainer(frame_set, tmp_path / "eager", max_steps=5, save_steps=100)
     eager.train()
     torch._dynamo.utils.counters.clear()
@@ -132,9 +134,9 @@ def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
     trainer = tiny.trainer(frame_set, tmp_path)
     items = [trainer.train_dataset[index] for index in (5, 17)]
     batch, swapped = trainer.data_collator(items), trainer.data_collator(items[::-1])
-    clips = trainer.prepared(batch)
+    clips = trainer.prepare_pixels(batch)
     assert clips.shape == (2, 4, 3, 32, 32)
-    assert torch.equal(clips, trainer.prepared(swapped).flip(0))
+    assert torch.equal(clips, trainer.prepare_pixels(swapped).flip(0))
     assert torch.equal(batch["masks"]["bool_masked_pos"], swapped["masks"]["bool_masked_pos"].flip(0))
     assert torch.equal(batch["drop_path_keys"], swapped["drop_path_keys"].flip(0))
     assert batch["boxes"][0] == list(MultiScaleCrop(32, 42).box(64, 48, 0, 5))
@@ -151,7 +153,7 @@ def test_training_lowers_both_losses(whole):
 
 
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tmp_path):
-    """Stopped in the middle of an epoch, resumed with other random states and another number of workers."""
+    """Stop in the middle of an epoch and resume with other random states and another number of workers."""
     run_until(7, frame_set, tmp_path)
     torch.manual_seed(99)
     history = run(tmp_path, frame_set, dataloader_num_workers=2)
@@ -163,7 +165,7 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_factory, order):
-    """Two hospitals' recordings have the same kind of frame set, and may have the same names."""
+    """Combine recordings of two hospitals that have the same kind of frame set, and may have the same names."""
     other = tmp_path_factory.mktemp("other") / "set"
     prepare_frame_set("synthetic", None, other, settings={**tiny.VIDEOS, "seed": "9", "height": "48", "width": "96"})
     folders = [frame_set, other]
@@ -176,7 +178,7 @@ def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_
 
 
 def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, tmp_path):
-    """Three of ten updates of an epoch: the stock loop would make a fourth."""
+    """Make three of ten updates of an epoch: the stock loop would make a fourth."""
     run(tmp_path, frame_set, max_steps=3, save_steps=3)
     before = tiny.final_weights(tmp_path)
     again = tiny.trainer(frame_set, tmp_path, max_steps=3, save_steps=3)
@@ -239,7 +241,7 @@ def test_the_log_says_how_fast_and_how_long_it_waited(frame_set, tmp_path):
     history = run(tmp_path, frame_set, max_steps=2)
     line = history[0]
     assert line["clips_per_second"] > 0
-    assert 0 <= line["data_wait_share"] <= 1
+    assert 0 <= line["data_wait_fraction"] <= 1
     assert line["loss"] == pytest.approx(line["loss_video"] + 0.05 * line["loss_image"], rel=1e-5)
 
 
@@ -260,12 +262,15 @@ def test_the_peak_follows_the_batch_unless_it_is_given(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, tmp_path):
-    class Spoilt(SurgVistaPretrainer):
+    class NotFinite(SurgVistaPretrainer):
+        """A trainer whose loss is not a number with clip 23."""
+
         def clip_loss(self, model, batch):
+            """Return not a number if clip 23 is in the batch."""
             loss, parts = super().clip_loss(model, batch)
             return (loss * float("nan") if 23 in batch["index"].tolist() else loss), parts
 
-    trainer = Spoilt(tiny.model(), tiny.arguments(tmp_path, logging_steps=3), tiny.clips(frame_set))
+    trainer = NotFinite(tiny.model(), tiny.arguments(tmp_path, logging_steps=3), tiny.clips(frame_set))
     with pytest.raises(NonFiniteLossError, match=r"first with the clips .*synthetic/operation_000001 frame 3"):
         trainer.train()
     assert all(
@@ -276,7 +281,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(frame_set, 
 
 
 def with_a_broken_frame(frame_set: Path, **options: str) -> ClipDataset:
-    """The frame set with row 31, frame 11 of its second video, made unreadable."""
+    """Make row 31, frame 11 of the second video, unreadable."""
     whole = load_frame_set("synthetic", frame_set, "all")
     rows = [dict(row) for row in whole.cast_column("image", datasets.Image(decode=False))]
     rows[31]["image"] = {"bytes": b"\xff\xd8\xffnot a picture", "path": None}
@@ -299,7 +304,7 @@ def test_a_frame_that_cannot_be_read_stops_the_run_and_is_named(frame_set, tmp_p
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_clips_are_replaced_counted_and_listed_on_request(frame_set, tmp_path, workers):
-    """Frame 11 is part of the clips that end with frames 11, 13, 15 and 17."""
+    """Expect the clips that end with frames 11, 13, 15 and 17, which frame 11 is part of."""
     clips = with_a_broken_frame(frame_set, on_unreadable="replace")
     arguments = tiny.arguments(tmp_path, dataloader_num_workers=workers)
     trainer = SurgVistaPretrainer(tiny.model(), arguments, clips)

@@ -1,4 +1,4 @@
-"""What the package gives to launch a run with: accelerate reads it, and it runs."""
+"""Launching: accelerate reads the configurations of the package, and the runs that they describe start."""
 
 import subprocess
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_blocks_that_fsdp_wraps_exist():
 
 
 def test_the_slurm_script_starts_one_launcher_a_machine_with_all_arguments(tmp_path):
-    """With srun and scontrol that say what they were asked, in place of SLURM's."""
+    """Replace SLURM's srun and scontrol by programs that print their arguments."""
     for name, text in {
         "scontrol": "echo node-a; echo node-b",
         "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
@@ -53,7 +53,7 @@ def test_the_slurm_script_starts_one_launcher_a_machine_with_all_arguments(tmp_p
         "SLURM_NODEID": "1",
     }
     command = ["bash", str(LAUNCH / "slurm_4x8.sh"), "surgvista_base", "data.root=/a b"]
-    words = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    argv = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     options = ("--num_machines", "--num_processes", "--machine_rank", "--main_process_ip")
-    assert [words[words.index(option) + 1] for option in options] == ["2", "16", "1", "node-a"]
-    assert words[-4:] == ["-m", "surgvista_hf.trainers.pretrain", "surgvista_base", "data.root=/a b"]
+    assert [argv[argv.index(option) + 1] for option in options] == ["2", "16", "1", "node-a"]
+    assert argv[-4:] == ["-m", "surgvista_hf.trainers.pretrain", "surgvista_base", "data.root=/a b"]

@@ -25,8 +25,13 @@ from surgvista_hf.trainers.features.ms_tcn import TemporalArguments
 from surgvista_hf.trainers.features.video_head import VideoHeadArguments
 from surgvista_hf.trainers.finetuning.recipe import ExternalTest, LabeledData, ModelRecipe, load_finetuning_recipe
 from surgvista_hf.trainers.pretraining.objectives import OBJECTIVES
-from surgvista_hf.trainers.pretraining.recipe import DataRecipe, SourceRecipe, TeacherRecipe, load_recipe
-from surgvista_hf.trainers.pretraining.recipe import TestedOn as Tested
+from surgvista_hf.trainers.pretraining.recipe import (
+    DataRecipe,
+    HeldOutBenchmark,
+    SourceRecipe,
+    TeacherRecipe,
+    load_recipe,
+)
 from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_text
 
 from .. import tiny
@@ -68,22 +73,23 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def names(kind: Any) -> list[str]:
+    """Return the names of the fields of a dataclass."""
     return [entry.name for entry in fields(kind) if entry.init]
 
 
 def changed(content: Any, path: str, value: Any) -> Any:
-    """A copy of the content with another value at a dotted path."""
+    """Return a copy of the content with another value at a dotted path."""
     whole = deepcopy(content)
     *parents, last = path.split(".")
-    place = whole
+    target = whole
     for name in parents:
-        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-    place[int(last) if isinstance(place, list) else last] = value
+        target = target[int(name)] if isinstance(target, list) else target.setdefault(name, {})
+    target[int(last) if isinstance(target, list) else last] = value
     return whole
 
 
 def refusal(action: Any) -> str | None:
-    """What the package says against it, or nothing; any error but the package's own fails the test."""
+    """Return the package's message against a value, or `None`; any error but the package's own fails the test."""
     try:
         action()
     except SurgVistaError as error:
@@ -92,10 +98,11 @@ def refusal(action: Any) -> str | None:
 
 
 def attempt(load: Any, content: Any, path: str, value: Any, folder: Path, needs: Any = None) -> bool:
-    """Whether a recipe with this value is taken."""
+    """Return whether a recipe with this value is accepted."""
     file = folder / "recipe.yaml"
 
     def action() -> None:
+        """Parse the changed recipe."""
         file.write_text(yaml.safe_dump(changed(content, path, value)))
         recipe = load(file)
         if needs is not None:
@@ -106,7 +113,7 @@ def attempt(load: Any, content: Any, path: str, value: Any, folder: Path, needs:
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """Some fields are handed on to libraries as variables of the environment."""
+    """Restore the environment, since some fields are handed on to libraries as variables of it."""
     with patch.dict(os.environ):
         yield
 
@@ -115,6 +122,7 @@ def own_environment() -> Iterator[None]:
 
 
 def pretraining(objective: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a recipe of pre-training."""
     teacher = {"teacher": {"name": "vit"}} if OBJECTIVES[objective].takes_teacher else {}
     content = {
         "objective": objective,
@@ -134,14 +142,14 @@ def pretraining(objective: str, folder: Path) -> tuple[dict[str, Any], list[str]
         *(f"teacher.{name}" for name in names(TeacherRecipe) if teacher),
         *(f"data.{name}" for name in names(DataRecipe)),
         *(f"data.sources.0.{name}" for name in names(SourceRecipe)),
-        *(f"data.tested_on.0.{name}" for name in names(Tested)),
+        *(f"data.tested_on.0.{name}" for name in names(HeldOutBenchmark)),
         *(f"training.{name}" for name in own_fields(kind.arguments_class, objective == "surgvista")),
     ]
     return content, paths
 
 
 def own_fields(kind: Any, everything: bool = False) -> list[str]:
-    """Fields that only these arguments have; those that all runs share are tried with one of them."""
+    """Return the fields that only these arguments have; those that all runs share are tried with one of them."""
     return [name for name in names(kind) if everything or name not in names(PretrainingArguments)]
 
 
@@ -176,6 +184,7 @@ def test_no_value_of_pre_training_ends_in_a_traceback(tmp_path, data):
 
 
 def finetuning(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a recipe of fine-tuning."""
     content = {
         "model": {"config": {"model_type": "surgvista", **ONE_LAYER}},
         "data": {
@@ -222,8 +231,9 @@ def test_no_value_of_fine_tuning_ends_in_a_traceback(tmp_path, data):
 
 
 def suite() -> tuple[dict[str, Any], list[str]]:
+    """Return the content of a suite."""
     content = yaml.safe_load(bundled_text("synthetic", ("suites",)))
-    content["protocols"] |= {"ask": {"kind": "zero_shot"}, "whole": {"kind": "pooled"}}
+    content["protocols"] |= {"answer": {"kind": "zero_shot"}, "whole": {"kind": "pooled"}}
     rendered = "prepare.frame_sets/synthetic"
     paths = [
         *SECTIONS,
@@ -264,14 +274,14 @@ def test_no_value_of_a_suite_ends_in_a_traceback(tmp_path, data):
 @given(st.sampled_from(["videos", "seconds", "seed", "height", "width"]), st.text(max_size=8) | st.integers().map(str))
 def test_settings_of_a_rendered_data_set_are_numbers_in_range(name, text):
     for kind in ("synthetic", "synthetic_views"):
-        said = refusal(lambda kind=kind: get_builder(kind).configured(None, {name: text}))
-        assert name in said if said else int(text) >= 0
+        message = refusal(lambda kind=kind: get_builder(kind).configured(None, {name: text}))
+        assert name in message if message else int(text) >= 0
 
 
 @given(st.sampled_from(names(PreparationOptions)), ANYTHING)
 def test_options_of_a_preparation_are_what_they_are_annotated_as(name, value):
-    said = refusal(lambda: PreparationOptions(**{name: value}))
-    assert said is None or name in said
+    message = refusal(lambda: PreparationOptions(**{name: value}))
+    assert message is None or name in message
 
 
 # ------------------------------------------------------------------------------------------- what the errors say

@@ -1,4 +1,4 @@
-"""What a run needs of this machine is asked before anything is rendered, loaded or trained."""
+"""Requirements of a run are checked before anything is rendered, loaded or trained."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ PRETRAIN = ["pretrain", "surgvista_synthetic", "data.root=nowhere", "training.us
 
 
 @pytest.mark.parametrize(
-    ("package", "words", "message"),
+    ("package", "argv", "message"),
     [
         ("peft", [*FINETUNE, "adapter.method=lora"], "needs peft: pip install 'surgvista-hf[peft]'"),
         ("peft", [*FINETUNE, "adapter.method=ia3"], "needs peft"),
@@ -33,14 +33,14 @@ PRETRAIN = ["pretrain", "surgvista_synthetic", "data.root=nowhere", "training.us
 )
 @pytest.mark.parametrize("check", [True, False])
 def test_a_missing_package_is_named_by_the_check_and_by_the_run(
-    package, words, message, check, capsys, monkeypatch, tmp_path
+    package, argv, message, check, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    preparing = words[0] == "prepare"
-    words = [word for word in words if word != "--check"]
+    preparing = argv[0] == "prepare"
+    argv = [word for word in argv if word != "--check"]
     extra = ["--check"] if check else ["--output", "out"] if preparing else []
-    assert main([*words, *extra]) == 1
+    assert main([*argv, *extra]) == 1
     printed = capsys.readouterr()
     assert message in printed.err
     assert printed.err.count("\n") == 1
@@ -86,6 +86,8 @@ def test_the_demo_asks_for_everything_before_it_renders_anything(monkeypatch, tm
 
 def test_a_device_that_cannot_compute_in_few_bits_is_told_before_training(monkeypatch, capsys, tmp_path):
     class Broken:
+        """Stands in for a layer whose kernels cannot be loaded."""
+
         def __init__(self, *args: object, **options: object) -> None:
             raise RuntimeError("no kernel for this device")
 
@@ -112,8 +114,8 @@ def test_compiling_needs_a_compiler(monkeypatch, capsys, tmp_path):
 
 
 def test_a_check_of_pre_training_says_what_would_be_trained(frame_set: Path, capsys, tmp_path):
-    words = [f"data.sources.0.data_dir={frame_set}", "data.sources.0.split=all", "training.use_cpu=true"]
-    assert main(["pretrain", "surgvista_synthetic", *words, f"training.output_dir={tmp_path}/run", "--check"]) == 0
+    argv = [f"data.sources.0.data_dir={frame_set}", "data.sources.0.split=all", "training.use_cpu=true"]
+    assert main(["pretrain", "surgvista_synthetic", *argv, f"training.output_dir={tmp_path}/run", "--check"]) == 0
     assert "60 clips of synthetic; 60 an epoch, 24 an update, 5 epochs" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -121,9 +123,17 @@ def test_a_check_of_pre_training_says_what_would_be_trained(frame_set: Path, cap
 def test_a_dry_run_of_a_study_checks_every_variant_and_trains_nothing(frame_set: Path, capsys, tmp_path):
     recipe = ["surgvista_synthetic", f"data.sources.0.data_dir={frame_set}", "training.use_cpu=true"]
     probe = ["--probe", f"synthetic={frame_set}", "--output", str(tmp_path / "study"), "--dry-run", "--seeds", "1"]
-    assert main(["study", "data-scale", *recipe, *probe]) == 0
-    assert capsys.readouterr().out.count("to do") == 4
+    smaller = "training.per_device_train_batch_size=8"
+    assert main(["study", "data-scale", *recipe, smaller, *probe]) == 0
+    said = capsys.readouterr().out
+    assert said.count("to do") == 4
+    assert "D / seed 0: SurgVistaForPreTraining from scratch" in said
+    assert main(["study", "data-scale", *recipe, *probe]) == 1
+    said = capsys.readouterr()
+    assert "CANNOT RUN  A / seed 0: one update needs 24 clips; an epoch has 20" in said.out
+    assert "cells cannot be run" in said.err
     assert main(["study", "data-scale", *recipe, *probe, "--label", "color"]) == 1
     assert "color" in capsys.readouterr().err
-    assert main(["study", "distillation", *recipe, *probe, "--teacher", "nowhere"]) == 1
+    assert main(["study", "distillation", *recipe, smaller, *probe, "--teacher", "nowhere"]) == 1
+    assert "CANNOT RUN  with teacher / seed 0: the teacher nowhere" in capsys.readouterr().out
     assert not (tmp_path / "study").exists()

@@ -29,6 +29,7 @@ from ...modeling_surgvista import (
     SurgVistaModel,
     sincos_3d_table,
 )
+from ...processors import make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
@@ -37,7 +38,6 @@ from ..family import (
     make_config,
     num_blocks,
     parameter_shapes,
-    processor_of_surgvista,
     refuse_class_token,
     shape_of,
     short_side_processor,
@@ -78,7 +78,7 @@ def _plan_surgvista(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint
     config = make_config(SurgVistaConfig, found, overrides, heads)
     check_tables(tensors, config)
     targets = parameter_shapes(model_class, config)
-    processor = processor_of_surgvista(config)
+    processor = make_surgvista_processor(config)
     twins = _BARE_TWINS if model_class is SurgVistaModel else ()
     return Blueprint(
         model_class, config, tensors, targets, surgvista_naming(), processor, ignored=ignored, twins=twins
@@ -135,7 +135,7 @@ def plan_classifier(
     tubelet: int | None = None,
     defaults: Mapping[str, Any] | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
-    make: Callable[[SurgVistaConfig], Any] = processor_of_surgvista,
+    make: Callable[[SurgVistaConfig], Any] = make_surgvista_processor,
     twins: tuple[str, ...] = (),
 ) -> Blueprint:
     """Plan a `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""

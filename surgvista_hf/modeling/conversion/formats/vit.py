@@ -179,7 +179,7 @@ def _stored_shapes(
     num_channels: int,
     image_size: int,
 ) -> dict[str, torch.Size]:
-    """Return names and shapes under which transformers stores a `ViTModel` without a pooler; other names are in memory."""
+    """Return the names and shapes under which transformers stores a `ViTModel` without a pooler; in memory they differ."""
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, hidden_size),
         "embeddings.position_embeddings": (1, 1 + (image_size // patch_size) ** 2, hidden_size),

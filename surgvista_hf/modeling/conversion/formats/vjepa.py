@@ -32,6 +32,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from ...configuration_surgvista import SurgVistaConfig
 from ...modeling_surgvista import SurgVistaModel, sincos_3d_equal_table
+from ...processors import make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
@@ -42,7 +43,6 @@ from ..family import (
     num_blocks,
     parameter_shapes,
     prefix_of,
-    processor_of_surgvista,
     refuse_class_token,
     shape_of,
     short_side_processor,
@@ -226,7 +226,7 @@ def _short_side(config: Any, **fields: Any) -> Any:
 
 
 def _squeezed(config: SurgVistaConfig) -> Any:
-    return processor_of_surgvista(config, frame_stride=_FRAME_STRIDE, antialias=True)
+    return make_surgvista_processor(config, frame_stride=_FRAME_STRIDE, antialias=True)
 
 
 _first = partial(

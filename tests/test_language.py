@@ -1,0 +1,137 @@
+"""The words of code and documents: docstrings are sentences that begin with a verb, and names are those of the field.
+
+The list of words is for whoever writes new code; the style is explained in `CONTRIBUTING.md`.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "surgvista_hf"
+FILES = sorted(file for file in PACKAGE.rglob("*.py") if "template" not in file.parts)
+
+# A docstring of a function that begins with one of these is a fragment, not a sentence with a verb.
+NO_VERBS = frozenset(
+    "the a an what of whether who which where how why when as about by from in for at to with and one each every all "
+    "names numbers times see its this that these those".split()
+)
+SINGULAR = frozenset("pass process compress access address discuss cross focus guess express suppress".split())
+# A description of an argument that begins with one of these can only be understood with the argument's name before it.
+FRAGMENTS = frozenset("of what where which who how about by from in for at see with to and near besides".split())
+
+# Words that only this project used, as identifiers, and what they are called now.
+REPLACED = {
+    r"^(?:facts|FACTS)$|Facts\b": "info",
+    r"^(?:said|SAID|_said)$": "predictions, overrides, message: what it is",
+    r"^_?places?$": "path, index, device: which of them it is",
+    r"^shares?$": "fraction",
+    r"^_?ask(?:ed)?$": "request, evaluate",
+    r"heed|overrul": "overrides",
+    r"veiled|^HiddenSeconds$": "redacted, out-of-body mask",
+    r"^(?:look|watch)$": "predict_proba, scan",
+    r"^_Line$|^Watched$|^_Kept$": "clip pipeline, result, thumbnail collector",
+    r"^WeightMean$|^mean_in_place$": "EMA, ema_weights",
+    r"^drawn_from$|^keyed_dropout$": "seeded_rng, seeded_dropout",
+    r"^plain_loss$|^note_videos$|^keep_apart$": "cross_entropy, save_pretraining_videos, check_overlap",
+    r"^painted$": "reconstructed",
+    r"^several_labels$": "multi_label",
+    r"^some$|^claim$": "preview, check_settings",
+    r"^rooms?$|^house$": "package, layer, kind",
+}
+BRITISH = re.compile(
+    r"\b\w*(?:colour|centred|centring|behaviour|neighbour|favour|labelled|licence|normalis|initialis|optimis|summaris)\w*",
+    re.IGNORECASE,
+)
+# Names and labels that others have given.
+FOREIGN = {"behaviour", "unlabelled"}
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(REPOSITORY))
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def documented(file: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Yield the functions and classes of a file with their docstrings."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
+            text := ast.get_docstring(node)
+        ):
+            yield node, text
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_docstrings_of_functions_begin_with_a_verb_in_the_imperative(file):
+    wrong = []
+    for node, text in documented(file):
+        first = re.sub(r"\W", "", text.split()[0]).lower()
+        if not isinstance(node, ast.ClassDef) and (
+            first in NO_VERBS or (first.endswith("s") and first not in SINGULAR) or text.startswith("(")
+        ):
+            wrong.append(f"{node.lineno}: {text.splitlines()[0]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_descriptions_of_arguments_can_be_read_by_themselves(file):
+    wrong = []
+    for node, text in documented(file):
+        section = re.search(r"^(?:Args|Attributes):\n((?: .*\n|\n)*)", text + "\n", re.MULTILINE)
+        entries = re.findall(r"^ {4}\*{0,2}\w[\w, *]*: (\w+)", section[1], re.MULTILINE) if section else []
+        wrong += [f"{node.lineno}: {first} …" for first in entries if first in FRAGMENTS]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_public_names_are_documented(file):
+    wrong = []
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                decorators = {ast.unparse(each).rpartition(".")[2] for each in child.decorator_list}
+                if child.name.startswith("_"):
+                    continue
+                if not ast.get_docstring(child) and not decorators & {"overload", "setter"}:
+                    wrong.append(f"{child.lineno}: {child.name}")
+                if isinstance(child, ast.ClassDef):
+                    visit(child)
+            elif not isinstance(child, ast.FunctionDef):
+                visit(child)
+
+    visit(tree(file))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_names_are_those_of_the_field(file):
+    names = {
+        name
+        for node in ast.walk(tree(file))
+        for name in (
+            getattr(node, "id", None),
+            getattr(node, "arg", None),
+            getattr(node, "attr", None),
+            getattr(node, "name", None),
+        )
+        if isinstance(name, str)
+    }
+    found = {name: plain for name in names for pattern, plain in REPLACED.items() if re.search(pattern, name)}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "file", [*FILES, *sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md"], ids=named
+)
+def test_there_is_one_spelling(file):
+    words = {word for word in BRITISH.findall(file.read_text(encoding="utf-8")) if word.lower() not in FOREIGN}
+    assert words == set()

@@ -46,6 +46,27 @@ def _register_encoder_models(ours: ModuleType) -> None:
     )
 
 
+def _register_clip_configurations(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    for config in (ours.FrameTimesformerConfig, ours.SurgicalClipConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_clip_models(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
+    for model in (ours.FrameTimesformerModel, ours.SurgicalClipModel):
+        auto.AutoModel.register(model.config_class, model, exist_ok=True)
+    auto.AutoModelForZeroShotImageClassification.register(
+        ours.SurgicalClipConfig, ours.SurgicalClipModel, exist_ok=True
+    )
+
+
+def _register_clip_processor(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.processing_auto")
+    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_clip")
+    auto.AutoProcessor.register(configuration.SurgicalClipConfig, ours.SurgicalClipProcessor, exist_ok=True)
+
+
 def _register_ms_tcn(ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.configuration_auto")
     auto.AutoConfig.register(ours.MsTcnConfig.model_type, ours.MsTcnConfig, exist_ok=True)
@@ -79,10 +100,13 @@ def _with_explanation(
 _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
     ("configuration_auto", "configuration_surgvista", _register_configuration),
     ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
+    ("configuration_auto", "configuration_surgical_clip", _register_clip_configurations),
     ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
     ("configuration_auto", "configuration_video_head", _register_video_head),
     ("modeling_auto", "modeling_surgvista", _register_models),
     ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
+    ("modeling_auto", "modeling_surgical_clip", _register_clip_models),
+    ("processing_auto", "processing_surgical_clip", _register_clip_processor),
     ("video_processing_auto", "video_processing_surgvista", _register_processor),
 )
 

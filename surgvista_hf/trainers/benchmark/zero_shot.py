@@ -2,8 +2,8 @@
 
 A model is given one image a clip, the middle frame (in a phase task the labeled frame itself). A generative model is shown the
 classes as lettered options and answers greedily; a contrastive one (CLIP, SigLIP, SurgVLP) compares the image with sentences
-for each class. A contrastive model can also be given clips: a video model (SurgCLIP) sees their frames together, an image model
-one by one, and the cosines of a clip are averaged. Action triplets, several at once, are scored by contrastive models only.
+for each class. A contrastive model can also be given clips: a video model (SurgCLIP) sees their frames together, an image
+model one by one, and the cosines of a clip are averaged. Action triplets, several at once, are for contrastive models.
 The prompts have the meaning of the published ones but not their wording, so answers of a model may differ from theirs.
 """
 

@@ -182,6 +182,7 @@ def test_the_suites_of_the_package_can_be_read(name):
         "surgrec16": (16, 16),
         "surgrec16_zero_shot": (16, 16),
         "lemon": (3, 2),
+        "image_text": (3, 2),
         "synthetic": (3, 1),
     }[name]
     assert len(suite.data) == count

@@ -213,7 +213,7 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def test_triplets_are_ranked_by_their_similarity(surgical, frame_set, tmp_path):
-    folder, video = surgical
+    folder, _ = surgical
     data = phases(frame_set, label="triplets")
     settings = ZeroShotSettings(every=5, num_frames=1)
     result = zero_shot(folder, data, tmp_path / "out", settings, progress=False)

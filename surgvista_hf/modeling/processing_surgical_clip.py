@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers.processing_utils import ProcessorMixin
 
-from .errors_surgvista import InputError, folder_or_hub_name
+from .errors_surgvista import InputError, MissingTokenizerError, folder_or_hub_name
 
 
 class SurgicalClipProcessor(ProcessorMixin):
@@ -37,7 +37,7 @@ class SurgicalClipProcessor(ProcessorMixin):
         """Load a processor as `ProcessorMixin.from_pretrained` does.
 
         Raises:
-            InputError: The folder has no tokenizer.
+            MissingTokenizerError: The folder has no tokenizer.
         """
         name = folder_or_hub_name(pretrained_model_name_or_path)
         try:
@@ -45,7 +45,7 @@ class SurgicalClipProcessor(ProcessorMixin):
         except (OSError, ValueError, TypeError) as error:
             if "tokenizer" not in str(error).lower():
                 raise
-            raise InputError(
+            raise MissingTokenizerError(
                 f"{name} has no tokenizer, so texts cannot be prepared: give that of its text encoder when converting "
                 "(surgvista convert --tokenizer FOLDER), or save one there (save_pretrained of AutoTokenizer). For images "
                 "alone AutoImageProcessor is enough"

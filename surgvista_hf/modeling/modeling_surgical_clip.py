@@ -168,7 +168,7 @@ class FrameTimesformerModel(SurgicalClipPreTrainedModel):
 
     def _times(self, frames: int) -> torch.Tensor:
         """Return the embeddings of so many frames, (1, frames, 1, D)."""
-        table = self.time_embeddings
+        table: torch.Tensor = self.time_embeddings
         if frames != table.shape[1]:
             table = nn.functional.interpolate(table.transpose(1, 2), size=frames, mode="nearest").transpose(1, 2)
         return table[:, :, None]
@@ -210,7 +210,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
     config: SurgicalClipConfig
     _auto_class = "AutoModel"  # saving writes the code along: transformers has no such class
     base_model_prefix = "surgical_clip"
-    input_modalities = ("image", "text")
+    input_modalities = ("image", "text")  # type: ignore[assignment]
 
     def __init__(self, config: SurgicalClipConfig) -> None:
         super().__init__(config)
@@ -247,10 +247,8 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
     @property
     def logit_scale(self) -> torch.Tensor:
         """Return the logarithm of what cosine similarities are multiplied by, as CLIP's parameter of this name."""
-        temperature = self.temperature
-        if temperature is None:
-            temperature = torch.tensor(self.config.similarity_temperature, device=self.device)
-        return -temperature.float().log()
+        fixed = torch.tensor(self.config.similarity_temperature, device=self.device)
+        return -(fixed if self.temperature is None else self.temperature).float().log()
 
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Encode images, or clips of them, in the common space.
@@ -334,7 +332,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
         """
         seen = self.get_image_features(pixel_values)
         read = self.get_text_features(input_ids, attention_mask, token_type_ids)
-        images, texts = (nn.functional.normalize(part.pooler_output, dim=-1) for part in (seen, read))
+        images, texts = _unit(seen), _unit(read)
         # The mean of a clip's cosines is the product with the mean of its frames' vectors.
         of_clips = images.mean(dim=1) if images.ndim == 3 else images
         logits = self.logit_scale.exp().to(images.dtype) * of_clips @ texts.T  # (images, texts)
@@ -346,3 +344,9 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
             vision_model_output=seen,
             text_model_output=read,
         )
+
+
+def _unit(output: BaseModelOutputWithPooling) -> torch.Tensor:
+    """Return the pooled vectors of an output, (..., D), with length 1."""
+    assert output.pooler_output is not None
+    return nn.functional.normalize(output.pooler_output, dim=-1)

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
+from ..configuration_surgical_clip import SurgicalClipConfig
 from ..remote_code import add_remote_code
 from .card import model_card
 from .family import Blueprint, Family
@@ -123,7 +124,8 @@ def convert_checkpoint(
             family,
         )
     if layout.tokenizer:
-        whole = image_text_processor(blueprint.processor, blueprint.config, layout.tokenizer, tokenizer)
+        model_config = cast(SurgicalClipConfig, blueprint.config)
+        whole = image_text_processor(blueprint.processor, model_config, layout.tokenizer, tokenizer)
         blueprint = replace(blueprint, processor=whole)
     report = ConversionReport(
         family,

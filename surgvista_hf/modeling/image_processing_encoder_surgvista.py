@@ -7,21 +7,22 @@ from transformers import ViTImageProcessor
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ImagesKwargs
 
-from .resizing_surgvista import resize_as_opencv, resize_in_float
+from .resizing_surgvista import resize_by
 
 
 class SurgicalImageKwargs(ImagesKwargs, total=False):
     """Options of `SurgicalImageProcessor` beside those of every image processor."""
 
-    arithmetic: Literal["opencv", "float"] | None
+    arithmetic: Literal["opencv", "float", "pillow"] | None
     do_flip_channel_order: bool | None
 
 
 class SurgicalImageProcessor(ViTImageProcessor):
-    r"""Squeeze images to one size, bilinear without antialiasing, optionally with the channels in the order blue, green, red.
+    r"""Squeeze images to one size with the arithmetic of another library, optionally in the order blue, green, red.
 
     Args:
-        arithmetic: `"opencv"`, to the last bit as OpenCV resizes bytes, or `"float"`, without rounding to bytes.
+        arithmetic: `"opencv"`, to the last bit as OpenCV resizes bytes; `"float"`, without rounding to bytes; or `"pillow"`,
+            to the last bit as Pillow, with antialiasing and `resample`.
         do_flip_channel_order: Return blue, green, red, for networks that were trained on images as OpenCV reads them.
 
     Returns:
@@ -49,12 +50,7 @@ class SurgicalImageProcessor(ViTImageProcessor):
     ) -> BatchFeature:
         if kwargs.pop("do_resize"):
             size = (kwargs["size"].height, kwargs["size"].width)
-            images = [
-                resize_as_opencv(image, size)
-                if arithmetic == "opencv" and image.dtype == torch.uint8
-                else resize_in_float(image, size)
-                for image in images
-            ]
+            images = [resize_by(arithmetic, image, size, kwargs["resample"]) for image in images]
         if do_flip_channel_order:
             images = [image.flip(-3) for image in images]
         return super()._preprocess(images, do_resize=False, **kwargs)

@@ -1,6 +1,8 @@
 """Resize frames with the arithmetic of other libraries, where a level of 255 is not to be lost. Travels with a checkpoint."""
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
 _SCALE_BITS = 11  # OpenCV's weights are multiples of 1/2048
@@ -64,3 +66,38 @@ def resize_in_float(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     batch = frames.float() if frames.ndim == 4 else frames.float()[None]
     resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
     return resized if frames.ndim == 4 else resized[0]
+
+
+def resize_with_pillow(frames: torch.Tensor, size: tuple[int, int], resample: int) -> torch.Tensor:
+    """Resize with Pillow itself, which antialiases. torchvision's result for bytes differs from it by a level here and there.
+
+    Args:
+        frames: uint8 (..., 3, height, width).
+        size: Height and width of the result.
+        resample: The interpolation, a number of `PIL.Image.Resampling`.
+
+    Returns:
+        uint8 (..., 3, *size), on the device of the frames.
+
+    Example:
+        >>> resize_with_pillow(torch.zeros(3, 8, 8, dtype=torch.uint8), (2, 4), Image.Resampling.BICUBIC).shape
+        torch.Size([3, 2, 4])
+    """
+    flat = frames.reshape(-1, *frames.shape[-3:]).permute(0, 2, 3, 1).cpu().numpy()  # (N, height, width, 3)
+    way = Image.Resampling(int(resample))
+    resized = np.stack([np.asarray(Image.fromarray(frame).resize(size[::-1], way)) for frame in flat])
+    return torch.from_numpy(resized).permute(0, 3, 1, 2).reshape(*frames.shape[:-2], *size).to(frames.device)
+
+
+def resize_by(arithmetic: str, frames: torch.Tensor, size: tuple[int, int], resample: int) -> torch.Tensor:
+    """Resize with the arithmetic of a library.
+
+    Args:
+        arithmetic: `"opencv"`, `"pillow"` or `"float"`. Numbers that are no bytes are resized in `"float"` in any case.
+        frames: (..., channels, height, width).
+        size: Height and width of the result.
+        resample: Pillow's interpolation; the others are bilinear.
+    """
+    if frames.dtype != torch.uint8 or arithmetic == "float":
+        return resize_in_float(frames, size)
+    return resize_as_opencv(frames, size) if arithmetic == "opencv" else resize_with_pillow(frames, size, resample)

@@ -8,7 +8,7 @@ import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import PILImageResampling, SizeDict
 
-from .resizing_surgvista import resize_as_opencv, resize_in_float
+from .resizing_surgvista import resize_by
 from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
 
 
@@ -16,7 +16,7 @@ class SurgicalVideosKwargs(SurgVistaVideosKwargs, total=False):
     """Options of `SurgicalVideoProcessor` beside those of `SurgVistaVideoProcessor`."""
 
     storage_size: dict[str, int] | None
-    arithmetic: Literal["torchvision", "opencv", "float"] | None
+    arithmetic: Literal["torchvision", "opencv", "float", "pillow"] | None
     crop_rounding: Literal["nearest", "up"] | None
     do_flip_channel_order: bool | None
     input_name: str | None
@@ -32,7 +32,8 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         storage_size: Height and width to which frames are squeezed first, bicubic with antialiasing, because the original's
             data set stores them so.
         arithmetic: How frames are resized: `"torchvision"`, with `resample` and `antialias`; `"opencv"`, bilinear to the last
-            bit as OpenCV; `"float"`, bilinear without rounding to bytes. The last two do not antialias.
+            bit as OpenCV; `"float"`, bilinear without rounding to bytes; `"pillow"`, with `resample`, to the last bit as
+            Pillow. OpenCV's and `"float"` do not antialias.
         crop_rounding: Where an odd number of pixels is cut off, the first row or column that is kept is rounded: `"nearest"`
             (half to even, as torchvision and the programs of VideoMAE and V-JEPA) or `"up"` (as SlowFast's).
         do_flip_channel_order: Return blue, green, red.
@@ -84,7 +85,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
             stored = SizeDict(height=storage_size["height"], width=storage_size["width"])
             videos = [self.resize(video, stored, PILImageResampling.BICUBIC, antialias=True) for video in videos]
         if do_resize and arithmetic != "torchvision":
-            videos = [_resize_plainly(video, size, arithmetic) for video in videos]
+            videos = [_resize_plainly(video, size, arithmetic, resample) for video in videos]
         elif do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
@@ -105,15 +106,14 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         )
 
 
-def _resize_plainly(video: torch.Tensor, size: Any, arithmetic: str) -> torch.Tensor:
-    """Resize (frames, channels, height, width) to a size, or its short side to a length, without antialiasing."""
+def _resize_plainly(video: torch.Tensor, size: Any, arithmetic: str, resample: int) -> torch.Tensor:
+    """Resize (frames, channels, height, width) to a size, or its short side to a length, by the rules of other libraries."""
     height, width = video.shape[-2:]
     target = (size.height, size.width)
     if size.shortest_edge:
         short = size.shortest_edge
         target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
-    as_bytes = arithmetic == "opencv" and video.dtype == torch.uint8
-    return resize_as_opencv(video, target) if as_bytes else resize_in_float(video, target)
+    return resize_by(arithmetic, video, target, resample)
 
 
 def _central_crop(video: torch.Tensor, size: Any, rounded: Callable[[float], int]) -> torch.Tensor:

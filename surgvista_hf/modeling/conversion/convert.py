@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
+from ..configuration_surgical_clip import SurgicalClipConfig
 from ..remote_code import add_remote_code
 from .card import model_card
 from .family import Blueprint, Family
@@ -19,6 +20,7 @@ from .formats import FAMILIES
 from .likely import advice, explain_leftovers, likely_families
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
+from .tokenizers import image_text_processor
 
 logger = logging.get_logger(__name__)
 
@@ -71,6 +73,7 @@ def convert_checkpoint(
     part: str | None = None,
     include_code: bool = False,
     leave_out: Sequence[str] = (),
+    tokenizer: str | Path | None = None,
 ) -> ConversionReport:
     """Convert an original checkpoint to a folder that `from_pretrained` loads.
 
@@ -85,6 +88,8 @@ def convert_checkpoint(
         part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
         leave_out: regular expressions for the beginnings of names that the family does not know and that are not wanted.
+        tokenizer: for image-text families, a folder with the tokenizer of the text encoder, or its `vocab.txt`; by default it
+            is taken from the cache of the Hub, if it is there.
 
     Returns:
         What was mapped, left out and initialized.
@@ -102,6 +107,8 @@ def convert_checkpoint(
     layout = family_named(family)
     check_free(output_dir)
     overrides = _overrides(config)
+    if tokenizer is not None and not layout.tokenizer:
+        raise InputError(f"models of the family {family} read no texts, so they have no tokenizer: leave it out")
     try:
         checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
         blueprint = layout.plan(checkpoint.tensors, overrides)
@@ -116,6 +123,10 @@ def convert_checkpoint(
             " or ".join(twins),
             family,
         )
+    if layout.tokenizer:
+        model_config = cast(SurgicalClipConfig, blueprint.config)
+        whole = image_text_processor(blueprint.processor, model_config, layout.tokenizer, tokenizer)
+        blueprint = replace(blueprint, processor=whole)
     report = ConversionReport(
         family,
         blueprint.model_class.__name__,

@@ -86,6 +86,7 @@ class Family:
         image_teacher: it gives features of single pictures.
         final_norm: features to distil are taken behind the last normalization.
         usage: lines for the model card.
+        tokenizer: the tokenizer on the Hub that its program prepares texts with, for families with a text encoder.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Family:
     image_teacher: bool = False
     final_norm: bool = True
     usage: str = ""
+    tokenizer: str = ""
 
 
 # ------------------------------------------------------------------------------------- reading sizes from tensors

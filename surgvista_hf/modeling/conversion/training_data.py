@@ -123,6 +123,17 @@ TRAINING_DATA: Mapping[str, FamilyTrainingData] = {
     "surgrec-jepa": FamilyTrainingData(remark="10,535 videos; the release has no list of them"),
     "surgmotion": FamilyTrainingData(),
     "gsvit": FamilyTrainingData(),
+    **{
+        name: FamilyTrainingData(
+            (TrainingData("SVL", "all", source),), remark=f"SVL, surgical video lectures, is {_WEB}"
+        )
+        for name, source in (
+            ("surgvlp", "SurgVLP's paper, arXiv 2307.15220"),
+            ("hecvl", "HecVL's paper, arXiv 2405.10075"),
+            ("peskavlp", "PeskaVLP's paper, arXiv 2410.00263"),
+        )
+    },
+    "surgclip-b": FamilyTrainingData(),
     "endossl-teacher": FamilyTrainingData(remark="laparoscopies that are not public"),
     **{
         name: FamilyTrainingData((), is_complete=True, remark=_NATURAL)

@@ -74,7 +74,7 @@ def resize_with_pillow(frames: torch.Tensor, size: tuple[int, int], resample: in
     Args:
         frames: uint8 (..., 3, height, width).
         size: Height and width of the result.
-        resample: The interpolation, a number of `PIL.Image.Resampling`.
+        resample: The interpolation, a number of Pillow's `Resampling`.
 
     Returns:
         uint8 (..., 3, *size), on the device of the frames.

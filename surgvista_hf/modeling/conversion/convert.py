@@ -88,7 +88,7 @@ def convert_checkpoint(
         part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
         leave_out: regular expressions for the beginnings of names that the family does not know and that are not wanted.
-        tokenizer: for image-text families, a folder with the tokenizer of the text encoder, or its `vocab.txt`; by default it
+        tokenizer: folder with the tokenizer of the text encoder, or its `vocab.txt`, for image-text families; by default it
             is taken from the cache of the Hub, if it is there.
 
     Returns:

@@ -1,6 +1,8 @@
 """Resize frames with the arithmetic of other libraries, where a level of 255 is not to be lost. Travels with a checkpoint."""
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
 _SCALE_BITS = 11  # OpenCV's weights are multiples of 1/2048
@@ -64,3 +66,44 @@ def resize_in_float(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     batch = frames.float() if frames.ndim == 4 else frames.float()[None]
     resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
     return resized if frames.ndim == 4 else resized[0]
+
+
+def resize_as_pillow(frames: torch.Tensor, size: tuple[int, int], *, bicubic: bool = False) -> torch.Tensor:
+    """Resize with antialiasing by Pillow's `Image.resize` itself.
+
+    torchvision's resizing of bytes has the same filters with coarser weights, and is one level of 255 off here and there.
+
+    Args:
+        frames: uint8 (…, height, width).
+        size: Height and width of the result.
+        bicubic: Use Pillow's `BICUBIC` filter instead of `BILINEAR`.
+
+    Returns:
+        uint8 (…, *size), on the device of the frames; Pillow computes on the CPU.
+
+    Example:
+        >>> resize_as_pillow(torch.tensor([[0, 100, 200, 255]], dtype=torch.uint8), (1, 2)).tolist()
+        [[71, 213]]
+    """
+    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    resized = torch.empty(frames.shape[:-2].numel(), *size, dtype=torch.uint8)
+    # Pillow filters the channels of an image independently, so that each can be an image of its own.
+    for plane, result in zip(frames.reshape(-1, *frames.shape[-2:]).cpu().numpy(), resized, strict=True):
+        result.copy_(torch.from_numpy(np.array(Image.fromarray(plane).resize(size[::-1], resample))))
+    return resized.view(*frames.shape[:-2], *size).to(frames.device)
+
+
+def is_bicubic(resample: object) -> bool:
+    """Return whether an interpolation, by Pillow's number or torchvision's name, is bicubic.
+
+    Raises:
+        ValueError: It is neither bilinear nor bicubic.
+
+    Example:
+        >>> is_bicubic(3), is_bicubic(2)
+        (True, False)
+    """
+    name = getattr(resample, "value", resample)
+    if name not in (2, 3, "bilinear", "bicubic"):
+        raise ValueError(f"resample is {resample}; Pillow's arithmetic is known for 2 (bilinear) and 3 (bicubic)")
+    return name in (3, "bicubic")

@@ -83,7 +83,7 @@ def resize_as_pillow(frames: torch.Tensor, size: tuple[int, int], *, bicubic: bo
 
     Example:
         >>> resize_as_pillow(torch.tensor([[0, 100, 200, 255]], dtype=torch.uint8), (1, 2)).tolist()
-        [[71, 213]]
+        [[71, 209]]
     """
     resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     resized = torch.empty(frames.shape[:-2].numel(), *size, dtype=torch.uint8)

@@ -136,8 +136,10 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
         found |= {"antialias": smooths(processor), "resample": PILImageResampling.BICUBIC}
     if getattr(processor, "do_flip_channel_order", False):
         found |= {"antialias": smooths(processor), "do_flip_channel_order": True}
-    if getattr(processor, "arithmetic", "torchvision") != "torchvision":
-        found["arithmetic"] = processor.arithmetic
+    arithmetic = getattr(processor, "arithmetic", "torchvision")
+    # Pillow's result is that of torchvision to a level of 255, for which stock classes are not given up in training.
+    if arithmetic in ("opencv", "float") or (arithmetic == "pillow" and keep_geometry):
+        found |= {"antialias": smooths(processor), "arithmetic": arithmetic}
     crops = isinstance(processor, SurgicalVideoProcessor) and getattr(processor, "do_center_crop", False)
     if keep_geometry and crops:
         cut: Any = processor.crop_size

@@ -1,6 +1,7 @@
 """Fine-tuning by recipe, as a user runs it: every task and method, tested once, refused before it costs anything."""
 
 import json
+import warnings
 from pathlib import Path
 
 import datasets
@@ -304,6 +305,36 @@ def test_videos_of_the_pre_training_are_not_tested_on(tmp_path):
     splits = {"train": videos("video01"), "validation": videos("video33"), "test": videos("video60")}
     with pytest.raises(OverlapError, match="cholec80/video60"):
         check_splits(recipe, splits)
+
+
+def test_videos_that_converted_weights_were_trained_on_are_not_tested_on(tmp_path):
+    """Refuse to test EndoViT's file on Cholec80, and allow the videos that EndoViT_ATD left out."""
+    from surgvista_hf import convert_checkpoint
+    from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError, OverlapWarning
+    from surgvista_hf.trainers.finetune import check_splits
+
+    from ..modeling.conversion.originals import endovit
+
+    original = endovit()
+    for name in ("EndoViT", "EndoViT_ATD"):
+        (tmp_path / name).mkdir()
+        torch.save(original.checkpoint, tmp_path / name / "pytorch_model.bin")
+        convert_checkpoint(
+            tmp_path / name, tmp_path / f"{name}-converted", family="endovit", config=original.overrides
+        )
+
+    def videos(*names):
+        """Return the published videos of a split."""
+        return datasets.Dataset.from_dict({"source": ["cholec80"] * len(names), "video_id": list(names)})
+
+    splits = {"train": videos("video02"), "validation": videos("video33"), "test": videos("video78")}
+    recipe = load_finetuning_recipe("cholec80", [f"model.from_pretrained={tmp_path / 'EndoViT-converted'}"])
+    with pytest.raises(OverlapError, match="cholec80/video78"):
+        check_splits(recipe, splits)
+    recipe = load_finetuning_recipe("cholec80", [f"model.from_pretrained={tmp_path / 'EndoViT_ATD-converted'}"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OverlapWarning)
+        assert not check_splits(recipe, splits)
 
 
 def test_labels_decide_the_task(operations):

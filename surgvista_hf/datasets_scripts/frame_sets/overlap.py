@@ -263,12 +263,28 @@ class SeenVideos:
         """
         if find_overlaps(self.videos, test):
             return "seen"
-        unlisted = {name: _ids_of(name) for name in self.unlisted}
-        if find_overlaps(unlisted, test) or any(name in test for name in self.unlisted):
-            return "maybe seen"
-        if find_suspicions({**self.videos, **unlisted}, test):
+        if self.doubtful(test):
             return "maybe seen"
         return "" if self.is_complete else "unknown"
+
+    def doubtful(self, test: Videos) -> list[str]:
+        """Return the data sets that may have given the training a video of a test, though no list says so.
+
+        Args:
+            test: Video ids by data set.
+
+        Example:
+            >>> SeenVideos({}, {"cholec80": "a paper", "ESAD": "a paper"}, True).doubtful({"cholect50": ["VID01"]})
+            ['cholec80']
+        """
+        unlisted = {name: _ids_of(name) for name in self.unlisted}
+        sources = {**self.videos, **unlisted}
+        return [
+            name
+            for name, ids in sources.items()
+            if (name in unlisted and (name in test or find_overlaps({name: ids}, test)))
+            or find_suspicions({name: ids}, test)
+        ]
 
 
 def seen_by(config: Any) -> SeenVideos | None:
@@ -314,7 +330,7 @@ def warn_of_unlisted(seen: SeenVideos, test: Videos, model: str) -> None:
     """
     verdict = seen.verdict(test)
     if verdict == "maybe seen":
-        names = preview(sorted(name for name in seen.unlisted)) or preview(sorted(seen.videos))
+        names = preview(sorted(seen.doubtful(test)))
         text = f"{model} may have seen videos of the test: its weights were trained on {names}, and nobody lists which"
         warnings.warn(text, OverlapWarning, stacklevel=2)
     elif verdict == "unknown":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, ViTImageProcessor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.image_utils import PILImageResampling
 from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -18,6 +18,7 @@ from ..loading import frame_size
 from ..processors import IMAGENET_MEAN as IMAGENET_MEAN
 from ..processors import IMAGENET_STD as IMAGENET_STD
 from ..processors import make_encoder_processor, make_processor
+from ..video_processing_encoder_surgvista import SurgicalVideoProcessor
 from .mapping import Naming
 from .reading import CONTAINERS, CheckpointError
 
@@ -228,8 +229,8 @@ def image_processor(
     *,
     width: int | None = None,
     resample: PILImageResampling = PILImageResampling.BILINEAR,
-) -> ViTImageProcessor:
-    """Return a processor that squeezes images to one size with antialiasing, scales them to 0-1 and normalizes them.
+) -> SurgicalImageProcessor:
+    """Return a processor that squeezes images to one size as Pillow does, scales them to 0-1 and normalizes them.
 
     Args:
         side: Height in pixels, and width where no other is given.
@@ -238,7 +239,8 @@ def image_processor(
         resample: The interpolation.
     """
     size = {"height": side, "width": width or side}
-    return ViTImageProcessor(size=size, image_mean=list(mean), image_std=list(std), resample=resample)
+    statistics = {"image_mean": list(mean), "image_std": list(std)}
+    return SurgicalImageProcessor(size=size, **statistics, resample=resample, arithmetic="pillow")
 
 
 def plain_image_processor(
@@ -261,7 +263,7 @@ def plain_image_processor(
     )
 
 
-def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> BaseVideoProcessor:
+def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> SurgicalVideoProcessor:
     """Return a processor that resizes the short side as OpenCV does and cuts the middle out.
 
     Args:

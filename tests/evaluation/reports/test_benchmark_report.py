@@ -1,8 +1,11 @@
 """Results of benchmark cells: written and read again, also as earlier versions wrote them."""
 
 import json
+from dataclasses import replace
 
-from surgvista_hf.evaluation.reports.benchmark_report import CellResult
+import pytest
+
+from surgvista_hf.evaluation.reports.benchmark_report import CellResult, latex, markdown, summarize
 
 CELL = CellResult(
     model="tiny",
@@ -35,3 +38,26 @@ def test_cells_of_earlier_versions_are_read(tmp_path):
     content["metrics"] = content.pop("metrics")
     (tmp_path / "cell.json").write_text(json.dumps(content))
     assert CellResult.load(tmp_path / "cell.json") == CELL
+
+
+@pytest.mark.parametrize(
+    ("seen", "mark", "note"),
+    [
+        ("seen", "tiny §", "§: the model's weights were trained on videos of this test."),
+        ("maybe seen", "tiny (§)", "(§): the model's weights were trained on data that may hold videos of this test"),
+        ("unknown", "tiny (?)", "(?): nobody has published all data that the model's weights were trained on."),
+    ],
+)
+def test_tables_mark_models_that_have_or_may_have_seen_the_test_and_say_what_the_mark_means(seen, mark, note):
+    rows = summarize([replace(CELL, seen=seen), replace(CELL, model="other")])
+    table = markdown(rows)
+    assert f"| {mark} | full |" in table
+    assert "| other | full |" in table
+    assert note in table
+    assert mark.replace("§", r"\S{}") in latex(rows)
+
+
+def test_tables_have_no_mark_where_the_test_was_not_seen():
+    table = markdown(summarize([CELL]))
+    assert "§" not in table
+    assert "(?)" not in table

@@ -94,7 +94,7 @@ def test_every_encoder_gives_features(family, frame_set, tmp_path):
 def test_a_converted_family_gives_features(name, frame_set, tmp_path):
     original = ORIGINALS[name]()
     checkpoint = original.save(tmp_path)
-    convert_checkpoint(checkpoint, tmp_path / "encoder", family=original.family, config=original.said)
+    convert_checkpoint(checkpoint, tmp_path / "encoder", family=original.family, config=original.overrides)
     words = ["extract-features", tmp_path / "encoder", "--data", f"synthetic={frame_set}", "--output", tmp_path / "f"]
     assert main(list(map(str, words))) == 0
     videos = load_video_features(tmp_path / "f")

@@ -182,7 +182,7 @@ TEACHERS = ("lemonfm", "endovit", "surgenet_convnext", "surgenet_caformer", "sur
 
 def converted(original, folder: Path) -> Path:
     """Convert a checkpoint of a family."""
-    convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.said)
+    convert_checkpoint(original.save(folder), folder / "teacher", family=original.family, config=original.overrides)
     return folder / "teacher"
 
 

@@ -26,7 +26,7 @@ from transformers import (
     VideoMAEModel,
 )
 
-from ...processors import make_processor
+from ...processors import make_encoder_processor
 from ..family import (
     Blueprint,
     Family,
@@ -75,7 +75,14 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
         tensors,
         _stored_shapes(model_class, config),
         _naming(prefix),
-        make_processor("videomae", (side, side), config.num_frames, frame_stride=_FRAME_STRIDE),
+        make_encoder_processor(
+            "videomae",
+            (side, side),
+            config.num_frames,
+            frame_stride=_FRAME_STRIDE,
+            arithmetic="pillow",
+            antialias=True,
+        ),
         ignored=((r".*pos_embed", "positions are a fixed table, computed"),),
         twins=FINE_TUNED_TWINS
         if model_class is VideoMAEForVideoClassification

@@ -26,8 +26,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import ViTConfig, ViTImageProcessor, ViTModel
+from transformers import ViTConfig, ViTModel
 
+from ...image_processing_encoder_surgvista import SurgicalImageProcessor
 from ..family import (
     Blueprint,
     CheckpointError,
@@ -123,7 +124,7 @@ def plan_vit(
     tensors: Tensors,
     overrides: Mapping[str, Any],
     prefix: str,
-    make: Callable[[int], ViTImageProcessor],
+    make: Callable[[int], SurgicalImageProcessor],
     ignored: tuple[tuple[str, str], ...],
     frame_feature: str = "first",
 ) -> Blueprint:

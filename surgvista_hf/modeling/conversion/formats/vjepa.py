@@ -32,7 +32,8 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from ...configuration_surgvista import SurgVistaConfig
 from ...modeling_surgvista import SurgVistaModel, sincos_3d_equal_table
-from ...processors import make_surgvista_processor
+from ...processors import make_encoder_processor
+from ...video_processing_encoder_surgvista import SurgicalVideoProcessor
 from ..family import (
     Blueprint,
     Family,
@@ -221,12 +222,13 @@ def _restore_rotary(tensors: Tensors, config: VJEPA2Config) -> dict[str, torch.T
     return original | {f"{prefix}mask_tokens.{i}": token for i, token in enumerate(stacked.clone().unbind())}
 
 
-def _short_side(config: Any, **fields: Any) -> Any:
+def _short_side(config: SurgVistaConfig | VJEPA2Config, **fields: Any) -> SurgicalVideoProcessor:
     return short_side_processor(config, scale=_EVALUATION_SCALE, **fields)
 
 
-def _squeezed(config: SurgVistaConfig) -> Any:
-    return make_surgvista_processor(config, frame_stride=_FRAME_STRIDE, antialias=True)
+def _squeezed(config: SurgVistaConfig) -> SurgicalVideoProcessor:
+    options = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
+    return make_encoder_processor(config.model_type, config.frame_size, config.num_frames, **options)
 
 
 _first = partial(

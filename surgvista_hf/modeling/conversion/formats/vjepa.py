@@ -227,7 +227,7 @@ def _short_side(config: SurgVistaConfig | VJEPA2Config, **fields: Any) -> Surgic
 
 
 def _squeezed(config: SurgVistaConfig) -> SurgicalVideoProcessor:
-    options = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
+    options: dict[str, Any] = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
     return make_encoder_processor(config.model_type, config.frame_size, config.num_frames, **options)
 
 

@@ -100,10 +100,15 @@ def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
 
 
 def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -> dict[str, torch.Size]:
-    """Return the names that transformers stores; in memory the biases of the attention belong to its layers."""
+    """Return the names that transformers stores; in memory the biases of the attention belong to its layers.
+
+    Some versions of transformers have a bias of the keys in memory. It starts as zeros and changes no attention, since a
+    softmax does not see what all keys have in common; no file has it.
+    """
     return {
         re.sub(r"\.(q)uery\.bias$|\.(v)alue\.bias$", lambda match: f".{match[1] or match[2]}_bias", name): shape
         for name, shape in parameter_shapes(model_class, config).items()
+        if not name.endswith(".key.bias")
     }
 
 

@@ -160,7 +160,7 @@ def test_the_data_set_of_the_guide_finds_videos_and_reads_their_labels(tmp_path)
 
 def test_every_page_is_in_the_navigation_of_the_site():
     site = yaml.safe_load(re.sub(r"!ENV \[.*\]", "''", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")))
-    listed = set(re.findall(r"[\w/]+\.md", str(site["nav"])))
+    listed = set(re.findall(r"[\w/-]+\.md", str(site["nav"])))
     pages = {page.relative_to(REPOSITORY / "docs").as_posix() for page in (REPOSITORY / "docs").rglob("*.md")}
     assert pages - listed == set()
     assert site["theme"]["font"] is False  # nothing is fetched from elsewhere

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista convert --list\n"
         "  surgvista convert SurgVISTA.pth --family surgvista --output surgvista-base\n"
         "  surgvista convert lemonfm.pth --family lemonfm --output lemonfm\n"
+        "  surgvista convert SurgVLP.pth --family surgvlp --tokenizer Bio_ClinicalBERT --output surgvlp\n"
         "  surgvista convert finetuned.pth --family surgvista --output phases --config '{\"num_frames\": 8}'"
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help=".pth, .bin, .safetensors, or a folder with shards")
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="PATTERN",
         help="beginning of the names of tensors that the family does not know and that are not wanted; may be repeated",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="image-text models: folder with the tokenizer of the text encoder, or its vocab.txt (default: the Hub's cache)",
     )
     parser.add_argument("--list", action="store_true", help="list the families and exit")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -71,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
             part=arguments.part,
             include_code=arguments.with_code,
             leave_out=arguments.leave_out,
+            tokenizer=arguments.tokenizer,
         )
     print(json.dumps(vars(report)) if arguments.json else report)
 

@@ -16,13 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "    --label label --clips --output answers/qwen\n"
         "  surgvista zero-shot google/siglip-base-patch16-224 --data cholec80=frame_sets/cholec80 --label phase \\\n"
         "    --every 10 --output answers/siglip\n"
+        "  surgvista zero-shot surgclip --data cholect50=frame_sets/cholect50 --label triplets \\\n"
+        "    --prompts descriptions --output answers/surgclip\n"
         "Answers are kept as they come; the same command goes on with what is missing."
     )
     parser.add_argument(
         "model", help="folder or Hub id of a model that answers questions about images, or compares them with texts"
     )
     parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
-    parser.add_argument("--label", required=True, help="column with one class")
+    parser.add_argument("--label", required=True, help="column with one class, or with triplets")
     parser.add_argument("--split", default="test", help="split of the frame set (default: test)")
     parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
     parser.add_argument(
@@ -31,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", nargs="+", default=(), help="names of prompts (default: all); the first counts")
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="ask about every N-th labeled frame (default: 1)"
+    )
+    parser.add_argument(
+        "--num-frames",
+        type=int,
+        help="frames of a clip, for models that compare with texts (default: the model's, or 1)",
+    )
+    parser.add_argument(
+        "--frame-stride", type=float, help="seconds between the frames of a clip (default: the model's, or 1)"
     )
     parser.add_argument("--max-new-tokens", type=int, default=16, help="largest length of an answer (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
@@ -55,7 +65,13 @@ def run(arguments: argparse.Namespace) -> None:
         sampling="uniform" if arguments.clips else "online",
     )
     settings = ZeroShotSettings(
-        arguments.prompts, arguments.every, arguments.max_new_tokens, arguments.batch_size, arguments.dtype
+        arguments.prompts,
+        arguments.every,
+        arguments.max_new_tokens,
+        arguments.batch_size,
+        arguments.dtype,
+        arguments.num_frames,
+        arguments.frame_stride,
     )
     if arguments.check:
         print(check_zero_shot(arguments.model, data, settings))

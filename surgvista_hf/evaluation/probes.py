@@ -4,6 +4,7 @@
 |---|---|---|
 | linear probe | logistic regression with an L2 penalty: probabilities | the protocol `kind: linear` of a suite |
 | k-NN probe | weighted vote of the nearest neighbors: probabilities | the protocol `kind: knn` of a suite |
+| prototypes | nearest class mean of a few clips of each class: probabilities | the protocol `kind: prototypes` of a suite |
 | ridge probe | ridge regression on one-hot labels, in closed form: classes | studies |
 
 The methods are a few lines of NumPy each and treat several labels a clip at once; tests hold them against scikit-learn.
@@ -148,6 +149,90 @@ def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, tem
         weight = np.exp((np.take_along_axis(similarity, nearest, axis=1).astype(np.float64) - 1) / temperature)
         votes.append((weight[:, :, None] * target[nearest]).sum(axis=1) / weight.sum(axis=1, keepdims=True))
     return np.concatenate(votes)
+
+
+def draw_shots(train: Features, classes: int, shots: int, seed: int = 0) -> np.ndarray:
+    """Draw a few training clips of each class, from as many videos as possible: those of one video look alike.
+
+    Args:
+        train: features of the training clips.
+        classes: number of classes.
+        shots: number of clips of each class. A class that has fewer gives all; one without any gives none.
+        seed: seed of the choice, which is that of NumPy's default generator.
+
+    Returns:
+        Indices of the drawn clips, sorted; a clip with several labels may be drawn for each of them and is listed once.
+
+    Example:
+        >>> train = Features(np.zeros((4, 2)), np.array([0, 0, 1, 1]), np.array(["a", "b", "a", "a"]))
+        >>> draw_shots(train, 2, 1).tolist() == draw_shots(train, 2, 1, seed=0).tolist()
+        True
+    """
+    if shots < 1:
+        raise InputError(f"shots is {shots}; a prototype needs one clip at least")
+    target, _ = _targets(train, classes)
+    generator = np.random.default_rng(seed)
+    chosen: set[int] = set()
+    for column in target.T:
+        order = generator.permutation(np.flatnonzero(column > 0.5))
+        rounds: dict[str, int] = {}
+        turns = []  # how many clips of its video come before a clip
+        for index in order:
+            video = str(train.videos[index])
+            turns.append(rounds.setdefault(video, 0))
+            rounds[video] += 1
+        chosen.update(order[np.argsort(turns, kind="stable")][:shots].tolist())
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def prototype_probe(
+    train: Features, test: Features, classes: int, *, shots: int = 1, seed: int = 0, temperature: float = 0.07
+) -> np.ndarray:
+    """Predict the probabilities of test clips by the mean of a few training clips of each class.
+
+    Prototypes are those of Prototypical Networks (arXiv 1703.05175); features are centered by the mean of the drawn clips and
+    scaled to length 1 before and after averaging, as in SimpleShot (arXiv 1911.04623). One class is the softmax of the cosines
+    over T. For several labels, each class is compared with the mean of the drawn clips that do not have it: the sigmoid of the
+    difference of the cosines over T.
+
+    Args:
+        train: features of the training clips.
+        test: features of the test clips.
+        classes: number of classes.
+        shots: number of clips of each class, see `draw_shots`.
+        seed: seed of their choice.
+        temperature: the temperature T.
+
+    Returns:
+        The probabilities, (test clips, classes); 0 for a class that no training clip has.
+
+    Raises:
+        InputError: features of different width, or no shots.
+
+    Example:
+        >>> train = Features(np.eye(2), np.array([0, 1]), np.array(["a", "b"]))
+        >>> prototype_probe(train, train, 2).argmax(axis=1).tolist()
+        [0, 1]
+    """
+    if train.values.shape[1] != test.values.shape[1]:
+        raise InputError(
+            f"prototypes of width {train.values.shape[1]} cannot be compared with features of width {test.values.shape[1]}"
+        )
+    drawn = draw_shots(train, classes, shots, seed)
+    target, multi_label = _targets(train, classes)
+    known = target[drawn] > 0.5  # (drawn, classes)
+    center = train.values[drawn].astype(np.float64).mean(axis=0)
+    support, queries = (_unit(values.astype(np.float64) - center) for values in (train.values[drawn], test.values))
+    logits = queries @ _means(support, known).T / temperature  # (test clips, classes)
+    if multi_label:
+        probabilities = expit(logits - queries @ _means(support, ~known).T / temperature)
+        return np.asarray(np.where(known.any(axis=0), probabilities, 0.0))
+    return np.asarray(softmax(np.where(known.any(axis=0), logits, -np.inf), axis=1))
+
+
+def _means(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the means (classes, width), of length 1, of the rows that belong to each class; zeros for none."""
+    return _unit(members.T.astype(np.float64) @ values)
 
 
 def accuracy_by_video(test: Features, predicted: np.ndarray) -> dict[str, float]:

@@ -6,6 +6,7 @@ imported too; when that is done, in whichever order it came about, its classes a
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import wrapt
 from .errors_surgvista import explain_missing_weights
 
 _AUTO = "transformers.models.auto"
+_LAYERS = "transformers.modeling_layers"
 _OURS = __package__
 
 
@@ -56,6 +58,27 @@ def _register_surgenet_models(ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.modeling_auto")
     for model in (ours.CaformerModel, ours.SurgeNetPvtModel):
         auto.AutoModel.register(model.config_class, model, exist_ok=True)
+
+
+def _register_clip_configurations(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
+    for config in (ours.FrameTimesformerConfig, ours.SurgicalClipConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_clip_models(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
+    for model in (ours.FrameTimesformerModel, ours.SurgicalClipModel):
+        auto.AutoModel.register(model.config_class, model, exist_ok=True)
+    auto.AutoModelForZeroShotImageClassification.register(
+        ours.SurgicalClipConfig, ours.SurgicalClipModel, exist_ok=True
+    )
+
+
+def _register_clip_processor(ours: ModuleType) -> None:
+    auto = importlib.import_module(f"{_AUTO}.processing_auto")
+    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_clip")
+    auto.AutoProcessor.register(configuration.SurgicalClipConfig, ours.SurgicalClipProcessor, exist_ok=True)
 
 
 def _register_ms_tcn(ours: ModuleType) -> None:
@@ -111,11 +134,14 @@ _REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
     ("configuration_auto", "configuration_surgvista", _register_configuration),
     ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
     ("configuration_auto", "configuration_surgenet", _register_surgenet_configurations),
+    ("configuration_auto", "configuration_surgical_clip", _register_clip_configurations),
     ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
     ("configuration_auto", "configuration_video_head", _register_video_head),
     ("modeling_auto", "modeling_surgvista", _register_models),
     ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
     ("modeling_auto", "modeling_surgenet", _register_surgenet_models),
+    ("modeling_auto", "modeling_surgical_clip", _register_clip_models),
+    ("processing_auto", "processing_surgical_clip", _register_clip_processor),
     ("video_processing_auto", "video_processing_surgvista", _register_processor),
     ("video_processing_auto", "video_processing_encoder_surgvista", _register_encoder_video_processor),
     ("image_processing_auto", "image_processing_encoder_surgvista", _register_encoder_image_processor),
@@ -127,7 +153,19 @@ def register() -> None:
     for theirs, ours, register_classes in _REGISTRIES:
         wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
         wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{theirs}")
+        if theirs == "modeling_auto":
+            wrapt.register_post_import_hook(functools.partial(_import_ours_if_wanted, ours), _LAYERS)
 
 
-def _import_ours(name: str, _: ModuleType) -> None:
-    importlib.import_module(f"{_OURS}.{name}")
+def _import_ours(name: str, theirs: ModuleType) -> None:
+    """Import a file of ours; one with models later, if the layers they are made of are what imports the registry."""
+    layers = sys.modules.get(_LAYERS)
+    being_imported = layers is not None and not hasattr(layers, "GradientCheckpointingLayer")
+    if not (being_imported and theirs.__name__ == f"{_AUTO}.modeling_auto"):
+        importlib.import_module(f"{_OURS}.{name}")
+
+
+def _import_ours_if_wanted(name: str, _: ModuleType) -> None:
+    """Import a file of ours whose import was put off."""
+    if f"{_AUTO}.modeling_auto" in sys.modules:
+        importlib.import_module(f"{_OURS}.{name}")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
+from .configuration_surgical_clip import FrameTimesformerConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError
 
@@ -73,7 +74,8 @@ class SurgicalEncoderConfig(PreTrainedConfig):
         if isinstance(encoder_config, dict) or encoder_config is None:
             content = dict(encoder_config or {"model_type": "vit"})
             kind = content.pop("model_type", None)
-            own = (SurgVistaConfig, CaformerConfig, SurgeNetPvtConfig)  # known here even where they are not registered
+            # Known here even where they are not registered.
+            own = (SurgVistaConfig, CaformerConfig, SurgeNetPvtConfig, FrameTimesformerConfig)
             if kind in [each.model_type for each in own]:
                 encoder_config = next(each for each in own if each.model_type == kind)(**content)
             elif kind in CONFIG_MAPPING:

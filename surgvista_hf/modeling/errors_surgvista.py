@@ -33,6 +33,10 @@ class MissingFolderError(InputError, OSError):
     """A model is named by a path, and there is nothing at that path. Such a name is never looked up on the Hub."""
 
 
+class MissingTokenizerError(InputError):
+    """A folder holds an image-text model without a tokenizer, so texts cannot be prepared."""
+
+
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # `name` or `owner/name`
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".tar")
 

@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoProcessor,
+    AutoVideoProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     VideoMAEForVideoClassification,
@@ -26,9 +27,11 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from ..util.errors import InputError, SurgVistaError
 from ..util.messages import first_line, preview
 from ..util.requirements import require
+from .configuration_surgical_clip import SurgicalClipConfig
 from .configuration_surgical_encoder import SurgicalEncoderConfig, input_size
 from .configuration_surgvista import SurgVistaConfig
-from .errors_surgvista import folder_or_hub_name, not_a_folder_either
+from .errors_surgvista import MissingTokenizerError, folder_or_hub_name, not_a_folder_either
+from .modeling_surgical_clip import SurgicalClipModel
 from .modeling_surgical_encoder import (
     SurgicalEncoderForVideoClassification,
     build_encoder,
@@ -160,7 +163,7 @@ def make_classifier_processor(
     own = None
     if not isinstance(start, Mapping):
         try:
-            own = AutoProcessor.from_pretrained(str(start))
+            own = _stored_processor(str(start))
         except (OSError, ValueError, KeyError):
             logger.warning("%s has no processor; frames are normalized with ImageNet's mean and deviation", start)
     mean, std = normalization(own) or (IMAGENET_MEAN, IMAGENET_STD)
@@ -182,6 +185,15 @@ def make_classifier_processor(
         frame_sampling="uniform" if sampling.startswith("uniform") else "online",
         **(special if make is make_encoder_processor else {}),
     )
+
+
+def _stored_processor(start: str) -> object:
+    """Return the processor of a checkpoint, that of clips where it has several."""
+    try:
+        own = AutoProcessor.from_pretrained(start)
+    except MissingTokenizerError:  # an image-text model of whose texts nobody speaks here
+        return AutoVideoProcessor.from_pretrained(start)
+    return getattr(own, "video_processor", own)
 
 
 def stored_frame_stride(config: PreTrainedConfig, processor: object = None) -> float | None:
@@ -505,7 +517,9 @@ def _load_any(
     loading: Mapping[str, Any],
 ) -> SurgicalEncoderForVideoClassification:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
-    encoder = _load_encoder(start, _changed(config, options), loading)
+    seen: Any = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
+    _changed(seen, options)
+    encoder = _load_encoder(start, config, loading)
     video = takes_clips(encoder)
     whole = SurgicalEncoderConfig(
         encoder_config=encoder.config,
@@ -534,6 +548,8 @@ def _load_encoder(start: Start, config: PreTrainedConfig, loading: Mapping[str, 
         return cast(
             PreTrainedModel, SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
         )
+    if config.model_type == SurgicalClipConfig.model_type:
+        return _vision_encoder(SurgicalClipModel.from_pretrained(str(start), config=config, **loading))
     if config.model_type == "surgvista" and _is_classifier(config):
         config.final_norm = False  # there is none in the file: the recipe normalizes after pooling
     encoder, info = AutoModel.from_pretrained(
@@ -541,6 +557,15 @@ def _load_encoder(start: Start, config: PreTrainedConfig, loading: Mapping[str, 
     )
     _check_loaded(start, info)
     return cast(PreTrainedModel, encoder)
+
+
+def _vision_encoder(model: SurgicalClipModel) -> PreTrainedModel:
+    """Return the encoder of images or clips of an image-text model; it remembers where its weights came from."""
+    encoder: Any = model.vision_model
+    for name in ("converted_from", "converted_file", "frame_stride"):
+        if hasattr(model.config, name):
+            setattr(encoder.config, name, getattr(model.config, name))
+    return encoder
 
 
 def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:

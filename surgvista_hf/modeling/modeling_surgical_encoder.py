@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
+from .configuration_surgical_clip import FrameTimesformerConfig
 from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, folder_or_hub_name
@@ -187,6 +188,10 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
         kind = CaformerModel if config.model_type == CaformerConfig.model_type else SurgeNetPvtModel
         return kind._from_config(config)
+    if config.model_type == FrameTimesformerConfig.model_type:  # likewise
+        from .modeling_surgical_clip import FrameTimesformerModel
+
+        return FrameTimesformerModel._from_config(config)
     return AutoModel.from_config(config, **without_pooling_layer(config))
 
 

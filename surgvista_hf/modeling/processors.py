@@ -78,6 +78,7 @@ def make_encoder_processor(
     num_frames: int,
     *,
     short_side: int | None = None,
+    squeezed_to: tuple[int, int] | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     **fields: Any,
@@ -89,6 +90,7 @@ def make_encoder_processor(
         size: Height and width of its frames, in pixels.
         num_frames: Frames of a clip.
         short_side: Resize the short side to so many pixels and cut the middle out; by default frames are squeezed.
+        squeezed_to: Height and width to squeeze frames to before the middle is cut out, instead of `short_side`.
         mean, std: The normalization, one number for each channel.
         fields: Further fields of `SurgicalVideoProcessor`, such as `antialias`, `storage_size` or `frame_stride`.
 
@@ -97,9 +99,10 @@ def make_encoder_processor(
         292
     """
     target = {"height": size[0], "width": size[1]}
+    before = target if squeezed_to is None else {"height": squeezed_to[0], "width": squeezed_to[1]}
     return SurgicalVideoProcessor(
-        size={"shortest_edge": short_side} if short_side else target,
-        do_center_crop=short_side is not None,
+        size={"shortest_edge": short_side} if short_side else before,
+        do_center_crop=short_side is not None or squeezed_to is not None,
         crop_size=target,
         num_frames=num_frames,
         image_mean=list(mean),
@@ -141,7 +144,12 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
     if keep_geometry and crops:
         cut: Any = processor.crop_size
         found["antialias"] = processor.antialias
-        found["short_side"] = int(processor.size["shortest_edge"] * size[0] / cut["height"])
+        before: Any = processor.size
+        if before["shortest_edge"]:
+            found["short_side"] = int(before["shortest_edge"] * size[0] / cut["height"])
+        else:
+            scales = (size[0] / cut["height"], size[1] / cut["width"])
+            found["squeezed_to"] = (round(before["height"] * scales[0]), round(before["width"] * scales[1]))
         for name in ("storage_size", "crop_rounding"):
             if getattr(processor, name) != getattr(SurgicalVideoProcessor, name):
                 found[name] = getattr(processor, name)

@@ -21,6 +21,15 @@ _CLASSES: dict[str, dict[str, str]] = {
         "AutoConfig": "configuration_surgical_encoder.SurgicalEncoderConfig",
         "AutoModelForVideoClassification": "modeling_surgical_encoder.SurgicalEncoderForVideoClassification",
     },
+    "surgical_clip": {
+        "AutoConfig": "configuration_surgical_clip.SurgicalClipConfig",
+        "AutoModel": "modeling_surgical_clip.SurgicalClipModel",
+        "AutoModelForZeroShotImageClassification": "modeling_surgical_clip.SurgicalClipModel",
+    },
+    "frame_timesformer": {
+        "AutoConfig": "configuration_surgical_clip.FrameTimesformerConfig",
+        "AutoModel": "modeling_surgical_clip.FrameTimesformerModel",
+    },
     "surgenet_caformer": {
         "AutoConfig": "configuration_surgenet.CaformerConfig",
         "AutoModel": "modeling_surgenet.CaformerModel",

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.evaluation.probes import Features, accuracy_by_video, knn_probe, linear_probe, ridge_probe
+from surgvista_hf.evaluation.probes import (
+    Features,
+    accuracy_by_video,
+    draw_shots,
+    knn_probe,
+    linear_probe,
+    prototype_probe,
+    ridge_probe,
+)
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 
@@ -95,8 +103,62 @@ def test_several_labels_are_probed_one_by_one():
         assert np.mean(right) > 0.85
 
 
+@pytest.mark.parametrize("shots", [1, 5, 16])
+def test_prototypes_are_means_of_the_drawn_clips_alone(shots):
+    train, test = separable(0), separable(1)
+    drawn = draw_shots(train, 3, shots, seed=7)
+    assert np.bincount(train.labels[drawn]).tolist() == [shots] * 3
+    scores = prototype_probe(train, test, 3, shots=shots, seed=7)
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    center = train.values[drawn].mean(axis=0)
+    for number in (0, 50, 119):
+        query = (test.values[number] - center) / np.linalg.norm(test.values[number] - center)
+        cosines = []
+        for label in range(3):
+            own = [train.values[i] - center for i in drawn if train.labels[i] == label]
+            mean = np.mean([clip / np.linalg.norm(clip) for clip in own], axis=0)
+            cosines.append(query @ mean / np.linalg.norm(mean))
+        expected = np.exp(np.array(cosines) / 0.07)
+        np.testing.assert_allclose(scores[number], expected / expected.sum(), atol=1e-9)
+    others = Features(train.values.copy(), train.labels, train.videos)
+    others.values[np.setdiff1d(np.arange(120), drawn)] = 1e3  # clips that were not drawn play no part
+    np.testing.assert_array_equal(scores, prototype_probe(others, test, 3, shots=shots, seed=7))
+    if shots > 1:
+        assert (scores.argmax(axis=1) == test.labels).mean() > 0.8
+
+
+def test_shots_come_from_as_many_videos_as_possible_and_depend_on_the_seed_alone():
+    train = separable(0)
+    for seed in range(5):
+        drawn = draw_shots(train, 3, 6, seed=seed)
+        for label in range(3):
+            assert len(set(train.videos[drawn[train.labels[drawn] == label]])) == 6
+        assert drawn.tolist() == draw_shots(train, 3, 6, seed=seed).tolist()
+    assert draw_shots(train, 3, 6, seed=0).tolist() != draw_shots(train, 3, 6, seed=1).tolist()
+    rare = Features(train.values[:5], np.array([0, 0, 0, 0, 1]), train.videos[:5])
+    assert np.bincount(rare.labels[draw_shots(rare, 3, 16)]).tolist() == [4, 1]  # all there are, none of the third
+    scores = prototype_probe(rare, separable(1), 3, shots=16)
+    assert (scores[:, 2] == 0).all()
+    assert np.isfinite(scores).all()
+    with pytest.raises(InputError, match="shots is 0"):
+        draw_shots(train, 3, 0)
+
+
+def test_prototypes_of_several_labels_compare_clips_with_and_without_each():
+    train, test = separable(0), separable(1)
+    both = [Features(part.values, np.eye(3)[part.labels], part.videos) for part in (train, test)]
+    scores = prototype_probe(*both, 3, shots=5)
+    assert scores.shape == (120, 3)
+    right = [(scores[:, column] > 0.5) == (test.labels == column) for column in range(3)]
+    assert np.mean(right) > 0.85
+    unknown = [Features(part.values, np.eye(4)[part.labels], part.videos) for part in (train, test)]
+    assert (prototype_probe(*unknown, 4, shots=5)[:, 3] == 0).all()
+
+
 def test_probes_of_features_that_do_not_fit_are_refused():
     train = separable(0)
+    with pytest.raises(InputError, match="prototypes of width 8"):
+        prototype_probe(train, Features(train.values[:, :3], train.labels, train.videos), 3)
     narrow = Features(train.values[:, :3], train.labels, train.videos)
     with pytest.raises(InputError, match="width"):
         linear_probe(train, narrow, 3)

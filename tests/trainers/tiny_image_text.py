@@ -9,6 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    BertTokenizer,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -28,8 +29,13 @@ from transformers import (
     SiglipImageProcessor,
     SiglipModel,
     SiglipProcessor,
+    VideoMAEVideoProcessor,
+    ViTImageProcessor,
 )
 
+from surgvista_hf.modeling.configuration_surgical_clip import SurgicalClipConfig
+from surgvista_hf.modeling.modeling_surgical_clip import SurgicalClipModel
+from surgvista_hf.modeling.processing_surgical_clip import SurgicalClipProcessor
 from surgvista_hf.trainers.benchmark.zero_shot import QUESTIONS, SENTENCES
 
 SIZE, PATCH = 16, 8
@@ -178,6 +184,33 @@ def contrastive(folder: Path, names: tuple[str, ...], family: str) -> Path:
     _liven(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def surgical_clip(folder: Path, *, video: bool) -> Path:
+    """Save a tiny SurgVLP (a ResNet) or SurgCLIP (a video model of three frames), whose tokenizer knows the letters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz,.:'-()/"]
+    words_of_texts = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    torch.manual_seed(0)
+    text = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+    text |= {"vocab_size": len(words_of_texts), "max_position_embeddings": 128}
+    size = {"height": SIZE, "width": SIZE}
+    if video:
+        vision = {**VISION, "model_type": "frame_timesformer", "num_frames": 3}
+        options: dict[str, Any] = {"text_feature": "first", "num_frames": 3, "frame_stride": 2.0}
+        options |= {"text_projection": True, "learned_temperature": True, "similarity_temperature": 0.07}
+    else:
+        vision = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1]}
+        options = {}
+    model = SurgicalClipModel(SurgicalClipConfig(vision, text, projection_dim=16, **options))
+    _liven(model)
+    model.save_pretrained(folder)
+    normalization = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    SurgicalClipProcessor(
+        ViTImageProcessor(size=size, **normalization),
+        VideoMAEVideoProcessor(size=size, crop_size=size, do_center_crop=False, **normalization),
+        BertTokenizer(vocab={word: number for number, word in enumerate(words_of_texts)}, model_max_length=77),
+    ).save_pretrained(folder)
     return folder
 
 

@@ -115,15 +115,13 @@ class OutOfBodyMask:
             second = float(np.clip(second, seconds[0], seconds[-1]))
         if not seconds[0] - TIME_TOLERANCE <= second <= seconds[-1] + TIME_TOLERANCE:
             return True
-        after = int(
-            np.searchsorted(seconds, second - TIME_TOLERANCE, side="left")
-        )  # the next frame, or the one of this time
+        # The next frame, or the one of this time.
+        after = int(np.searchsorted(seconds, second - TIME_TOLERANCE, side="left"))
         before = int(np.searchsorted(seconds, second + TIME_TOLERANCE, side="right")) - 1
         if after > before and seconds[after] - seconds[before] > self.longest_step + TIME_TOLERANCE:
             return True
-        last = (
-            bisect.bisect_right(self._outside_spans, (second + TIME_TOLERANCE, math.inf)) - 1
-        )  # the last span that begins before it
+        # The last span that begins before it.
+        last = bisect.bisect_right(self._outside_spans, (second + TIME_TOLERANCE, math.inf)) - 1
         return last >= 0 and second < self._outside_spans[last][1]
 
     def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:

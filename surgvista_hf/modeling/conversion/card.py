@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from huggingface_hub import ModelCardData
 
+from ..modeling_surgical_clip import SurgicalClipModel
+from ..processing_surgical_clip import SurgicalClipProcessor
 from .family import Family
 
 
@@ -29,7 +31,7 @@ def model_card(
         tags=["surgery", "surgical-video", family.name],
     )
     digests = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in sha256.items())
-    loader = "AutoImageProcessor" if "Image" in processor_name else "AutoVideoProcessor"
+    loader = _loader(processor_name)
     return f"""---
 {data.to_yaml()}
 ---
@@ -67,7 +69,16 @@ For research. Not a medical device; not for decisions about patients.
 """
 
 
+def _loader(processor_name: str) -> str:
+    """Return the Auto class of a processor."""
+    if processor_name == SurgicalClipProcessor.__name__:
+        return "AutoProcessor"
+    return "AutoImageProcessor" if "Image" in processor_name else "AutoVideoProcessor"
+
+
 def _pipeline(class_name: str, processor_name: str) -> str | None:
+    if class_name == SurgicalClipModel.__name__:
+        return "zero-shot-image-classification"
     for kind in ("Image", "Video"):
         if class_name.endswith(f"For{kind}Classification"):
             return f"{kind.lower()}-classification"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,15 @@ from transformers.utils import logging
 
 from ...util.errors import InputError
 from ...util.files import atomic_folder, check_free
+from ..configuration_surgical_clip import SurgicalClipConfig
 from ..remote_code import add_remote_code
 from .card import model_card
-from .family import Blueprint, Family
+from .family import Blueprint, Family, Values
 from .formats import FAMILIES
 from .likely import advice, explain_leftovers, likely_families
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
+from .tokenizers import image_text_processor
 
 logger = logging.get_logger(__name__)
 
@@ -67,10 +69,11 @@ def convert_checkpoint(
     output_dir: str | Path,
     *,
     family: str,
-    config: Mapping[str, Any] | PreTrainedConfig | None = None,
+    config: Values | PreTrainedConfig | None = None,
     part: str | None = None,
     include_code: bool = False,
     leave_out: Sequence[str] = (),
+    tokenizer: str | Path | None = None,
 ) -> ConversionReport:
     """Convert an original checkpoint to a folder that `from_pretrained` loads.
 
@@ -85,6 +88,8 @@ def convert_checkpoint(
         part: key of the file that the weights lie under, such as `target_encoder`, where it is not the family's usual one.
         include_code: also write the Python files, so that `trust_remote_code=True` works without this package.
         leave_out: regular expressions for the beginnings of names that the family does not know and that are not wanted.
+        tokenizer: folder with the tokenizer of the text encoder of an image-text model, or its `vocab.txt`; by default it
+            is taken from the cache of the Hub, if it is there.
 
     Returns:
         What was mapped, left out and initialized.
@@ -102,6 +107,8 @@ def convert_checkpoint(
     layout = family_named(family)
     check_free(output_dir)
     overrides = _overrides(config)
+    if tokenizer is not None and not layout.tokenizer:
+        raise InputError(f"models of the family {family} read no texts, so they have no tokenizer: leave it out")
     try:
         checkpoint = read_checkpoint(path, layout.containers, layout.beside, part)
         blueprint = layout.plan(checkpoint.tensors, overrides)
@@ -116,6 +123,10 @@ def convert_checkpoint(
             " or ".join(twins),
             family,
         )
+    if layout.tokenizer:
+        model_config = cast(SurgicalClipConfig, blueprint.config)
+        whole = image_text_processor(blueprint.processor, model_config, layout.tokenizer, tokenizer)
+        blueprint = replace(blueprint, processor=whole)
     report = ConversionReport(
         family,
         blueprint.model_class.__name__,
@@ -141,13 +152,13 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def _overrides(config: Mapping[str, Any] | PreTrainedConfig | None) -> Mapping[str, Any]:
+def _overrides(config: Values | PreTrainedConfig | None) -> Values:
     if isinstance(config, PreTrainedConfig):
         return {name: value for name, value in config.to_diff_dict().items() if hasattr(type(config), name)}
     return config or {}
 
 
-def _advice(path: str | Path, family: str, overrides: Mapping[str, Any], refusal: str) -> str:
+def _advice(path: str | Path, family: str, overrides: Values, refusal: str) -> str:
     """Name the likely families, unless the file itself is in the way or the family is right and the sizes are not."""
     likely = likely_families(path, family, overrides) if Path(path).exists() else []
     return ("" if refusal.endswith((".", "?")) else ".") + advice(likely) if likely else ""

@@ -47,5 +47,17 @@ def converted_from_hub(family: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # processes of one run ask at the same time
         if not folder.exists():
-            convert_checkpoint(file, folder, family=family)
+            convert_checkpoint(file, folder, family=family, tokenizer=_vocabulary(known.tokenizer, advice))
     return folder
+
+
+def _vocabulary(name: str, advice: str) -> str | None:
+    """Return the vocabulary of a family's text encoder, fetched from the Hub, or nothing for families without one."""
+    if not name:
+        return None
+    try:
+        return hf_hub_download(name, "vocab.txt")
+    except (OSError, ValueError) as error:
+        raise WeightsElsewhereError(
+            f"the tokenizer {name} cannot be fetched ({first_line(error)}): {advice} and --tokenizer FOLDER"
+        ) from error

@@ -200,6 +200,24 @@ TRAINING_DATA: Mapping[str, FamilyTrainingData] = {
     "vjepa2": FamilyTrainingData(
         remark="more than a million hours of videos of the web, arXiv 2506.09985, of which no list of videos exists"
     ),
+    **{
+        name: FamilyTrainingData(
+            (TrainingData("SVL", "all", source),), remark=f"SVL, surgical video lectures, is {_WEB}"
+        )
+        for name, source in (
+            ("surgvlp", "SurgVLP's paper, arXiv 2307.15220"),
+            ("hecvl", "HecVL's paper, arXiv 2405.10075"),
+            ("peskavlp", "PeskaVLP's paper, arXiv 2410.00263"),
+        )
+    },
+    "surgclip-b": FamilyTrainingData(
+        (
+            TrainingData(
+                "SurgLaVi-beta", "all", "SurgLaVi's paper, arXiv 2509.10555: an open set made of public data only"
+            ),
+        ),
+        remark="its videos were not compared with those of other data sets",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from ...datasets_scripts.frame_sets.overlap import videos_in
 from ...datasets_scripts.frame_sets.prepare import prepare_frame_set
 from ...datasets_scripts.frame_sets.registry import get_builder
 from ...datasets_scripts.schema.media import PreparationOptions
-from ...evaluation.probes import knn_probe, linear_probe
+from ...evaluation.probes import Features, knn_probe, linear_probe, prototype_probe
 from ...evaluation.reports.benchmark_report import CellResult, write_report
 from ...evaluation.tasks import ClipPredictions, Task
 from ...modeling.adapters import Parameters, count_parameters
@@ -241,7 +241,9 @@ def _identity(suite: Suite, cell: Cell) -> Identity:
     splits = {"test": load_test_frames(data)} if cell.requested.kind == "zero_shot" else load_splits(data)
     recipe, names = _recipe_identity(cell.recipe, splits)
     after = None if cell.requested.after is None else weights_fingerprint(_trained_before(suite, cell))
-    made_from = {"recipe": recipe, "protocol": asdict(cell.requested), "features_of": after}
+    # Cells of earlier versions have no shots.
+    protocol = {name: value for name, value in asdict(cell.requested).items() if name != "shots" or value is not None}
+    made_from = {"recipe": recipe, "protocol": protocol, "features_of": after}
     return made_from, {"recipe": names, "features_of": cell.requested.after}
 
 
@@ -321,12 +323,18 @@ def _predict_from_features(
             model, predictions = _train_head(cell, task, videos)
         head = count_parameters(model)
         return predictions, Parameters(head.trained, frozen.all + head.all, frozen.bytes + head.bytes)
-    probe = linear_probe if cell.requested.kind == "linear" else knn_probe
     train, test = as_clips(videos["train"]), as_clips(videos["test"])
-    scores = probe(train, test, len(task.names))  # (test clips, classes)
+    scores = _probe(cell, train, test, len(task.names))  # (test clips, classes)
     trained = (train.values.shape[1] + 1) * len(task.names) if cell.requested.kind == "linear" else 0
     counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
     return _predictions(videos["test"], scores), counted
+
+
+def _probe(cell: Cell, train: Features, test: Features, classes: int) -> np.ndarray:
+    """Return the scores (test clips, classes) of the probe that a cell asks for."""
+    if cell.requested.kind == "prototypes":
+        return prototype_probe(train, test, classes, shots=int(cell.requested.shots or 1), seed=cell.seed)
+    return (linear_probe if cell.requested.kind == "linear" else knn_probe)(train, test, classes)
 
 
 def _extractor(suite: Suite, cell: Cell) -> tuple[VideoFeatureExtractor, Path]:

@@ -12,7 +12,7 @@ from ...datasets_scripts.frame_sets.registry import get_builder
 from ...modeling.configuration_ms_tcn import MsTcnConfig
 from ...modeling.configuration_video_head import VideoHeadConfig
 from ...util.errors import InputError, SurgVistaError
-from ...util.values import Seed, field_kinds, read_value, shown
+from ...util.values import PositiveCount, Seed, field_kinds, read_value, shown
 from ..common.arguments import ClipArguments
 from ..features.ms_tcn import TemporalArguments
 from ..features.video_head import VideoHeadArguments
@@ -34,7 +34,7 @@ from .zero_shot import ZeroShotSettings
 SECTIONS = ("prepare", "models", "data", "protocols", "seeds", "baseline", "output")
 _TCN_KEYS = ("num_stages", "num_layers", "num_feature_maps", "dropout")
 _HEAD_KEYS = ("pooling", "num_neighbors", "smallest_distance", "hidden_size", "dropout")
-Requested = Literal["finetune", "linear", "knn", "tcn", "pooled", "zero_shot"]
+Requested = Literal["finetune", "linear", "knn", "prototypes", "tcn", "pooled", "zero_shot"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ class Protocol:
 
     Args:
         kind: `"finetune"`: fine-tuning by the data set's recipe with these changes; `"linear"` or `"knn"`: a probe of frozen
-            features; `"tcn"`: MS-TCN over frozen features; `"pooled"`: a head over whole videos, their frozen features pooled;
-            `"zero_shot"`: an image-text model without training.
+            features; `"prototypes"`: a probe by the mean features of a few training clips of each class; `"tcn"`: MS-TCN over
+            frozen features; `"pooled"`: a head over whole videos, their frozen features pooled; `"zero_shot"`: an image-text
+            model without training.
         after: protocol whose trained models provide the features; `None`: the model itself.
         tcn: fields of `MsTcnConfig` and of `TemporalArguments`.
         head: fields of `VideoHeadConfig` and of `VideoHeadArguments`.
         zero_shot: fields of `ZeroShotSettings`.
+        shots: number of training clips of each class for `"prototypes"`; the seed draws them.
         changes: sections of the recipe to change.
         data: data sets that the protocol is limited to; `None`: all.
         models: models that the protocol is limited to; `None`: all.
@@ -59,6 +61,7 @@ class Protocol:
     tcn: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
     zero_shot: Mapping[str, Any] = field(default_factory=dict)
+    shots: PositiveCount | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
@@ -66,7 +69,7 @@ class Protocol:
     @property
     def seeded(self) -> bool:
         """Return whether the result depends on the seed."""
-        return self.kind in ("finetune", "tcn", "pooled") or self.after is not None
+        return self.kind in ("finetune", "prototypes", "tcn", "pooled") or self.after is not None
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,7 @@ def _rendered(where: str, entry: object) -> Rendered:
 def _protocol(name: str, entry: object) -> Protocol:
     where = f"protocols.{name}"
     entry = {} if entry is None else entry
-    known = (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "zero_shot", "only", "only_models")
+    known = (*RECIPE_SECTIONS, "kind", "after", "tcn", "head", "zero_shot", "shots", "only", "only_models")
     check_keys(where, entry, known)
     assert isinstance(entry, Mapping)
     sections = {key: value for key, value in entry.items() if key in RECIPE_SECTIONS}
@@ -264,6 +267,11 @@ def _protocol(name: str, entry: object) -> Protocol:
     _check_head(f"{where}.tcn", protocol.tcn, MsTcnConfig, _TCN_KEYS, TemporalArguments)
     _check_head(f"{where}.head", protocol.head, VideoHeadConfig, _HEAD_KEYS, VideoHeadArguments)
     build(ZeroShotSettings, f"{where}.zero_shot", protocol.zero_shot)
+    if (protocol.kind == "prototypes") != (protocol.shots is not None):
+        raise RecipeError(
+            f"{where}.shots is {protocol.shots}; it is the number of clips of each class for kind: prototypes, such as "
+            "1, 5 or 16, and for no other kind"
+        )
     return protocol
 
 

@@ -1,8 +1,10 @@
 """Image-text models evaluated on clips without any training: the zero-shot protocol of SurgRec (arXiv 2603.29966).
 
 A model is given one image a clip, the middle frame (in a phase task the labeled frame itself). A generative model is shown the
-classes as lettered options and answers greedily; a contrastive one (CLIP, SigLIP) compares the image with sentences for each
-class. The prompts have the meaning of the published ones but not their wording, so answers of a model may differ from theirs.
+classes as lettered options and answers greedily; a contrastive one (CLIP, SigLIP, SurgVLP) compares the image with sentences
+for each class. A contrastive model can also be given clips: a video model (SurgCLIP) sees their frames together, an image
+model one by one, and the cosines of a clip are averaged. Action triplets, several at once, are for contrastive models.
+The prompts have the meaning of the published ones but not their wording, so answers of a model may differ from theirs.
 """
 
 import json
@@ -23,6 +25,7 @@ from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -34,16 +37,18 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...evaluation.zero_shot_answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.processors import prepare_clips
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
 from ...util.files import at_work, atomic_file, check_settings, write_json
 from ...util.fingerprint import weights_fingerprint
 from ...util.messages import did_you_mean, first_line
-from ...util.values import PositiveCount, check_fields
+from ...util.values import PositiveAmount, PositiveCount, check_fields
 from ..common.identity import name_of, without_paths
 from ..common.protocols import Sample
 from ..finetune import load_splits, task_of
 from ..finetuning.recipe import LabeledData
+from .class_descriptions import check_descriptions, descriptions
 
 ModelKind = Literal["generate", "contrast"]
 QUESTIONS = {
@@ -63,9 +68,14 @@ SENTENCES = {
         "minimally invasive surgery: {name}",
     ),
 }
-PROMPTS: dict[ModelKind, tuple[str, ...]] = {"generate": tuple(QUESTIONS), "contrast": tuple(SENTENCES)}
+DESCRIPTIONS = "descriptions"  # the prompt with the sentences of `class_descriptions`
+PROMPTS: dict[ModelKind, tuple[str, ...]] = {
+    "generate": tuple(QUESTIONS),
+    "contrast": (*SENTENCES, DESCRIPTIONS),
+}
 Answer = Mapping[str, Any]  # an answer or scores, with the video, frame, time and label of its clip
 _TASKS = ("workflow", "classification", "video_classification")
+_FRAME_STRIDE = 1.0  # seconds, for clips of models that say nothing of it
 _QUESTIONS_PER_FILE = 64
 
 
@@ -74,12 +84,15 @@ class ZeroShotSettings:
     """Settings of a zero-shot evaluation.
 
     Args:
-        prompts: names of `QUESTIONS` or, for contrastive models, of `SENTENCES`; the first one gives the main metrics. The
-            default is all prompts for the kind of model.
+        prompts: names of `QUESTIONS` or, for contrastive models, of `SENTENCES`, or `"descriptions"`, the sentences about
+            phases and triplets of Cholec80 and CholecT50; the first one gives the main metrics. The default is all prompts for
+            the kind of model and the classes.
         every: step between the labeled frames of a video that are used, 1: all; tasks about whole clips have one frame each.
         max_new_tokens: largest number of tokens of an answer.
         batch_size: number of images at a time.
         dtype: type of the weights, such as `"bfloat16"`; the default is that on a GPU and `"float32"` elsewhere.
+        num_frames: number of frames of a clip, for contrastive models; the default is that of the model, 1 for image models.
+        frame_stride: seconds between two frames of a clip of several frames; the default is that of the model, or 1.
     """
 
     prompts: tuple[str, ...] = ()
@@ -87,6 +100,8 @@ class ZeroShotSettings:
     max_new_tokens: PositiveCount = 16
     batch_size: PositiveCount = 8
     dtype: str | None = None
+    num_frames: PositiveCount | None = None
+    frame_stride: PositiveAmount | None = None
 
     # A recipe may also give one name alone.
     ranges: ClassVar[Mapping[str, Any]] = {"prompts": str | tuple[str, ...]}
@@ -162,9 +177,10 @@ def zero_shot(
         >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).metrics["accuracy"]  # doctest: +SKIP
     """
     settings = settings or ZeroShotSettings()
-    kind, prompts = check_model(start, settings)
+    kind, settings = check_model(start, settings)
     frames = load_test_frames(data)
-    task, clips, chosen = _test_clips(data, frames, settings)
+    task, clips, chosen = _test_clips(data, frames, kind, settings)
+    prompts = _prompts_for(kind, task, settings)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = settings.dtype or ("bfloat16" if device.type == "cuda" else "float32")
     resolved = replace(settings, prompts=prompts, dtype=precision)
@@ -172,7 +188,11 @@ def zero_shot(
         content = _run_content(start, kind, data, resolved, task, frames_fingerprint(frames), len(chosen))
         names = {"model": name_of(start), "data": {"content": name_of(data.test_folder)}}
         check_settings(output, content, names=names)
-        model = (_GenerativeModel if kind == "generate" else _ContrastiveModel)(start, resolved, device)
+        model = (
+            _GenerativeModel(start, resolved, device)
+            if kind == "generate"
+            else _ContrastiveModel(start, resolved, device, task.multi_label)
+        )
         answers = {
             prompt: _collect_answers(
                 model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress
@@ -191,22 +211,28 @@ def check_zero_shot(start: str | Path, data: LabeledData, settings: ZeroShotSett
     Raises:
         SurgVistaError: something would have stopped the evaluation.
     """
-    kind, prompts = check_model(start, settings)
-    task, _, chosen = _test_clips(data, load_test_frames(data), settings)
-    requested = (
-        f"asks {start} about {len(chosen):,} images" if kind == "generate" else f"compares {len(chosen):,} images"
-    )
+    kind, settings = check_model(start, settings)
+    task, _, chosen = _test_clips(data, load_test_frames(data), kind, settings)
+    prompts = _prompts_for(kind, task, settings)
+    seen = "images" if settings.num_frames == 1 else f"clips of {settings.num_frames} frames"
+    requested = f"asks {start} about" if kind == "generate" else "compares"
+    requested = f"{requested} {len(chosen):,} {seen}"
     return f"{task.kind} of {len(task.names)} classes from {data.name}; {requested}; prompts {', '.join(prompts)}"
 
 
-def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[ModelKind, tuple[str, ...]]:
-    """Determine the kind of a model and its prompts, from its configuration and processor.
+def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[ModelKind, ZeroShotSettings]:
+    """Determine the kind of a model, from its configuration and processor.
+
+    Returns:
+        The kind, and the settings with the length and spacing of clips.
 
     Raises:
-        InputError: the model is of another kind, its processor has no chat template, or a prompt is unknown.
+        InputError: the model is of another kind, its processor has no chat template, a prompt is unknown, or clips are
+            requested of a generative model.
     """
     with _loading(start):
-        config = type(AutoConfig.from_pretrained(str(start)))
+        content = AutoConfig.from_pretrained(str(start))
+    config = type(content)
     kind: ModelKind
     if config in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         kind = "generate"
@@ -228,7 +254,25 @@ def check_model(start: str | Path, settings: ZeroShotSettings) -> tuple[ModelKin
         if prompt not in known:
             hint = did_you_mean(prompt, known, f"there are {', '.join(known)}")
             raise InputError(f"there is no prompt {prompt!r} for models that {kind}; {hint}")
-    return kind, settings.prompts or known
+    return kind, _with_clip_length(kind, content, settings)
+
+
+def _with_clip_length(kind: ModelKind, config: PreTrainedConfig, settings: ZeroShotSettings) -> ZeroShotSettings:
+    """Return the settings with the number of frames of a clip and, for several, the seconds between them."""
+    own = getattr(config, "num_frames", 1) if kind == "contrast" else 1
+    num_frames = settings.num_frames or own
+    if num_frames > 1 and kind == "generate":
+        raise InputError(f"num_frames is {num_frames}, but a model that answers questions is shown one image")
+    stride = settings.frame_stride or getattr(config, "frame_stride", None) or _FRAME_STRIDE
+    return replace(settings, num_frames=num_frames, frame_stride=stride if num_frames > 1 else None)
+
+
+def _prompts_for(kind: ModelKind, task: Task, settings: ZeroShotSettings) -> tuple[str, ...]:
+    """Return the prompts that fit the classes: those that were asked for, or all."""
+    if DESCRIPTIONS in settings.prompts:
+        check_descriptions(task.names)
+    described = all(descriptions(name) for name in task.names)
+    return settings.prompts or tuple(name for name in PROMPTS[kind] if name != DESCRIPTIONS or described)
 
 
 def _run_content(
@@ -241,8 +285,15 @@ def _run_content(
     count: int,
 ) -> dict[str, Any]:
     """Return the content that answers depend on, which may not change while they are collected."""
-    texts = {prompt: (QUESTIONS if kind == "generate" else SENTENCES)[prompt] for prompt in settings.prompts}
+    texts: dict[str, Any] = {
+        prompt: [descriptions(name) for name in task.names]
+        if prompt == DESCRIPTIONS
+        else {**QUESTIONS, **SENTENCES}[prompt]
+        for prompt in settings.prompts
+    }
     requested = {**asdict(settings), "prompts": texts, "model": weights_fingerprint(start), "images": count}
+    if settings.num_frames == 1:  # as before there were clips, so that earlier answers count
+        requested = {name: value for name, value in requested.items() if name not in ("num_frames", "frame_stride")}
     fields = ("name", "label", "protocol", "test", "sampling")
     from_where = {**{name: getattr(data, name) for name in fields}, "content": fingerprint}
     if data.test_on is not None:
@@ -262,15 +313,22 @@ def load_test_frames(data: LabeledData) -> Dataset:
     return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
 
 
-def _test_clips(data: LabeledData, frames: Dataset, settings: ZeroShotSettings) -> tuple[Task, ClipDataset, list[int]]:
-    """Return the task, clips of one frame, and the numbers of the clips that are used."""
+def _test_clips(
+    data: LabeledData, frames: Dataset, kind: ModelKind, settings: ZeroShotSettings
+) -> tuple[Task, ClipDataset, list[int]]:
+    """Return the task, its clips, and the numbers of the clips that are used."""
     if data.label not in frames.column_names:
         raise InputError(f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}")
-    task = _task(data, frames)
+    task = _task(data, frames, kind)
+    of_frames = task.kind in ("workflow", "triplet")
     clips = ClipDataset(
-        frames, num_frames=1, sampling="online" if task.kind == "workflow" else "uniform", label=data.label
+        frames,
+        num_frames=settings.num_frames or 1,
+        frame_stride=settings.frame_stride or _FRAME_STRIDE,
+        sampling="online" if of_frames else "uniform",
+        label=data.label,
     )
-    if settings.every > 1 and task.kind != "workflow":
+    if settings.every > 1 and not of_frames:
         raise InputError("every leaves out frames of a video, but a clip as a whole has one frame only")
     counts: dict[str, int] = {}
     chosen = []
@@ -282,12 +340,12 @@ def _test_clips(data: LabeledData, frames: Dataset, settings: ZeroShotSettings) 
     return task, clips, chosen
 
 
-def _task(data: LabeledData, frames: Dataset) -> Task:
+def _task(data: LabeledData, frames: Dataset, kind: ModelKind) -> Task:
     task = task_of(data, frames)
-    if task.kind not in _TASKS:
+    if task.kind not in _TASKS and not (task.kind == "triplet" and kind == "contrast"):
         raise InputError(
             f"{data.label!r} of {data.name} is a {task.kind} task; one class out of several options can be asked for "
-            f"({', '.join(_TASKS)}), not several at once"
+            f"({', '.join(_TASKS)}), not several at once. Triplets can be scored by models that compare images with texts"
         )
     option_letters(len(task.names))
     return task
@@ -300,7 +358,7 @@ def _image(item: Sample) -> Image.Image:
 def _origin(item: Sample) -> dict[str, Any]:
     """Return the video, frame, time and label of a clip, as JSON can hold them."""
     video = f"{item['source']}/{item['video_id']}"
-    label = int(item["labels"])
+    label = item["labels"].int().tolist()  # a number, or (classes,) of 0 and 1
     return {"video": video, "frame_index": item["frame_index"], "timestamp": item["timestamp"], "label": label}
 
 
@@ -320,6 +378,11 @@ class _GenerativeModel:
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.max_new_tokens = settings.max_new_tokens
+
+    @staticmethod
+    def views(items: Sequence[Sample]) -> list[Image.Image]:
+        """Return what the model sees of samples: one image each."""
+        return [_image(item) for item in items]
 
     @torch.inference_mode()
     def answer(self, images: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
@@ -352,29 +415,49 @@ class _GenerativeModel:
 class _ContrastiveModel:
     """A model with features of images and texts: softmax over the classes of scale · cosine (CLIP, ICML 2021)."""
 
-    def __init__(self, start: str | Path, settings: ZeroShotSettings, device: torch.device) -> None:
+    def __init__(
+        self, start: str | Path, settings: ZeroShotSettings, device: torch.device, multi_label: bool = False
+    ) -> None:
         with _loading(start):
             self.processor = AutoProcessor.from_pretrained(str(start))
             model = AutoModel.from_pretrained(str(start), dtype=settings.dtype)
         if not hasattr(model, "logit_scale"):
             raise InputError(f"{start} has no logit_scale, by which similarities become probabilities")
         self.model = model.eval().to(device)
+        self.multi_label = multi_label
         self._class_features: dict[tuple[str, tuple[str, ...]], torch.Tensor] = {}  # by prompt and classes
 
+    @staticmethod
+    def views(items: Sequence[Sample]) -> list[torch.Tensor]:
+        """Return what the model sees of samples: a clip each, (frames, 3, height, width)."""
+        return [item["pixel_values"] for item in items]
+
     @torch.inference_mode()
-    def answer(self, images: Sequence[Image.Image], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
-        """Score the classes for each image: `{"scores": probabilities}`."""
+    def answer(self, clips: Sequence[torch.Tensor], names: Sequence[str], prompt: str) -> list[dict[str, Any]]:
+        """Score the classes for each clip: `{"scores": probabilities}`, or (1 + cosine) / 2 of triplets."""
         key = (prompt, tuple(names))
         if key not in self._class_features:
             self._class_features[key] = torch.stack([self._text_features(sentences(name, prompt)) for name in names])
-        pixels = self.processor.image_processor(list(images), return_tensors="pt")
-        features = _unit(self.model.get_image_features(**_on_device(pixels, self.model)))  # (B, D)
-        logits = self.model.logit_scale.exp().float() * features @ self._class_features[key].T  # (B, classes)
+        cosines = self._clip_features(clips) @ self._class_features[key].T  # (B, classes)
+        if self.multi_label:  # classes do not exclude each other, so only the order of clips counts
+            return [{"scores": row} for row in ((1 + cosines) / 2).cpu().tolist()]
+        logits = self.model.logit_scale.exp().float() * cosines
         return [{"scores": row} for row in logits.softmax(dim=1).cpu().tolist()]
+
+    def _clip_features(self, clips: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the features (B, D) of clips, whose products with texts are the cosines averaged over a clip's vectors."""
+        if getattr(self.model.config, "num_frames", 1) > 1:  # a video model
+            pixels = {"pixel_values": prepare_clips(self.processor.video_processor, clips)}
+            return _unit(self.model.get_image_features(**_on_device(pixels, self.model))).mean(dim=1)
+        images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for clip in clips for frame in clip]
+        pixels = self.processor.image_processor(images, return_tensors="pt")
+        features = _unit(self.model.get_image_features(**_on_device(pixels, self.model)))  # (B · frames, D)
+        return features.unflatten(0, (len(clips), -1)).mean(dim=1)
 
     def _text_features(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the features (D,) of a class: the normalized mean over its sentences."""
-        length = self.model.config.text_config.max_position_embeddings
+        config = self.model.config
+        length = getattr(config, "max_text_length", config.text_config.max_position_embeddings)
         tokens = self.processor.tokenizer(
             list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
@@ -403,12 +486,14 @@ def sentences(name: str, prompt: str) -> list[str]:
 
     Args:
         name: name of the class.
-        prompt: name of the prompt, a key of `SENTENCES`.
+        prompt: name of the prompt, a key of `SENTENCES` or `"descriptions"`.
 
     Example:
         >>> sentences("CalotTriangleDissection", "name")
         ['calot triangle dissection']
     """
+    if prompt == DESCRIPTIONS:
+        return list(descriptions(name))
     return [sentence.format(name=spoken(name)) for sentence in SENTENCES[prompt]]
 
 
@@ -460,7 +545,7 @@ def _collect_answers(
                 rows: list[Answer] = []
                 for first in range(0, len(own), batch_size):
                     items = [clips[index] for index in own[first : first + batch_size]]
-                    batch = model.answer([_image(item) for item in items], task.names, prompt)
+                    batch = model.answer(model.views(items), task.names, prompt)  # type: ignore[arg-type]
                     rows += [{**_origin(item), **answer} for item, answer in zip(items, batch, strict=True)]
                 _write_lines(file, rows)
             answers += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -477,6 +562,8 @@ def _evaluate_answers(
     answers: Mapping[str, list[Answer]], kind: ModelKind, task: Task, output: Path, parameters: Parameters
 ) -> ZeroShotResult:
     """Read the answers to every prompt and compute their metrics."""
+    if task.multi_label:
+        return _evaluate_scores(answers, task, output, parameters)
     first, classes = next(iter(answers)), len(task.names)
     labels = np.array([row["label"] for row in answers[first]])
     read = {prompt: _read_answers(rows, kind, task.names) for prompt, rows in answers.items()}
@@ -493,19 +580,42 @@ def _evaluate_answers(
             np.float32
         )  # only zeros for -1, an answer that cannot be read
     )
-    predictions = ClipPredictions(
-        videos=np.array([row["video"] for row in answers[first]]),
-        frames=np.array([row["frame_index"] for row in answers[first]]),
-        seconds=np.array([row["timestamp"] for row in answers[first]]),
-        labels=labels,
-        scores=scores,
-    )
+    predictions = _predictions(answers[first], scores)
     results: dict[str, Any] = {"zero_shot": {"prompts": judged, "prompt_sensitivity": prompt_sensitivity(accuracy)}}
     if kind == "contrast":
         results |= task.results(predictions)
     by_video = {video: float(right.mean()) for video, right in predictions.by_video(main == labels).items()}
     metrics = _table_metrics(task, results, judged, by_video)
     return ZeroShotResult(output, task, predictions, results, metrics, by_video, parameters)
+
+
+def _evaluate_scores(
+    answers: Mapping[str, list[Answer]], task: Task, output: Path, parameters: Parameters
+) -> ZeroShotResult:
+    """Compute the metrics of a task with several classes at once, whose answers are scores."""
+    found = {
+        prompt: _predictions(rows, np.array([row["scores"] for row in rows], np.float32))
+        for prompt, rows in answers.items()
+    }
+    judged = {prompt: task.results(predictions) for prompt, predictions in found.items()}
+    main = {prompt: task.metrics(results).get(task.main_metric, float("nan")) for prompt, results in judged.items()}
+    first, *others = found
+    results = {"zero_shot": {"prompts": judged, "prompt_sensitivity": prompt_sensitivity(main)}, **judged[first]}
+    metrics = task.metrics(results) | {f"{task.main_metric}_{prompt}": main[prompt] for prompt in others}
+    if others:
+        metrics["prompt_sensitivity"] = float(max(main.values()) - min(main.values()))
+    by_video = task.by_video(found[first])
+    return ZeroShotResult(output, task, found[first], results, metrics, by_video, parameters)
+
+
+def _predictions(rows: Sequence[Answer], scores: np.ndarray) -> ClipPredictions:
+    return ClipPredictions(
+        videos=np.array([row["video"] for row in rows]),
+        frames=np.array([row["frame_index"] for row in rows]),
+        seconds=np.array([row["timestamp"] for row in rows]),
+        labels=np.array([row["label"] for row in rows]),
+        scores=scores,
+    )
 
 
 def _read_answers(rows: Sequence[Answer], kind: ModelKind, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -545,7 +655,13 @@ def _write(result: ZeroShotResult, answers: Mapping[str, list[Answer]]) -> None:
         for row in rows:
             ways = READINGS.items() if "answer" in row else ()
             read = {way: _name(names, reader(row["answer"], names)) for way, reader in ways}
-            lines.append({"prompt": prompt, **row, "label": names[row["label"]], **read})
+            numbers = row["label"] if isinstance(row["label"], list) else None
+            label = (
+                names[row["label"]]
+                if numbers is None
+                else [name for name, present in zip(names, numbers, strict=True) if present]
+            )
+            lines.append({"prompt": prompt, **row, "label": label, **read})
     _write_lines(result.folder / "answers.jsonl", lines)
     result.predictions.save(result.folder / "predictions.parquet")
     content = {

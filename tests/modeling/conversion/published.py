@@ -170,6 +170,42 @@ def timesformer() -> Tensors:
     return meta(prefixed("backbone.", shapes))
 
 
+def bert(prefix: str, words: int, pooler: bool) -> dict[str, Any]:
+    """Return the names and shapes of BERT-base."""
+    shapes: dict[str, Any] = {
+        "embeddings.word_embeddings.weight": (words, 768),
+        "embeddings.position_embeddings.weight": (512, 768),
+        "embeddings.token_type_embeddings.weight": (2, 768),
+        **norm("embeddings.LayerNorm", 768),
+    }
+    for number in range(12):
+        name = f"encoder.layer.{number}."
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes |= linear(f"{name}attention.{part}", 768, 768)
+        shapes |= {**norm(f"{name}attention.output.LayerNorm", 768), **norm(f"{name}output.LayerNorm", 768)}
+        shapes |= {**linear(f"{name}intermediate.dense", 3072, 768), **linear(f"{name}output.dense", 768, 3072)}
+    return prefixed(prefix, shapes | (linear("pooler.dense", 768, 768) if pooler else {}))
+
+
+def surgvlp() -> Tensors:
+    """Return a ResNet-50 and Bio_ClinicalBERT, with the numbers of positions that older versions of transformers store."""
+    from torchvision.models import resnet50
+
+    images = {name: t for name, t in of_module(resnet50, "backbone_img.model.").items() if ".fc." not in name}
+    texts = bert("backbone_text.model.", 28996, pooler=True)
+    positions = {"backbone_text.model.embeddings.position_ids": (1, 512)}
+    return images | meta({**texts, **positions, **linear("backbone_img.global_embedder", 768, 2048)})
+
+
+def surgclip() -> Tensors:
+    """Return TimeSformer-B over 16 frames and BERT-base."""
+    frames = {name.removeprefix("backbone."): tuple(tensor.shape) for name, tensor in timesformer().items()}
+    frames |= {"time_embed": (1, 16, 768), **norm("pool_norm", 768)}
+    projections = {**linear("vision_proj", 256, 768), **linear("text_proj", 256, 768), **norm("vision_layernorm", 768)}
+    texts = bert("text_encoder.", 30522, pooler=False)
+    return meta({"temp": (), **prefixed("vision_encoder.model.", frames), **projections, **texts})
+
+
 def of_module(make: Callable[[], torch.nn.Module], prefix: str = "") -> Tensors:
     """Return the tensors of a network of torchvision or timm."""
     with torch.device("meta"):
@@ -274,6 +310,10 @@ PUBLISHED: dict[tuple[str, str], tuple[Callable[[], Tensors], Any]] = {
     ("pl-stitch", "base"): (lambda: meta(prefixed("backbone.", vit(768, 12, **IMAGE_VIT_B))), 12),
     ("selfsupsurg", "ResNet-50"): (surgical_resnet, None),
     ("endo-fm", "base"): (timesformer, 12),
+    ("surgvlp", "base"): (surgvlp, None),
+    ("hecvl", "base"): (surgvlp, None),
+    ("peskavlp", "base"): (surgvlp, None),
+    ("surgclip-b", "base"): (surgclip, None),
     ("endovit", "base"): (image_mae, 12),
     ("endossl-teacher", "large"): (
         lambda: meta(vit(1024, 24, positions=196, bias="separate") | {"cls_token": (1, 1, 1024)}),

@@ -194,7 +194,7 @@ OTHER_PARTS = {
     ("vjepa2/no-pos-embed", "target_encoder"): {"tokens_target_encoder": tokens},
 }
 SAME_LAYOUT = {"vjepa2/stored-pos-embed-16x224", "vjepa2/stored-pos-embed-64x256"}  # as vjepa2/stored-pos-embed
-BY_IMAGE_TEXT_MODELS = {"surgvlp", "surgclip-b"}  # converted elsewhere
+BY_IMAGE_TEXT_MODELS = {"surgvlp", "surgclip-b"}  # in test_image_text.py
 
 
 def facts_of(folder: str) -> dict[str, Any]:

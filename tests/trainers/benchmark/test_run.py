@@ -47,6 +47,7 @@ def content(folder: Path) -> dict:
             "half": {"data": {"fraction": 0.5}, "only": ["phases"]},
             "linear": {"kind": "linear"},
             "knn": {"kind": "knn", "only": ["phases"]},
+            "few": {"kind": "prototypes", "shots": 5},
             "tcn": {
                 "kind": "tcn",
                 "after": "full",
@@ -88,6 +89,8 @@ def test_every_combination_has_a_result_that_says_how_it_was_made(finished):
         ("phases", "half"): seeded,
         ("phases", "linear"): fixed,
         ("phases", "knn"): fixed,
+        ("phases", "few"): seeded,
+        ("instruments", "few"): seeded,
         ("phases", "tcn"): seeded,
         ("instruments", "linear"): fixed,
     }
@@ -179,6 +182,7 @@ def test_the_suites_of_the_package_can_be_read(name):
         "surgrec16": (16, 16),
         "surgrec16_zero_shot": (16, 16),
         "lemon": (3, 2),
+        "image_text": (3, 2),
         "synthetic": (3, 1),
     }[name]
     assert len(suite.data) == count
@@ -196,10 +200,16 @@ def test_the_suites_of_the_package_can_be_read(name):
         ("models.taught.fintuned=1", "did you mean finetuned?"),
         ("protocols.tcn.after=linear", "must name a protocol that fine-tunes"),
         ("protocols.full.only=[steps]", "names 'steps'"),
-        ("protocols.knn.kind=svm", "must be 'finetune', 'linear', 'knn', 'tcn', 'pooled' or 'zero_shot'"),
+        (
+            "protocols.knn.kind=svm",
+            "must be 'finetune', 'linear', 'knn', 'prototypes', 'tcn', 'pooled' or 'zero_shot'",
+        ),
         ("protocols.knn.only_models=[qwen]", "only_models names 'qwen', which is not in models"),
         ("protocols.knn.head={neighbors: 3}", "did you mean num_neighbors?"),
         ("protocols.knn.zero_shot={prompt: baseline}", "did you mean prompts?"),
+        ("protocols.knn.shots=5", "knn.shots is 5; it is the number of clips of each class for kind: prototypes"),
+        ("protocols.few.shots=null", "few.shots is None; it is the number of clips"),
+        ("protocols.few.shots=0", "few.shots"),
         ("protocols.tcn.tcn.num_layer=3", "did you mean num_layers?"),
         ("baseline=best", "the name of a model or of a protocol"),
         ("seeds=3", "seeds is 3; it must be a list"),

@@ -10,10 +10,12 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from surgvista_hf import ClipDataset, load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.evaluation.zero_shot_answers import option_letters, read_careful, read_published
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.trainers.benchmark import zero_shot as module
+from surgvista_hf.trainers.benchmark.class_descriptions import check_descriptions, descriptions
 from surgvista_hf.trainers.benchmark.zero_shot import (
     QUESTIONS,
     ZeroShotSettings,
@@ -167,6 +169,105 @@ def test_a_contrastive_model_gives_the_probabilities_of_its_own_program(family, 
     assert {"image_accuracy", "phase_jaccard", "most_frequent", "accuracy_surgical"} <= set(result.metrics)
     assert "careful_accuracy" not in result.metrics
     assert result.results["strict"]["image_accuracy"] == result.metrics["image_accuracy"]
+
+
+@pytest.fixture(scope="module", params=["image", "video"])
+def surgical(request, tmp_path_factory) -> tuple[Path, bool]:
+    """Save a surgical image-text model of each kind, and say whether it is one of videos."""
+    video = request.param == "video"
+    return tiny_image_text.surgical_clip(tmp_path_factory.mktemp(request.param), video=video), video
+
+
+def test_clips_have_the_mean_similarity_of_their_frames(surgical, frame_set, names, tmp_path):
+    folder, video = surgical
+    settings = ZeroShotSettings(every=6, prompts=("descriptions", "name"), num_frames=3, frame_stride=2)
+    result = zero_shot(folder, phases(frame_set), tmp_path / "out", settings, progress=False)
+    if video:  # its own length and spacing are the default
+        own = ZeroShotSettings(every=6, prompts=("descriptions", "name"))
+        again = zero_shot(folder, phases(frame_set), tmp_path / "out", own, progress=False)
+        assert again.metrics == result.metrics
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    clips = ClipDataset(load_frame_set("synthetic", frame_set, "all"), num_frames=3, frame_stride=2, label="phase")
+    texts = [
+        model.get_text_features(**processor(text=sentences(name, "descriptions"))).pooler_output for name in names
+    ]
+    texts = torch.stack([unit(unit(text).mean(dim=0)) for text in texts])
+    for row, index in ((0, 0), (3, 18), (11, 58)):
+        frames = clips[index]["pixel_values"]
+        pixels = (
+            processor(videos=frames)["pixel_values"]
+            if video
+            else torch.stack([processor(images=frame)["pixel_values"][0] for frame in frames])
+        )
+        with torch.no_grad():
+            vectors = unit(model.get_image_features(pixels).pooler_output).view(3, -1)
+            expected = (model.logit_scale.exp() * (vectors @ texts.T).mean(dim=0)).softmax(dim=0)
+        np.testing.assert_allclose(result.predictions.scores[row], expected.numpy(), atol=1e-4)
+    assert result.predictions.scores.std(axis=0).max() > 0
+    assert {"image_accuracy", "accuracy_name", "prompt_sensitivity"} <= set(result.metrics)
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Scale vectors to length 1."""
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def test_triplets_are_ranked_by_their_similarity(surgical, frame_set, tmp_path):
+    folder, _ = surgical
+    data = phases(frame_set, label="triplets")
+    settings = ZeroShotSettings(every=5, num_frames=1)
+    result = zero_shot(folder, data, tmp_path / "out", settings, progress=False)
+    frames = load_frame_set("synthetic", frame_set, "all")
+    triplets = frames.features["triplets"].feature.names
+    assert result.predictions.scores.shape == (12, len(triplets))
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        image = processor(images=frames[5]["image"])["pixel_values"]
+        vector = unit(model.get_image_features(image).pooler_output)[0]
+        text = unit(model.get_text_features(**processor(text=sentences(triplets[2], "name"))).pooler_output)[0]
+    assert result.predictions.scores[1, 2] == pytest.approx((1 + float(vector @ text)) / 2, abs=1e-4)
+    assert (result.predictions.labels[1] > 0).nonzero()[0].tolist() == frames[5]["triplets"]
+    assert {"ap_ivt", "ap_i", "ap_ivt_surgical", "prompt_sensitivity"} <= set(result.metrics)
+    row = lines(tmp_path / "out" / "answers.jsonl")[1]
+    assert row["label"] == [triplets[number] for number in frames[5]["triplets"]]
+
+
+def test_every_phase_and_triplet_of_cholec80_and_cholect50_is_described_in_its_own_words():
+    names = [
+        *get_builder("cholec80").info.labels["phase"].names,
+        *(name for column in ("phase", "triplets") for name in get_builder("cholect50").info.labels[column].names),
+    ]
+    assert len(names) == 7 + 7 + 100
+    check_descriptions(names)
+    triplets = get_builder("cholect50").info.labels["triplets"].names
+    assert len({descriptions(name) for name in triplets}) == 100
+    assert all(len(texts) == len(set(texts)) == 2 for texts in map(descriptions, names))
+    with pytest.raises(InputError, match="1 classes have no descriptions, such as suturing"):
+        check_descriptions(["preparation", "suturing"])
+    for unknown in ("hook,fly,liver", "drone,grasp,liver", "hook,grasp,moon"):
+        assert descriptions(unknown) == ()
+
+
+def test_prompts_that_do_not_fit_the_classes_are_left_out_or_refused(surgical, frame_set, tmp_path):
+    skills = phases(frame_set, label="skill", sampling="uniform")
+    assert "descriptions" not in check_zero_shot(surgical[0], skills, ZeroShotSettings())
+    with pytest.raises(InputError, match="have no descriptions"):
+        check_zero_shot(surgical[0], skills, ZeroShotSettings(prompts=("descriptions",)))
+    assert "descriptions" in check_zero_shot(surgical[0], phases(frame_set), ZeroShotSettings())
+
+
+def test_clips_for_a_model_that_answers_are_refused(answering, frame_set, capsys):
+    with pytest.raises(InputError, match="num_frames is 4, but a model that answers"):
+        check_zero_shot(answering, phases(frame_set), ZeroShotSettings(num_frames=4))
+    argv = ["zero-shot", str(answering), "--data", f"synthetic={frame_set}", "--label", "phase", "--split", "all"]
+    assert main([*argv, "--num-frames", "4", "--output", "unused", "--check"]) != 0
+    assert "shown one image" in capsys.readouterr().err
+
+
+def test_the_plan_says_how_long_clips_are(surgical, frame_set):
+    folder, video = surgical
+    plan = check_zero_shot(folder, phases(frame_set), ZeroShotSettings())
+    assert ("compares 60 clips of 3 frames" if video else "compares 60 images") in plan
 
 
 @pytest.mark.parametrize("family", ["llava", "clip"])

@@ -11,10 +11,12 @@ from . import (
     lemon_curation,
     pl_stitch,
     selfsupsurg,
+    surgclip,
     surgenet,
     surgenet_dino,
     surgrec,
     surgvista,
+    surgvlp,
     videomae,
     vit,
     vjepa,
@@ -35,5 +37,7 @@ _MODULES = (
     videomae,
     image_vits,
     lemon_curation,
+    surgvlp,
+    surgclip,
 )
 FAMILIES = {family.name: family for module in _MODULES for family in module.FAMILIES}

@@ -23,7 +23,7 @@ VideoMAE network with other positions and without the final norm; what is conver
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,9 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     make_config,
     num_blocks,
@@ -76,7 +78,7 @@ def _count_mask_tokens(tensors: Tensors) -> int:
 # ------------------------------------------------------------------------------------- fixed positions: V-JEPA 1
 
 
-def _plan_fixed(tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
+def _plan_fixed(tensors: Tensors, overrides: Values, make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
     """Plan a V-JEPA 1, which stores its fixed table and adds it; a file without one was trained with rotary positions."""
     prefix = _encoder_prefix(tensors)
     if f"{prefix}pos_embed" not in tensors:
@@ -122,9 +124,7 @@ def _restore_fixed(tensors: Tensors, config: SurgVistaConfig) -> dict[str, torch
 # ------------------------------------------------------------------------------------- rotary: V-JEPA 2
 
 
-def _plan_rotary(
-    tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[VJEPA2Config], Any], **usual: Any
-) -> Blueprint:
+def _plan_rotary(tensors: Tensors, overrides: Values, make: Callable[[VJEPA2Config], Any], **usual: Any) -> Blueprint:
     """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
     prefix = _encoder_prefix(tensors)
     if "pred_num_mask_tokens" not in overrides:
@@ -174,7 +174,7 @@ def _refuse_first_v_jepa(tensors: Tensors, prefix: str) -> None:
         )
 
 
-def _predictor_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _predictor_sizes(tensors: Tensors, prefix: str) -> Sizes:
     width = shape_of(tensors, f"{prefix}predictor_embed.weight")[0]
     return {
         "pred_hidden_size": width,

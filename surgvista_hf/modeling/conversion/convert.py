@@ -20,7 +20,7 @@ from .formats import FAMILIES
 from .likely import advice, explain_leftovers, likely_families
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
-from .tokenizers import image_text_processor
+from .tokenizers import ImageProcessors, image_text_processor
 
 logger = logging.get_logger(__name__)
 
@@ -123,7 +123,7 @@ def convert_checkpoint(
             " or ".join(twins),
             family,
         )
-    if layout.tokenizer:
+    if isinstance(blueprint.processor, ImageProcessors):
         model_config = cast(SurgicalClipConfig, blueprint.config)
         whole = image_text_processor(blueprint.processor, model_config, layout.tokenizer, tokenizer)
         blueprint = replace(blueprint, processor=whole)

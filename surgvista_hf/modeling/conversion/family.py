@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -30,6 +31,13 @@ Sizes = dict[str, Any]  # such values as they are read from tensors
 _HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 640: 8, 768: 12, 1024: 16, 1280: 16, 1408: 22}
 
 
+class Processor(Protocol):
+    """A processor of images, clips or texts, as far as conversion needs it."""
+
+    def save_pretrained(self, folder: str | Path, /) -> object:
+        """Write its files to a folder."""
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """A plan of the model that a checkpoint becomes.
@@ -52,7 +60,7 @@ class Blueprint:
     tensors: Tensors
     targets: Mapping[str, torch.Size]
     naming: Naming
-    processor: Any
+    processor: Processor
     may_be_absent: tuple[str, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
     options: Values = field(default_factory=dict)

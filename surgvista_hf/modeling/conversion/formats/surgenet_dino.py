@@ -25,7 +25,6 @@ bf16; here they are in fp32.
 import re
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import (
@@ -33,6 +32,7 @@ from transformers import (
     Dinov2WithRegistersModel,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    PreTrainedConfig,
     PreTrainedModel,
     ViTConfig,
 )
@@ -123,7 +123,7 @@ def _check_periods(stored: torch.Tensor, config: DINOv3ViTConfig) -> None:
         )
 
 
-def _blueprint(model_class: type[PreTrainedModel], config: Any, tensors: Tensors, side: int) -> Blueprint:
+def _blueprint(model_class: type[PreTrainedModel], config: PreTrainedConfig, tensors: Tensors, side: int) -> Blueprint:
     targets = {_stored_name(name): shape for name, shape in parameter_shapes(model_class, config).items()}
     targets = {name: shape for name, shape in targets.items() if 0 not in shape}  # no registers: an empty tensor
     return Blueprint(
@@ -174,7 +174,7 @@ def _restore_first(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tenso
     return unmap_tensors(tensors, fused_vit_naming(""))
 
 
-def _restore_second(tensors: Tensors, config: Any) -> dict[str, torch.Tensor]:
+def _restore_second(tensors: Tensors, config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     original = unmap_tensors(tensors, _naming)
     return {**original, "mask_token": original["mask_token"].view(1, -1)}
 

@@ -16,7 +16,6 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -33,6 +32,7 @@ from ...processors import make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
+    Processor,
     Sizes,
     Tensors,
     Values,
@@ -137,7 +137,7 @@ def plan_classifier(
     tubelet: int | None = None,
     defaults: Values | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
-    make: Callable[[SurgVistaConfig], Any] = make_surgvista_processor,
+    make: Callable[[SurgVistaConfig], Processor] = make_surgvista_processor,
     twins: tuple[str, ...] = (),
 ) -> Blueprint:
     """Plan a `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""

@@ -8,7 +8,7 @@ from transformers import TimmWrapperConfig, TimmWrapperModel
 
 from ....util.errors import InputError
 from ....util.requirements import require
-from ..family import Blueprint, Tensors, Values, image_processor, make_config
+from ..family import Blueprint, Processor, Tensors, Values, image_processor, make_config
 from ..mapping import Naming
 from ..reading import CheckpointError
 
@@ -21,7 +21,7 @@ def plan_timm(
     overrides: Values,
     naming: Naming,
     ignored: tuple[tuple[str, str], ...] = (),
-    processor: Any = None,
+    processor: Processor | None = None,
 ) -> Blueprint:
     """Plan the first of several architectures that the tensors fit.
 

@@ -38,6 +38,7 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Processor,
     Sizes,
     Tensors,
     Values,
@@ -78,7 +79,7 @@ def _count_mask_tokens(tensors: Tensors) -> int:
 # ------------------------------------------------------------------------------------- fixed positions: V-JEPA 1
 
 
-def _plan_fixed(tensors: Tensors, overrides: Values, make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
+def _plan_fixed(tensors: Tensors, overrides: Values, make: Callable[[SurgVistaConfig], Processor]) -> Blueprint:
     """Plan a V-JEPA 1, which stores its fixed table and adds it; a file without one was trained with rotary positions."""
     prefix = _encoder_prefix(tensors)
     if f"{prefix}pos_embed" not in tensors:
@@ -124,7 +125,9 @@ def _restore_fixed(tensors: Tensors, config: SurgVistaConfig) -> dict[str, torch
 # ------------------------------------------------------------------------------------- rotary: V-JEPA 2
 
 
-def _plan_rotary(tensors: Tensors, overrides: Values, make: Callable[[VJEPA2Config], Any], **usual: Any) -> Blueprint:
+def _plan_rotary(
+    tensors: Tensors, overrides: Values, make: Callable[[VJEPA2Config], Processor], **usual: Any
+) -> Blueprint:
     """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
     prefix = _encoder_prefix(tensors)
     if "pred_num_mask_tokens" not in overrides:
@@ -227,7 +230,7 @@ def _short_side(config: SurgVistaConfig | VJEPA2Config, **fields: Any) -> Surgic
 
 
 def _squeezed(config: SurgVistaConfig) -> SurgicalVideoProcessor:
-    options = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
+    options: Sizes = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
     return make_encoder_processor(config.model_type, config.frame_size, config.num_frames, **options)
 
 

@@ -9,8 +9,8 @@ _PRECISION = (
     "Compared means: a tiny checkpoint that the original program's own classes made, with their names and nesting, is "
     "converted; the pixels of the folder's own processor are the original program's, up to the rounding of the normalization "
     "(a hundredth of a level of 255), and the features that the model makes of them lie within 1e-4 of the largest number. "
-    "No published weight file could be downloaded where this was written, so **no real file has been tried**; that the published sizes are planned without "
-    "options is tested on shapes."
+    "No published weight file could be downloaded where this was written, so **no real file has been tried**; that the "
+    "published sizes are planned without options is tested on shapes."
 )
 
 

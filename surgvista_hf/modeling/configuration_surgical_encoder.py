@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .configuration_frame_timesformer import FrameTimesformerConfig
 from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
-from .configuration_surgical_clip import FrameTimesformerConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError
 

@@ -5,24 +5,26 @@ from typing import Any, Literal
 import torch
 from transformers import ViTImageProcessor
 from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-from .resizing_surgvista import resize_by
+from .resizing_surgvista import is_bicubic, resize_as_opencv, resize_as_pillow, resize_in_float
 
 
 class SurgicalImageKwargs(ImagesKwargs, total=False):
     """Options of `SurgicalImageProcessor` beside those of every image processor."""
 
-    arithmetic: Literal["opencv", "float", "pillow"] | None
+    arithmetic: Literal["pillow", "opencv", "float"] | None
     do_flip_channel_order: bool | None
 
 
 class SurgicalImageProcessor(ViTImageProcessor):
-    r"""Squeeze images to one size with the arithmetic of another library, optionally in the order blue, green, red.
+    r"""Squeeze images to one size with another library's arithmetic, optionally in the order blue, green, red.
 
     Args:
-        arithmetic: `"opencv"`, to the last bit as OpenCV resizes bytes; `"float"`, without rounding to bytes; or `"pillow"`,
-            to the last bit as Pillow, with antialiasing and `resample`.
+        arithmetic: `"opencv"` or `"pillow"`, to the last bit as those libraries resize bytes, or `"float"`, without rounding
+            to bytes. Pillow antialiases and knows `resample`, bilinear or bicubic; the other two are bilinear without
+            antialiasing.
         do_flip_channel_order: Return blue, green, red, for networks that were trained on images as OpenCV reads them.
 
     Returns:
@@ -42,6 +44,7 @@ class SurgicalImageProcessor(ViTImageProcessor):
     do_flip_channel_order = False
 
     def __init__(self, **kwargs: Any) -> None:
+        kwargs.pop("antialias", None)  # follows from the arithmetic; the fields may be shared with a video processor
         super().__init__(**kwargs)
 
     @property
@@ -54,7 +57,16 @@ class SurgicalImageProcessor(ViTImageProcessor):
     ) -> BatchFeature:
         if kwargs.pop("do_resize"):
             size = (kwargs["size"].height, kwargs["size"].width)
-            images = [resize_by(arithmetic, image, size, kwargs["resample"]) for image in images]
+            images = [self._squeeze(image, size, arithmetic, kwargs["resample"]) for image in images]
         if do_flip_channel_order:
             images = [image.flip(-3) for image in images]
         return super()._preprocess(images, do_resize=False, **kwargs)
+
+    def _squeeze(self, image: torch.Tensor, size: tuple[int, int], arithmetic: str, resample: Any) -> torch.Tensor:
+        """Return an image (channels, height, width) in another size; only bytes have the arithmetic of bytes."""
+        is_bytes = image.dtype == torch.uint8
+        if arithmetic == "pillow":
+            if is_bytes:
+                return resize_as_pillow(image, size, bicubic=is_bicubic(resample))
+            return self.resize(image, SizeDict(height=size[0], width=size[1]), resample)
+        return resize_as_opencv(image, size) if arithmetic == "opencv" and is_bytes else resize_in_float(image, size)

@@ -15,7 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
-from .configuration_surgical_clip import FrameTimesformerConfig, SurgicalClipConfig
+from .configuration_frame_timesformer import FrameTimesformerConfig
+from .configuration_surgical_clip import SurgicalClipConfig
 from .errors_surgvista import InputError, folder_or_hub_name
 
 

@@ -14,8 +14,8 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from .configuration_frame_timesformer import FrameTimesformerConfig
 from .configuration_surgenet import CaformerConfig, SurgeNetPvtConfig
-from .configuration_surgical_clip import FrameTimesformerConfig
 from .configuration_surgical_encoder import SurgicalEncoderConfig
 from .configuration_surgvista import SurgVistaConfig
 from .errors_surgvista import InputError, folder_or_hub_name

@@ -30,7 +30,7 @@ class SurgicalClipProcessor(ProcessorMixin):
         max_length: int | None = None,
     ) -> None:
         super().__init__(image_processor, video_processor, tokenizer, chat_template=chat_template)
-        self.max_length = max_length or tokenizer.model_max_length
+        self.max_length = max_length or getattr(tokenizer, "model_max_length", None)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

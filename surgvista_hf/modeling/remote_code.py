@@ -27,7 +27,7 @@ _CLASSES: dict[str, dict[str, str]] = {
         "AutoModelForZeroShotImageClassification": "modeling_surgical_clip.SurgicalClipModel",
     },
     "frame_timesformer": {
-        "AutoConfig": "configuration_surgical_clip.FrameTimesformerConfig",
+        "AutoConfig": "configuration_frame_timesformer.FrameTimesformerConfig",
         "AutoModel": "modeling_surgical_clip.FrameTimesformerModel",
     },
     "surgenet_caformer": {

@@ -68,42 +68,42 @@ def resize_in_float(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     return resized if frames.ndim == 4 else resized[0]
 
 
-def resize_with_pillow(frames: torch.Tensor, size: tuple[int, int], resample: int) -> torch.Tensor:
-    """Resize with Pillow itself, which antialiases. torchvision's result for bytes differs from it by a level here and there.
+def resize_as_pillow(frames: torch.Tensor, size: tuple[int, int], *, bicubic: bool = False) -> torch.Tensor:
+    """Resize with antialiasing by Pillow's `Image.resize` itself.
+
+    torchvision's resizing of bytes has the same filters with coarser weights, and is one level of 255 off here and there.
 
     Args:
-        frames: uint8 (..., 3, height, width).
+        frames: uint8 (…, height, width).
         size: Height and width of the result.
-        resample: The interpolation, a number of Pillow's `Resampling`.
+        bicubic: Use Pillow's `BICUBIC` filter instead of `BILINEAR`.
 
     Returns:
-        uint8 (..., 3, *size), on the device of the frames.
+        uint8 (…, *size), on the device of the frames; Pillow computes on the CPU.
 
     Example:
-        >>> resize_with_pillow(torch.zeros(3, 8, 8, dtype=torch.uint8), (2, 4), Image.Resampling.BICUBIC).shape
-        torch.Size([3, 2, 4])
+        >>> resize_as_pillow(torch.tensor([[0, 100, 200, 255]], dtype=torch.uint8), (1, 2)).tolist()
+        [[71, 209]]
     """
-    flat = frames.reshape(-1, *frames.shape[-3:]).permute(0, 2, 3, 1).cpu().numpy()  # (N, height, width, 3)
-    way = Image.Resampling(int(resample))
-    resized = np.stack([np.asarray(Image.fromarray(frame).resize(size[::-1], way)) for frame in flat])
-    return torch.from_numpy(resized).permute(0, 3, 1, 2).reshape(*frames.shape[:-2], *size).to(frames.device)
+    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    resized = torch.empty(frames.shape[:-2].numel(), *size, dtype=torch.uint8)
+    # Pillow filters the channels of an image independently, so that each can be an image of its own.
+    for plane, result in zip(frames.reshape(-1, *frames.shape[-2:]).cpu().numpy(), resized, strict=True):
+        result.copy_(torch.from_numpy(np.array(Image.fromarray(plane).resize(size[::-1], resample))))
+    return resized.view(*frames.shape[:-2], *size).to(frames.device)
 
 
-def resize_by(arithmetic: str, frames: torch.Tensor, size: tuple[int, int], resample: int) -> torch.Tensor:
-    """Resize with the arithmetic of a library.
+def is_bicubic(resample: object) -> bool:
+    """Return whether an interpolation, by Pillow's number or torchvision's name, is bicubic.
 
-    Args:
-        arithmetic: `"opencv"`, `"pillow"` or `"float"`. Numbers that are no bytes are never rounded to bytes; they are
-            antialiased if it is Pillow's.
-        frames: (..., channels, height, width).
-        size: Height and width of the result.
-        resample: Pillow's interpolation; the others are bilinear.
+    Raises:
+        ValueError: It is neither bilinear nor bicubic.
+
+    Example:
+        >>> is_bicubic(3), is_bicubic(2)
+        (True, False)
     """
-    if arithmetic == "pillow" and frames.dtype != torch.uint8:
-        mode = "bicubic" if int(resample) == Image.Resampling.BICUBIC else "bilinear"
-        batch = frames.float().reshape(-1, *frames.shape[-3:])
-        resized = functional.interpolate(batch, size, mode=mode, align_corners=False, antialias=True)
-        return resized.reshape(*frames.shape[:-2], *size)
-    if frames.dtype != torch.uint8 or arithmetic == "float":
-        return resize_in_float(frames, size)
-    return resize_as_opencv(frames, size) if arithmetic == "opencv" else resize_with_pillow(frames, size, resample)
+    name = getattr(resample, "value", resample)
+    if name not in (2, 3, "bilinear", "bicubic"):
+        raise ValueError(f"resample is {resample}; Pillow's arithmetic is known for 2 (bilinear) and 3 (bicubic)")
+    return name in (3, "bicubic")

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import torch
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import PILImageResampling, SizeDict
+from transformers.image_utils import SizeDict
 
-from .resizing_surgvista import resize_by
+from .resizing_surgvista import is_bicubic, resize_as_opencv, resize_as_pillow, resize_in_float
 from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
 
 
@@ -16,7 +16,7 @@ class SurgicalVideosKwargs(SurgVistaVideosKwargs, total=False):
     """Options of `SurgicalVideoProcessor` beside those of `SurgVistaVideoProcessor`."""
 
     storage_size: dict[str, int] | None
-    arithmetic: Literal["torchvision", "opencv", "float", "pillow"] | None
+    arithmetic: Literal["torchvision", "pillow", "opencv", "float"] | None
     crop_rounding: Literal["nearest", "up"] | None
     do_flip_channel_order: bool | None
     input_name: str | None
@@ -31,9 +31,9 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     Args:
         storage_size: Height and width to which frames are squeezed first, as Pillow's `BICUBIC` does, because the original's
             data set stores them so.
-        arithmetic: How frames are resized: `"torchvision"`, with `resample` and `antialias`; `"opencv"`, bilinear to the last
-            bit as OpenCV; `"float"`, bilinear without rounding to bytes; `"pillow"`, with `resample`, to the last bit as
-            Pillow. OpenCV's and `"float"` do not antialias.
+        arithmetic: How frames are resized: `"torchvision"`, with `resample` and `antialias`; `"pillow"`, with `resample` and
+            to the last bit as Pillow, which antialiases; `"opencv"`, bilinear to the last bit as OpenCV; `"float"`, bilinear
+            without rounding to bytes. The last two do not antialias.
         crop_rounding: Where an odd number of pixels is cut off, the first row or column that is kept is rounded: `"nearest"`
             (half to even, as torchvision and the programs of VideoMAE and V-JEPA) or `"up"` (as SlowFast's).
         do_flip_channel_order: Return blue, green, red.
@@ -83,9 +83,12 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     ) -> BatchFeature:
         if storage_size:
             stored = (storage_size["height"], storage_size["width"])
-            videos = [resize_by("pillow", video, stored, PILImageResampling.BICUBIC) for video in videos]
-        if do_resize and arithmetic != "torchvision":
-            videos = [_resize_plainly(video, size, arithmetic, resample) for video in videos]
+            videos = [resize_as_pillow(_bytes(video), stored, bicubic=True) for video in videos]
+        if do_resize and arithmetic == "pillow":
+            bicubic = is_bicubic(resample)
+            videos = [resize_as_pillow(_bytes(video), _target(video, size), bicubic=bicubic) for video in videos]
+        elif do_resize and arithmetic != "torchvision":
+            videos = [_resize_plainly(video, size, arithmetic) for video in videos]
         elif do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
@@ -106,14 +109,26 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         )
 
 
-def _resize_plainly(video: torch.Tensor, size: Any, arithmetic: str, resample: int) -> torch.Tensor:
-    """Resize (frames, channels, height, width) to a size, or its short side to a length, by the rules of other libraries."""
+def _bytes(video: torch.Tensor) -> torch.Tensor:
+    """Return frames as bytes; those of another type are rounded, as Pillow has no other color images."""
+    return video if video.dtype == torch.uint8 else video.round().clamp(0, 255).to(torch.uint8)
+
+
+def _target(video: torch.Tensor, size: SizeDict) -> tuple[int, int]:
+    """Return height and width of (frames, channels, height, width) after the short side has the wanted length."""
     height, width = video.shape[-2:]
-    target = (size.height, size.width)
-    if size.shortest_edge:
-        short = size.shortest_edge
-        target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
-    return resize_by(arithmetic, video, target, resample)
+    if not size.shortest_edge:
+        assert size.height and size.width
+        return (size.height, size.width)
+    short = size.shortest_edge
+    return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+
+
+def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str) -> torch.Tensor:
+    """Resize (frames, channels, height, width) to a size, or its short side to a length, without antialiasing."""
+    target = _target(video, size)
+    as_bytes = arithmetic == "opencv" and video.dtype == torch.uint8
+    return resize_as_opencv(video, target) if as_bytes else resize_in_float(video, target)
 
 
 def _central_crop(video: torch.Tensor, size: Any, rounded: Callable[[float], int]) -> torch.Tensor:

@@ -536,6 +536,18 @@ def test_configurations_that_make_no_sense_are_refused(fields, message):
         SurgicalClipConfig(**fields)
 
 
+@pytest.mark.parametrize(
+    "first", ["configuration_surgical_clip", "modeling_surgical_clip", "processing_surgical_clip"]
+)
+def test_each_file_can_be_imported_first(first, tmp_path):
+    program = f"import surgvista_hf.modeling.{first}\nfrom transformers import AutoModel\nprint('works')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == "works", done.stderr[-2000:]
+
+
 def test_images_and_clips_at_once_or_nothing_are_refused(surgclip_made):
     processor = AutoProcessor.from_pretrained(surgclip_made[0])
     frame = np.zeros((8, 8, 3), np.uint8)

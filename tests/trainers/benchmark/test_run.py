@@ -289,3 +289,39 @@ def test_a_suite_evaluates_image_text_models_beside_probes_and_aligns_their_metr
     for model, cell in cells.items():
         assert table[model]["image accuracy"] == f"{100 * cell.metrics['image_accuracy']:.1f}"
     assert main(["benchmark", str(file), "--json"]) == 0  # finished: nothing is asked again
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_suite_scores_surgical_image_text_models_by_texts_and_by_a_few_clips(tmp_path, frame_set, capsys, video):
+    data = {"root": str(frame_set.parent), "data_dir": frame_set.name, "train": "train", "validation": None}
+    suite = {
+        "models": {
+            "surgical": {"from_pretrained": str(tiny_image_text.surgical_clip(tmp_path / "model", video=video))}
+        },
+        "data": {
+            name: {"recipe": "synthetic", "data": {**data, "label": label, "frame_stride": 2}}
+            for name, label in (("phases", "phase"), ("triplets", "triplets"))
+        },
+        "protocols": {
+            "zero_shot": {"kind": "zero_shot", "zero_shot": {"num_frames": 3, "frame_stride": 2, "every": 4}},
+            "few": {"kind": "prototypes", "shots": 1},
+        },
+        "seeds": [0, 1],
+        "output": str(tmp_path / "results"),
+    }
+    file = write(tmp_path, suite)
+    assert main(["benchmark", str(file), "--dry-run"]) == 0
+    assert "clips of 3 frames" in capsys.readouterr().out
+    assert main(["benchmark", str(file)]) == 0
+    cells = [CellResult.load(each) for each in (tmp_path / "results").glob("*/*/*/*/cell.json")]
+    found = {(cell.data, cell.protocol, cell.seed): cell for cell in cells}
+    assert set(found) == {
+        (data, *rest) for data in ("phases", "triplets") for rest in (("zero_shot", 0), ("few", 0), ("few", 1))
+    }
+    for (data, protocol, _), cell in found.items():
+        assert cell.parameters["trained"] == 0 < cell.parameters["all"]
+        assert cell.main_metric in cell.metrics
+        assert cell.main_metric == ("image_accuracy" if data == "phases" else "ap_ivt")
+        assert ("zero_shot" in cell.results) == (protocol == "zero_shot")
+    draws = [(tmp_path / "results" / found["phases", "few", seed].predictions).read_bytes() for seed in (0, 1)]
+    assert draws[0] != draws[1]  # other clips of each class

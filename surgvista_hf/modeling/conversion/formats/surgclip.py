@@ -15,7 +15,8 @@
 import torch
 from transformers.image_utils import PILImageResampling
 
-from ...configuration_surgical_clip import FrameTimesformerConfig, SurgicalClipConfig
+from ...configuration_frame_timesformer import FrameTimesformerConfig
+from ...configuration_surgical_clip import SurgicalClipConfig
 from ...image_processing_encoder_surgvista import SurgicalImageProcessor
 from ...modeling_surgical_clip import SurgicalClipModel
 from ...video_processing_encoder_surgvista import SurgicalVideoProcessor

@@ -23,6 +23,7 @@ from transformers import (
     VideoMAEForVideoClassification,
     VideoMAEModel,
 )
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from ...processors import make_encoder_processor
 from ..family import (
@@ -100,10 +101,22 @@ def _decoder_sizes(tensors: Tensors) -> Sizes:
 
 
 def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -> dict[str, torch.Size]:
-    """Return the names that transformers stores; in memory the biases of the attention belong to its layers."""
+    """Return the names that transformers loads.
+
+    From 5.18 on files have `q_bias` and `v_bias`, in memory the biases belong to the layers `query` and `value`. Before, files
+    have the names of the memory, where the keys have a bias too. It starts as zeros and changes no attention, since a
+    softmax does not see what all keys have in common; no original file has it.
+    """
+    shapes = {
+        name: shape
+        for name, shape in parameter_shapes(model_class, config).items()
+        if not name.endswith(".attention.key.bias")
+    }
+    if get_checkpoint_conversion_mapping(VideoMAEConfig.model_type) is None:
+        return shapes
     return {
         re.sub(r"\.(q)uery\.bias$|\.(v)alue\.bias$", lambda match: f".{match[1] or match[2]}_bias", name): shape
-        for name, shape in parameter_shapes(model_class, config).items()
+        for name, shape in shapes.items()
     }
 
 
@@ -117,6 +130,8 @@ def _naming(prefix: str) -> Naming:
         rules = (
             (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
             (r"\.attention\.attention\.", ".attn."),
+            (r"\.attn\.query\.bias$", ".attn.q_bias"),
+            (r"\.attn\.value\.bias$", ".attn.v_bias"),
             (r"\.attention\.output\.dense\.", ".attn.proj."),
             (r"\.intermediate\.dense\.", ".mlp.fc1."),
             (r"\.output\.dense\.", ".mlp.fc2."),
@@ -132,6 +147,7 @@ def _naming(prefix: str) -> Naming:
 
 def _restore(tensors: Tensors, config: VideoMAEConfig) -> dict[str, torch.Tensor]:
     """Put the encoder of a pre-training checkpoint under `encoder.`, that of a fine-tuned one at the top."""
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".attention.key.bias")}
     fine_tuned = any(name.startswith("classifier.") for name in tensors)
     return unmap_tensors(tensors, _naming("" if fine_tuned else "encoder."))
 

@@ -44,6 +44,7 @@ class SurgicalImageProcessor(ViTImageProcessor):
     do_flip_channel_order = False
 
     def __init__(self, **kwargs: Any) -> None:
+        kwargs.pop("antialias", None)  # follows from the arithmetic; the fields may be shared with a video processor
         super().__init__(**kwargs)
 
     @property

@@ -237,13 +237,13 @@ def check_overlap(
 
 @dataclass(frozen=True)
 class SeenVideos:
-    """What is known of the surgical videos that a model's weights were trained on.
+    """The published knowledge of the surgical videos that a model's weights were trained on.
 
     Args:
         videos: Video ids by data set, as far as they are listed.
         unlisted: Data set -> who says that some of its videos were seen, without a list.
         is_complete: Whether nothing else was seen, as far as anyone says.
-        remark: What else is to be known.
+        remark: A further remark.
     """
 
     videos: Mapping[str, tuple[str, ...]]
@@ -321,7 +321,7 @@ def warn_of_unlisted(seen: SeenVideos, test: Videos, model: str) -> None:
     """Say where a model may have seen videos of a test, without a list.
 
     Args:
-        seen: What is known of the model.
+        seen: The knowledge of the model.
         test: Video ids by data set.
         model: The model's name, for the message.
 

@@ -15,12 +15,12 @@ from ...util.files import atomic_folder, check_free
 from ..configuration_surgical_clip import SurgicalClipConfig
 from ..remote_code import add_remote_code
 from .card import model_card
-from .family import Blueprint, Family
+from .family import Blueprint, Family, Values
 from .formats import FAMILIES
 from .likely import advice, explain_leftovers, likely_families
 from .mapping import Mapped, map_tensors
 from .reading import CheckpointError, read_checkpoint
-from .tokenizers import image_text_processor
+from .tokenizers import ImageProcessors, image_text_processor
 
 logger = logging.get_logger(__name__)
 
@@ -69,7 +69,7 @@ def convert_checkpoint(
     output_dir: str | Path,
     *,
     family: str,
-    config: Mapping[str, Any] | PreTrainedConfig | None = None,
+    config: Values | PreTrainedConfig | None = None,
     part: str | None = None,
     include_code: bool = False,
     leave_out: Sequence[str] = (),
@@ -123,7 +123,7 @@ def convert_checkpoint(
             " or ".join(twins),
             family,
         )
-    if layout.tokenizer:
+    if isinstance(blueprint.processor, ImageProcessors):
         model_config = cast(SurgicalClipConfig, blueprint.config)
         whole = image_text_processor(blueprint.processor, model_config, layout.tokenizer, tokenizer)
         blueprint = replace(blueprint, processor=whole)
@@ -152,13 +152,13 @@ def family_named(name: str) -> Family:
     return FAMILIES[name]
 
 
-def _overrides(config: Mapping[str, Any] | PreTrainedConfig | None) -> Mapping[str, Any]:
+def _overrides(config: Values | PreTrainedConfig | None) -> Values:
     if isinstance(config, PreTrainedConfig):
         return {name: value for name, value in config.to_diff_dict().items() if hasattr(type(config), name)}
     return config or {}
 
 
-def _advice(path: str | Path, family: str, overrides: Mapping[str, Any], refusal: str) -> str:
+def _advice(path: str | Path, family: str, overrides: Values, refusal: str) -> str:
     """Name the likely families, unless the file itself is in the way or the family is right and the sizes are not."""
     likely = likely_families(path, family, overrides) if Path(path).exists() else []
     return ("" if refusal.endswith((".", "?")) else ".") + advice(likely) if likely else ""

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -23,9 +24,18 @@ from .mapping import Naming
 from .reading import CONTAINERS, CheckpointError
 
 Tensors = Mapping[str, torch.Tensor]
+Values = Mapping[str, Any]  # values of a configuration by name: whatever JSON can hold
+Sizes = dict[str, Any]  # such values as they are read from tensors
 
 # Heads cannot be read from a tensor. These widths are the published ones (encoders and decoders).
 _HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 640: 8, 768: 12, 1024: 16, 1280: 16, 1408: 22}
+
+
+class Processor(Protocol):
+    """A processor of images, clips or texts, as far as conversion needs it."""
+
+    def save_pretrained(self, folder: str | Path, /) -> object:
+        """Write its files to a folder."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +60,10 @@ class Blueprint:
     tensors: Tensors
     targets: Mapping[str, torch.Size]
     naming: Naming
-    processor: Any
+    processor: Processor
     may_be_absent: tuple[str, ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Values = field(default_factory=dict)
     twins: tuple[str, ...] = ()
 
 
@@ -95,7 +105,7 @@ class Family:
     paper: str
     source: str
     license: str
-    plan: Callable[[Tensors, Mapping[str, Any]], Blueprint]
+    plan: Callable[[Tensors, Values], Blueprint]
     restore: Mapping[str, Callable[[Tensors, Any], dict[str, torch.Tensor]]]
     input: str
     becomes: str
@@ -143,7 +153,7 @@ def num_blocks(tensors: Tensors, stem: str) -> int:
     return 1 + max((int(match[1]) for name in tensors if (match := pattern.match(name))), default=-1)
 
 
-def encoder_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def encoder_sizes(tensors: Tensors, prefix: str) -> Sizes:
     """Return width, channels, patch, depth and MLP ratio of a vision transformer with the names of timm."""
     patch = shape_of(tensors, f"{prefix}patch_embed.proj.weight")
     if len(patch) not in (4, 5) or patch[-1] != patch[-2]:
@@ -165,8 +175,8 @@ def tubelet_of(tensors: Tensors, prefix: str) -> int:
 
 def make_config(
     config_class: type[PreTrainedConfig],
-    found: dict[str, Any],
-    overrides: Mapping[str, Any],
+    found: Sizes,
+    overrides: Values,
     heads: tuple[str, ...] = ("",),
 ) -> Any:
     """Make a configuration from what the tensors show and what the caller says; they may not contradict each other.
@@ -273,7 +283,7 @@ def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> S
     """
     side, frames = (config.crop_size, config.frames_per_clip) if config.model_type == "vjepa2" else (None, None)
     side = side or frame_size(config)[0]
-    options: dict[str, Any] = {"arithmetic": "opencv", "antialias": False, "short_side": int(side * scale), **fields}
+    options: Sizes = {"arithmetic": "opencv", "antialias": False, "short_side": int(side * scale), **fields}
     return make_encoder_processor(config.model_type, (side, side), frames or config.num_frames, **options)
 
 

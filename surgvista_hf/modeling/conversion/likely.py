@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ...util.errors import InputError, SurgVistaError
 from ...util.messages import preview
-from .family import Blueprint, Family
+from .family import Blueprint, Family, Values
 from .formats import FAMILIES
 from .mapping import same_shape
 from .reading import CheckpointError, read_checkpoint
@@ -20,7 +19,7 @@ _HEADS_OF_STUDENT = ("num_attention_heads", "video_decoder_num_attention_heads",
 _ONE_HEAD = (*_HEADS_OF_STUDENT, "decoder_num_attention_heads", "pred_num_attention_heads")
 
 
-def likely_families(path: str | Path, wrong: str, overrides: Mapping[str, Any]) -> list[str]:
+def likely_families(path: str | Path, wrong: str, overrides: Values) -> list[str]:
     """Return the families whose converter would take a checkpoint, the one whose released file is called so first.
 
     Args:
@@ -43,7 +42,7 @@ def advice(likely: list[str]) -> str:
     return f" It looks like a checkpoint of the family {' or '.join(likely[:_MOST_SHOWN])}" if likely else ""
 
 
-def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
+def _takes(family: Family, path: Path, overrides: Values) -> bool:
     try:
         tensors = read_checkpoint(path, family.containers, family.beside, hashed=False).tensors
     except SurgVistaError:
@@ -52,7 +51,7 @@ def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
         return True
     if known is False and _fits(family, tensors, {}) is False:
         return False
-    attempts: list[Mapping[str, Any]] = [{name: 1} for name in _ONE_HEAD]
+    attempts: list[Values] = [{name: 1} for name in _ONE_HEAD]
     attempts += [
         {"num_attention_heads": 1, name: 1} for name in ("decoder_num_attention_heads", "pred_num_attention_heads")
     ]
@@ -61,7 +60,7 @@ def _takes(family: Family, path: Path, overrides: Mapping[str, Any]) -> bool:
     return any(_fits(family, tensors, attempt) for attempt in attempts)
 
 
-def _fits(family: Family, tensors: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> bool | None:
+def _fits(family: Family, tensors: Mapping[str, torch.Tensor], overrides: Values) -> bool | None:
     """Return whether names and shapes fit, or nothing where options, such as the number of heads, are in the way."""
     try:
         blueprint = family.plan(tensors, overrides)

@@ -7,10 +7,10 @@ from .training_data import TRAINING_DATA, VARIANTS, FamilyTrainingData
 _NOT_OPEN = "look it up"
 _PRECISION = (
     "Compared means: a tiny checkpoint that the original program's own classes made, with their names and nesting, is "
-    "converted; the pixels of the folder's own processor lie within 1 level of 255 of the original program's (2 where two "
-    "resizes follow each other), and the features within 1e-4 of the largest number. No published weight file could be "
-    "downloaded where this was written, so **no real file has been tried**; that the published sizes are planned without "
-    "options is tested on shapes."
+    "converted; the pixels of the folder's own processor are the original program's, up to the rounding of the normalization "
+    "(a hundredth of a level of 255), and the features that the model makes of them lie within 1e-4 of the largest number. "
+    "No published weight file could be downloaded where this was written, so **no real file has been tried**; that the "
+    "published sizes are planned without options is tested on shapes."
 )
 
 

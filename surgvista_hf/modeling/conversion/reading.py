@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -100,7 +99,7 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path) -> object:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -136,7 +135,7 @@ def _refusal(file: Path, error: pickle.UnpicklingError) -> str:
 
 
 def _state_dict(
-    content: Any, file: Path, containers: Sequence[str], beside: Sequence[str], part: str | None
+    content: object, file: Path, containers: Sequence[str], beside: Sequence[str], part: str | None
 ) -> dict[str, torch.Tensor]:
     if isinstance(content, Mapping):
         keys = [name for name, value in content.items() if isinstance(value, Mapping)]
@@ -159,14 +158,14 @@ def _state_dict(
     raise CheckpointError(f"{file} holds no tensors, neither at its top level nor under {', '.join(containers)}")
 
 
-def _inside(content: Mapping[Any, Any], path: str) -> Mapping[Any, Any] | None:
+def _inside(content: Mapping[object, object], path: str) -> Mapping[object, object] | None:
     """Return the dictionary under keys that are separated by slashes, if there is one."""
     for key in path.split("/"):
         content = content.get(key) if isinstance(content, Mapping) else None  # type: ignore[assignment]
     return content if isinstance(content, Mapping) else None
 
 
-def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+def _tensors(content: Mapping[object, object]) -> dict[str, torch.Tensor]:
     return {
         str(name).removeprefix("module."): tensor
         for name, tensor in content.items()

@@ -210,7 +210,14 @@ TRAINING_DATA: Mapping[str, FamilyTrainingData] = {
             ("peskavlp", "PeskaVLP's paper, arXiv 2410.00263"),
         )
     },
-    "surgclip-b": FamilyTrainingData(),
+    "surgclip-b": FamilyTrainingData(
+        (
+            TrainingData(
+                "SurgLaVi-beta", "all", "SurgLaVi's paper, arXiv 2509.10555: an open set made of public data only"
+            ),
+        ),
+        remark="its videos were not compared with those of other data sets",
+    ),
 }
 
 

@@ -28,6 +28,7 @@ from ..family import (
     Family,
     HubFile,
     Tensors,
+    Values,
     image_processor,
     make_config,
     num_blocks,
@@ -133,7 +134,7 @@ LAYOUTS = (
 def plan_convnext(
     model_class: type[PreTrainedModel],
     tensors: Tensors,
-    overrides: Mapping[str, Any],
+    overrides: Values,
     ignored: tuple[tuple[str, str], ...] = (),
     **preparation: Any,
 ) -> Blueprint:
@@ -182,7 +183,7 @@ def convnext_naming(layout: ConvNextLayout, prefix: str) -> Naming:
     return lambda target: Source(prefix + layout.source(target))
 
 
-def _plan_lemonfm(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_lemonfm(tensors: Tensors, overrides: Values) -> Blueprint:
     heads = (
         (r"(.*\.)?head\.(mlp|last_layer)\.", "the projection head of self-distillation"),
         (r"(.*\.)?(classifier\.2|head\.fc|head)\.", "a classifier; it is no part of the encoder"),

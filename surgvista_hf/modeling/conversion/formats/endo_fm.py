@@ -10,9 +10,6 @@
 | feature | class token after the final norm |
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from transformers import TimesformerConfig, TimesformerModel
 
@@ -20,6 +17,7 @@ from ..family import (
     Blueprint,
     Family,
     Tensors,
+    Values,
     make_config,
     parameter_shapes,
     prefix_of,
@@ -33,7 +31,7 @@ from .vit import vit_sizes
 _FRAME_STRIDE = 1  # seconds: 32 frames of videos with about 30 a second
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     prefix = prefix_of(tensors, "time_embed")
     shape_of(tensors, f"{prefix}blocks.0.temporal_fc.weight")
     shape_of(tensors, f"{prefix}blocks.0.attn.qkv.bias")

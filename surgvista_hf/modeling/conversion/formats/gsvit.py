@@ -12,13 +12,11 @@
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from transformers import TimmWrapperConfig
 
-from ..family import Blueprint, Family, Tensors, plain_image_processor, prefix_of
+from ..family import Blueprint, Family, Tensors, Values, plain_image_processor, prefix_of
 from ..mapping import Naming, Source, unmap_tensors
 from ..reading import CONTAINERS, CheckpointError
 from .timm_models import plan_timm
@@ -28,7 +26,7 @@ _SIDE = 224
 _PARTS_OF_DOWNSAMPLING = {"res1": "0", "patchmerge": "1", "res2": "2"}
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     prefix, stem = _layout(tensors)
     before = re.escape(prefix)
     ignored = (

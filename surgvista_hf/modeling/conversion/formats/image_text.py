@@ -7,7 +7,7 @@ from transformers import BertConfig
 
 from ....util.errors import InputError
 from ...configuration_surgical_clip import SurgicalClipConfig
-from ..family import Tensors, make_config, num_blocks, shape_of
+from ..family import Sizes, Tensors, Values, make_config, num_blocks, shape_of
 
 UNUSED = ((r"(.*\.)?embeddings\.position_ids$", "the numbers 0, 1, 2, … that older versions of transformers store"),)
 _TEXT_LENGTH = 77  # tokens that both programs pad and cut texts to
@@ -16,12 +16,12 @@ _TEXT_LENGTH = 77  # tokens that both programs pad and cut texts to
 class Overrides(NamedTuple):
     """Fields of configurations that the caller gives, for each encoder and for the whole model."""
 
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    whole: dict[str, Any]
+    vision: Sizes
+    text: Sizes
+    whole: Sizes
 
 
-def split_overrides(overrides: Mapping[str, Any], *, vision_has_heads: bool) -> Overrides:
+def split_overrides(overrides: Values, *, vision_has_heads: bool) -> Overrides:
     """Split what the caller says into that of the two encoders and the rest.
 
     Args:
@@ -48,7 +48,7 @@ def split_overrides(overrides: Mapping[str, Any], *, vision_has_heads: bool) -> 
     return Overrides(vision, text, whole)
 
 
-def bert_config(tensors: Tensors, prefix: str, overrides: Mapping[str, Any]) -> BertConfig:
+def bert_config(tensors: Tensors, prefix: str, overrides: Values) -> BertConfig:
     """Return the configuration of a BERT whose names begin with a prefix."""
     embeddings = shape_of(tensors, f"{prefix}embeddings.word_embeddings.weight")
     found = {
@@ -63,9 +63,7 @@ def bert_config(tensors: Tensors, prefix: str, overrides: Mapping[str, Any]) -> 
     return config
 
 
-def whole_config(
-    found: Mapping[str, Any], overrides: Mapping[str, Any], vision: Any, text: BertConfig
-) -> SurgicalClipConfig:
+def whole_config(found: Values, overrides: Values, vision: Any, text: BertConfig) -> SurgicalClipConfig:
     """Return the configuration of the whole model.
 
     Args:

@@ -13,16 +13,14 @@
 | becomes | classifier with tubelet 1, 1-D positions over time and space, without class token |
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from ...configuration_surgvista import SurgVistaConfig
-from ..family import Blueprint, CheckpointError, Family, Tensors, shape_of
+from ..family import Blueprint, CheckpointError, Family, Tensors, Values, shape_of
 from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any], *, has_head: bool) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values, *, has_head: bool) -> Blueprint:
     """Plan a classifier over frames from the weights of one of timm's image transformers."""
     shape_of(tensors, "blocks.0.attn.qkv.bias")
     fine_tuned = "fc_norm.weight" in tensors

@@ -13,9 +13,8 @@ The third kind of curation model there, detectors of non-surgical regions, are p
 read; train a detector of transformers instead (`surgvista_hf.curation.models.training`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -25,6 +24,7 @@ from ..family import (
     CheckpointError,
     Family,
     Tensors,
+    Values,
     make_config,
     parameter_shapes,
     plain_image_processor,
@@ -42,7 +42,7 @@ def _plan(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     tensors: Tensors,
-    overrides: Mapping[str, Any],
+    overrides: Values,
 ) -> Blueprint:
     found = resnet_sizes(tensors)
     labels = {"id2label": dict(enumerate(classes)), "label2id": {name: number for number, name in enumerate(classes)}}
@@ -68,7 +68,7 @@ def _restore(tensors: Tensors, config: ResNetConfig) -> dict[str, torch.Tensor]:
     return unmap_tensors(tensors, resnet_naming(""))
 
 
-def _family(name: str, what: str, plan: Callable[[Tensors, Mapping[str, Any]], Blueprint]) -> Family:
+def _family(name: str, what: str, plan: Callable[[Tensors, Values], Blueprint]) -> Family:
     return Family(
         name,
         f"LEMON's classifier of {what}",

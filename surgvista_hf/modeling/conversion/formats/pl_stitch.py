@@ -11,22 +11,20 @@
 | feature | class token after the final norm |
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import ViTConfig
 from transformers.image_utils import PILImageResampling
 
-from ..family import Blueprint, Family, HubFile, Tensors, image_processor, shape_of
+from ..family import Blueprint, Family, HubFile, Tensors, Values, image_processor, shape_of
 from ..mapping import unmap_tensors
 from .vit import fused_vit_naming, plan_vit
 
 _PREFIX = "backbone."
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     shape_of(tensors, f"{_PREFIX}cls_token")
     ignored = (
         (r"head\.", "the projection head of self-distillation"),

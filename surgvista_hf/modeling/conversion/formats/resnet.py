@@ -1,9 +1,8 @@
 """The layout of torchvision's ResNets, which several families share."""
 
 import re
-from typing import Any
 
-from ..family import Tensors, num_blocks, shape_of
+from ..family import Sizes, Tensors, num_blocks, shape_of
 from ..mapping import Naming, Source
 
 _STAGES = 4
@@ -29,7 +28,7 @@ def resnet_naming(prefix: str) -> Naming:
     return _source
 
 
-def resnet_sizes(tensors: Tensors, prefix: str = "") -> dict[str, Any]:
+def resnet_sizes(tensors: Tensors, prefix: str = "") -> Sizes:
     """Return the sizes of a ResNet of torchvision, as names of `ResNetConfig`.
 
     Args:

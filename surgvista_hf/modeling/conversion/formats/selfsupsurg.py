@@ -12,13 +12,10 @@
 | feature | mean over places, 2048 numbers |
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from ..family import Blueprint, Family, Tensors, image_processor, make_config, parameter_shapes, prefix_of
+from ..family import Blueprint, Family, Tensors, Values, image_processor, make_config, parameter_shapes, prefix_of
 from ..mapping import unmap_tensors
 from .resnet import resnet_naming, resnet_sizes
 
@@ -26,7 +23,7 @@ _PREFIX = "_feature_blocks."
 _HEIGHT, _WIDTH = 224, 399
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     prefix = prefix_of(tensors, f"{_PREFIX}conv1.weight") + _PREFIX
     config = make_config(ResNetConfig, resnet_sizes(tensors, prefix), overrides, ())
     config.image_size = [_HEIGHT, _WIDTH]  # the configuration has no word of its own for it

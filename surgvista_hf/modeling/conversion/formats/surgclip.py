@@ -12,9 +12,6 @@
 | feature | as many vectors of 256 numbers as frames; cosine over `temp`, for a clip the mean over its vectors |
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from transformers.image_utils import PILImageResampling
 
@@ -27,7 +24,9 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     make_config,
     parameter_shapes,
@@ -44,7 +43,7 @@ _MEAN = _STD = (0.5, 0.5, 0.5)
 _VISION = "vision_encoder.model."
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     prefix = prefix_of(tensors, f"{_VISION}pool_norm.weight").removesuffix(_VISION)
     parts = split_overrides(overrides, vision_has_heads=True)
     vision = make_config(FrameTimesformerConfig, _vision_sizes(tensors, prefix + _VISION), parts.vision)
@@ -66,8 +65,8 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
 
 def _processors(config: FrameTimesformerConfig) -> ImageProcessors:
     side = config.image_size
-    fields: dict[str, Any] = {"arithmetic": "pillow", "resample": PILImageResampling.BICUBIC, "antialias": True}
-    normalization: dict[str, Any] = {"image_mean": list(_MEAN), "image_std": list(_STD)}
+    fields: Sizes = {"arithmetic": "pillow", "resample": PILImageResampling.BICUBIC, "antialias": True}
+    normalization: Sizes = {"image_mean": list(_MEAN), "image_std": list(_STD)}
     sampling = {"num_frames": config.num_frames, "frame_stride": _FRAME_STRIDE}
     size = {"height": side, "width": side}
     return ImageProcessors(
@@ -76,7 +75,7 @@ def _processors(config: FrameTimesformerConfig) -> ImageProcessors:
     )
 
 
-def _vision_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _vision_sizes(tensors: Tensors, prefix: str) -> Sizes:
     sizes = encoder_sizes(tensors, prefix)
     width = sizes["hidden_size"]
     return {

@@ -16,8 +16,7 @@
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import ConvNextV2Config, ConvNextV2Model
@@ -30,7 +29,9 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Sizes,
     Tensors,
+    Values,
     image_processor,
     make_config,
     num_blocks,
@@ -51,7 +52,7 @@ _HEADS = (
 _PVT_HEADS = [1, 2, 5, 8]  # in every published size
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     names = tuple(tensors)
     if any(name.endswith((".grn.gamma", ".grn.weight")) for name in names):
         return plan_convnext(ConvNextV2Model, tensors, overrides, _HEADS)
@@ -65,7 +66,7 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
 # ------------------------------------------------------------------------------------- CAFormer
 
 
-def _plan_caformer(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_caformer(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan a CAFormer with plain ReLU, as SurgeNet's program builds it; the published CAFormer's has learned activations."""
     if "architecture" in overrides:  # what the converter asked for when it built timm's networks
         logger.warning("architecture is not needed: the sizes of a CAFormer are read from its tensors")
@@ -145,7 +146,7 @@ _PARTS_OF_CAFORMER = {
 _STAGES_WITH_ATTENTION = 2  # from this stage on
 
 
-def _caformer_sizes(tensors: Tensors, prefix: str, names: _CaformerNames) -> dict[str, Any]:
+def _caformer_sizes(tensors: Tensors, prefix: str, names: _CaformerNames) -> Sizes:
     stages: list[str] = []
     while num_blocks(tensors, prefix + names.blocks.format(s=len(stages))):
         stages.append(prefix + names.blocks.format(s=len(stages)))
@@ -180,7 +181,7 @@ def _caformer_naming(prefix: str, names: _CaformerNames) -> Naming:
 # ------------------------------------------------------------------------------------- PVT v2
 
 
-def _plan_pvt(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_pvt(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan a PVT v2 in the layout of its authors; each stage has a patch embedding, blocks and a norm, counted from 1."""
     prefix = prefix_of(tensors, "patch_embed1.proj.weight")
     patches = [shape_of(tensors, f"{prefix}patch_embed{stage}.proj.weight") for stage in range(1, 5)]

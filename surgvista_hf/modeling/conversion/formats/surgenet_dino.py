@@ -23,10 +23,8 @@ bf16; here they are in fp32.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import (
@@ -34,6 +32,7 @@ from transformers import (
     Dinov2WithRegistersModel,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    PreTrainedConfig,
     PreTrainedModel,
     ViTConfig,
 )
@@ -44,6 +43,7 @@ from ..family import (
     Family,
     HubFile,
     Tensors,
+    Values,
     image_processor,
     make_config,
     parameter_shapes,
@@ -59,7 +59,7 @@ _BASE_OF_THIRD = 100.0
 _make = partial(image_processor, resample=PILImageResampling.BICUBIC)
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan the network that the tokens and positions show."""
     if "rope_embed.periods" in tensors:
         return _plan_third(tensors, overrides)
@@ -72,7 +72,7 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     return replace(plan_vit(tensors, overrides, "", _make, ()), twins=("mae", "dino"))
 
 
-def _plan_second(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_second(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan DINOv2 with its registers."""
     sizes = vit_sizes(tensors, shape_of(tensors, "pos_embed")[1] - 1)
     found = {
@@ -84,14 +84,14 @@ def _plan_second(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     return _blueprint(Dinov2WithRegistersModel, config, tensors, found["image_size"])
 
 
-def _whole_ratio(sizes: Mapping[str, Any]) -> int:
+def _whole_ratio(sizes: Values) -> int:
     ratio, rest = divmod(sizes["intermediate_size"], sizes["hidden_size"])
     if rest:
         raise CheckpointError("the width of the MLP is no multiple of the network's: it is no published DINOv2")
     return int(ratio)
 
 
-def _plan_third(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_third(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan DINOv3 without storage tokens; the periods of its rotary positions are checked."""
     if "storage_tokens" in tensors:
         raise CheckpointError("the checkpoint has storage_tokens, which SurgeNetXL's DINOv3 was trained without")
@@ -123,7 +123,7 @@ def _check_periods(stored: torch.Tensor, config: DINOv3ViTConfig) -> None:
         )
 
 
-def _blueprint(model_class: type[PreTrainedModel], config: Any, tensors: Tensors, side: int) -> Blueprint:
+def _blueprint(model_class: type[PreTrainedModel], config: PreTrainedConfig, tensors: Tensors, side: int) -> Blueprint:
     targets = {_stored_name(name): shape for name, shape in parameter_shapes(model_class, config).items()}
     targets = {name: shape for name, shape in targets.items() if 0 not in shape}  # no registers: an empty tensor
     return Blueprint(
@@ -174,7 +174,7 @@ def _restore_first(tensors: Tensors, config: ViTConfig) -> dict[str, torch.Tenso
     return unmap_tensors(tensors, fused_vit_naming(""))
 
 
-def _restore_second(tensors: Tensors, config: Any) -> dict[str, torch.Tensor]:
+def _restore_second(tensors: Tensors, config: PreTrainedConfig) -> dict[str, torch.Tensor]:
     original = unmap_tensors(tensors, _naming)
     return {**original, "mask_token": original["mask_token"].view(1, -1)}
 

@@ -14,8 +14,6 @@ The classifier's `fc_norm` has epsilon 1e-5 in transformers and 1e-6 in the orig
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from transformers import (
@@ -32,7 +30,9 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     make_config,
     num_blocks,
@@ -50,7 +50,7 @@ _FRAME_STRIDE = (
 )
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     refuse_class_token(tensors)
     prefix = prefix_of(tensors, "patch_embed.proj.weight")
     heads: tuple[str, ...] = ("",)
@@ -91,7 +91,7 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
     )
 
 
-def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
+def _decoder_sizes(tensors: Tensors) -> Sizes:
     width = shape_of(tensors, "encoder_to_decoder.weight")[0]
     return {
         "decoder_hidden_size": width,

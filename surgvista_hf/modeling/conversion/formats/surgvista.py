@@ -15,8 +15,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from transformers import PreTrainedModel
@@ -33,7 +32,10 @@ from ...processors import make_surgvista_processor
 from ..family import (
     Blueprint,
     Family,
+    Processor,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     make_config,
     num_blocks,
@@ -57,7 +59,7 @@ _FRESH_HEAD = ("fc_norm.", "classifier.")
 _NORM_AFTER_POOLING = (r"norm\.", "the recipe normalizes after pooling; the final norm has no place")
 
 
-def _plan_surgvista(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_surgvista(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan a model with both decoders, one with a head, or a bare encoder, `SurgVistaModel`."""
     refuse_class_token(tensors)
     found = {
@@ -91,8 +93,8 @@ def _gives_pixels(tensors: Tensors) -> bool:
     return shape_of(tensors, "decoder_vid.head.weight")[0] == patch[1:].numel()
 
 
-def _decoder_sizes(tensors: Tensors) -> dict[str, Any]:
-    sizes: dict[str, Any] = {"image_target_size": shape_of(tensors, "decoder_img.head.weight")[0]}
+def _decoder_sizes(tensors: Tensors) -> Sizes:
+    sizes: Sizes = {"image_target_size": shape_of(tensors, "decoder_img.head.weight")[0]}
     for ours, theirs in (("video_decoder", "vid"), ("image_decoder", "img")):
         sizes[f"{ours}_hidden_size"] = shape_of(tensors, f"down_{theirs}.weight")[0]
         sizes[f"{ours}_num_hidden_layers"] = num_blocks(tensors, f"decoder_{theirs}.blocks.")
@@ -128,14 +130,14 @@ def check_tables(tensors: Tensors, config: SurgVistaConfig, prefix: str = "") ->
 
 def plan_classifier(
     tensors: Tensors,
-    overrides: Mapping[str, Any],
+    overrides: Values,
     *,
     positions: str,
     prefix: str = "",
     tubelet: int | None = None,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Values | None = None,
     ignored: tuple[tuple[str, str], ...] = (),
-    make: Callable[[SurgVistaConfig], Any] = make_surgvista_processor,
+    make: Callable[[SurgVistaConfig], Processor] = make_surgvista_processor,
     twins: tuple[str, ...] = (),
 ) -> Blueprint:
     """Plan a `SurgVistaForVideoClassification`; its head and `fc_norm` start fresh unless the checkpoint was fine-tuned."""
@@ -176,7 +178,7 @@ def _prefixed_encoder(naming: Naming) -> Naming:
     return lambda target: plain(target) if target.startswith(_FRESH_HEAD) else naming(target)
 
 
-def _plan_mvd(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_mvd(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan a classifier from a student of MVD, whose decoders give features of teachers where SurgVISTA's gives pixels."""
     refuse_class_token(tensors)
     if "decoder_vid.head.weight" in tensors and _gives_pixels(tensors):

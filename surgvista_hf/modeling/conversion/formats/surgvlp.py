@@ -15,9 +15,6 @@
 The three files have the same tensors: nothing but their names tells them apart.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from transformers import ResNetConfig
 from transformers.image_utils import PILImageResampling
@@ -31,7 +28,9 @@ from ..family import (
     IMAGENET_STD,
     Blueprint,
     Family,
+    Sizes,
     Tensors,
+    Values,
     make_config,
     parameter_shapes,
     prefix_of,
@@ -47,7 +46,7 @@ _IMAGE, _TEXT, _PROJECTION = "backbone_img.model.", "backbone_text.model.", "bac
 _SIZE, _CROP = {"height": 360, "width": 640}, {"height": 224, "width": 224}
 
 
-def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
     prefix = prefix_of(tensors, f"{_PROJECTION}weight")
     parts = split_overrides(overrides, vision_has_heads=False)
     vision = make_config(ResNetConfig, resnet_sizes(tensors, prefix + _IMAGE), parts.vision, ())
@@ -63,8 +62,8 @@ def _plan(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
 
 
 def _processors() -> ImageProcessors:
-    normalization: dict[str, Any] = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
-    resizing: dict[str, Any] = {
+    normalization: Sizes = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
+    resizing: Sizes = {
         "size": _SIZE,
         "crop_size": _CROP,
         "resample": PILImageResampling.BILINEAR,

@@ -1,6 +1,6 @@
 """Checkpoints that become a model of timm inside transformers' `TimmWrapperModel`; needs the extra `timm`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from transformers import TimmWrapperConfig, TimmWrapperModel
 
 from ....util.errors import InputError
 from ....util.requirements import require
-from ..family import Blueprint, Tensors, image_processor, make_config
+from ..family import Blueprint, Processor, Tensors, Values, image_processor, make_config
 from ..mapping import Naming
 from ..reading import CheckpointError
 
@@ -18,10 +18,10 @@ _SIDE = 224
 def plan_timm(
     candidates: Sequence[str],
     tensors: Tensors,
-    overrides: Mapping[str, Any],
+    overrides: Values,
     naming: Naming,
     ignored: tuple[tuple[str, str], ...] = (),
-    processor: Any = None,
+    processor: Processor | None = None,
 ) -> Blueprint:
     """Plan the first of several architectures that the tensors fit.
 
@@ -57,7 +57,7 @@ def plan_timm(
     )
 
 
-def _shapes(architecture: str, model_args: Mapping[str, Any] | None) -> tuple[dict[str, torch.Size], int]:
+def _shapes(architecture: str, model_args: Values | None) -> tuple[dict[str, torch.Size], int]:
     """Return the names and shapes of a model's tensors, and the width of its features."""
     config = TimmWrapperConfig(architecture=architecture, model_args=dict(model_args or {}))
     try:

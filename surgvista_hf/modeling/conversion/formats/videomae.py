@@ -12,7 +12,6 @@
 SurgRec-MAE, of the same layout, becomes transformers' own `VideoMAE*`: see `surgrec.py`.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..family import (
     CheckpointError,
     Family,
     Tensors,
+    Values,
     prefix_of,
     refuse_class_token,
     short_side_processor,
@@ -32,9 +32,7 @@ from .surgvista import PRETRAINING_PARTS, plan_classifier, restore
 _TWO_FRAMES = ("videomae", "surgrec-mae", "umt")  # UMT's where its patches were inflated already
 
 
-def _plan(
-    tensors: Tensors, overrides: Mapping[str, Any], *, frames_of_patch: tuple[int, ...], **options: Any
-) -> Blueprint:
+def _plan(tensors: Tensors, overrides: Values, *, frames_of_patch: tuple[int, ...], **options: Any) -> Blueprint:
     """Plan a classifier, if the patches of the file span as many frames as those of its family can."""
     prefix = prefix_of(tensors, "patch_embed.proj.weight")
     refuse_class_token({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})

@@ -21,9 +21,8 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import ViTConfig, ViTModel
@@ -34,7 +33,9 @@ from ..family import (
     CheckpointError,
     Family,
     HubFile,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     image_processor,
     make_config,
@@ -81,7 +82,7 @@ def fused_vit_naming(prefix: str) -> Naming:
     return _source
 
 
-def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str, Any]:
+def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> Sizes:
     """Return the sizes of a `ViTModel` or a relative of it.
 
     Args:
@@ -100,7 +101,7 @@ def vit_sizes(tensors: Tensors, num_patches: int, prefix: str = "") -> dict[str,
     }
 
 
-def _plan_endossl(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_endossl(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan a ViT with learned positions for the patches only: the class token gets a row of zeros."""
     shape_of(tensors, "blocks.0.attn.q.weight")  # other image models fuse query, key and value
     num_patches, width = shape_of(tensors, "pos_embed")[1:]
@@ -122,7 +123,7 @@ def _plan_endossl(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
 
 def plan_vit(
     tensors: Tensors,
-    overrides: Mapping[str, Any],
+    overrides: Values,
     prefix: str,
     make: Callable[[int], SurgicalImageProcessor],
     ignored: tuple[tuple[str, str], ...],
@@ -155,7 +156,7 @@ def plan_vit(
     )
 
 
-def _plan_endovit(tensors: Tensors, overrides: Mapping[str, Any]) -> Blueprint:
+def _plan_endovit(tensors: Tensors, overrides: Values) -> Blueprint:
     """Plan the encoder of an image MAE; its decoder is left out, or `AutoModel` would mask what it encodes."""
     if not any(name in tensors for name in ("decoder_embed.weight", "fc_norm.weight")):
         raise CheckpointError(

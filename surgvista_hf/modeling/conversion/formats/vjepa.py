@@ -23,7 +23,7 @@ VideoMAE network with other positions and without the final norm; what is conver
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,10 @@ from ..family import (
     Blueprint,
     Family,
     HubFile,
+    Processor,
+    Sizes,
     Tensors,
+    Values,
     encoder_sizes,
     make_config,
     num_blocks,
@@ -76,7 +79,7 @@ def _count_mask_tokens(tensors: Tensors) -> int:
 # ------------------------------------------------------------------------------------- fixed positions: V-JEPA 1
 
 
-def _plan_fixed(tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[SurgVistaConfig], Any]) -> Blueprint:
+def _plan_fixed(tensors: Tensors, overrides: Values, make: Callable[[SurgVistaConfig], Processor]) -> Blueprint:
     """Plan a V-JEPA 1, which stores its fixed table and adds it; a file without one was trained with rotary positions."""
     prefix = _encoder_prefix(tensors)
     if f"{prefix}pos_embed" not in tensors:
@@ -123,7 +126,7 @@ def _restore_fixed(tensors: Tensors, config: SurgVistaConfig) -> dict[str, torch
 
 
 def _plan_rotary(
-    tensors: Tensors, overrides: Mapping[str, Any], make: Callable[[VJEPA2Config], Any], **usual: Any
+    tensors: Tensors, overrides: Values, make: Callable[[VJEPA2Config], Processor], **usual: Any
 ) -> Blueprint:
     """Plan a V-JEPA 2. Its programs may store a table of fixed positions; the network does not use it."""
     prefix = _encoder_prefix(tensors)
@@ -174,7 +177,7 @@ def _refuse_first_v_jepa(tensors: Tensors, prefix: str) -> None:
         )
 
 
-def _predictor_sizes(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _predictor_sizes(tensors: Tensors, prefix: str) -> Sizes:
     width = shape_of(tensors, f"{prefix}predictor_embed.weight")[0]
     return {
         "pred_hidden_size": width,
@@ -227,7 +230,7 @@ def _short_side(config: SurgVistaConfig | VJEPA2Config, **fields: Any) -> Surgic
 
 
 def _squeezed(config: SurgVistaConfig) -> SurgicalVideoProcessor:
-    options: dict[str, Any] = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
+    options: Sizes = {"frame_stride": _FRAME_STRIDE, "arithmetic": "pillow", "antialias": True}
     return make_encoder_processor(config.model_type, config.frame_size, config.num_frames, **options)
 
 

@@ -69,7 +69,7 @@ def resize_in_float(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
 
 
 def resize_as_pillow(frames: torch.Tensor, size: tuple[int, int], *, bicubic: bool = False) -> torch.Tensor:
-    """Resize with antialiasing by Pillow's `Image.resize` itself.
+    """Resize with antialiasing by Pillow itself.
 
     torchvision's resizing of bytes has the same filters with coarser weights, and is one level of 255 off here and there.
 

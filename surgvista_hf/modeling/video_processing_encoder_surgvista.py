@@ -118,8 +118,8 @@ def _target(video: torch.Tensor, size: SizeDict) -> tuple[int, int]:
     """Return height and width of (frames, channels, height, width) after the short side has the wanted length."""
     height, width = video.shape[-2:]
     if not size.shortest_edge:
-        assert size.height
-        assert size.width
+        assert size.height is not None
+        assert size.width is not None
         return (size.height, size.width)
     short = size.shortest_edge
     return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)

@@ -171,8 +171,10 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
         return self.encoder(**{self.encoder.main_input_name: pixels}, **extra)
 
 
-def takes_clips(encoder: PreTrainedModel) -> bool:
+def takes_clips(encoder: nn.Module) -> bool:
     """Return whether an encoder sees clips and not single images; transformers calls TimeSformer an image model."""
+    if not isinstance(encoder, PreTrainedModel):
+        return False
     return "video" in str(encoder.input_modalities) or encoder.config.model_type == "timesformer"
 
 

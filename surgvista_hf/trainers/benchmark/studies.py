@@ -217,11 +217,11 @@ def run_study(study: Study) -> StudyResult:
         OutputError: cells of other settings, data or weights in the folder, or another run is at work there.
         OverlapError: videos that the probe is tested on are in the corpus.
     """
-    check_study(study)
-    cells = study.cells()
-    for cell in cells[: len(study.variants)]:
-        cell.check()
-    with at_work(study.output):
+    with at_work(study.output):  # before the checks, which read whole frame sets
+        check_study(study)
+        cells = study.cells()
+        for cell in cells[: len(study.variants)]:
+            cell.check()
         check_settings(study.output, {"variants": {name: list(changes) for name, changes in study.variants.items()}})
         move_log(study.output / "surgvista.log")
         results = run_cells(cells, Steps(len(cells)))

@@ -37,7 +37,7 @@ FEATURES = {
     "onnx_export": Feature("ONNX export", {"onnx": "1.23", "onnxruntime": "1.31", "onnxscript": "0.7.2"}, "onnx"),
     "onnx": Feature("an ONNX graph", {"onnxruntime": "1.31"}, "onnx"),
     "tensorboard": Feature("a log for TensorBoard", {"tensorboard": "2.18"}, "log"),
-    "trackio": Feature("a log for Trackio", {"trackio": "0.31"}, "log"),
+    "trackio": Feature("a log for Trackio", {"trackio": "0.40"}, "log"),
     "ray": Feature("the executor ray", {"ray": "2.50"}, "ray"),
     "evaluate": Feature("metrics as modules of evaluate", {"evaluate": "0.4.6"}, "evaluate"),
     "spreadsheet": Feature("reading .xlsx files", {"openpyxl": "3.1"}, "data"),

@@ -1,4 +1,4 @@
-"""How well a model's summary of its training videos tells when a video is unlike them, beside what else could tell it.
+"""Measure how well a model's summary of its training videos tells when a video is unlike them, beside what else could tell it.
 
 Small models learn phases, one of rendered operations, others of real cholecystectomies of one hospital. It is measured
 how many seconds of new videos of the same kind are called unfamiliar (false alarms), and how many of others are: real surgery

@@ -1,4 +1,4 @@
-"""What fine-tuning needs at base size: parameters trained, bytes of weights, gradients and optimizer, peak memory of a step.
+"""Measure what fine-tuning needs at base size: trained parameters, bytes of weights, gradients and optimizer, peak of a step.
 
 Every method trains a step on one clip of 16 × 224² in a process of its own; AdamW, fp32. On a GPU the peak is that of
 PyTorch's allocator, on a CPU that of the process less what it had before the model was built.

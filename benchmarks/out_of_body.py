@@ -1,4 +1,4 @@
-"""How well the detector of the recipe `out_of_body` finds the outside: trained and tested on different rendered recordings.
+"""Measure how the detector of the recipe `out_of_body` finds the outside: trained and tested on other rendered recordings.
 
 With `--real` it also looks at videos that were filmed inside a patient, where everything it finds is wrong. Nothing here says
 how much of a real operating room it would find.

@@ -35,3 +35,19 @@ def processes() -> Iterator[Processes]:
     started = Processes()
     yield started
     started.close()
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """The folder of a classifier of four phases."""
+    from .inference.tiny_models import save_classifier  # loads torch, which not every test needs
+
+    return save_classifier(tmp_path / "model")
+
+
+@pytest.fixture
+def detector_folder(tmp_path: Path) -> Path:
+    """The folder of a detector of the outside."""
+    from .inference.tiny_models import save_detector
+
+    return save_detector(tmp_path / "detector")

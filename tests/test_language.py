@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "surgvista_hf"
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if "template" not in file.parts)
@@ -60,78 +58,76 @@ def tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def documented(file: Path) -> Iterator[tuple[ast.AST, str]]:
-    """Yield the functions and classes of a file with their docstrings."""
-    for node in ast.walk(tree(file)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
-            text := ast.get_docstring(node)
-        ):
-            yield node, text
+def documented() -> Iterator[tuple[str, ast.AST, str]]:
+    """Yield the functions and classes of the package: file and line, the definition, and its docstring."""
+    for file in FILES:
+        for node in ast.walk(tree(file)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
+                text := ast.get_docstring(node)
+            ):
+                yield f"{named(file)}:{node.lineno}", node, text
 
 
-@pytest.mark.parametrize("file", FILES, ids=named)
-def test_docstrings_of_functions_begin_with_a_verb_in_the_imperative(file):
+def test_docstrings_of_functions_begin_with_a_verb_in_the_imperative():
     wrong = []
-    for node, text in documented(file):
+    for where, node, text in documented():
         first = re.sub(r"\W", "", text.split()[0]).lower()
         if not isinstance(node, ast.ClassDef) and (
             first in NO_VERBS or (first.endswith("s") and first not in SINGULAR) or text.startswith("(")
         ):
-            wrong.append(f"{node.lineno}: {text.splitlines()[0]}")
+            wrong.append(f"{where}: {text.splitlines()[0]}")
     assert wrong == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=named)
-def test_descriptions_of_arguments_can_be_read_by_themselves(file):
+def test_descriptions_of_arguments_can_be_read_by_themselves():
     wrong = []
-    for node, text in documented(file):
+    for where, _, text in documented():
         section = re.search(r"^(?:Args|Attributes):\n((?: .*\n|\n)*)", text + "\n", re.MULTILINE)
         entries = re.findall(r"^ {4}\*{0,2}\w[\w, *]*: (\w+)", section[1], re.MULTILINE) if section else []
-        wrong += [f"{node.lineno}: {first} …" for first in entries if first in FRAGMENTS]
+        wrong += [f"{where}: {first} …" for first in entries if first in FRAGMENTS]
     assert wrong == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=named)
-def test_public_names_are_documented(file):
+def test_public_names_are_documented():
     wrong = []
 
-    def visit(node: ast.AST) -> None:
+    def visit(file: Path, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 decorators = {ast.unparse(each).rpartition(".")[2] for each in child.decorator_list}
                 if child.name.startswith("_"):
                     continue
                 if not ast.get_docstring(child) and not decorators & {"overload", "setter"}:
-                    wrong.append(f"{child.lineno}: {child.name}")
+                    wrong.append(f"{named(file)}:{child.lineno}: {child.name}")
                 if isinstance(child, ast.ClassDef):
-                    visit(child)
-            elif not isinstance(child, ast.FunctionDef):
-                visit(child)
+                    visit(file, child)
+            else:
+                visit(file, child)
 
-    visit(tree(file))
+    for file in FILES:
+        visit(file, tree(file))
     assert wrong == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=named)
-def test_names_are_those_of_the_field(file):
-    names = {
-        name
+def test_names_are_those_of_the_field():
+    found = {
+        (named(file), name): plain
+        for file in FILES
         for node in ast.walk(tree(file))
-        for name in (
-            getattr(node, "id", None),
-            getattr(node, "arg", None),
-            getattr(node, "attr", None),
-            getattr(node, "name", None),
-        )
+        for name in {getattr(node, kind, None) for kind in ("id", "arg", "attr", "name")}
         if isinstance(name, str)
+        for pattern, plain in REPLACED.items()
+        if re.search(pattern, name)
     }
-    found = {name: plain for name in names for pattern, plain in REPLACED.items() if re.search(pattern, name)}
     assert found == {}
 
 
-@pytest.mark.parametrize(
-    "file", [*FILES, *sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md"], ids=named
-)
-def test_there_is_one_spelling(file):
-    words = {word for word in BRITISH.findall(file.read_text(encoding="utf-8")) if word.lower() not in FOREIGN}
-    assert words == set()
+def test_there_is_one_spelling():
+    files = [*FILES, *sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "README.md"]
+    found = {
+        (named(file), word)
+        for file in files
+        for word in BRITISH.findall(file.read_text(encoding="utf-8"))
+        if word.lower() not in FOREIGN
+    }
+    assert found == set()

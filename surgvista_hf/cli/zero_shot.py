@@ -81,6 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"metrics": result.metrics, "results": result.results}, indent=1))
         return
-    for figure, value in result.metrics.items():
-        print(f"{figure.replace('_', ' '):32}{value:8.1%}")
+    for metric, value in result.metrics.items():
+        print(f"{metric.replace('_', ' '):32}{value:8.1%}")
     print(f"answers: {arguments.output / 'answers.jsonl'}")

@@ -7,9 +7,9 @@ imported too; when that is done, in whichever order it came about, its classes a
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import wrapt
 
@@ -20,105 +20,101 @@ _LAYERS = "transformers.modeling_layers"
 _OURS = __package__
 
 
-def _register_configuration(ours: ModuleType) -> None:
+# For each module of ours the classes that belong in transformers' registries.
+_CONFIGURATIONS = {
+    "configuration_surgvista": ("SurgVistaConfig",),
+    "configuration_surgical_encoder": ("SurgicalEncoderConfig",),
+    "configuration_surgenet": ("CaformerConfig", "SurgeNetPvtConfig"),
+    "configuration_surgical_clip": ("FrameTimesformerConfig", "SurgicalClipConfig"),
+    "configuration_ms_tcn": ("MsTcnConfig",),
+    "configuration_video_head": ("VideoHeadConfig",),
+}
+_MODELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "modeling_surgvista": {
+        "AutoModel": ("SurgVistaModel",),
+        "AutoModelForPreTraining": ("SurgVistaForPreTraining",),
+        "AutoModelForVideoClassification": ("SurgVistaForVideoClassification",),
+    },
+    "modeling_surgical_encoder": {"AutoModelForVideoClassification": ("SurgicalEncoderForVideoClassification",)},
+    "modeling_surgenet": {"AutoModel": ("CaformerModel", "SurgeNetPvtModel")},
+    "modeling_surgical_clip": {
+        "AutoModel": ("FrameTimesformerModel", "SurgicalClipModel"),
+        "AutoModelForZeroShotImageClassification": ("SurgicalClipModel",),
+    },
+}
+
+
+class _Processor(NamedTuple):
+    """The place of a processor: its class, the Auto class, and the configuration of the models that it prepares for."""
+
+    name: str
+    auto_class: str
+    registry: str
+    configuration: str
+
+
+_PROCESSORS = {
+    "processing_surgical_clip": _Processor(
+        "SurgicalClipProcessor", "AutoProcessor", "processing_auto", "configuration_surgical_clip.SurgicalClipConfig"
+    ),
+    "video_processing_surgvista": _Processor(
+        "SurgVistaVideoProcessor",
+        "AutoVideoProcessor",
+        "video_processing_auto",
+        "configuration_surgvista.SurgVistaConfig",
+    ),
+    "video_processing_encoder_surgvista": _Processor(
+        "SurgicalVideoProcessor",
+        "AutoVideoProcessor",
+        "video_processing_auto",
+        "configuration_surgical_encoder.SurgicalEncoderConfig",
+    ),
+    "image_processing_encoder_surgvista": _Processor(
+        "SurgicalImageProcessor",
+        "AutoImageProcessor",
+        "image_processing_auto",
+        "configuration_surgical_encoder.SurgicalEncoderConfig",
+    ),
+}
+
+
+def _register_configurations(names: Sequence[str], ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    auto.AutoConfig.register(ours.SurgVistaConfig.model_type, ours.SurgVistaConfig, exist_ok=True)
-    wrapt.wrap_function_wrapper(auto, "AutoConfig.from_pretrained", _with_explanation)
-
-
-def _register_models(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
-    for registry, model in (
-        (auto.AutoModel, ours.SurgVistaModel),
-        (auto.AutoModelForPreTraining, ours.SurgVistaForPreTraining),
-        (auto.AutoModelForVideoClassification, ours.SurgVistaForVideoClassification),
-    ):
-        registry.register(ours.SurgVistaConfig, model, exist_ok=True)
-
-
-def _register_encoder_configuration(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    auto.AutoConfig.register(ours.SurgicalEncoderConfig.model_type, ours.SurgicalEncoderConfig, exist_ok=True)
-
-
-def _register_encoder_models(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
-    auto.AutoModelForVideoClassification.register(
-        ours.SurgicalEncoderConfig, ours.SurgicalEncoderForVideoClassification, exist_ok=True
-    )
-
-
-def _register_surgenet_configurations(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    for config in (ours.CaformerConfig, ours.SurgeNetPvtConfig):
+    for config in (getattr(ours, name) for name in names):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
-def _register_surgenet_models(ours: ModuleType) -> None:
+def _register_models(classes: Mapping[str, Sequence[str]], ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.modeling_auto")
-    for model in (ours.CaformerModel, ours.SurgeNetPvtModel):
-        auto.AutoModel.register(model.config_class, model, exist_ok=True)
+    for auto_class, names in classes.items():
+        for model in (getattr(ours, name) for name in names):
+            getattr(auto, auto_class).register(model.config_class, model, exist_ok=True)
 
 
-def _register_clip_configurations(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    for config in (ours.FrameTimesformerConfig, ours.SurgicalClipConfig):
-        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+def _register_processor(processor: _Processor, ours: ModuleType) -> None:
+    if not _works(processor.auto_class):
+        return
+    auto = importlib.import_module(f"{_AUTO}.{processor.registry}")
+    module, config = processor.configuration.split(".")
+    config_class = getattr(importlib.import_module(f"{_OURS}.{module}"), config)
+    found: Any = getattr(ours, processor.name)
+    if processor.auto_class == "AutoImageProcessor":
+        auto.AutoImageProcessor.register(config_class, image_processor_classes={"torchvision": found}, exist_ok=True)
+    else:
+        getattr(auto, processor.auto_class).register(config_class, found, exist_ok=True)
 
 
-def _register_clip_models(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.modeling_auto")
-    for model in (ours.FrameTimesformerModel, ours.SurgicalClipModel):
-        auto.AutoModel.register(model.config_class, model, exist_ok=True)
-    auto.AutoModelForZeroShotImageClassification.register(
-        ours.SurgicalClipConfig, ours.SurgicalClipModel, exist_ok=True
-    )
-
-
-def _register_clip_processor(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.processing_auto")
-    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_clip")
-    auto.AutoProcessor.register(configuration.SurgicalClipConfig, ours.SurgicalClipProcessor, exist_ok=True)
-
-
-def _register_ms_tcn(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    auto.AutoConfig.register(ours.MsTcnConfig.model_type, ours.MsTcnConfig, exist_ok=True)
-
-
-def _register_video_head(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.configuration_auto")
-    auto.AutoConfig.register(ours.VideoHeadConfig.model_type, ours.VideoHeadConfig, exist_ok=True)
-
-
-def _register_processor(ours: ModuleType) -> None:
+def _works(auto_class: str) -> bool:
+    """Return whether an Auto class can be used: without torchvision `AutoVideoProcessor` is a dummy that raises on any use."""
     from transformers.utils import is_torchvision_available
 
-    if not is_torchvision_available():  # without it AutoVideoProcessor is a dummy that raises on any use
-        return
-    auto = importlib.import_module(f"{_AUTO}.video_processing_auto")
-    configuration = importlib.import_module(f"{_OURS}.configuration_surgvista")
-    auto.AutoVideoProcessor.register(configuration.SurgVistaConfig, ours.SurgVistaVideoProcessor, exist_ok=True)
-    wrapt.wrap_function_wrapper(auto, "AutoVideoProcessor.from_pretrained", _with_explanation)
+    return auto_class != "AutoVideoProcessor" or is_torchvision_available()
 
 
-def _register_encoder_video_processor(ours: ModuleType) -> None:
-    from transformers.utils import is_torchvision_available
-
-    if not is_torchvision_available():
-        return
-    auto = importlib.import_module(f"{_AUTO}.video_processing_auto")
-    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_encoder")
-    auto.AutoVideoProcessor.register(configuration.SurgicalEncoderConfig, ours.SurgicalVideoProcessor, exist_ok=True)
-
-
-def _register_encoder_image_processor(ours: ModuleType) -> None:
-    auto = importlib.import_module(f"{_AUTO}.image_processing_auto")
-    configuration = importlib.import_module(f"{_OURS}.configuration_surgical_encoder")
-    classes = {"torchvision": ours.SurgicalImageProcessor}
-    auto.AutoImageProcessor.register(
-        configuration.SurgicalEncoderConfig, image_processor_classes=classes, exist_ok=True
-    )
+def _explain(auto_class: str, auto: ModuleType) -> None:
+    """Let the errors of an Auto class say what to do where weights are known to be unpublished."""
+    if _works(auto_class):
+        wrapt.wrap_function_wrapper(auto, f"{auto_class}.from_pretrained", _with_explanation)
 
 
 def _with_explanation(
@@ -130,31 +126,26 @@ def _with_explanation(
         return wrapped(*args, **kwargs)
 
 
-_REGISTRIES: tuple[tuple[str, str, Callable[[ModuleType], None]], ...] = (
-    ("configuration_auto", "configuration_surgvista", _register_configuration),
-    ("configuration_auto", "configuration_surgical_encoder", _register_encoder_configuration),
-    ("configuration_auto", "configuration_surgenet", _register_surgenet_configurations),
-    ("configuration_auto", "configuration_surgical_clip", _register_clip_configurations),
-    ("configuration_auto", "configuration_ms_tcn", _register_ms_tcn),
-    ("configuration_auto", "configuration_video_head", _register_video_head),
-    ("modeling_auto", "modeling_surgvista", _register_models),
-    ("modeling_auto", "modeling_surgical_encoder", _register_encoder_models),
-    ("modeling_auto", "modeling_surgenet", _register_surgenet_models),
-    ("modeling_auto", "modeling_surgical_clip", _register_clip_models),
-    ("processing_auto", "processing_surgical_clip", _register_clip_processor),
-    ("video_processing_auto", "video_processing_surgvista", _register_processor),
-    ("video_processing_auto", "video_processing_encoder_surgvista", _register_encoder_video_processor),
-    ("image_processing_auto", "image_processing_encoder_surgvista", _register_encoder_image_processor),
-)
-
-
 def register() -> None:
-    """Register our classes with `AutoConfig`, `AutoModel*` and `AutoVideoProcessor` as soon as those are imported."""
-    for theirs, ours, register_classes in _REGISTRIES:
-        wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
-        wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{theirs}")
-        if theirs == "modeling_auto":
-            wrapt.register_post_import_hook(functools.partial(_import_ours_if_wanted, ours), _LAYERS)
+    """Register our classes with `AutoConfig`, `AutoModel*` and `Auto*Processor` as soon as those are imported."""
+    for ours, names in _CONFIGURATIONS.items():
+        _when_both_are_imported(ours, "configuration_auto", functools.partial(_register_configurations, names))
+    for ours, classes in _MODELS.items():
+        _when_both_are_imported(ours, "modeling_auto", functools.partial(_register_models, classes))
+        wrapt.register_post_import_hook(functools.partial(_import_ours_if_wanted, ours), _LAYERS)
+    for ours, processor in _PROCESSORS.items():
+        _when_both_are_imported(ours, processor.registry, functools.partial(_register_processor, processor))
+    for auto_class, registry in (
+        ("AutoConfig", "configuration_auto"),
+        ("AutoVideoProcessor", "video_processing_auto"),
+    ):
+        wrapt.register_post_import_hook(functools.partial(_explain, auto_class), f"{_AUTO}.{registry}")
+
+
+def _when_both_are_imported(ours: str, registry: str, register_classes: Callable[[ModuleType], None]) -> None:
+    """Import a module of ours after a registry of transformers, and call a function with ours when it is imported."""
+    wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
+    wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{registry}")
 
 
 def _import_ours(name: str, theirs: ModuleType) -> None:

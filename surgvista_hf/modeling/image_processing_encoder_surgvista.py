@@ -8,7 +8,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-from .resizing_surgvista import is_bicubic, resize_as_opencv, resize_as_pillow, resize_in_float
+from .resizing_surgvista import is_bicubic, resize_as_pillow, resize_plainly
 
 
 class SurgicalImageKwargs(ImagesKwargs, total=False):
@@ -64,9 +64,8 @@ class SurgicalImageProcessor(ViTImageProcessor):
 
     def _squeeze(self, image: torch.Tensor, size: tuple[int, int], arithmetic: str, resample: Any) -> torch.Tensor:
         """Return an image (channels, height, width) in another size; only bytes have the arithmetic of bytes."""
-        is_bytes = image.dtype == torch.uint8
-        if arithmetic == "pillow":
-            if is_bytes:
-                return resize_as_pillow(image, size, bicubic=is_bicubic(resample))
-            return self.resize(image, SizeDict(height=size[0], width=size[1]), resample)
-        return resize_as_opencv(image, size) if arithmetic == "opencv" and is_bytes else resize_in_float(image, size)
+        if arithmetic != "pillow":
+            return resize_plainly(image, size, arithmetic)
+        if image.dtype == torch.uint8:
+            return resize_as_pillow(image, size, bicubic=is_bicubic(resample))
+        return self.resize(image, SizeDict(height=size[0], width=size[1]), resample)

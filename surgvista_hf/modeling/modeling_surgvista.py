@@ -725,9 +725,8 @@ class SurgVistaForPreTraining(SurgVistaPreTrainedModel):
         torch.Size([1, 4, 1536])
     """
 
-    accepts_loss_kwargs = (
-        False  # the Trainer divides the loss by the batches of a step; every clip has as many masked tokens
-    )
+    # The Trainer divides the loss by the batches of a step; every clip has as many masked tokens.
+    accepts_loss_kwargs = False
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 

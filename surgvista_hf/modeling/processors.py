@@ -127,32 +127,35 @@ def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool
         >>> preparation_of(make_encoder_processor("vit", (64, 64), 8, short_side=73), (128, 128), keep_geometry=True)
         {'antialias': False, 'short_side': 146}
     """
-    found: dict[str, Any] = {}
     if type(processor) is SurgVistaVideoProcessor:
-        return found
-    if not smooths(processor):
-        found["antialias"] = False
+        return {}
+    found: dict[str, Any] = {}
     if getattr(processor, "resample", PILImageResampling.BILINEAR) == PILImageResampling.BICUBIC:
-        found |= {"antialias": smooths(processor), "resample": PILImageResampling.BICUBIC}
+        found["resample"] = PILImageResampling.BICUBIC
     if getattr(processor, "do_flip_channel_order", False):
-        found |= {"antialias": smooths(processor), "do_flip_channel_order": True}
+        found["do_flip_channel_order"] = True
     arithmetic = getattr(processor, "arithmetic", "torchvision")
     # Pillow's result is that of torchvision to a level of 255, for which stock classes are not given up in training.
     if arithmetic in ("opencv", "float") or (arithmetic == "pillow" and keep_geometry):
-        found |= {"antialias": smooths(processor), "arithmetic": arithmetic}
-    crops = isinstance(processor, SurgicalVideoProcessor) and getattr(processor, "do_center_crop", False)
-    if keep_geometry and crops:
-        cut: Any = processor.crop_size
-        found["antialias"] = processor.antialias
-        before: Any = processor.size
-        if before["shortest_edge"]:
-            found["short_side"] = int(before["shortest_edge"] * size[0] / cut["height"])
-        else:
-            scales = (size[0] / cut["height"], size[1] / cut["width"])
-            found["squeezed_to"] = (round(before["height"] * scales[0]), round(before["width"] * scales[1]))
-        for name in ("storage_size", "crop_rounding"):
-            if getattr(processor, name) != getattr(SurgicalVideoProcessor, name):
-                found[name] = getattr(processor, name)
+        found["arithmetic"] = arithmetic
+    if keep_geometry and isinstance(processor, SurgicalVideoProcessor) and getattr(processor, "do_center_crop", False):
+        found |= _geometry_of(processor, size)
+    # Whether a special processor smooths is always said, since that of stock classes is not the default of ours.
+    return {"antialias": smooths(processor), **found} if found or not smooths(processor) else {}
+
+
+def _geometry_of(processor: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Return how a processor that crops resizes before it, for frames of another size."""
+    before, cut = processor.size, processor.crop_size
+    found: dict[str, Any] = {}
+    if before["shortest_edge"]:
+        found["short_side"] = int(before["shortest_edge"] * size[0] / cut["height"])
+    else:
+        scales = (size[0] / cut["height"], size[1] / cut["width"])
+        found["squeezed_to"] = (round(before["height"] * scales[0]), round(before["width"] * scales[1]))
+    for name in ("storage_size", "crop_rounding"):
+        if getattr(processor, name) != getattr(SurgicalVideoProcessor, name):
+            found[name] = getattr(processor, name)
     return found
 
 

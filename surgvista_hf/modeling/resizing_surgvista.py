@@ -27,9 +27,8 @@ def resize_as_opencv(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
     top, bottom, top_weight, bottom_weight = _taps(size[0], frames.shape[-2], frames.device, snap=False)
     left, right, left_weight, right_weight = _taps(size[1], frames.shape[-1], frames.device, snap=True)
     resized = []
-    for frame in frames.reshape(-1, *frames.shape[-2:]).split(
-        3
-    ):  # one frame at a time: the sums take four bytes a pixel
+    # One frame of three channels at a time: the sums take four bytes a pixel.
+    for frame in frames.reshape(-1, *frames.shape[-2:]).split(3):
         rows = frame[..., left].int() * left_weight + frame[..., right].int() * right_weight
         above = (rows[..., top, :] >> 4) * top_weight[:, None] >> 16
         below = (rows[..., bottom, :] >> 4) * bottom_weight[:, None] >> 16
@@ -66,6 +65,18 @@ def resize_in_float(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
     batch = frames.float() if frames.ndim == 4 else frames.float()[None]
     resized = functional.interpolate(batch, size, mode="bilinear", align_corners=False)
     return resized if frames.ndim == 4 else resized[0]
+
+
+def resize_plainly(frames: torch.Tensor, size: tuple[int, int], arithmetic: str) -> torch.Tensor:
+    """Resize bilinearly without antialiasing, by the arithmetic of a library.
+
+    Args:
+        frames: (frames, channels, height, width) or (channels, height, width).
+        size: Height and width of the result.
+        arithmetic: `"opencv"` or `"float"`. Only bytes have OpenCV's arithmetic of bytes.
+    """
+    is_opencv = arithmetic == "opencv" and frames.dtype == torch.uint8
+    return resize_as_opencv(frames, size) if is_opencv else resize_in_float(frames, size)
 
 
 def resize_as_pillow(frames: torch.Tensor, size: tuple[int, int], *, bicubic: bool = False) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
 
-from .resizing_surgvista import is_bicubic, resize_as_opencv, resize_as_pillow, resize_in_float
+from .resizing_surgvista import is_bicubic, resize_as_pillow, resize_plainly
 from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
 
 
@@ -88,7 +88,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
             bicubic = is_bicubic(resample)
             videos = [resize_as_pillow(_bytes(video), _target(video, size), bicubic=bicubic) for video in videos]
         elif do_resize and arithmetic != "torchvision":
-            videos = [_resize_plainly(video, size, arithmetic) for video in videos]
+            videos = [resize_plainly(video, _target(video, size), arithmetic) for video in videos]
         elif do_resize:
             videos = [self.resize(video, size=size, resample=resample, antialias=antialias) for video in videos]
         if do_center_crop:
@@ -123,13 +123,6 @@ def _target(video: torch.Tensor, size: SizeDict) -> tuple[int, int]:
         return (size.height, size.width)
     short = size.shortest_edge
     return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
-
-
-def _resize_plainly(video: torch.Tensor, size: SizeDict, arithmetic: str) -> torch.Tensor:
-    """Resize (frames, channels, height, width) to a size, or its short side to a length, without antialiasing."""
-    target = _target(video, size)
-    as_bytes = arithmetic == "opencv" and video.dtype == torch.uint8
-    return resize_as_opencv(video, target) if as_bytes else resize_in_float(video, target)
 
 
 def _central_crop(video: torch.Tensor, size: Any, rounded: Callable[[float], int]) -> torch.Tensor:

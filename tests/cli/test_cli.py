@@ -11,7 +11,6 @@ import torch
 
 from surgvista_hf.cli.main import VERBS, main
 
-from ..inference.tiny_models import processor, tiny_classifier
 from ..modeling import golden
 from ..videos import write_numbered_video
 
@@ -22,13 +21,6 @@ def surgvista(*words: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "surgvista_hf.cli.main", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
-@pytest.fixture
-def model_folder(tmp_path) -> Path:
-    tiny_classifier().save_pretrained(tmp_path / "model")
-    processor().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
 
 
 @pytest.mark.parametrize("verb", VERBS)

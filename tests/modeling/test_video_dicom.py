@@ -19,16 +19,10 @@ from surgvista_hf.inference.deidentification import Pseudonyms  # noqa: E402
 from surgvista_hf.modeling.subprocess_decoding import SubprocessVideo, VideoLimits  # noqa: E402
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader  # noqa: E402
 
-from ..inference.tiny_models import save_classifier  # noqa: E402
 from ..videos import read_number, write_numbered_video  # noqa: E402
 from .dicom_files import FRAMES, SECRETS, as_jpeg, as_jpeg2000, as_rle, jpeg_dicom, write_dicom, write_stream  # noqa: E402
 
 ALL = np.stack(FRAMES)
-
-
-@pytest.fixture
-def model_folder(tmp_path):
-    return save_classifier(tmp_path / "model")
 
 
 def check(source, second: float = 0.1) -> VideoReader:

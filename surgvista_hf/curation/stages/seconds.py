@@ -17,9 +17,8 @@ from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ...util.errors import InputError
 
 STORYBOARD_SIDE = 384  # pixels
-HASHES_PER_SECOND = (
-    8  # rate of `video_hashes`: instruments move so fast that a quarter of a second makes another image
-)
+# Rate of `video_hashes`: instruments move so fast that a quarter of a second makes another image.
+HASHES_PER_SECOND = 8
 _TILES = 4  # tiles of a storyboard on each side
 STORYBOARD_FRAMES = _TILES**2
 _HASH_SIDE, _HASH_CUT = 64, 0.1  # side in pixels; fraction of the image that is left out on each side

@@ -196,10 +196,7 @@ def _build(blueprint: Blueprint, tensors: Mapping[str, torch.Tensor]) -> PreTrai
         **blueprint.options,
     )
     empty = {name for name, tensor in model.named_parameters() if not tensor.numel()}  # e.g. no register tokens
-    # Zeros that are no target of a family, see `surgrec.py`; not every version of transformers has them.
-    zeros = {name for name in info["missing_keys"] if name.endswith(".attention.attention.key.bias")}
-    missing = set(info["missing_keys"]) - empty - (zeros - set(blueprint.targets))
-    if missing != set(blueprint.targets) - set(tensors) or info["unexpected_keys"]:
+    if set(info["missing_keys"]) - empty != set(blueprint.targets) - set(tensors) or info["unexpected_keys"]:
         raise CheckpointError(f"transformers did not load the converted tensors as expected: {info}")
     return cast(PreTrainedModel, model)
 

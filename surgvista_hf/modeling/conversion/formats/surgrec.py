@@ -45,9 +45,9 @@ from ..family import (
 from ..mapping import Naming, Source, fused_source, renamed, unmap_tensors
 from .surgvista import FINE_TUNED_TWINS
 
-_FRAME_STRIDE = (
-    4  # seconds, as in the recipes for one frame a second; the release takes every 4th frame without naming a rate
-)
+# Seconds, as in the recipes for one frame a second; the release takes every 4th frame without naming a rate.
+_FRAME_STRIDE = 4
+_KEY_BIAS = ".attention.key.bias"  # in memory only, and only in some versions of transformers, see `_stored_shapes`
 
 
 def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
@@ -70,12 +70,19 @@ def _plan(tensors: Tensors, overrides: Values) -> Blueprint:
         found["num_labels"] = shape_of(tensors, "head.weight")[0]
     config = make_config(VideoMAEConfig, found, {"layer_norm_eps": 1e-6, **overrides}, heads)
     side = int(config.image_size)
+    shapes, naming = _stored_shapes(model_class, config), _naming(prefix)
+    # The original program has zeros there, between the biases of queries and values.
+    zeros = tensors[f"{prefix}patch_embed.proj.weight"].new_zeros
+    tensors = {
+        **tensors,
+        **{naming(name).key: zeros(shape) for name, shape in shapes.items() if name.endswith(_KEY_BIAS)},
+    }
     return Blueprint(
         model_class,
         config,
         tensors,
-        _stored_shapes(model_class, config),
-        _naming(prefix),
+        shapes,
+        naming,
         make_encoder_processor(
             "videomae",
             (side, side),
@@ -104,14 +111,10 @@ def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -
     """Return the names that transformers loads.
 
     From 5.18 on files have `q_bias` and `v_bias`, in memory the biases belong to the layers `query` and `value`. Before, files
-    have the names of the memory, where the keys have a bias too. It starts as zeros and changes no attention, since a
-    softmax does not see what all keys have in common; no original file has it.
+    have the names of the memory, where the keys have a bias too. No original file has it, since a softmax does not see what
+    all keys have in common.
     """
-    shapes = {
-        name: shape
-        for name, shape in parameter_shapes(model_class, config).items()
-        if not name.endswith(".attention.key.bias")
-    }
+    shapes = parameter_shapes(model_class, config)
     if get_checkpoint_conversion_mapping(VideoMAEConfig.model_type) is None:
         return shapes
     return {
@@ -147,7 +150,7 @@ def _naming(prefix: str) -> Naming:
 
 def _restore(tensors: Tensors, config: VideoMAEConfig) -> dict[str, torch.Tensor]:
     """Put the encoder of a pre-training checkpoint under `encoder.`, that of a fine-tuned one at the top."""
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(".attention.key.bias")}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(_KEY_BIAS)}
     fine_tuned = any(name.startswith("classifier.") for name in tensors)
     return unmap_tensors(tensors, _naming("" if fine_tuned else "encoder."))
 

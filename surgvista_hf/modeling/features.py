@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..util.errors import InputError
+from .modeling_surgical_encoder import takes_clips
 from .modeling_surgvista import mean_tokens
 
 Pooling = Literal["mean", "tubelets"]
@@ -31,7 +32,8 @@ class FeatureExtractor:
     The features are
 
     - of a classifier, the input of its last layer,
-    - of a video encoder, the mean of its last tokens over the clip, or over each tubelet,
+    - of a video encoder, the mean of its last tokens over the clip, or over each tubelet; of one whose feature is its class
+      token (TimeSformer, Endo-FM), that token,
     - of an image encoder, its pooled output, averaged over the frames.
 
     Gradients, precision and device are those of the caller. Several threads may share an extractor and its model.
@@ -69,8 +71,7 @@ class FeatureExtractor:
         """
         if self.layer is not None:
             return self._input_of_layer(self.layer, pixel_values, options)
-        is_video = "video" in self.model.input_modalities
-        return (self._video_features if is_video else self._image_features)(pixel_values, options)
+        return (self._video_features if takes_clips(self.model) else self._image_features)(pixel_values, options)
 
     def _input_of_layer(self, layer: str, pixel_values: torch.Tensor, options: Mapping[str, bool]) -> ClipFeatures:
         thread = threading.get_ident()
@@ -95,6 +96,8 @@ class FeatureExtractor:
         if config.model_type == "vjepa2":
             options = {"skip_predictor": True, **options}  # it has no part in the features
         output = self._run(pixel_values, options)
+        if config.model_type == "timesformer":  # its tokens are not in the order of time
+            return ClipFeatures(output.last_hidden_state[:, 0].float(), output)
         groups = pixel_values.shape[1] // config.tubelet_size if self.pooling == "tubelets" else 1
         tokens = output.last_hidden_state.float()  # (B, N, D)
         return ClipFeatures(mean_tokens(tokens, groups).flatten(1), output)

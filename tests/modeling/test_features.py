@@ -6,7 +6,7 @@ from threading import Thread, current_thread, main_thread
 
 import pytest
 import torch
-from transformers import AutoModel, ViTConfig, ViTModel
+from transformers import AutoModel, TimesformerConfig, TimesformerModel, ViTConfig, ViTModel
 
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling.features import FeatureExtractor
@@ -51,6 +51,18 @@ def test_features_of_a_video_encoder_are_means_of_its_tokens(family, tmp_path):
     if family == "surgvista":
         assert torch.equal(features, model.extract_features(clips(family)))
         assert torch.equal(by_tubelet.view(2, 2, 64), model.extract_features(clips(family), per_tubelet=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["mean", "tubelets"])
+def test_the_feature_of_a_timesformer_is_its_class_token(pooling):
+    """transformers calls it an image model, but it sees clips; Endo-FM is one."""
+    torch.manual_seed(0)
+    sizes = {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 16, "intermediate_size": 16}
+    model = TimesformerModel(TimesformerConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)).eval()
+    clips = torch.randn(2, 4, 3, 32, 32)
+    features, output = FeatureExtractor(model, pooling=pooling)(clips)
+    assert torch.equal(features, output.last_hidden_state[:, 0])
 
 
 @torch.no_grad()

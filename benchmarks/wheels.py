@@ -63,7 +63,17 @@ def fill(folder: Path, names: Sequence[str] = MISSING) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     requested = [f"{name}=={version}" for name, version in versions(names).items()]
     with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", cache]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            cache,
+        ]
         command += ["--python-version", PYTHON, "--implementation", "cp"]
         command += [word for platform in PLATFORMS for word in ("--platform", platform)]
         done = subprocess.run([*command, *requested], capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """The parts of `benchmarks.on_gpu`: what each measures, and the sizes it measures at."""
 
+import gc
 import math
 import os
 import statistics
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,19 +19,28 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, ViTConfig, ViTModel
-from transformers import VJEPA2Config, VJEPA2Model
+from transformers import (
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    ViTConfig,
+    ViTModel,
+    VJEPA2Config,
+    VJEPA2Model,
+)
 
 from surgvista_hf import ClipDataset, PretrainingArguments, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.clips import BlockMasking, SourceBalancedSampler
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.evaluation.probes import accuracy_by_video, linear_probe
-from surgvista_hf.modeling.modeling_surgvista import pick_tokens
+from surgvista_hf.modeling.modeling_surgvista import SurgVistaLayer, pick_tokens
 from surgvista_hf.modeling.objectives.joint_embedding import VJEPA2ForJointEmbedding
+from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.common.flops import count_flops, peak_flops
 from surgvista_hf.trainers.features.clip_features import extract_features
-from surgvista_hf.trainers.pretrain import build_arguments, build_clips, build_model
+from surgvista_hf.trainers.pretrain import build_arguments, build_clips, build_model, build_sampler
 from surgvista_hf.trainers.pretraining.recipe import Recipe, load_recipe
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
@@ -42,6 +53,7 @@ from .timing import ratio, side_by_side
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NO_GPU = "skipped: no GPU"
+_PREFETCHED = 2  # batches that each worker of a loader reads ahead, PyTorch's default
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class RenderedRun:
         corpus, probe: settings of the operations without and with labels; their seeds differ.
         label: label of the probe.
         recipe: changes to the recipe `surgvista_synthetic`.
+        clips_per_epoch: clips that are drawn for an epoch; more than a run sees, since the workers begin anew with each.
     """
 
     data: str
@@ -60,6 +73,7 @@ class RenderedRun:
     probe: Mapping[str, str]
     label: str
     recipe: Mapping[str, object]
+    clips_per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -76,8 +90,10 @@ class Sizes:
         workers: numbers of workers of the loader.
         loader_seconds: seconds that each of them is measured for.
         trainer_seconds: seconds that the whole trainer is measured for.
-        video_seconds: length of the rendered video, which is then shown `video_repeats` times in a row.
-        video_repeats: see there.
+        processes: processes that render; 0: one a core.
+        video_seconds: length of the rendered video.
+        video_repeats: how many times in a row the plain loop's and our video show it; the plain loop needs clips after the
+            first minute, whose 16 frames all differ.
         video_size: its width and height.
         prediction_batches: clips at a time.
         training_seconds: seconds of pre-training.
@@ -93,8 +109,9 @@ class Sizes:
     workers: tuple[int, ...]
     loader_seconds: float
     trainer_seconds: float
+    processes: int
     video_seconds: int
-    video_repeats: int
+    video_repeats: tuple[int, int]
     video_size: tuple[int, int]
     prediction_batches: tuple[int, ...]
     training_seconds: float
@@ -121,6 +138,7 @@ RENDERED = RenderedRun(
         "training.base_min_learning_rate": 1.0e-5,
         "training.bf16": True,
     },
+    clips_per_epoch=600_000,
 )
 FULL = Sizes(
     encoder={},
@@ -129,14 +147,15 @@ FULL = Sizes(
     vjepa_batch=16,
     rounds=7,
     corpus={"videos": "16", "seconds": "60", "seed": "3", "height": "480", "width": "854"},
-    workers=(4, 8, 12, 16),
+    workers=(8, 16),
     loader_seconds=2.5,
     trainer_seconds=6.0,
+    processes=0,
     video_seconds=16,
-    video_repeats=5,
+    video_repeats=(5, 3),
     video_size=(854, 480),
-    prediction_batches=(1, 8, 32, 64),
-    training_seconds=195.0,
+    prediction_batches=(1, 8, 32),
+    training_seconds=190.0,
     rendered=RENDERED,
 )
 _TINY_RUN = RenderedRun(
@@ -157,6 +176,7 @@ _TINY_RUN = RenderedRun(
         "training.per_device_train_batch_size": 8,
         "training.bf16": False,
     },
+    clips_per_epoch=4_000,
 )
 TINY = Sizes(
     encoder={"image_size": 32, "num_frames": 4, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -174,8 +194,9 @@ TINY = Sizes(
     workers=(0, 1),
     loader_seconds=0.3,
     trainer_seconds=0.5,
+    processes=1,
     video_seconds=16,
-    video_repeats=5,
+    video_repeats=(5, 1),
     video_size=(64, 48),
     prediction_batches=(1, 4),
     training_seconds=1.0,
@@ -218,6 +239,9 @@ class Report:
         if self.seconds_left < needs:
             self.add(name, f"skipped: {max(self.seconds_left, 0):.0f} s left, {needs:.0f} s needed")
             return
+        gc.collect()  # trainers refer to themselves, and the models of the last one would stay in memory
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         try:
             self.add(name, measurement())
         except Exception as error:  # one failure must not cost the other measurements
@@ -245,7 +269,7 @@ def synchronize() -> None:
 
 def prepare(report: Report, sizes: Sizes, work: Path) -> None:
     """Render everything that the other parts read, on all cores."""
-    cores = max(os.cpu_count() or 1, 1)
+    processes = sizes.processes or os.cpu_count() or 1
     run = sizes.rendered
     for name, data, settings in (
         ("corpus", "synthetic", sizes.corpus),
@@ -253,18 +277,19 @@ def prepare(report: Report, sizes: Sizes, work: Path) -> None:
         ("probe", run.data, run.probe),
     ):
         began = time.monotonic()
-        prepare_frame_set(data, None, work / name, settings=settings, num_proc=min(cores, int(settings["videos"])))
+        prepare_frame_set(data, None, work / name, settings=settings, num_proc=min(processes, int(settings["videos"])))
         report.add(f"{name}_seconds", round(time.monotonic() - began, 1))
     report.measure("video_seconds", lambda: _write_videos(sizes, work))
 
 
 def _write_videos(sizes: Sizes, work: Path) -> float:
-    """Write the video of the prediction; return how long it took."""
+    """Write the videos of the prediction; return how long it took."""
     began = time.monotonic()
     width, height = sizes.video_size
     operation = SyntheticOperation(1, float(sizes.video_seconds), height=height, width=width)
     part = write_video(operation, work / "part.mp4")
-    repeat_video(part, work / "operation.mp4", sizes.video_repeats)
+    for name, repeats in zip(("plain_loop", "ours"), sizes.video_repeats, strict=True):
+        repeat_video(part, work / f"{name}.mp4", repeats)
     return round(time.monotonic() - began, 1)
 
 
@@ -279,12 +304,13 @@ def tests(report: Report, sizes: Sizes, work: Path) -> None:
         if "pytest.mark.gpu" in file.read_text(encoding="utf-8")
     )
     outcomes = work / "tests.xml"
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={outcomes}"]
-    done = subprocess.run([*command, *files], cwd=REPOSITORY, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={outcomes}"]
+    done = subprocess.run([*command, *files], cwd=REPOSITORY)  # what it prints is the log of this part
     if not outcomes.is_file():
-        raise RuntimeError(f"pytest could not run: {(done.stdout + done.stderr)[-800:]}")
-    report.add("tests", read_outcomes(outcomes))
-    report.add("summary", done.stdout.strip().splitlines()[-1].strip("= "))
+        raise RuntimeError(f"pytest could not run: it ended with status {done.returncode}")
+    found = read_outcomes(outcomes)
+    report.add("count", Counter(outcome.partition(":")[0] for outcome in found.values()))
+    report.add("tests", found)
 
 
 def read_outcomes(path: Path) -> dict[str, str]:
@@ -318,20 +344,28 @@ def make_trainer(
         sizes: sizes of everything.
         work: folder of the corpus.
         teacher: precision of the image teacher, `"bfloat16"` or `"float8"`; `None`: no teacher.
-        compiled: compile the student, and the teacher.
+        compiled: compile the blocks of the student, which then has no stochastic depth, and the teacher.
         callbacks: further callbacks of the trainer.
         changes: changes to the arguments of the run.
     """
     torch.manual_seed(0)
     config = SurgVistaConfig(
-        drop_path_rate=0.1, image_target_size=sizes.teacher["hidden_size"], attn_implementation="sdpa", **sizes.encoder
+        # Every rate of stochastic depth would be compiled by itself.
+        drop_path_rate=0.0 if compiled else 0.1,
+        image_target_size=sizes.teacher["hidden_size"],
+        attn_implementation="sdpa",
+        **sizes.encoder,
     )
-    student = SurgVistaForPreTraining(config)
+    with torch.device(device_name()):  # first weights are drawn many times faster there
+        student = SurgVistaForPreTraining(config)
     if compiled:
-        student.compile()
+        for module in student.modules():
+            if isinstance(module, SurgVistaLayer):  # alike, so they compile once, where the whole model takes a minute
+                module.compile(dynamic=False)
     given: dict[str, Any] = {}
     if teacher:
-        model = ViTModel(ViTConfig(**sizes.teacher, attn_implementation="sdpa"), add_pooling_layer=False)
+        with torch.device(device_name()):
+            model = ViTModel(ViTConfig(**sizes.teacher, attn_implementation="sdpa"), add_pooling_layer=False)
         dtype = torch.float8_e4m3fn if teacher == "float8" else torch.bfloat16
         given["teacher"] = ImageTeacher(model, final_norm=False, dtype=dtype, compile=compiled)
     frames = load_frame_set("synthetic", work / "corpus", "all", protocol="everything")
@@ -349,7 +383,7 @@ def make_trainer(
     }
     args = PretrainingArguments(str(work / "run"), **{**usual, **changes})
     # Drawn with replacement, so that an epoch has no end within the measurement.
-    sampler = SourceBalancedSampler(clips.sources, [1.0], num_samples=max(len(clips), 10_000 * sizes.batch))
+    sampler = SourceBalancedSampler(clips.sources, [1.0], num_samples=max(len(clips), 1_000 * sizes.batch))
     return SurgVistaPretrainer(student, args, clips, sampler=sampler, callbacks=callbacks, **given)
 
 
@@ -384,7 +418,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], float]] = {
     "with teacher in fp8": ({"teacher": "float8"}, 5.0),
 }
 COMPILED: Mapping[str, tuple[Mapping[str, Any], float]] = {
-    "without teacher, compiled": ({"compiled": True}, 25.0),
+    "without teacher, compiled": ({"compiled": True}, 15.0),
     "with teacher, compiled": ({"compiled": True, "teacher": "bfloat16"}, 25.0),
     "with teacher in fp8, compiled": ({"compiled": True, "teacher": "float8"}, 25.0),
 }
@@ -466,8 +500,9 @@ def contest_vjepa(sizes: Sizes) -> dict[str, Any]:
     context, target = (masks[name][0].to(device) for name in ("context_ids", "target_ids"))
     clips = torch.randn(count, frames, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     torch.manual_seed(0)
-    ours = VJEPA2ForJointEmbedding(config, mask_token=1).to(device).train()  # transformers' forward reads this one
-    theirs = VJEPA2Model(config).to(device).train()
+    with torch.device(device):
+        ours = VJEPA2ForJointEmbedding(config, mask_token=1).train()  # the token that transformers' forward reads
+        theirs = VJEPA2Model(config).train()
     theirs.load_state_dict(ours.vjepa2.state_dict())
 
     def our_loss() -> torch.Tensor:
@@ -533,21 +568,21 @@ def loader(report: Report, sizes: Sizes, work: Path) -> None:
         report.measure(name, partial(run_trainer, sizes, work, workers, options), needs=sizes.trainer_seconds + 2)
 
 
-def measure_loader(trainer: SurgVistaPretrainer, workers: int, seconds: float) -> float:
-    """Return the clips per second that the trainer's data set and collator give with so many workers."""
+def measure_loader(trainer: SurgVistaPretrainer, workers: int, seconds: float, batch_size: int = 8) -> float:
+    """Return the clips per second that the trainer's data set and collator give with so many workers.
+
+    Batches are small, since all workers begin at once: of large ones a short measurement would see the first wave only.
+    """
     data = DataLoader(
         trainer.train_dataset,
-        batch_size=trainer.args.per_device_train_batch_size,
+        batch_size=batch_size,
         sampler=trainer.sampler,
         collate_fn=trainer.data_collator,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )
     batches = iter(data)
-    for _ in range(max(workers, 1)):  # every worker has given a batch, so all have started
-        next(batches)
-    # What they have prefetched is taken too before the clock starts.
-    for _ in range(workers):
+    for _ in range(_PREFETCHED * workers + 1):  # all workers have started, and what they had prefetched is used up
         next(batches)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
@@ -589,26 +624,18 @@ class StopAfter(TrainerCallback):
 
 
 def run_trainer(sizes: Sizes, work: Path, workers: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the whole trainer for some seconds, from files to new weights, and return what its log says of the last of them."""
-    stop = StopAfter(sizes.trainer_seconds)
-    trainer = make_trainer(
-        sizes,
-        work,
-        callbacks=[stop],
-        dataloader_num_workers=workers,
-        logging_steps=5,
-        logging_first_step=True,
-        **options,
-    )
+    """Run the whole trainer for some seconds, from files to new weights, after what the workers had read ahead is used up."""
+    stop = StopAfter(sizes.trainer_seconds, warmup=max(workers, 3))
+    reading = {"dataloader_num_workers": workers, "dataloader_prefetch_factor": 1 if workers else None}
+    trainer = make_trainer(sizes, work, callbacks=[stop], logging_steps=2, **reading, **options)
     trainer.train()
-    lines = [line for line in trainer.state.log_history if "loss" in line]
-    names = ("data_wait_fraction", "tflops_per_second", "mfu")
-    settled = lines[2:] or lines[-1:]  # without the lines of the start
-    means = {name: [line[name] for line in settled if name in line] for name in names}
+    settled = [line for line in trainer.state.log_history if "loss" in line and line["step"] > stop.warmup + 2]
+    waited = [line["data_wait_fraction"] for line in settled]
     return {
         "clips_per_second": round(stop.steps_per_second * sizes.batch, 1),
+        "steps": stop.steps,
         "workers": workers,
-        **{name: round(statistics.median(values), 4) for name, values in means.items() if values},
+        "data_wait_fraction": round(statistics.mean(waited), 4) if waited else None,
     }
 
 
@@ -617,32 +644,34 @@ def run_trainer(sizes: Sizes, work: Path, workers: int, options: Mapping[str, An
 
 def prediction(report: Report, sizes: Sizes, work: Path) -> None:
     """Measure whole videos, from the file to probabilities, by batch size, against the plain loop over clips."""
-    video = work / "operation.mp4"
-    length = sizes.video_seconds * sizes.video_repeats
-    contestants: dict[str, Callable[[], object]] = {"plain loop": PlainLoop(video, device_name(), sizes.encoder)}
-    predicted = {"plain loop": len(ASKED)}
+    plain, video = PlainLoop(work / "plain_loop.mp4", device_name(), sizes.encoder), work / "ours.mp4"
+    length = sizes.video_seconds * sizes.video_repeats[1]
+    contestants: dict[str, Callable[[], object]] = {"plain loop": plain, "decoding alone": partial(decode, video)}
     for dtype, batch in [("float32", 8), *(("bfloat16", batch) for batch in sizes.prediction_batches)]:
-        name = f"{dtype}, {batch} clips at a time"
         predictor = make_predictor(dtype, batch_size=batch, sizes=sizes.encoder)
-        contestants[name], predicted[name] = partial(predictor.predict, video), length
+        contestants[f"{dtype}, {batch} clips at a time"] = partial(predictor.predict, video)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     took = 0.0
-    for turn in range(sizes.rounds + 1):  # the first round is not counted if another one follows
+    for turn in range(sizes.rounds + 1):  # the first round warms up, unless there is time for one only
         if report.seconds_left < 1.3 * took:
             break
         began = time.monotonic()
         for name, values in side_by_side(contestants, rounds=1, warmup=0).items():
             if turn == 1:
                 seconds[name].clear()
-            seconds[name] += [value / predicted[name] for value in values]
+            seconds[name] += [value / (len(ASKED) if name == "plain loop" else length) for value in values]
         took = time.monotonic() - began
-        report.add("rounds", max(turn, 1))
         report.add("warmed_up", turn > 0)
+        report.add("rounds", max(turn, 1))
         report.add("frames_per_second", {name: round(1 / statistics.median(own), 2) for name, own in seconds.items()})
-        report.add(
-            "time_over_plain_loop",
-            {name: ratio(seconds, name, "plain loop") for name in contestants if name in seconds},
-        )
+        report.add("plain_loop_over", {name: ratio(seconds, "plain loop", name) for name in list(seconds)[1:]})
+    report.add("plain_loop_decoding_fraction", round(float(np.mean(plain.decoding)), 3))
+
+
+def decode(video: Path) -> int:
+    """Decode the frames that a prediction needs, one a second, and return their number."""
+    with VideoReader(video) as reader:
+        return sum(1 for _ in reader.iterate(1.0))
 
 
 # ------------------------------------------------------------------------------------------------- pre-training
@@ -656,12 +685,14 @@ def pretraining(report: Report, sizes: Sizes, work: Path) -> None:
     recipe = partial(rendered_recipe, run, work)
     torch.manual_seed(0)
     untrained = build_model(recipe())
-    pace = StopAfter(8.0 if torch.cuda.is_available() else 0.5, warmup=5)
+    # What the workers read ahead must be used up before the pace is that of a long run.
+    warmup = _PREFETCHED * workers_in_use() + 5
+    pace = StopAfter(8.0 if torch.cuda.is_available() else 0.5, warmup)
     train_rendered(recipe(), pace)
     seconds = min(sizes.training_seconds, report.seconds_left - probe_seconds)
-    steps = max(round(0.95 * seconds * pace.steps_per_second), 8)
+    steps = max(round(0.92 * seconds * pace.steps_per_second), 8)
     report.add("calibration", {"steps_per_second": round(pace.steps_per_second, 2), "planned_steps": steps})
-    stop = StopAfter(seconds, warmup=5)
+    stop = StopAfter(seconds, warmup=1)
     began = time.monotonic()
     trainer = train_rendered(recipe(f"training.max_steps={steps}"), stop)
     logged = [line for line in trainer.state.log_history if "loss" in line]
@@ -671,13 +702,19 @@ def pretraining(report: Report, sizes: Sizes, work: Path) -> None:
             "seconds": round(time.monotonic() - began, 1),
             "steps": trainer.state.global_step,
             "clips": trainer.state.global_step * trainer.args.total_batch,
-            "epochs": round(trainer.state.epoch or 0.0, 2),
+            "epochs": round(trainer.state.global_step * trainer.args.total_batch / len(trainer.train_dataset), 2),
+            "schedule_completed": trainer.state.global_step >= steps,
             "last_lines": [{name: line[name] for name in sorted(line)} for line in logged[-2:]],
             "losses": [round(line["loss"], 4) for line in logged],
         },
     )
     for name, model in (("untrained", untrained), ("pre-trained", trainer.trained_module)):
         report.measure(f"linear probe, {name}", partial(probe_encoder, model, trainer, run, work))
+
+
+def workers_in_use() -> int:
+    """Return the number of workers of the loader in the pre-training: one a core beside a GPU."""
+    return (os.cpu_count() or 1) if torch.cuda.is_available() else 0
 
 
 def rendered_recipe(run: RenderedRun, work: Path, *changes: str) -> Recipe:
@@ -692,11 +729,13 @@ def rendered_recipe(run: RenderedRun, work: Path, *changes: str) -> Recipe:
             f"data.sources=[{{name: {run.data}, data_dir: '{work / 'rendered'}', protocol: everything}}]",
             f"training.output_dir={work / 'pretraining'}",
             f"training.use_cpu={str(not torch.cuda.is_available()).lower()}",
-            f"training.dataloader_num_workers={(os.cpu_count() or 1) if torch.cuda.is_available() else 0}",
-            f"training.dataloader_persistent_workers={str(torch.cuda.is_available()).lower()}",
+            # Drawn with replacement, so that an epoch can be as long as the run.
+            "data.balance=1",
+            f"data.clips_per_epoch={run.clips_per_epoch}",
+            f"training.dataloader_num_workers={workers_in_use()}",
             f"training.dataloader_pin_memory={str(torch.cuda.is_available()).lower()}",
-            "training.num_train_epochs=1000",
-            "training.warmup_epochs=100",
+            "training.num_train_epochs=1",
+            "training.warmup_epochs=0.1",
             "training.save_strategy=no",
             "training.disable_tqdm=true",
             *changes,
@@ -712,7 +751,8 @@ def train_rendered(recipe: Recipe, stop: StopAfter) -> SurgVistaPretrainer:
     assert isinstance(model, SurgVistaForPreTraining)
     clips = build_clips(recipe.data, model.config.num_frames, args.seed)
     processor = SurgVistaPretrainer.processor_for(model.config, recipe.data.frame_stride)
-    trainer = SurgVistaPretrainer(model, args, clips, processing_class=processor, callbacks=[stop])
+    sampler = build_sampler(recipe.data, clips, args.seed)
+    trainer = SurgVistaPretrainer(model, args, clips, sampler=sampler, processing_class=processor, callbacks=[stop])
     trainer.train()
     return trainer
 
@@ -722,25 +762,19 @@ def probe_encoder(
 ) -> dict[str, float]:
     """Return the accuracy of a linear probe of an encoder, averaged over the test videos, and the mean of a constant guess."""
     encoder = model.surgvista.float().to(device_name())
-    parts = []
+    parts, classes = [], 0
     for split in ("train", "test"):
+        frames = load_frame_set(run.data, work / "probe", split)
+        classes = len(frames.features[run.label].names)
         clips = ClipDataset(
-            load_frame_set(run.data, work / "probe", split),
+            frames,
             num_frames=trainer.shape.num_frames,
             frame_stride=trainer.train_dataset.frame_stride,
             label=run.label,
         )
-        parts.append(
-            extract_features(
-                encoder,
-                trainer.processing_class,
-                clips,
-                batch_size=64,
-                num_workers=min(os.cpu_count() or 1, 8) if torch.cuda.is_available() else 0,
-            )
-        )
+        processor = trainer.processing_class
+        parts.append(extract_features(encoder, processor, clips, batch_size=64, num_workers=workers_in_use()))
     train, test = parts
-    classes = len(load_frame_set(run.data, work / "probe", "train").features[run.label].names)
     predicted = linear_probe(train, test, classes).argmax(axis=1)
     by_video = accuracy_by_video(test, predicted)
     most_frequent = np.bincount(train.labels, minlength=classes).argmax()

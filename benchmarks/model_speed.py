@@ -68,12 +68,12 @@ def contests(
     shape = (batch, config.num_frames, 3, *config.frame_size)
     clips = torch.randn(shape, generator=generator).to(device, dtype)
     mask = tube_mask(config, batch, generator).to(device)
-    target = {"device": device, "dtype": dtype}
-    ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, **sizes)).to(**target)
-    eager = SurgVistaConfig(num_labels=7, attn_implementation="eager", **sizes)
-    eager = SurgVistaForVideoClassification(eager).to(**target)
-    theirs = VideoMAEConfig(num_labels=7, attn_implementation="sdpa", **sizes, **widths)
-    theirs = VideoMAEForVideoClassification(theirs).to(**target)
+    with torch.device(device):
+        ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, **sizes)).to(dtype)
+        eager = SurgVistaConfig(num_labels=7, attn_implementation="eager", **sizes)
+        eager = SurgVistaForVideoClassification(eager).to(dtype)
+        theirs = VideoMAEConfig(num_labels=7, attn_implementation="sdpa", **sizes, **widths)
+        theirs = VideoMAEForVideoClassification(theirs).to(dtype)
     forward = side_by_side(
         {
             "surgvista": forward_pass(ours, clips),
@@ -83,10 +83,12 @@ def contests(
         rounds=rounds,
     )
     del ours, eager, theirs
-    videomae = VideoMAEForPreTraining(VideoMAEConfig(attn_implementation="sdpa", **sizes, **widths)).to(**target)
+    with torch.device(device):
+        surgvista = SurgVistaForPreTraining(config).to(dtype)
+        videomae = VideoMAEForPreTraining(VideoMAEConfig(attn_implementation="sdpa", **sizes, **widths)).to(dtype)
     pretraining = side_by_side(
         {
-            "surgvista": training_step(SurgVistaForPreTraining(config).to(**target), clips, mask),
+            "surgvista": training_step(surgvista, clips, mask),
             "videomae": training_step(videomae, clips, mask),
         },
         rounds=rounds,

@@ -1,13 +1,13 @@
 """Everything that needs a GPU, in one command of at most eight minutes, on a machine without internet.
 
-| part | what it measures |
+| part | contents |
 |---|---|
 | prepare | renders what the others read, on all cores, while the tests run |
-| tests | the tests that are marked `gpu`: flash attention, no waiting for the device, bf16, 4 bits where bitsandbytes is there |
-| models | clips/s and MFU of SurgVISTA ViT-B without and with a ViT-L teacher (bf16, fp8, compiled); VideoMAE and V-JEPA beside transformers' own |
+| tests | the tests that are marked `gpu`: flash attention, no waiting for the device, bf16, 4 bits if bitsandbytes is there |
+| models | clips/s and MFU of SurgVISTA without and with teacher (bf16, fp8, compiled); VideoMAE and V-JEPA |
 | loader | clips/s of the loader by workers, and of the whole trainer from files to new weights |
 | prediction | frames/s of whole videos by batch size, against the plain loop |
-| pretraining | four minutes of pre-training on rendered operations at ViT-S size, then a linear probe against the untrained encoder |
+| pretraining | four minutes on rendered operations at ViT-S size, then a linear probe against the untrained encoder |
 
 Every part is a process of its own with a time limit. One that fails or is cut is recorded with its error and with what it has
 measured so far, and the others go on; the results are written after each.
@@ -44,12 +44,13 @@ from .timing import machine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 480.0
+_SPARE = 3.0  # seconds before its limit by which a part should end by itself
 # The parts of a stage run at the same time; each has these seconds, and what earlier ones have left over.
 STAGES: Sequence[Mapping[str, float]] = (
     {"prepare": 50.0, "tests": 50.0},
-    {"models": 105.0},
-    {"loader": 40.0},
-    {"prediction": 35.0},
+    {"models": 100.0},
+    {"loader": 42.0},
+    {"prediction": 38.0},
     {"pretraining": 240.0},
 )
 PARTS = [name for stage in STAGES for name in stage]
@@ -111,6 +112,12 @@ def compare_with_goals(models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return compared
 
 
+def part_command(name: str, output: Path, work: Path, deadline: float, *, tiny: bool) -> list[str]:
+    """Return the command that runs a part in a process of its own; see `run_part`."""
+    command = [sys.executable, "-m", "benchmarks.on_gpu", "--part", name, "--output", str(output)]
+    return [*command, "--work", str(work), "--deadline", str(deadline), *(["--tiny"] if tiny else [])]
+
+
 class RunningPart:
     """A part at work in a process of its own.
 
@@ -125,8 +132,7 @@ class RunningPart:
         self.name, self.began, self.limit = name, time.monotonic(), limit
         self.partial, self.log = work / f"{name}.json", work / f"{name}.log"
         self.partial.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "benchmarks.on_gpu", "--part", name, "--output", str(self.partial)]
-        command += ["--work", str(work), "--limit", str(limit), *(["--tiny"] if tiny else [])]
+        command = part_command(name, self.partial, work, self.began + limit - _SPARE, tiny=tiny)
         with self.log.open("w") as log:
             # In a session of its own, so that its workers end with it.
             self.process = subprocess.Popen(
@@ -141,16 +147,21 @@ class RunningPart:
         except subprocess.TimeoutExpired:
             state = "cut"
         seconds = round(time.monotonic() - self.began, 1)
-        with suppress(ProcessLookupError):  # also what a part that has ended may have left behind
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.kill()
         record: dict[str, Any] = {"state": state, "seconds": seconds, "limit_seconds": round(self.limit, 1)}
+        log = self.log.read_text(errors="replace").strip()
         if state == "failed":
-            record["error"] = self.log.read_text(errors="replace").strip()[-1500:]
+            record["error"] = log[-1500:]
         elif state == "cut":
-            record["error"] = f"it took longer than {self.limit:.0f} s"
+            record["error"] = f"it took longer than {self.limit:.0f} s; its log ends: {log[-500:]}"
         results = json.loads(self.partial.read_text()) if self.partial.is_file() else {}
         return {**record, "results": results}
+
+    def kill(self) -> None:
+        """Kill the process with its workers, also those that a process which has ended has left behind."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def measure(output: Path, work: Path, requested: Sequence[str], *, seconds: float, tiny: bool) -> dict[str, Any]:
@@ -183,8 +194,12 @@ def measure(output: Path, work: Path, requested: Sequence[str], *, seconds: floa
         later = sum(max(following.values(), default=0.0) for following in stages[number + 1 :])
         left = began + seconds - time.monotonic()
         running = [RunningPart(name, work, max(left - later, 1.0), tiny=tiny) for name in stage]
+        try:
+            parts |= {part.name: part.finish() for part in running}
+        finally:
+            for part in running:
+                part.kill()
         for part in running:
-            parts[part.name] = part.finish()
             print(f"{part.name}: {parts[part.name]['state']} in {parts[part.name]['seconds']} s", file=sys.stderr)
         results |= {
             "seconds": round(time.monotonic() - began, 1),
@@ -195,9 +210,8 @@ def measure(output: Path, work: Path, requested: Sequence[str], *, seconds: floa
     return results
 
 
-def run_part(name: str, output: Path, work: Path, limit: float, *, tiny: bool) -> None:
-    """Run one part in this process."""
-    deadline = time.monotonic() + limit
+def run_part(name: str, output: Path, work: Path, deadline: float, *, tiny: bool) -> None:
+    """Run one part in this process, which should have ended at a time of `time.monotonic`."""
     from . import gpu_parts  # imports everything; the program that starts the parts does not need it
 
     gpu_parts.PARTS[name](gpu_parts.Report(output, deadline), gpu_parts.TINY if tiny else gpu_parts.FULL, work)
@@ -213,10 +227,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--work", type=Path, help="folder for what is rendered, to keep it; by default a temporary one"
     )
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, also on a CPU")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # how this program starts itself
+    parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part:
-        run_part(arguments.part, arguments.output, arguments.work, arguments.limit, tiny=arguments.tiny)
+        run_part(arguments.part, arguments.output, arguments.work, arguments.deadline, tiny=arguments.tiny)
         return 0
     if not arguments.tiny and not torch.cuda.is_available():
         print("there is no GPU on this machine; --tiny tries the program on a CPU", file=sys.stderr)

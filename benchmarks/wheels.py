@@ -1,13 +1,14 @@
 """Fill a folder with the wheels that a GPU machine without internet lacks, for `benchmarks.on_gpu`.
 
-Such machines have Python 3.12, PyTorch, transformers, PyArrow, pandas, scikit-learn, peft and pytest. What the package needs
-beyond that is downloaded here, without the dependencies, in the versions of `constraints.txt`. Of the wheel of bitsandbytes,
-which holds a library for every CUDA, only the one for CUDA 13 is kept: 3 of 41 MiB.
+Such machines have Python 3.12, PyTorch, transformers and what is listed in `PRESENT`. What the package needs beyond that is
+downloaded here, without the dependencies, in the versions of `constraints.txt`: PyAV (34 MiB), datasets and small ones.
+PyArrow (53 MiB) would not fit; a machine without it needs `pyarrow` named here, and a larger limit. Of the wheel of
+bitsandbytes, which holds a library for every CUDA, only the one for CUDA 13 is kept: 3 of 41 MiB.
 
 The wheels and the tracked files of the repository are what is copied to the machine; their size is checked.
 
     python -m benchmarks.wheels                       # fills build/wheels
-    python -m benchmarks.wheels pandas --limit 80     # with a further package, and a larger limit
+    python -m benchmarks.wheels pyarrow --limit 120   # with a further package, and a larger limit
 """
 
 import argparse
@@ -25,12 +26,17 @@ from surgvista_hf.util.errors import InputError
 from surgvista_hf.util.files import atomic_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Packages that GPU machines for deep learning have, of those that the parts of `on_gpu` use.
+PRESENT = frozenset(
+    "accelerate huggingface-hub hypothesis matplotlib numpy packaging pandas peft pillow psutil pyarrow pytest pytest-timeout "
+    "pyyaml rich safetensors scipy torch torchvision tqdm transformers wrapt".split()
+)
 MISSING = (
     "av",
     "datasets",
     "dill",
     "multiprocess",
-    "filelock",  # there, but older than this package needs
+    "filelock",  # often there, but older than this package needs
     "fsspec",
     "pydantic",
     "pydantic-core",

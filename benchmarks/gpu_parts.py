@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -92,8 +93,8 @@ class Sizes:
         trainer_seconds: seconds that the whole trainer is measured for.
         processes: processes that render; 0: one a core.
         video_seconds: length of the rendered video.
-        video_repeats: how many times in a row the plain loop's and our video show it; the plain loop needs clips after the
-            first minute, whose 16 frames all differ.
+        video_repeats: number of times that it is shown in a row in the video of the plain loop, and in ours; the plain loop
+            needs clips after the first minute, whose 16 frames all differ.
         video_size: its width and height.
         prediction_batches: clips at a time.
         training_seconds: seconds of pre-training.
@@ -146,7 +147,7 @@ FULL = Sizes(
     batch=64,
     vjepa_batch=16,
     rounds=7,
-    corpus={"videos": "16", "seconds": "60", "seed": "3", "height": "480", "width": "854"},
+    corpus={"videos": "8", "seconds": "60", "seed": "3", "height": "480", "width": "854"},
     workers=(8, 16),
     loader_seconds=2.5,
     trainer_seconds=6.0,
@@ -268,29 +269,35 @@ def synchronize() -> None:
 
 
 def prepare(report: Report, sizes: Sizes, work: Path) -> None:
-    """Render everything that the other parts read, on all cores."""
-    processes = sizes.processes or os.cpu_count() or 1
-    run = sizes.rendered
-    for name, data, settings in (
-        ("corpus", "synthetic", sizes.corpus),
-        ("rendered", run.data, run.corpus),
-        ("probe", run.data, run.probe),
-    ):
+    """Render everything that the other parts read, all at the same time."""
+    run, cores = sizes.rendered, sizes.processes or os.cpu_count() or 1
+    # The fractions of the cores are those of the work; the video is rendered by one.
+    jobs: dict[str, Callable[[], object]] = {
+        "rendered": partial(render, run.data, run.corpus, work / "rendered", max(cores // 2, 1)),
+        "corpus": partial(render, "synthetic", sizes.corpus, work / "corpus", max(cores // 4, 1)),
+        "probe": partial(render, run.data, run.probe, work / "probe", max(cores // 8, 1)),
+        "video": partial(_write_videos, sizes, work),
+    }
+    with ThreadPoolExecutor(len(jobs) if cores > 1 else 1) as pool:
         began = time.monotonic()
-        prepare_frame_set(data, None, work / name, settings=settings, num_proc=min(processes, int(settings["videos"])))
-        report.add(f"{name}_seconds", round(time.monotonic() - began, 1))
-    report.measure("video_seconds", lambda: _write_videos(sizes, work))
+        running = {pool.submit(job): name for name, job in jobs.items()}
+        for finished in as_completed(running):
+            finished.result()
+            report.add(f"{running[finished]}_seconds", round(time.monotonic() - began, 1))
 
 
-def _write_videos(sizes: Sizes, work: Path) -> float:
-    """Write the videos of the prediction; return how long it took."""
-    began = time.monotonic()
+def render(data: str, settings: Mapping[str, str], folder: Path, processes: int) -> None:
+    """Render the operations that are missing in a frame set."""
+    prepare_frame_set(data, None, folder, settings=settings, num_proc=min(processes, int(settings["videos"])))
+
+
+def _write_videos(sizes: Sizes, work: Path) -> None:
+    """Write the videos of the prediction."""
     width, height = sizes.video_size
     operation = SyntheticOperation(1, float(sizes.video_seconds), height=height, width=width)
     part = write_video(operation, work / "part.mp4")
     for name, repeats in zip(("plain_loop", "ours"), sizes.video_repeats, strict=True):
         repeat_video(part, work / f"{name}.mp4", repeats)
-    return round(time.monotonic() - began, 1)
 
 
 # ------------------------------------------------------------------------------------------------- tests
@@ -679,7 +686,9 @@ def decode(video: Path) -> int:
 
 def pretraining(report: Report, sizes: Sizes, work: Path) -> None:
     """Pre-train on rendered operations for some minutes, then compare the encoder with an untrained one by a linear probe."""
-    run = sizes.rendered
+    run, processes = sizes.rendered, sizes.processes or os.cpu_count() or 1
+    for name, settings in (("rendered", run.corpus), ("probe", run.probe)):
+        render(run.data, settings, work / name, processes)  # only what is missing where the preparation was cut
     probe_seconds = 40.0 if torch.cuda.is_available() else 0.0
     report.add("settings", asdict(run))
     recipe = partial(rendered_recipe, run, work)

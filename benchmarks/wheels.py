@@ -120,10 +120,10 @@ def leave_out(wheel: Path, pattern: re.Pattern[str]) -> None:
     """Write a wheel again without the files whose names match a pattern."""
     with zipfile.ZipFile(wheel) as source, atomic_file(wheel) as temporary:
         record = next(name for name in source.namelist() if name.endswith(".dist-info/RECORD"))
-        kept = [name for name in source.namelist() if name != record and not pattern.fullmatch(name)]
+        names = [name for name in source.namelist() if name != record and not pattern.fullmatch(name)]
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target:
             lines = []
-            for name in kept:
+            for name in names:
                 content = source.read(name)
                 target.writestr(name, content)
                 digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

@@ -64,7 +64,7 @@ def pretraining_step(attention: str) -> tuple[SurgVistaForPreTraining, dict[str,
 
 
 def test_attention_in_bf16_runs_in_the_flash_kernel_forward_and_backward():
-    """With every other kernel forbidden, PyTorch raises an error where the flash kernel cannot be used."""
+    """Forbid every other kernel: PyTorch raises an error where the flash kernel cannot be used."""
     model, batch = pretraining_step("sdpa")
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.autocast("cuda", torch.bfloat16):
         model(**batch).loss.backward()

@@ -17,7 +17,7 @@ pytestmark = [
 
 
 def test_a_step_of_the_trainer_with_its_teacher_never_waits_for_the_device(frame_set: Path, tmp_path: Path):
-    """Crops, masks, teacher, loss, gradients, sums for the log and new weights, from a batch that is on the device."""
+    """Crop, teach, compute loss and gradients, sum up for the log and update, from a batch that is on the device."""
     trainer = tiny.trainer(frame_set, tmp_path, use_cpu=False)
     items = [{**trainer.train_dataset[number], "epoch": 0} for number in range(6)]
     batch = trainer._prepare_inputs(trainer.data_collator(items))

@@ -45,6 +45,7 @@ from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
+from surgvista_hf.util.files import atomic_file
 
 from .timing import ratio, save
 
@@ -56,23 +57,25 @@ FRAME_SETS = {"frame set": PreparationOptions(), "frame set full": PreparationOp
 def make_video(work: Path) -> Path:
     """Render two minutes and repeat the coded packets."""
     path, part = work / "raw" / "operation.mp4", work / "part.mp4"
-    if path.exists():
-        return path
+    if not path.exists():
+        write_video(SyntheticOperation(1, 60.0 * MINUTES, height=480, width=854), part)
+        repeat_video(part, path, REPEATS)
+    return path
+
+
+def repeat_video(part: Path, path: Path, repeats: int) -> None:
+    """Write a video that shows another one several times in a row: its coded packets are copied."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(SyntheticOperation(1, 60.0 * MINUTES, height=480, width=854), part)
-    temporary = work / "joined.mp4"
-    with av.open(str(temporary), "w") as target, av.open(str(part)) as source:
+    with atomic_file(path) as temporary, av.open(str(temporary), "w") as target, av.open(str(part)) as source:
         stream = target.add_stream_from_template(source.streams.video[0])
         length = source.streams.video[0].duration
-        for repeat in range(REPEATS):
+        for repeat in range(repeats):
             with av.open(str(part)) as again:
                 for packet in again.demux(again.streams.video[0]):
                     if packet.dts is not None:
                         packet.pts, packet.dts = packet.pts + repeat * length, packet.dts + repeat * length
                         packet.stream = stream
                         target.mux(packet)
-    temporary.rename(path)
-    return path
 
 
 def prepare(work: Path, video: Path) -> dict[str, Any]:

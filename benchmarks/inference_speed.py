@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ from .timing import ratio, save, side_by_side
 
 CLASSES, SHORT, LONG, ASKED = 7, 16, 80, (61, 66, 71, 76)
 SIZE, LARGE = (854, 480), (1920, 1080)
+TINY = {"image_size": 64, "num_frames": 4, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 PARTS = ("speed", "large_frames", "peak_memory_bytes", "gpu_clips_per_second")
 
 
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="measure this part and keep what the file says of the others")
     arguments = parser.parse_args()
     if arguments.memory_of:
-        _predictor(tiny=True).predict(arguments.memory_of)
+        make_predictor(sizes=TINY).predict(arguments.memory_of)
         status = Path("/proc/self/status").read_text()  # getrusage remembers what the parent process had
         print(1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1]))  # type: ignore[index]
         return
@@ -90,8 +92,8 @@ def main() -> None:
 
 
 def _speed(folder: Path, rounds: int) -> dict[str, Any]:
-    short, long = (_operation(folder, seconds, SIZE) for seconds in (SHORT, LONG))
-    predictors = {dtype: _predictor(dtype) for dtype in ("float32", "bfloat16")}
+    short, long = (write_operation(folder, seconds, SIZE) for seconds in (SHORT, LONG))
+    predictors = {dtype: make_predictor(dtype) for dtype in ("float32", "bfloat16")}
     sizes = {}
     for name in ("onnx", "onnx int8"):
         report = export_model(predictors["float32"].models["model"], folder / name, int8="int8" in name)
@@ -104,7 +106,7 @@ def _speed(folder: Path, rounds: int) -> dict[str, Any]:
         with VideoReader(short) as reader:
             latencies.extend(step.latency_seconds for step in predictors["float32"].stream(reader.iterate(1.0)))
 
-    naive = _Naive(long)
+    naive = PlainLoop(long)
     named = {"ours": "float32", "ours, bf16": "bfloat16", "ours, onnx": "onnx", "ours, onnx int8": "onnx int8"}
     contestants = {
         "naive": naive,
@@ -126,8 +128,8 @@ def _speed(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _large_frames(folder: Path, rounds: int) -> dict[str, Any]:
-    short, long = (_operation(folder, seconds, LARGE) for seconds in (SHORT, LONG))
-    naive, predictor = _Naive(long), _predictor()
+    short, long = (write_operation(folder, seconds, LARGE) for seconds in (SHORT, LONG))
+    naive, predictor = PlainLoop(long), make_predictor()
     contestants = {"naive": naive, "ours": partial(predictor.predict, short)}
     work = {"naive": len(ASKED), "ours": SHORT}
     seconds = side_by_side(contestants, rounds=rounds, warmup=0)
@@ -139,7 +141,7 @@ def _large_frames(folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _operation(folder: Path, seconds: int, size: tuple[int, int]) -> Path:
+def write_operation(folder: Path, seconds: int, size: tuple[int, int]) -> Path:
     """Write a video of an operation; larger ones are enlarged from the usual size."""
     width, height = SIZE
     operation = SyntheticOperation(1, duration_seconds=seconds, height=height, width=width, frames_per_second=25.0)
@@ -157,45 +159,50 @@ def _operation(folder: Path, seconds: int, size: tuple[int, int]) -> Path:
     return large
 
 
-class _Naive:
-    """Each clip by itself."""
+class PlainLoop:
+    """Predict each clip by itself, as one would plainly write it, with transformers' VideoMAE and eager attention.
 
-    def __init__(self, video: Path) -> None:
-        self.video = video
-        config = VideoMAEConfig(num_labels=CLASSES, attn_implementation="eager")
-        self.model = VideoMAEForVideoClassification(config).eval()
-        self.processor = VideoMAEImageProcessor()
+    Args:
+        video: video of more than `ASKED` seconds.
+        device: device that runs the model.
+        sizes: changes to the configuration, by default none: base size.
+    """
+
+    def __init__(self, video: Path, device: str = "cpu", sizes: Mapping[str, int] | None = None) -> None:
+        self.video, self.device = video, device
+        config = VideoMAEConfig(num_labels=CLASSES, attn_implementation="eager", **(sizes or {}))
+        self.model = VideoMAEForVideoClassification(config).eval().to(device)
+        side = {"height": config.image_size, "width": config.image_size}
+        self.processor = VideoMAEImageProcessor(size={"shortest_edge": config.image_size}, crop_size=side)
         self.decoding: list[float] = []
 
     @torch.inference_mode()
     def __call__(self) -> None:
+        """Predict the seconds in `ASKED`."""
+        frames_of_clip = self.model.config.num_frames
         for second in ASKED:
             began = time.perf_counter()
             with VideoReader(self.video) as reader:
-                frames = reader.frames_at([float(moment) for moment in online_clip_seconds(second, 16, 4)])
+                seconds = online_clip_seconds(second, frames_of_clip, 4)
+                frames = reader.frames_at([float(moment) for moment in seconds])
             decoded = time.perf_counter()
-            self.model(**self.processor(list(frames), return_tensors="pt"))
+            self.model(**self.processor(list(frames), return_tensors="pt").to(self.device)).logits.cpu()
             self.decoding.append((decoded - began) / (time.perf_counter() - began))
 
 
-def _predictor(dtype: str = "float32", tiny: bool = False) -> SurgicalVideoPredictor:
+def make_predictor(
+    dtype: str = "float32", *, batch_size: int = 8, sizes: Mapping[str, int] | None = None
+) -> SurgicalVideoPredictor:
+    """Return a predictor with an untrained classifier of base size, or of other sizes."""
     torch.manual_seed(0)
-    size: dict[str, Any] = {"num_labels": CLASSES}
-    if tiny:
-        size |= {
-            "image_size": 64,
-            "num_frames": 4,
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-        }
-    config = SurgVistaConfig(**size)
+    config = SurgVistaConfig(num_labels=CLASSES, **(sizes or {}))
     processor = SurgVistaVideoProcessor(
         size={"height": config.frame_size[0], "width": config.frame_size[1]},
         num_frames=config.num_frames,
         frame_stride=4,
     )
-    return SurgicalVideoPredictor(SurgVistaForVideoClassification(config), processor, dtype=dtype)
+    model = SurgVistaForVideoClassification(config)
+    return SurgicalVideoPredictor(model, processor, dtype=dtype, batch_size=batch_size)
 
 
 def _memory(folder: Path) -> dict[str, int]:
@@ -219,7 +226,7 @@ def _gpu() -> dict[str, dict[str, float]]:
     """Measure clips per second on the GPU alone, with prepared clips in its memory, by batch size."""
     rates: dict[str, dict[str, float]] = {}
     for dtype in ("float32", "bfloat16"):
-        model = next(iter(_predictor(dtype).models.values()))
+        model = next(iter(make_predictor(dtype).models.values()))
         for batch in (1, 2, 4, 8, 16, 32, 64):
             clips = torch.rand(batch, 16, 3, 224, 224, device=model.device)
             seconds = side_by_side({"run": partial(model.run, clips)}, rounds=10, warmup=3)["run"]

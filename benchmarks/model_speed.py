@@ -11,7 +11,7 @@ Base size, clips of 16 × 224². Three contests, each in fp32 and in bf16:
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from .timing import ratio, save, side_by_side
 MASK_RATIO = 0.9
 
 
-def tube_mask(batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw a mask (batch, 1568): the same 176 of 196 tokens masked at each of the 8 temporal indices."""
-    order = torch.rand(batch, 196, generator=generator).argsort(dim=1)
-    return (order < math.floor(MASK_RATIO * 196)).repeat(1, 8)
+def tube_mask(config: SurgVistaConfig, batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw a mask (batch, tokens), at base size 1568: the same 176 of 196 tokens masked at each of the 8 temporal indices."""
+    time, rows, columns = config.token_grid(config.num_frames, *config.frame_size)
+    order = torch.rand(batch, rows * columns, generator=generator).argsort(dim=1)
+    return (order < math.floor(MASK_RATIO * rows * columns)).repeat(1, time)
 
 
 def forward_pass(model: torch.nn.Module, clips: torch.Tensor) -> Callable[[], Any]:
@@ -56,15 +57,23 @@ def training_step(model: torch.nn.Module, clips: torch.Tensor, mask: torch.Tenso
     return run
 
 
-def contests(dtype: torch.dtype, device: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Run all three contests in one precision."""
+def contests(
+    dtype: torch.dtype, device: str, batch: int, rounds: int, sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Run all three contests in one precision, at base size or with the sizes of another encoder."""
+    sizes = sizes or {}
+    widths = {"intermediate_size": 4 * sizes["hidden_size"]} if "hidden_size" in sizes else {}
+    config = SurgVistaConfig(mask_ratio=MASK_RATIO, image_decoder_num_hidden_layers=0, **sizes)
     generator = torch.Generator().manual_seed(0)
-    clips = torch.randn(batch, 16, 3, 224, 224, generator=generator).to(device, dtype)
-    mask = tube_mask(batch, generator).to(device)
-    target = {"device": device, "dtype": dtype}
-    ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7)).to(**target)
-    eager = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, attn_implementation="eager")).to(**target)
-    theirs = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=7, attn_implementation="sdpa")).to(**target)
+    shape = (batch, config.num_frames, 3, *config.frame_size)
+    clips = torch.randn(shape, generator=generator).to(device, dtype)
+    mask = tube_mask(config, batch, generator).to(device)
+    with torch.device(device):
+        ours = SurgVistaForVideoClassification(SurgVistaConfig(num_labels=7, **sizes)).to(dtype)
+        eager = SurgVistaConfig(num_labels=7, attn_implementation="eager", **sizes)
+        eager = SurgVistaForVideoClassification(eager).to(dtype)
+        theirs = VideoMAEConfig(num_labels=7, attn_implementation="sdpa", **sizes, **widths)
+        theirs = VideoMAEForVideoClassification(theirs).to(dtype)
     forward = side_by_side(
         {
             "surgvista": forward_pass(ours, clips),
@@ -74,11 +83,13 @@ def contests(dtype: torch.dtype, device: str, batch: int, rounds: int) -> dict[s
         rounds=rounds,
     )
     del ours, eager, theirs
-    config = SurgVistaConfig(mask_ratio=MASK_RATIO, image_decoder_num_hidden_layers=0)
+    with torch.device(device):
+        surgvista = SurgVistaForPreTraining(config).to(dtype)
+        videomae = VideoMAEForPreTraining(VideoMAEConfig(attn_implementation="sdpa", **sizes, **widths)).to(dtype)
     pretraining = side_by_side(
         {
-            "surgvista": training_step(SurgVistaForPreTraining(config).to(**target), clips, mask),
-            "videomae": training_step(VideoMAEForPreTraining(VideoMAEConfig()).to(**target), clips, mask),
+            "surgvista": training_step(surgvista, clips, mask),
+            "videomae": training_step(videomae, clips, mask),
         },
         rounds=rounds,
     )

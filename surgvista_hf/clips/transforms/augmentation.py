@@ -249,7 +249,11 @@ def normalize_clips(
     Returns:
         The normalized clips, of the same shape.
     """
-    shape = (len(mean), 1, 1)
-    center = torch.tensor(np.multiply(mean, 255), dtype=torch.float32, device=clips.device).view(shape)
-    spread = torch.tensor(np.multiply(std, 255), dtype=torch.float32, device=clips.device).view(shape)
+    # Copied without waiting: a blocking copy would let the host wait in every step for all work that the device still has.
+    center, spread = (
+        torch.from_numpy(np.multiply(values, 255, dtype=np.float64).astype(np.float32))
+        .view(-1, 1, 1)
+        .to(clips.device, non_blocking=True)
+        for values in (mean, std)
+    )
     return ((clips.float() - center) / spread).to(dtype)

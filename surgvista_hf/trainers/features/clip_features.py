@@ -28,6 +28,7 @@ def extract_features(
     *,
     pooling: Pooling = "tubelets",
     batch_size: int = 32,
+    num_workers: int = 0,
 ) -> Features:
     """Return one vector for each clip.
 
@@ -39,6 +40,7 @@ def extract_features(
         pooling: pooling of the tokens of a clip, see `FeatureExtractor`. The label belongs to the last frame of a
             clip, so tubelets should be told apart where clips are long.
         batch_size: number of clips in one pass.
+        num_workers: number of processes that read clips; 0: this one does.
 
     Returns:
         The features, labels and videos of all clips.
@@ -52,7 +54,7 @@ def extract_features(
         raise InputError(f"an image model sees single frames; the clips have {clips.num_frames}")
     extractor = FeatureExtractor(model, pooling=pooling)
     values, labels, videos = [], [], []
-    for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips):
+    for batch in DataLoader(clips, batch_size=batch_size, collate_fn=collate_clips, num_workers=num_workers):
         frames = list(batch["pixel_values"])
         if is_video:
             pixels = prepare_clips(processor, frames)  # type: ignore[arg-type]  # that of a video model is for clips

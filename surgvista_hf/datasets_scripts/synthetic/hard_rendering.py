@@ -233,7 +233,7 @@ class HardFrame:
             return float(0.5 + 0.5 * np.cos(self.cycle))
         return {"pull": 0.05, "burn": 0.2}.get(self.plan.motion, 0.35)
 
-    def _displace(self, world: np.ndarray) -> np.ndarray:
+    def displace(self, world: np.ndarray) -> np.ndarray:
         """Return where the tissue comes from that is seen at points of the world, (2, height, width)."""
         plan = self.plan
         shift = world - (plan.target + self.behind + (0, self.breath))[:, None, None]
@@ -257,7 +257,7 @@ class HardFrame:
         scene = self.scene
         frame = np.stack([scene.x, scene.y]).reshape(2, -1) / np.float32(self.zoom)
         world = (self.rotation.astype(np.float32) @ frame).reshape(2, scene.height, scene.width)
-        world = self._displace(world + self.center.astype(np.float32)[:, None, None])
+        world = self.displace(world + self.center.astype(np.float32)[:, None, None])
         world[1] -= self.breath
         texture = scene.anatomy.texture
         size = len(texture)

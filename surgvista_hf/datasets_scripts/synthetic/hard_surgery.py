@@ -74,16 +74,21 @@ class HardOperation(RenderedOperation):
 
     def frame(self, second: float) -> np.ndarray:
         """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
-        return HardFrame(_scene(self), self.activity(second), second).render()
+        return HardFrame(self.scene, self.activity(second), second).render()
 
     def instrument_masks(self, second: float) -> np.ndarray:
         """Return where each instrument is drawn at a time in seconds: bool, of shape (6, height, width)."""
-        return HardFrame(_scene(self), self.activity(second), second).instrument_masks()
+        return HardFrame(self.scene, self.activity(second), second).instrument_masks()
 
     def activity(self, second: float) -> Activity:
         """Return what is done at a time in seconds."""
         last = int(np.searchsorted(self._starts, second, side="right")) - 1
         return self.activities[max(last, 0)]
+
+    @property
+    def scene(self) -> HardScene:
+        """Return what all frames share; those of the last few operations are kept."""
+        return _scene(self)
 
     @cached_property
     def activities(self) -> tuple[Activity, ...]:

@@ -99,8 +99,8 @@ class HardScene:
         self.defocus, self.noise = random.uniform(0.1, 0.9), random.uniform(0.008, 0.035)
         self.shine, self.seepage = random.uniform(0.0, 0.5), random.integers(0, 5)
         self.smoke = smooth_noise(random, (2 * height, 2 * width), 10)
-        tone = random.normal(0, 0.10, (len(INSTRUMENTS), 2, 1)) + random.normal(0, 0.04, (len(INSTRUMENTS), 2, 3))
-        gain = np.exp(random.normal(0, 0.2))
+        tone = random.normal(0, 0.05, (len(INSTRUMENTS), 2, 1)) + random.normal(0, 0.025, (len(INSTRUMENTS), 2, 3))
+        gain = np.exp(random.normal(0, 0.12))
         self.colors = {
             name: (self._vary(COLORS[name][0], gain, tone[k, 0]), self._vary(COLORS[name][1], gain, tone[k, 1]))
             for k, name in enumerate(INSTRUMENTS)
@@ -146,7 +146,7 @@ class HardScene:
         ports = self.ports[order] + random.normal(0, 0.12, len(order))
         idle = []
         for number, port in zip(activity.idle, ports[1:], strict=False):
-            tip = np.array([np.cos(port), np.sin(port) * min(self.height / self.width / 0.75, 1)]) * (0.30, 0.235)
+            tip = np.array([np.cos(port), np.sin(port) * min(self.height / self.width / 0.75, 1)]) * (0.27, 0.205)
             idle.append(
                 (INSTRUMENTS[number], float(port), tip + random.normal(0, 0.02, 2), float(random.uniform(0.05, 0.8)))
             )

@@ -190,7 +190,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--updates", type=int, default=750, help="updates of the network, of 32 clips each")
+    parser.add_argument("--updates", type=int, default=600, help="updates of the network, of 32 clips each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, object] = {

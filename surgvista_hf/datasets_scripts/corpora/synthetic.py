@@ -1,4 +1,11 @@
-"""Synthetic surgery as a data set: any number of rendered operations, of any length, with every kind of label."""
+"""Synthetic surgery as a data set: any number of rendered operations, of any length, with every kind of label.
+
+The setting `difficulty` chooses between two kinds of operations. `standard` ones look alike, and a few pixels give the phase
+away: enough to try out a program. `hard` ones differ in anatomy, hues, light, camera, smoke, blood, focus and overlays, and a
+phase is defined only by what is done to which tissue (`synthetic.hard_surgery`): they show whether an encoder has learned
+anything. They have the same labels except for `cvs`; idle instruments count among `instruments`, and have the null verb among
+`triplets`.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,10 +20,20 @@ from ..schema.builder import FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
 from ..schema.media import EncodedFrame, Media, PreparationOptions, encode_frame, moments
+from ..synthetic.hard_surgery import HardOperation
 from ..synthetic.operating_room import VIEWS, SyntheticRecording
-from ..synthetic.surgery import CVS_CRITERIA, INSTRUMENTS, PHASES, SKILL_LEVELS, SyntheticOperation, synthetic_corpus
+from ..synthetic.surgery import (
+    CVS_CRITERIA,
+    INSTRUMENTS,
+    PHASES,
+    SKILL_LEVELS,
+    RenderedOperation,
+    SyntheticOperation,
+    synthetic_corpus,
+)
 from .cholect50 import TABLE
 
+STANDARD, HARD = DIFFICULTIES = ("standard", "hard")
 SETTINGS = {"videos": "10", "seconds": "120", "seed": "0", "height": "240", "width": "320"}
 # Smallest and largest; an operation needs two seconds a phase.
 RANGES = {
@@ -72,7 +89,7 @@ class Rendered(Media):
         operation: operation to render.
     """
 
-    def __init__(self, operation: SyntheticOperation) -> None:
+    def __init__(self, operation: RenderedOperation) -> None:
         self.operation = operation
         self.rate, self.seconds = operation.frames_per_second, operation.duration_seconds
 
@@ -127,6 +144,32 @@ class TruthTrack:
 
 
 @dataclass(frozen=True)
+class ActionTrack:
+    """The labels of a hard rendered operation, exact at any time."""
+
+    operation: HardOperation
+    exact: bool = True
+
+    def at(self, second: float, rate: float) -> Row | None:
+        """Return the labels at a time in seconds."""
+        labels = self.operation.labels(second)
+        return {
+            "phase": labels.phase,
+            "triplets": np.flatnonzero(labels.triplets).tolist(),
+            "instruments": np.flatnonzero(labels.instruments).tolist(),
+            "skill": labels.skill,
+        }
+
+    def end(self, rate: float) -> float:
+        """Return the length of the operation in seconds."""
+        return self.operation.duration_seconds
+
+    def latest(self, rate: float) -> float:
+        """Return the end, since the labels cover all of it."""
+        return self.end(rate)
+
+
+@dataclass(frozen=True)
 class ViewTrack:
     """Labels that say whether the camera is inside or outside the patient."""
 
@@ -147,16 +190,18 @@ class ViewTrack:
 
 
 def collect(
-    root: Path | None, settings: Mapping[str, str], made: type[SyntheticOperation] = SyntheticOperation
+    root: Path | None, settings: Mapping[str, str], made: type[RenderedOperation] = SyntheticOperation
 ) -> list[RawVideo]:
     """Return the operations that the settings describe; the data folder is not used.
 
     Args:
         root: not used.
-        settings: number, length, size and seed of the operations, see `SETTINGS`.
-        made: class of the operations.
+        settings: number, length, size and seed of the operations, see `SETTINGS`, and their difficulty.
+        made: class of the operations, unless they are hard.
     """
-    numbers = {name: int(value) for name, value in settings.items()}
+    numbers = {name: int(settings[name]) for name in SETTINGS}
+    if settings.get("difficulty") == HARD:
+        made = HardOperation
     corpus = synthetic_corpus(
         numbers["videos"],
         numbers["seed"],
@@ -174,20 +219,27 @@ def checked(info: DatasetInfo, root: Path | None, settings: Mapping[str, str]) -
     """Return the description of the data set, after checking that its settings are in range.
 
     Raises:
-        DatasetError: a setting is no whole number, or out of range.
+        DatasetError: a setting is no whole number, or out of range, or there is no such difficulty.
     """
-    for name, text in settings.items():
-        smallest, largest = RANGES[name]
+    difficulty = settings.get("difficulty", STANDARD)
+    if difficulty not in DIFFICULTIES:
+        raise DatasetError(
+            f"the setting difficulty of {info.name} is {difficulty!r}; it must be one of {', '.join(DIFFICULTIES)}"
+        )
+    for name, (smallest, largest) in RANGES.items():
+        text = settings[name]
         if not text.strip().isdecimal() or not smallest <= int(text) <= largest:
             raise DatasetError(
                 f"the setting {name} of {info.name} is {text!r}; it must be a whole number from {smallest} to {largest:,}"
             )
+    if difficulty == HARD:  # which criteria have been met would tell the time
+        return replace(info, labels={name: label for name, label in info.labels.items() if name != "cvs"})
     return info
 
 
 def tracks(video: RawVideo) -> list[Track]:
     """Return the labels of the rendered operation."""
-    return [TruthTrack(video.extra)]
+    return [ActionTrack(video.extra) if isinstance(video.extra, HardOperation) else TruthTrack(video.extra)]
 
 
 def view_tracks(video: RawVideo) -> list[Track]:
@@ -196,7 +248,15 @@ def view_tracks(video: RawVideo) -> list[Track]:
 
 
 BUILDERS = (
-    FrameSetBuilder(INFO, (), tracks, collect=collect, configure=partial(checked, INFO), settings=SETTINGS),
+    FrameSetBuilder(
+        INFO,
+        (),
+        tracks,
+        collect=collect,
+        configure=partial(checked, INFO),
+        settings={**SETTINGS, "difficulty": STANDARD},
+        added_settings=("difficulty",),
+    ),
     FrameSetBuilder(
         VIEW_INFO,
         (),

@@ -103,6 +103,8 @@ class FrameSetBuilder:
             videos.
         configure: function that completes `info` from the data folder, such as the names of the classes.
         settings: further options of these functions, with their defaults.
+        added_settings: names of settings that earlier versions did not have. While they have their defaults they are left
+            out of the plan of a frame set, so that frame sets of those versions are still the same.
     """
 
     info: DatasetInfo
@@ -113,6 +115,7 @@ class FrameSetBuilder:
     expand: Callable[[Path, list[RawVideo], Mapping[str, str]], list[RawVideo]] | None = None
     configure: Callable[[Path | None, Mapping[str, str]], DatasetInfo] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    added_settings: tuple[str, ...] = ()
 
     def configured(self, root: Path | None, settings: Mapping[str, str]) -> "FrameSetBuilder":
         """Return the builder for one download, with its settings and its completed `info`.
@@ -126,7 +129,9 @@ class FrameSetBuilder:
         """
         chosen = self._complete_settings(settings)
         info = self.configure(root, chosen) if self.configure else self.info
-        return replace(self, settings=chosen, info=info)
+        defaults = {name for name in self.added_settings if chosen[name] == self.settings[name]}
+        recorded = {name: value for name, value in chosen.items() if name not in defaults}
+        return replace(self, settings=recorded, info=info)
 
     def find(self, root: Path | None) -> list[RawVideo]:
         """Find the videos of a raw download.

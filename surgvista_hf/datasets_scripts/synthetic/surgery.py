@@ -105,8 +105,8 @@ class _Span:
 
 
 @dataclass(frozen=True)
-class SyntheticOperation:
-    """One rendered operation.
+class RenderedOperation:
+    """Base of rendered operations: a seed, the length, the size of a frame, and the frames at any time.
 
     Args:
         seed: seed of everything that happens and of how it looks.
@@ -116,13 +116,6 @@ class SyntheticOperation:
 
     Raises:
         InputError: the operation is too short, or the frames are too small.
-
-    Example:
-        >>> operation = SyntheticOperation(seed=1, duration_seconds=60)
-        >>> operation.frame(30.0).shape
-        (240, 320, 3)
-        >>> PHASES[operation.labels(0.0).phase]
-        'Preparation'
     """
 
     seed: int
@@ -148,6 +141,36 @@ class SyntheticOperation:
         """Return the skill level of the surgeon, an index of `SKILL_LEVELS`."""
         return int(self._random("skill").integers(len(SKILL_LEVELS)))
 
+    def frame(self, second: float) -> np.ndarray:
+        """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
+        raise NotImplementedError
+
+    def frames(self, seconds: Sequence[float]) -> Iterator[np.ndarray]:
+        """Render the frames at several times in seconds, one after the other."""
+        return (self.frame(second) for second in seconds)
+
+    def _random(self, what: str, *keys: int) -> np.random.Generator:
+        return seeded_generator(self.seed, what, *keys)
+
+
+@dataclass(frozen=True)
+class SyntheticOperation(RenderedOperation):
+    """One rendered operation.
+
+    Args:
+        seed, duration_seconds, height, width, frames_per_second: arguments of `RenderedOperation`.
+
+    Raises:
+        InputError: the operation is too short, or the frames are too small.
+
+    Example:
+        >>> operation = SyntheticOperation(seed=1, duration_seconds=60)
+        >>> operation.frame(30.0).shape
+        (240, 320, 3)
+        >>> PHASES[operation.labels(0.0).phase]
+        'Preparation'
+    """
+
     def labels(self, second: float) -> FrameLabels:
         """Return the labels at a time in seconds."""
         activity = self._activity(second)
@@ -162,14 +185,7 @@ class SyntheticOperation:
         """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
         return _FrameRenderer(self, second).render()
 
-    def frames(self, seconds: Sequence[float]) -> Iterator[np.ndarray]:
-        """Render the frames at several times in seconds, one after the other."""
-        return (self.frame(second) for second in seconds)
-
     # ------------------------------------------------------------------------------------- what happens when
-
-    def _random(self, what: str, *keys: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *what.encode(), *keys])
 
     @cached_property
     def _phases(self) -> tuple[_Span, ...]:
@@ -467,6 +483,17 @@ _TIPS = {
     "clipper": _FrameRenderer._clipper,
     "irrigator": _FrameRenderer._irrigator,
 }
+
+
+def seeded_generator(seed: int, what: str, *keys: int) -> np.random.Generator:
+    """Return a generator whose numbers depend on the seed, on what they are for, and on further numbers.
+
+    Args:
+        seed: seed of an operation.
+        what: name of the thing that is drawn.
+        keys: further numbers, such as which one of several.
+    """
+    return np.random.default_rng([seed, *what.encode(), *keys])
 
 
 def smooth_noise(random: np.random.Generator, shape: tuple[int, int], cells: int) -> np.ndarray:

@@ -52,7 +52,8 @@ def test_digits_of_tests_are_of_other_writers():
 
 def test_samples_are_whole_clips_or_frames_with_companions():
     clips, frames = digit_clips(3, 5), digit_frames(3, 5)
-    assert len(clips) == 3 and clips[2]["pixel_values"].shape == (FRAMES, 3, SIDE, SIDE)
+    assert len(clips) == 3
+    assert clips[2]["pixel_values"].shape == (FRAMES, 3, SIDE, SIDE)
     assert len(frames) == 3 * FRAMES
     assert torch.equal(frames[2 * FRAMES + 1]["pixel_values"][0], clips[2]["pixel_values"][1])
 
@@ -70,6 +71,7 @@ def test_every_objective_runs_and_is_probed_before_and_after(name, tmp_path, mon
     scores = {"digits_linear", "digits_knn", "motion_linear", "motion_knn"}
     assert set(found["untrained"]) == set(found["trained"]) == scores
     assert all(0 <= value <= 100 for value in (*found["untrained"].values(), *found["trained"].values()))
-    assert found["curve"] and np.isfinite(found["curve"][-1]["loss"])
+    assert found["curve"]
+    assert np.isfinite(found["curve"][-1]["loss"])
     summary = control.summary({name: {"0": found}}, 1, data)
     assert summary["gain_in_points"][name]["seeds"] == 1

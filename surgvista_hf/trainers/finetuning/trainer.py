@@ -63,27 +63,35 @@ class TrainingCollator:
     Args:
         args: arguments of the run.
         size: side of the frames that the model takes, in pixels.
+        antialias: resize crops with antialiasing.
+        crop_here: crop the clips in the workers, for a device that would take time from training for it: the CPU.
     """
 
     args: FinetuningArguments
     size: int
+    antialias: bool = True
+    crop_here: bool = False
 
     def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
         args, seed = self.args, self.args.seed
         keys = [(int(item["epoch"]), int(item["key"])) for item in items]
         colors = RandAugment(args.rand_augment, args.rand_augment_magnitude, args.invert_colors, seed)
         crop = RandomResizedCrop(self.size, seed, (args.crop_scale, 1.0), (3 / 4, 4 / 3), args.flip)
-        clips, erased = [], []
+        clips, boxes, erased = [], [], []
         for item, key in zip(items, keys, strict=True):
-            clips.append({**item, "pixel_values": colors(item["pixel_values"], *key)})
-            box = erasing_box(self.size, args.erasing, seed, *key)
-            erased.append(list(box) if box else [])
-        sizes = [item["pixel_values"].shape[-2:] for item in items]
-        boxes = [list(crop.box(size[1], size[0], *key)) for size, key in zip(sizes, keys, strict=True)]
+            pixels = colors(item["pixel_values"], *key)  # (frames, 3, height, width)
+            box = crop.box(pixels.shape[-1], pixels.shape[-2], *key)
+            if self.crop_here:
+                pixels = crop_and_resize(pixels, box, self.size, antialias=self.antialias)
+            clips.append({**item, "pixel_values": pixels})
+            boxes.append(list(box))
+            hole = erasing_box(self.size, args.erasing, seed, *key)
+            erased.append(list(hole) if hole else [])
         mix = draw_mix(self.size, args.mixup_alpha, args.cutmix_alpha, args.cutmix_probability, seed, *keys[0])
         return {
             **collate_clips(clips),
             "boxes": boxes,
+            "is_cropped": self.crop_here,
             "erased": erased,
             "mix": [mix.lam, list(mix.box or ())] if mix else [],
             "dropout_seed": seeded_dropout(seed, *keys[0]),
@@ -206,7 +214,9 @@ class SurgicalFinetuner(ClipTrainer):
             model,
             args,
             train_dataset,
-            data_collator=TrainingCollator(args, height),
+            data_collator=TrainingCollator(
+                args, height, antialias=smooths(self.clip_processor), crop_here=args.device.type == "cpu"
+            ),
             sampler=class_sampler(train_dataset, task, args),
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -274,7 +284,7 @@ class SurgicalFinetuner(ClipTrainer):
 
     @torch.no_grad()
     def prepare_pixels(self, batch: ClipBatch) -> torch.Tensor:
-        """Crop, resize, normalize and erase the clips of a batch on the device.
+        """Crop and resize the clips of a batch on the device, unless the workers did, normalize and erase them.
 
         Returns:
             (B, frames, 3, size, size), fp32.
@@ -284,7 +294,9 @@ class SurgicalFinetuner(ClipTrainer):
         keys = zip(batch["epoch"].tolist(), batch["key"].tolist(), strict=True)
         clips = []
         for clip, box, erased, key in zip(batch["pixel_values"], batch["boxes"], batch["erased"], keys, strict=True):
-            frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
+            frames = clip
+            if not batch["is_cropped"]:
+                frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
             if getattr(processor, "do_flip_channel_order", False):  # the encoder was trained on blue, green, red
                 frames = frames.flip(-3)
             frames = normalize_clips(frames, processor.image_mean, processor.image_std)

@@ -39,26 +39,34 @@ class PretrainerOptions(TrainerOptions, total=False):
 class PretrainingCollator:
     """Makes a batch and draws its crops, masks and drop-path keys, each a function of (seed, epoch, sample).
 
-    This runs in the workers, so the device never waits for it. Pixels stay uint8; they are cropped on the device.
+    This runs in the workers, so the device never waits for it. Pixels stay uint8.
 
     Args:
         masks: function that draws the masks of the samples of an epoch, by the names of the model's arguments.
         crop: random crop of the samples.
         seed: seed of the run.
+        crop_here: crop the clips in the workers, for a device that would take time from training for it: the CPU.
     """
 
     masks: Masks
     crop: ClipCrop
     seed: int = 0
+    crop_here: bool = False
 
     def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
         keys = [(int(item["epoch"]), int(item["key"])) for item in items]
         sizes = [item["pixel_values"].shape[-2:] for item in items]
         boxes = [self.crop.box(size[1], size[0], *key) for size, key in zip(sizes, keys, strict=True)]
         draws = [keyed_generator(self.seed, *key, "drop path").integers(2**63 - 1) for key in keys]
+        if self.crop_here:
+            items = [
+                {**item, "pixel_values": crop_and_resize(item["pixel_values"], box, self.crop.size)}
+                for item, box in zip(items, boxes, strict=True)
+            ]
         return {
             **collate_clips(items),
             "boxes": [list(box) for box in boxes],
+            "is_cropped": self.crop_here,
             "masks": dict(self.masks(keys[0][0], [key for _, key in keys])),
             "drop_path_keys": torch.from_numpy(np.array(draws, np.int64)),
         }
@@ -137,7 +145,8 @@ class MaskedPretrainer(Pretrainer):
         if train_dataset.num_frames != shape.num_frames:
             raise InputError(f"clips have {train_dataset.num_frames} frames; the model takes {shape.num_frames}")
         self.shape = shape
-        collator = PretrainingCollator(masks, crop or MultiScaleCrop(shape.size, args.seed), args.seed)
+        crop = crop or MultiScaleCrop(shape.size, args.seed)
+        collator = PretrainingCollator(masks, crop, args.seed, crop_here=args.device.type == "cpu")
         super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
 
     def parameter_groups(self, model: torch.nn.Module) -> ParameterGroups:
@@ -148,13 +157,15 @@ class MaskedPretrainer(Pretrainer):
 
     @torch.no_grad()
     def prepare_pixels(self, batch: ClipBatch) -> torch.Tensor:
-        """Crop, resize and normalize the clips of a batch on the device.
+        """Crop and resize the clips of a batch on the device, unless the workers did, and normalize them.
 
         Returns:
             (B, frames, 3, size, size), fp32.
         """
-        pairs = zip(batch["pixel_values"], batch["boxes"], strict=True)  # one by one: frames may differ in size
-        clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
+        clips = batch["pixel_values"]
+        if not batch["is_cropped"]:
+            pairs = zip(clips, batch["boxes"], strict=True)  # one by one: frames may differ in size
+            clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
         return normalize_clips(clips, self.shape.mean, self.shape.std)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,18 @@ def test_heads_for_components_add_their_loss_and_change_no_score_of_triplets(fra
 
 
 # ------------------------------------------------------------------------------------------- the step
+
+
+def test_workers_crop_exactly_as_the_device_does(frame_set, tmp_path):
+    """Crop in the workers, as on a CPU, and where the model runs, with all of the augmentation around it."""
+    trainer = tiny_finetuning.trainer(frame_set, tmp_path, erasing=1.0)
+    assert trainer.data_collator.crop_here  # a test of a CPU
+    items = [trainer.train_dataset[index] for index in (5, 17, 40)]
+    items[1]["pixel_values"] = items[1]["pixel_values"][..., :40, :36]
+    cropped = trainer.data_collator(items)
+    whole = replace(trainer.data_collator, crop_here=False)(items)
+    assert cropped["pixel_values"].shape[-2:] != whole["pixel_values"][0].shape[-2:]
+    assert torch.equal(trainer.prepare_pixels(cropped), trainer.prepare_pixels(whole))
 
 
 def test_an_update_equals_a_step_written_by_hand(frame_set, tmp_path):

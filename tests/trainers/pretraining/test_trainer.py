@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -140,6 +141,19 @@ def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
     assert torch.equal(batch["masks"]["bool_masked_pos"], swapped["masks"]["bool_masked_pos"].flip(0))
     assert torch.equal(batch["drop_path_keys"], swapped["drop_path_keys"].flip(0))
     assert batch["boxes"][0] == list(MultiScaleCrop(32, 42).box(64, 48, 0, 5))
+
+
+def test_workers_crop_exactly_as_the_device_does(frame_set, tmp_path):
+    """Crop in the workers, as on a CPU, and where the model runs; clips of two sizes of frames in one batch."""
+    trainer = tiny.trainer(frame_set, tmp_path)
+    assert trainer.data_collator.crop_here  # a test of a CPU
+    items = [trainer.train_dataset[index] for index in (5, 17, 40)]
+    items[1]["pixel_values"] = items[1]["pixel_values"][..., :40, :36]
+    cropped = trainer.data_collator(items)
+    whole = replace(trainer.data_collator, crop_here=False)(items)
+    assert cropped["pixel_values"].shape == (3, 4, 3, 32, 32)
+    assert [clip.shape[-2:] for clip in whole["pixel_values"]] == [(48, 64), (40, 36), (48, 64)]
+    assert torch.equal(trainer.prepare_pixels(cropped), trainer.prepare_pixels(whole))
 
 
 def test_training_lowers_both_losses(whole):

@@ -1,0 +1,334 @@
+"""Does every objective of pre-training learn where there is something to learn? Moving digits, five seeds.
+
+Each objective pre-trains a tiny encoder on clips of moving digits without labels, by the trainer of its recipes. Then the
+encoder is frozen, and a linear and a k-NN probe read digits and motion from other clips. The same is done with the encoder
+before training. The video objectives have encoders of the same size and see the same clips as often. The results are written
+after every run, and a run that is in the working folder is not made again.
+
+    python -m benchmarks.pretraining_control --work control --output benchmarks/results/pretraining_control_cpu.json
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import (
+    AutoModel,
+    PreTrainedModel,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    ViTConfig,
+    ViTModel,
+    VJEPA2Config,
+)
+from transformers.utils import logging
+
+from surgvista_hf import SurgVistaConfig
+from surgvista_hf.clips import normalize_clips
+from surgvista_hf.evaluation.metrics.ranking import average_precision
+from surgvista_hf.evaluation.probes import Features, knn_probe, linear_probe
+from surgvista_hf.modeling.features import FeatureExtractor
+from surgvista_hf.modeling.modeling_surgvista import SurgVistaForPreTraining
+from surgvista_hf.modeling.objectives.joint_embedding import SurgVistaForJointEmbedding, VJEPA2ForJointEmbedding
+from surgvista_hf.modeling.objectives.self_distillation import ConvNextDistillationConfig, ConvNextForSelfDistillation
+from surgvista_hf.trainers.common.arguments import PretrainingArguments
+from surgvista_hf.trainers.pretraining.dino import DinoArguments, DinoPretrainer
+from surgvista_hf.trainers.pretraining.jepa import JepaArguments, JepaPretrainer
+from surgvista_hf.trainers.pretraining.mae import MaeArguments, MaePretrainer
+from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
+from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
+from surgvista_hf.util.files import write_json
+
+from .moving_digits import DIGITS, FRAMES, MOTIONS, SIDE, digit_clips, digit_frames, draw_clips
+from .timing import save
+
+CORPUS, LABELED, TESTED = 6000, 2000, 1000  # clips
+PATCH, WIDTH, LAYERS, HEADS = 8, 64, 4, 2
+DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+BATCH = 64
+INITIAL = 0.1  # standard deviation of initial weights; the usual 0.02 fits widths near 768
+
+Sizes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective with its settings.
+
+    Args:
+        build: function that makes the untrained model.
+        trainer: trainer of the objective.
+        arguments: class of its arguments.
+        settings: arguments that differ from the published ones.
+        frames: whether it sees single frames with companions in place of clips.
+        teacher: whether an image teacher is distilled.
+    """
+
+    build: Callable[[], PreTrainedModel]
+    trainer: type
+    arguments: type[PretrainingArguments]
+    settings: Sizes
+    frames: bool = False
+    teacher: bool = False
+
+
+def surgvista(**changes: Any) -> SurgVistaConfig:
+    """Return the configuration of the video encoder and its decoders."""
+    decoder = {f"video_decoder_{name}": value for name, value in DECODER.items()}
+    sizes = {"image_size": SIDE, "patch_size": PATCH, "num_frames": FRAMES, "hidden_size": WIDTH}
+    layers = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "image_decoder_num_hidden_layers": 0}
+    return SurgVistaConfig(**{**sizes, **layers, **decoder, "mask_ratio": 0.75, **changes})
+
+
+def with_teacher() -> SurgVistaForPreTraining:
+    """Return the model with a decoder for the features of the image teacher."""
+    decoder = {f"image_decoder_{name}": value for name, value in DECODER.items()}
+    weights = {"image_loss_weight": 1.0, "video_loss_weight": 1.0}
+    return SurgVistaForPreTraining(
+        surgvista(**decoder, image_target_size=WIDTH, norm_teacher_features=True, **weights)
+    )
+
+
+def video_mae() -> VideoMAEForPreTraining:
+    """Return transformers' masked autoencoder."""
+    decoder = {f"decoder_{name}": value for name, value in DECODER.items()}
+    decoder["decoder_intermediate_size"] = 4 * DECODER["hidden_size"]
+    sizes = {"image_size": SIDE, "patch_size": PATCH, "num_frames": FRAMES, "hidden_size": WIDTH}
+    layers = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 4 * WIDTH}
+    return VideoMAEForPreTraining(VideoMAEConfig(**sizes, **layers, **decoder, initializer_range=INITIAL))
+
+
+def v_jepa() -> SurgVistaForJointEmbedding:
+    """Return the joint-embedding model on our encoder."""
+    return SurgVistaForJointEmbedding(
+        surgvista(position_embedding_type="sincos_3d_equal", initialization="normal", initializer_range=INITIAL)
+    )
+
+
+def v_jepa_2() -> VJEPA2ForJointEmbedding:
+    """Return the joint-embedding model on transformers' encoder."""
+    sizes = {"crop_size": SIDE, "patch_size": PATCH, "frames_per_clip": FRAMES, "hidden_size": WIDTH}
+    layers = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "mlp_ratio": 4.0}
+    predictor = {
+        "pred_hidden_size": 36,
+        "pred_num_hidden_layers": 2,
+        "pred_num_attention_heads": 2,
+        "pred_mlp_ratio": 4.0,
+    }
+    return VJEPA2ForJointEmbedding(VJEPA2Config(**sizes, **layers, **predictor, initializer_range=INITIAL))
+
+
+def dino() -> ConvNextForSelfDistillation:
+    """Return student and teacher of self-distillation."""
+    sizes = {"image_size": SIDE, "patch_size": 4, "num_stages": 3, "depths": [1, 2, 2], "hidden_sizes": [24, 48, 96]}
+    head = {"head_hidden_size": 256, "head_bottleneck_size": 64, "head_output_size": 512}
+    return ConvNextForSelfDistillation(ConvNextDistillationConfig(**sizes, **head, layer_scale_init_value=0.1))
+
+
+_MAE = {"learning_rate": 2e-3, "base_min_learning_rate": 1e-5}
+_JEPA = {"learning_rate": 5e-4, "base_min_learning_rate": 1e-6, "mask_blocks": [[4, 0.15], [2, 0.5]]}
+OBJECTIVES = {
+    "SurgVISTA without teacher": Objective(
+        lambda: SurgVistaForPreTraining(surgvista()), SurgVistaPretrainer, PretrainingArguments, _MAE
+    ),
+    "SurgVISTA with teacher": Objective(with_teacher, SurgVistaPretrainer, PretrainingArguments, _MAE, teacher=True),
+    "VideoMAE": Objective(video_mae, MaePretrainer, MaeArguments, {**_MAE, "mask_ratio": 0.75}),
+    "V-JEPA": Objective(v_jepa, JepaPretrainer, JepaArguments, _JEPA),
+    "V-JEPA 2": Objective(v_jepa_2, JepaPretrainer, JepaArguments, _JEPA),
+    "DINO with companions": Objective(
+        dino,
+        DinoPretrainer,
+        DinoArguments,
+        {
+            "learning_rate": 1e-3,
+            "base_min_learning_rate": 1e-6,
+            "ema_momentum": 0.99,
+            "local_size": 24,
+            "local_views": 4,
+            "local_scale": [0.15, 0.4],
+        },
+        frames=True,
+    ),
+}
+
+
+class ProbeData:
+    """Holds the clips of the probes, the same for all objectives and seeds."""
+
+    def __init__(self) -> None:
+        self.parts = [draw_clips(LABELED, 1), draw_clips(TESTED, 2, test=True)]
+
+    def features(self, model: PreTrainedModel, part: int) -> np.ndarray:
+        """Return the features of an encoder, (clips, width)."""
+        model.eval()
+        extractor = FeatureExtractor(model, pooling="tubelets")
+        clips = self.parts[part][0]
+        with torch.no_grad():
+            found = [
+                extractor(normalize_clips(clips[start : start + 100][:, :, None].expand(-1, -1, 3, -1, -1))).features
+                for start in range(0, len(clips), 100)
+            ]
+        return torch.cat(found).numpy()
+
+    def probe(self, values: Sequence[np.ndarray]) -> dict[str, float]:
+        """Probe the features of both parts."""
+        scores = {}
+        videos = [np.arange(len(part)).astype(str) for part in values]
+        for label in ("digits", "motion"):
+            labels = [self._labels(part, label) for part in range(2)]
+            train, test = (Features(*one) for one in zip(values, labels, videos, strict=True))
+            classes = DIGITS if label == "digits" else MOTIONS
+            for name, probe in (("linear", linear_probe), ("knn", knn_probe)):
+                predicted = probe(train, test, classes)
+                if label == "digits":
+                    score = float(np.nanmean(average_precision(test.labels, predicted)))
+                else:
+                    score = float((predicted.argmax(axis=1) == test.labels).mean())
+                scores[f"{label}_{name}"] = round(100 * score, 2)
+        return scores
+
+    def _labels(self, part: int, label: str) -> np.ndarray:
+        _, digits, motion = self.parts[part]
+        return np.eye(DIGITS)[digits].sum(axis=1) if label == "digits" else motion
+
+    def pixels(self, side: int = 12) -> list[np.ndarray]:
+        """Return small pictures of every second frame, as a baseline without an encoder."""
+        return [
+            functional.adaptive_avg_pool2d(clips[:, ::2].float(), side).flatten(1).numpy()
+            for clips, _, _ in self.parts
+        ]
+
+
+def train_teacher(output: Path, updates: int = 1500) -> None:
+    """Train a small ViT with labels on single frames of further clips: what a surgical image model is to surgery."""
+    torch.manual_seed(7)
+    clips, digits, _ = draw_clips(4000, 3)
+    target = torch.from_numpy(np.eye(DIGITS)[digits].sum(axis=1)).float()
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "image_size": SIDE, "patch_size": PATCH}
+    vit = ViTModel(ViTConfig(num_hidden_layers=LAYERS, num_attention_heads=HEADS, **sizes), add_pooling_layer=False)
+    head = nn.Linear(WIDTH, DIGITS)
+    parameters = [*vit.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=updates)
+    for _ in range(updates):
+        chosen = torch.randint(len(clips), (BATCH,))
+        frames = clips[chosen, torch.randint(FRAMES, (BATCH,))]
+        shift = torch.randint(-4, 5, (2,)).tolist()
+        frames = torch.roll(frames, shift, (-2, -1))[:, None, None].expand(-1, 1, 3, -1, -1)
+        scores = head(vit(normalize_clips(frames)[:, 0]).last_hidden_state[:, 1:].mean(dim=1))
+        loss = functional.binary_cross_entropy_with_logits(scores, target[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    vit.save_pretrained(output)
+
+
+def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, changes: Sizes) -> dict[str, Any]:
+    """Train one objective with one seed, and probe its encoder before and after."""
+    objective = OBJECTIVES[name]
+    torch.manual_seed(seed)
+    model = objective.build()
+    before = data.probe([data.features(encoder_of(model), part) for part in range(2)])
+    corpus = digit_frames(CORPUS, 100 + seed) if objective.frames else digit_clips(CORPUS, 100 + seed)
+    usual = {"warmup_epochs": min(5.0, epochs / 10), "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    if objective.frames:  # as many samples as the clips: a frame of each
+        usual["max_steps"] = round(epochs * CORPUS / BATCH)
+    args = objective.arguments(
+        str(work / "run"),
+        use_cpu=True,
+        seed=seed,
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=epochs,
+        logging_steps=max(1, round(epochs * CORPUS / BATCH / 20)),
+        **{**usual, **objective.settings, **changes},
+    )
+    teacher = {"teacher": ImageTeacher.from_pretrained(str(work / "vit"))} if objective.teacher else {}
+    trainer = objective.trainer(model, args, corpus, **teacher)
+    start = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - start
+    after = data.probe([data.features(encoder_of(model), part) for part in range(2)])
+    keep = ("loss", "loss_video", "loss_image", "feature_std", "teacher_entropy")
+    curve = [
+        {key: round(line[key], 4) for key in keep if key in line}
+        for line in trainer.state.log_history
+        if "loss" in line
+    ]
+    return {"seconds": round(seconds), "untrained": before, "trained": after, "curve": curve}
+
+
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder that a checkpoint of the model loads as with `AutoModel`."""
+    if isinstance(model, ConvNextForSelfDistillation):
+        return model.plain_teacher()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return AutoModel.from_pretrained(folder)
+
+
+def main() -> None:
+    """Run the benchmark; finished runs in the working folder are not run again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
+    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
+    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="trainer settings to try, name=JSON")
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    data = ProbeData()
+    if any(OBJECTIVES[name].teacher for name in arguments.objectives) and not (arguments.work / "vit").exists():
+        train_teacher(arguments.work / "vit")
+    changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in arguments.changes)}
+    results: dict[str, dict[str, Any]] = {name: {} for name in arguments.objectives}
+    for seed in arguments.seeds:
+        for name in arguments.objectives:
+            path = arguments.work / f"{name.replace(' ', '_')}_{seed}.json"
+            if not path.exists():
+                write_json(path, run(name, seed, arguments.epochs, data, arguments.work, changes))
+            found = results[name][str(seed)] = json.loads(path.read_text())
+            print(name, seed, found["seconds"], found["untrained"], found["trained"], found["curve"][-1], flush=True)
+            if arguments.output:
+                save(summary(results, arguments.epochs, data), arguments.output)
+
+
+def summary(results: dict[str, dict[str, Any]], epochs: float, data: ProbeData) -> dict[str, Any]:
+    """Return the settings, the mean gain of each objective over its seeds, and all runs."""
+    gains = {}
+    for name, runs in results.items():
+        if runs:
+            gain = [
+                {key: run["trained"][key] - run["untrained"][key] for key in run["trained"]} for run in runs.values()
+            ]
+            gains[name] = {
+                "seeds": len(gain),
+                **{f"{key}_mean": round(float(np.mean([one[key] for one in gain])), 2) for key in gain[0]},
+                **{f"{key}_least": round(min(one[key] for one in gain), 2) for key in gain[0]},
+            }
+    return {
+        "clips": {"corpus": CORPUS, "labeled": LABELED, "tested": TESTED, "frames": FRAMES, "side": SIDE},
+        "encoder": {"patch": PATCH, "width": WIDTH, "blocks": LAYERS, "heads": HEADS},
+        "batch": BATCH,
+        "epochs": epochs,
+        "settings": {name: OBJECTIVES[name].settings for name in results},
+        "chance": {"digits": 20.0, "motion": 12.5},
+        "pixels_without_encoder": data.probe(data.pixels()),
+        "gain_in_points": gains,
+        "runs": results,
+    }
+
+
+if __name__ == "__main__":
+    main()

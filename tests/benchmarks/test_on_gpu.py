@@ -44,7 +44,7 @@ def test_models_are_measured_without_and_with_teacher_and_beside_transformers(wo
     assert {name for name, result in results.items() if "error" in result} == set()
     without, with_teacher = results["without teacher"], results["with teacher"]
     for result in (without, with_teacher, results["with teacher in fp8"]):
-        assert result["clips_per_second"] == pytest.approx(TINY.batch / result["seconds_a_step"], rel=0.02)
+        assert result["clips_per_second"] == pytest.approx(TINY.batch / result["seconds_a_step"], rel=0.02, abs=0.06)
     assert with_teacher["gflop_a_clip"] > without["gflop_a_clip"] > 0
     assert results["VideoMAE"]["pretraining"]["surgvista_over_videomae"]["median"] > 0
     assert results["V-JEPA"]["context_tokens"] < results["V-JEPA"]["all_tokens"]

@@ -87,21 +87,17 @@ class LabelComparison:
     def sentence(self) -> str:
         """Return the verdict in words, with the numbers that it rests on."""
         pairs, change = self.better.pairs, self.difference
-        start = f"With {count_videos(self.labeled)}, "
-        points = f"{100 * abs(change.value):.1f} points of {measure_name(self.measure)}"
-        if self.verdict == "not shown":
-            start += f"no difference between {self.variant} and {self.reference} was shown: {100 * change.value:+.1f} points"
-        else:
-            start += f"{self.variant} was {self.verdict} than {self.reference} by {points}"
-        test = self.worse if change.value < 0 else self.better
-        direction = "lower" if change.value < 0 else "higher"
-        agreeing = sum(value * (-1 if change.value < 0 else 1) > _TOLERANCE for value in self.by_seed.values())
-        numbers = (
-            f"95 % interval {100 * change.low:+.1f} to {100 * change.high:+.1f}; {direction} on {test.wins} of {pairs} test "
-            f"videos, p = {test.p_value:.2g}; {direction} with {agreeing} of {len(self.by_seed)} seeds"
-        )
+        is_lower = change.value < 0
+        test, direction = (self.worse, "lower") if is_lower else (self.better, "higher")
+        agreeing = sum((-value if is_lower else value) > _TOLERANCE for value in self.by_seed.values())
+        found = "no difference was shown" if self.verdict == "not shown" else self.verdict
         few = f"; a test over fewer than {FEWEST_VIDEOS} videos can show nothing" if pairs < FEWEST_VIDEOS else ""
-        return f"{start} ({numbers}{few})."
+        return (
+            f"With {count_videos(self.labeled)}, '{self.variant}' against '{self.reference}': {found}, "
+            f"{100 * change.value:+.1f} points of {measure_name(self.measure)} (95 % interval {100 * change.low:+.1f} to "
+            f"{100 * change.high:+.1f}; {direction} on {test.wins} of {pairs} test videos, p = {test.p_value:.2g}; "
+            f"{direction} with {agreeing} of {len(self.by_seed)} seeds{few})."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers and the verdict, as JSON can hold them."""
@@ -140,7 +136,7 @@ class LabelEfficiency:
         >>> result.comparisons[0].verdict, round(result.comparisons[0].difference.value, 3)
         ('better', 0.2)
         >>> print(result.summary()[0])
-        pre-trained against untrained: better with 1 labeled video.
+        'pre-trained' against 'untrained': better with 1 labeled video.
     """
 
     points: Sequence[LabelPoint]
@@ -248,12 +244,12 @@ class LabelEfficiency:
             own = [entry for entry in compared if (entry.variant, entry.reference) == (variant, reference)]
             phrases = {"better": "better", "worse": "worse", "not shown": "no difference was shown"}
             parts = [
-                f"{phrase} with {_with_numbers([entry.labeled for entry in own if entry.verdict == verdict])}"
+                f"{phrase} with {list_counts([entry.labeled for entry in own if entry.verdict == verdict])}"
                 for verdict, phrase in phrases.items()
                 if any(entry.verdict == verdict for entry in own)
             ]
             if parts:
-                lines.append(f"{variant} against {reference}: {'; '.join(parts)}.")
+                lines.append(f"'{variant}' against '{reference}': {'; '.join(parts)}.")
         videos = len(self.test_videos)
         limits = f"These are {len(compared)} comparisons on {videos} test videos; one in twenty shows a difference by chance."
         if len(self.seeds) == 1:
@@ -418,6 +414,17 @@ def count_videos(count: int) -> str:
     return f"{count} labeled video{'s' if count != 1 else ''}"
 
 
+def list_counts(counts: Sequence[int]) -> str:
+    """Return several numbers of labeled videos in words.
+
+    Example:
+        >>> list_counts([1]), list_counts([1, 2, 4])
+        ('1 labeled video', '1, 2 and 4 labeled videos')
+    """
+    *others, last = counts
+    return f"{', '.join(map(str, others))} and {count_videos(last)}" if others else count_videos(last)
+
+
 def measure_name(measure: str) -> str:
     """Return the name of a measure as people write it.
 
@@ -436,11 +443,6 @@ def _measure(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     correct = scores.argmax(axis=1) == labels
     recalls = [correct[labels == label].mean() for label in np.unique(labels)]
     return {"balanced_accuracy": float(np.mean(recalls)), "accuracy": float(correct.mean())}
-
-
-def _with_numbers(counts: Sequence[int]) -> str:
-    listed = ", ".join(map(str, counts[:-1])) + (" and " if len(counts) > 1 else "") + str(counts[-1])
-    return f"{listed} labeled video{'s' if list(counts) != [1] else ''}"
 
 
 def _videos(table: Mapping[int, Mapping[str, float]]) -> list[str]:

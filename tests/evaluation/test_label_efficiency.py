@@ -110,7 +110,7 @@ def test_better_features_are_found_better_and_equal_ones_are_not():
     assert {verdicts["twin", count] for count in result.labeled} == {"not shown"}
     lines = result.summary()
     assert "better with" in lines[0]
-    assert lines[1] == "twin against untrained: no difference was shown with 1, 2, 4 and 8 labeled videos."
+    assert lines[1] == "'twin' against 'untrained': no difference was shown with 1, 2, 4 and 8 labeled videos."
     assert "8 comparisons on 7 test videos" in lines[2]
     content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert len(content["points"]) == 3 * 2 * 4
@@ -137,7 +137,7 @@ def test_a_difference_of_one_seed_or_of_few_videos_is_not_claimed():
     low, high = [0.5, 0.52, 0.54, 0.5, 0.52, 0.5], [0.7, 0.71, 0.74, 0.72, 0.7, 0.69]
     shown = LabelEfficiency(points({"pre-trained": [high, high], "untrained": [low, low]}), PAIR)
     assert shown.comparisons[0].verdict == "better"
-    assert "was better than untrained by 19.7 points of accuracy" in shown.comparisons[0].sentence
+    assert "'pre-trained' against 'untrained': better, +19.7 points of accuracy" in shown.comparisons[0].sentence
     one_seed = LabelEfficiency(points({"pre-trained": [high, low, low], "untrained": [low, low, low]}), PAIR)
     assert one_seed.comparisons[0].better.p_value <= 0.05  # videos alone would have shown it
     assert one_seed.comparisons[0].verdict == "not shown"
@@ -155,8 +155,8 @@ def test_what_is_worse_is_called_worse():
     low, high = [0.5, 0.52, 0.54, 0.5, 0.52, 0.5], [0.7, 0.71, 0.74, 0.72, 0.7, 0.69]
     result = LabelEfficiency(points({"pre-trained": [low], "untrained": [high]}), PAIR)
     assert result.comparisons[0].verdict == "worse"
-    assert "was worse than untrained by 19.7 points" in result.comparisons[0].sentence
-    assert result.summary()[0] == "pre-trained against untrained: worse with 1 labeled video."
+    assert "'pre-trained' against 'untrained': worse, -19.7 points" in result.comparisons[0].sentence
+    assert result.summary()[0] == "'pre-trained' against 'untrained': worse with 1 labeled video."
     assert "With one seed" in result.summary()[-1]
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ...util.class_colors import class_color
 from ...util.files import atomic_file
 from ..label_efficiency import LabelEfficiency, measure_name
 
+# Okabe and Ito's colors without yellow, which is lost on white paper; class colors are for classes.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)), (0, (3, 1)))
 _DODGE = 0.035  # of the distance between two numbers of videos, so that intervals do not lie on each other
@@ -40,7 +41,7 @@ def draw_label_efficiency(result: LabelEfficiency, path: Path, *, title: str = "
             values,
             np.maximum([values - ends[0], ends[1] - values], 0),
             label=variant,
-            color=class_color(number),
+            color=_COLORS[number % len(_COLORS)],
             marker=_MARKERS[number % len(_MARKERS)],
             linestyle=_LINES[number % len(_LINES)],
             markersize=6,

@@ -303,7 +303,8 @@ def _probe(cell: StudyCell, trained: Path) -> CellResult:
     train, test = (extract_features(encoder, processor, own) for own in clips)
     accuracy = accuracy_by_video(test, ridge_probe(train, test))
     metrics = {"accuracy": float(np.mean(list(accuracy.values())))}
-    metrics |= {"loss": loss for loss in logged_losses(cell.folder)[-1:]}
+    if losses := logged_losses(cell.folder):
+        metrics["loss"] = losses[-1]
     return CellResult(
         model=cell.variant,
         data=cell.probe.name,

@@ -69,8 +69,8 @@ class ValueResult:
             return []
         names = preview(sorted({f"'{cell.model}'" for cell in short}))
         return [
-            f"In {len(short)} runs of {names} the loss has not even halved: they may be too short to be a fair comparison; give "
-            "more --updates."
+            f"In {len(short)} runs of {names} the loss has not even halved: they may be too short to be a fair comparison, "
+            "and then need more --updates."
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers.video_processing_utils import BaseVideoProcessor
+
 from ...datasets_scripts.frame_sets.overlap import videos_in
 from ...evaluation.label_efficiency import LabelPoint, choose_labeled, count_videos, score_point
 from ...evaluation.probes import Features, linear_probe
 from ...evaluation.reports.benchmark_report import CellResult
 from ...evaluation.tasks import ClipPredictions
 from ..common.identity import name_of
+from ..features.clip_features import load_encoder
 from ..features.extraction import VideoFeatureExtractor, as_clips, load_video_features
 from ..features.pixels import PixelFeatureExtractor
 from ..finetune import check_requirements, check_splits, finetune, load_splits
@@ -75,6 +78,7 @@ class EncoderCell:
     def run(self) -> CellResult:
         """Pre-train the encoder, or save it as it is before that."""
         (save_untrained if self.start == "untrained" else pretrain)(self.recipe)
+        losses = logged_losses(self.folder)
         return CellResult(
             model=self.start,
             data=", ".join(source.name for source in self.recipe.data.sources),
@@ -83,7 +87,7 @@ class EncoderCell:
             task="pre-training",
             classes=[],
             main_metric="loss",
-            metrics={"loss": loss for loss in logged_losses(self.folder)[-1:]},
+            metrics={"loss": losses[-1]} if losses else {},
             results={},
             by_video={},
             parameters={},
@@ -203,7 +207,7 @@ class LabelCell:
             extractor: VideoFeatureExtractor = PixelFeatureExtractor(study.num_frames, stride)
         else:
             device = "cpu" if recipe.training.get("use_cpu") else None
-            extractor = VideoFeatureExtractor(self.encoder, frame_stride=stride, device=device, pooling="tubelets")
+            extractor = encoder_features(self.encoder, stride, device)
         parts: list[Features] = []
         for frames in (fraction_of_videos(study.train, study.fraction(self.labeled), self.seed), study.test):
             extractor.extract(frames, folder, label=study.probe.label)
@@ -227,6 +231,19 @@ class LabelCell:
             shutil.rmtree(folder, ignore_errors=True)
         point = score_point(self.variant.name, self.seed, self.labeled, found.videos, found.labels, found.scores)
         return point, json.loads(results.read_text(encoding="utf-8"))["parameters"], losses
+
+
+def encoder_features(folder: Path, frame_stride: float, device: str | None = None) -> VideoFeatureExtractor:
+    """Return the extractor of what a probe of an encoder is fitted to: tubelets, of pixels that its own processor makes.
+
+    Args:
+        folder: folder that `pretrain` or `save_untrained` wrote.
+        frame_stride: seconds between two frames of a clip.
+        device: device to run on; by default a GPU if there is one.
+    """
+    _, own = load_encoder(folder)
+    processor = own if isinstance(own, BaseVideoProcessor) else None  # frames of an image encoder are prepared alike
+    return VideoFeatureExtractor(folder, processor, frame_stride=frame_stride, device=device, pooling="tubelets")
 
 
 def value_cells(study: ValueStudy) -> list[EncoderCell | LabelCell]:

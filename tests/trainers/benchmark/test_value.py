@@ -181,30 +181,30 @@ def test_other_settings_are_refused_for_what_they_change(finished, recipe_file, 
     assert "was begun with other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", ["finetune", "score_point", "linear_probe"])
-def test_a_killed_study_goes_on_and_ends_as_if_it_had_not_been(
-    finished, recipe_file, labeled, tmp_path, monkeypatch, where
+def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    finished, recipe_file, labeled, tmp_path, monkeypatch
 ):
-    original, calls = getattr(value_cells, where), []
+    command, output = argv(recipe_file, labeled, tmp_path / "out"), tmp_path / "out"
+    times: dict[Path, int] = {}
+    # The first fine-tuning run is trained and its weights are removed when `score_point` is called for it.
+    for where, count in (("pretrain", 1), ("linear_probe", 4), ("score_point", 3), ("finetune", 2)):
+        original, calls = getattr(value_cells, where), []
 
-    def killed(*args: Any, **kwargs: Any) -> Any:
-        calls.append(where)
-        if len(calls) == (
-            8 if where == "score_point" else 2
-        ):  # of score_point: after the weights of a run are removed
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
+        def killed(*args: Any, original: Any = original, calls: list[int] = calls, count: int = count) -> Any:
+            calls.append(len(calls))
+            if len(calls) == count:
+                raise KeyboardInterrupt
+            return original(*args)
 
-    monkeypatch.setattr(value_cells, where, killed)
-    command = argv(recipe_file, labeled, tmp_path / "out")
-    assert main(command) == 130
-    begun = {path.parent for path in (tmp_path / "out").glob("cells/*/*/cell.json")}
-    monkeypatch.undo()
-    monkeypatch.setattr(value_cells, "pretrain", lambda recipe: pytest.fail("a finished encoder is trained again"))
-    times = {folder: (folder / "cell.json").stat().st_mtime_ns for folder in begun}
+        with monkeypatch.context() as patch:
+            patch.setattr(value_cells, where, killed)
+            assert main(command) == 130
+        for file, time in times.items():
+            assert file.stat().st_mtime_ns == time
+        times = {file: file.stat().st_mtime_ns for file in output.glob("*/**/cell.json")}
     assert main(command) == 0
-    assert {folder: (folder / "cell.json").stat().st_mtime_ns for folder in begun} == times
-    assert without_times(tmp_path / "out")["curves"] == without_times(finished)["curves"]
+    assert all(file.stat().st_mtime_ns == time for file, time in times.items())
+    assert without_times(output)["curves"] == without_times(finished)["curves"]
 
 
 def test_several_labels_are_judged_by_average_precision(recipe_file, labeled, tmp_path, capsys):

@@ -32,7 +32,7 @@ class EncoderCell:
 
     Args:
         study: the study.
-        start: which of the two.
+        start: `"untrained"` or `"pre-trained"`.
         seed: seed of the weights and the pre-training.
     """
 

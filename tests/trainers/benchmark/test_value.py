@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -181,23 +182,28 @@ def test_other_settings_are_refused_for_what_they_change(finished, recipe_file, 
     assert "was begun with other settings" in capsys.readouterr().err
 
 
+def killed_at(original: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Return a function that does the same until it is called for the last time, by which the process dies."""
+    left = [count]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    return call
+
+
 def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     finished, recipe_file, labeled, tmp_path, monkeypatch
 ):
     command, output = argv(recipe_file, labeled, tmp_path / "out"), tmp_path / "out"
     times: dict[Path, int] = {}
     # The first fine-tuning run is trained and its weights are removed when `score_point` is called for it.
-    for where, count in (("pretrain", 1), ("linear_probe", 4), ("score_point", 3), ("finetune", 2)):
-        original, calls = getattr(value_cells, where), []
-
-        def killed(*args: Any, original: Any = original, calls: list[int] = calls, count: int = count) -> Any:
-            calls.append(len(calls))
-            if len(calls) == count:
-                raise KeyboardInterrupt
-            return original(*args)
-
+    for where, count in (("pretrain", 1), ("linear_probe", 4), ("score_point", 4), ("finetune", 2)):
         with monkeypatch.context() as patch:
-            patch.setattr(value_cells, where, killed)
+            patch.setattr(value_cells, where, killed_at(getattr(value_cells, where), count))
             assert main(command) == 130
         for file, time in times.items():
             assert file.stat().st_mtime_ns == time

@@ -1,33 +1,48 @@
-"""`surgvista study`: the analyses of the SurgVISTA paper on any frame sets."""
+"""`surgvista study`: whether pre-training helps, and the analyses of the SurgVISTA paper, on any frame sets."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..util.console import Steps
+from ..util.console import Steps, print_table
 from .common import named_frame_set, print_plan
+
+if TYPE_CHECKING:
+    from ..trainers.benchmark.studies import ProbeSet
+    from ..trainers.benchmark.value import ValueResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `surgvista study`."""
     parser.epilog = (
         "examples:\n"
+        "  surgvista study value recipe.yaml --probe cholec80=frame_sets/cholec80 --label phase --labeled 1,2,4,8 "
+        "--output studies/value\n"
         "  surgvista study data-scale surgvista_synthetic data.root=frame_sets --probe synthetic=frame_sets/labeled "
         "--output studies/scale\n"
         "  surgvista study distillation recipe.yaml --teacher endossl-teacher --probe cholec80=frame_sets/cholec80 "
         "--output studies/teacher\n"
         "The same command goes on with a study that was stopped."
     )
-    parser.add_argument("kind", choices=("data-scale", "distillation"), help="more videos, or the image teacher")
+    parser.add_argument(
+        "kind",
+        choices=("value", "data-scale", "distillation"),
+        help="whether pre-training helps with few labeled videos; more videos; or the image teacher",
+    )
     parser.add_argument("recipe", help="YAML file, or a recipe of the package")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe to change")
     parser.add_argument(
         "--probe",
         required=True,
         metavar="NAME=DIR",
-        help="frame set with labels that a ridge probe is fitted to and tested on",
+        help="frame set with labels that probes are fitted to and tested on",
     )
-    parser.add_argument("--label", default="phase", help="its column with classes (default: phase)")
+    parser.add_argument(
+        "--label",
+        default="phase",
+        help="its column with one class for each frame, or, for value, with several (default: phase)",
+    )
     parser.add_argument("--protocol", help="its protocol, which says what is train and test (default: the data set's)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
     parser.add_argument(
@@ -35,6 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument("--teacher", help="distillation: the teacher, if not the recipe's")
+    parser.add_argument(
+        "--labeled",
+        metavar="N,N",
+        help="value: numbers of labeled videos (default: 1, 2, 4, … and all of its training)",
+    )
+    parser.add_argument(
+        "--updates", type=int, default=1000, help="value: updates of each fine-tuning run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fine-tuning",
+        metavar="RECIPE",
+        help="value: recipe of fine-tuning whose adapter and training are used (default: plain full fine-tuning)",
+    )
+    parser.add_argument("--no-fine-tuning", action="store_true", help="value: compare frozen encoders only")
     parser.add_argument("--dry-run", action="store_true", help="only check everything, and say what is to be done")
     parser.add_argument("--output", type=Path, required=True, help="folder of the study")
     parser.add_argument("--json", action="store_true", help="print the summary and the tests as JSON")
@@ -48,11 +77,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}; at least one run of each variant is needed")
     name, folder = named_frame_set("--probe", arguments.probe)
+    probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
+    if arguments.kind == "value":
+        _run_value(arguments, probe)
+        return
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:
         variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions), strict=False)))
-    probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
     study = Study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, arguments.seeds)
     if arguments.dry_run:
         with Steps()("check the cells"):
@@ -70,6 +102,59 @@ def run(arguments: argparse.Namespace) -> None:
         difference = f"difference {test.mean_difference:+.3f}, better on {test.wins} of {test.pairs} videos"
         print(f"{comparison}: {difference}, p = {test.p_value:.3g}")
     print("written:", *(str(arguments.output / f"study.{suffix}") for suffix in ("json", "csv", "png")))
+
+
+def _run_value(arguments: argparse.Namespace, probe: "ProbeSet") -> None:
+    from ..trainers.benchmark.value import plan_value_study, run_value_study
+    from ..trainers.benchmark.value_study import ValueStudy
+    from ..util.errors import InputError
+
+    if arguments.updates < 1:
+        raise InputError(f"--updates is {arguments.updates}; at least one is needed, or --no-fine-tuning")
+    study = ValueStudy(
+        arguments.recipe,
+        arguments.overrides,
+        probe,
+        arguments.output,
+        arguments.seeds,
+        None if arguments.labeled is None else _counts(arguments.labeled),
+        arguments.fine_tuning,
+        0 if arguments.no_fine_tuning else arguments.updates,
+    )
+    if arguments.dry_run:
+        with Steps()("check the cells"):
+            states = plan_value_study(study)
+        print_plan(states)
+        return
+    result = run_value_study(study)
+    if arguments.json:
+        print(json.dumps(result.to_dict()))
+        return
+    _print_curves(result)
+    print(*result.verdict(), sep="\n")
+    print("written:", *(str(arguments.output / f"value.{suffix}") for suffix in ("json", "csv", "png")))
+
+
+def _print_curves(result: "ValueResult") -> None:
+    """Print the main measure of each variant by number of labeled videos, with intervals, in per cent."""
+    curves = result.curves
+    print(f"{curves.measures[0].replace('_', ' ')} of a test video, % (95 % interval), by number of labeled videos")
+    rows = []
+    for variant in curves.variants:
+        found = [curves.interval(variant, count) for count in curves.labeled]
+        rows.append(
+            [variant, *(f"{100 * each.value:.1f} ({100 * each.low:.1f}-{100 * each.high:.1f})" for each in found)]
+        )
+    print_table(["", *map(str, curves.labeled)], rows)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    from ..util.errors import InputError
+
+    try:
+        return tuple(int(count) for count in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--labeled is {text!r}; numbers of videos with commas between are expected") from error
 
 
 def _fractions(text: str) -> list[float]:

@@ -9,6 +9,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -70,22 +71,10 @@ def pretrain(recipe: Recipe) -> Path:
     args = check_requirements(recipe)
     steps = Steps(2)
     with steps("load the corpus and the model"):
-        torch.manual_seed(args.seed)
-        model = build_model(recipe)
-        objective = OBJECTIVES[recipe.objective]
-        note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
-        clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
-        make_trainer: Callable[..., Pretrainer] = objective  # each objective has its own model, data set and teacher
-        trainer = make_trainer(
-            model,
-            args,
-            clips,
-            sampler=build_sampler(recipe.data, clips, args.seed),
-            processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
-            **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
-        )
+        trainer = build_trainer(recipe, args)
         made_from, names = pretraining_run(recipe)
     folder = Path(str(args.output_dir)) / "model"
+    clips = trainer.train_dataset
     with run_folder(folder.parent, made_from, names), steps(f"train on {len(clips):,} clips") as step:
         trainer.train(resume_from_checkpoint=True)
         trainer.save_result(folder)
@@ -93,6 +82,49 @@ def pretrain(recipe: Recipe) -> Path:
             save_pretraining_videos(clips, folder)
         step.remember(last_loss(trainer.state.log_history))
     return folder
+
+
+def save_untrained(recipe: Recipe) -> Path:
+    """Save the model of a run as it is before the first update, in the folder and the form in which `pretrain` saves it.
+
+    Args:
+        recipe: recipe of the run, as `load_recipe` reads it.
+
+    Returns:
+        Folder of the model.
+
+    Raises:
+        RecipeError: parts of the recipe do not fit together.
+        OverlapError: test videos are in the corpus.
+    """
+    untaught = replace(recipe, teacher=None)  # it has no part in the first weights
+    trainer = build_trainer(untaught, check_requirements(untaught))
+    folder = Path(str(trainer.args.output_dir)) / "model"
+    trainer.save_result(folder)
+    return folder
+
+
+def build_trainer(recipe: Recipe, args: PretrainingArguments) -> Pretrainer:
+    """Build the trainer of a run with its model, which is a function of the recipe and its seed, and its corpus.
+
+    Args:
+        recipe: recipe of the run.
+        args: its arguments, see `check_requirements`.
+    """
+    torch.manual_seed(args.seed)
+    model = build_model(recipe)
+    objective = OBJECTIVES[recipe.objective]
+    note_frame_stride(model.config, recipe.data.frame_stride, str(recipe.model.get("from_pretrained")))
+    clips = build_clips(recipe.data, clip_length(model.config), args.seed, objective.dataset_for(args))
+    make_trainer: Callable[..., Pretrainer] = objective  # each objective has its own model, data set and teacher
+    return make_trainer(
+        model,
+        args,
+        clips,
+        sampler=build_sampler(recipe.data, clips, args.seed),
+        processing_class=objective.processor_for(model.config, recipe.data.frame_stride),
+        **({"teacher": build_teacher(recipe.teacher)} if recipe.teacher else {}),
+    )
 
 
 def check_requirements(recipe: Recipe) -> PretrainingArguments:

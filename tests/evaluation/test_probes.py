@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgvista_hf.evaluation.probes import (
+    PENALTIES,
     Features,
     accuracy_by_video,
     draw_shots,
@@ -54,11 +55,35 @@ def test_accuracy_is_told_by_video():
 
 
 def test_what_cannot_be_asked_is_refused():
-    one = Features(np.zeros((4, 2)), np.zeros(4, int), np.array(["a"] * 4))
-    with pytest.raises(InputError, match="got 1 videos"):
+    one = Features(np.zeros((1, 2)), np.zeros(1, int), np.array(["a"]))
+    with pytest.raises(InputError, match="got 1 clips"):
         ridge_probe(one, one)
+    with pytest.raises(InputError, match="got 1 clips"):
+        linear_probe(one, one, 2)
     with pytest.raises(InputError, match="widths 6 and 2"):
         ridge_probe(features(1), one)
+
+
+def test_a_single_video_chooses_its_penalty_by_blocks_of_time():
+    generator = np.random.default_rng(0)
+    drift = np.repeat(generator.normal(size=(50, 30)), 8, axis=0)  # what only neighbors in time have in common
+    labels = np.arange(400) // 8 % 2
+    values = np.c_[3 * drift, labels + 0.3 * generator.normal(size=400)]
+    train = Features(values, labels, np.full(400, "only"))
+    drift = np.repeat(generator.normal(size=(50, 30)), 8, axis=0)
+    test = Features(np.c_[3 * drift, labels + 0.3 * generator.normal(size=400)], labels, np.full(400, "other"))
+    scores = linear_probe(train, test, 2)
+    assert (scores.argmax(axis=1) == labels).mean() > 0.8
+    chosen = [penalty for penalty in PENALTIES if np.array_equal(scores, linear_probe(train, test, 2, (penalty,)))]
+    order = generator.permutation(400)  # were single clips held out, neighbors would vouch for the weakest penalty
+    mixed = Features(train.values[order], labels[order], train.videos)
+    weakest = linear_probe(mixed, test, 2)
+    assert len(chosen) == 1
+    assert np.abs(weakest - scores).max() > 0.05
+    for clips in (2, 3, 7, 19, 21, 39):
+        few = Features(values[:clips], np.arange(clips) % 2, train.videos[:clips])
+        assert np.isfinite(linear_probe(few, test, 2)).all()
+        assert set(ridge_probe(few, test)) <= {0, 1}
 
 
 # ------------------------------------------------------------------------------------------- logistic regression, neighbors

@@ -125,3 +125,36 @@ def bootstrap_interval(
     values = np.array([statistic([videos[index] for index in draw]) for draw in draws])
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(videos)), float(low), float(high), level)
+
+
+def interval_over_seeds(scores: np.ndarray, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Compute the percentile interval of a mean score over bootstrap draws of whole videos and, independently, of seeds.
+
+    With one seed this is the interval of `bootstrap_interval`. With several it is wider where the seeds disagree, so that a
+    difference which one seed alone brings about is not taken for a result.
+
+    Args:
+        scores: (seeds, videos) scores, or differences of scores.
+        resamples: number of draws.
+        level: level of confidence.
+        seed: seed of the draws.
+
+    Returns:
+        The mean of all scores, with its interval.
+
+    Raises:
+        InputError: there are no scores, or one is not finite.
+
+    Example:
+        >>> print(interval_over_seeds(np.array([[0.5, 0.7, 0.9], [0.5, 0.7, 0.9]])))
+        0.700 (0.500-0.900)
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
+        raise InputError(f"finite scores of (seeds, videos) are needed; got an array of shape {scores.shape}")
+    generator = np.random.default_rng(seed)
+    # How often each seed and each video is drawn: (draws, seeds) and (draws, videos).
+    seeds, videos = (generator.multinomial(size, np.full(size, 1 / size), resamples) for size in scores.shape)
+    means = ((seeds @ scores) * videos).sum(axis=1) / scores.size
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(scores.mean()), float(low), float(high), level)

@@ -254,9 +254,18 @@ def check_study(study: Study) -> None:
         raise InputError(
             f"{study.recipe} has no teacher, so there is nothing to compare: name one with --teacher, or with teacher.name"
         )
-    for split in (study.probe.train, study.probe.test):
-        check_columns(study.probe.frames(split), ("image", "timestamp", study.probe.label))
+    check_labels(study.probe)
     check_probe_overlap(study.load().data, study.probe)
+
+
+def check_labels(probe: ProbeSet) -> None:
+    """Check that training and test of a labeled frame set are there and have the label.
+
+    Raises:
+        SurgVistaError: something is missing.
+    """
+    for split in (probe.train, probe.test):
+        check_columns(probe.frames(split), ("image", "timestamp", probe.label))
 
 
 def check_probe_overlap(corpus: DataRecipe, probe: ProbeSet) -> None:
@@ -294,9 +303,8 @@ def _probe(cell: StudyCell, trained: Path) -> CellResult:
     train, test = (extract_features(encoder, processor, own) for own in clips)
     accuracy = accuracy_by_video(test, ridge_probe(train, test))
     metrics = {"accuracy": float(np.mean(list(accuracy.values())))}
-    loss = _last_loss(cell.folder)
-    if loss is not None:
-        metrics["loss"] = loss
+    if losses := logged_losses(cell.folder):
+        metrics["loss"] = losses[-1]
     return CellResult(
         model=cell.variant,
         data=cell.probe.name,
@@ -313,14 +321,13 @@ def _probe(cell: StudyCell, trained: Path) -> CellResult:
     )
 
 
-def _last_loss(folder: Path) -> float | None:
-    """Return the last loss that a run logged."""
+def logged_losses(folder: Path) -> list[float]:
+    """Return the losses that a run has logged, the first one first."""
     states = sorted(
         folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name.split("-")[1])
     )
     history = json.loads(states[-1].read_text(encoding="utf-8"))["log_history"] if states else []
-    losses = [line["loss"] for line in history if "loss" in line]
-    return float(losses[-1]) if losses else None
+    return [float(line["loss"]) for line in history if "loss" in line]
 
 
 def _write(study: StudyResult, output: Path) -> None:

@@ -163,7 +163,9 @@ class ClipTrainer(Trainer, ABC):
         **kwargs: Unpack[TrainerOptions],
     ) -> None:
         self.sampler = sampler or ShuffledSampler(len(train_dataset), seed=args.seed)
-        if len(self.sampler) < args.total_batch:
+        # Alone, a process may make its only update of an epoch with an incomplete batch.
+        needs_whole_batch = args.dataloader_drop_last or args.world_size > 1
+        if len(self.sampler) < args.total_batch and needs_whole_batch:
             raise InputError(f"one update needs {args.total_batch} clips; an epoch has {len(self.sampler)}")
         super().__init__(
             model,

@@ -30,7 +30,7 @@ from ...datasets_scripts.frame_sets.fingerprints import folder_of, video_fingerp
 from ...evaluation.probes import Features
 from ...modeling.adapters import merge_adapter
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
-from ...modeling.features import FeatureExtractor
+from ...modeling.features import FeatureExtractor, Pooling
 from ...modeling.loading import (
     clip_length,
     load_any_encoder,
@@ -99,9 +99,12 @@ class VideoFeatureExtractor:
         frame_stride: seconds between two frames of a clip; by default the model's own, or 4 with a remark.
         num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
         device: device to run on; by default a GPU if there is one.
+        pooling: `"tubelets"`: the features of a video encoder are the means of each tubelet, one after the other, so that time
+            is kept; see `FeatureExtractor`. Image encoders have none.
 
     Raises:
-        InputError: nothing can be loaded from there, or a classifier was trained on clips of another spacing.
+        InputError: nothing can be loaded from there, a classifier was trained on clips of another spacing, or the tubelets of
+            a classifier are requested.
 
     Example:
         >>> extractor = VideoFeatureExtractor("my-encoder")  # doctest: +SKIP
@@ -116,6 +119,7 @@ class VideoFeatureExtractor:
         frame_stride: float | None = None,
         num_frames: int | None = None,
         device: str | torch.device | None = None,
+        pooling: Pooling = "mean",
     ) -> None:
         self._is_saved = not isinstance(start, PreTrainedModel)
         self.name = str(start) if self._is_saved else "model"
@@ -133,13 +137,23 @@ class VideoFeatureExtractor:
         )
         self.frame_interval = stored_frame_interval(model.config, own)
         self.num_frames = clip_length(model.config)
-        self._extractor = FeatureExtractor(self.model, layer=layer)
+        self.pooling = pooling
+        if pooling == "tubelets" and not is_encoder:
+            raise InputError(f"{self.name} is a classifier, which has pooled its tubelets already: take pooling mean")
+        if pooling == "tubelets" and self.model.sees_clips:
+            self._extractor = FeatureExtractor(self.model.encoder, pooling=pooling)
+        else:
+            self._extractor = FeatureExtractor(self.model, layer=layer)
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
         """Return the fingerprints that the model may be known by: that of its files, if it has some, and of its tensors."""
         own = weights_fingerprint(self.name) if self._is_saved else model_fingerprint(self.model)
         return own, state_fingerprint(self.model)
+
+    def prepare(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return frames (frames, 3, height, width) uint8 as the model takes them; sizes may change, the order may not."""
+        return prepare_clips(self.processor, frames)[0]
 
     @torch.inference_mode()
     def features(self, clips: torch.Tensor) -> np.ndarray:
@@ -169,6 +183,7 @@ class VideoFeatureExtractor:
             "frame_stride": self.frame_stride,
             "label": label,
             "classes": _class_names(frames, label),
+            **({} if self.pooling == "mean" else {"pooling": self.pooling}),  # earlier versions noted none
         }
         state = PartialState()
         index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
@@ -226,7 +241,7 @@ class VideoFeatureExtractor:
             cells = table[start : min(start + _FRAMES_AT_ONCE, rows.stop)]["image"].to_pylist()
             images = [decode_image(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(images).permute(0, 3, 1, 2)  # (frames, 3, height, width)
-            yield from prepare_clips(self.processor, clip)[0]
+            yield from self.prepare(clip)
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:

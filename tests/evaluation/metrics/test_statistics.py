@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surgvista_hf.evaluation.metrics.statistics import bootstrap_interval, paired_wilcoxon
+from surgvista_hf.evaluation.metrics.statistics import bootstrap_interval, interval_over_seeds, paired_wilcoxon
 from surgvista_hf.modeling.errors_surgvista import InputError
 
 SCORES = st.lists(st.integers(-50, 50), min_size=1, max_size=9, unique_by=abs).filter(lambda values: 0 not in values)
@@ -85,3 +85,46 @@ def test_one_video_has_no_spread_and_the_draws_repeat():
     assert bootstrap_interval(first, list("abcdef")) == bootstrap_interval(first, list("abcdef"))
     with pytest.raises(InputError, match="no videos"):
         bootstrap_interval(first, [])
+
+
+# ------------------------------------------------------------------------------------------- seeds
+
+
+def test_with_one_seed_the_interval_is_that_of_the_videos():
+    scores = np.random.default_rng(0).random(30)
+    named_scores = named(scores)
+    ours = interval_over_seeds(scores[None], resamples=20_000)
+    videos = bootstrap_interval(
+        lambda drawn: float(np.mean([named_scores[video] for video in drawn])), list(named_scores), resamples=20_000
+    )
+    assert (ours.low, ours.high) == pytest.approx((videos.low, videos.high), abs=0.003)
+    assert ours.value == pytest.approx(scores.mean())
+
+
+def test_seeds_that_disagree_widen_the_interval_and_copies_do_not():
+    scores = np.random.default_rng(0).random((1, 30))
+    alone, copied = (
+        interval_over_seeds(scores, resamples=20_000),
+        interval_over_seeds(np.repeat(scores, 5, axis=0), resamples=20_000),
+    )
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=0.003)
+    apart = interval_over_seeds(scores + np.array([[-0.3], [0.0], [0.3]]))
+    assert apart.value == pytest.approx(alone.value)
+    assert apart.low < alone.low - 0.1
+    assert apart.high > alone.high + 0.1
+
+
+def test_the_interval_over_seeds_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        scores = generator.normal(0, 1, (10, 1)) + generator.normal(0, 1, (1, 20)) + generator.normal(0, 1, (10, 20))
+        interval = interval_over_seeds(scores, resamples=500)
+        covered += interval.low <= 0 <= interval.high
+    assert 0.88 <= covered / 200 <= 1
+
+
+@pytest.mark.parametrize("scores", [np.zeros((0, 3)), np.zeros(3), np.array([[np.nan, 1.0]])])
+def test_scores_without_an_interval_are_refused(scores):
+    with pytest.raises(InputError, match="seeds, videos"):
+        interval_over_seeds(scores)

@@ -205,6 +205,20 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     assert second.evaluate() == whole[2]
 
 
+def test_fewer_clips_than_a_batch_make_one_update_an_epoch_unless_incomplete_batches_are_left_out(frame_set, tmp_path):
+    few = {"per_device_train_batch_size": 100, "num_train_epochs": 3, "save_steps": 1}
+    tiny.assert_resumes_bit_for_bit(
+        lambda output, **changes: tiny_finetuning.trainer(frame_set, output, **changes),
+        tmp_path,
+        2,
+        dataloader_drop_last=False,
+        **few,
+    )
+    assert complete_checkpoints(tmp_path / "whole")[-1].name == "checkpoint-3"
+    with pytest.raises(InputError, match="one update needs 100 clips; an epoch has 60"):
+        tiny_finetuning.trainer(frame_set, tmp_path / "other", dataloader_drop_last=True, **few)
+
+
 def test_killed_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, processes):
     program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path, "ema_decay=0.9")
     process = processes.start(*program)

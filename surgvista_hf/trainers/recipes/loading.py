@@ -17,14 +17,17 @@ from ...util import values
 from ...util.errors import InputError
 from ...util.values import read_fields, read_value, shown
 
-# libyaml's parser reads a recipe several times faster; PyYAML has it wherever it was installed from a wheel.
-_Parser: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+try:  # libyaml's parser, with which PyYAML is built nearly everywhere, is several times faster
+    from yaml import CSafeLoader as _Parser
+except ImportError:
+    from yaml import SafeLoader as _Parser
+
 T = TypeVar("T")
 # Kinds of recipes: folders beside this file.
 PRETRAINING, FINETUNING, SUITES, LAUNCH = "pretraining", "finetuning", "suites", "launch"
 
 
-class _Loader(_Parser):  # type: ignore[misc, valid-type]  # chosen above
+class _Loader(_Parser):
     """Loads YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
 
 

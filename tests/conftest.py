@@ -8,7 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: n
 
 import pytest
 
-from .processes import Processes
+from .processes import LIBRARIES, Processes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,6 +33,14 @@ def shared_data() -> Path:
 def processes() -> Iterator[Processes]:
     """Starts programs in processes of their own, without importing torch for each."""
     started = Processes()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def libraries() -> Iterator[Processes]:
+    """Start programs that import transformers and the package themselves, without importing torch for each."""
+    started = Processes(LIBRARIES)
     yield started
     started.close()
 

@@ -3,9 +3,13 @@
 Most of the time of a small program goes into importing torch and transformers. `Processes` imports these once, in a process
 that does nothing else, and forks that one for each program. What runs is a process like any other: it has its own environment,
 folder and output, can be killed, and imports `surgvista_hf` itself.
+
+Programs that ask what importing transformers or the package does, or that have a Hub cache of their own, start from the
+`LIBRARIES` beneath them only: they import transformers, huggingface_hub and the package themselves, in their own order.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -31,6 +35,24 @@ IMPORTED = (
     "torchvision",
     "av",
     "matplotlib",
+)
+LIBRARIES = (
+    "torch",
+    "torch._dynamo",
+    "torchvision",
+    "av",
+    "PIL.Image",
+    "safetensors.torch",
+    "tokenizers",
+    "sklearn.metrics",
+    "scipy.signal",
+    "pandas",
+    "httpx",
+    "jinja2",
+    "pydantic",
+    "pydicom",
+    "requests",
+    "wrapt",
 )
 
 
@@ -70,13 +92,17 @@ class Process:
 
 
 class Processes:
-    """Starts programs: see the module. Close it at the end."""
+    """Starts programs: see the module. Close it at the end.
 
-    def __init__(self) -> None:
+    Args:
+        imported: The modules that programs find imported.
+    """
+
+    def __init__(self, imported: Sequence[str] = IMPORTED) -> None:
         self._folder = tempfile.TemporaryDirectory()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
         self._template = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes"],
+            [sys.executable, "-m", "tests.processes", *imported],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.PIPE,
@@ -93,6 +119,13 @@ class Processes:
         self, module: str, *words: object, environment: Mapping[str, str] | None = None, cwd: Path = REPOSITORY
     ) -> Process:
         """Start `python -m module words`."""
+        return self._start({"module": module, "words": [str(word) for word in words]}, environment, cwd)
+
+    def run_code(self, code: str, *, environment: Mapping[str, str] | None = None, cwd: Path = REPOSITORY) -> Process:
+        """Start `python -c code`, and wait for its end."""
+        return self._start({"module": "-c", "words": [], "code": code}, environment, cwd).wait()
+
+    def _start(self, program: dict[str, Any], environment: Mapping[str, str] | None, cwd: Path) -> Process:
         folder = Path(self._folder.name) / str(self._count)
         folder.mkdir()
         number, self._count = self._count, self._count + 1
@@ -101,9 +134,8 @@ class Processes:
         with self._lock:
             self._started[number], self._ended[number] = started, ended
         request = {
+            **program,
             "number": number,
-            "module": module,
-            "words": [str(word) for word in words],
             "environment": {**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
             "cwd": str(cwd),
             "folder": str(folder),
@@ -154,8 +186,9 @@ class Processes:
 
 
 def _serve() -> None:
-    for name in IMPORTED:
-        __import__(name)
+    for name in sys.argv[1:]:
+        with contextlib.suppress(ImportError):  # not every installation has all
+            importlib.import_module(name)
     own_output = os.fdopen(os.dup(1), "w")
     running: dict[int, int] = {}
 
@@ -201,7 +234,10 @@ def _become(request: dict[str, Any]) -> None:
     sys.path[0] = request["cwd"]
     code: Any = 1
     try:
-        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        if "code" in request:
+            exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

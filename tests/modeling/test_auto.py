@@ -1,6 +1,6 @@
 """Our models behind the Auto classes: with the package, without it, and before any weights are published.
 
-Each case runs in a process of its own, offline, with a hand-made Hub cache.
+Each case runs in a process of its own, offline, with a hand-made Hub cache, and imports transformers and the package itself.
 """
 
 import json
@@ -15,33 +15,19 @@ import torch
 from surgvista_hf import SurgVistaForPreTraining, SurgVistaForVideoClassification, SurgVistaVideoProcessor
 from surgvista_hf.modeling.remote_code import add_remote_code
 
+from ..processes import REPOSITORY, Process, Processes
 from . import golden
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def run_python(
-    program: str, home: Path, *, with_package: bool = True, cwd: Path | None = None
-) -> subprocess.CompletedProcess:
+    libraries: Processes, program: str, home: Path, *, with_package: bool = True, cwd: Path | None = None
+) -> Process:
     """Run a program offline with `home` as Hub cache; without the package only its dependencies can be imported."""
-    environment = {
-        **os.environ,
-        "HF_HOME": str(home),
-        "HF_HUB_OFFLINE": "1",
-        "HF_MODULES_CACHE": str(home / "modules"),
-    }
-    repository = str(Path(__file__).resolve().parents[2])
+    environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(home / "modules")}
     hide = "" if with_package else "import sys; sys.modules['surgvista_hf'] = None; "
-    if with_package:
-        environment["PYTHONPATH"] = repository
-    return subprocess.run(
-        [sys.executable, "-c", hide + program],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=cwd or home,
-        check=False,
-    )
+    return libraries.run_code(hide + program, environment=environment, cwd=cwd or home)
 
 
 def put_into_cache(home: Path, model, *, with_code: bool = False) -> None:
@@ -57,15 +43,27 @@ def put_into_cache(home: Path, model, *, with_code: bool = False) -> None:
 
 
 def test_importing_the_package_imports_neither_torch_nor_transformers(tmp_path):
-    done = run_python(
-        "import sys, surgvista_hf; print(sorted({'torch', 'transformers'} & set(sys.modules)))", tmp_path
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, surgvista_hf; print({'torch', 'transformers'} & set(sys.modules))"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_the_line_of_the_readme_works_verbatim(tmp_path):
+def test_programs_here_import_the_package_and_what_it_registers_with_themselves(libraries, tmp_path):
+    names = {"surgvista_hf", "transformers", "huggingface_hub"}
+    done = run_python(libraries, f"import sys; print({names} & set(sys.modules))", tmp_path)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_the_line_of_the_readme_works_verbatim(libraries, tmp_path):
     put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
     done = run_python(
+        libraries,
         "import surgvista_hf\n"
         "from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor\n"
         'model = AutoModel.from_pretrained("syangcw/SurgVISTA")\n'
@@ -93,15 +91,18 @@ def test_the_line_of_the_readme_works_verbatim(tmp_path):
         "from surgvista_hf import SurgVistaVideoProcessor, SurgVistaConfig\nfrom transformers import AutoModel",
     ],
 )
-def test_registration_does_not_depend_on_the_order_of_imports(imports, tmp_path):
+def test_registration_does_not_depend_on_the_order_of_imports(libraries, imports, tmp_path):
     put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
-    done = run_python(f"{imports}\nprint(type(AutoModel.from_pretrained('syangcw/SurgVISTA')).__name__)", tmp_path)
+    done = run_python(
+        libraries, f"{imports}\nprint(type(AutoModel.from_pretrained('syangcw/SurgVISTA')).__name__)", tmp_path
+    )
     assert done.stdout.strip() == "SurgVistaModel", done.stderr
 
 
-def test_an_exported_folder_works_without_the_package(tmp_path):
+def test_an_exported_folder_works_without_the_package(libraries, tmp_path):
     put_into_cache(tmp_path, SurgVistaForVideoClassification(golden.pretraining_config(num_labels=3)), with_code=True)
     done = run_python(
+        libraries,
         "import numpy, torch\n"
         "from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification\n"
         "from transformers import AutoVideoProcessor\n"
@@ -127,7 +128,7 @@ def test_an_exported_folder_works_without_the_package(tmp_path):
     ], done.stderr
 
 
-def test_remote_code_gives_the_same_numbers_as_the_package(tmp_path):
+def test_remote_code_gives_the_same_numbers_as_the_package(libraries, tmp_path):
     put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()), with_code=True)
     program = (
         "import torch\n"
@@ -136,13 +137,15 @@ def test_remote_code_gives_the_same_numbers_as_the_package(tmp_path):
         "clip = torch.linspace(-1, 1, 4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32)\n"
         "print(model(clip).last_hidden_state.double().sum().item())\n"
     )
-    remote = run_python(program, tmp_path, with_package=False)
-    local = run_python("import surgvista_hf\n" + program, tmp_path)
+    remote = run_python(libraries, program, tmp_path, with_package=False)
+    local = run_python(libraries, "import surgvista_hf\n" + program, tmp_path)
     assert float(remote.stdout) == float(local.stdout), remote.stderr + local.stderr
 
 
 @pytest.mark.parametrize("with_package", [True, False])
-def test_an_error_of_a_checkpoint_s_own_code_is_the_package_s_where_that_is_installed(with_package, tmp_path):
+def test_an_error_of_a_checkpoint_s_own_code_is_the_package_s_where_that_is_installed(
+    libraries, with_package, tmp_path
+):
     put_into_cache(tmp_path, SurgVistaForVideoClassification(golden.pretraining_config(num_labels=3)), with_code=True)
     caught = "import surgvista_hf\nroot = surgvista_hf.SurgVistaError\n"
     if not with_package:
@@ -162,7 +165,7 @@ def test_an_error_of_a_checkpoint_s_own_code_is_the_package_s_where_that_is_inst
         f"        {caught.strip().replace(chr(10), chr(10) + ' ' * 8)}\n"
         "        print(type(error).__name__, isinstance(error, root), isinstance(error, ValueError), root.__module__)\n"
     )
-    done = run_python(program, tmp_path, with_package=with_package)
+    done = run_python(libraries, program, tmp_path, with_package=with_package)
     *kinds, model_error, video_error = done.stdout.splitlines()
     assert kinds == ["transformers_modules"] * 2, done.stderr
     assert model_error.startswith("InputError True True ")
@@ -181,7 +184,7 @@ UNPUBLISHED = (
 )
 
 
-def test_without_published_weights_one_error_names_the_three_roads_and_other_errors_stay(tmp_path):
+def test_without_published_weights_one_error_names_the_three_roads_and_other_errors_stay(libraries, tmp_path):
     program = (
         "import json, surgvista_hf\n"
         "from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor\n"
@@ -191,7 +194,7 @@ def test_without_published_weights_one_error_names_the_three_roads_and_other_err
         program += (
             f"try:\n    {line}\nexcept Exception as error:\n    said.append([type(error).__name__, str(error)])\n"
         )
-    done = run_python(program + "print(json.dumps(said))", tmp_path)
+    done = run_python(libraries, program + "print(json.dumps(said))", tmp_path)
     *errors, other = json.loads(done.stdout)
     assert len(errors) == len(UNPUBLISHED) - 1, done.stderr
     for kind, message in errors:
@@ -201,10 +204,11 @@ def test_without_published_weights_one_error_names_the_three_roads_and_other_err
     assert other[0] == "OSError"
 
 
-def test_a_repository_with_a_config_but_no_weights_gets_the_same_error(tmp_path):
+def test_a_repository_with_a_config_but_no_weights_gets_the_same_error(libraries, tmp_path):
     put_into_cache(tmp_path, SurgVistaForPreTraining(golden.pretraining_config()))
     next(tmp_path.rglob("model.safetensors")).unlink()
     done = run_python(
+        libraries,
         "import surgvista_hf\nfrom transformers import AutoModel\nAutoModel.from_pretrained('syangcw/SurgVISTA')",
         tmp_path,
     )
@@ -227,7 +231,7 @@ def test_models_work_without_torchvision_and_without_av(tmp_path):
         "from surgvista_hf.modeling.video_reading_surgvista import VideoReader\n"
         "try:\n    VideoReader(b'x')\nexcept surgvista_hf.VideoReadError as error:\n    print(error)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{Path(__file__).resolve().parents[2]}"}
+    environment = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{REPOSITORY}"}
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
         env=environment,

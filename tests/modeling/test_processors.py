@@ -16,6 +16,7 @@ from surgvista_hf.modeling.modeling_video_head import VideoHeadForClassification
 from surgvista_hf.modeling.processors import make_processor, prepare_clips, smooths
 from surgvista_hf.modeling.remote_code import add_remote_code
 
+from ..processes import Processes
 from ..videos import write_numbered_video
 from .conversion.families import FAMILIES, LABELS, SINGLE, fields
 from .test_auto import run_python
@@ -87,17 +88,25 @@ print(json.dumps({"numbers": found, "package": bool(sys.modules.get("surgvista_h
 """
 
 
-def run(folders: Path, names: tuple[str, ...], plain: tuple[str, ...], home: Path, *, with_package: bool) -> Any:
+def run(
+    libraries: Processes,
+    folders: Path,
+    names: tuple[str, ...],
+    plain: tuple[str, ...],
+    home: Path,
+    *,
+    with_package: bool,
+) -> Any:
     begin = "import surgvista_hf\n" if with_package else "\n"
     program = begin + PROGRAM.replace("NAMES", repr(names)).replace("PLAIN", repr(plain))
-    done = run_python(program, home, with_package=with_package, cwd=folders)
+    done = run_python(libraries, program, home, with_package=with_package, cwd=folders)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_folder_works_in_transformers_where_this_package_is_not_installed(folders, tmp_path):
+def test_every_folder_works_in_transformers_where_this_package_is_not_installed(libraries, folders, tmp_path):
     """Load VideoMAE and V-JEPA 2 by transformers' own classes, and all others by the code in the folder."""
-    answer = run(folders, (*FOLDERS, "ms_tcn", "video_head"), STOCK, tmp_path, with_package=False)
+    answer = run(libraries, folders, (*FOLDERS, "ms_tcn", "video_head"), STOCK, tmp_path, with_package=False)
     assert not answer["package"]
     expected = json.loads((folders / "expected.json").read_text())
     assert answer["numbers"].keys() == expected.keys()
@@ -105,8 +114,8 @@ def test_every_folder_works_in_transformers_where_this_package_is_not_installed(
         assert answer["numbers"][name] == pytest.approx(values, abs=1e-4), name
 
 
-def test_every_folder_works_in_transformers_with_the_package_and_without_trusting_code(folders, tmp_path):
-    answer = run(folders, FOLDERS, FOLDERS, tmp_path, with_package=True)
+def test_every_folder_works_in_transformers_with_the_package_and_without_trusting_code(libraries, folders, tmp_path):
+    answer = run(libraries, folders, FOLDERS, FOLDERS, tmp_path, with_package=True)
     expected = json.loads((folders / "expected.json").read_text())
     for name in FOLDERS:
         assert answer["numbers"][name] == pytest.approx(expected[name], abs=1e-4), name

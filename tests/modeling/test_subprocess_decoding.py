@@ -55,30 +55,33 @@ def test_large_frames_are_reduced(tmp_path):
     assert [read_number(np.repeat(np.repeat(frame, 2, 0), 2, 1)) for _, frame in found] == [0, 10, 20]
 
 
-def bomb(path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory) -> Path:
     """Write ten hours of one black frame in a few kilobytes."""
+    path: Path = tmp_path_factory.mktemp("bomb") / "bomb.mp4"
+    black = np.zeros((96, 64), np.uint8)  # planes of one size: luma of 64×64, two of chroma
+    black[:64], black[64:] = 16, 128
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for number in range(36000):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(black, format="yuv420p")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
 
-def test_a_long_video_in_a_small_file_is_refused_at_once(tmp_path):
-    path = bomb(tmp_path / "bomb.mp4")
-    assert path.stat().st_size < 2e6
+def test_a_long_video_in_a_small_file_is_refused_at_once(bomb):
+    assert bomb.stat().st_size < 2e6
     began = time.monotonic()
     with pytest.raises(VideoReadError, match=r"has 600\.0 minutes; at most 15 are allowed"):
-        frames(path)
+        frames(bomb)
     assert time.monotonic() - began < 30
 
 
-def test_a_length_that_is_a_lie_does_not_help(tmp_path):
-    content = bytearray(bomb(tmp_path / "bomb.mp4").read_bytes())
+def test_a_length_that_is_a_lie_does_not_help(bomb, tmp_path):
+    content = bytearray(bomb.read_bytes())
     for box in (b"mvhd", b"tkhd", b"mdhd"):  # durations of one second
         index = content.index(box) + 4
         offset = {b"mvhd": 16, b"tkhd": 20, b"mdhd": 16}[box]

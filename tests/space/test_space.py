@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from surgvista_hf.modeling.familiarity import Familiarity, VideoAppearance
 from surgvista_hf.modeling.subprocess_decoding import VideoLimits
 from surgvista_hf.space import SpaceSettings, build_app, find_models
 from surgvista_hf.space.app import Demo, likely
+from surgvista_hf.space.example import rendered_operation
 from surgvista_hf.space.export import export_space, requirements
 from surgvista_hf.space.sessions import VisitorFiles
 from surgvista_hf.util.files import OutputError
@@ -29,6 +31,18 @@ from ..inference.tiny_models import Redness, prediction
 from ..videos import damage, write_numbered_video
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "spaces" / "surgvista"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory) -> Path:
+    """Render the example."""
+    return rendered_operation(tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(autouse=True)
+def _every_demo_has_a_copy_of_the_example(example, monkeypatch):
+    """Copy the example into the folder of a demo: it takes seconds to render, and is the same file every time."""
+    monkeypatch.setattr("surgvista_hf.space.app.rendered_operation", lambda folder: Path(shutil.copy(example, folder)))
 
 
 def test_a_file_stays_as_long_as_somebody_needs_it(tmp_path):

@@ -177,7 +177,7 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
     assert results["parameters"]["trained"] < 0.1 * results["parameters"]["all"]
 
 
-def test_with_code_trained_and_merged_models_load_where_this_package_is_not_installed(operations, tmp_path):
+def test_with_code_trained_and_merged_models_load_where_this_package_is_not_installed(libraries, operations, tmp_path):
     short = ["training.max_steps=2", "data.validation=null"]
     assert main([*argv(operations, tmp_path / "full", *short), "--with-code"]) == 0
     assert main(argv(operations, tmp_path / "plain", *short)) == 0
@@ -196,7 +196,7 @@ def test_with_code_trained_and_merged_models_load_where_this_package_is_not_inst
         "    clip = processor(numpy.zeros((4, 40, 50, 3), numpy.uint8), return_tensors='pt')\n"
         "    print(type(model).__name__, tuple(model(**clip).logits.shape))\n"
     )
-    done = run_python(program, tmp_path, with_package=False)
+    done = run_python(libraries, program, tmp_path, with_package=False)
     own = "SurgVistaForVideoClassification (1, 7)"
     assert done.stdout.splitlines() == [own, own, "SurgicalEncoderForVideoClassification (1, 7)"], done.stderr
 

@@ -17,12 +17,17 @@ from ...util import values
 from ...util.errors import InputError
 from ...util.values import read_fields, read_value, shown
 
+try:  # libyaml's parser, with which PyYAML is built nearly everywhere, is several times faster
+    from yaml import CSafeLoader as _Parser
+except ImportError:
+    from yaml import SafeLoader as _Parser
+
 T = TypeVar("T")
 # Kinds of recipes: folders beside this file.
 PRETRAINING, FINETUNING, SUITES, LAUNCH = "pretraining", "finetuning", "suites", "launch"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_Parser):
     """Loads YAML 1.2, as people read it: `no` is a word (`save_strategy: no`), and 1e-3 is a number."""
 
 
@@ -115,7 +120,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         target = _entry(target, name, path)
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:  # the latter of bytes of the command line that are no text
         raise RecipeError(f"the value of {override!r} is not YAML") from error
     if isinstance(target, list):
         _entry(target, last, path)

@@ -354,7 +354,7 @@ print(json.dumps([found, bool(sys.modules.get("surgvista_hf"))]))
 """
 
 
-def test_models_and_processors_of_our_own_load_where_this_package_is_not_installed(zoo, tmp_path):
+def test_models_and_processors_of_our_own_load_where_this_package_is_not_installed(libraries, zoo, tmp_path):
     import json
 
     from ..test_auto import run_python
@@ -364,7 +364,9 @@ def test_models_and_processors_of_our_own_load_where_this_package_is_not_install
     answers = []
     for with_package in (False, True):
         program = ("import surgvista_hf\n" if with_package else "") + PROGRAM.replace("NAMES", repr(OWN_CODE))
-        done = run_python(program, tmp_path / f"home{with_package}", with_package=with_package, cwd=tmp_path)
+        done = run_python(
+            libraries, program, tmp_path / f"home{with_package}", with_package=with_package, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         answers.append(json.loads(done.stdout.splitlines()[-1]))
     (without, loaded), (with_it, _) = answers

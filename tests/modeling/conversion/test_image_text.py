@@ -5,9 +5,6 @@ skipped. The others make a file of the same layout from transformers' own BERT a
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +365,7 @@ def test_the_stock_pipeline_takes_a_converted_folder(made, request):
 
 
 @pytest.mark.parametrize("made", ["surgvlp_made", "surgclip_made"])
-def test_a_converted_folder_works_without_this_package(made, request, tmp_path):
+def test_a_converted_folder_works_without_this_package(libraries, made, request, tmp_path):
     folder = request.getfixturevalue(made)[0]
     program = (
         "import sys; sys.modules['surgvista_hf'] = None\n"
@@ -386,10 +383,8 @@ def test_a_converted_folder_works_without_this_package(made, request, tmp_path):
         "assert abs(scores['a duct'] - float(found.softmax(1)[0, 0])) < 1e-5\n"
         "print('works')"
     )
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
+    environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path)}
+    done = libraries.run_code(program, environment=environment, cwd=tmp_path)
     assert done.stdout.strip().endswith("works"), done.stderr[-2000:]
 
 
@@ -539,12 +534,9 @@ def test_configurations_that_make_no_sense_are_refused(fields, message):
 @pytest.mark.parametrize(
     "first", ["configuration_surgical_clip", "modeling_surgical_clip", "processing_surgical_clip"]
 )
-def test_each_file_can_be_imported_first(first, tmp_path):
+def test_each_file_can_be_imported_first(libraries, first, tmp_path):
     program = f"import surgvista_hf.modeling.{first}\nfrom transformers import AutoModel\nprint('works')"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
+    done = libraries.run_code(program, cwd=tmp_path)
     assert done.stdout.strip() == "works", done.stderr[-2000:]
 
 

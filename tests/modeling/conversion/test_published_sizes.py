@@ -32,6 +32,8 @@ def test_no_other_family_takes_a_published_size_unless_nothing_tells_them_apart(
     twins = {family, *FAMILIES[family].plan(tensors, {}).twins}
     takers = set()
     for other in FAMILIES.values():
+        if other.name == family:  # that it takes the file is tested above
+            continue
         try:
             blueprint = other.plan(tensors, {})
             used = used_tensors(blueprint)

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,11 +65,16 @@ def recipe_file(frame_set: Path, tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------- the package's recipes
 
 
+@cache
+def weightless(name: str) -> Any:
+    """Build the model of a recipe of the package on no device; VideoMAE's table of positions takes seconds."""
+    with torch.device("meta"):
+        return build_model(load_recipe(name))
+
+
 @pytest.mark.parametrize("name", bundled_recipes())
 def test_every_recipe_of_the_package_is_sound(name, tmp_path):
-    recipe = load_recipe(name)
-    with torch.device("meta"):
-        model = build_model(recipe)
+    recipe, model = load_recipe(name), weightless(name)
     training = {**recipe.training, "output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
     args = OBJECTIVES[recipe.objective].arguments_class(**training)
     assert OBJECTIVES[recipe.objective].processor_for(model.config, recipe.data.frame_stride)
@@ -88,9 +95,7 @@ def test_the_base_recipe_has_the_published_batch_and_rates(tmp_path):
 
 @pytest.mark.parametrize("name", ["surgrec_mae", "surgrec_mae_one_gpu"])
 def test_the_surgrec_mae_recipe_is_videomae_with_the_stated_epochs(name, tmp_path):
-    recipe = load_recipe(name)
-    with torch.device("meta"):
-        config = build_model(recipe).config
+    recipe, config = load_recipe(name), weightless(name).config
     assert (config.hidden_size, config.num_hidden_layers, config.decoder_num_hidden_layers) == (768, 12, 4)
     batch = recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"]
     assert batch * (1 if name.endswith("one_gpu") else 8) == 2048
@@ -100,9 +105,7 @@ def test_the_surgrec_mae_recipe_is_videomae_with_the_stated_epochs(name, tmp_pat
 @pytest.mark.parametrize("name", ["surgrec_jepa", "surgrec_jepa_one_gpu"])
 def test_the_surgrec_jepa_recipe_has_the_sizes_that_the_released_file_implies(name):
     """Count 304 M parameters in the encoder, 22 M in the predictor, and 1568 tokens."""
-    recipe = load_recipe(name)
-    with torch.device("meta"):
-        model = build_model(recipe)
+    recipe, model = load_recipe(name), weightless(name)
     assert round(sum(p.numel() for p in model.surgvista.parameters()) / 1e6) in (303, 304)
     assert round(sum(p.numel() for p in model.predictor.parameters()) / 1e6) == 22
     assert model.config.num_tokens == 1568
@@ -176,6 +179,7 @@ def test_no_is_a_word_true_is_a_truth_value_and_1e_3_is_a_number(recipe_file):
         ("training.ema_momentum=1", "no key 'ema_momentum'"),
         ("seed", "is not of the form"),
         ("training.seed=[", "is not YAML"),
+        ("training.seed=\udcff", "is not YAML"),  # a byte of the command line that is no text
     ],
 )
 def test_what_is_misspelled_is_an_error_with_a_suggestion(recipe_file, word, message):
@@ -209,14 +213,14 @@ def test_a_recipe_trains_a_model_that_loads_with_its_processor(recipe_file, tmp_
     assert AutoVideoProcessor.from_pretrained(folder).size == {"height": 32, "width": 32}
 
 
-def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed(recipe_file, tmp_path):
+def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed(libraries, recipe_file, tmp_path):
     assert main(["pretrain", str(recipe_file), "training.max_steps=1", "--with-code"]) == 0
     program = (
         "from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor\n"
         "for auto in (AutoModel, AutoModelForPreTraining, AutoVideoProcessor):\n"
         "    print(type(auto.from_pretrained('run/model', trust_remote_code=True)).__name__)\n"
     )
-    done = run_python(program, tmp_path, with_package=False)
+    done = run_python(libraries, program, tmp_path, with_package=False)
     expected = ["SurgVistaModel", "SurgVistaForPreTraining", "SurgVistaVideoProcessor"]
     assert done.stdout.splitlines() == expected, done.stderr
 

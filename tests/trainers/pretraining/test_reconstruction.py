@@ -1,10 +1,7 @@
 """Images of reconstructions: written while training without changing it, and drawn from saved models."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,6 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.trainers.pretraining.reconstruction import reconstruct
 
 from .. import tiny
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_images_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
@@ -43,16 +38,17 @@ def test_tensorboard_gets_losses_speed_and_images(frame_set, tmp_path, monkeypat
     assert [event.step for event in events.Images("reconstruction")] == [10, 20]
 
 
-def test_trackio_gets_the_losses(frame_set, tmp_path):
+def test_trackio_gets_the_losses(processes, frame_set, tmp_path):
     """Run in a process of its own: trackio decides when it is imported where it writes."""
     pytest.importorskip("trackio")
     program = (
-        "from pathlib import Path; from tests.trainers import tiny;"
+        "import sys; assert 'trackio' not in sys.modules; from pathlib import Path; from tests.trainers import tiny;"
         f"tiny.trainer(Path({str(frame_set)!r}), Path({str(tmp_path / 'run')!r}), max_steps=2, report_to='trackio',"
         " project='tiny').train()"
     )
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
+    done = processes.run_code(program, environment=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
     with sqlite3.connect(tmp_path / "trackio" / "tiny.db") as database:
         logged = [json.loads(cells[0]) for cells in database.execute("select metrics from metrics order by step")]
     assert {"train/loss", "train/loss_video", "train/loss_image", "train/clips_per_second"} <= logged[0].keys()

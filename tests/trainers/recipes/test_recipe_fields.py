@@ -36,6 +36,8 @@ from surgvista_hf.trainers.recipes.loading import RecipeError, bundled_text
 
 from .. import tiny
 
+# libyaml's where it is there: some thousand recipes are written here.
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 NASTY: list[Any] = [
     *(None, True, "", "four", "4", "no", "a/b"),
     *(0, -1, -7, 3, 10**12, 0.5, -0.5, 1e300, float("nan"), float("inf")),
@@ -103,7 +105,7 @@ def attempt(load: Any, content: Any, path: str, value: Any, folder: Path, needs:
 
     def action() -> None:
         """Parse the changed recipe."""
-        file.write_text(yaml.safe_dump(changed(content, path, value)))
+        file.write_text(yaml.dump(changed(content, path, value), Dumper=Dumper))
         recipe = load(file)
         if needs is not None:
             needs(recipe)

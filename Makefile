@@ -9,7 +9,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses=4
 
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest lint types docs constraints clean
+.PHONY: help demo test test-all test-lowest lint types docs constraints clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -17,7 +17,10 @@ help: ## list the targets
 demo: .venv/ready-demo ## train on synthetic surgery, predict an unseen operation; VIDEO=file.mp4 predicts that
 	@.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"} $(DEMO_ARGS)
 
-test: .venv/ready-dev ## run the tests; PYTEST_ARGS='-k word' chooses
+test: .venv/ready-dev ## run the tests but the slow ones; PYTEST_ARGS='-k word' chooses
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-all: .venv/ready-dev ## run all tests
 	@OMP_NUM_THREADS=1 .venv/bin/pytest $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/ready-test ## run the tests with the oldest supported libraries

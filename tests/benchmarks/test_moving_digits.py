@@ -58,6 +58,7 @@ def test_samples_are_whole_clips_or_frames_with_companions():
     assert torch.equal(frames[2 * FRAMES + 1]["pixel_values"][0], clips[2]["pixel_values"][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(control.OBJECTIVES))
 def test_every_objective_runs_and_is_probed_before_and_after(name, tmp_path, monkeypatch):
     monkeypatch.setattr(control, "CORPUS", 16)

@@ -39,6 +39,7 @@ def run(name: str, work: Path, folder: Path) -> dict:
 # ------------------------------------------------------------------------------------------- parts
 
 
+@pytest.mark.slow
 def test_models_are_measured_without_and_with_teacher_and_beside_transformers(work, tmp_path):
     results = run("models", work, tmp_path)
     assert {name for name, result in results.items() if "error" in result} == set()
@@ -52,6 +53,7 @@ def test_models_are_measured_without_and_with_teacher_and_beside_transformers(wo
         assert results["without teacher, compiled"] == NO_GPU
 
 
+@pytest.mark.slow
 def test_the_loader_and_the_trainer_are_measured(work, tmp_path):
     results = run("loader", work, tmp_path)
     assert set(results["clips_per_second"]) == {str(workers) for workers in TINY.workers}
@@ -70,6 +72,7 @@ def test_whole_videos_are_predicted_by_batch_size_against_the_plain_loop(work, t
     assert results["plain_loop_over"]["float32, 8 clips at a time"]["median"] > 1  # overlapping clips are decoded once
 
 
+@pytest.mark.slow
 def test_pre_training_keeps_to_its_time_and_is_compared_with_the_untrained_encoder(work, tmp_path):
     results = run("pretraining", work, tmp_path)
     training = results["training"]

@@ -42,6 +42,7 @@ def test_help_is_quick_because_it_imports_no_torch():
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_predict_writes_tables_and_a_picture(model_folder, tmp_path):
     video = write_numbered_video(tmp_path / "my operation.mp4", count=100)
     done = surgvista("predict", video, "--model", model_folder, "--output", tmp_path / "out", "--json")

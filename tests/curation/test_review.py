@@ -65,6 +65,7 @@ def test_the_page_needs_no_other_file_and_sends_nothing(curated, tmp_path):
     assert str(curated) not in text
 
 
+@pytest.mark.slow
 def test_a_page_can_be_asked_for_by_kind_and_id(curated, tmp_path):
     def shown(**options: object) -> list[str]:
         page = Page(write_review(curated, tmp_path / "page.html", **options).read_text())
@@ -92,6 +93,7 @@ ENTRIES = [
 ]
 
 
+@pytest.mark.slow
 def test_in_a_browser_decisions_come_back_as_they_were_and_changed_ones_changed(corpus, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
     browser_path = shutil.which("chromium")

@@ -83,6 +83,7 @@ def test_a_broken_video_stops_the_run_or_is_noted(videos, model_folder, tmp_path
     assert not (tmp_path / "out" / "b.mkv").exists()
 
 
+@pytest.mark.slow
 def test_processes_share_the_videos(videos, model_folder, tmp_path):
     program = (
         "import sys\nfrom surgvista_hf import SurgicalVideoPredictor\n"

@@ -102,6 +102,7 @@ def video(request, tmp_path_factory) -> Path:
     return VIDEOS[request.param](tmp_path_factory.mktemp("videos") / "operation.mp4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1.0, 2.0, 5.0, 25 / 3, None], ids=lambda rate: f"{rate and round(rate, 2)} a second")
 def test_training_and_prediction_see_the_same_frames(video, rate, tmp_path):
     folder = frame_set(video, tmp_path, rate)

@@ -215,6 +215,7 @@ def test_a_repository_with_a_config_but_no_weights_gets_the_same_error(libraries
     assert "WeightsNotPublishedError" in done.stderr
 
 
+@pytest.mark.slow
 def test_models_work_without_torchvision_and_without_av(tmp_path):
     packages = tmp_path / "packages"  # all that is installed, except these two
     packages.mkdir()

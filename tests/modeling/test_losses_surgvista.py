@@ -99,6 +99,7 @@ def classifier(family: str, problem: str) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [SINGLE, MULTI])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_accumulation_changes_no_step_of_any_family(family, problem, tmp_path):
@@ -121,6 +122,7 @@ def test_labels_that_are_not_known_count_nowhere(family, problem, tmp_path):
     assert_same_step(make, Samples(pixel_values=frames, labels=labels(problem, missing=True)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, [1.0, 5.0, 0.5]])
 def test_accumulation_changes_no_step_of_a_temporal_model(weights, tmp_path):
     def make() -> MsTcnForFrameClassification:
@@ -137,6 +139,7 @@ def test_accumulation_changes_no_step_of_a_temporal_model(weights, tmp_path):
     assert_same_step(make, Samples(features=torch.randn(8, 20, 6, generator=draw), labels=frames), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [SINGLE, MULTI])
 def test_accumulation_changes_no_step_of_a_head_over_videos(problem, tmp_path):
     def make() -> VideoHeadForClassification:
@@ -148,6 +151,7 @@ def test_accumulation_changes_no_step_of_a_head_over_videos(problem, tmp_path):
     assert_same_step(make, Samples(pooled=pooled, labels=labels(problem)), tmp_path)
 
 
+@pytest.mark.slow
 def test_accumulation_changes_no_step_of_pretraining_even_with_a_column_of_labels(tmp_path):
     def make() -> SurgVistaForPreTraining:
         torch.manual_seed(0)
@@ -167,6 +171,7 @@ def test_accumulation_changes_no_step_of_pretraining_even_with_a_column_of_label
     assert_same_step(make, Samples(pixel_values=frames, bool_masked_pos=mask, labels=torch.arange(8)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["surgvista", "vjepa2"])
 def test_accumulation_changes_no_step_of_joint_embedding_even_with_a_column_of_labels(kind, tmp_path):
     def make() -> Any:

@@ -104,6 +104,7 @@ def run(
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_every_folder_works_in_transformers_where_this_package_is_not_installed(libraries, folders, tmp_path):
     """Load VideoMAE and V-JEPA 2 by transformers' own classes, and all others by the code in the folder."""
     answer = run(libraries, folders, (*FOLDERS, "ms_tcn", "video_head"), STOCK, tmp_path, with_package=False)

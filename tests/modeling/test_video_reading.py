@@ -309,6 +309,7 @@ def test_a_matroska_file_that_begins_late_is_not_taken_for_truncated(tmp_path):
         assert numbers(video.frames_at([1.5])) == [15]
 
 
+@pytest.mark.slow
 def test_all_odd_files_decode_consistently_or_say_why_not(shared_data):
     refused = set()
     for path in sorted((shared_data / "odd_videos").iterdir()):
@@ -469,6 +470,7 @@ def test_without_pyav_the_error_says_what_to_install(tmp_path):
     assert "VideoReadError: reading videos needs PyAV: pip install av" in done.stderr
 
 
+@pytest.mark.slow
 def test_reading_needs_no_more_memory_for_a_longer_video(tmp_path):
     path = write_numbered_video(tmp_path / "long.mp4", count=3000, rate=25)
     program = (

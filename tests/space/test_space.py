@@ -178,6 +178,7 @@ def test_what_cannot_be_shown_is_known_before_anybody_visits(tmp_path, monkeypat
     assert "run `make demo`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_exported_space_is_whole(model_folder, detector_folder, tmp_path, capsys):
     words = ["--out-of-body", str(detector_folder), "--export", str(tmp_path / "space")]
     assert main(["space", "--model", f"tiny={model_folder}", *words]) == 0

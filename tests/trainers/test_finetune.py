@@ -177,6 +177,7 @@ def test_a_4_bit_base_is_fine_tuned_with_lora_merged_and_used(operations, tmp_pa
     assert results["parameters"]["trained"] < 0.1 * results["parameters"]["all"]
 
 
+@pytest.mark.slow
 def test_with_code_trained_and_merged_models_load_where_this_package_is_not_installed(libraries, operations, tmp_path):
     short = ["training.max_steps=2", "data.validation=null"]
     assert main([*argv(operations, tmp_path / "full", *short), "--with-code"]) == 0
@@ -212,6 +213,7 @@ def test_a_run_that_computes_activations_again_is_the_same_run(operations, tmp_p
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_path, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fixed = ["adapter.method=lora", "adapter.rank=2"]
@@ -253,7 +255,10 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(operations, tmp_pa
         (["model.from_pretrained=somewhere"], "model has both from_pretrained and config"),
         (["data.test=train"], "test videos in the training data"),
         (["data.validation=test"], "chosen on the test"),
-        (["training.per_device_train_batch_size=200"], "one update needs 200 clips"),
+        (
+            ["training.per_device_train_batch_size=200", "training.dataloader_drop_last=true"],
+            "one update needs 200 clips",
+        ),
         (["training.eval_strategy=sometimes"], "training.eval_strategy is 'sometimes'; it must be"),
         (["model.changes={drop_path: 0.1}"], "has no drop_path"),
         (["data.label=triplets", "training.class_balance=0.5"], "need one class a clip"),

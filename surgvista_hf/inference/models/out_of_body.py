@@ -163,15 +163,23 @@ def scan_video(
 
 
 def _thin(frames: Iterable[tuple[float, np.ndarray]], step: float) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield the first frame, the last, and as few as possible between, so that no two are further apart than `step`."""
-    last, waiting = -math.inf, None  # time of the last frame that was yielded; the frame since then
+    """Yield the first frame, the last, and as few as possible between, so that no two are further apart than `step`.
+
+    Frames of one time are yielded together, since a file may show any of them.
+    """
+    last = -math.inf  # time of the last frame that was yielded
+    waiting: list[tuple[float, np.ndarray]] = []  # the frames of the latest time since then
     for frame in frames:
-        if waiting is not None and frame[0] > last + step + TIME_TOLERANCE:
-            last = waiting[0]
-            yield waiting
-        waiting = frame
-        if frame[0] >= last + step - TIME_TOLERANCE:
-            last, waiting = frame[0], None
+        if frame[0] == last:
             yield frame
-    if waiting is not None:
-        yield waiting
+            continue
+        if waiting and frame[0] > last + step + TIME_TOLERANCE:
+            last = waiting[0][0]
+            yield from waiting
+            waiting = []
+        if frame[0] >= last + step - TIME_TOLERANCE:
+            last, waiting = frame[0], []
+            yield frame
+        else:
+            waiting = [*waiting, frame] if waiting and waiting[0][0] == frame[0] else [frame]
+    yield from waiting

@@ -258,6 +258,7 @@ def test_a_pipeline_without_detector_begins_nothing(collected, color_options, tm
     assert not (folder / "results").exists()
 
 
+@pytest.mark.slow
 def test_the_storyboard_classifier_can_be_left_out(collected, color_options, tmp_path):
     folder = shutil.copytree(collected, tmp_path / "corpus")
     run_pipeline(folder, replace(color_options, video_models=()))

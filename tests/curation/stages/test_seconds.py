@@ -156,6 +156,7 @@ def hashes() -> list[np.ndarray]:
     return operation_hashes()
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(
     which=st.integers(0, 3),
@@ -223,6 +224,7 @@ def test_a_repetition_lasts_at_least_a_second(wrong):
         shared_seconds(np.ones(9, np.uint64), np.ones(9, np.uint64), **wrong)
 
 
+@pytest.mark.slow
 def test_copies_of_coded_videos_are_found(tmp_path, hashes):
     """Through files: the copy begins between two frames of the grid of hashes and is coded coarsely."""
     upload = SyntheticWebVideo(
@@ -235,6 +237,7 @@ def test_copies_of_coded_videos_are_found(tmp_path, hashes):
     assert shared_seconds(found, hashes[1]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CLIPS.exists(), reason="the real clips are not here")
 def test_real_clips_are_found_again_and_do_not_resemble_one_another():
     clips = [video_hashes(path) for path in sorted(CLIPS.glob("*.mp4"))]

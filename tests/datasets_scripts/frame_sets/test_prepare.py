@@ -58,6 +58,7 @@ def test_two_processes_make_the_same_bytes_as_one(whole, tmp_path):
     assert contents(tmp_path / "out") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [1, 4])
 def test_killed_and_run_again_makes_the_same_bytes(whole, tmp_path, processes, finished):
     output = tmp_path / "out"
@@ -338,6 +339,7 @@ def crashed(number: int, reason: str) -> int:
     return -number
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_one_task_only():
     results = list(run_over(square, [1, 2, 13, 3, 4, 5], crashed, num_proc=2))
     assert sorted(results) == [-13, 1, 4, 9, 16, 25]

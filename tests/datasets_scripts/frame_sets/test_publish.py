@@ -342,6 +342,7 @@ def _publish(endpoint: str, home: Path, *words: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_private_data_go_only_to_a_private_repository(hub, frame_set, tmp_path):
     words = ("--data-dir", str(frame_set), "--output", str(tmp_path / "out"))
     result = _publish(f"http://127.0.0.1:{hub.server_port}", tmp_path / "home", *words)
@@ -358,6 +359,7 @@ def test_private_data_go_only_to_a_private_repository(hub, frame_set, tmp_path):
         assert hub.files == {}
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_loses_nothing(frame_set, tmp_path):
     words = ("--data-dir", str(frame_set), "--output", str(tmp_path / "out"))
     result = _publish("http://127.0.0.1:9", tmp_path / "home", *words)

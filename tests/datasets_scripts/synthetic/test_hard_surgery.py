@@ -194,6 +194,7 @@ def test_operations_and_moments_differ_far_more_than_phases():
     assert explained(phase) < 0.1 * explained(name)
 
 
+@pytest.mark.slow
 def test_pixels_and_time_do_not_tell_the_phase():
     rows = []
     for number in range(36):

@@ -17,6 +17,7 @@ from ...modeling.conversion.families import LABELS, SINGLE, encoder
 from ...videos import write_numbered_video
 
 
+@pytest.mark.slow
 def test_an_onnx_graph_takes_the_place_of_the_model(model_folder, tmp_path, capsys):
     assert main(["export", str(model_folder), "--output", str(tmp_path / "graph"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -39,6 +40,7 @@ def test_features_are_those_of_the_model(model_folder, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_8_bits_are_smaller_and_near(model_folder, tmp_path):
     model = ClipModel.load(model_folder, device="cpu")
     whole = export_model(model, tmp_path / "whole")

@@ -122,6 +122,7 @@ def recordings(draw) -> tuple[list[float], list[bool]]:
 
 
 @given(recordings(), st.sampled_from([None, 0.5, 2.0, 10.0]), st.sampled_from([0.0, 0.3, 1.0]))
+@example(([0.0, 0.5, 0.54, 0.54], [True, True, True, False]), 2.0, 0.0)  # the last two frames have one time
 def test_whenever_the_camera_leaves_the_body_no_frame_of_it_and_of_the_margin_is_shown(recording, rate, margin):
     times, outside = recording
     frames = [(time, GREEN if out else RED) for time, out in zip(times, outside, strict=True)]

@@ -274,7 +274,9 @@ def available(folder: str) -> Any:
 
 
 def folders() -> list[Any]:
-    return [pytest.param(folder, marks=available(folder)) for folder in CASES]
+    long_clips = "vjepa2/stored-pos-embed-64x256"  # 64 frames of 256 pixels take a minute
+    slow = {long_clips: [pytest.mark.slow]}
+    return [pytest.param(folder, marks=[available(folder), *slow.get(folder, [])]) for folder in CASES]
 
 
 @pytest.mark.parametrize("folder", folders())

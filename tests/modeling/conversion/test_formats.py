@@ -354,6 +354,7 @@ print(json.dumps([found, bool(sys.modules.get("surgvista_hf"))]))
 """
 
 
+@pytest.mark.slow
 def test_models_and_processors_of_our_own_load_where_this_package_is_not_installed(libraries, zoo, tmp_path):
     import json
 

@@ -480,6 +480,7 @@ def test_a_tokenizer_for_a_family_without_texts_is_refused(tmp_path):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "out", family="endovit", tokenizer=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "wrong", "right"), [(surgvlp_file, "surgclip-b", "surgvlp"), (surgclip_file, "surgvlp", "surgclip-b")]
 )

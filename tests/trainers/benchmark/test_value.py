@@ -195,6 +195,7 @@ def killed_at(original: Callable[..., Any], count: int) -> Callable[..., Any]:
     return call
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     finished, recipe_file, labeled, tmp_path, monkeypatch
 ):
@@ -213,6 +214,7 @@ def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     assert without_times(output)["curves"] == without_times(finished)["curves"]
 
 
+@pytest.mark.slow
 def test_several_labels_are_judged_by_average_precision(recipe_file, labeled, tmp_path, capsys):
     command = argv(recipe_file, labeled, tmp_path / "out", "--label", "instruments", "--labeled", "2")
     assert main(command) == 0

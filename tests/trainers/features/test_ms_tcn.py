@@ -90,6 +90,7 @@ def test_it_learns_what_only_memory_can_tell_and_keeps_the_best(tmp_path):
     assert len(found.labels) == sum(len(video.labels) - 1 for video in videos(3, 2))
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(tmp_path):
     plain = {"num_train_epochs": 4, "load_best_model_at_end": False, "eval_strategy": "no", "save_total_limit": 3}
     tiny.assert_resumes_bit_for_bit(trainer, tmp_path, 17, **plain)

@@ -82,6 +82,7 @@ def test_it_learns_procedures_from_typical_frames_and_keeps_the_best(tmp_path):
     assert len(found.labels) == len(TASK.by_video(found)) == 24
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(tmp_path):
     plain = {"num_train_epochs": 6, "load_best_model_at_end": False, "eval_strategy": "no", "save_total_limit": 9}
     tiny.assert_resumes_bit_for_bit(trainer, tmp_path, 12, **plain)

@@ -219,6 +219,7 @@ def test_fewer_clips_than_a_batch_make_one_update_an_epoch_unless_incomplete_bat
         tiny_finetuning.trainer(frame_set, tmp_path / "other", dataloader_drop_last=True, **few)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, processes):
     program = ("tests.trainers.tiny_finetuning", frame_set, tmp_path, "ema_decay=0.9")
     process = processes.start(*program)

@@ -153,6 +153,7 @@ def test_the_teacher_drops_paths_only_on_request(frame_set, tmp_path):
 # ------------------------------------------------------------------------------------------- the same again
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights_teacher_and_center(frame_set, tmp_path):
     def train(folder: Path, stop: int | None = None, workers: int = 0) -> list[dict[str, float]]:
         """Train or resume until a step, and return the log."""
@@ -188,6 +189,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(frame_set, tmp_path, pr
 # ------------------------------------------------------------------------------------------- recipes and results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["convnext", "convnextv2"])
 def test_a_recipe_ends_with_the_teacher_as_a_plain_encoder(frame_set, tmp_path, family):
     recipe = tmp_path / "recipe.yaml"

@@ -66,6 +66,7 @@ def test_updates_equal_steps_written_by_hand(frame_set, tmp_path, kind):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_run_goes_on_to_the_same_weights_and_the_same_target_encoder(frame_set, tmp_path, kind):
     def train(folder: Path, stop: int | None = None, workers: int = 0) -> list[dict[str, float]]:

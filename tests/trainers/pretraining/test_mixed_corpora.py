@@ -174,6 +174,7 @@ def test_batches_hold_different_sizes_shapes_and_rates(corpus, tmp_path):
     assert isinstance(batch["pixel_values"], list)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
     changes = ["teacher.name=tiny"] if "teacher" in objective else []
@@ -189,6 +190,7 @@ def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objec
     tiny.assert_same_weights(parts, whole)
 
 
+@pytest.mark.slow
 def test_balanced_sources_of_different_sizes_are_drawn_and_resumed(corpus, tmp_path):
     changes = ["data.balance=0.5", "data.clips_per_epoch=32"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -254,6 +256,7 @@ def finetuner(frames: datasets.Dataset, output: Path, start: Any = tiny_finetuni
     return SurgicalFinetuner(model, args, clips, task, processor, eval_dataset=clips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -301,6 +304,7 @@ def test_a_stream_gives_clips_of_different_sizes_to_the_same_collator(frames):
     assert len(sizes) == 4
 
 
+@pytest.mark.slow
 def test_the_verb_fine_tunes_over_real_recordings_of_different_machines(tmp_path, shared_data):
     """Train, choose and test as a user does, on real clips, one of them with an uneven frame rate."""
     data = tmp_path / "data"

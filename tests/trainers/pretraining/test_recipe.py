@@ -225,6 +225,7 @@ def test_with_code_a_pre_trained_model_loads_where_this_package_is_not_installed
     assert done.stdout.splitlines() == expected, done.stderr
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_trained_model(recipe_file, tmp_path):
     first = pretrain(load_recipe(recipe_file))
     argv = [f"model={{from_pretrained: {first}}}", f"training.output_dir={tmp_path / 'second'}"]

@@ -15,6 +15,7 @@ from surgvista_hf.trainers.pretraining.reconstruction import reconstruct
 from .. import tiny
 
 
+@pytest.mark.slow
 def test_images_are_written_on_schedule_and_change_nothing(frame_set, tmp_path):
     for name, steps in (("with", 5), ("without", 0)):
         tiny.trainer(frame_set, tmp_path / name, reconstruction_steps=steps, save_steps=20).train()

@@ -166,6 +166,7 @@ def test_training_lowers_both_losses(whole):
 # ------------------------------------------------------------------------------------------- the same again
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tmp_path):
     """Stop in the middle of an epoch and resume with other random states and another number of workers."""
     run_until(7, frame_set, tmp_path)
@@ -191,6 +192,7 @@ def test_frame_sets_of_one_kind_are_one_corpus_in_any_order(frame_set, tmp_path_
     assert len({clips[number]["pixel_values"].shape for number in (0, len(clips) - 1)}) == 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, tmp_path):
     """Make three of ten updates of an epoch: the stock loop would make a fourth."""
     run(tmp_path, frame_set, max_steps=3, save_steps=3)
@@ -204,11 +206,13 @@ def test_a_finished_run_that_ended_within_an_epoch_is_not_trained_on(frame_set, 
     assert longer.train(resume_from_checkpoint=True).global_step == 4
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(whole, frame_set, tmp_path):
     assert losses(run(tmp_path, frame_set, dataloader_num_workers=2)) == whole[1]
     tiny.assert_same_weights(tmp_path, whole[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["checkpoint-8", "checkpoint-8/complete"])
 def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_path, processes, moment):
     """Killed while a checkpoint is written, or right after it."""
@@ -224,6 +228,7 @@ def test_killed_at_any_point_and_resumed_it_ends_the_same(whole, frame_set, tmp_
     assert [path.name for path in complete_checkpoints(output)][-1] == f"checkpoint-{STEPS}"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_mark_is_not_resumed_from(whole, frame_set, tmp_path):
     run_until(8, frame_set, tmp_path)
     (tmp_path / "checkpoint-8" / MARK).unlink()

@@ -155,6 +155,7 @@ def own_fields(kind: Any, everything: bool = False) -> list[str]:
     return [name for name in names(kind) if everything or name not in names(PretrainingArguments)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_field_of_pre_training_refuses_what_it_cannot_be(objective, tmp_path):
     content, paths = pretraining(objective, tmp_path)
@@ -255,6 +256,7 @@ def suite() -> tuple[dict[str, Any], list[str]]:
     return content, paths
 
 
+@pytest.mark.slow
 def test_every_field_of_a_suite_refuses_what_it_cannot_be(tmp_path):
     content, paths = suite()
     assert attempt(load_suite, content, "seeds", [1], tmp_path)

@@ -81,7 +81,8 @@ class _Painter:
         self._duct()
         self._bag(*self._blob((0.58, -0.50), (0.30, 0.22), 0.12))
         for _ in range(random.integers(2, 6)):  # burns and cuts of earlier days: a mark does not prove an action
-            self._mark(*random.uniform(-0.8, 0.8, 2), bool(random.random() < 0.5))
+            x, y = random.uniform(-0.8, 0.8, 2)
+            self._mark(float(x), float(y), bool(random.random() < 0.5))
         self._correct_light()
         return Anatomy(np.clip(self.texture, 0, 1), self.tissue, self.depth)
 
@@ -136,7 +137,7 @@ class _Painter:
         shade = 0.62 + 0.75 * np.sqrt(lobules)
         color = self.colors["omentum"] * shade[..., None]
         vessels = np.clip(1 - np.abs(self._noise(9, 18) - 0.5) / 0.012, 0, 1)[..., None]
-        self._cover("omentum", depth, color + 0.6 * vessels * (np.float32([0.5, 0.1, 0.1]) - color), 0.45)
+        self._cover("omentum", depth, color + 0.6 * vessels * (np.array([0.5, 0.1, 0.1], np.float32) - color), 0.45)
 
     def _liver(self, depth: np.ndarray, along: np.ndarray, across: np.ndarray) -> None:
         """Paint a fine grain and a rounded edge."""
@@ -149,7 +150,7 @@ class _Painter:
         bulge = 0.5 + 0.75 * np.sqrt(np.clip(depth / 0.16, 0, 1))
         color = self.colors["gallbladder"] * bulge[..., None]
         vessels = np.clip(1 - np.abs(self._noise(16, 30) - 0.5) / 0.018, 0, 1)[..., None]
-        color = color + 0.55 * vessels * (np.float32([0.55, 0.12, 0.12]) - color)
+        color = color + 0.55 * vessels * (np.array([0.55, 0.12, 0.12], np.float32) - color)
         self._cover("gallbladder", depth, color, np.clip(depth / 0.08, 0.2, 1.4))
 
     def _duct(self) -> None:
@@ -162,7 +163,7 @@ class _Painter:
         for name, shift, radius in (("artery", 0.13, 0.4 * width), ("duct", 0.0, width)):
             offset = (self.y - middle - shift * np.sin(np.pi * t) ** 0.5) * 0.86
             depth = radius - np.hypot(offset, beyond)
-            base = self.colors["cystic_duct"] if name == "duct" else np.float32([0.66, 0.2, 0.17])
+            base = self.colors["cystic_duct"] if name == "duct" else np.array([0.66, 0.2, 0.17], np.float32)
             shine = 1.25 - 0.75 * (offset / radius + 0.3) ** 2
             color = base * np.clip(shine, 0.3, 1.3)[..., None]
             if name == "artery":  # it belongs to what surrounds the duct
@@ -176,11 +177,11 @@ class _Painter:
         folds = np.sin(along * 55 + 5 * self._noise(6) * 2)
         color = self.colors["specimen_bag"] * (0.8 + 0.28 * folds)[..., None]
         rim = ((depth > 0.012) & (depth < 0.035))[..., None]
-        color = np.where(rim, np.float32([0.25, 0.38, 0.7]), color)
+        color = np.where(rim, np.array([0.25, 0.38, 0.7], np.float32), color)
         self._cover("specimen_bag", depth, color, 1.0 + 0.6 * folds)
 
     def _mark(self, x: float, y: float, burnt: bool) -> None:
         distance = np.hypot(self.x - x, self.y - y) / self.random.uniform(0.03, 0.07)
         alpha = (0.55 * np.exp(-(distance**4)))[..., None].astype(np.float32)
-        color = np.float32([0.72, 0.62, 0.5]) if burnt else np.float32([0.42, 0.05, 0.06])
+        color = np.array([0.72, 0.62, 0.5], np.float32) if burnt else np.array([0.42, 0.05, 0.06], np.float32)
         self.texture[..., :3] += alpha * (color - self.texture[..., :3])

@@ -148,8 +148,8 @@ def _scissors(canvas: Canvas, neck: np.ndarray, pose: Pose, across: np.ndarray, 
 
 def _clipper(canvas: Canvas, neck: np.ndarray, pose: Pose, across: np.ndarray, metal: np.ndarray) -> None:
     wide = 0.26 + 0.14 * pose.opening
-    bar = (_point(neck, pose, across, 0.05, side * wide) for side in (-1, 1))
-    canvas.capsule(*bar, 0.021 * pose.scale, 0.7 * metal)
+    left, right = (_point(neck, pose, across, 0.05, side * wide) for side in (-1, 1))
+    canvas.capsule(left, right, 0.021 * pose.scale, 0.7 * metal)
     for side in (-1, 1):
         start = _point(neck, pose, across, 0.1, side * wide)
         tip = _point(neck, pose, across, 1.0, side * (0.08 + 0.28 * pose.opening))

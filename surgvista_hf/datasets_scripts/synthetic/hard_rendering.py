@@ -31,7 +31,8 @@ class Wave:
     """
 
     def __init__(self, random: np.random.Generator, periods: tuple[float, float], size: int = 1) -> None:
-        self.frequency = 2 * np.pi / np.exp(random.uniform(*np.log(periods), (3, size)))
+        shortest, longest = np.log(periods)
+        self.frequency = 2 * np.pi / np.exp(random.uniform(shortest, longest, (3, size)))
         self.phase = random.uniform(0, 2 * np.pi, (3, size))
 
     def at(self, second: float) -> np.ndarray:
@@ -386,4 +387,4 @@ def _blend_spot(
         return
     squared = ((grid[0] - center[0]) ** 2 + (grid[1] - center[1]) ** 2) / size**2
     alpha = np.float32(opacity) * np.exp(-(squared.astype(np.float32) ** 2))
-    pixels += alpha[..., None] * (np.float32(color) - pixels)
+    pixels += alpha[..., None] * (np.array(color, np.float32) - pixels)

@@ -312,12 +312,16 @@ def tests(report: Report, sizes: Sizes, work: Path) -> None:
     )
     outcomes = work / "tests.xml"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={outcomes}"]
+    outcomes.unlink(missing_ok=True)
     done = subprocess.run([*command, *files], cwd=REPOSITORY)  # what it prints is the log of this part
     if not outcomes.is_file():
         raise RuntimeError(f"pytest could not run: it ended with status {done.returncode}")
     found = read_outcomes(outcomes)
     report.add("count", Counter(outcome.partition(":")[0] for outcome in found.values()))
     report.add("tests", found)
+    failed = [name for name, outcome in found.items() if outcome.startswith("failed")]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(found)} tests failed: {', '.join(failed)}")
 
 
 def read_outcomes(path: Path) -> dict[str, str]:

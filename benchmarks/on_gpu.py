@@ -15,8 +15,8 @@ measured so far, and the others go on; the results are written after each.
 On a machine with internet, once (see `benchmarks/wheels.py` for what is missing and its size), then on the GPU machine:
 
     python -m benchmarks.wheels
-    python3 -m pip install -q --no-index --no-deps --upgrade --target build/site build/wheels/*.whl && \
-        PYTHONPATH=build/site:. python3 -m benchmarks.on_gpu --output benchmarks/results/on_gpu.json
+    python3 -m pip install -q --no-index --no-deps --upgrade --target build/packages build/wheels/*.whl && \
+        PYTHONPATH=build/packages:. python3 -m benchmarks.on_gpu --output benchmarks/results/on_gpu.json
 
 `--tiny` runs the same on a CPU in tiny sizes, which says nothing about speed: it is how this program is tested.
 """

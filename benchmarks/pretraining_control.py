@@ -10,7 +10,6 @@ after every run, and a run that is in the working folder is not made again.
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import (
-    AutoModel,
     PreTrainedModel,
     VideoMAEConfig,
     VideoMAEForPreTraining,
@@ -46,9 +44,9 @@ from surgvista_hf.trainers.pretraining.jepa import JepaArguments, JepaPretrainer
 from surgvista_hf.trainers.pretraining.mae import MaeArguments, MaePretrainer
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
-from surgvista_hf.util.files import write_json
 
 from .moving_digits import DIGITS, FRAMES, MOTIONS, SIDE, digit_clips, digit_frames, draw_clips
+from .repeatable import encoder_of, kept_run
 from .timing import save
 
 CORPUS, LABELED, TESTED = 6000, 2000, 1000  # clips
@@ -267,15 +265,6 @@ def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, change
     return {"seconds": round(seconds), "untrained": before, "trained": after, "curve": curve}
 
 
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the encoder that a checkpoint of the model loads as with `AutoModel`."""
-    if isinstance(model, ConvNextForSelfDistillation):
-        return model.plain_teacher()
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return AutoModel.from_pretrained(folder)
-
-
 def main() -> None:
     """Run the benchmark; finished runs in the working folder are not run again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -296,15 +285,18 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in arguments.objectives:
             path = arguments.work / f"{name.replace(' ', '_')}_{seed}.json"
-            if not path.exists():
-                write_json(path, run(name, seed, arguments.epochs, data, arguments.work, changes))
-            found = results[name][str(seed)] = json.loads(path.read_text())
+            settings = {"epochs": arguments.epochs, "trainer": {**OBJECTIVES[name].settings, **changes}}
+
+            def train(name: str = name, seed: int = seed) -> dict[str, Any]:
+                return run(name, seed, arguments.epochs, data, arguments.work, changes)
+
+            found = results[name][str(seed)] = kept_run(path, settings, train)
             print(name, seed, found["seconds"], found["untrained"], found["trained"], found["curve"][-1], flush=True)
             if arguments.output:
-                save(summary(results, arguments.epochs, data), arguments.output)
+                save(summary(results, data), arguments.output)
 
 
-def summary(results: dict[str, dict[str, Any]], epochs: float, data: ProbeData) -> dict[str, Any]:
+def summary(results: dict[str, dict[str, Any]], data: ProbeData) -> dict[str, Any]:
     """Return the settings, the mean gain of each objective over its seeds, and all runs."""
     gains = {}
     for name, runs in results.items():
@@ -321,8 +313,6 @@ def summary(results: dict[str, dict[str, Any]], epochs: float, data: ProbeData) 
         "clips": {"corpus": CORPUS, "labeled": LABELED, "tested": TESTED, "frames": FRAMES, "side": SIDE},
         "encoder": {"patch": PATCH, "width": WIDTH, "blocks": LAYERS, "heads": HEADS},
         "batch": BATCH,
-        "epochs": epochs,
-        "settings": {name: OBJECTIVES[name].settings for name in results},
         "chance": {"digits": 20.0, "motion": 12.5},
         "pixels_without_encoder": data.probe(data.pixels()),
         "gain_in_points": gains,

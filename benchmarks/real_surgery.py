@@ -1,4 +1,4 @@
-"""Does pre-training help on real surgery? Encoders pre-trained without labels on eight operations, probed on five others.
+"""Does pre-training help on real surgery? Encoders pre-trained without labels on nine operations, probed on five others.
 
 Pre-training sees `cholec80_video01` and `cholect50_groups`. The probes learn from four operations of `cholect50_val` and are
 tested on the fifth, for each of the five: which of six instruments are in view (mean average precision), and the phase
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import AutoModel, PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.utils import logging
 
 from surgvista_hf import SurgVistaConfig
@@ -38,9 +38,9 @@ from surgvista_hf.trainers.common.arguments import PretrainingArguments
 from surgvista_hf.trainers.pretraining.dino import DinoArguments, DinoPretrainer
 from surgvista_hf.trainers.pretraining.jepa import JepaArguments, JepaPretrainer
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
-from surgvista_hf.util.files import write_json
 
 from .in_memory import ClipsInMemory, FramesInMemory, frame_set
+from .repeatable import encoder_of, kept_run
 from .timing import save
 
 STORED, SIDE, PATCH, FRAMES = 128, 96, 16, 8  # pixels of a stored frame and of a crop, of a patch; frames of a clip
@@ -65,8 +65,13 @@ def read_corpus(data: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
     """Return the videos for pre-training by source: name and frames of each."""
     rows = list(csv.DictReader((data / "cholec80_video01" / "labels.csv").open()))
     whole: dict[str, list[np.ndarray]] = {}
-    for row in rows:  # the clips of the first video follow each other without gaps
-        name = row["video"] if row["video"] == "video01" else row["clip"]
+    end, part = 0.0, 0
+    for row in rows:
+        name = row["clip"]
+        if row["video"] == "video01":  # its clips follow each other, with four gaps
+            part += float(row["start_s"]) != end
+            end = float(row["end_s"])
+            name = f"video01, part {part}"
         whole.setdefault(name, []).append(read_frames(data / "cholec80_video01" / "clips" / row["clip"], RATE))
     groups = [
         (row["clip"], read_frames(data / "cholect50_groups" / row["clip"], RATE))
@@ -118,18 +123,20 @@ class Labeled:
                 clips = normalize_clips(self.pixels[self.clips[start : start + BATCH]])
                 if is_image:
                     states = model(clips[:, -1], output_hidden_states=True).hidden_states[1:]
-                    maps = dict(enumerate(states, 1))
+                    maps = {f"stage {number}": state for number, state in enumerate(states, 1)}
                 else:
                     states = model(pixel_values=clips, output_hidden_states=True)
                     side = SIDE // PATCH
-                    layers = [*states.hidden_states[1:], states.last_hidden_state]
                     maps = {
-                        number: tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))  # the last slice
-                        for number, tokens in enumerate(layers, 1)
+                        name: tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))  # the last slice
+                        for name, tokens in {
+                            **{f"block {number}": state for number, state in enumerate(states.hidden_states[1:], 1)},
+                            "output": states.last_hidden_state,
+                        }.items()
                     }
-                for number, tokens in maps.items():
+                for name, tokens in maps.items():
                     pooled = functional.adaptive_avg_pool2d(tokens.float(), 2).flatten(1)
-                    found.setdefault(f"block {number}", []).append(pooled)
+                    found.setdefault(name, []).append(pooled)
         return {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
     def pixels_probe(self, side: int = 8) -> np.ndarray:
@@ -224,15 +231,6 @@ def corpus_of(videos: Sequence[tuple[str, np.ndarray]], objective: str) -> Clips
     return ClipsInMemory(pixels, frames, num_frames=FRAMES, frame_stride=STRIDE)
 
 
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the encoder that a checkpoint of the model loads as with `AutoModel`."""
-    if isinstance(model, ConvNextForSelfDistillation):
-        return model.plain_teacher()
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return AutoModel.from_pretrained(folder)
-
-
 def run(
     objective: str,
     seed: int,
@@ -275,9 +273,10 @@ def run(
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 nonlocal spent
-                if state.global_step % max(1, updates // moments) == 0:
+                is_last = state.global_step == updates
+                if is_last or state.global_step % max(1, updates // moments) == 0:
                     before = time.perf_counter()
-                    results[str(state.global_step)] = probe(state.global_step + updates // moments > updates)
+                    results[str(state.global_step)] = probe(is_last)
                     print(objective, seed, state.global_step, summary(results[str(state.global_step)]), flush=True)
                     model.train()
                     spent += time.perf_counter() - before
@@ -294,8 +293,7 @@ def run(
 def summary(probes: dict[str, Any]) -> str:
     """Return the mean over operations for each block."""
     return "  ".join(
-        f"{name[6:]}: "
-        + "/".join(f"{np.mean(list(one[measure].values())):.1f}" for measure in ("instruments", "phases"))
+        f"{name}: " + "/".join(f"{np.mean(list(one[measure].values())):.1f}" for measure in ("instruments", "phases"))
         for name, one in probes.items()
     )
 
@@ -315,16 +313,19 @@ def main() -> None:
     logging.set_verbosity_error()
     labeled = Labeled(arguments.data)
     pixels = labeled.probe(labeled.pixels_probe())
-    print("pixels", summary({"block 0": pixels}), flush=True)
+    print("pixels", summary({"8 x 8": pixels}), flush=True)
     corpus = [video for videos in read_corpus(arguments.data).values() for video in videos]
     changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in arguments.changes)}
     results: dict[str, dict[str, Any]] = {objective: {} for objective in arguments.objectives}
     for seed in arguments.seeds:
         for objective in arguments.objectives:
             path = arguments.work / f"{objective.replace(' ', '_')}_{seed}.json"
-            if not path.exists():
-                write_json(path, run(objective, seed, arguments.updates, corpus, labeled, changes))
-            results[objective][str(seed)] = json.loads(path.read_text())
+            settings = {"updates": arguments.updates, "trainer": {**TRAINERS[objective][2], **changes}}
+
+            def train(objective: str = objective, seed: int = seed) -> dict[str, Any]:
+                return run(objective, seed, arguments.updates, corpus, labeled, changes)
+
+            results[objective][str(seed)] = kept_run(path, settings, train)
             if arguments.output:
                 save(report(results, pixels), arguments.output)
 
@@ -347,9 +348,8 @@ def report(results: dict[str, dict[str, Any]], pixels: dict[str, Any]) -> dict[s
     return {
         "pretraining": {"stored": STORED, "frames_a_second": RATE, "stride_s": STRIDE, "side": SIDE, "batch": BATCH},
         "encoder": {"patch": PATCH, "width": WIDTH, "blocks": LAYERS, "heads": HEADS, "frames": FRAMES},
-        "settings": {name: TRAINERS[name][2] for name in results},
         "pixels_8x8": pixels,
-        "last_block": compared,
+        "output_of_the_encoder": compared,
         "runs": results,
     }
 

@@ -39,7 +39,8 @@ def contestant(frame_set: Path, updates: int, *, crop_here: bool) -> Callable[[]
     model = build_model(recipe)
     clips = build_clips(recipe.data, model.config.num_frames, args.seed)
     trainer = SurgVistaPretrainer(model, args, clips)  # type: ignore[arg-type]
-    trainer.data_collator = replace(trainer.data_collator, crop_here=crop_here)
+    if not crop_here:
+        trainer.data_collator = replace(trainer.data_collator, size=None)
     return lambda: trainer.train() and None
 
 

@@ -187,7 +187,8 @@ class Processes:
 
 def _serve() -> None:
     for name in sys.argv[1:]:
-        with contextlib.suppress(ImportError):  # not every installation has all
+        # Not every installation has all libraries.
+        with contextlib.suppress(ImportError) if name in LIBRARIES else contextlib.nullcontext():
             importlib.import_module(name)
     own_output = os.fdopen(os.dup(1), "w")
     running: dict[int, int] = {}

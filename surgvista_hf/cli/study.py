@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from ..trainers.benchmark.value import ValueResult
 
 
+FRACTIONS = "0.125,0.25,0.5,1"
+OPTIONS = {  # that one kind of study has alone
+    "value": ("labeled", "updates", "fine_tuning", "no_fine_tuning"),
+    "data-scale": ("fractions",),
+    "distillation": ("teacher",),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `surgvista study`."""
     parser.epilog = (
@@ -45,19 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", help="its protocol, which says what is train and test (default: the data set's)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
-    parser.add_argument(
-        "--fractions", default="0.125,0.25,0.5,1", help="data-scale: fractions of the videos (default: %(default)s)"
-    )
-
+    parser.add_argument("--fractions", help=f"data-scale: fractions of the videos (default: {FRACTIONS})")
     parser.add_argument("--teacher", help="distillation: the teacher, if not the recipe's")
     parser.add_argument(
         "--labeled",
         metavar="N,N",
         help="value: numbers of labeled videos (default: 1, 2, 4, … and all of its training)",
     )
-    parser.add_argument(
-        "--updates", type=int, default=1000, help="value: updates of each fine-tuning run (default: %(default)s)"
-    )
+    parser.add_argument("--updates", type=int, help="value: updates of each fine-tuning run (default: 1000)")
     parser.add_argument(
         "--fine-tuning",
         metavar="RECIPE",
@@ -76,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}; at least one run of each variant is needed")
+    _check_kind(arguments)
     name, folder = named_frame_set("--probe", arguments.probe)
     probe = ProbeSet(name, folder, arguments.label, arguments.protocol)
     if arguments.kind == "value":
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:
-        variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions), strict=False)))
+        variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions or FRACTIONS), strict=False)))
     study = Study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, arguments.seeds)
     if arguments.dry_run:
         with Steps()("check the cells"):
@@ -104,13 +108,25 @@ def run(arguments: argparse.Namespace) -> None:
     print("written:", *(str(arguments.output / f"study.{suffix}") for suffix in ("json", "csv", "png")))
 
 
-def _run_value(arguments: argparse.Namespace, probe: "ProbeSet") -> None:
-    from ..trainers.benchmark.value import plan_value_study, run_value_study
-    from ..trainers.benchmark.value_study import ValueStudy
+def _check_kind(arguments: argparse.Namespace) -> None:
+    """Refuse options of another kind of study, which would do nothing."""
     from ..util.errors import InputError
 
-    if arguments.updates < 1:
-        raise InputError(f"--updates is {arguments.updates}; at least one is needed, or --no-fine-tuning")
+    for kind, options in OPTIONS.items():
+        given = [option for option in options if getattr(arguments, option) not in (None, False)]
+        if given and kind != arguments.kind:
+            option = "--" + given[0].replace("_", "-")
+            raise InputError(f"{option} is an option of `surgvista study {kind}`; `{arguments.kind}` does not use it")
+
+
+def _run_value(arguments: argparse.Namespace, probe: "ProbeSet") -> None:
+    from ..trainers.benchmark.value import plan_value_study, run_value_study
+    from ..trainers.benchmark.value_study import UPDATES, ValueStudy
+    from ..util.errors import InputError
+
+    updates = UPDATES if arguments.updates is None else arguments.updates
+    if updates < 1:
+        raise InputError(f"--updates is {updates}; at least one is needed, or --no-fine-tuning")
     study = ValueStudy(
         arguments.recipe,
         arguments.overrides,
@@ -119,7 +135,7 @@ def _run_value(arguments: argparse.Namespace, probe: "ProbeSet") -> None:
         arguments.seeds,
         None if arguments.labeled is None else _counts(arguments.labeled),
         arguments.fine_tuning,
-        0 if arguments.no_fine_tuning else arguments.updates,
+        0 if arguments.no_fine_tuning else updates,
     )
     if arguments.dry_run:
         with Steps()("check the cells"):

@@ -129,7 +129,7 @@ class FrameSetBuilder:
         """
         chosen = self._complete_settings(settings)
         info = self.configure(root, chosen) if self.configure else self.info
-        defaults = {name for name in self.added_settings if chosen[name] == self.settings[name]}
+        defaults = {name for name in self.added_settings if chosen.get(name) == self.settings.get(name)}
         recorded = {name: value for name, value in chosen.items() if name not in defaults}
         return replace(self, settings=recorded, info=info)
 

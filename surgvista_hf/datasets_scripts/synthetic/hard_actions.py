@@ -105,7 +105,7 @@ class Activity:
 
 
 def draw_activities(seed: int, duration_seconds: float) -> tuple[Activity, ...]:
-    """Draw what the instruments of an operation do, three to seven seconds each, in the order of time.
+    """Draw what the instruments of an operation do, some seconds each, in the order of time.
 
     Args:
         seed: seed of the operation.

@@ -1,4 +1,4 @@
-"""Hard synthetic surgery: rendered operations whose phases cannot be told from colors, positions, instruments or time.
+"""Hard synthetic surgery: rendered operations whose phases colors, positions, instruments and time hardly tell.
 
 In `surgery` a few pixels give the phase away, because every operation looks alike and each phase has its own look. Here the
 operations differ (anatomy, hues, light, camera, smoke, blood, focus, overlays), far more than the phases do, and a phase is
@@ -14,8 +14,9 @@ defined only by who does what to which tissue:
 | CleaningCoagulation | burn or rinse the liver, burn the gallbladder or the omentum |
 | GallbladderRetraction | pull the gallbladder or the cystic duct |
 
-Every motion and every tissue but the bag occurs in several phases, instruments are shared, idle instruments rest in view, and
-phases come in any order, some twice and some not at all. Every frame and label is a pure function of the seed and the time.
+Every motion but rinsing and every tissue but the bag occurs in several phases, instruments are shared, idle instruments rest
+in view, and phases come in any order, some twice and some not at all. Every frame and label is a pure function of the seed and
+the time.
 """
 
 from dataclasses import dataclass

@@ -63,7 +63,9 @@ class ValueResult:
         short = [
             cell
             for cell in self.cells
-            if len(losses := cell.results.get("losses", [])) > 1 and losses[-1] > _FITTED * losses[0]
+            if len(losses := cell.results.get("losses", [])) > 1
+            and losses[-1] > _FITTED * losses[0]
+            and not cell.results["soft_labels"]  # with which no loss comes near 0
         ]
         if not short:
             return []

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from ...evaluation.label_efficiency import LabelPoint, choose_labeled, count_vid
 from ...evaluation.probes import Features, linear_probe
 from ...evaluation.reports.benchmark_report import CellResult
 from ...evaluation.tasks import ClipPredictions
+from ...util.files import write_json
+from ..common.arguments import FinetuningArguments
 from ..common.identity import name_of
 from ..features.clip_features import load_encoder
 from ..features.extraction import VideoFeatureExtractor, as_clips, load_video_features
@@ -191,6 +193,7 @@ class LabelCell:
             results={
                 "point": asdict(point),
                 "losses": losses,
+                "soft_labels": bool(losses) and _softens_labels(self.recipe),
                 "labeled_videos": list(choose_labeled(study.train_videos, self.labeled, self.seed)),
             },
             by_video=next(iter(point.by_video.values())),
@@ -226,11 +229,21 @@ class LabelCell:
         if not results.is_file():
             finetune(self.recipe, progress=False)
         found = ClipPredictions.load(self.folder / "predictions.parquet")
-        losses = logged_losses(self.folder)
+        kept = self.folder / "losses.json"  # beside the weights, which hold them until they are removed
+        if not kept.is_file():
+            write_json(kept, logged_losses(self.folder))
+        losses = json.loads(kept.read_text(encoding="utf-8"))
         for folder in (*self.folder.glob("checkpoint-*"), self.folder / "model"):
             shutil.rmtree(folder, ignore_errors=True)
         point = score_point(self.variant.name, self.seed, self.labeled, found.videos, found.labels, found.scores)
         return point, json.loads(results.read_text(encoding="utf-8"))["parameters"], losses
+
+
+def _softens_labels(recipe: FinetuningRecipe) -> bool:
+    """Return whether labels are mixed or smoothed, so that no loss comes near 0."""
+    defaults = {entry.name: entry.default for entry in fields(FinetuningArguments)}
+    names = ("mixup_alpha", "cutmix_alpha", "label_smoothing_factor")
+    return any(recipe.training.get(name, defaults[name]) for name in names)
 
 
 def encoder_features(folder: Path, frame_stride: float, device: str | None = None) -> VideoFeatureExtractor:

@@ -217,6 +217,7 @@ class ValueStudy:
             "save_steps": -(-steps // _CHECKPOINTS),
             "save_total_limit": 1,
             "logging_steps": -(-steps // _LOGS),
+            "logging_first_step": True,  # the loss that the others are compared with
             "dataloader_drop_last": False,  # one video may have fewer clips than a batch
             "seed": seed,
             "output_dir": str(folder),

@@ -165,7 +165,7 @@ class ClipTrainer(Trainer, ABC):
         self.sampler = sampler or ShuffledSampler(len(train_dataset), seed=args.seed)
         # Alone, a process may make its only update of an epoch with an incomplete batch.
         needs_whole_batch = args.dataloader_drop_last or args.world_size > 1
-        if len(self.sampler) < args.total_batch and needs_whole_batch:
+        if len(self.sampler) < (args.total_batch if needs_whole_batch else 1):
             raise InputError(f"one update needs {args.total_batch} clips; an epoch has {len(self.sampler)}")
         super().__init__(
             model,

@@ -295,7 +295,7 @@ class SurgicalFinetuner(ClipTrainer):
         clips = []
         for clip, box, erased, key in zip(batch["pixel_values"], batch["boxes"], batch["erased"], keys, strict=True):
             frames = clip
-            if not batch["is_cropped"]:
+            if not batch.get("is_cropped"):
                 frames = crop_and_resize(clip, CropBox(*box), size, antialias=smooths(processor))
             if getattr(processor, "do_flip_channel_order", False):  # the encoder was trained on blue, green, red
                 frames = frames.flip(-3)

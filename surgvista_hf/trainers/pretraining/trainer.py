@@ -45,28 +45,29 @@ class PretrainingCollator:
         masks: function that draws the masks of the samples of an epoch, by the names of the model's arguments.
         crop: random crop of the samples.
         seed: seed of the run.
-        crop_here: crop the clips in the workers, for a device that would take time from training for it: the CPU.
+        size: side of the clips in pixels, to which the workers crop them, where the device would take time from training
+            for it: the CPU; `None`: the trainer crops on the device.
     """
 
     masks: Masks
     crop: ClipCrop
     seed: int = 0
-    crop_here: bool = False
+    size: int | None = None
 
     def __call__(self, items: Sequence[Sample]) -> dict[str, Any]:
         keys = [(int(item["epoch"]), int(item["key"])) for item in items]
         sizes = [item["pixel_values"].shape[-2:] for item in items]
         boxes = [self.crop.box(size[1], size[0], *key) for size, key in zip(sizes, keys, strict=True)]
         draws = [keyed_generator(self.seed, *key, "drop path").integers(2**63 - 1) for key in keys]
-        if self.crop_here:
+        if self.size is not None:
             items = [
-                {**item, "pixel_values": crop_and_resize(item["pixel_values"], box, self.crop.size)}
+                {**item, "pixel_values": crop_and_resize(item["pixel_values"], box, self.size)}
                 for item, box in zip(items, boxes, strict=True)
             ]
         return {
             **collate_clips(items),
             "boxes": [list(box) for box in boxes],
-            "is_cropped": self.crop_here,
+            "is_cropped": self.size is not None,
             "masks": dict(self.masks(keys[0][0], [key for _, key in keys])),
             "drop_path_keys": torch.from_numpy(np.array(draws, np.int64)),
         }
@@ -146,7 +147,7 @@ class MaskedPretrainer(Pretrainer):
             raise InputError(f"clips have {train_dataset.num_frames} frames; the model takes {shape.num_frames}")
         self.shape = shape
         crop = crop or MultiScaleCrop(shape.size, args.seed)
-        collator = PretrainingCollator(masks, crop, args.seed, crop_here=args.device.type == "cpu")
+        collator = PretrainingCollator(masks, crop, args.seed, shape.size if args.device.type == "cpu" else None)
         super().__init__(model, args, train_dataset, data_collator=collator, **kwargs)
 
     def parameter_groups(self, model: torch.nn.Module) -> ParameterGroups:
@@ -163,7 +164,7 @@ class MaskedPretrainer(Pretrainer):
             (B, frames, 3, size, size), fp32.
         """
         clips = batch["pixel_values"]
-        if not batch["is_cropped"]:
+        if not batch.get("is_cropped"):
             pairs = zip(clips, batch["boxes"], strict=True)  # one by one: frames may differ in size
             clips = torch.stack([crop_and_resize(clip, CropBox(*box), self.shape.size) for clip, box in pairs])
         return normalize_clips(clips, self.shape.mean, self.shape.std)

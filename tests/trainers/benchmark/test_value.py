@@ -211,7 +211,7 @@ def test_a_study_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         times = {file: file.stat().st_mtime_ns for file in output.glob("*/**/cell.json")}
     assert main(command) == 0
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
-    assert without_times(output)["curves"] == without_times(finished)["curves"]
+    assert without_times(output) == without_times(finished)
 
 
 @pytest.mark.slow
@@ -255,6 +255,8 @@ def test_a_dry_run_tells_every_cell_and_writes_nothing(recipe_file, labeled, tmp
         (["--seeds", "0"], "at least one run"),
         (["--fine-tuning", "nowhere"], "there is no recipe nowhere"),
         (["--probe", "synthetic=nowhere"], "nowhere"),
+        (["--teacher", "endossl-teacher"], "--teacher is an option of `surgvista study distillation`"),
+        (["--fractions", "0.5,1"], "--fractions is an option of `surgvista study data-scale`"),
     ],
 )
 def test_what_cannot_be_studied_is_said_in_one_line(recipe_file, labeled, tmp_path, capsys, more, message):

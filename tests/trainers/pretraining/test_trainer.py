@@ -146,11 +146,11 @@ def test_clips_are_cropped_and_masked_by_their_keys(frame_set, tmp_path):
 def test_workers_crop_exactly_as_the_device_does(frame_set, tmp_path):
     """Crop in the workers, as on a CPU, and where the model runs; clips of two sizes of frames in one batch."""
     trainer = tiny.trainer(frame_set, tmp_path)
-    assert trainer.data_collator.crop_here  # a test of a CPU
+    assert trainer.data_collator.size == 32  # a test of a CPU
     items = [trainer.train_dataset[index] for index in (5, 17, 40)]
     items[1]["pixel_values"] = items[1]["pixel_values"][..., :40, :36]
     cropped = trainer.data_collator(items)
-    whole = replace(trainer.data_collator, crop_here=False)(items)
+    whole = replace(trainer.data_collator, size=None)(items)
     assert cropped["pixel_values"].shape == (3, 4, 3, 32, 32)
     assert [clip.shape[-2:] for clip in whole["pixel_values"]] == [(48, 64), (40, 36), (48, 64)]
     assert torch.equal(trainer.prepare_pixels(cropped), trainer.prepare_pixels(whole))

@@ -41,7 +41,7 @@ from surgvista_hf.modeling.objectives.joint_embedding import VJEPA2ForJointEmbed
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.trainers.common.flops import count_flops, peak_flops
 from surgvista_hf.trainers.features.clip_features import extract_features
-from surgvista_hf.trainers.pretrain import build_arguments, build_clips, build_model, build_sampler
+from surgvista_hf.trainers.pretrain import build_arguments, build_model, build_trainer
 from surgvista_hf.trainers.pretraining.recipe import Recipe, load_recipe
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
@@ -758,14 +758,9 @@ def rendered_recipe(run: RenderedRun, work: Path, *changes: str) -> Recipe:
 
 def train_rendered(recipe: Recipe, stop: StopAfter) -> SurgVistaPretrainer:
     """Train a model from its first weights by a recipe until it is stopped."""
-    args = build_arguments(recipe)
-    torch.manual_seed(0)
-    model = build_model(recipe)
-    assert isinstance(model, SurgVistaForPreTraining)
-    clips = build_clips(recipe.data, model.config.num_frames, args.seed)
-    processor = SurgVistaPretrainer.processor_for(model.config, recipe.data.frame_stride)
-    sampler = build_sampler(recipe.data, clips, args.seed)
-    trainer = SurgVistaPretrainer(model, args, clips, sampler=sampler, processing_class=processor, callbacks=[stop])
+    trainer = build_trainer(recipe, build_arguments(recipe))
+    assert isinstance(trainer, SurgVistaPretrainer)
+    trainer.add_callback(stop)
     trainer.train()
     return trainer
 

@@ -1,6 +1,6 @@
 """Data sets of clips whose frames are pixels in memory, for experiments that read small pictures many times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -12,9 +12,17 @@ from surgvista_hf.clips.companions import CompanionDataset
 
 
 class _InMemory:
-    """Replaces the decoding of a data set of clips."""
+    """Replaces the decoding of a data set of clips; it stands before that class.
 
-    pixels: torch.Tensor  # (rows, 1 or 3, height, width) uint8
+    Args:
+        pixels: frames, (rows, 1 or 3, height, width) uint8.
+        frame_set: frame set of the same rows, see `frame_set`.
+        options: options of the data set.
+    """
+
+    def __init__(self, pixels: torch.Tensor, frame_set: datasets.Dataset, **options: Any) -> None:
+        self.pixels = pixels
+        super().__init__(frame_set, **options)  # type: ignore[call-arg]
 
     def _read(self, video: int, frames: list[int]) -> torch.Tensor:
         rows = self.pixels[int(self.clip_index.starts[video]) + torch.as_tensor(frames)]  # type: ignore[attr-defined]
@@ -22,39 +30,21 @@ class _InMemory:
 
 
 class ClipsInMemory(_InMemory, ClipDataset):
-    """A `ClipDataset` with pixels in memory.
-
-    Args:
-        pixels: frames, (rows, 1 or 3, height, width) uint8.
-        frame_set: frame set of the same rows, see `frame_set`.
-        options: options of `ClipDataset`.
-    """
-
-    def __init__(self, pixels: torch.Tensor, frame_set: datasets.Dataset, **options: Any) -> None:
-        self.pixels = pixels
-        super().__init__(frame_set, **options)
+    """A `ClipDataset` with pixels in memory."""
 
 
 class FramesInMemory(_InMemory, CompanionDataset):
-    """A `CompanionDataset` with pixels in memory; the arguments are those of `ClipsInMemory`."""
-
-    def __init__(self, pixels: torch.Tensor, frame_set: datasets.Dataset, **options: Any) -> None:
-        self.pixels = pixels
-        super().__init__(frame_set, **options)
+    """A `CompanionDataset` with pixels in memory."""
 
 
 def frame_set(
-    videos: Sequence[str],
-    seconds: Sequence[float] | np.ndarray,
-    labels: Mapping[str, tuple[Any, Any]] | None = None,
-    source: str = "memory",
+    videos: Sequence[str], seconds: Sequence[float] | np.ndarray, source: str = "memory"
 ) -> datasets.Dataset:
-    """Return a frame set without images.
+    """Return a frame set without images and labels.
 
     Args:
         videos: video of each frame, one video after the other.
         seconds: time of each frame.
-        labels: columns of labels by their names, each with its feature.
         source: name of the source.
     """
     names = np.asarray(videos)
@@ -66,7 +56,6 @@ def frame_set(
         "frame_index": datasets.Value("int32"),
         "timestamp": datasets.Value("float32"),
         "image": datasets.Image(),
-        **{name: feature for name, (_, feature) in (labels or {}).items()},
     }
     columns = {
         "source": [source] * len(names),
@@ -74,6 +63,5 @@ def frame_set(
         "frame_index": np.concatenate([np.arange(count) for count in counts]),
         "timestamp": np.asarray(seconds, np.float32),
         "image": [None] * len(names),
-        **{name: values for name, (values, _) in (labels or {}).items()},
     }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))

@@ -9,7 +9,6 @@ after every run, and a run that is in the working folder is not made again.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from transformers.utils import logging
 
 from surgvista_hf import SurgVistaConfig
 from surgvista_hf.clips import normalize_clips
-from surgvista_hf.evaluation.metrics.ranking import average_precision
+from surgvista_hf.evaluation.label_efficiency import measure_clips
 from surgvista_hf.evaluation.probes import Features, knn_probe, linear_probe
 from surgvista_hf.modeling.features import FeatureExtractor
 from surgvista_hf.modeling.modeling_surgvista import SurgVistaForPreTraining
@@ -46,7 +45,7 @@ from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 from .moving_digits import DIGITS, FRAMES, MOTIONS, SIDE, digit_clips, digit_frames, draw_clips
-from .repeatable import encoder_of, kept_run
+from .repeatable import Runs, curve_of, encoder_of, parse_experiment, run_experiment
 from .timing import save
 
 CORPUS, LABELED, TESTED = 6000, 2000, 1000  # clips
@@ -186,12 +185,9 @@ class ProbeData:
             train, test = (Features(*one) for one in zip(values, labels, videos, strict=True))
             classes = DIGITS if label == "digits" else MOTIONS
             for name, probe in (("linear", linear_probe), ("knn", knn_probe)):
-                predicted = probe(train, test, classes)
-                if label == "digits":
-                    score = float(np.nanmean(average_precision(test.labels, predicted)))
-                else:
-                    score = float((predicted.argmax(axis=1) == test.labels).mean())
-                scores[f"{label}_{name}"] = round(100 * score, 2)
+                measures = measure_clips(test.labels, probe(train, test, classes))
+                measure = "mean_average_precision" if label == "digits" else "accuracy"
+                scores[f"{label}_{name}"] = round(100 * measures[measure], 2)
         return scores
 
     def _labels(self, part: int, label: str) -> np.ndarray:
@@ -256,47 +252,43 @@ def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, change
     trainer.train()
     seconds = time.perf_counter() - start
     after = data.probe([data.features(encoder_of(model), part) for part in range(2)])
-    keep = ("loss", "loss_video", "loss_image", "feature_std", "teacher_entropy")
-    curve = [
-        {key: round(line[key], 4) for key in keep if key in line}
-        for line in trainer.state.log_history
-        if "loss" in line
-    ]
-    return {"seconds": round(seconds), "untrained": before, "trained": after, "curve": curve}
+    return {
+        "seconds": round(seconds),
+        "untrained": before,
+        "trained": after,
+        "curve": curve_of(trainer.state.log_history),
+    }
 
 
 def main() -> None:
     """Run the benchmark; finished runs in the working folder are not run again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file")
-    parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--epochs", type=float, default=20)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
-    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="trainer settings to try, name=JSON")
-    arguments = parser.parse_args()
+    parser.set_defaults(seeds=[0, 1, 2, 3, 4])
+    arguments = parse_experiment(parser, list(OBJECTIVES))
+    changes, work = arguments.changes, arguments.work
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     data = ProbeData()
-    if any(OBJECTIVES[name].teacher for name in arguments.objectives) and not (arguments.work / "vit").exists():
-        train_teacher(arguments.work / "vit")
-    changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in arguments.changes)}
-    results: dict[str, dict[str, Any]] = {name: {} for name in arguments.objectives}
-    for seed in arguments.seeds:
-        for name in arguments.objectives:
-            path = arguments.work / f"{name.replace(' ', '_')}_{seed}.json"
-            settings = {"epochs": arguments.epochs, "trainer": {**OBJECTIVES[name].settings, **changes}}
+    if any(OBJECTIVES[name].teacher for name in arguments.objectives) and not (work / "vit").exists():
+        train_teacher(work / "vit")
 
-            def train(name: str = name, seed: int = seed) -> dict[str, Any]:
-                return run(name, seed, arguments.epochs, data, arguments.work, changes)
+    def settings(name: str) -> Sizes:
+        """Return what the results of an objective depend on."""
+        return {"epochs": arguments.epochs, "trainer": {**OBJECTIVES[name].settings, **changes}}
 
-            found = results[name][str(seed)] = kept_run(path, settings, train)
-            print(name, seed, found["seconds"], found["untrained"], found["trained"], found["curve"][-1], flush=True)
-            if arguments.output:
-                save(summary(results, data), arguments.output)
+    def train(name: str, seed: int) -> dict[str, Any]:
+        """Make a run."""
+        return run(name, seed, arguments.epochs, data, work, changes)
+
+    for name, seed, results in run_experiment(arguments, settings, train):
+        found = results[name][str(seed)]
+        print(name, seed, found["seconds"], found["untrained"], found["trained"], found["curve"][-1], flush=True)
+        if arguments.output:
+            save(summary(results, data), arguments.output)
 
 
-def summary(results: dict[str, dict[str, Any]], data: ProbeData) -> dict[str, Any]:
+def summary(results: Runs, data: ProbeData) -> dict[str, Any]:
     """Return the settings, the mean gain of each objective over its seeds, and all runs."""
     gains = {}
     for name, runs in results.items():

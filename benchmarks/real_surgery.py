@@ -11,7 +11,6 @@ The videos are for research and not part of this package; `--data` names their f
 
 import argparse
 import csv
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,7 +27,8 @@ from transformers.utils import logging
 
 from surgvista_hf import SurgVistaConfig
 from surgvista_hf.clips import normalize_clips
-from surgvista_hf.evaluation.metrics.ranking import average_precision
+from surgvista_hf.datasets_scripts.synthetic.surgery import INSTRUMENTS, PHASES
+from surgvista_hf.evaluation.label_efficiency import measure_clips
 from surgvista_hf.evaluation.metrics.statistics import paired_wilcoxon
 from surgvista_hf.evaluation.probes import Features, linear_probe
 from surgvista_hf.modeling.modeling_surgvista import SurgVistaForPreTraining
@@ -40,14 +40,13 @@ from surgvista_hf.trainers.pretraining.jepa import JepaArguments, JepaPretrainer
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 
 from .in_memory import ClipsInMemory, FramesInMemory, frame_set
-from .repeatable import encoder_of, kept_run
+from .repeatable import Runs, curve_of, encoder_of, parse_experiment, run_experiment
 from .timing import save
 
 STORED, SIDE, PATCH, FRAMES = 128, 96, 16, 8  # pixels of a stored frame and of a crop, of a patch; frames of a clip
 RATE, STRIDE = 5.0, 1.0  # frames a second of the corpus; seconds between the frames of a clip
 WIDTH, LAYERS, HEADS = 128, 4, 2
 BATCH = 64
-INSTRUMENTS = ("grasper", "bipolar", "hook", "scissors", "clipper", "irrigator")
 
 
 def read_frames(path: Path, rate: float) -> np.ndarray:
@@ -147,22 +146,17 @@ class Labeled:
 
     def probe(self, values: np.ndarray) -> dict[str, dict[str, float]]:
         """Probe features, one operation left out at a time; return scores in percent by measure and operation."""
-        scores: dict[str, dict[str, float]] = {"instruments": {}, "phases": {}}
-        for video in np.unique(self.videos):
-            test = self.videos == video
-
-            def part(chosen: np.ndarray, labels: np.ndarray) -> Features:
-                return Features(values[chosen], labels[chosen], self.videos[chosen])
-
-            predicted = linear_probe(part(~test, self.instruments), part(test, self.instruments), len(INSTRUMENTS))
-            present = self.instruments[test].any(axis=0)
-            precision = average_precision(self.instruments[test][:, present], predicted[:, present])
-            scores["instruments"][str(video)] = round(100 * float(np.nanmean(precision)), 2)
-            phase = linear_probe(part(~test, self.phases), part(test, self.phases), 7).argmax(axis=1)
-            recalls = [
-                (phase == self.phases[test])[self.phases[test] == one].mean() for one in np.unique(self.phases[test])
-            ]
-            scores["phases"][str(video)] = round(100 * float(np.mean(recalls)), 2)
+        scores: dict[str, dict[str, float]] = {}
+        for name, labels, classes in (
+            ("instruments", self.instruments, len(INSTRUMENTS)),
+            ("phases", self.phases, len(PHASES)),
+        ):
+            for video in np.unique(self.videos):
+                test = self.videos == video
+                parts = [Features(values[own], labels[own], self.videos[own]) for own in (~test, test)]
+                measures = measure_clips(labels[test], linear_probe(*parts, classes))
+                score = next(iter(measures.values()))  # mean average precision, or balanced accuracy
+                scores.setdefault(name, {})[str(video)] = round(100 * score, 2)
         return scores
 
 
@@ -214,7 +208,6 @@ TRAINERS: dict[str, tuple[type, type[PretrainingArguments], dict[str, Any]]] = {
             "local_size": 32,
             "local_views": 2,
             "local_scale": [0.15, 0.4],
-            "max_steps": 1,
         },
     ),
 }
@@ -284,9 +277,8 @@ def run(
         trainer.add_callback(Probe())
         print(objective, seed, 0, summary(results["0"]), flush=True)
         trainer.train()
-    keep = ("loss", "loss_video", "feature_std", "teacher_entropy")
-    curve = [{k: round(line[k], 4) for k in keep if k in line} for line in trainer.state.log_history if "loss" in line]
     seconds = round(time.perf_counter() - start - spent)
+    curve = curve_of(trainer.state.log_history)
     return {"seconds": seconds, "updates": updates, "samples": len(corpus), "probes": results, "curve": curve}
 
 
@@ -302,35 +294,30 @@ def main() -> None:
     """Run the benchmark; finished runs in the working folder are not run again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, help="JSON file")
-    parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
     parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--objectives", nargs="+", default=list(TRAINERS), choices=list(TRAINERS))
-    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="trainer settings to try, name=JSON")
-    arguments = parser.parse_args()
+    parser.set_defaults(seeds=[0, 1, 2])
+    arguments = parse_experiment(parser, list(TRAINERS))
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     labeled = Labeled(arguments.data)
     pixels = labeled.probe(labeled.pixels_probe())
     print("pixels", summary({"8 x 8": pixels}), flush=True)
     corpus = [video for videos in read_corpus(arguments.data).values() for video in videos]
-    changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in arguments.changes)}
-    results: dict[str, dict[str, Any]] = {objective: {} for objective in arguments.objectives}
-    for seed in arguments.seeds:
-        for objective in arguments.objectives:
-            path = arguments.work / f"{objective.replace(' ', '_')}_{seed}.json"
-            settings = {"updates": arguments.updates, "trainer": {**TRAINERS[objective][2], **changes}}
 
-            def train(objective: str = objective, seed: int = seed) -> dict[str, Any]:
-                return run(objective, seed, arguments.updates, corpus, labeled, changes)
+    def settings(objective: str) -> dict[str, Any]:
+        """Return what the results of an objective depend on."""
+        return {"updates": arguments.updates, "trainer": {**TRAINERS[objective][2], **arguments.changes}}
 
-            results[objective][str(seed)] = kept_run(path, settings, train)
-            if arguments.output:
-                save(report(results, pixels), arguments.output)
+    def train(objective: str, seed: int) -> dict[str, Any]:
+        """Make a run."""
+        return run(objective, seed, arguments.updates, corpus, labeled, arguments.changes)
+
+    for _, _, results in run_experiment(arguments, settings, train):
+        if arguments.output:
+            save(report(results, pixels), arguments.output)
 
 
-def report(results: dict[str, dict[str, Any]], pixels: dict[str, Any]) -> dict[str, Any]:
+def report(results: Runs, pixels: dict[str, Any]) -> dict[str, Any]:
     """Return the settings, each operation's scores averaged over seeds, the tests over operations, and all runs."""
     compared: dict[str, Any] = {}
     for objective, runs in results.items():

@@ -22,7 +22,7 @@ from torch.nn import functional
 from surgvista_hf.datasets_scripts.corpora.synthetic import DIFFICULTIES, HARD
 from surgvista_hf.datasets_scripts.synthetic.hard_surgery import HardOperation
 from surgvista_hf.datasets_scripts.synthetic.surgery import INSTRUMENTS, PHASES, SyntheticOperation, synthetic_corpus
-from surgvista_hf.evaluation.metrics.ranking import average_precision
+from surgvista_hf.evaluation.label_efficiency import measure_clips
 from surgvista_hf.evaluation.probes import Features, knn_probe, linear_probe, ridge_probe
 
 from .timing import save
@@ -65,9 +65,9 @@ def render(difficulty: str, numbers: Sequence[int]) -> tuple[Rendered, float]:
     return Rendered(*map(torch.from_numpy, (frames, phases, instruments))), milliseconds
 
 
-def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean recall over the classes that occur."""
-    return round(float(np.mean([(predicted[truth == label] == label).mean() for label in np.unique(truth)])), 4)
+def measured(name: str, labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return a measure of `measure_clips`, rounded."""
+    return round(measure_clips(labels, scores)[name], 4)
 
 
 # ------------------------------------------------------------------------------------------ without an encoder
@@ -99,18 +99,16 @@ def probes(operations: Rendered, labeled: int, kind: str) -> dict[str, float]:
     count = len(operations.frames)
     train, train_instruments = simple_features(operations, range(labeled), kind)
     test, test_instruments = simple_features(operations, range(count - TEST, count), kind)
-    probabilities = linear_probe(train_instruments, test_instruments, len(INSTRUMENTS))
-    return {
-        "phase_ridge": balanced_accuracy(ridge_probe(train, test), test.labels),
-        "phase_logistic": balanced_accuracy(linear_probe(train, test, len(PHASES)).argmax(1), test.labels),
-        "phase_knn": balanced_accuracy(knn_probe(train, test, len(PHASES)).argmax(1), test.labels),
-        "instruments_map": mean_average_precision(probabilities, test_instruments.labels),
+    phases = {
+        "ridge": np.eye(len(PHASES))[ridge_probe(train, test)],
+        "logistic": linear_probe(train, test, len(PHASES)),
+        "knn": knn_probe(train, test, len(PHASES)),
     }
-
-
-def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean average precision over the instruments, from 0 to 1."""
-    return round(float(np.nanmean(average_precision(labels, scores))), 4)
+    instruments = linear_probe(train_instruments, test_instruments, len(INSTRUMENTS))
+    return {
+        **{f"phase_{name}": measured("balanced_accuracy", test.labels, scores) for name, scores in phases.items()},
+        "instruments_map": measured("mean_average_precision", test_instruments.labels, instruments),
+    }
 
 
 # ------------------------------------------------------------------------------------------ with labels
@@ -181,8 +179,8 @@ def test_network(network: ClipNetwork, operations: Rendered) -> dict[str, float]
     phases = operations.phases[-TEST:][:, ends].flatten().numpy()
     instruments = operations.instruments[-TEST:][:, ends].flatten(0, 1).numpy()
     return {
-        "phase": balanced_accuracy(logits[:, : len(PHASES)].argmax(1), phases),
-        "instruments_map": mean_average_precision(logits[:, len(PHASES) :], instruments),
+        "phase": measured("balanced_accuracy", phases, logits[:, : len(PHASES)]),
+        "instruments_map": measured("mean_average_precision", instruments, logits[:, len(PHASES) :]),
     }
 
 

@@ -1,8 +1,10 @@
-"""What experiments of many runs share: finished runs that are kept with their settings, and the encoder of a trained model."""
+"""The frame of experiments that train every objective with every seed: finished runs are kept with their settings."""
 
+import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,58 @@ from transformers import AutoModel, PreTrainedModel
 from surgvista_hf.modeling.objectives.self_distillation import SelfDistillation
 from surgvista_hf.util.environment import environment
 from surgvista_hf.util.files import write_json
+
+Runs = dict[str, dict[str, Any]]  # results by objective and seed
+
+
+def parse_experiment(parser: argparse.ArgumentParser, objectives: Sequence[str]) -> argparse.Namespace:
+    """Add the arguments of an experiment, and parse the command line.
+
+    Args:
+        parser: parser with the experiment's own arguments, and a default of `seeds`.
+        objectives: names of all objectives.
+
+    Returns:
+        The arguments; `changes` are settings of the trainer by their names.
+    """
+    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--objectives", nargs="+", default=list(objectives), choices=list(objectives))
+    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="trainer settings to try, name=JSON")
+    arguments = parser.parse_args()
+    pairs = (change.partition("=") for change in arguments.changes)
+    arguments.changes = {name: json.loads(value) for name, _, value in pairs}
+    return arguments
+
+
+def run_experiment(
+    arguments: argparse.Namespace,
+    settings: Callable[[str], Mapping[str, Any]],
+    run: Callable[[str, int], dict[str, Any]],
+) -> Iterator[tuple[str, int, Runs]]:
+    """Make the runs that are missing, seed by seed.
+
+    Args:
+        arguments: result of `parse_experiment`.
+        settings: function of an objective that returns all that its results depend on.
+        run: function of an objective and a seed that makes the results of a run.
+
+    Yields:
+        Objective and seed of each run, and the results of all runs so far.
+    """
+    results: Runs = {objective: {} for objective in arguments.objectives}
+    for seed in arguments.seeds:
+        for objective in arguments.objectives:
+            path = arguments.work / f"{objective.replace(' ', '_')}_{seed}.json"
+            results[objective][str(seed)] = kept_run(path, settings(objective), partial(run, objective, seed))
+            yield objective, seed, results
+
+
+def curve_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Return the losses of a trainer's log and what shows a collapse, a line each."""
+    keep = ("loss", "loss_video", "loss_image", "feature_std", "teacher_entropy")
+    return [{name: round(line[name], 4) for name in keep if name in line} for line in history if "loss" in line]
 
 
 def kept_run(path: Path, settings: Mapping[str, Any], run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from transformers.utils import logging
 
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
-from surgvista_hf.trainers.pretrain import build_arguments, build_clips, build_model
+from surgvista_hf.trainers.pretrain import build_arguments, build_trainer
 from surgvista_hf.trainers.pretraining.recipe import load_recipe
-from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 
 from .timing import ratio, save, side_by_side
 
@@ -35,10 +33,7 @@ def contestant(frame_set: Path, updates: int, *, crop_here: bool) -> Callable[[]
         "training.use_cpu=true",
     ]
     recipe = load_recipe("surgvista_synthetic", [*overrides, f"training.output_dir={frame_set.parent / 'run'}"])
-    args = build_arguments(recipe)
-    model = build_model(recipe)
-    clips = build_clips(recipe.data, model.config.num_frames, args.seed)
-    trainer = SurgVistaPretrainer(model, args, clips)  # type: ignore[arg-type]
+    trainer = build_trainer(recipe, build_arguments(recipe))
     if not crop_here:
         trainer.data_collator = replace(trainer.data_collator, size=None)
     return lambda: trainer.train() and None
@@ -53,7 +48,6 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         frame_set = Path(folder) / "operations"
         prepare_frame_set("synthetic", None, frame_set, settings={"videos": "12", "seconds": "90"}, num_proc=2)

@@ -372,14 +372,36 @@ def probe_point(variant: str, seed: int, labeled: int, train: Features, test: Fe
     return score_point(variant, seed, labeled, test.videos, test.labels, linear_probe(few, test, classes))
 
 
+def measure_clips(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Measure the scores of clips over the classes that occur.
+
+    Args:
+        labels: (clips,) class numbers, or (clips, classes) of 0 to 1.
+        scores: (clips, classes) probabilities.
+
+    Returns:
+        Balanced accuracy (mean recall) and accuracy where a clip has one class; mean average precision where it may have
+        several, NaN if no class occurs. All are 0-1.
+
+    Example:
+        >>> measure_clips(np.array([0, 0, 0, 1]), np.array([[1, 0], [1, 0], [0, 1], [0, 1]]))["accuracy"]
+        0.75
+    """
+    if labels.ndim == 2:
+        precisions = average_precision((labels >= 0.5).astype(int), scores)
+        known = precisions[~np.isnan(precisions)]
+        return {"mean_average_precision": float(known.mean()) if len(known) else float("nan")}
+    correct = scores.argmax(axis=1) == labels
+    recalls = [correct[labels == label].mean() for label in np.unique(labels)]
+    return {"balanced_accuracy": float(np.mean(recalls)), "accuracy": float(correct.mean())}
+
+
 def score_point(
     variant: str, seed: int, labeled: int, videos: np.ndarray, labels: np.ndarray, scores: np.ndarray
 ) -> LabelPoint:
     """Measure the scores of test clips, whatever method gave them.
 
-    Measures are the balanced accuracy (mean recall of the classes that occur in a video) and the accuracy where a clip has
-    one class, and the mean average precision (over the classes that occur in a video) where it may have several. A test video
-    without any class has no average precision and is left out.
+    The measures are those of `measure_clips`. A test video without any class has no average precision and is left out.
 
     Args:
         variant: name of the variant.
@@ -397,11 +419,11 @@ def score_point(
     by_video: dict[str, dict[str, float]] = {}
     for video in np.unique(videos):
         own = videos == video
-        for measure, value in _measure(labels[own], scores[own]).items():
+        for measure, value in measure_clips(labels[own], scores[own]).items():
             by_video.setdefault(measure, {})
             if not np.isnan(value):
                 by_video[measure][str(video)] = value
-    return LabelPoint(variant, seed, labeled, by_video, _measure(labels, scores))
+    return LabelPoint(variant, seed, labeled, by_video, measure_clips(labels, scores))
 
 
 def count_videos(count: int) -> str:
@@ -433,16 +455,6 @@ def measure_name(measure: str) -> str:
         'balanced accuracy'
     """
     return measure.replace("_", " ")
-
-
-def _measure(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    if labels.ndim == 2:
-        precisions = average_precision((labels >= 0.5).astype(int), scores)
-        known = precisions[~np.isnan(precisions)]
-        return {"mean_average_precision": float(known.mean()) if len(known) else float("nan")}
-    correct = scores.argmax(axis=1) == labels
-    recalls = [correct[labels == label].mean() for label in np.unique(labels)]
-    return {"balanced_accuracy": float(np.mean(recalls)), "accuracy": float(correct.mean())}
 
 
 def _videos(table: Mapping[int, Mapping[str, float]]) -> list[str]:

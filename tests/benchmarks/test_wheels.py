@@ -1,4 +1,4 @@
-"""What a GPU machine without internet lacks travels as wheels."""
+"""The wheels for a GPU machine without internet: versions, sizes, and wheels that are written again without some files."""
 
 import re
 import tomllib

@@ -1,8 +1,8 @@
 """`surgvista benchmark`: a suite of models, data sets and protocols."""
 
 import argparse
+from functools import partial
 
-from ..util.console import Steps
 from .common import add_recipe_arguments, print_plan, was_shown
 
 
@@ -33,9 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..trainers.benchmark.run import plan_suite, run_suite
 
     if arguments.dry_run:
-        with Steps()("check the cells"):
-            states = plan_suite(suite)
-        print_plan(states)
+        print_plan(partial(plan_suite, suite))
         return
     results = run_suite(suite)
     if arguments.json:

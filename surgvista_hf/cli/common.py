@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -202,14 +202,20 @@ def was_shown(arguments: argparse.Namespace, *kinds: str) -> bool:
     return False
 
 
-def print_plan(states: "Sequence[CellState]") -> None:
-    """Print what running each cell of a suite or study would do.
+def print_plan(plan: "Callable[[], Sequence[CellState]]") -> None:
+    """Check the cells of a suite or study, and print what running each of them would do.
+
+    Args:
+        plan: function that checks the cells and returns their states.
 
     Raises:
         InputError: some cells cannot be run.
     """
+    from ..util.console import Steps
     from ..util.errors import InputError
 
+    with Steps()("check the cells"):
+        states = plan()
     for state in states:
         print(f"{'CANNOT RUN' if state.broken else state.state:10}  {state.name}: {state.plan}")
     broken = sum(state.broken for state in states)

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..util.console import Steps, print_table
+from ..util.console import print_table
 from .common import named_frame_set, print_plan
 
 if TYPE_CHECKING:
@@ -88,12 +89,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "distillation":
         variants = distillation(arguments.teacher)
     else:
-        variants = data_scale(dict(zip("ABCDEFGH", _fractions(arguments.fractions or FRACTIONS), strict=False)))
+        fractions = _fractions(FRACTIONS if arguments.fractions is None else arguments.fractions)
+        variants = data_scale(dict(zip("ABCDEFGH", fractions, strict=False)))
     study = Study(arguments.recipe, arguments.overrides, variants, probe, arguments.output, arguments.seeds)
     if arguments.dry_run:
-        with Steps()("check the cells"):
-            states = plan_study(study)
-        print_plan(states)
+        print_plan(partial(plan_study, study))
         return
     result = run_study(study)
     if arguments.json:
@@ -138,9 +138,7 @@ def _run_value(arguments: argparse.Namespace, probe: "ProbeSet") -> None:
         0 if arguments.no_fine_tuning else updates,
     )
     if arguments.dry_run:
-        with Steps()("check the cells"):
-            states = plan_value_study(study)
-        print_plan(states)
+        print_plan(partial(plan_value_study, study))
         return
     result = run_value_study(study)
     if arguments.json:

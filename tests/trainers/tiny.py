@@ -19,6 +19,15 @@ from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
 
 VIDEOS = {"videos": "3", "seconds": "20", "height": "48", "width": "64"}
+RECIPE_TRAINING = {
+    "num_train_epochs": 1,
+    "warmup_epochs": 0,
+    "per_device_train_batch_size": 8,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+}
 TEACHER_WIDTH = 24
 SIZES = {
     "image_size": 32,

@@ -20,7 +20,7 @@ from ..schema.builder import FrameSetBuilder, RawVideo
 from ..schema.info import EVERYTHING, DatasetError, DatasetInfo, Label, Protocol
 from ..schema.label_tracks import Row, Track
 from ..schema.media import EncodedFrame, Media, PreparationOptions, encode_frame, moments
-from ..synthetic.hard_surgery import HardOperation
+from ..synthetic.hard_surgery import HardLabels, HardOperation
 from ..synthetic.operating_room import VIEWS, SyntheticRecording
 from ..synthetic.surgery import (
     CVS_CRITERIA,
@@ -117,22 +117,11 @@ class RenderedVideo(RawVideo):
 
 
 @dataclass(frozen=True)
-class TruthTrack:
-    """The labels of a rendered operation, exact at any time."""
+class _RenderedTrack:
+    """Holds what the labels of all rendered operations share: they are exact, and cover all of the operation."""
 
-    operation: SyntheticOperation
+    operation: RenderedOperation
     exact: bool = True
-
-    def at(self, second: float, rate: float) -> Row | None:
-        """Return the labels at a time in seconds."""
-        labels = self.operation.labels(second)
-        return {
-            "phase": labels.phase,
-            "triplets": np.flatnonzero(labels.triplets).tolist(),
-            "instruments": np.flatnonzero(labels.instruments).tolist(),
-            "cvs": labels.cvs.astype(float).tolist(),
-            "skill": labels.skill,
-        }
 
     def end(self, rate: float) -> float:
         """Return the length of the operation in seconds."""
@@ -144,11 +133,10 @@ class TruthTrack:
 
 
 @dataclass(frozen=True)
-class ActionTrack:
-    """The labels of a hard rendered operation, exact at any time."""
+class TruthTrack(_RenderedTrack):
+    """The labels of a rendered operation; a hard one has no criteria of the critical view of safety."""
 
-    operation: HardOperation
-    exact: bool = True
+    operation: SyntheticOperation | HardOperation
 
     def at(self, second: float, rate: float) -> Row | None:
         """Return the labels at a time in seconds."""
@@ -157,36 +145,20 @@ class ActionTrack:
             "phase": labels.phase,
             "triplets": np.flatnonzero(labels.triplets).tolist(),
             "instruments": np.flatnonzero(labels.instruments).tolist(),
+            **({} if isinstance(labels, HardLabels) else {"cvs": labels.cvs.astype(float).tolist()}),
             "skill": labels.skill,
         }
 
-    def end(self, rate: float) -> float:
-        """Return the length of the operation in seconds."""
-        return self.operation.duration_seconds
-
-    def latest(self, rate: float) -> float:
-        """Return the end, since the labels cover all of it."""
-        return self.end(rate)
-
 
 @dataclass(frozen=True)
-class ViewTrack:
+class ViewTrack(_RenderedTrack):
     """Labels that say whether the camera is inside or outside the patient."""
 
-    recording: SyntheticRecording
-    exact: bool = True
+    operation: SyntheticRecording
 
     def at(self, second: float, rate: float) -> Row | None:
         """Return the view at a time in seconds."""
-        return {"view": int(self.recording.outside(second))}
-
-    def end(self, rate: float) -> float:
-        """Return the length of the recording in seconds."""
-        return self.recording.duration_seconds
-
-    def latest(self, rate: float) -> float:
-        """Return the end, since the labels cover all of it."""
-        return self.end(rate)
+        return {"view": int(self.operation.outside(second))}
 
 
 def collect(
@@ -239,7 +211,7 @@ def checked(info: DatasetInfo, root: Path | None, settings: Mapping[str, str]) -
 
 def tracks(video: RawVideo) -> list[Track]:
     """Return the labels of the rendered operation."""
-    return [ActionTrack(video.extra) if isinstance(video.extra, HardOperation) else TruthTrack(video.extra)]
+    return [TruthTrack(video.extra)]
 
 
 def view_tracks(video: RawVideo) -> list[Track]:

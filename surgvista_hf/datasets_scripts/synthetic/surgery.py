@@ -6,6 +6,7 @@ label is a pure function of the seed and the time.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -105,7 +106,7 @@ class _Span:
 
 
 @dataclass(frozen=True)
-class RenderedOperation:
+class RenderedOperation(ABC):
     """Base of rendered operations: a seed, the length, the size of a frame, and the frames at any time.
 
     Args:
@@ -141,9 +142,9 @@ class RenderedOperation:
         """Return the skill level of the surgeon, an index of `SKILL_LEVELS`."""
         return int(self._random("skill").integers(len(SKILL_LEVELS)))
 
+    @abstractmethod
     def frame(self, second: float) -> np.ndarray:
         """Render the frame at a time in seconds: RGB, uint8, of shape (height, width, 3)."""
-        raise NotImplementedError
 
     def frames(self, seconds: Sequence[float]) -> Iterator[np.ndarray]:
         """Render the frames at several times in seconds, one after the other."""

@@ -121,7 +121,7 @@ def check_value_study(study: ValueStudy) -> None:
         SurgVistaError: something that would stop the study.
     """
     check_labels(study.probe)
-    check_probe_overlap(study.load().data, study.probe)
+    check_probe_overlap(study.pretraining.data, study.probe)
     videos = len(study.train_videos)
     counts = study.labeled or ()
     if any(not 1 <= count <= videos for count in counts) or list(counts) != sorted(set(counts)):
@@ -133,7 +133,7 @@ def check_value_study(study: ValueStudy) -> None:
 
 def _write(study: ValueStudy, result: ValueResult) -> None:
     settings = {
-        "recipe": asdict(study.load()),
+        "recipe": asdict(study.pretraining),
         "probe": asdict(study.probe),
         "seeds": study.seeds,
         "labeled": study.counts,

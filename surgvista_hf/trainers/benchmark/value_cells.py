@@ -50,7 +50,7 @@ class EncoderCell:
     @property
     def folder(self) -> Path:
         """Return the folder of the run."""
-        return Path(str(self.recipe.training["output_dir"]))
+        return self.study.encoder_folder(self.start, self.seed)
 
     @property
     def recipe(self) -> Recipe:
@@ -136,7 +136,7 @@ class LabelCell:
     @property
     def encoder(self) -> Path:
         """Return the folder of the encoder."""
-        return EncoderCell(self.study, self.variant.start, self.seed).folder / "model"
+        return self.study.encoder_folder(self.variant.start, self.seed) / "model"
 
     @property
     def recipe(self) -> FinetuningRecipe:

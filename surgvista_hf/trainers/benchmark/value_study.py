@@ -107,7 +107,7 @@ class ValueStudy:
     @cached_property
     def variants(self) -> list[Variant]:
         """Return the variants; where the recipe starts from a checkpoint, that is not called untrained."""
-        before = "untrained" if self.load().model.get("from_pretrained") is None else "before pre-training"
+        before = "untrained" if self.pretraining.model.get("from_pretrained") is None else "before pre-training"
         probed = [Variant("pixels", "pixels"), Variant(before, "untrained"), Variant("pre-trained", "pre-trained")]
         if not self.updates:
             return probed
@@ -140,7 +140,7 @@ class ValueStudy:
     @cached_property
     def num_frames(self) -> int:
         """Return the number of frames of a clip."""
-        return clip_length(build_model(self.load()).config)
+        return clip_length(build_model(self.pretraining).config)
 
     @cached_property
     def train_videos(self) -> list[str]:
@@ -169,14 +169,15 @@ class ValueStudy:
     @cached_property
     def _pretraining(self) -> Identity:
         """Return the identity of the pre-training, which is the same for all seeds."""
-        recipe = self.load()
+        recipe = self.pretraining
         made_from, names = pretraining_run(recipe)
         training = {name: value for name, value in recipe.training.items() if name not in ("output_dir", "seed")}
         return {**made_from, "training": training}, names
 
-    def load(self, *changes: str) -> Recipe:
-        """Load the recipe of pre-training with further changes."""
-        return load_recipe(self.recipe, [*self.overrides, f"training.output_dir={self.output}", *changes])
+    @cached_property
+    def pretraining(self) -> Recipe:
+        """Return the recipe of pre-training, without the seed and the folder of an encoder."""
+        return self._load(self.output)
 
     def encoder_identity(self, start: Start, seed: int) -> Identity:
         """Return what an encoder is made from: of an untrained one, only its model and seed."""
@@ -188,9 +189,14 @@ class ValueStudy:
 
     def encoder_recipe(self, start: Start, seed: int) -> Recipe:
         """Return the recipe of pre-training with the seed and the folder of an encoder."""
-        return self.load(
-            f"training.seed={seed}", f"training.output_dir={self.output / 'encoders' / f'{start}_{seed}'}"
-        )
+        return self._load(self.encoder_folder(start, seed), f"training.seed={seed}")
+
+    def encoder_folder(self, start: Start, seed: int) -> Path:
+        """Return the folder of the run that makes an encoder."""
+        return self.output / "encoders" / f"{start}_{seed}"
+
+    def _load(self, folder: Path, *changes: str) -> Recipe:
+        return load_recipe(self.recipe, [*self.overrides, f"training.output_dir={folder}", *changes])
 
     def finetuning_recipe(self, start: str | Path, folder: Path, labeled: int, seed: int) -> FinetuningRecipe:
         """Return the recipe of fine-tuning an encoder with a few labeled videos.
@@ -201,7 +207,7 @@ class ValueStudy:
             labeled: number of labeled videos.
             seed: seed of the run.
         """
-        pretraining = self.load()
+        pretraining = self.pretraining
         given = read_recipe(self.fine_tuning, SECTIONS, kind=FINETUNING) if self.fine_tuning else {}
         content = deepcopy({name: value for name, value in given.items() if value})
         machine = {name: pretraining.training[name] for name in _MACHINE if name in pretraining.training}

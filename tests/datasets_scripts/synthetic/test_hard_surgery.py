@@ -1,6 +1,5 @@
 """Hard rendered operations are exact, repeatable, unlike each other, and give no phase away but by what is done."""
 
-import csv
 import hashlib
 import itertools
 import os
@@ -45,14 +44,6 @@ def test_a_frame_is_the_same_in_another_process_and_in_any_order():
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [there[2], there[0], there[1]]
-
-
-def test_triplets_are_numbered_as_in_the_published_table(shared_data):
-    table = shared_data.parent / "spec" / "cholect50_triplets.csv"
-    published = {int(row["triplet_id"]): row for row in csv.DictReader(table.open())}
-    for number, names in TRIPLETS.items():
-        row = published[number]
-        assert (row["instrument"], row["verb"], row["target"]) == names
 
 
 def test_a_triplet_tells_the_phase_but_its_instrument_its_motion_and_its_target_do_not():

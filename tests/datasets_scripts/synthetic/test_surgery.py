@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgvista_hf import InputError
+from surgvista_hf.datasets_scripts.synthetic import hard_actions
 from surgvista_hf.datasets_scripts.synthetic.surgery import (
     INSTRUMENTS,
     NUM_TRIPLETS,
@@ -85,10 +86,11 @@ def test_criteria_of_the_critical_view_are_reached_during_dissection_and_stay_re
     assert set(phases[changed]) <= {1, 2}  # the second after the change may already be the next phase
 
 
-def test_triplets_are_numbered_as_in_the_published_table(shared_data):
+@pytest.mark.parametrize("triplets", [TRIPLETS, hard_actions.TRIPLETS], ids=["standard", "hard"])
+def test_triplets_are_numbered_as_in_the_published_table(shared_data, triplets):
     table = shared_data.parent / "spec" / "cholect50_triplets.csv"
     published = {int(row["triplet_id"]): row for row in csv.DictReader(table.open())}
-    for number, names in TRIPLETS.items():
+    for number, names in triplets.items():
         row = published[number]
         assert (row["instrument"], row["verb"], row["target"]) == names
 

@@ -43,15 +43,7 @@ def recipe_file(corpus: Path, tmp_path: Path) -> Path:
         "model": model,
         "teacher": {"name": str(tmp_path / "teacher")},
         "data": {"frame_stride": 2, "sources": [{"name": "synthetic", "data_dir": str(corpus)}]},
-        "training": {
-            "num_train_epochs": 1,
-            "warmup_epochs": 0,
-            "per_device_train_batch_size": 8,
-            "use_cpu": True,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "logging_steps": 1,
-        },
+        "training": tiny.RECIPE_TRAINING,
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(content))

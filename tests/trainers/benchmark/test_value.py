@@ -72,16 +72,7 @@ def write_recipe(path: Path, corpus: Path, objective: str = "surgvista", **train
         "objective": objective,
         "model": MODELS[objective],
         "data": {"frame_stride": 2, "sources": [{"name": "synthetic", "data_dir": str(corpus), "split": "all"}]},
-        "training": {
-            "num_train_epochs": 1,
-            "warmup_epochs": 0,
-            "per_device_train_batch_size": 8,
-            "use_cpu": True,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "logging_steps": 1,
-            **training,
-        },
+        "training": {**tiny.RECIPE_TRAINING, **training},
     }
     path.write_text(yaml.safe_dump(content))
     return path

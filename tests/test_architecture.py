@@ -32,7 +32,7 @@ LAYERS = (
 )
 # The same within a package; its modules that lie in no sub-package may import all of them.
 SUB_LAYERS = {
-    "datasets_scripts": ("schema", "synthetic", "corpora", "frame_sets"),
+    "datasets_scripts": ("schema", "own_labels", "synthetic", "corpora", "frame_sets"),
     "clips": ("sampling", "transforms"),
     "evaluation": ("metrics", "reports"),
     "curation": ("collection", "models", "stages"),

@@ -54,7 +54,7 @@ def draw_clips(count: int, seed: int, *, test: bool = False) -> tuple[torch.Tens
     angle = axis * np.pi / 4 + np.pi * generator.integers(2, size=count) + generator.normal(0, 0.1, count)
     along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)  # (count, 2)
     center = generator.uniform(-0.3, 0.3, (count, 2))
-    reach = generator.uniform(0.35, 0.6, (count, 1, 1))
+    reach = generator.uniform(0.5, 0.75, (count, 1, 1))
     clutter = _clutter(count, generator, images)
     canvas = clutter
     for digit, direction in ((first, 1), (second, -1)):
@@ -64,7 +64,7 @@ def draw_clips(count: int, seed: int, *, test: bool = False) -> tuple[torch.Tens
         ]  # (count, frames, 2)
         turn = (2 * sense - 1) * generator.uniform(0.4, 0.7, count)
         angles = generator.normal(0, 0.15, count)[:, None] + turn[:, None] * time  # (count, frames)
-        size = generator.uniform(0.55, 0.7, count)  # of the side, with the border
+        size = generator.uniform(0.75, 0.95, count)  # of the side, with the border
         shade = generator.uniform(0.7, 1.0, count)
         canvas = torch.maximum(canvas, _place(images[digit], place, angles, size) * _column(shade))
     clips = (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -93,7 +93,7 @@ def _place(images: torch.Tensor, place: np.ndarray, angles: np.ndarray, size: np
 
 def _clutter(count: int, generator: np.random.Generator, images: torch.Tensor, pieces: int = 4) -> torch.Tensor:
     """Return still backgrounds (count, 1, side, side): clouds, and dim pieces of other digits."""
-    coarse = torch.from_numpy(generator.uniform(0, 0.35, (count, 1, 4, 4))).float()
+    coarse = torch.from_numpy(generator.uniform(0, 0.25, (count, 1, 4, 4))).float()
     canvas = functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear", align_corners=False)
     for _ in range(pieces):
         chosen = images[generator.integers(len(images), size=count)].clone()
@@ -105,7 +105,7 @@ def _clutter(count: int, generator: np.random.Generator, images: torch.Tensor, p
         drawn = _place(
             chosen * keep, place, generator.uniform(-3, 3, (count, 1)), generator.uniform(0.42, 0.56, count)
         )
-        canvas = torch.maximum(canvas, drawn * _column(generator.uniform(0.3, 0.6, count)))
+        canvas = torch.maximum(canvas, drawn * _column(generator.uniform(0.2, 0.4, count)))
     return canvas
 
 

@@ -101,7 +101,7 @@ def video_mae() -> VideoMAEForPreTraining:
     decoder["decoder_intermediate_size"] = 4 * DECODER["hidden_size"]
     sizes = {"image_size": SIDE, "patch_size": PATCH, "num_frames": FRAMES, "hidden_size": WIDTH}
     layers = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 4 * WIDTH}
-    return VideoMAEForPreTraining(VideoMAEConfig(**sizes, **layers, **decoder, initializer_range=INITIAL))
+    return VideoMAEForPreTraining(VideoMAEConfig(**sizes, **layers, **decoder, initializer_range=0.04))
 
 
 def v_jepa() -> SurgVistaForJointEmbedding:
@@ -138,7 +138,7 @@ OBJECTIVES = {
         lambda: SurgVistaForPreTraining(surgvista()), SurgVistaPretrainer, PretrainingArguments, _MAE
     ),
     "SurgVISTA with teacher": Objective(with_teacher, SurgVistaPretrainer, PretrainingArguments, _MAE, teacher=True),
-    "VideoMAE": Objective(video_mae, MaePretrainer, MaeArguments, {**_MAE, "mask_ratio": 0.75}),
+    "VideoMAE": Objective(video_mae, MaePretrainer, MaeArguments, {**_MAE, "learning_rate": 3e-3, "mask_ratio": 0.75}),
     "V-JEPA": Objective(v_jepa, JepaPretrainer, JepaArguments, _JEPA),
     "V-JEPA 2": Objective(v_jepa_2, JepaPretrainer, JepaArguments, _JEPA),
     "DINO with companions": Objective(
@@ -263,7 +263,7 @@ def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, change
 def main() -> None:
     """Run the benchmark; finished runs in the working folder are not run again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--epochs", type=float, default=12)
     parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     arguments = parse_experiment(parser, list(OBJECTIVES))
     changes, work = arguments.changes, arguments.work

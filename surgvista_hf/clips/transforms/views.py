@@ -21,7 +21,7 @@ from .augmentation import normalize_clips, random_box
 _FLIP, _JITTER, _GRAY = 0.5, 0.8, 0.2  # probabilities
 _STRENGTHS = (0.4, 0.4, 0.2)  # brightness, contrast and saturation
 _ASPECT_RATIO = (3 / 4, 4 / 3)
-_BLUR = (0.1, 2.0)  # standard deviation in pixels
+BLUR_DEVIATION = (0.1, 2.0)  # pixels, published for views of 224 and 96 pixels
 _NOISE = 1 / 255  # standard deviation: one gray level
 _GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 _CUBIC = -0.5  # the shape of Pillow's bicubic filter
@@ -38,6 +38,7 @@ class View:
         size: side of the view, in pixels.
         scale: smallest and largest fraction of the image's area.
         blur, noise, solarize: probabilities of these effects.
+        blur_deviation: smallest and largest standard deviation of the blur, in pixels of the view.
     """
 
     image: int
@@ -46,6 +47,7 @@ class View:
     blur: float
     noise: float = 0.0
     solarize: float = 0.0
+    blur_deviation: tuple[float, float] = BLUR_DEVIATION
 
 
 def surgfm_views(
@@ -55,6 +57,7 @@ def surgfm_views(
     global_scale: tuple[float, float] = (0.4, 1.0),
     local_scale: tuple[float, float] = (0.05, 0.4),
     local_views: int = 8,
+    blur_deviation: tuple[float, float] = BLUR_DEVIATION,
 ) -> tuple[View, ...]:
     """Return the published views in their order.
 
@@ -65,18 +68,24 @@ def surgfm_views(
         global_size, local_size: sides in pixels.
         global_scale, local_scale: smallest and largest fraction of the image's area.
         local_views: number of local views of the frame.
+        blur_deviation: smallest and largest standard deviation of the blur, in pixels of a view.
 
     Example:
         >>> [view.size for view in surgfm_views()]
         [224, 224, 224, 96, 96, 224, 96, 96, 96, 96, 96, 96, 96, 96, 96, 96]
     """
-    first = View(0, global_size, global_scale, blur=1.0)
-    second = View(0, global_size, global_scale, blur=0.1, noise=0.2, solarize=0.2)
+
+    def view(image: int, *, is_global: bool, **effects: float) -> View:
+        size, scale = (global_size, global_scale) if is_global else (local_size, local_scale)
+        return View(image, size, scale, blur_deviation=blur_deviation, **effects)
+
+    first = view(0, is_global=True, blur=1.0)
+    second = view(0, is_global=True, blur=0.1, noise=0.2, solarize=0.2)
     of_companions: list[View] = []
     for image in (1, 2):
-        of_companions.append(View(image, global_size, global_scale, blur=0.5, noise=0.2))
-        of_companions += [View(image, local_size, local_scale, blur=0.5)] * 2
-    return first, second, *of_companions, *[View(0, local_size, local_scale, blur=0.5)] * local_views
+        of_companions.append(view(image, is_global=True, blur=0.5, noise=0.2))
+        of_companions += [view(image, is_global=False, blur=0.5)] * 2
+    return first, second, *of_companions, *[view(0, is_global=False, blur=0.5)] * local_views
 
 
 def draw_view(view: View, width: int, height: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -95,7 +104,7 @@ def draw_view(view: View, width: int, height: int, generator: np.random.Generato
     box = random_box(generator, width, height, view.scale, _ASPECT_RATIO, _FLIP)
     jitter, gray, blur, noise, solarize = generator.random(5) < (_JITTER, _GRAY, view.blur, view.noise, view.solarize)
     factors = 1 + jitter * generator.uniform(-1, 1, 3) * _STRENGTHS
-    effects = [gray, blur * generator.uniform(*_BLUR), noise * _NOISE, solarize]
+    effects = [gray, blur * generator.uniform(*view.blur_deviation), noise * _NOISE, solarize]
     return {
         "box": np.array(box, np.float32),
         "factors": factors.astype(np.float32),

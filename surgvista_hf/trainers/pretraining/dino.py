@@ -21,7 +21,7 @@ from transformers import (
 
 from ...clips import ClipDataset
 from ...clips.companions import NUM_COMPANIONS, SECONDS, CompanionDataset
-from ...clips.transforms.views import ViewCollator, make_views, surgfm_views
+from ...clips.transforms.views import BLUR_DEVIATION, ViewCollator, make_views, surgfm_views
 from ...modeling.loading import frame_size
 from ...modeling.objectives.self_distillation import (
     ConvNextForSelfDistillation,
@@ -90,6 +90,13 @@ class DinoArguments(PretrainingArguments):
         default_factory=lambda: [0.05, 0.4],
         metadata={"help": "fraction of the image's area in a local view: from, to"},
     )
+    blur_deviation: Annotated[list[Amount], Field(min_length=2, max_length=2)] = field(
+        default_factory=lambda: list(BLUR_DEVIATION),
+        metadata={
+            "help": "standard deviation of the blur in pixels of a view: from, to; small views need less than the published "
+            "values, which are for 224 and 96 pixels"
+        },
+    )
     companion_seconds: Annotated[list[float], Field(min_length=NUM_COMPANIONS, max_length=NUM_COMPANIONS)] = field(
         default_factory=lambda: list(SECONDS), metadata={"help": "seconds from a frame to its four companions"}
     )
@@ -107,6 +114,8 @@ class DinoArguments(PretrainingArguments):
             scale = getattr(self, name)
             if scale[0] > scale[1]:
                 raise InputError(f"{name} is {scale}; the smallest fraction comes first")
+        if self.blur_deviation[0] > self.blur_deviation[1]:
+            raise InputError(f"blur_deviation is {self.blur_deviation}; the smaller deviation comes first")
 
     def momentum(self, step: int, total_steps: int) -> float:
         """Return the momentum of the teacher's EMA after update `step`, from 0."""
@@ -206,6 +215,7 @@ class DinoPretrainer(Pretrainer):
             global_scale=(args.global_scale[0], args.global_scale[1]),
             local_scale=(args.local_scale[0], args.local_scale[1]),
             local_views=args.local_views,
+            blur_deviation=(args.blur_deviation[0], args.blur_deviation[1]),
         )
         # (prototypes + 1,) sum of the teacher's logits since the last update, and their number
         self.teacher_sums: torch.Tensor | None = None

@@ -244,6 +244,7 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
         ({"center_momentum": -1}, "center_momentum is -1"),
         ({"teacher_temperature": 0.0}, "teacher_temperature is 0.0; it must be greater than 0"),
         ({"local_scale": [0.4, 0.05]}, "local_scale is"),
+        ({"blur_deviation": [2.0, 0.1]}, "blur_deviation is .*; the smaller deviation comes first"),
         ({"global_scale": [0.4]}, "global_scale is"),
         ({"max_tensor_grad_norm": -1.0}, "max_tensor_grad_norm is -1.0"),
         ({"local_size": 16}, "no images below 32 pixels; views have 64 and 16"),
@@ -252,6 +253,14 @@ def test_the_surgfm_recipes_are_the_documented_run(name):
 def test_what_makes_no_sense_is_refused(frame_set, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         trainer(frame_set, tmp_path, **changes)
+
+
+def test_the_blur_of_small_views_can_be_reduced(frame_set, tmp_path):
+    pretrainer = trainer(frame_set, tmp_path, blur_deviation=[0.02, 0.3])
+    batch = pretrainer.data_collator([pretrainer.train_dataset[number] for number in range(4)])
+    blur = batch["views"]["effects"][..., 1]
+    assert 0 < blur[blur > 0].min()
+    assert blur.max() <= 0.3
 
 
 def test_clips_are_not_frames_with_companions(frame_set, tmp_path):

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ from transformers import (
 
 from surgvista_hf import ClipDataset, PretrainingArguments, SurgVistaConfig, SurgVistaForPreTraining, load_frame_set
 from surgvista_hf.clips import BlockMasking, SourceBalancedSampler
-from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.prepare import default_options, prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.datasets_scripts.synthetic.surgery import SyntheticOperation, write_video
 from surgvista_hf.evaluation.probes import accuracy_by_video, linear_probe
 from surgvista_hf.modeling.modeling_surgvista import SurgVistaLayer, pick_tokens
@@ -67,6 +68,7 @@ class RenderedRun:
         label: label of the probe.
         recipe: changes to the recipe `surgvista_synthetic`.
         clips_per_epoch: clips that are drawn for an epoch; more than a run sees, since the workers begin anew with each.
+        frames_per_second: frames a second of both frame sets; the clips of the recipe must find their frames among them.
     """
 
     data: str
@@ -75,6 +77,7 @@ class RenderedRun:
     label: str
     recipe: Mapping[str, object]
     clips_per_epoch: int
+    frames_per_second: float
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,12 @@ class Sizes:
 
 
 # The data set, its settings and the model of the four minutes of pre-training: all in one place, to be exchanged together.
+# Phases of hard operations are told by movements, which frames a second apart do not show.
+_HARD = {"difficulty": "hard", "seconds": "40", "height": "120", "width": "160"}
 RENDERED = RenderedRun(
     data="synthetic",
-    corpus={"videos": "240", "seconds": "90", "seed": "1"},
-    probe={"videos": "40", "seconds": "60", "seed": "2"},
+    corpus={**_HARD, "videos": "208", "seed": "1"},
+    probe={**_HARD, "videos": "40", "seed": "2"},
     label="phase",
     recipe={
         "model.image_size": 112,
@@ -138,8 +143,10 @@ RENDERED = RenderedRun(
         "training.base_learning_rate": 1.5e-3,
         "training.base_min_learning_rate": 1.0e-5,
         "training.bf16": True,
+        "data.frame_stride": 0.4,
     },
     clips_per_epoch=600_000,
+    frames_per_second=2.5,
 )
 FULL = Sizes(
     encoder={},
@@ -161,8 +168,8 @@ FULL = Sizes(
 )
 _TINY_RUN = RenderedRun(
     data=RENDERED.data,
-    corpus={"videos": "4", "seconds": "20", "seed": "1", "height": "48", "width": "64"},
-    probe={"videos": "6", "seconds": "20", "seed": "2", "height": "48", "width": "64"},
+    corpus={**_HARD, "videos": "4", "seconds": "20", "seed": "1", "height": "48", "width": "64"},
+    probe={**_HARD, "videos": "6", "seconds": "20", "seed": "2", "height": "48", "width": "64"},
     label=RENDERED.label,
     recipe={
         **RENDERED.recipe,
@@ -178,6 +185,7 @@ _TINY_RUN = RenderedRun(
         "training.bf16": False,
     },
     clips_per_epoch=4_000,
+    frames_per_second=RENDERED.frames_per_second,
 )
 TINY = Sizes(
     encoder={"image_size": 32, "num_frames": 4, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -273,9 +281,11 @@ def prepare(report: Report, sizes: Sizes, work: Path) -> None:
     run, cores = sizes.rendered, sizes.processes or os.cpu_count() or 1
     # The fractions of the cores are those of the work; the video is rendered by one.
     jobs: dict[str, Callable[[], object]] = {
-        "rendered": partial(render, run.data, run.corpus, work / "rendered", max(cores // 2, 1)),
+        "rendered": partial(
+            render, run.data, run.corpus, work / "rendered", max(cores // 2, 1), run.frames_per_second
+        ),
         "corpus": partial(render, "synthetic", sizes.corpus, work / "corpus", max(cores // 4, 1)),
-        "probe": partial(render, run.data, run.probe, work / "probe", max(cores // 8, 1)),
+        "probe": partial(render, run.data, run.probe, work / "probe", max(cores // 8, 1), run.frames_per_second),
         "video": partial(_write_videos, sizes, work),
     }
     with ThreadPoolExecutor(len(jobs) if cores > 1 else 1) as pool:
@@ -286,9 +296,13 @@ def prepare(report: Report, sizes: Sizes, work: Path) -> None:
             report.add(f"{running[finished]}_seconds", round(time.monotonic() - began, 1))
 
 
-def render(data: str, settings: Mapping[str, str], folder: Path, processes: int) -> None:
+def render(
+    data: str, settings: Mapping[str, str], folder: Path, processes: int, frames_per_second: float = 1.0
+) -> None:
     """Render the operations that are missing in a frame set."""
-    prepare_frame_set(data, None, folder, settings=settings, num_proc=min(processes, int(settings["videos"])))
+    options = replace(default_options(get_builder(data).info), frames_per_second=frames_per_second)
+    processes = min(processes, int(settings["videos"]))
+    prepare_frame_set(data, None, folder, options=options, settings=settings, num_proc=processes)
 
 
 def _write_videos(sizes: Sizes, work: Path) -> None:

@@ -173,6 +173,8 @@ def build(objective: str) -> PreTrainedModel:
     """Return the untrained model of an objective."""
     if objective == "masked autoencoder":
         return SurgVistaForPreTraining(surgvista())
+    if objective == "masked autoencoder, plain pixels":
+        return SurgVistaForPreTraining(surgvista(norm_pix_loss=False))
     if objective == "V-JEPA":
         return SurgVistaForJointEmbedding(
             surgvista(position_embedding_type="sincos_3d_equal", initialization="normal")
@@ -182,12 +184,11 @@ def build(objective: str) -> PreTrainedModel:
     return ConvNextForSelfDistillation(ConvNextDistillationConfig(**sizes, **head, layer_scale_init_value=0.1))
 
 
+_MAE = (SurgVistaPretrainer, PretrainingArguments, {"learning_rate": 1e-3, "base_min_learning_rate": 1e-5})
 TRAINERS: dict[str, tuple[type, type[PretrainingArguments], dict[str, Any]]] = {
-    "masked autoencoder": (
-        SurgVistaPretrainer,
-        PretrainingArguments,
-        {"learning_rate": 1e-3, "base_min_learning_rate": 1e-5},
-    ),
+    "masked autoencoder": _MAE,
+    # Normalized targets say nothing of brightness and color, which tell steel from tissue.
+    "masked autoencoder, plain pixels": _MAE,
     "V-JEPA": (
         JepaPretrainer,
         JepaArguments,

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -43,6 +45,7 @@ from surgvista_hf.trainers.pretraining.jepa import JepaArguments, JepaPretrainer
 from surgvista_hf.trainers.pretraining.mae import MaeArguments, MaePretrainer
 from surgvista_hf.trainers.pretraining.surgvista import SurgVistaPretrainer
 from surgvista_hf.trainers.pretraining.teachers import ImageTeacher
+from surgvista_hf.util.files import atomic_file
 
 from .moving_digits import DIGITS, FRAMES, MOTIONS, SIDE, digit_clips, digit_frames, draw_clips
 from .repeatable import Runs, curve_of, encoder_of, parse_experiment, run_experiment
@@ -52,6 +55,7 @@ CORPUS, LABELED, TESTED = 6000, 2000, 1000  # clips
 PATCH, WIDTH, LAYERS, HEADS = 8, 64, 4, 2
 DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 BATCH = 64
+CHANCE = {"digits": 20.0, "motion": 12.5}  # percent
 INITIAL = 0.1  # standard deviation of initial weights; the usual 0.02 fits widths near 768
 
 Sizes = dict[str, Any]
@@ -286,6 +290,33 @@ def main() -> None:
         print(name, seed, found["seconds"], found["untrained"], found["trained"], found["curve"][-1], flush=True)
         if arguments.output:
             save(summary(results, data), arguments.output)
+            draw(results, arguments.output.with_suffix(".png"))
+
+
+def draw(results: Runs, path: Path) -> None:
+    """Draw what probes read before and after pre-training, a mark for each seed and a line from mean to mean."""
+    names = [name for name, runs in results.items() if runs]
+    figure = Figure(figsize=(8.4, 0.55 * len(names) + 1.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = {
+        "motion_linear": "motion, linear probe",
+        "motion_knn": "motion, neighbors",
+        "digits_linear": "digits, linear",
+    }
+    for axes, (key, title) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
+        for row, name in enumerate(names):
+            both = [[run[moment][key] for run in results[name].values()] for moment in ("untrained", "trained")]
+            for values, color, marker in zip(both, ("#777777", "#0072b2"), "os", strict=True):
+                axes.plot(values, [row] * len(values), marker, color=color, markersize=5, alpha=0.6)
+            axes.annotate("", (np.mean(both[1]), row), (np.mean(both[0]), row), arrowprops={"arrowstyle": "->"})
+        axes.axvline(CHANCE[key.split("_")[0]], color="#999999", linestyle=":")
+        axes.set(title=title, xlabel="accuracy, %" if "motion" in key else "mean average precision, %", xlim=(0, 100))
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(axis="x", alpha=0.3)
+    figure.supxlabel("gray: before training; blue: after; a mark a seed; dotted: chance", fontsize=9)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=130)
 
 
 def summary(results: Runs, data: ProbeData) -> dict[str, Any]:
@@ -305,7 +336,7 @@ def summary(results: Runs, data: ProbeData) -> dict[str, Any]:
         "clips": {"corpus": CORPUS, "labeled": LABELED, "tested": TESTED, "frames": FRAMES, "side": SIDE},
         "encoder": {"patch": PATCH, "width": WIDTH, "blocks": LAYERS, "heads": HEADS},
         "batch": BATCH,
-        "chance": {"digits": 20.0, "motion": 12.5},
+        "chance": CHANCE,
         "pixels_without_encoder": data.probe(data.pixels()),
         "gain_in_points": gains,
         "runs": results,

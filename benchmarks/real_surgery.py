@@ -177,7 +177,7 @@ def build(objective: str) -> PreTrainedModel:
         return SurgVistaForPreTraining(surgvista(norm_pix_loss=False))
     if objective == "V-JEPA":
         return SurgVistaForJointEmbedding(
-            surgvista(position_embedding_type="sincos_3d_equal", initialization="normal")
+            surgvista(position_embedding_type="sincos_3d_equal", initialization="normal", initializer_range=0.08)
         )
     sizes = {"image_size": 64, "patch_size": 4, "num_stages": 3, "depths": [1, 2, 2], "hidden_sizes": [32, 64, 128]}
     head = {"head_hidden_size": 256, "head_bottleneck_size": 64, "head_output_size": 256}

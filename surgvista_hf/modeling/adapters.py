@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -26,6 +26,9 @@ from ..util.requirements import require
 from ..util.values import PositiveAmount, Rate, check_fields
 from .errors_surgvista import folder_or_hub_name
 from .loading import class_names, clip_length, is_head, load_classifier
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 Method = Literal["full", "probe", "lora", "dora", "ia3"]
 Layers = Literal["attention", "all"]
@@ -239,8 +242,8 @@ def _name_of_base(start: str | Path) -> str:
 
 
 def _narrows(model: nn.Module, name: str) -> bool:
-    layer: Any = model.get_submodule(name)
-    return bool(layer.in_features > layer.out_features)
+    layer = model.get_submodule(name)
+    return isinstance(layer, nn.Linear) and layer.in_features > layer.out_features
 
 
 # ------------------------------------------------------------------------------------------- the base of an adapter
@@ -345,7 +348,7 @@ def _unwrapped(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def load_adapted(folder: str | Path, **loading: Any) -> Any:
+def load_adapted(folder: str | Path, **loading: Any) -> "PeftModel":
     """Load a saved adapter on its base.
 
     Args:

@@ -97,7 +97,7 @@ def _register_processor(processor: _Processor, ours: ModuleType) -> None:
     auto = importlib.import_module(f"{_AUTO}.{processor.registry}")
     module, config = processor.configuration.split(".")
     config_class = getattr(importlib.import_module(f"{_OURS}.{module}"), config)
-    found: Any = getattr(ours, processor.name)
+    found = getattr(ours, processor.name)
     if processor.auto_class == "AutoImageProcessor":
         auto.AutoImageProcessor.register(config_class, image_processor_classes={"torchvision": found}, exist_ok=True)
     else:

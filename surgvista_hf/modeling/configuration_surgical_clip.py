@@ -104,7 +104,7 @@ class SurgicalClipConfig(PreTrainedConfig):
         return self.vision_config.model_type == FrameTimesformerConfig.model_type
 
 
-def _configuration(content: dict[str, Any] | PreTrainedConfig | None, usual: str) -> Any:
+def _configuration(content: dict[str, Any] | PreTrainedConfig | None, usual: str) -> PreTrainedConfig:
     """Return a part's configuration from its content."""
     if isinstance(content, PreTrainedConfig):
         return content

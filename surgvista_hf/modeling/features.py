@@ -92,7 +92,7 @@ class FeatureExtractor:
         return ClipFeatures(inputs[-1], output)
 
     def _video_features(self, pixel_values: torch.Tensor, options: Mapping[str, bool]) -> ClipFeatures:
-        config: Any = self.model.config
+        config = self.model.config
         if config.model_type == "vjepa2":
             options = {"skip_predictor": True, **options}  # it has no part in the features
         output = self._run(pixel_values, options)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from transformers import ViTImageProcessor
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import SizeDict
+from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 from .resizing_surgvista import is_bicubic, resize_as_pillow, resize_plainly
@@ -62,7 +62,9 @@ class SurgicalImageProcessor(ViTImageProcessor):
             images = [image.flip(-3) for image in images]
         return super()._preprocess(images, do_resize=False, **kwargs)
 
-    def _squeeze(self, image: torch.Tensor, size: tuple[int, int], arithmetic: str, resample: Any) -> torch.Tensor:
+    def _squeeze(
+        self, image: torch.Tensor, size: tuple[int, int], arithmetic: str, resample: PILImageResampling
+    ) -> torch.Tensor:
         """Return an image (channels, height, width) in another size; only bytes have the arithmetic of bytes."""
         if arithmetic != "pillow":
             return resize_plainly(image, size, arithmetic)

@@ -174,7 +174,7 @@ def make_classifier_processor(
         size = (size[0], size[0])  # training cuts squares
     is_converted = hasattr(getattr(model.config, "encoder_config", model.config), "converted_from")
     special = preparation_of(own if is_converted else None, size, keep_geometry=keep_geometry)
-    make: Any = make_encoder_processor if special and kind != SurgVistaConfig.model_type else make_processor
+    make = make_encoder_processor if special and kind != SurgVistaConfig.model_type else make_processor
     return make(
         kind,
         size,
@@ -338,7 +338,7 @@ def class_names(config: PreTrainedConfig) -> list[str]:
 
 def clip_length(config: PreTrainedConfig) -> int:
     """Return the number of frames in a clip, by whichever name the configuration has for it; 1 for an image model."""
-    frames: Any = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", 1)
+    frames: int = getattr(config, "num_frames", 0) or getattr(config, "frames_per_clip", 1)
     return int(frames)
 
 
@@ -517,7 +517,7 @@ def _load_any(
     loading: Mapping[str, Any],
 ) -> SurgicalEncoderForVideoClassification:
     own = {name: options.pop(name) for name in list(options) if name in _OF_WRAPPER}
-    seen: Any = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
+    seen = config.vision_config if config.model_type == SurgicalClipConfig.model_type else config
     _changed(seen, options)
     encoder = _load_encoder(start, config, loading)
     video = takes_clips(encoder)
@@ -545,9 +545,7 @@ def _load_encoder(start: Start, config: PreTrainedConfig, loading: Mapping[str, 
     if isinstance(start, Mapping):
         return build_encoder(config)
     if config.model_type == SurgicalEncoderConfig.model_type:
-        return cast(
-            PreTrainedModel, SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
-        )
+        return SurgicalEncoderForVideoClassification.from_pretrained(str(start), **loading).encoder
     if config.model_type == SurgicalClipConfig.model_type:
         return _vision_encoder(SurgicalClipModel.from_pretrained(str(start), config=config, **loading))
     if config.model_type == "surgvista" and _is_classifier(config):
@@ -561,7 +559,7 @@ def _load_encoder(start: Start, config: PreTrainedConfig, loading: Mapping[str, 
 
 def _vision_encoder(model: SurgicalClipModel) -> PreTrainedModel:
     """Return the encoder of images or clips of an image-text model; it remembers where its weights came from."""
-    encoder: Any = model.vision_model
+    encoder = model.vision_model
     for name in ("converted_from", "converted_file", "frame_stride"):
         if hasattr(model.config, name):
             setattr(encoder.config, name, getattr(model.config, name))

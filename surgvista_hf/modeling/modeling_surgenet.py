@@ -3,8 +3,6 @@
 CAFormer is "MetaFormer Baselines for Vision", arXiv 2210.13452; PVT v2 is arXiv 2106.13797.
 """
 
-from typing import Any, cast
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PvtV2Model
@@ -154,8 +152,7 @@ class CaformerModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first convolution with its norm."""
-        first: Any = self.stages[0]
-        return cast(nn.Module, first.downsample)
+        return self.stages[0].get_submodule("downsample")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -168,7 +165,7 @@ class CaformerModel(PreTrainedModel):
                 if shortcut is not None:
                     init.ones_(shortcut)
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPoolingAndNoAttention:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: object) -> BaseModelOutputWithPoolingAndNoAttention:
         """Encode images.
 
         Args:

@@ -4,8 +4,9 @@ SurgVLP is arXiv 2307.15220, HecVL arXiv 2405.10075, PeskaVLP arXiv 2410.00263. 
 CLIP's (arXiv 2103.00020); an image and a text are compared by the cosine of their vectors, divided by a temperature.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -79,7 +80,9 @@ class SurgicalClipPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["FrameTimesformerLayer", "BertLayer", "ResNetConvLayer"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: object, **kwargs: Any
+    ) -> Self:
         """Load a model as `PreTrainedModel.from_pretrained` does; a folder that is not there is no Hub name."""
         name = pretrained_model_name_or_path
         return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)
@@ -134,7 +137,7 @@ class FrameTimesformerModel(SurgicalClipPreTrainedModel):
         """Return the layer that turns pixels into tokens."""
         return self.patch_embeddings
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
         """Encode clips.
 
         Args:
@@ -251,7 +254,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
         fixed = torch.tensor(self.config.similarity_temperature, device=self.device)
         return -(fixed if self.temperature is None else self.temperature).float().log()
 
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def get_image_features(self, pixel_values: torch.Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
         """Encode images, or clips of them, in the common space.
 
         Args:
@@ -286,7 +289,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> BaseModelOutputWithPooling:
         """Encode texts in the common space.
 
@@ -324,7 +327,7 @@ class SurgicalClipModel(SurgicalClipPreTrainedModel):
         pixel_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> SurgicalClipOutput:
         """Compare every image or clip with every text; see `get_image_features` and `get_text_features`.
 

@@ -6,7 +6,7 @@ attentive pooling over all of them.
 
 import inspect
 import os
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -82,8 +82,8 @@ class SurgicalEncoderForVideoClassification(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
-    ) -> Any:
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: object, **kwargs: Any
+    ) -> Self:
         """Load a model as `PreTrainedModel.from_pretrained` does; a folder that is not there is no Hub name."""
         name = pretrained_model_name_or_path
         return super().from_pretrained(name if name is None else folder_or_hub_name(name), *args, **kwargs)

@@ -11,7 +11,7 @@ decoder, P = channels · tubelet · patch² values of a tubelet.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -250,7 +250,7 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute attention step by step, as transformers' interface for attention wants it.
 
@@ -487,8 +487,8 @@ class SurgVistaPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
-    ) -> Any:
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: object, **kwargs: Any
+    ) -> Self:
         """Load a model as `PreTrainedModel.from_pretrained` does, with a helpful error where weights are unpublished."""
         name = pretrained_model_name_or_path
         with explain_missing_weights(name):

@@ -1,10 +1,16 @@
 """Prepare images, clips and texts for SurgVLP and its relatives. This file travels with a checkpoint."""
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any, Self
 
+from transformers import BatchEncoding, BatchFeature, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ProcessorMixin
 
 from .errors_surgvista import InputError, MissingTokenizerError, folder_or_hub_name
+
+if TYPE_CHECKING:  # without torchvision there is none
+    from transformers import BaseVideoProcessor
 
 
 class SurgicalClipProcessor(ProcessorMixin):
@@ -23,9 +29,9 @@ class SurgicalClipProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor: Any = None,
-        video_processor: Any = None,
-        tokenizer: Any = None,
+        image_processor: BaseImageProcessor | None = None,
+        video_processor: "BaseVideoProcessor | None" = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         chat_template: str | None = None,
         max_length: int | None = None,
     ) -> None:
@@ -33,7 +39,7 @@ class SurgicalClipProcessor(ProcessorMixin):
         self.max_length = max_length or getattr(tokenizer, "model_max_length", None)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Self:
         """Load a processor as `ProcessorMixin.from_pretrained` does.
 
         Raises:
@@ -52,8 +58,13 @@ class SurgicalClipProcessor(ProcessorMixin):
             ) from error
 
     def __call__(
-        self, images: Any = None, text: Any = None, videos: Any = None, return_tensors: str = "pt", **kwargs: Any
-    ) -> Any:
+        self,
+        images: object = None,
+        text: object = None,
+        videos: object = None,
+        return_tensors: str = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature | BatchEncoding:
         """Prepare images or clips, texts, or both.
 
         Args:
@@ -73,17 +84,16 @@ class SurgicalClipProcessor(ProcessorMixin):
             raise InputError("give images or videos, not both: a model takes one of them")
         if images is None and videos is None and text is None:
             raise InputError("give images, videos or text")
-        batch: Any = None
-        if text is not None:
-            options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, **kwargs}
-            batch = self.tokenizer(text, return_tensors=return_tensors, **options)
+        if text is None:
+            return self._see(images, videos, return_tensors)
+        options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, **kwargs}
+        batch: BatchEncoding = self.tokenizer(text, return_tensors=return_tensors, **options)
         if images is not None or videos is not None:
-            seen = (
-                self.image_processor(images=images, return_tensors=return_tensors)
-                if videos is None
-                else self.video_processor(videos, return_tensors=return_tensors)
-            )
-            if batch is None:
-                return seen
-            batch["pixel_values"] = seen["pixel_values"]
+            batch["pixel_values"] = self._see(images, videos, return_tensors)["pixel_values"]
         return batch
+
+    def _see(self, images: object, videos: object, return_tensors: str) -> BatchFeature:
+        """Prepare the images, or the clips if there are no images."""
+        if videos is None:
+            return self.image_processor(images=images, return_tensors=return_tensors)
+        return self.video_processor(videos, return_tensors=return_tensors)

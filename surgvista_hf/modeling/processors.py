@@ -112,7 +112,7 @@ def make_encoder_processor(
     )
 
 
-def preparation_of(processor: Any, size: tuple[int, int], *, keep_geometry: bool) -> dict[str, Any]:
+def preparation_of(processor: object, size: tuple[int, int], *, keep_geometry: bool) -> dict[str, Any]:
     """Return how a processor differs from a plain bilinear squeeze, as arguments of `make_encoder_processor`.
 
     Args:
@@ -218,7 +218,7 @@ def prepare_clips(
     return pixels
 
 
-def smooths(processor: ClipProcessor | BaseVideoProcessor) -> bool:
+def smooths(processor: object) -> bool:
     """Return whether a processor smooths while it shrinks a frame; transformers' always do.
 
     Example:

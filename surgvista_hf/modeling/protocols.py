@@ -36,7 +36,7 @@ class TransformersModel(Protocol):
     def input_modalities(self) -> str | Sequence[str]:
         """Return what the model takes: `"video"`, `"image"` or several."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         """Run the model and return a `ModelOutput`."""
 
     def eval(self) -> nn.Module:
@@ -62,14 +62,14 @@ class EncoderOutput(Protocol):
 class Classifier(TransformersModel, Protocol):
     """Describe a model with a head for classes."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> ClassifierOutput:
+    def __call__(self, *args: object, **kwargs: object) -> ClassifierOutput:
         """Classify a batch."""
 
 
 class Encoder(TransformersModel, Protocol):
     """Describe a model without a head."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> EncoderOutput:
+    def __call__(self, *args: object, **kwargs: object) -> EncoderOutput:
         """Encode a batch."""
 
 
@@ -88,5 +88,5 @@ class ClipProcessor(Protocol):
     def image_std(self) -> Sequence[float]:
         """Return the standard deviation that pixels are divided by, one number a channel."""
 
-    def __call__(self, videos: Any, **kwargs: Any) -> Mapping[str, Any]:
+    def __call__(self, videos: object, **kwargs: object) -> Mapping[str, Any]:
         """Prepare clips; the tensor is called as the model's main input."""

@@ -14,21 +14,22 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
 from .errors_surgvista import VideoReadError
-from .video_frames_surgvista import is_damaged_jpeg, resized, shown_size
+from .video_frames_surgvista import Named, is_damaged_jpeg, resized, shown_size
 
-pydicom: Any
+pydicom: ModuleType
 try:
     import pydicom
     import pydicom.encaps
     import pydicom.filereader
     import pydicom.pixels
 except ImportError:  # the extra `dicom` of the package
-    pydicom = None
+    pydicom = None  # type: ignore[assignment]
 
 
 class _DataSet(Protocol):
@@ -294,7 +295,7 @@ def _read_at(file: BinaryIO, position: int, length: int) -> bytes:
     return file.read(length)
 
 
-def _decoder(uid: Any, name: str) -> Any:
+def _decoder(uid: Named, name: str) -> Any:
     try:
         decoder = pydicom.pixels.get_decoder(uid)
     except NotImplementedError:

@@ -7,6 +7,7 @@ filters. A frame of square pixels and one moment is converted to RGB and otherwi
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -14,11 +15,11 @@ from PIL import Image
 
 from .errors_surgvista import InputError
 
-av: Any
+av: ModuleType
 try:
     import av
 except ImportError:  # nothing is decoded without it
-    av = None
+    av = None  # type: ignore[assignment]
 
 Deinterlace = Literal["auto", "off"]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import SizeDict
+from transformers.image_utils import PILImageResampling, SizeDict
 
 from .resizing_surgvista import is_bicubic, resize_as_pillow, resize_plainly
 from .video_processing_surgvista import SurgVistaVideoProcessor, SurgVistaVideosKwargs
@@ -58,7 +58,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
     do_flip_channel_order = False
     input_name = "pixel_values"
 
-    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+    def preprocess(self, videos: object, **kwargs: Any) -> BatchFeature:
         """Prepare videos; see the class and `SurgVistaVideoProcessor`."""
         name = kwargs.pop("input_name", None) or self.input_name
         batch = super().preprocess(videos, **kwargs)
@@ -77,7 +77,7 @@ class SurgicalVideoProcessor(SurgVistaVideoProcessor):
         crop_size: SizeDict,
         do_resize: bool,
         size: SizeDict,
-        resample: Any,
+        resample: PILImageResampling,
         antialias: bool,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -125,8 +125,10 @@ def _target(video: torch.Tensor, size: SizeDict) -> tuple[int, int]:
     return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
 
 
-def _central_crop(video: torch.Tensor, size: Any, rounded: Callable[[float], int]) -> torch.Tensor:
+def _central_crop(video: torch.Tensor, size: SizeDict, rounded: Callable[[float], int]) -> torch.Tensor:
     """Return the middle of (frames, channels, height, width)."""
+    assert size.height is not None
+    assert size.width is not None
     top, left = (
         rounded((length - kept) / 2) for length, kept in zip(video.shape[-2:], (size.height, size.width), strict=True)
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from types import ModuleType
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -25,11 +26,11 @@ from .errors_surgvista import InputError, VideoReadError
 from .video_dicom_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
 from .video_frames_surgvista import DecodedFrame, Deinterlace, FrameShaper, Named, Neighbors, is_damaged_jpeg
 
-av: Any
+av: ModuleType
 try:
     import av
 except ImportError:  # the models work without it
-    av = None
+    av = None  # type: ignore[assignment]
 
 # None of these formats can name other files, as playlists (hls, concat, dash, image2 patterns) do.
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,gif,asf,flv,ogg,mxf,ivf,dv"

@@ -273,7 +273,7 @@ def plain_image_processor(
     )
 
 
-def short_side_processor(config: Any, *, scale: float = 1.0, **fields: Any) -> SurgicalVideoProcessor:
+def short_side_processor(config: PreTrainedConfig, *, scale: float = 1.0, **fields: Any) -> SurgicalVideoProcessor:
     """Return a processor that resizes the short side as OpenCV does and cuts the middle out.
 
     Args:

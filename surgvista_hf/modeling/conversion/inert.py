@@ -16,25 +16,25 @@ from typing import Any
 class Inert:
     """Stands for one object: accepts any arguments and any state, and keeps none of them."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
+    def __new__(cls, *args: object, **kwargs: object) -> "Inert":
         return super().__new__(cls)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
 
-    def __setstate__(self, state: Any) -> None: ...
+    def __setstate__(self, state: object) -> None: ...
 
 
 class InertMapping:
     """Stands for a kind of dictionary. What is made is a plain `OrderedDict`, since weights may lie in one."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: object, **kwargs: object) -> Any:
         return OrderedDict()
 
 
 class InertList:
     """Stands for a kind of list. What is made is a plain list."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: object, **kwargs: object) -> Any:
         return []
 
 
@@ -121,7 +121,7 @@ _MAPPINGS = (
     *("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict"),
     *("lightning.pytorch.utilities.parsing.AttributeDict", "lightning_utilities.core.apply_func.AttributeDict"),
 )
-_OTHERS: tuple[tuple[Any, str], ...] = (
+_OTHERS: tuple[tuple[type, str], ...] = (
     (argparse.Namespace, "argparse.Namespace"),
     (types.SimpleNamespace, "types.SimpleNamespace"),
     (frozenset, "builtins.frozenset"),
@@ -131,7 +131,7 @@ _OTHERS: tuple[tuple[Any, str], ...] = (
     (Inert, "omegaconf.listconfig.ListConfig"),
 )
 
-HARMLESS: tuple[tuple[Any, str], ...] = (
+HARMLESS: tuple[tuple[type, str], ...] = (
     *((Inert, name) for name in _plain_names()),
     *((InertMapping, name) for name in _MAPPINGS),
     *_OTHERS,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
@@ -84,10 +83,9 @@ def _load(path: Path, name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a folder, or that of a BERT with this vocabulary, which makes letters small."""
     if path.is_dir() and any((path / file).is_file() for file in _TOKENIZER_FILES):
         try:
-            loaded: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"the tokenizer in {path} cannot be loaded: {first_line(error)}") from error
-        tokenizer: PreTrainedTokenizerBase = loaded
         return tokenizer
     file = path / _VOCABULARY if path.is_dir() else path
     if not file.is_file():

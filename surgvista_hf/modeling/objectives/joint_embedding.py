@@ -135,7 +135,7 @@ class JointEmbedding(nn.Module):
         return self
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: object, **kwargs: Any) -> Any:
         """Load a model as `PreTrainedModel.from_pretrained` does; a missing target encoder starts as a copy of the encoder."""
         with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -103,7 +103,8 @@ def reconstruct_clip(
 def _load(name: str | Path) -> SurgVistaForPreTraining:
     name = folder_or_hub_name(name)
     try:
-        model, info = SurgVistaForPreTraining.from_pretrained(name, output_loading_info=True)
+        loaded: Any = SurgVistaForPreTraining.from_pretrained(name, output_loading_info=True)
+        model, info = loaded
     except (OSError, ValueError) as error:
         raise InputError(f"{name} cannot be loaded: {error}{not_a_folder_either(name)}") from error
     if any(key.startswith("video_decoder.") for key in info["missing_keys"]):

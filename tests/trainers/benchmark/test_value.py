@@ -358,7 +358,7 @@ def test_pixels_are_mean_colors_of_the_second_and_the_last_frame(corpus, tmp_pat
 @pytest.mark.slow
 def test_the_recipe_of_the_package_is_studied_from_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sizes = {"seconds": "30", "height": "96", "width": "128"}
+    sizes = {"seconds": "20", "height": "64", "width": "80"}
     prepare_frame_set(
         "synthetic", None, Path("frame_sets/synthetic"), settings={**sizes, "videos": "6", "seed": "500"}
     )

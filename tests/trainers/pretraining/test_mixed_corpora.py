@@ -1,6 +1,9 @@
 """Corpora as they are: frames of different sizes, shapes and rates in one batch, for every objective and for fine-tuning."""
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +156,29 @@ def history(output: Path, step: int = 4) -> list[dict[str, float]]:
     return json.loads((output / f"checkpoint-{step}" / "trainer_state.json").read_text())["log_history"]
 
 
-@pytest.fixture(autouse=True)
-def small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def small_teacher() -> Iterator[None]:
     """Replace the teacher of recipes by a tiny one."""
     import surgvista_hf.trainers.pretrain as module
 
-    monkeypatch.setattr(module, "build_teacher", lambda teacher: tiny.teacher())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "build_teacher", lambda teacher: tiny.teacher())
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, small_teacher: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of an uninterrupted run of an objective, which is trained once."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    @cache
+    def run(objective: str) -> Path:
+        changes = ["teacher.name=tiny"] if "teacher" in objective else []
+        output = folder / objective.replace(" ", "_")
+        pretrain(load_recipe(recipe(corpus, output, objective), changes))
+        return output
+
+    return run
 
 
 # ------------------------------------------------------------------------------------------- pre-training
@@ -176,18 +196,16 @@ def test_batches_hold_different_sizes_shapes_and_rates(corpus, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objective, corpus, tmp_path):
-    changes = ["teacher.name=tiny"] if "teacher" in objective else []
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    pretrain(load_recipe(recipe(corpus, whole, objective), changes))
-    losses = [line["loss"] for line in history(whole) if "loss" in line]
+def test_every_objective_trains_on_different_sizes_and_resumes_bit_for_bit(objective, corpus, whole, tmp_path):
+    losses = [line["loss"] for line in history(whole(objective)) if "loss" in line]
     assert len(losses) == 4
     assert np.isfinite(losses).all()
-    pretrain(load_recipe(recipe(corpus, parts, objective), changes))
+    parts = shutil.copytree(whole(objective), tmp_path / "parts")
     for file in (parts / "checkpoint-4").iterdir():
         file.unlink()  # as if the run had been killed before it was written
-    pretrain(load_recipe(parts.parent / "parts.yaml", changes))
-    tiny.assert_same_weights(parts, whole)
+    changes = ["teacher.name=tiny"] if "teacher" in objective else []
+    pretrain(load_recipe(recipe(corpus, parts, objective), changes))
+    tiny.assert_same_weights(parts, whole(objective))
 
 
 @pytest.mark.slow
@@ -202,22 +220,20 @@ def test_balanced_sources_of_different_sizes_are_drawn_and_resumed(corpus, tmp_p
     tiny.assert_same_weights(parts, whole)
 
 
-def test_the_count_of_operations_does_not_depend_on_frame_sizes(corpus, tmp_path):
-    pretrain(load_recipe(recipe(corpus, tmp_path / "run", "surgvista")))
-    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+def test_the_count_of_operations_does_not_depend_on_frame_sizes(whole):
+    state = json.loads((whole("surgvista") / "checkpoint-4" / "trainer_state.json").read_text())
     per_step = state["total_flos"] / 4
     assert per_step > 0
     assert per_step % 8 == 0  # eight clips of the same number of operations
 
 
 @pytest.mark.parametrize("objective", ["surgvista", pytest.param("dino", marks=pytest.mark.slow)])
-def test_two_processes_train_on_several_sizes_as_one(objective, corpus, tmp_path, processes):
-    one, two = tmp_path / "one", tmp_path / "two"
-    pretrain(load_recipe(recipe(corpus, one, objective)))
+def test_two_processes_train_on_several_sizes_as_one(objective, corpus, whole, tmp_path, processes):
+    two = tmp_path / "two"
     file = recipe(corpus, two, objective, per_device_train_batch_size=4, ddp_backend="gloo")
     for rank in processes.run_ranks(2, 29643, "surgvista_hf.trainers.pretrain", file):
         assert rank.returncode == 0, rank.stderr[-3000:]
-    pairs = zip(history(one), history(two), strict=True)
+    pairs = zip(history(whole(objective)), history(two), strict=True)
     for alone, together in pairs:
         if "loss" in alone:
             assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)

@@ -1,9 +1,9 @@
 """What the image-text families share: a BERT and the overrides of two encoders."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedConfig
 
 from ....util.errors import InputError
 from ...configuration_surgical_clip import SurgicalClipConfig
@@ -63,7 +63,7 @@ def bert_config(tensors: Tensors, prefix: str, overrides: Values) -> BertConfig:
     return config
 
 
-def whole_config(found: Values, overrides: Values, vision: Any, text: BertConfig) -> SurgicalClipConfig:
+def whole_config(found: Values, overrides: Values, vision: PreTrainedConfig, text: BertConfig) -> SurgicalClipConfig:
     """Return the configuration of the whole model.
 
     Args:

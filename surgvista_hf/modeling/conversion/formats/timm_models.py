@@ -1,7 +1,6 @@
 """Checkpoints that become a model of timm inside transformers' `TimmWrapperModel`; needs the extra `timm`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers import TimmWrapperConfig, TimmWrapperModel
@@ -62,7 +61,7 @@ def _shapes(architecture: str, model_args: Values | None) -> tuple[dict[str, tor
     config = TimmWrapperConfig(architecture=architecture, model_args=dict(model_args or {}))
     try:
         with torch.device("meta"):
-            model: Any = TimmWrapperModel(config)
+            model = TimmWrapperModel(config)
     except (ImportError, RuntimeError, TypeError) as error:
         raise InputError(f"timm cannot make {architecture}: {error}") from error
     return {name: tensor.shape for name, tensor in model.state_dict().items()}, int(model.timm_model.num_features)

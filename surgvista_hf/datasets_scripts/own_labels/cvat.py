@@ -31,6 +31,10 @@ class _Task:
     last: int | None
     step: int
 
+    def end(self, frame: int) -> int:
+        """Return the frame until before which what is said of a frame holds."""
+        return frame + self.step if self.last is None else max(min(frame + self.step, self.last + 1), frame + 1)
+
 
 _Found = tuple[str, str, LabeledSpan]  # video, tier, span
 
@@ -114,7 +118,7 @@ def _tracks(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Fou
                 continue
             _check_frame(path, frame, task, place)
             if following is None:  # the object stays until the end of the task
-                following = max(task.last if task.last is not None else frame, frame) + task.step
+                following = frame + task.step if task.last is None else task.last + 1
             found += _spans(
                 task.video, _OBJECT, label, shape, (frame, following), f"{path.name}, {place}, frame {frame}"
             )
@@ -143,7 +147,7 @@ def _tags(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Found
         _check_frame(path, frame, task, place)
         label = _label(path, tag, place)
         yield from _spans(
-            task.video, _TAG, label, tag, (frame, frame + task.step), f"{path.name}, {place}, frame {frame}"
+            task.video, _TAG, label, tag, (frame, task.end(frame)), f"{path.name}, {place}, frame {frame}"
         )
 
 
@@ -158,7 +162,7 @@ def _images(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Fou
         for element in image:
             if element.tag == "tag" or element.tag in _SHAPES:
                 tier, label = _TAG if element.tag == "tag" else _OBJECT, _label(path, element, place)
-                yield from _spans(video, tier, label, element, (frame, frame + task.step), f"{path.name}, {place}")
+                yield from _spans(video, tier, label, element, (frame, task.end(frame)), f"{path.name}, {place}")
 
 
 def _image_frame(path: Path, image: ElementTree.Element, task: _Task) -> tuple[str, int]:

@@ -6,6 +6,7 @@ column, a cell that is no number, and a name that is not in the table raise an `
 
 import csv
 import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from .info import AnnotationError
 
 Key = TypeVar("Key", str, int)
+_LARGEST_XML = 256 * 2**20  # bytes; the tree of a document takes about ten times as much memory
 
 
 class Line(NamedTuple):
@@ -132,6 +134,46 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise AnnotationError(f"{path} is no JSON that can be read: {error}") from error
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """Read an XML document and return its root.
+
+    Raises:
+        AnnotationError: the content is not XML, declares a document type, whose entities could expand without end, or is
+            larger than 256 MiB.
+    """
+    text = read_text(path)
+    if len(text) > _LARGEST_XML:
+        raise AnnotationError(f"{path} has {len(text) / 2**20:.0f} MiB; XML documents up to 256 MiB are read")
+    if _has_document_type(text):
+        raise AnnotationError(f"{path} declares a document type (<!DOCTYPE …>), which annotation tools do not write")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise AnnotationError(f"{path} is not XML: {error}") from error
+
+
+def _has_document_type(text: str) -> bool:
+    """Return whether a document type is declared; that can only stand before the first element."""
+    position = 0
+    while True:
+        position = _skip_blanks(text, position)
+        end = next((end for start, end in (("<?", "?>"), ("<!--", "-->")) if text.startswith(start, position)), None)
+        if end is None:
+            return text.startswith("<!DOCTYPE", position)
+        stop = text.find(end, position + 2)
+        if stop < 0:
+            return False  # the parser says what is wrong
+        position = stop + len(end)
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
 
 
 def as_integer(path: Path, line: int, cell: str) -> int:

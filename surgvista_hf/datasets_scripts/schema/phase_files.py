@@ -6,7 +6,6 @@ ELAN writes intervals on tiers. Times that no row covers have no label: labels m
 
 import csv
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -16,6 +15,7 @@ from statistics import median
 
 from ...util.requirements import require
 from .annotation_files import Line, read_text
+from .elan import ElanAnnotation, read_elan
 from .info import AnnotationError
 from .label_tracks import Interval, IntervalTrack
 
@@ -329,19 +329,10 @@ def _from_moments(path: Path, rows: Sequence[Line], columns: dict[str, int], rat
 
 
 def _elan_spans(path: Path, wanted: str) -> list[Span]:
-    try:
-        root = ElementTree.fromstring(read_text(path).encode())
-    except ElementTree.ParseError as error:
-        raise AnnotationError(f"{path} is not XML: {error}") from error
-    if root.tag != "ANNOTATION_DOCUMENT":
-        raise AnnotationError(f"{path} is not an annotation document of ELAN but a <{root.tag}>")
-    header = root.find("HEADER")
-    if header is not None and header.get("TIME_UNITS", "milliseconds") != "milliseconds":
-        raise AnnotationError(f"{path} gives times in {header.get('TIME_UNITS')}; milliseconds are expected")
-    slots = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
-    tiers = {str(tier.get("TIER_ID")): list(tier.iter("ALIGNABLE_ANNOTATION")) for tier in root.iter("TIER")}
+    # A tier of annotations that refer to others says something of a phase, not the phase itself.
+    tiers = {tier.name: [each for each in tier.annotations if not each.refers] for tier in read_elan(path).tiers}
     name = _tier(path, {tier: len(entries) for tier, entries in tiers.items()}, wanted)
-    return [_elan_span(path, entry, slots) for entry in tiers[name]]
+    return [_elan_span(path, entry) for entry in tiers[name]]
 
 
 def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:
@@ -357,14 +348,9 @@ def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:
     return chosen[0]
 
 
-def _elan_span(path: Path, entry: ElementTree.Element, slots: dict[str | None, str | None]) -> Span:
-    label = (entry.findtext("ANNOTATION_VALUE") or "").strip()
-    times = [slots.get(entry.get(f"TIME_SLOT_REF{end}")) for end in (1, 2)]
-    if not all(text and text.isdigit() for text in times):
-        raise AnnotationError(
-            f"{path}: the annotation {entry.get('ANNOTATION_ID')} ({label!r}) has no time; align it in ELAN"
-        )
-    start, stop = (int(str(text)) / 1000 for text in times)
-    if stop <= start:
-        raise AnnotationError(f"{path}: {label!r} from {start:g} to {stop:g} s has no length")
-    return Span(0, start, stop, label)
+def _elan_span(path: Path, entry: ElanAnnotation) -> Span:
+    if not entry.is_aligned or entry.start is None or entry.stop is None:
+        raise AnnotationError(f"{path}: the annotation {entry.name} ({entry.value!r}) has no time; align it in ELAN")
+    if entry.stop <= entry.start:
+        raise AnnotationError(f"{path}: {entry.value!r} from {entry.start:g} to {entry.stop:g} s has no length")
+    return Span(0, entry.start, entry.stop, entry.value)

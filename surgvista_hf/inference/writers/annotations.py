@@ -1,15 +1,11 @@
 """Predictions as annotations that players and annotation tools read: WebVTT chapters and ELAN."""
 
-import xml.etree.ElementTree as ElementTree
-from datetime import UTC, datetime
 from pathlib import Path
 
+from ...datasets_scripts.schema.elan import write_elan_document
 from ...util.files import atomic_file
-from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
+from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
 from .timeline import NOTICE
-
-_SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
-_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 def write_webvtt(prediction: VideoPrediction, path: str | Path) -> None:
@@ -48,54 +44,9 @@ def write_elan(prediction: VideoPrediction, path: str | Path) -> None:
         prediction: the prediction to write.
         path: `.eaf` file to write.
     """
-    root = ElementTree.Element(
-        "ANNOTATION_DOCUMENT",
-        {
-            "AUTHOR": "surgvista_hf",
-            "DATE": datetime.now(UTC).isoformat(timespec="seconds"),
-            "FORMAT": "3.0",
-            "VERSION": "3.0",
-            f"{{{_INSTANCE}}}noNamespaceSchemaLocation": _SCHEMA,
-        },
-    )
-    header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
-    media = {
-        "MEDIA_URL": prediction.video,
-        "RELATIVE_MEDIA_URL": f"./{prediction.video}",
-        "MIME_TYPE": "video/mp4" if prediction.video.lower().endswith(".mp4") else "unknown",
-    }
-    ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
     tiers = {**prediction.tiers(), **prediction.unfamiliar_tier()}
-    order = ElementTree.SubElement(root, "TIME_ORDER")
-    numbered = list(enumerate((segment for segments in tiers.values() for segment in segments), 1))
-    moments = sorted((moment, f"ts{2 * number - 1 + end}") for number, each in numbered for end, moment in _ends(each))
-    for moment, slot in moments:
-        ElementTree.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(round(1000 * moment))})
-    numbers = {id(segment): number for number, segment in numbered}
-    for name, segments in tiers.items():
-        tier = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name})
-        for segment in segments:
-            _annotate(tier, segment, numbers[id(segment)])
-    kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true"}
-    ElementTree.SubElement(root, "LINGUISTIC_TYPE", kind)
-    ElementTree.register_namespace("xsi", _INSTANCE)
-    ElementTree.indent(root)
-    with atomic_file(path) as temporary:
-        ElementTree.ElementTree(root).write(temporary, encoding="UTF-8", xml_declaration=True)
-
-
-def _ends(segment: Segment) -> tuple[tuple[int, float], tuple[int, float]]:
-    return (0, segment.start), (1, segment.end)
-
-
-def _annotate(tier: ElementTree.Element, segment: Segment, number: int) -> None:
-    reference = {
-        "ANNOTATION_ID": f"a{number}",
-        "TIME_SLOT_REF1": f"ts{2 * number - 1}",
-        "TIME_SLOT_REF2": f"ts{2 * number}",
-    }
-    inside = ElementTree.SubElement(ElementTree.SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", reference)
-    ElementTree.SubElement(inside, "ANNOTATION_VALUE").text = segment.label
+    spans = {name: [(each.start, each.end, each.label) for each in segments] for name, segments in tiers.items()}
+    write_elan_document(path, spans, video=prediction.video)
 
 
 def _clock(second: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .common import named_frame_set
 
 if TYPE_CHECKING:
-    from ..guide.first_model import FirstModel, Prepared, Wishes
+    from ..guide.first_model import FirstModel, Prepared, StartOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,27 +52,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Look at the data, say what can be done, train, test and report."""
-    from ..guide.first_model import INSPECTION, look_at_data, train_first_model
+    from ..guide.first_model import INSPECTION, prepare_and_inspect, train_first_model
     from ..util.errors import InputError
 
     if arguments.batch_size < 1 or arguments.num_proc < 1:
         raise InputError("--batch-size and --num-proc must be at least 1")
-    wishes = _wishes(arguments)
-    prepared = look_at_data(
-        arguments.videos, arguments.labels, arguments.output, wishes, data=_frame_set(arguments.data)
+    options = _options(arguments)
+    prepared = prepare_and_inspect(
+        arguments.videos, arguments.labels, arguments.output, options, data=_frame_set(arguments.data)
     )
     if not arguments.json:
         _print_data(prepared, arguments.output / INSPECTION)
-    if not _may_train(arguments, prepared, wishes):
+    if not _may_train(arguments, prepared, options):
         return
-    result = train_first_model(prepared, arguments.output, wishes, _again(arguments))
+    result = train_first_model(prepared, arguments.output, options, _again(arguments))
     _print_result(result, as_json=arguments.json)
 
 
-def _wishes(arguments: argparse.Namespace) -> "Wishes":
-    from ..guide.first_model import Wishes
+def _options(arguments: argparse.Namespace) -> "StartOptions":
+    from ..guide.first_model import StartOptions
 
-    return Wishes(
+    return StartOptions(
         model=arguments.model,
         head=arguments.head,
         label=arguments.label,
@@ -102,7 +102,7 @@ def _print_data(prepared: "Prepared", page: Path) -> None:
     print(f"what was understood: {page}")
 
 
-def _may_train(arguments: argparse.Namespace, prepared: "Prepared", wishes: "Wishes") -> bool:
+def _may_train(arguments: argparse.Namespace, prepared: "Prepared", options: "StartOptions") -> bool:
     """Say what would be trained, and ask a person who sits there; return whether to go on."""
     import torch
 
@@ -111,8 +111,8 @@ def _may_train(arguments: argparse.Namespace, prepared: "Prepared", wishes: "Wis
 
     if reason := insufficient(prepared.labels):
         raise InputError(f"{reason}. The page of the data was written all the same")
-    has_gpu = torch.cuda.is_available() and (wishes.device or "cuda") != "cpu"
-    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=wishes.model, head=wishes.head, seed=wishes.seed)
+    has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
+    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=options.model, head=options.head, seed=options.seed)
     if arguments.json:
         if arguments.check:
             print(
@@ -132,14 +132,14 @@ def _may_train(arguments: argparse.Namespace, prepared: "Prepared", wishes: "Wis
 
 def _again(arguments: argparse.Namespace) -> str:
     """Return the command that repeats everything, without questions."""
-    words = ["surgvista", "start"]
-    words += ["--data", arguments.data] if arguments.data else [str(arguments.videos), str(arguments.labels)]
-    words += ["--output", str(arguments.output)]
+    argv = ["surgvista", "start"]
+    argv += ["--data", arguments.data] if arguments.data else [str(arguments.videos), str(arguments.labels)]
+    argv += ["--output", str(arguments.output)]
     for name in ("model", "head", "label", "frame_stride", "device"):
         value = getattr(arguments, name)
-        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    words += ["--seed", str(arguments.seed)]
-    return shlex.join([*words, *(["--no-images"] if arguments.no_images else []), "--yes"])
+        argv += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    argv += ["--seed", str(arguments.seed)]
+    return shlex.join([*argv, *(["--no-images"] if arguments.no_images else []), "--yes"])
 
 
 def _print_result(result: "FirstModel", *, as_json: bool) -> None:

@@ -37,8 +37,8 @@ INSPECTION, REPORT, COMMANDS, PLAN = "inspection.html", "report.html", "commands
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What a person wants otherwise than it would be chosen.
+class StartOptions:
+    """Choices of a person; what is `None` is chosen for the machine and the labels.
 
     Args:
         model: folder or Hub id of the encoder.
@@ -46,7 +46,7 @@ class Wishes:
         label: label column; by default the first with classes.
         frame_stride: seconds between two frames of a clip, for encoders of clips that do not say it.
         batch_size: clips at a time.
-        device: where the encoder runs; by default a GPU if there is one.
+        device: device of the encoder; by default a GPU if there is one.
         seed: seed of held-out operations and of the training.
         num_proc: number of videos that are prepared at a time.
         images: show frames in the pages.
@@ -65,11 +65,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class FirstModel:
-    """What came out.
+    """A first model with its test, and everything that led to it.
 
     Args:
         output: folder of everything.
-        plan: what was chosen, and why.
+        plan: encoder, head and held-out operations, with the reasons.
         trained: the model and its test.
         evaluation: metrics of the test.
         baseline: accuracy on each operation of always choosing the most frequent class; empty where a frame has several.
@@ -90,9 +90,9 @@ class Prepared:
 
     Args:
         data: the frame set and the command that makes it.
-        inspection: what was understood.
+        inspection: the frame set as it was understood.
         column: the labels that are learned.
-        labels: how much was labeled.
+        labels: amounts of the labels.
     """
 
     data: OwnFrameSet
@@ -101,15 +101,15 @@ class Prepared:
     labels: Labels
 
 
-def look_at_data(
-    videos: Path | None, labels: Path | None, output: Path, wishes: Wishes, *, data: OwnFrameSet | None = None
+def prepare_and_inspect(
+    videos: Path | None, labels: Path | None, output: Path, options: StartOptions, *, data: OwnFrameSet | None = None
 ) -> Prepared:
     """Prepare recordings and labels and write the page that shows what was understood.
 
     Args:
         videos, labels: arguments of `prepare_own`.
         output: folder of everything.
-        wishes: what the person wants otherwise.
+        options: choices of the person.
         data: a frame set that is there already, instead of recordings and labels.
 
     Returns:
@@ -123,21 +123,21 @@ def look_at_data(
         if data is None:
             if videos is None or labels is None:
                 raise InputError("give a folder of videos and one of labels, or a frame set with --data NAME=DIR")
-            data = prepare_own(videos, labels, output, num_proc=wishes.num_proc)
+            data = prepare_own(videos, labels, output, num_proc=options.num_proc)
     with steps("look at the data"):
         inspection = inspect_frame_set(data.folder)
-        write_inspection(inspection, output / INSPECTION, images=wishes.images)
-        column = _label_column(inspection, wishes.label)
+        write_inspection(inspection, output / INSPECTION, images=options.images)
+        column = _label_column(inspection, options.label)
     return Prepared(data, inspection, column, Labels.of(inspection, column))
 
 
-def train_first_model(prepared: Prepared, output: Path, wishes: Wishes, again: str) -> FirstModel:
+def train_first_model(prepared: Prepared, output: Path, options: StartOptions, again: str) -> FirstModel:
     """Choose, train and test a first model, and write the report.
 
     Args:
-        prepared: the frame set, as `look_at_data` gives it.
+        prepared: the frame set, as `prepare_and_inspect` gives it.
         output: folder of everything.
-        wishes: what the person wants otherwise.
+        options: choices of the person.
         again: the command that repeats everything, for `commands.sh`.
 
     Returns:
@@ -147,17 +147,17 @@ def train_first_model(prepared: Prepared, output: Path, wishes: Wishes, again: s
         InputError: the labels do not suffice, or no encoder can be loaded.
         OutputError: another run is at work on the folder.
     """
-    has_gpu = torch.cuda.is_available() and (wishes.device or "cuda") != "cpu"
-    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=wishes.model, head=wishes.head, seed=wishes.seed)
+    has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
+    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=options.model, head=options.head, seed=options.seed)
     with at_work(output):
         move_log(output / "surgvista.log")
         write_json(output / PLAN, asdict(plan), ensure_ascii=False)
         steps = Steps(4)
         with steps(f"load {plan.model}"):
-            extractor = load_encoder(plan.model, wishes, chosen=wishes.model is None)
+            extractor = load_encoder(plan.model, options, chosen=options.model is None)
         frames = _labeled_frames(prepared)
         task = task_of(LabeledData(prepared.data.name, str(prepared.data.folder), prepared.column.name), frames)
-        trained = _trained(prepared, plan, extractor, frames, task, output, wishes, steps, has_gpu=has_gpu)
+        trained = _trained(prepared, plan, extractor, frames, task, output, options, steps, has_gpu=has_gpu)
         with steps("write the report") as step:
             evaluation = _evaluation(trained, task, extractor)
             evaluation.save(output / "tested", name=Path(plan.model).name, data=prepared.data.name)
@@ -166,24 +166,24 @@ def train_first_model(prepared: Prepared, output: Path, wishes: Wishes, again: s
             _write_commands(output / COMMANDS, commands)
             result = FirstModel(output, plan, trained, evaluation, baseline, commands)
             answer = Answer(prepared.inspection, prepared.column, plan, evaluation, baseline, commands)
-            write_answer(answer, output / REPORT, images=wishes.images)
+            write_answer(answer, output / REPORT, images=options.images)
             step.remember(str(output / REPORT))
     return result
 
 
-def load_encoder(model: str, wishes: Wishes, *, chosen: bool) -> VideoFeatureExtractor:
+def load_encoder(model: str, options: StartOptions, *, chosen: bool) -> VideoFeatureExtractor:
     """Load the encoder.
 
     Args:
         model: folder or Hub id.
-        wishes: spacing of clips and device.
+        options: spacing of clips and device.
         chosen: nobody asked for this one, so the message says how to get it or another.
 
     Raises:
         InputError: it cannot be loaded; the message says what to download.
     """
     try:
-        return VideoFeatureExtractor(model, frame_stride=wishes.frame_stride, device=wishes.device)
+        return VideoFeatureExtractor(model, frame_stride=options.frame_stride, device=options.device)
     except InputError as error:
         if not chosen:
             raise
@@ -229,7 +229,7 @@ def _trained(
     frames: Dataset,
     task: Task,
     output: Path,
-    wishes: Wishes,
+    options: StartOptions,
     steps: Steps,
     *,
     has_gpu: bool,
@@ -247,11 +247,11 @@ def _trained(
                 has_gpu=has_gpu,
                 num_frames=None if extractor.num_frames > 1 else 8,
                 frame_stride=extractor.frame_stride,
-                seed=wishes.seed,
+                seed=options.seed,
             )
     features = output / "features" / content_hash([extractor.fingerprints[0], label, extractor.num_frames])
     with steps("compute features"):
-        extractor.extract(frames, features, label=label, batch_size=wishes.batch_size)
+        extractor.extract(frames, features, label=label, batch_size=options.batch_size)
         videos = _load_features(features, frames)
     settings: dict[str, object] = {
         "frames": frames_fingerprint(frames),
@@ -259,7 +259,7 @@ def _trained(
         "head": plan.head,
         "label": label,
         "folds": [list(names) for names in plan.folds],
-        "seed": wishes.seed,
+        "seed": options.seed,
     }
     predictions = folder / "predictions.parquet"
     with steps(f"train and test, {len(plan.folds)} times") as step:
@@ -277,7 +277,7 @@ def _trained(
             frames=frames,
             data=prepared.data.name,
             temporal=plan.head == "tcn",
-            seed=wishes.seed,
+            seed=options.seed,
         )
         trained.predictions.save(predictions)
         note_settings(folder, settings)

@@ -23,7 +23,7 @@ _SHORT_CLASS = 60.0  # seconds in all
 
 @dataclass(frozen=True)
 class Labels:
-    """How much was labeled.
+    """Amounts of the labels of one column.
 
     Args:
         column: name of the label column.
@@ -56,7 +56,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be done, and why.
+    """Encoder, head and held-out operations of a first model, with the reasons.
 
     Args:
         model: folder or Hub id of the encoder.
@@ -123,7 +123,7 @@ def make_plan(
     """Choose encoder, head and held-out operations.
 
     Args:
-        labels: how much was labeled.
+        labels: amounts of the labels.
         has_gpu: whether there is a GPU.
         model: encoder that the person wants; by default one for the machine.
         head: head that the person wants; by default one for the amount of labels.

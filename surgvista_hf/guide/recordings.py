@@ -52,7 +52,7 @@ def prepare_own(videos: Path, labels: Path, output: Path, *, num_proc: int = 1) 
     recordings, frame_set = output / "recordings", output / "frame_set"
     _link_recordings(videos, labels, recordings)
     prepare_frame_set(NAME, recordings, frame_set, num_proc=num_proc, skip_unreadable=True, progress=True)
-    words = (
+    argv = (
         "surgvista",
         "prepare",
         NAME,
@@ -62,7 +62,7 @@ def prepare_own(videos: Path, labels: Path, output: Path, *, num_proc: int = 1) 
         str(frame_set),
         "--skip-unreadable",
     )
-    return OwnFrameSet(NAME, frame_set, words)
+    return OwnFrameSet(NAME, frame_set, argv)
 
 
 def match_labels(videos: Mapping[str, RawVideo], labels: Path) -> dict[str, Path]:

@@ -44,7 +44,7 @@ class Answer:
     Args:
         inspection: the frame set.
         column: the labels that were learned.
-        plan: what was chosen, and why.
+        plan: encoder, head and held-out operations, with the reasons.
         evaluation: predictions and metrics on held-out operations.
         baseline: accuracy on each operation of always choosing the most frequent class.
         commands: commands that repeat the steps.
@@ -76,8 +76,8 @@ class Answer:
         if not self.baseline:
             what = self.evaluation.task.main_metric.replace("_", " ")
             return [
-                f"On {len(values)} operations that the model has not seen, the {what} is {np.mean(values):.0%} in the mean, and "
-                f"from {min(values):.0%} to {max(values):.0%} by operation."
+                f"On {len(values)} operations that the model has not seen, the {what} is {np.mean(values):.0%} in the mean, "
+                f"and from {min(values):.0%} to {max(values):.0%} by operation."
             ]
         found = [
             f"On {len(values)} operations that the model has not seen, it was right in {np.mean(values):.0%} of the labeled "
@@ -268,8 +268,8 @@ def _classes(answer: Answer) -> str:
         if not truth[:, number].any():
             continue
         both = float((truth & predicted)[:, number].sum())
-        found, said = both / truth[:, number].sum(), predicted[:, number].sum()
-        right = f"{both / said:.0%}" if said else "never said"
+        found, claimed = both / truth[:, number].sum(), predicted[:, number].sum()
+        right = f"{both / claimed:.0%}" if claimed else "never said"
         time = clock(answer.inspection.seconds_of(answer.column, number))
         rows.append(
             (f"{swatch(number)}{number} {escape(name)}", str(len(holders[number])), time, f"{found:.0%}", right)
@@ -370,14 +370,16 @@ def _moments_of(answer: Answer, name: str) -> list[Moment]:
             frame = int(inside[confidence[inside].argmax()])
             if answer.column.kind == "class":
                 number, label = divmod(each.number, len(names))
-                said, true = names[number], names[label]
+                claimed, true = names[number], names[label]
             else:
                 number = each.number
                 has = bool(answer.column.values[video.rows[frame], number])
-                said, true = (f"no {names[number]}", names[number]) if has else (names[number], f"no {names[number]}")
+                claimed, true = (
+                    (f"no {names[number]}", names[number]) if has else (names[number], f"no {names[number]}")
+                )
             weight = float((confidence[inside] * video.durations[inside]).sum())
             found.append(
-                Moment(name, frame, each.start, each.stop, said, true, number, float(confidence[frame]), weight)
+                Moment(name, frame, each.start, each.stop, claimed, true, number, float(confidence[frame]), weight)
             )
     return found
 
@@ -387,7 +389,7 @@ def _moments(answer: Answer, images: bool) -> str:
     head = "<h2>Where it is most wrong</h2>"
     if not chosen:
         return head + "<p>Nothing was wrong.</p>"
-    figures = []
+    cells = []
     for moment in chosen:
         video = answer.videos[moment.video][0]
         at = float(video.seconds[moment.frame])
@@ -395,14 +397,14 @@ def _moments(answer: Answer, images: bool) -> str:
             f"<b>{escape(moment.video)} {clock(at)}</b><br>says {escape(moment.predicted)} ({moment.confidence:.0%})<br>"
             f"labeled {escape(moment.labeled)}<br>wrong from {clock(moment.start)} to {clock(moment.stop)}"
         )
-        picture = ""
+        image = ""
         if images:
-            image = answer.inspection.image_at(int(video.rows[moment.frame]), _IMAGE_WIDTH)
+            frame = answer.inspection.image_at(int(video.rows[moment.frame]), _IMAGE_WIDTH)
             color = class_color(moment.number)
             text = escape(f"{moment.video} at {clock(at)}: says {moment.predicted}, labeled {moment.labeled}")
-            picture = f'<img src="{image_source(image, _IMAGE_WIDTH, 75)}" alt="{text}" style="border-color:{color}">'
-        figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+            image = f'<img src="{image_source(frame, _IMAGE_WIDTH, 75)}" alt="{text}" style="border-color:{color}">'
+        cells.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return (
         f"{head}<p>The times at which the model is wrong for long and sure of it. Some may be mistakes of the labels.</p>"
-        f'<div class="sheet">{"".join(figures)}</div>'
+        f'<div class="sheet">{"".join(cells)}</div>'
     )

@@ -165,8 +165,8 @@ class Inspection:
         candidates = [(video, np.flatnonzero(holds[video.rows])) for video in self.table.videos]
         candidates = [(video, frames) for video, frames in candidates if len(frames)]
         if len(candidates) > count:  # evenly over the videos, not only the first ones
-            kept = np.linspace(0, len(candidates) - 1, count).round().astype(int)
-            candidates = [candidates[index] for index in kept]
+            chosen_videos = np.linspace(0, len(candidates) - 1, count).round().astype(int)
+            candidates = [candidates[index] for index in chosen_videos]
         takes = [0] * len(candidates)
         while sum(takes) < count and any(
             take < len(frames) for take, (_, frames) in zip(takes, candidates, strict=True)

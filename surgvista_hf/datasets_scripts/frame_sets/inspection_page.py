@@ -205,12 +205,12 @@ def _video(inspection: Inspection, video: VideoRows, longest: float, images: boo
     missing = f", {len(gaps)} gaps of {clock(sum(stop - start for start, stop in gaps))} in all" if gaps else ""
     main = inspection.main
     labeled = f", {main.labeled[video.rows].mean():.0%} labeled" if main else ""
-    facts = (
+    summary = (
         f"{clock(video.length)}, {len(video.rows):,} frames{missing}{labeled}{', ' + escape(split) if split else ''}"
     )
     strip = _strip(inspection, video) if images else ""
     return (
-        f'<section class="video" id="{_anchor(video.name)}"><h3>{escape(video.name)} <span class="soft">{facts}</span></h3>'
+        f'<section class="video" id="{_anchor(video.name)}"><h3>{escape(video.name)} <span class="soft">{summary}</span></h3>'
         f"{f'<ul>{notes}</ul>' if notes else ''}{_drawing(inspection, video, longest)}{strip}</section>"
     )
 

@@ -150,11 +150,11 @@ class LabelTable:
         content = frames.select_columns(["source", "video_id", "timestamp", *labels]).with_format("arrow")[:]
         sources, ids = (np.array(content[name].to_pylist(), dtype=object) for name in ("source", "video_id"))
         seconds = content["timestamp"].to_numpy().astype(np.float64)
-        several = len(set(sources)) > 1
+        many_sources = len(set(sources)) > 1
         starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]) | (sources[1:] != sources[:-1])])
         videos = []
         for start, stop in pairwise([*starts.tolist(), len(ids)]):
-            name = f"{sources[start]}/{ids[start]}" if several else str(ids[start])
+            name = f"{sources[start]}/{ids[start]}" if many_sources else str(ids[start])
             recorded = (lengths or {}).get(str(ids[start]))
             videos.append(VideoRows(name, np.arange(start, stop), seconds[start:stop], recorded))
         columns = tuple(_column(frames, name, content[name].to_pylist(), (names or {}).get(name)) for name in labels)

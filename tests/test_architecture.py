@@ -27,6 +27,7 @@ LAYERS = (
     "curation",
     "trainers",
     "inference",
+    "guide",
     "space",
     "cli",
 )

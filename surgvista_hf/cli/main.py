@@ -12,7 +12,9 @@ from .common import add_verbose_argument
 
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
+    "start": "lead from recordings and labels to a first model, its test and a report",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
+    "inspect": "show a frame set as it was understood, and what is odd about it, on one page",
     "curate": "turn web videos into a clean, de-duplicated frame set, stage by stage",
     "pretrain": "pre-train a model by a recipe",
     "finetune": "train a classifier by a recipe, and test it",

@@ -101,7 +101,51 @@ def linear_probe(
         >>> linear_probe(train, train, 2).argmax(1).tolist() == train.labels.tolist()
         True
     """
-    x, x_test, held_out = _standardize(train, test)
+    if train.values.shape[1] != test.values.shape[1]:
+        raise _unusable(train, test)
+    return fit_linear_probe(train, classes, penalties).probabilities(test.values)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted logistic regression on standardized features.
+
+    Args:
+        mean, deviation: mean and standard deviation of the training features, (width,).
+        weights: weights of the standardized features and, in the last row, of the constant, (width + 1, classes).
+        multi_label: classes are independent of each other.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    weights: np.ndarray
+    multi_label: bool
+
+    def probabilities(self, values: np.ndarray) -> np.ndarray:
+        """Return the probabilities (clips, classes) of features (clips, width)."""
+        x = _with_constant((values - self.mean) / self.deviation)
+        return _activate(x @ self.weights, self.multi_label)
+
+    @property
+    def layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same as one linear layer on features as they are: its weight (classes, width) and bias (classes,)."""
+        weight = self.weights[:-1].T / self.deviation
+        return weight, self.weights[-1] - weight @ self.mean
+
+
+def fit_linear_probe(
+    train: Features, classes: int, penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1)
+) -> LinearProbe:
+    """Fit the logistic regression of `linear_probe`; arguments and errors are the same.
+
+    Example:
+        >>> x = np.repeat(np.eye(2), 10, axis=0)
+        >>> probe = fit_linear_probe(Features(x, x.argmax(1), np.tile(["a", "b"], 10)), 2)
+        >>> weight, bias = probe.layer
+        >>> bool(((x @ weight.T + bias).argmax(axis=1) == x.argmax(axis=1)).all())
+        True
+    """
+    x, _, held_out = _standardize(train, train)
     target, multi_label = _targets(train, classes)
 
     def loss(penalty: float) -> float:
@@ -110,7 +154,8 @@ def linear_probe(
         return _cross_entropy(_activate(x[held_out] @ weights, multi_label), target[held_out], multi_label)
 
     best = min(penalties, key=loss)
-    return _activate(x_test @ _fit_logistic(x, target, best, multi_label), multi_label)
+    mean, deviation = _moments(train)
+    return LinearProbe(mean, deviation, _fit_logistic(x, target, best, multi_label), multi_label)
 
 
 def knn_probe(train: Features, test: Features, classes: int, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
@@ -245,13 +290,22 @@ def accuracy_by_video(test: Features, predicted: np.ndarray) -> dict[str, float]
 def _standardize(train: Features, test: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the standardized features of both, and a mask of the training clips that choose the penalty."""
     if len(train.values) < 2 or train.values.shape[1] != test.values.shape[1]:
-        raise InputError(
-            f"a probe needs two training clips and one width of features; got {len(train.values)} clips, widths "
-            f"{train.values.shape[1]} and {test.values.shape[1]}"
-        )
-    mean, std = train.values.mean(axis=0), train.values.std(axis=0) + 1e-6
+        raise _unusable(train, test)
+    mean, std = _moments(train)
     x, x_test = (_with_constant((part.values - mean) / std) for part in (train, test))
     return x, x_test, _held_out(train.videos)
+
+
+def _moments(train: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of the training features, (width,)."""
+    return train.values.mean(axis=0), train.values.std(axis=0) + 1e-6
+
+
+def _unusable(train: Features, test: Features) -> InputError:
+    return InputError(
+        f"a probe needs two training clips and one width of features; got {len(train.values)} clips, widths "
+        f"{train.values.shape[1]} and {test.values.shape[1]}"
+    )
 
 
 def _held_out(videos: np.ndarray) -> np.ndarray:

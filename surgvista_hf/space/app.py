@@ -25,10 +25,11 @@ import numpy as np
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.models.clip_model import ClipModel
-from ..inference.writers.report import clock, timeline_html, warning_html, write_report
+from ..inference.writers.report import timeline_html, warning_html, write_report
 from ..modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 from ..util.errors import InputError, SurgVistaError
+from ..util.pages import clock
 from .example import rendered_operation
 from .sessions import VisitorFiles
 

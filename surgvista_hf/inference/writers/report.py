@@ -1,18 +1,15 @@
 """The report of a prediction: one HTML page with a ribbon, durations, uncertain segments, images and the model."""
 
-import base64
-import html
-import io
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ...util.class_colors import UNFAMILIAR_COLOR, class_color, ink_on
 from ...util.files import atomic_file
 from ...util.messages import preview
+from ...util.pages import clock, escape, image_source, page, swatch
 from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
 from .timeline import NOTICE
 
@@ -24,19 +21,9 @@ _THUMBNAIL = 180  # width in pixels
 _LEAST_CONFIDENT = 5  # segments listed
 _SHOWN_SEGMENTS = 60
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
-body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-.notice { background: #fff4ce; border-left: .4rem solid #b58900; padding: .6rem 1rem; margin: 1rem 0 }
-.warning { background: #fde3d3; border-left: .4rem solid #d55e00; padding: .6rem 1rem; margin: 1rem 0 }
-svg { width: 100%; height: auto } table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-.swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em; vertical-align: -.1em }
 .segments { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem }
 .segments { padding: 0; list-style: none; overflow-wrap: anywhere }
 .segments img { width: 100%; border-radius: .3rem; border-bottom: .4rem solid } .segments small { color: #55555c }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dt { color: #55555c } dd { margin: 0 }
 """
 
 
@@ -60,21 +47,18 @@ def write_report(
     first = next(iter(named.values()))
     title = f"Prediction of {first.video}"
     parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
-        f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
-        *(f'<p class="notice">{_text(remark)}</p>' for remark in first.remarks),
-        f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '
+        f"<h1>{escape(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
+        *(f'<p class="notice">{escape(remark)}</p>' for remark in first.remarks),
+        f'<p class="notice" role="note"><strong>{escape(NOTICE.capitalize())}.</strong> Confidence is what the model '
         "says of itself; it can be sure and wrong.</p>",
     ]
     parts += [warning_html(prediction, name if len(named) > 1 else "") for name, prediction in named.items()]
     for name, prediction in named.items():
-        parts.append(f"<section><h2>{_text(name)}</h2>")
+        parts.append(f"<section><h2>{escape(name)}</h2>")
         parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
         parts += [_model((model_info or {}).get(name, {})), "</section>"]
-    parts.append("</body></html>\n")
     with atomic_file(path) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+        temporary.write_text(page(title, parts, _STYLE), encoding="utf-8")
 
 
 def timeline_html(prediction: VideoPrediction) -> str:
@@ -89,13 +73,13 @@ def warning_html(prediction: VideoPrediction, name: str = "") -> str:
         prediction: a prediction with or without scores of unfamiliarity.
         name: name of the model, where there are several.
     """
-    model = f"{_text(name)}: " if name else ""
+    model = f"{escape(name)}: " if name else ""
     if prediction.remark is None:
-        return f'<p class="familiarity">{model}{_text(prediction.familiarity_text)}</p>'
+        return f'<p class="familiarity">{model}{escape(prediction.familiarity_text)}</p>'
     spans = [f"{clock(start)}–{clock(end)}" for start, end in prediction.unfamiliar_spans]
     return (
-        f'<p class="warning" role="alert"><strong>{model}{_text(prediction.remark)}.</strong> It has learned from other '
-        f"videos and cannot know what these seconds show: {_text(preview(spans, shown=8))}.</p>"
+        f'<p class="warning" role="alert"><strong>{model}{escape(prediction.remark)}.</strong> It has learned from other '
+        f"videos and cannot know what these seconds show: {escape(preview(spans, shown=8))}.</p>"
     )
 
 
@@ -135,16 +119,17 @@ def _ribbon(prediction: VideoPrediction) -> str:
     )
     summary = "; ".join(_summary(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
     legend = "".join(
-        f'<span style="margin-right:1.2em;white-space:nowrap">{_swatch(numbers[name])}{numbers[name]} {_text(name)}</span>'
+        f'<span style="margin-right:1.2em;white-space:nowrap">{swatch(numbers[name])}{numbers[name]} {escape(name)}</span>'
         for name in sorted({each.label for each in segments}, key=numbers.__getitem__)
     )
     if band:
         fraction = f"{prediction.unfamiliar_fraction:.0%}"
-        swatch = f'<span class="swatch" style="background:{UNFAMILIAR_COLOR}"></span>'
-        legend += f'<span style="white-space:nowrap">{swatch}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
+        mark = f'<span class="swatch" style="background:{UNFAMILIAR_COLOR}"></span>'
+        legend += f'<span style="white-space:nowrap">{mark}{UNFAMILIAR_LABEL}: {fraction} of the seconds</span>'
         summary += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{_text("Timeline: " + summary)}">{bars}{band}'
+        f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{escape("Timeline: " + summary)}">'
+        f"{bars}{band}"
         f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
         f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
         f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
@@ -154,7 +139,8 @@ def _ribbon(prediction: VideoPrediction) -> str:
 def _bar(x: float, width: float, number: int, title: str) -> str:
     """Return a segment of the ribbon, with the number of its class where there is room for it."""
     color = class_color(number)
-    bar = f'<rect x="{x:.2f}" y="0" width="{width:.2f}" height="{_RIBBON}" fill="{color}"><title>{_text(title)}</title></rect>'
+    rectangle = f'<rect x="{x:.2f}" y="0" width="{width:.2f}" height="{_RIBBON}" fill="{color}">'
+    bar = f"{rectangle}<title>{escape(title)}</title></rect>"
     if width < _NUMBERED:
         return bar
     # The page of the demo sets `fill` for texts by CSS, which only a style of the element itself overrides.
@@ -194,11 +180,11 @@ def _durations(prediction: VideoPrediction) -> str:
         sure = sum(each.confidence * (each.end - each.start) for each in mine) / total
         values = (clock(total), f"{total / whole:.0%}", str(len(mine)), f"{sure:.0%}")
         cells = "".join(f'<td class="number">{value}</td>' for value in values)
-        rows.append(f"<tr><td>{_swatch(number)}{_text(name)}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{swatch(number)}{escape(name)}</td>{cells}</tr>")
     heads = "".join(
         f'<th class="number">{head}</th>' for head in ("duration", "fraction", "segments", "mean confidence")
     )
-    missing = f"<p>Never predicted: {_text(', '.join(absent))}.</p>" if absent else ""
+    missing = f"<p>Never predicted: {escape(', '.join(absent))}.</p>" if absent else ""
     return f"<table><thead><tr><th>class</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{missing}"
 
 
@@ -208,7 +194,7 @@ def _doubts(prediction: VideoPrediction) -> str:
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1) / np.log(max(probabilities.shape[1], 2))
     low = float((prediction.probabilities.max(axis=1) < 0.5).mean())
     least = sorted(prediction.segments, key=lambda each: each.confidence)[:_LEAST_CONFIDENT]
-    rows = "".join(f"<li>{_text(_summary(each))}</li>" for each in least)
+    rows = "".join(f"<li>{escape(_summary(each))}</li>" for each in least)
     return (
         f"<p>In {low:.0%} of the seconds no class has half of the probability; the mean entropy is {entropy.mean():.2f} of "
         f"its maximum. The segments of least confidence:</p><ol>{rows}</ol>"
@@ -226,12 +212,12 @@ def _segments(prediction: VideoPrediction, frame_at: FrameAt | None) -> str:
     for each, source in zip(chosen, images, strict=True):
         color = class_color(numbers[each.label])
         image = (
-            f'<img src="{source}" alt="frame in {_text(_summary(each))}" style="border-color:{color}">'
+            f'<img src="{source}" alt="frame in {escape(_summary(each))}" style="border-color:{color}">'
             if source
             else ""
         )
         items.append(
-            f"<li>{image}<strong>{_text(each.label)}</strong><br>"
+            f"<li>{image}<strong>{escape(each.label)}</strong><br>"
             f"<small>{clock(each.start)} – {clock(each.end)}, confidence {each.confidence:.0%}</small></li>"
         )
     left = len(segments) - len(chosen)
@@ -248,7 +234,7 @@ def _classes(prediction: VideoPrediction) -> list[str]:
         when = ", ".join(f"{clock(each.start)}–{clock(each.end)}" for each in segments[:12])
         when += f" and {len(segments) - 12} more" if len(segments) > 12 else ""
         numbers = "".join(f'<td class="number">{value}</td>' for value in (clock(total), f"{peak:.0%}"))
-        rows.append(f"<tr><td>{_text(name)}</td>{numbers}<td>{when}</td></tr>")
+        rows.append(f"<tr><td>{escape(name)}</td>{numbers}<td>{when}</td></tr>")
     body = "".join(rows) or '<tr><td colspan="4">nothing was found with a probability above 50 %</td></tr>'
     return [
         '<table><thead><tr><th>class</th><th class="number">time above 50 %</th><th class="number">highest</th><th>when</th>'
@@ -259,7 +245,7 @@ def _classes(prediction: VideoPrediction) -> list[str]:
 def _model(model_info: Mapping[str, str]) -> str:
     if not model_info:
         return ""
-    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in model_info.items())
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in model_info.items())
     return f"<h3>The model</h3><dl>{rows}</dl>"
 
 
@@ -280,31 +266,8 @@ def _middle(prediction: VideoPrediction, segment: Segment) -> float:
 
 
 def _image(prediction: VideoPrediction, frame_at: FrameAt, second: float) -> str:
-    image = Image.fromarray(prediction.redacted(frame_at(second), second))
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return image_source(prediction.redacted(frame_at(second), second), _THUMBNAIL)
 
 
 def _summary(segment: Segment) -> str:
     return f"{segment.label} from {clock(segment.start)} to {clock(segment.end)}, confidence {segment.confidence:.0%}"
-
-
-def _swatch(number: int) -> str:
-    return f'<span class="swatch" style="background:{class_color(number)}"></span>'
-
-
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)
-
-
-def clock(second: float) -> str:
-    """Return a time as minutes and seconds, with hours where there are any.
-
-    Example:
-        >>> clock(75.2), clock(3675)
-        ('1:15', '1:01:15')
-    """
-    minutes, seconds = divmod(round(second), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,148 @@
+"""Finding label files that were swapped between two videos, by colors alone: no model is needed and no GPU.
+
+For each pair of videos, a ridge regression from small color thumbnails to the classes is fitted on all other videos. It says
+for each frame of the two which classes it looks like. Where the labels of the other video fit both videos better than their
+own labels do, the two label files are probably swapped. Colors are standardized within each video, since cameras and patients
+differ more than classes do.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from PIL import Image
+
+from .label_table import LabelColumn, VideoRows
+
+FRAMES = 150  # of a video that are decoded for the comparison
+MOST_VIDEOS = 120  # pairs grow with their square
+_LEAST_VIDEOS = 4
+_LEAST_FRAMES = 8
+_PENALTY = 10.0  # in units of the number of frames: colors are weak evidence
+_LEAST_GAIN = 0.01  # of both fits together; chance stays below it on real and on rendered operations
+_OVERLAP = 0.5  # fraction of the frames of one video for which the other one has labels
+
+ImageAt = Callable[[int], Image.Image]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Two videos whose labels fit better the other way round.
+
+    Args:
+        first, second: names of the videos.
+        column: name of the label column.
+        gain: sum by which the two fits rise when the labels are exchanged.
+    """
+
+    first: str
+    second: str
+    column: str
+    gain: float
+
+
+def find_swaps(videos: Sequence[VideoRows], columns: Sequence[LabelColumn], image_at: ImageAt) -> list[Swap]:
+    """Find pairs of videos whose labels fit better the other way round.
+
+    Args:
+        videos: videos of the frame set. With fewer than four nothing can be said: two must be left to learn from.
+        columns: label columns; only those with one class a frame are compared.
+        image_at: function that decodes the image of a row.
+
+    Returns:
+        At most one pair for each video, those with the highest gain first.
+    """
+    single = [column for column in columns if column.kind == "class" and len(column.names) > 1]
+    if not _LEAST_VIDEOS <= len(videos) <= MOST_VIDEOS or not single:
+        return []
+    sampled = [_sample(video) for video in videos]
+    colors = [_standardized(np.stack([color_features(image_at(int(row))) for row in rows])) for rows, _ in sampled]
+    swaps = [
+        swap for column in single for swap in _swaps_in(videos, column, [seconds for _, seconds in sampled], colors)
+    ]
+    found: list[Swap] = []
+    taken: set[str] = set()
+    for swap in sorted(swaps, key=lambda each: -each.gain):
+        if not taken & {swap.first, swap.second}:
+            taken |= {swap.first, swap.second}
+            found.append(swap)
+    return found
+
+
+def color_features(image: Image.Image) -> np.ndarray:
+    """Return a description of an image by its colors: a grid of 8 × 8 means and a histogram of hue, saturation and value."""
+    pixels = image.convert("RGB")
+    grid = np.asarray(pixels.resize((8, 8), Image.Resampling.BOX), np.float64) / 255  # (8, 8, 3)
+    hues = np.asarray(pixels.resize((32, 32), Image.Resampling.BOX).convert("HSV"))  # (32, 32, 3)
+    counts = [np.histogram(hues[..., channel], 8, (0, 256))[0] for channel in range(3)]
+    return np.concatenate([grid.ravel(), 2 * np.sqrt(np.concatenate(counts) / hues[..., 0].size)])
+
+
+def open_thumbnail(data: bytes, least: int = 64) -> Image.Image:
+    """Open a JPEG at the smallest size that its decoder offers from `least` pixels on, which is many times faster."""
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (least, least))
+    return image
+
+
+def _sample(video: VideoRows) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of a video that are spread evenly over its frames, and their seconds."""
+    chosen = np.unique(np.linspace(0, len(video.rows) - 1, FRAMES).round().astype(int))
+    return video.rows[chosen], video.seconds[chosen]
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    return np.asarray((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-2))
+
+
+def _swaps_in(
+    videos: Sequence[VideoRows], column: LabelColumn, seconds: Sequence[np.ndarray], colors: Sequence[np.ndarray]
+) -> list[Swap]:
+    """Return the pairs whose labels of one column fit better the other way round."""
+    own = [_labels_at(column, video, at) for video, at in zip(videos, seconds, strict=True)]
+    usable = [number for number, labels in enumerate(own) if (labels >= 0).sum() >= _LEAST_FRAMES]
+    if len(usable) < _LEAST_VIDEOS:
+        return []
+    classes = len(column.names)
+    # Sums over frames, so that the fit without two videos is a subtraction.
+    squares = {number: _squares(colors[number], own[number], classes) for number in usable}
+    whole = [sum(parts) for parts in zip(*squares.values(), strict=True)]
+    swaps = []
+    for a, b in combinations(usable, 2):
+        gram, target, count = (total - squares[a][part] - squares[b][part] for part, total in enumerate(whole))
+        weights = np.linalg.solve(gram + _PENALTY * count * np.eye(len(gram)), target)  # (features, classes)
+        gains = []
+        for one, other in ((a, b), (b, a)):
+            scores = colors[one] @ weights  # (frames, classes)
+            theirs = _labels_at(column, videos[other], seconds[one])
+            known = (theirs >= 0) & (own[one] >= 0)
+            if known.sum() < max(_LEAST_FRAMES, _OVERLAP * (own[one] >= 0).sum()):
+                break
+            gains.append(_fit(scores[known], theirs[known]) - _fit(scores[known], own[one][known]))
+        if len(gains) == 2 and min(gains) > 0 and sum(gains) > _LEAST_GAIN:
+            swaps.append(Swap(videos[a].name, videos[b].name, column.name, float(sum(gains))))
+    return swaps
+
+
+def _squares(colors: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return XᵀX, XᵀY and the number of rows of the labeled frames of a video, Y without the frequencies of its classes."""
+    known = labels >= 0
+    x, y = colors[known], np.eye(classes)[labels[known]]
+    return x.T @ x, x.T @ (y - y.mean(axis=0)), int(known.sum())
+
+
+def _fit(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return how much higher the scores (frames, classes) of the labels (frames,) are than those of other times."""
+    centered = scores - scores.mean(axis=0)
+    return float(centered[np.arange(len(labels)), labels].mean())
+
+
+def _labels_at(column: LabelColumn, video: VideoRows, seconds: np.ndarray) -> np.ndarray:
+    """Return the labels (times,) that a video has at these seconds, -1 where it has no frame or no label."""
+    positions = np.searchsorted(video.seconds, seconds + 1e-3, side="right") - 1
+    nearest = np.clip(positions, 0, len(video.rows) - 1)
+    labels = column.values[video.rows[nearest]]
+    ends = np.append(video.seconds[1:], video.stop)
+    return np.where((positions >= 0) & (seconds < ends[nearest]), labels, -1)

@@ -1,0 +1,153 @@
+"""From recordings and labels to a first model: every step can be repeated, and the test is on operations it has not seen."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, write_video
+from surgvista_hf.evaluation.tasks import ClipPredictions
+from surgvista_hf.guide import training
+from surgvista_hf.inference import SurgicalVideoPredictor
+
+from .recordings import SECONDS, operations, save_encoder, write_labels, write_recordings
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """Return the folder in which a first model was trained, with what the command has printed."""
+    folder = tmp_path_factory.mktemp("first")
+    write_recordings(folder, COUNT)
+    save_encoder(folder / "encoder")
+    return folder
+
+
+def start(folder, output, *more):
+    words = ["start", str(folder / "recordings"), str(folder / "labels"), "--output", str(output)]
+    return main([*words, "--model", str(folder / "encoder"), "--yes", *more])
+
+
+def accuracy_on_unseen(predictor, folder):
+    unseen = operations(COUNT + 1)[-1]
+    video = write_video(unseen, folder / "unseen.mp4")
+    prediction = predictor.predict(video)
+    truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
+    assert prediction.class_names == [name for name in PHASES if name in prediction.class_names]
+    return float((prediction.labels == truth).mean()), float(np.bincount(truth).max() / len(truth))
+
+
+@pytest.mark.slow
+def test_a_first_model_is_trained_tested_reported_and_can_be_used(started, tmp_path, capsys):
+    assert start(started, tmp_path / "out", "--head", "probe", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    usual, found = printed["most_frequent"], printed["by_video"]
+    assert set(found) == {f"phase_folder/day{number}" for number in range(COUNT)}
+    assert np.mean(list(found.values())) > np.mean(list(usual.values())) + 0.15
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in (
+        "Prediction over truth",
+        "Where it is most wrong",
+        "every one of the 6 operations is held out once",
+        *PHASES,
+    ):
+        assert text in page
+    assert page.count("<svg") == COUNT
+    assert "data:image/jpeg" in page
+    assert "day0" in (tmp_path / "out" / "inspection.html").read_text()
+    assert (tmp_path / "out" / "tested" / "tables.md").is_file()
+    right, most = accuracy_on_unseen(SurgicalVideoPredictor(printed["model"]), tmp_path)
+    assert right > most + 0.1
+
+    # Typed again, the same command trains nothing; after a label has changed it trains anew.
+    predictions = tmp_path / "out" / "trained" / "predictions.parquet"
+    before = predictions.stat().st_mtime_ns
+    assert start(started, tmp_path / "out", "--head", "probe", "--json") == 0
+    assert predictions.stat().st_mtime_ns == before
+    file = started / "labels" / "day0.csv"
+    text = file.read_text()
+    try:
+        write_labels(file, operations(COUNT)[1])
+        assert start(started, tmp_path / "out", "--head", "probe", "--json") == 0
+    finally:
+        file.write_text(text)
+    assert predictions.stat().st_mtime_ns != before
+    changed = ClipPredictions.load(predictions)
+    assert changed.by_video(changed.labels)["phase_folder/day0"].tolist() == [
+        operations(COUNT)[1].labels(second).phase for second in range(SECONDS)
+    ]
+
+    # The commands that were written down run as they are.
+    for line in (tmp_path / "out" / "commands.sh").read_text().splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[1] in ("prepare", "inspect"):
+            assert main(words[1:]) == 0
+
+
+@pytest.mark.slow
+def test_a_temporal_head_learns_and_belongs_to_the_model_beside_it(started, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "_TEMPORAL_STEPS", 300)
+    assert start(started, tmp_path / "out", "--head", "tcn", "--json", "--no-images") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert np.mean(list(printed["by_video"].values())) > np.mean(list(printed["most_frequent"].values())) + 0.1
+    predictor = SurgicalVideoPredictor(printed["model"], temporal=printed["temporal"])
+    right, most = accuracy_on_unseen(predictor, tmp_path)
+    assert right > most
+    assert "data:image" not in (tmp_path / "out" / "report.html").read_text()
+    assert "--temporal" in (tmp_path / "out" / "commands.sh").read_text()
+
+
+@pytest.mark.slow
+def test_several_classes_a_frame_are_learned_from_a_frame_set(started, tmp_path, capsys):
+    settings = [
+        f"--set={name}={value}" for name, value in {"videos": 4, "seconds": 30, "height": 64, "width": 96}.items()
+    ]
+    assert main(["prepare", "synthetic", "--output", str(tmp_path / "set"), *settings]) == 0
+    words = ["--data", f"synthetic={tmp_path / 'set'}", "--label", "instruments", "--model", str(started / "encoder")]
+    capsys.readouterr()
+    assert main(["start", *words, "--output", str(tmp_path / "out"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["most_frequent"] == {}
+    assert printed["metrics"]["mean_average_precision"] > 0.3
+    assert "each class predicted above labeled" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_one_operation_is_looked_at_and_then_refused_with_the_reason(tmp_path, capsys):
+    write_recordings(tmp_path, 1)
+    assert start(tmp_path, tmp_path / "out") == 1
+    assert "one labeled operation is not enough" in capsys.readouterr().err
+    assert "day0" in (tmp_path / "out" / "inspection.html").read_text()
+
+
+def test_checking_trains_nothing_and_says_what_would_be_done(tmp_path, capsys):
+    write_recordings(tmp_path, 2)
+    assert start(tmp_path, tmp_path / "out", "--check") == 0
+    printed = capsys.readouterr().out
+    assert "2 labeled operations are few" in printed
+    assert "linear probe" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
+        "frame_set",
+        "inspection.html",
+        "recordings",
+    ]
+
+
+def test_without_an_encoder_it_says_what_to_download(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("surgvista_hf.guide.plan.SMALL_ENCODER", "facebook/not-on-this-machine")
+    write_recordings(tmp_path, 2)
+    words = [
+        str(tmp_path / "recordings"),
+        str(tmp_path / "labels"),
+        "--output",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
+    assert main(["start", *words, "--yes"]) == 1
+    printed = capsys.readouterr().err
+    assert "hf download facebook/not-on-this-machine --local-dir not-on-this-machine" in printed
+    assert "--model" in printed

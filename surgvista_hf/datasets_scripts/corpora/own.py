@@ -158,8 +158,8 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     found = assign_videos([name for name in names if name not in skipped], files)
     mapping = replace(given, videos=found.videos) if given else derive_mapping(labels.videos, found.videos)
     problems = [
-        f"{labels_file(labels, name)} {name!r} may mean {preview(several)}"
-        for name, several in found.ambiguous.items()
+        f"{labels_file(labels, name)} is about {name!r}, which may be {preview(files_of_name)}"
+        for name, files_of_name in found.ambiguous.items()
     ]
     if not found.videos and not problems:
         raise MissingFilesError(
@@ -231,9 +231,7 @@ def raw_videos(plan: OwnPlan) -> Iterator[RawVideo]:
         paths = [plan.root / file for file in video.files]
         folders = [file for file in video.files if file.endswith("/")]
         if folders and len(paths) > 1:
-            raise DatasetError(
-                f"{name} consists of {preview(video.files)}; only video files can be joined, no folders of frames"
-            )
+            raise DatasetError(f"{name} consists of {preview(video.files)}; folders of frames cannot be joined")
         yield RawVideo(
             name,
             {FRAMES if folders else VIDEO: paths[0]},

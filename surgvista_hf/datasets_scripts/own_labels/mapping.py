@@ -55,6 +55,7 @@ _GROUPS = {
     "split": "split subset partition".split(),
 }
 _VIDEO_PROPERTIES = ("skill", "grade", "score", "level", "outcome", "procedure", "expertise", "difficulty")
+_MEASURES = frozenset("width height fps size duration length confidence probability".split())
 _MOST_CLASSES = 300
 _RESERVED = ("source", "video_id", "frame_index", "timestamp", "image")
 
@@ -156,6 +157,10 @@ _HEAD = """# What the labels mean. Edit it and pass it with --mapping.
 
 class _Dumper(yaml.SafeDumper):
     """Writes lists on one line, and mappings with one key a line."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Write equal lists twice, and not as references that nobody would understand."""
+        return True
 
 
 _Dumper.add_representer(
@@ -339,7 +344,7 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
     for tier in tiers:
         if tier in presence:
             continue
-        column = _tier_column(tier)
+        column = None if _is_measure(tier.name, tiers) else _tier_column(tier)
         if column is None:
             unused.append(tier.name)
         else:
@@ -350,9 +355,16 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
     if not columns:
         names = ", ".join((*unused, *left)) or "none"
         raise AnnotationError(f"the labels hold nothing that could be a column of labels (found are {names})")
-    order = sorted(columns, key=lambda name: columns[name].task != "workflow" or columns[name].kind != "class")
+    order = sorted(columns, key=lambda name: _rank(columns[name]))
     ordered = {name: columns[name] for name in order}
     return LabelMapping(ordered, videos, groups, _first_frame(labels), unused=(*unused, *left))
+
+
+def _rank(column: ColumnMapping) -> int:
+    """Return the rank of a column: phases and steps come first, since the first column says which frames are labeled."""
+    if column.kind == "class" and any(_is_workflow(tier) for tier in column.tiers):
+        return 0
+    return 2 if column.properties else 1
 
 
 def _tiers(labels: Iterable[VideoLabels]) -> list[_Tier]:
@@ -390,6 +402,13 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
         kind, _task(tier.name, labels), (tier.name,), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
     )  # fmt: skip
+
+
+def _is_measure(name: str, tiers: Sequence[_Tier]) -> bool:
+    """Return whether a tier says the size of the frames, or only gives the number of what another tier names."""
+    names = {tier.name.lower() for tier in tiers}
+    base = re.sub(r"[\s_-]*id$", "", name.lower())
+    return bool(_words(name) & _MEASURES) or (base != name.lower() and base in names)
 
 
 def _separator(tier: _Tier) -> str:

@@ -165,7 +165,7 @@ def _check_known(column: ColumnMapping, name: str, text: str, span: LabeledSpan)
     if text not in column.classes and text not in column.rename:
         hint = did_you_mean(text, column.classes, f"known are {preview(column.classes, 12)}")
         raise AnnotationError(
-            f"{span.where} holds the label {text!r}, which is in neither classes, rename nor drop of {name} in the mapping; {hint}"
+            f"{span.where} holds the label {text!r}, which the mapping of {name} has not in classes, rename or drop; {hint}"
         )
     return True
 

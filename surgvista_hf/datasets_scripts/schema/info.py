@@ -71,8 +71,8 @@ class Protocol:
         exclude: names of classes by column. Videos that have one of them in every frame are left out.
         min_frames: least number of frames; videos with fewer are left out.
         leaks: description of what the splits have in common although they should not. Loading the protocol warns with it.
-        group: key of `RawVideo.parts` that names the patient or operation of a video. Drawing `fractions` keeps the videos of a
-            group together; a video without one is a group of its own.
+        group: key of `RawVideo.parts` that names the patient or operation of a video. The videos of a group stay together when
+            `fractions` are drawn; a video without one is a group of its own.
     """
 
     origin: str

@@ -78,7 +78,7 @@ class Layout:
         rate: units per second of the times; `None` means source frames of the video.
         factor: seconds per unit in the file, for minutes; otherwise 1.
         rows: rows below the header.
-        unlike: sentence about columns of times in different units; empty if there are none.
+        problem: sentence on names of columns that contradict each other; empty if there is none.
     """
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class Layout:
     rate: float | None
     factor: float
     rows: tuple[Line, ...]
-    unlike: str = ""
+    problem: str = ""
 
     @property
     def has_times(self) -> bool:
@@ -248,7 +248,7 @@ def find_layout(table: Table) -> Layout:
             if layout is None:
                 continue
             fallback = fallback or layout
-            if not layout.rows or _looks_right(layout):
+            if layout.has_times and (not layout.rows or _looks_right(layout)):
                 return _checked(table, layout)
     if fallback is not None:
         return _checked(table, fallback)
@@ -312,7 +312,7 @@ def _layout(table: Table, names: Sequence[str], header: int, rows: Sequence[Line
     if "stop" in roles:
         roles.pop("duration", None)
     timed = "start" in roles or "moment" in roles
-    if not timed and "video" not in roles:
+    if not timed and ("video" not in roles or sum(bool(name) for name in names) < 2):  # a title is no header
         return None
     # Of other names of the video only those of files are left out: `operation` may also be its kind.
     others += [
@@ -326,29 +326,29 @@ def _layout(table: Table, names: Sequence[str], header: int, rows: Sequence[Line
         return None
     if timed and "label" not in roles and len(tiers) == 1:
         roles["label"] = tiers[0]
-    _check_names(table, names, header, [*tiers, *properties])
+    problem = _repeated_name(table, names, header, [*tiers, *properties])
     rates = {number: _rate(names[number]) for role, number in roles.items() if role in _TIMES}
-    different = len(set(rates.values())) > 1
     rate, factor = next(iter(rates.values()), (1.0, 1.0))
-    unlike = f"{table.title}: the columns {', '.join(names)} give times in different units" if different else ""
-    return Layout(tuple(names), roles, tuple(tiers), tuple(properties), rate, factor, tuple(rows), unlike)
+    if len(set(rates.values())) > 1:
+        problem = f"{table.title}: the columns {', '.join(names)} give times in different units"
+    return Layout(tuple(names), roles, tuple(tiers), tuple(properties), rate, factor, tuple(rows), problem)
 
 
-def _check_names(table: Table, names: Sequence[str], header: int, used: Iterable[int]) -> None:
+def _repeated_name(table: Table, names: Sequence[str], header: int, used: Iterable[int]) -> str:
+    """Return a sentence on two columns of the same name; empty if there are none."""
     first: dict[str, int] = {}
     for number in used:
         if names[number] in first:
-            raise AnnotationError(
+            return (
                 f"{table.cell(header, first[names[number]])} and {table.cell(header, number)} both call a column "
                 f"{names[number]!r}; rename one"
             )
         first[names[number]] = number
+    return ""
 
 
 def _looks_right(layout: Layout) -> bool:
     """Return whether the first row below the header has a time, where times are expected."""
-    if not layout.has_times:
-        return True
     cells = layout.rows[0].cells
     return any(number < len(cells) and is_time(cells[number]) for number in layout.time_columns)
 
@@ -356,8 +356,8 @@ def _looks_right(layout: Layout) -> bool:
 def _checked(table: Table, layout: Layout) -> Layout:
     if not layout.rows:
         raise AnnotationError(f"{table.title} has no rows")
-    if layout.unlike:
-        raise AnnotationError(layout.unlike)
+    if layout.problem:
+        raise AnnotationError(layout.problem)
     return layout
 
 

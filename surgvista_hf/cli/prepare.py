@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING
 
 from ..util.console import Steps
 from .common import add_reading_arguments, reading_options
+from .prepare_own import (
+    add_own_arguments,
+    check_own_arguments,
+    own_builder,
+    own_plan,
+    own_settings,
+    plan_lines,
+    plan_summary,
+)
 
 if TYPE_CHECKING:
     from ..datasets_scripts.schema.media import PreparationOptions
@@ -17,6 +26,7 @@ EPILOG = """examples:
   surgvista prepare --list
   surgvista prepare cholec80 --data-dir downloads/cholec80 --check
   surgvista prepare cholec80 --data-dir downloads/cholec80 --output frame_sets/cholec80 --num-proc 8
+  surgvista prepare own --videos recordings --labels labels.xlsx --output frame_sets/ours
   surgvista prepare synthetic --output frame_sets/synthetic --set videos=20 --set seconds=60
 After an interruption the same command goes on where it stopped."""
 
@@ -47,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list all data sets with task, license and protocols")
     parser.add_argument("--data-dir", type=Path, help="folder with the raw data")
     parser.add_argument("--output", type=Path, help="folder of the frame set")
-    parser.add_argument("--check", action="store_true", help="only report which raw data is missing")
+    parser.add_argument(
+        "--check", action="store_true", help="only report which raw data is missing, or how own labels are understood"
+    )
     parser.add_argument("--num-proc", type=int, default=1, help="number of videos at a time (default: 1)")
     parser.add_argument(
         "--executor", choices=("local", "ray"), default="local", help="where they run (default: local)"
@@ -93,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="difference in length that labels and frames may have (default: 2)",
     )
+    add_own_arguments(parser)
     add_reading_arguments(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be prepared")
     parser.add_argument(
@@ -110,6 +123,10 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if not arguments.name:
         raise InputError("name a data set; `surgvista prepare --list` shows all")
+    check_own_arguments(arguments)
+    if arguments.name == "own" and (arguments.check or arguments.propose):
+        _check_own(arguments)
+        return
     if arguments.check:
         _check(arguments)
         return
@@ -119,20 +136,31 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from ..datasets_scripts.frame_sets.prepare import default_options, prepare_frame_set
+    from ..datasets_scripts.frame_sets.prepare import default_options, prepare_videos
     from ..datasets_scripts.frame_sets.registry import get_builder
+    from ..util.requirements import require
 
+    if arguments.executor == "ray":
+        require("ray")
+    root = arguments.data_dir
+    if arguments.name == "own":
+        plan = own_plan(arguments)
+        if not arguments.json:  # shown before anything is written
+            print("\n".join(plan_lines(plan)))
+        root, builder = plan.root, own_builder(plan, own_settings(arguments).get("source", ""))
+    else:
+        builder = get_builder(arguments.name).configured(root, dict(arguments.set))
     with Steps()(f"prepare {arguments.name}"):
-        report = prepare_frame_set(
-            arguments.name,
-            arguments.data_dir,
+        report = prepare_videos(
+            builder,
+            builder.find(root),
             arguments.output,
-            options=_options(arguments, default_options(get_builder(arguments.name).info)),
-            settings=dict(arguments.set),
+            _options(arguments, default_options(get_builder(arguments.name).info)),
             num_proc=arguments.num_proc,
             executor=arguments.executor,
             skip_unreadable=arguments.skip_unreadable,
             progress=True,
+            root=root,
         )
     summary = {**report.to_dict(), "resumed": report.resumed, "output": str(arguments.output)}
     if arguments.json:
@@ -165,6 +193,15 @@ def _options(arguments: argparse.Namespace, usual: "PreparationOptions") -> "Pre
     if "frames_per_second" in arguments:
         return replace(options, frames_per_second=arguments.frames_per_second, every=None)
     return options
+
+
+def _check_own(arguments: argparse.Namespace) -> None:
+    """Print how own labels are understood, and write nothing but a proposed mapping."""
+    plan = own_plan(arguments)
+    print(json.dumps(plan_summary(plan)) if arguments.json else "\n".join(plan_lines(plan)))
+    if arguments.propose:
+        return
+    own_builder(plan)  # raises what would stop the preparation: unknown labels, intervals that overlap
 
 
 def _check(arguments: argparse.Namespace) -> None:

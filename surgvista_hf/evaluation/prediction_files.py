@@ -1,7 +1,7 @@
 """Reading of predictions of any program from files, so that they can be compared with labels.
 
 Formats: the files of `surgvista predict` (CSV, JSON, ELAN), tables with a row for each moment or interval (as
-`datasets_scripts.schema.phase_files` reads them), and NumPy arrays with a row for each second.
+`datasets_scripts.own_labels.phase_files` reads them), and NumPy arrays with a row for each second.
 """
 
 import csv
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets_scripts.own_labels.phase_files import SUFFIXES, PhaseSpans, read_phase_file
 from ..datasets_scripts.schema.info import AnnotationError
-from ..datasets_scripts.schema.phase_files import SUFFIXES, PhaseSpans, read_phase_file
 from ..util.errors import InputError
 from ..util.file_search import walk
 

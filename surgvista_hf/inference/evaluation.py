@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 
 from ..clips import ClipDataset
 from ..clips.dataset import Sampling
+from ..datasets_scripts.own_labels.phase_files import SUFFIXES, class_names, read_phase_file
 from ..datasets_scripts.schema.info import MissingFilesError
 from ..datasets_scripts.schema.label_mapping import map_classes
-from ..datasets_scripts.schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..evaluation.prediction_files import PredictedVideo, find_predictions, read_predictions
 from ..evaluation.reports.benchmark_report import CellResult, write_report
 from ..evaluation.tasks import ClipPredictions, Task
@@ -245,7 +245,7 @@ def _multi_hot(classes: list[int], count: int) -> np.ndarray:
 
 
 def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[str, LabeledMoments], Task]:
-    """Read one's own label files, one a video, in a format that `datasets_scripts.schema.phase_files` reads.
+    """Read one's own label files, one a video, in a format that `datasets_scripts.own_labels.phase_files` reads.
 
     Args:
         folder: folder with the files, or one file.

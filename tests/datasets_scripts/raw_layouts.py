@@ -253,6 +253,16 @@ def phase_folder(root: Path) -> Expected:
     }
 
 
+@layout("own")
+def own(root: Path) -> Expected:
+    write_video(root / "op1-1.mp4", frames=50)
+    write_video(root / "op1-2.mp4", frames=75)
+    write_frames(root / "frames/friday", ["frame_1.jpg", "frame_2.jpg"], [0, 25])
+    write(root / "labels/all.csv", "video;start;end;phase\nop1;1;0:03;open\nop1;3,0;5;close\nfriday;0;1;open\n")
+    phases = [None, "open", "open", "close", "close"]
+    return {"op1": [{"phase": name} for name in phases], "frames/friday": [{"phase": "open"}, {"phase": None}]}
+
+
 # ------------------------------------------------------------------------------------------- clips
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...util.file_search import is_unfinished, walk
+from ..own_labels.phase_files import SUFFIXES, class_names, read_phase_file
 from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
 from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol
 from ..schema.label_tracks import Track
-from ..schema.phase_files import SUFFIXES, class_names, read_phase_file
 from ..schema.workflow import counted_phases, phase
 
 _FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}

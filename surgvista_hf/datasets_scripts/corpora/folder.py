@@ -45,9 +45,26 @@ GENSURGERY = replace(
 
 def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
     """Find every video file, and every folder that holds images."""
+    passed = SkippedFiles()
+    found = find_media(root, passed)
+    passed.tell()
+    return found
+
+
+def find_media(root: Path | None, passed: SkippedFiles) -> list[RawVideo]:
+    """Find every video file and every folder of images below a folder.
+
+    Args:
+        root: the folder.
+        passed: record of what is left out.
+
+    Raises:
+        MissingFilesError: there is no such folder, or it holds neither.
+        DatasetError: two would have the same id.
+    """
     if root is None or not root.is_dir():
         raise MissingFilesError(f"there is no folder {root} with videos")
-    passed, videos, folders = SkippedFiles(), [], []
+    videos, folders = [], []
     for here, _, files in walk(root, passed):
         for path in (here / name for name in files):
             if is_video(path) and path.is_file() and not is_leftover(path):
@@ -70,7 +87,6 @@ def collect(root: Path | None, settings: Mapping[str, str]) -> list[RawVideo]:
         raise MissingFilesError(
             f"{root} holds neither videos ({', '.join(VIDEO_SUFFIXES)}) nor folders of images{passed}"
         )
-    passed.tell()
     return list(found.values())
 
 

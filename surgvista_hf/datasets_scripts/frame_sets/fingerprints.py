@@ -44,6 +44,8 @@ def raw_fingerprint(video: RawVideo, tracks: Sequence[Track]) -> str:
         content = ""
     own = {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
     own["numbered"] = [number for number, _ in video.numbered]
+    if not own["continued"]:  # fingerprints of earlier versions, which could not join files, stay the same
+        del own["continued"]
     return settings_fingerprint([content, {name: own[name] for name in own if name != "files"}, list(tracks)])
 
 

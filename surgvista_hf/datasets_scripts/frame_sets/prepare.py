@@ -10,7 +10,7 @@ import logging
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,7 +115,8 @@ class PreparationReport:
 
 @dataclass(frozen=True)
 class _Task:
-    builder: FrameSetBuilder
+    info: DatasetInfo
+    tracks: Callable[[RawVideo], Sequence[Track]]
     video: RawVideo
     options: PreparationOptions
     folder: Path
@@ -223,11 +224,19 @@ def prepare_videos(
     _warn_of_assumed_rate(found, options)
     with _locked(folder, wait=wait):
         _check_plan(folder, builder, options)
+        for file, text in builder.records.items():
+            with atomic_file(folder / file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished_reports(folder)}
         _remove_changed(folder, builder, found, finished, SourceRecords(folder, root))
-        tasks = [_Task(builder, video, options, folder) for video in found if video.video_id not in finished]
+        # A task gets no more of the builder than it needs, which may hold the labels of all videos.
+        tasks = [
+            _Task(builder.info, builder.tracks, video, options, folder)
+            for video in found
+            if video.video_id not in finished
+        ]
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
         results: Iterator[VideoReport] = run_over(
@@ -280,7 +289,7 @@ def _select_videos(found: list[RawVideo], videos: Iterable[str] | None) -> list[
 def _prepare_video(task: _Task) -> VideoReport:
     """Write the frame set of one video, and report the reason if that is not possible."""
     try:
-        tracks = task.builder.tracks(task.video)
+        tracks = task.tracks(task.video)
         return _write_video(task, tracks, raw_fingerprint(task.video, tracks))
     except OutputError:  # a full disk, for example, concerns all videos
         raise
@@ -295,7 +304,7 @@ def _crash_report(task: _Task, reason: str) -> VideoReport:
 
 
 def _write_video(task: _Task, tracks: Sequence[Track], made_from: str) -> VideoReport:
-    video, options, info = task.video, task.options, task.builder.info
+    video, options, info = task.video, task.options, task.info
     media = video.open(options)
     rows = _RowBuffer(info, video.video_id)
     shard = video_file(task.folder, video.video_id)

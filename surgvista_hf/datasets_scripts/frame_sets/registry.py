@@ -28,6 +28,7 @@ MODULES = (
     "multibypass140",
     "m2cai16_tool",
     "folder",
+    "own",
     "surgrec",
     "lemon",
     "synthetic",

@@ -10,7 +10,7 @@ from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, is_unfinished, is_
 from ...util.messages import did_you_mean, preview
 from .info import DatasetError, DatasetInfo, MissingFilesError, Parts
 from .label_tracks import Track
-from .media import FrameFolder, Media, PreparationOptions, VideoFile, numbered_files
+from .media import FrameFolder, JoinedVideo, Media, PreparationOptions, VideoFile, numbered_files
 
 VIDEO, FRAMES = "video", "frames"
 _SUFFIX = f"(?:{'|'.join(map(re.escape, VIDEO_SUFFIXES))})"
@@ -61,10 +61,12 @@ class RawVideo:
         files: path of each role.
         rate: numbers per second in the names of distributed frames, see `FilePattern.rate`.
         start, stop: seconds at which the part to take starts and ends, for a clip of a longer video.
-        parts: splits that the video is in, by protocol, where the download says so.
+        parts: splits that the video is in, by protocol, where the download says so; and the groups that it belongs to, such as
+            its patient, by the kind of group.
         numbered: number and path of each frame, where the frames of several videos lie in one folder.
         extra: anything that the builder found and needs for the labels; it must be picklable.
         version: version of the decisions that the frames depend on, see `prepare_videos`.
+        continued: further video files that follow the first one, of a recording in several.
     """
 
     video_id: str
@@ -76,6 +78,7 @@ class RawVideo:
     numbered: tuple[tuple[int, Path], ...] = ()
     extra: Any = None
     version: str = ""
+    continued: tuple[Path, ...] = ()
 
     def open(self, options: PreparationOptions) -> Media:
         """Open the video, to read its frames.
@@ -83,6 +86,8 @@ class RawVideo:
         Raises:
             VideoReadError: the video cannot be read.
         """
+        if self.continued:
+            return JoinedVideo((self.files[VIDEO], *self.continued))
         if VIDEO in self.files:
             return VideoFile(self.files[VIDEO], self.start, self.stop)
         files = self.numbered or numbered_files(self.files[FRAMES])
@@ -105,6 +110,7 @@ class FrameSetBuilder:
         settings: further options of these functions, with their defaults.
         added_settings: names of settings that earlier versions did not have. While they have their defaults they are left
             out of the plan of a frame set, so that frame sets of those versions are still the same.
+        records: texts that are kept beside the frame set, by the name of the file.
     """
 
     info: DatasetInfo
@@ -116,6 +122,7 @@ class FrameSetBuilder:
     configure: Callable[[Path | None, Mapping[str, str]], DatasetInfo] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     added_settings: tuple[str, ...] = ()
+    records: Mapping[str, str] = field(default_factory=dict)
 
     def configured(self, root: Path | None, settings: Mapping[str, str]) -> "FrameSetBuilder":
         """Return the builder for one download, with its settings and its completed `info`.

@@ -71,6 +71,8 @@ class Protocol:
         exclude: names of classes by column. Videos that have one of them in every frame are left out.
         min_frames: least number of frames; videos with fewer are left out.
         leaks: description of what the splits have in common although they should not. Loading the protocol warns with it.
+        group: key of `RawVideo.parts` that names the patient or operation of a video. The videos of a group stay together when
+            `fractions` are drawn; a video without one is a group of its own.
     """
 
     origin: str
@@ -81,6 +83,7 @@ class Protocol:
     exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     min_frames: int = 0
     leaks: str = ""
+    group: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,10 +101,12 @@ class Protocol:
             return self.splits[split]
         if self.by_part:
             return tuple(sorted(name for name, parts in found.items() if split in parts.get(self.by_part, ())))
-        order = shuffled(tuple(found), self.seed)
+        groups = {name: parts.get(self.group, (name,))[0] for name, parts in found.items()}
+        order = shuffled(tuple(dict.fromkeys(groups.values())), self.seed)
         ends = [int(fraction * len(order) + 1e-9) for fraction in itertools.accumulate(self.fractions.values())]
         parts = zip(self.fractions, [0, *ends], ends, strict=False)
-        return next(tuple(sorted(order[start:end])) for name, start, end in parts if name == split)
+        chosen = next(set(order[start:end]) for name, start, end in parts if name == split)
+        return tuple(sorted(name for name, group in groups.items() if group in chosen))
 
 
 EVERYTHING = Protocol("all videos found; nothing is held out", fractions={"train": 1.0})

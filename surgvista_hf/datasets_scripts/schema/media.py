@@ -165,6 +165,49 @@ class VideoFile(Media):
             yield last
 
 
+class JoinedVideo(Media):
+    """Several video files that follow each other without a gap, such as the chapters of one recording.
+
+    Args:
+        paths: the files in the order of time.
+
+    Raises:
+        VideoReadError: one cannot be opened, or its length is not known.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [VideoFile(path) for path in paths]
+        unknown = [file.path for file in self._files[:-1] if not 0 < file.seconds < math.inf]
+        if unknown:
+            raise VideoReadError(f"{unknown[0]} does not say how long it is, so nothing can be joined to its end")
+        self.rate = self._files[0].rate
+        self.seconds = sum(file.seconds for file in self._files)
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """Return the second at which each file begins, and the seconds that it lasts."""
+        lengths = [file.seconds for file in self._files]
+        return list(zip(itertools.accumulate(lengths[:-1], initial=0.0), lengths, strict=True))
+
+    def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
+        """Yield the frames that the options select, with times that run on from file to file."""
+        rate = None if options.every else options.frames_per_second
+        spans = self.spans
+        last = spans[-1][1]
+        for number, ((begin, length), whole) in enumerate(zip(spans, self._files, strict=True)):
+            # The first wanted moment of this file, so that the moments of all files are equally spaced.
+            first = math.ceil(begin * rate - _TOLERANCE) / rate - begin if rate else 0.0
+            is_last = number == len(spans) - 1
+            file = VideoFile(whole.path, max(first, 0.0), math.inf if is_last else length - _TOLERANCE)
+            for frame in file.frames(options):
+                yield frame._replace(second=begin + frame.second)
+            name = whole.path.name
+            self.remarks = (*self.remarks, *(f"{name}: {remark}" for remark in file.remarks))
+            self.stands_still |= file.stands_still
+            last = file.seconds
+        self.seconds = spans[-1][0] + last
+
+
 def _overlaps(spans: Sequence[tuple[float, float]], start: float, stop: float) -> bool:
     """Return whether the time from `start` to `stop` overlaps one of the damaged spans, all in seconds."""
     return any(since < stop - _TOLERANCE / 2 and start < until - _TOLERANCE / 2 for since, until in spans)

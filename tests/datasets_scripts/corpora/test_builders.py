@@ -24,6 +24,7 @@ FRAMES = {
     "endoscapes": {"1": [1, 3]},
     "heichole": {"Hei-Chole1": [0, 50, 100, 150]},
     "strasbypass70": {"SBP05": range(0, 150, 25)},
+    "own": {"op1": [0, 25, 0, 25, 50]},
     "gensurgery": {"already extracted/x": [0, 25]},
 }
 

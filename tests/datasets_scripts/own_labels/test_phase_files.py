@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surgvista_hf.datasets_scripts.own_labels.phase_files import class_names, read_phase_file
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
-from surgvista_hf.datasets_scripts.schema.phase_files import class_names, read_phase_file
 from surgvista_hf.inference import VideoPrediction
 
 NAMES = ["cut", "sew"]

@@ -1,0 +1,645 @@
+"""Tables with labels, as people write them: text, CSV and Excel.
+
+A table has a row for each interval (`start,end,label`), for each moment (`second,label`, `frame,label`), for each change of
+the label (`start,label`), or for each video (`video,patient,skill`). Every column that names neither a time, nor a video, nor
+a property of it is a tier of labels: there may be several, such as a phase and a step, or a column of 0 and 1 for each tool.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from ..schema.annotation_files import Line
+from ..schema.info import AnnotationError
+from .model import LabeledSpan, LabelTier, VideoLabels
+from .spreadsheets import EXCEL_SUFFIXES, TEXT_SUFFIXES, Table, read_tables
+
+FORMAT = "table"
+SUFFIXES = (*TEXT_SUFFIXES, *EXCEL_SUFFIXES)
+EXPECTED = "expected are second,phase or frame,phase or start,end,phase"
+
+_ROLES = {
+    "start": "start begin from onset starttime begintime startsec startsecond startframe startms beginn anfang von debut "
+    "inicio inizio",
+    "stop": "stop end to until offset stoptime endtime stopsec endsec endsecond stopframe endframe endms ende bis fin fine",
+    "duration": "duration length dauer duree duracion durata",
+    "moment": "second time timestamp sec s t frame frameindex frameno framenumber frameid ms millisecond min minute zeit "
+    "sekunde timecode",
+    "label": "phase label name class category value annotation behavior behaviour step event activity etape fase schritt",
+    "tier": "tier track layer",
+    "video": "video videoid videoname videofile videopath filename filepath file clip recording operation operationid op case "
+    "caseid surgery",
+    "patient": "patient patientid patientno subject subjectid",
+    "hospital": "hospital hospitalid center centre centerid site clinic klinik institution hopital",
+    "split": "split subset partition",
+    "instrument": "instrument tool",
+    "verb": "verb",
+    "target": "target",
+    "ignored": "id nr no number index row unnamed comment note remark bemerkung kommentar annotator",
+}
+_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names.split()}
+_VIDEO_ORDER = _ROLES["video"].split()
+_TIMES = ("start", "stop", "duration", "moment")
+_PROPERTIES = ("patient", "hospital", "split")
+# Words that may stand beside `start` or `end` in the name of a column of times: `phase start (ms)`, `Begin Time - hh:mm:ss`.
+_BESIDE_TIMES = frozenset(
+    "time times timestamp in of the at video s sec secs second seconds ms msec millisecond milliseconds min minute minutes h "
+    "hh mm ss ff hms frame frames number no index id phase step label event segment interval annotation activity zeit".split()
+)
+_UNITS = re.compile(
+    r"^(?:s|secs?|seconds?|ms|msec|milliseconds?|min|minutes?|frames?|h+:?m+:?s*|m+:?s+)$", re.IGNORECASE
+)
+_CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)$")
+_NUMBER = re.compile(r"^([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(?:s|sec|ms|min)?$")
+_TITLE_ROWS = 6  # rows above the header that may say whose operation it is
+_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$|^\d{1,2}[./]\d{1,2}[./]\d{2,4}( .*)?$")
+_EXCEL_DATE = re.compile(r"^\d{4}-\d{2}-\d{2} 00:00:00$")
+_EXCEL_ERROR = re.compile(r"^#(?:REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!)$")
+_TIER_SHEETS = frozenset(
+    "phase phases step steps tool tools instrument instruments triplet triplets action actions".split()
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The meaning of the columns of a table.
+
+    Args:
+        names: names of the columns.
+        roles: column of each role (`start`, `stop`, `duration`, `moment`, `video`, `tier`, `label`, …).
+        tiers: columns of labels.
+        properties: columns of properties of the video.
+        rate: units per second of the times; `None` means source frames of the video.
+        factor: seconds per unit in the file, for minutes; otherwise 1.
+        rows: rows below the header.
+        problem: sentence on names of columns that contradict each other; empty if there is none.
+    """
+
+    names: tuple[str, ...]
+    roles: Mapping[str, int]
+    tiers: tuple[int, ...]
+    properties: tuple[int, ...]
+    rate: float | None
+    factor: float
+    rows: tuple[Line, ...]
+    problem: str = ""
+
+    @property
+    def has_times(self) -> bool:
+        """Return whether the rows are about times, and not about whole videos."""
+        return "start" in self.roles or "moment" in self.roles
+
+    @property
+    def has_intervals(self) -> bool:
+        """Return whether each row has a beginning and an end."""
+        return "start" in self.roles and ("stop" in self.roles or "duration" in self.roles)
+
+    @property
+    def time_columns(self) -> tuple[int, ...]:
+        """Return the columns of times that are read."""
+        return tuple(self.roles[role] for role in _TIMES if role in self.roles)
+
+
+@dataclass(frozen=True)
+class TimedRow:
+    """A row with its times in the unit of the layout."""
+
+    line: Line
+    start: float
+    stop: float
+
+
+@dataclass
+class _Collector:
+    """Collects spans, and properties with their places, of one video."""
+
+    where: str
+    rate: float | None
+    spans: dict[str, list[LabeledSpan]] = field(default_factory=dict)
+    properties: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def recognizes(path: Path) -> bool:
+    """Return whether a file is a table; of `.txt` files only those whose first rows look like labels."""
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        return False
+    if path.suffix.lower() != ".txt":
+        return True
+    try:
+        (table,) = read_tables(path)
+        find_layout(table)
+    except AnnotationError:
+        return False
+    return True
+
+
+def read(path: Path) -> list[VideoLabels]:
+    r"""Read the labels of all videos of a table.
+
+    A column `video` names the video of each row. Without it every sheet of a workbook with several is a video, unless
+    the sheets are called phases, tools or the like, and any other file is the video of its name.
+
+    Args:
+        path: text file, `.csv`, `.tsv` or workbook.
+
+    Returns:
+        Labels by video, in the order of the file.
+
+    Raises:
+        AnnotationError: columns, times or properties cannot be understood; the message names the cell.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "op1.csv"
+        >>> _ = file.write_text("start,end,phase,step\n0:00:10,0:01:00,cut,open\n")
+        >>> (labels,) = read(file)
+        >>> labels.video, [(tier.name, tier.spans[0].start, tier.spans[0].value) for tier in labels.tiers]
+        ('op1', [('phase', 10.0, 'cut'), ('step', 10.0, 'open')])
+    """
+    tables = read_tables(path)
+    layouts: list[tuple[Table, Layout]] = []
+    problems: list[AnnotationError] = []
+    for table in tables:
+        try:
+            layouts.append((table, find_layout(table)))
+        except AnnotationError as error:
+            problems.append(error)
+            # A sheet of notes is passed over; one that has times or videos is not.
+            if _seems_labels(table):
+                raise
+    if not layouts:
+        raise problems[0]
+    named = [layout for _, layout in layouts if "video" not in layout.roles]
+    are_tiers = len(named) > 1 and all(
+        _plain(table.sheet) in _TIER_SHEETS for table, layout in layouts if layout in named
+    )
+    videos: dict[str, list[VideoLabels]] = {}
+    for table, layout in layouts:
+        name = table.sheet if len(named) > 1 and not are_tiers else path.stem
+        for labels in _videos(table, layout, name, _plain(table.sheet) if are_tiers else ""):
+            videos.setdefault(labels.video, []).append(labels)
+    return [merge_labels(name, each) for name, each in videos.items()]
+
+
+def merge_labels(name: str, parts: Sequence[VideoLabels]) -> VideoLabels:
+    """Merge labels of one video that several files or sheets hold.
+
+    Args:
+        name: name of the video.
+        parts: its labels, in order. Spans of tiers of equal name are put together in the order of time.
+
+    Raises:
+        AnnotationError: two parts give a property different values, or the times of a tier different units.
+    """
+    if len(parts) == 1 and parts[0].video == name:
+        return parts[0]
+    tiers: dict[str, LabelTier] = {}
+    properties: dict[str, str] = {}
+    for part in parts:
+        for tier in part.tiers:
+            before = tiers.get(tier.name)
+            if before is None:
+                tiers[tier.name] = tier
+                continue
+            if before.rate != tier.rate:
+                raise AnnotationError(
+                    f"{_place(tier, part)} and {_place(before, part)} give the times of {tier.name!r} in different units"
+                )
+            spans = sorted((*before.spans, *tier.spans), key=lambda span: span.start)
+            tiers[tier.name] = LabelTier(tier.name, tuple(spans), tier.rate)
+        for key, value in part.properties.items():
+            if properties.setdefault(key, value) != value:
+                raise AnnotationError(
+                    f"{part.where} says that {key} of {name!r} is {value!r}; {parts[0].where} says {properties[key]!r}"
+                )
+    where = next((part.where for part in parts if part.where), "")
+    return VideoLabels(name, tuple(tiers.values()), properties, where)
+
+
+def _place(tier: LabelTier, labels: VideoLabels) -> str:
+    return tier.spans[0].where if tier.spans else labels.where
+
+
+# ------------------------------------------------------------------------------------------- columns
+
+
+def find_layout(table: Table) -> Layout:
+    """Find the header of a table, which may have titles above it and two rows, and what its columns mean.
+
+    Raises:
+        AnnotationError: the columns cannot be understood, or there are no rows below them.
+    """
+    rows = table.rows
+    if rows[0].cells and is_time(rows[0].cells[0]):
+        return _without_header(table)
+    fallback = None
+    for above in range(min(_TITLE_ROWS, len(rows))):
+        for depth in (1, 2):
+            if above + depth > len(rows):
+                continue
+            names = _header(rows[above : above + depth])
+            layout = _layout(table, names, rows[above + depth - 1].number, rows[above + depth :])
+            if layout is None:
+                continue
+            fallback = fallback or layout
+            if layout.has_times and (not layout.rows or _looks_right(layout)):
+                return _checked(table, layout)
+    if fallback is not None:
+        return _checked(table, fallback)
+    raise AnnotationError(f"{table.title} has the columns {', '.join(rows[0].cells)}; {EXPECTED}")
+
+
+def _without_header(table: Table) -> Layout:
+    width = max(len(row.cells) for row in table.rows[:3])
+    if width not in (2, 3):
+        raise AnnotationError(f"{table.title} has no header and {width} columns; name them, e.g. start,end,phase")
+    names, roles = (
+        (("second", "label"), {"moment": 0, "label": 1})
+        if width == 2
+        else (("start", "end", "label"), {"start": 0, "stop": 1, "label": 2})
+    )
+    return Layout(names, roles, (roles["label"],), (), 1.0, 1.0, table.rows)
+
+
+def _header(rows: Sequence[Line]) -> list[str]:
+    """Return the names of the columns; of two rows the lower one, with the upper one where the lower only gives a unit."""
+    if len(rows) == 1:
+        return list(rows[0].cells)
+    upper, lower = (row.cells for row in rows)
+    names = []
+    for number in range(max(len(upper), len(lower))):
+        above = upper[number] if number < len(upper) else ""
+        below = lower[number] if number < len(lower) else ""
+        names.append(f"{above} {below}" if _UNITS.match(below.strip("()[] ")) and above else below or above)
+    return names
+
+
+def _layout(table: Table, names: Sequence[str], header: int, rows: Sequence[Line]) -> Layout | None:
+    """Return what columns of these names mean; `None` if they name neither times nor videos."""
+    roles: dict[str, int] = {}
+    exact: dict[str, bool] = {}
+    others: list[int] = []
+    videos: dict[int, str] = {}
+    for number, name in enumerate(names):
+        role, is_exact = _role(name)
+        if role == "video":
+            videos[number] = _plain(name)
+        elif role in (*_TIMES, "tier", "patient", "hospital", "split") and role not in roles:
+            roles[role] = number
+        elif role == "label" and (role not in roles or (is_exact and not exact[role])):
+            roles[role], exact[role] = number, is_exact
+            others.append(number)
+        elif role not in (*_TIMES, "ignored"):
+            if role in ("instrument", "verb", "target"):
+                roles.setdefault(role, number)
+            others.append(number)
+    if videos:
+        roles["video"] = min(videos, key=lambda number: _VIDEO_ORDER.index(videos[number]))
+    if "start" in roles:
+        roles.pop("moment", None)
+    else:
+        roles.pop("stop", None)
+        if "moment" not in roles:
+            roles.pop("duration", None)
+    if "moment" in roles and "duration" in roles:  # `time, duration` are an interval
+        roles["start"] = roles.pop("moment")
+    if "stop" in roles:
+        roles.pop("duration", None)
+    timed = "start" in roles or "moment" in roles
+    if not timed and ("video" not in roles or sum(bool(name) for name in names) < 2):  # a title is no header
+        return None
+    # Of other names of the video only those of files are left out: `operation` may also be its kind.
+    others += [
+        number for number in videos if number != roles["video"] and not videos[number].startswith(("file", "clip"))
+    ]
+    properties = [roles[role] for role in _PROPERTIES if role in roles]
+    tiers = sorted(number for number in others if names[number])
+    if not timed:
+        properties, tiers = sorted((*properties, *tiers)), []
+    if timed and not tiers:
+        return None
+    if timed and "label" not in roles and len(tiers) == 1:
+        roles["label"] = tiers[0]
+    problem = _repeated_name(table, names, header, [*tiers, *properties])
+    rates = {number: _rate(names[number]) for role, number in roles.items() if role in _TIMES}
+    rate, factor = next(iter(rates.values()), (1.0, 1.0))
+    if len(set(rates.values())) > 1:
+        problem = f"{table.title}: the columns {', '.join(names)} give times in different units"
+    return Layout(tuple(names), roles, tuple(tiers), tuple(properties), rate, factor, tuple(rows), problem)
+
+
+def _repeated_name(table: Table, names: Sequence[str], header: int, used: Iterable[int]) -> str:
+    """Return a sentence on two columns of the same name; empty if there are none."""
+    first: dict[str, int] = {}
+    for number in used:
+        if names[number] in first:
+            return (
+                f"{table.cell(header, first[names[number]])} and {table.cell(header, number)} both call a column "
+                f"{names[number]!r}; rename one"
+            )
+        first[names[number]] = number
+    return ""
+
+
+def _looks_right(layout: Layout) -> bool:
+    """Return whether the first row below the header has a time, where times are expected."""
+    cells = layout.rows[0].cells
+    return any(number < len(cells) and is_time(cells[number]) for number in layout.time_columns)
+
+
+def _checked(table: Table, layout: Layout) -> Layout:
+    if not layout.rows:
+        raise AnnotationError(f"{table.title} has no rows")
+    if layout.problem:
+        raise AnnotationError(layout.problem)
+    return layout
+
+
+def _seems_labels(table: Table) -> bool:
+    """Return whether one of the first rows names a column of times or videos, though the table cannot be understood."""
+    roles = [{_role(cell)[0] for cell in row.cells} for row in table.rows[:_TITLE_ROWS]]
+    return any(found & {"start", "moment", "video"} and len(found) > 1 for found in roles) or is_time(
+        table.rows[0].cells[0]
+    )
+
+
+def _plain(name: str) -> str:
+    """Return the letters of a name, in lower case and without accents."""
+    text = unicodedata.normalize("NFKD", name).lower()
+    return "".join(re.findall(r"[a-z]+", text))
+
+
+def _role(name: str) -> tuple[str, bool]:
+    """Return the role of a column by its name, and whether the whole name says so; empty if it has none."""
+    text = unicodedata.normalize("NFKD", name).lower()
+    parts = re.findall(r"[a-z]+", "".join(letter for letter in text if not unicodedata.combining(letter)))
+    whole = "".join(parts)
+    if not parts:
+        return "ignored" if not re.search(r"\w", name) else "", True
+    for form in (whole, whole.removesuffix("s")):
+        if form in _ROLE_OF and not (_ROLE_OF[form] == "ignored" and re.search(r"\d", name)):
+            return _ROLE_OF[form], True
+    times = [_ROLE_OF[part] for part in parts if _ROLE_OF.get(part) in ("start", "stop", "duration")]
+    if times and all(part in _BESIDE_TIMES or _ROLE_OF.get(part) in ("start", "stop", "duration") for part in parts):
+        return times[0], False
+    roles = [_ROLE_OF.get(part, _ROLE_OF.get(part.removesuffix("s"), "")) for part in parts]
+    if roles[0] == "moment" and all(part in _BESIDE_TIMES for part in parts):
+        return "moment", False
+    if parts[-1] in ("id", "name") and roles[0] in ("video", *_PROPERTIES):
+        return roles[0], False
+    if "label" in roles and not {"moment", "start", "stop"} & set(roles):
+        return "label", False
+    return "", False
+
+
+def _rate(name: str) -> tuple[float | None, float]:
+    """Return the units per second of a column by its name, such as `start_ms`, and the seconds per unit for minutes."""
+    parts = re.findall(r"[a-z]+", name.lower())
+    if any("frame" in part for part in parts):
+        return None, 1.0
+    if any(re.search("(?:ms|msec|milliseconds?)$", part) and part != "hms" for part in parts):
+        return 1000.0, 1.0
+    return 1.0, 60.0 if any(part in ("min", "mins", "minute", "minutes") for part in parts) else 1.0
+
+
+# ------------------------------------------------------------------------------------------- times
+
+
+def is_time(cell: str) -> bool:
+    """Return whether a cell holds a number or a clock time."""
+    return bool(_NUMBER.match(cell) or _CLOCK.match(cell))
+
+
+def _time(table: Table, line: Line, column: int, layout: Layout) -> float:
+    """Convert a cell to a time in the unit of the table. Clock times are seconds, whatever the header says."""
+    cell = line.cells[column] if column < len(line.cells) else ""
+    clock = _CLOCK.match(cell)
+    if clock and layout.rate is not None:
+        hours, minutes, seconds = clock[1] or 0, clock[2], clock[3].replace(",", ".")
+        return (int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * layout.rate
+    number = _NUMBER.match(cell)
+    value = float(number[1].replace(",", ".")) if number else math.nan
+    if not 0 <= value < math.inf:
+        hint = "; dates and local times say nothing about the time in a video" if _DATE.match(cell) else ""
+        name = f" (column {layout.names[column]!r})" if column < len(layout.names) else ""
+        raise AnnotationError(f"{table.cell(line.number, column)} holds {cell!r} where a time is expected{name}{hint}")
+    return value * layout.factor
+
+
+def check_width(table: Table, layout: Layout, line: Line) -> None:
+    """Check that a row is as wide as the header.
+
+    Raises:
+        AnnotationError: it has further cells, or ends before its times.
+    """
+    needed = max(layout.time_columns, default=0)
+    if len(line.cells) > len(layout.names) or (len(line.cells) <= needed and not table.sheet):
+        raise AnnotationError(
+            f"{table.cell(line.number)} has {len(line.cells)} columns, {len(layout.names)} are expected: "
+            f"{' '.join(line.cells)[:80]!r}"
+        )
+
+
+def timed_rows(table: Table, layout: Layout, lines: Sequence[Line], *, distinct: bool = False) -> list[TimedRow]:
+    """Return the rows of one video with their beginnings and ends.
+
+    Args:
+        table: table that they stand in.
+        layout: meaning of its columns.
+        lines: rows of one video.
+        distinct: refuse two rows about one moment, which say that several labels hold.
+
+    Raises:
+        AnnotationError: a time is none, an interval has no length, or moments are out of order.
+    """
+    if layout.has_intervals:
+        return _intervals(table, layout, lines)
+    role = "start" if "start" in layout.roles else "moment"
+    column = layout.roles[role]
+    times = [_time(table, line, column, layout) for line in lines]
+    for line, before, after in zip(lines[1:], times, times[1:], strict=False):
+        if after < before or (distinct and after == before):
+            raise AnnotationError(
+                f"{table.cell(line.number, column)} is about {after:g}, which does not come after {before:g}"
+            )
+    moments = list(dict.fromkeys(times))
+    until = _ends(moments, layout, open_end=role == "start" or _only_changes(layout, lines, moments))
+    return [TimedRow(line, start, until[start]) for line, start in zip(lines, times, strict=True)]
+
+
+def _ends(moments: Sequence[float], layout: Layout, *, open_end: bool) -> dict[float, float]:
+    """Return the end of what begins at each moment: the next moment, or the usual step where rows are missing."""
+    steps = [after - before for before, after in pairwise(moments)]
+    if open_end:  # each row is a change, so the last one holds until the end of the video
+        return dict(zip(moments, [*moments[1:], math.inf], strict=True))
+    step = median(steps) if steps else (layout.rate or 1.0)
+    if 2 * sum(abs(each - step) < 0.1 * step for each in steps) < len(steps):  # single moments of a finer grid
+        step = min(steps)
+    ends = [after if after - before < 1.5 * step else before + step for before, after in pairwise(moments)]
+    return dict(zip(moments, [*ends, *(last + step for last in moments[-1:])], strict=True))
+
+
+def _only_changes(layout: Layout, lines: Sequence[Line], moments: Sequence[float]) -> bool:
+    """Return whether rows are changes of a label, and no samples: steps differ, and each row differs from the one before."""
+    steps = [after - before for before, after in pairwise(moments)]
+    if len(steps) < 2 or len(moments) < len(lines):
+        return False
+    usual = Counter(round(step, 3) for step in steps).most_common(1)[0][1]
+    labels = [tuple(label_text(line, number) for number in layout.tiers) for line in lines]
+    return 2 * usual < len(steps) and all(before != after for before, after in pairwise(labels))
+
+
+def _intervals(table: Table, layout: Layout, lines: Sequence[Line]) -> list[TimedRow]:
+    first, last = layout.roles["start"], layout.roles.get("stop", layout.roles.get("duration", 0))
+    times = [(_time(table, line, first, layout), _time(table, line, last, layout)) for line in lines]
+    if "stop" not in layout.roles:
+        times = [(start, start + duration) for start, duration in times]
+    elif len(times) > 1 and all(stop < start for start, stop in times):
+        raise AnnotationError(
+            f"{table.cell(lines[0].number, first)}: every interval ends before it begins; exchange the names of the columns "
+            f"{layout.names[first]!r} and {layout.names[last]!r}"
+        )
+    elif layout.rate is None and not _share_ends(times):  # the last frame of an interval belongs to it
+        times = [(start, stop + 1) for start, stop in times]
+    for line, (start, stop) in zip(lines, times, strict=True):
+        if stop <= start:
+            raise AnnotationError(
+                f"{table.cell(line.number, last)}: an interval from {start:g} to {stop:g} has no length"
+            )
+    return [TimedRow(line, start, stop) for line, (start, stop) in zip(lines, times, strict=True)]
+
+
+def _share_ends(times: Sequence[tuple[float, float]]) -> bool:
+    """Return whether intervals of frames begin with the last frame of the one before, which then does not belong to that."""
+    ordered = sorted(set(times))
+    return any(before[1] == after[0] for before, after in pairwise(ordered)) and not any(
+        before[1] + 1 == after[0] for before, after in pairwise(ordered)
+    )
+
+
+# ------------------------------------------------------------------------------------------- labels
+
+
+def label_text(line: Line, column: int) -> str:
+    """Return the label in a column, empty if the row ends before it; 3.0, as spreadsheets write 3, is read as 3."""
+    cell = line.cells[column] if column < len(line.cells) else ""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
+
+
+def _videos(table: Table, layout: Layout, name: str, tier: str) -> Iterator[VideoLabels]:
+    """Yield the labels of each video of a table.
+
+    Args:
+        table: table.
+        layout: meaning of its columns.
+        name: name of the video, where no column names it.
+        tier: name of the tier, if the sheet has only one column of labels; empty means that of the column.
+    """
+    groups: dict[str, list[Line]] = {}
+    above = ""
+    for line in layout.rows:
+        if not _is_filled(layout, line):
+            continue
+        check_width(table, layout, line)
+        if "video" in layout.roles:
+            above = label_text(line, layout.roles["video"]) or above  # a name may stand in the first of its rows only
+            if not above:
+                raise AnnotationError(f"{table.cell(line.number, layout.roles['video'])} names no video")
+        groups.setdefault(above or name, []).append(line)
+    for video, lines in groups.items():
+        where = table.cell(lines[0].number, layout.roles.get("video"))
+        properties = _properties(table, layout, video, lines)
+        tiers = _tiers(table, layout, lines, tier) if layout.has_times else ()
+        yield VideoLabels(video, tiers, properties, where)
+
+
+def _is_filled(layout: Layout, line: Line) -> bool:
+    """Return whether a row holds a time, a label, or anything of a video."""
+    columns = {*layout.time_columns, *layout.tiers, *(layout.properties if not layout.has_times else ())}
+    return any(number < len(line.cells) and line.cells[number] for number in columns) or (
+        not layout.has_times and bool(label_text(line, layout.roles["video"]))
+    )
+
+
+def _properties(table: Table, layout: Layout, video: str, lines: Sequence[Line]) -> dict[str, str]:
+    found: dict[str, tuple[str, int]] = {}
+    for line in lines:
+        for number in layout.properties:
+            value = label_text(line, number)
+            if not value:
+                continue
+            name = layout.names[number]
+            before, row = found.setdefault(name, (value, line.number))
+            if before != value:
+                raise AnnotationError(
+                    f"{table.cell(line.number, number)} holds {value!r} for {name} of {video!r}; {table.cell(row, number)} "
+                    f"holds {before!r}"
+                )
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _tiers(table: Table, layout: Layout, lines: Sequence[Line], name: str) -> tuple[LabelTier, ...]:
+    rows = timed_rows(table, layout, lines)
+    rows.sort(key=lambda row: row.start)
+    spans: dict[str, list[LabeledSpan]] = {}
+    for tier, columns in _label_columns(layout):
+        for row in rows:
+            if tier:
+                key = name if name and len(layout.tiers) == 1 else tier
+            else:
+                key = label_text(row.line, layout.roles["tier"])
+                if not key:
+                    raise AnnotationError(f"{table.cell(row.line.number, layout.roles['tier'])} names no tier")
+            spans.setdefault(key, []).append(_span(table, row, columns))
+    joined = not layout.has_intervals
+    return tuple(
+        LabelTier(key, tuple(_merged(each) if joined else each), layout.rate)
+        for key, each in spans.items()
+        if any(span.value for span in each)
+    )
+
+
+def _label_columns(layout: Layout) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name of each tier, empty if another column names it, and its columns: three for triplets."""
+    triplet = tuple(layout.roles[part] for part in ("instrument", "verb", "target") if part in layout.roles)
+    if len(triplet) == 3:
+        yield "triplets", triplet
+    for number in layout.tiers:
+        if len(triplet) == 3 and number in triplet:
+            continue
+        yield (
+            ("" if "tier" in layout.roles and number == layout.roles.get("label") else layout.names[number]),
+            (number,),
+        )
+
+
+def _span(table: Table, row: TimedRow, columns: Sequence[int]) -> LabeledSpan:
+    parts = [label_text(row.line, number) for number in columns]
+    where = table.cell(row.line.number, columns[0])
+    for part in parts:
+        if table.sheet and _EXCEL_DATE.match(part):
+            raise AnnotationError(
+                f"{where} holds the date {part[:10]} where a label is expected; format the column as text"
+            )
+        if _EXCEL_ERROR.match(part):
+            raise AnnotationError(f"{where} holds {part}, an error of the spreadsheet, where a label is expected")
+    value = ",".join(parts) if any(parts) else ""
+    return LabeledSpan(row.start, row.stop, value, where)
+
+
+def _merged(spans: Sequence[LabeledSpan]) -> list[LabeledSpan]:
+    """Merge adjacent spans with equal labels, so that a table with a row per frame becomes a few spans."""
+    merged: list[LabeledSpan] = []
+    for span in spans:
+        last = merged[-1] if merged else None
+        if last and last.value == span.value and abs(span.start - last.stop) < 1e-6:
+            merged[-1] = LabeledSpan(last.start, span.stop, last.value, last.where)
+        else:
+            merged.append(span)
+    return merged

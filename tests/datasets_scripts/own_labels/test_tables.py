@@ -1,0 +1,322 @@
+"""Tables with labels, as people write them: every layout, and every bad spreadsheet with the cell named."""
+
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surgvista_hf.datasets_scripts.own_labels.model import VideoLabels
+from surgvista_hf.datasets_scripts.own_labels.tables import read, recognizes
+from surgvista_hf.datasets_scripts.schema.info import AnnotationError
+
+Spans = list[tuple[int, int, str]]  # milliseconds, and the label
+
+
+def written(folder: Path, content: str | bytes, name: str = "op1.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def workbook(path: Path, **sheets: list[list[object]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def spans(labels: VideoLabels, tier: str) -> Spans:
+    """The spans of a tier in milliseconds, neighbours of equal label joined, without empty ones."""
+    (found,) = (each for each in labels.tiers if each.name == tier)
+    rate = found.rate or 25.0
+    joined: Spans = []
+    for span in found.spans:
+        start, stop = round(span.start / rate * 1000), round(span.stop / rate * 1000)
+        if joined and joined[-1][1:] == (start, span.value):
+            joined[-1] = (joined[-1][0], stop, span.value)
+        elif span.value:
+            joined.append((start, stop, span.value))
+    return joined
+
+
+def by_video(path: Path, tier: str) -> dict[str, Spans]:
+    return {labels.video: spans(labels, tier) for labels in read(path)}
+
+
+# ------------------------------------------------------------------------------------------- every layout
+
+
+def clock(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
+
+
+def short_clock(milliseconds: int) -> str:
+    return f"{milliseconds // 60000}:{milliseconds % 60000 / 1000:06.3f}"
+
+
+def seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.3f}"
+
+
+def comma(milliseconds: int) -> str:
+    return seconds(milliseconds).replace(".", ",")
+
+
+INTERVALS: dict[str, tuple[str, Callable[[int], str], str]] = {
+    "seconds": ("start,end,phase", seconds, ","),
+    "clock": ("Begin Time;End Time;phase", clock, ";"),
+    "minutes and seconds": ("from\tto\tphase", short_clock, "\t"),
+    "milliseconds": ("start_ms|stop_ms|phase", str, "|"),
+    "decimal commas": ("Start (s);Ende (s);phase", comma, ";"),
+    "a quoted comma": ("onset,offset,phase", lambda time: f'"{comma(time)}"', ","),
+    "blanks": ("start end phase", seconds, " "),
+}
+LABELS = st.sampled_from(["cut", "sew", "tie off", "Präparation"])
+
+
+@st.composite
+def labelings(draw: st.DrawFn) -> Spans:
+    """Intervals in order, with and without gaps, never two neighbours of equal label."""
+    moments = sorted(draw(st.sets(st.integers(0, 4 * 3600 * 1000), min_size=2, max_size=12)))
+    found: Spans = []
+    for start, stop in pairwise(moments):
+        label = draw(st.one_of(st.none(), LABELS))
+        if label and not (found and found[-1][2] == label):
+            found.append((start, stop, label))
+    return found or [(moments[0], moments[1], "cut")]
+
+
+@pytest.mark.parametrize("layout", INTERVALS)
+@settings(max_examples=30, deadline=None)
+@given(expected=labelings(), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]), empty=st.booleans())
+def test_intervals_come_back_to_the_millisecond(tmp_path_factory, layout, expected, encoding, empty):
+    header, format_time, mark = INTERVALS[layout]
+    lines = [header, *(mark.join((format_time(a), format_time(b), label)) for a, b, label in expected)]
+    lines += [mark * 2, mark * 2] if empty and mark != " " else []
+    path = written(tmp_path_factory.mktemp("layout"), "\r\n".join(lines).encode(encoding))
+    assert by_video(path, "phase") == {"op1": expected}
+
+
+@settings(max_examples=30, deadline=None)
+@given(expected=labelings())
+def test_a_start_with_a_duration_comes_back_to_the_millisecond(tmp_path_factory, expected):
+    text = "start;duration;phase\n" + "".join(f"{seconds(a)};{seconds(b - a)};{label}\n" for a, b, label in expected)
+    assert by_video(written(tmp_path_factory.mktemp("duration"), text), "phase") == {"op1": expected}
+
+
+@settings(max_examples=20, deadline=None)
+@given(first=labelings(), second=labelings(), decorated=st.booleans())
+def test_workbooks_come_back_to_the_millisecond_with_a_video_a_sheet(tmp_path_factory, first, second, decorated):
+    head: list[list[object]] = [["Operations of May"], []] if decorated else []
+    sheets = {
+        name: [*head, ["Start", "End", "phase"], *([timedelta(milliseconds=a), b / 1000, x] for a, b, x in found)]
+        for name, found in (("op1", first), ("op2", second))
+    }
+    path = workbook(tmp_path_factory.mktemp("book") / "labels.xlsx", **sheets)
+    assert by_video(path, "phase") == {"op1": first, "op2": second}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.one_of(st.just(""), LABELS), min_size=3, max_size=40),
+    tools=st.lists(st.sampled_from(["0", "1"]), min_size=40, max_size=40),
+    by_frame=st.booleans(),
+    rate=st.sampled_from([1, 2, 5]),
+)
+def test_rows_by_second_or_frame_come_back_with_every_column(tmp_path_factory, labels, tools, by_frame, rate):
+    step = 25 if by_frame else 1 / rate
+    name = "frame" if by_frame else "time (s)"
+    rows = [
+        f"op7.mp4,{round(row * step, 3):g},{label},{tool}"
+        for row, (label, tool) in enumerate(zip(labels, tools, strict=False))
+    ]
+    path = written(tmp_path_factory.mktemp("rows"), "\n".join((f"video,{name},phase,hook", *rows)))
+    (found,) = read(path)
+    unit = 1000 if by_frame else 1000 // rate
+    for tier, values in (("phase", labels), ("hook", tools)):
+        if not any(values):
+            continue
+        expected: Spans = []
+        for row, value in enumerate(values[: len(labels)]):
+            if expected and expected[-1][1:] == (row * unit, value):
+                expected[-1] = (expected[-1][0], (row + 1) * unit, value)
+            elif value:
+                expected.append((row * unit, (row + 1) * unit, value))
+        assert spans(found, tier) == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(expected=labelings())
+def test_a_column_may_name_the_tier(tmp_path_factory, expected):
+    lines = [
+        "tier,start,end,label",
+        *(f"phase,{seconds(a)},{seconds(b)},{x}" for a, b, x in expected),
+        "tool,0,1,hook",
+    ]
+    path = written(tmp_path_factory.mktemp("tiers"), "\n".join(lines))
+    assert by_video(path, "phase") == {"op1": expected}
+    assert by_video(path, "tool") == {"op1": [(0, 1000, "hook")]}
+
+
+# ------------------------------------------------------------------------------------------- what people do
+
+
+@pytest.mark.parametrize(
+    ("text", "tier", "expected"),
+    [
+        ("start frame,end frame,phase\n0,74,cut\n75,149,sew\n", "phase", [(0, 3000, "cut"), (3000, 6000, "sew")]),
+        ("start frame,end frame,phase\n0,75,cut\n75,150,sew\n", "phase", [(0, 3000, "cut"), (3000, 6000, "sew")]),
+        ("Start (min),End (min),phase\n0,1.5,cut\n", "phase", [(0, 90000, "cut")]),
+        ("second,instrument,verb,target\n0,hook,cut,fat\n0,grasper,hold,\n1,,,\n", "triplets",
+         [(0, 1000, "hook,cut,fat"), (0, 1000, "grasper,hold,")]),
+        ("second,triplet\n0,\"hook,cut,fat\"\n", "triplet", [(0, 1000, "hook,cut,fat")]),
+        ("Operation 12;;\nSurgeon: A;;\nstart;end;phase\n0;5;cut\n", "phase", [(0, 5000, "cut")]),
+        ("Zeit;;Was\nvon;bis;Phase\n0;5;cut\n", "Phase", [(0, 5000, "cut")]),
+        ("Beginn,Ende,Phase\n0,5,cut\n", "Phase", [(0, 5000, "cut")]),
+        ("second,phase\n3,cut\n4,cut\n9,sew\n10,sew\n11,sew\n", "phase", [(3000, 5000, "cut"), (9000, 12000, "sew")]),
+        ("start,end,phase,comment\n0,5,cut,\"a, b\"\n", "phase", [(0, 5000, "cut")]),
+    ],
+)  # fmt: skip
+def test_what_people_write_is_understood(tmp_path, text, tier, expected):
+    (labels,) = read(written(tmp_path, text))
+    assert spans(labels, tier) == expected
+
+
+def test_a_list_of_changes_holds_each_until_the_next(tmp_path):
+    for text in (
+        "start,phase\n0:00,cut\n4:10,sew\n21:35,tie\n",
+        "time,phase\n0:00,cut\n4:10,sew\n21:35,tie\n40:00,cut\n",
+    ):
+        (tier,) = read(written(tmp_path, text))[0].tiers
+        assert [(span.start, span.value) for span in tier.spans][:3] == [(0, "cut"), (250, "sew"), (1295, "tie")]
+        assert [span.stop for span in tier.spans][:2] == [250, 1295]
+        assert tier.spans[-1].stop == float("inf")
+
+
+def test_one_column_names_the_video_and_others_its_properties(tmp_path):
+    text = "case,patient,start,end,phase,hospital\nop1,7,0,5,cut,A\n,7,5,9,sew,A\nop2,8,0,2,cut,B\n"
+    first, second = read(written(tmp_path, text, "all.csv"))
+    assert (first.video, dict(first.properties), spans(first, "phase")) == (
+        "op1",
+        {"patient": "7", "hospital": "A"},
+        [(0, 5000, "cut"), (5000, 9000, "sew")],
+    )
+    assert (second.video, dict(second.properties)) == ("op2", {"patient": "8", "hospital": "B"})
+
+
+def test_a_row_a_video_gives_properties(tmp_path):
+    found = read(written(tmp_path, "file_name,skill,c1,patient\nop1.mp4,3.0,1,x\nop2.mp4,expert,0,\n"))
+    assert {each.video: dict(each.properties) for each in found} == {
+        "op1.mp4": {"skill": "3", "c1": "1", "patient": "x"},
+        "op2.mp4": {"skill": "expert", "c1": "0"},
+    }
+
+
+def test_sheets_may_be_tiers_and_notes_are_passed_over(tmp_path):
+    path = workbook(
+        tmp_path / "op1.xlsx",
+        phases=[["start", "end", "label"], [0, 5, "cut"]],
+        tools=[["start", "end", "label"], [1, 2, "hook"]],
+        Legend=[["cut", "tissue is cut"]],
+    )
+    (labels,) = read(path)
+    assert labels.video == "op1"
+    assert {tier.name: tier.spans[0].value for tier in labels.tiers} == {"phases": "cut", "tools": "hook"}
+
+
+def test_merged_cells_hold_for_all_their_rows_and_headers(tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    rows = [["Time", None, "Labels", None], ["start", "end", "phase", "step"], [0, 5, "cut", "a"], [5, 9, None, "b"]]
+    for row in rows:
+        sheet.append(row)
+    for area in ("A1:B1", "C1:D1", "C3:C4"):
+        sheet.merge_cells(area)
+    book.save(tmp_path / "op1.xlsx")
+    (labels,) = read(tmp_path / "op1.xlsx")
+    assert spans(labels, "phase") == [(0, 9000, "cut")]
+    assert spans(labels, "step") == [(0, 5000, "a"), (5000, 9000, "b")]
+
+
+def test_every_span_knows_its_cell(tmp_path):
+    path = workbook(tmp_path / "labels.xlsx", op1=[["start", "end", "phase", "step"], [0, 5, "cut", "a"]], op2=[["x"]])
+    phase, step = read(path)[0].tiers
+    assert phase.spans[0].where == f"{path}, sheet 'op1', cell C2"
+    assert step.spans[0].where == f"{path}, sheet 'op1', cell D2"
+    assert read(written(tmp_path, "second,phase\n0,cut\n"))[0].tiers[0].spans[0].where == f"{tmp_path / 'op1.csv'}:2"
+
+
+# ------------------------------------------------------------------------------------------- what cannot be understood
+
+
+HEAD = ["start", "end", "phase"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([HEAD, [0, "soon", "cut"]], r"sheet 'op1', cell B2 holds 'soon' where a time is expected \(column 'end'\)"),
+        ([HEAD, [0, None, "cut"]], r"cell B2 holds '' where a time is expected"),
+        (
+            [HEAD, [0, 5, "cut"], [datetime(2024, 3, 1, 10, 32), 9, "sew"]],
+            r"cell A3 holds '2024-03-01 10:32:00'.*local times",
+        ),
+        (
+            [HEAD, [5, 0, "cut"], [9, 5, "sew"]],
+            r"cell A2: every interval ends before it begins; exchange .* 'start' and 'end'",
+        ),
+        ([HEAD, [0, 5, "cut"], [9, 5, "sew"]], r"cell B3: an interval from 9 to 5 has no length"),
+        ([HEAD, [0, 5, datetime(2024, 2, 1)]], r"cell C2 holds the date 2024-02-01 where a label is expected"),
+        ([HEAD, [0, 5, "#REF!"]], r"cell C2 holds #REF!, an error of the spreadsheet"),
+        ([["second", "phase"], [1, "cut"], [0, "sew"]], r"cell A3 is about 0, which does not come after 1"),
+        (
+            [["start", "end", "phase", "phase"], [0, 5, "cut", "sew"]],
+            r"cell C1 and .*cell D1 both call a column 'phase'",
+        ),
+        ([["video", "start", "end", "phase"], [None, 0, 5, "cut"]], r"cell A2 names no video"),
+        ([["tier", "start", "end", "label"], [None, 0, 5, "cut"]], r"cell A2 names no tier"),
+        (
+            [["video", "patient", *HEAD], ["a", 1, 0, 5, "x"], ["a", 2, 5, 6, "y"]],
+            r"cell B3 holds '2' for patient of 'a'; .*B2",
+        ),
+        ([["start", "end"], [0, 5]], r"has the columns start, end; expected are"),
+    ],
+)
+def test_a_bad_spreadsheet_is_refused_with_its_cell(tmp_path, rows, complaint):
+    with pytest.raises(AnnotationError, match=complaint):
+        read(workbook(tmp_path / "labels.xlsx", op1=rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('start,end,phase\n0,5,"cut\n5,6,sew\n', r"op1\.csv:2 has a quotation mark that does not fit"),
+        (b"start,end,phase\n0,5,\x81\n", r"op1\.csv cannot be read as text"),
+        ("start,end,phase\n0,5,cut,9\n", r"op1\.csv:2 has 4 columns, 3 are expected"),
+        ("", "has no rows"),
+    ],
+)
+def test_a_bad_text_is_refused_with_its_line(tmp_path, content, complaint):
+    with pytest.raises(AnnotationError, match=complaint):
+        read(written(tmp_path, content))
+
+
+def test_clock_times_of_excel_are_seconds(tmp_path):
+    path = workbook(tmp_path / "op1.xlsx", s=[HEAD, [time(0, 0, 1), time(1, 2, 3, 500000), "cut"]])
+    assert by_video(path, "phase") == {"op1": [(1000, 3723500, "cut")]}
+
+
+def test_a_text_that_is_no_table_is_not_taken_for_one(tmp_path):
+    assert not recognizes(written(tmp_path, "Please read this first.\nThen the rest.\n", "README.txt"))
+    assert recognizes(written(tmp_path, "0 cut\n1 sew\n", "op1.txt"))
+    assert not recognizes(written(tmp_path, "0 cut\n", "op1.json"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, named_frame_set
+from .common import add_frame_stride_argument, add_split_arguments, named_frame_set
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=Path, help="predictions instead of a model: a folder or a file")
     parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
     parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
-    parser.add_argument("--split", default="test", help="split of the frame set (default: test; all: every video)")
-    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    add_split_arguments(parser, "test")
     parser.add_argument("--label", default="phase", help="column of the frame set (default: phase)")
     parser.add_argument(
         "--classes",
@@ -82,7 +81,14 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabeledData(name, folder, arguments.label)
-    frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    frames = load_frame_set(
+        name,
+        folder,
+        arguments.split,
+        protocol=arguments.protocol,
+        split_file=arguments.split_file,
+        fold=arguments.fold,
+    )
     _check_column(frames, arguments.label)
     classes = _class_mapping(arguments.classes)
     if arguments.predictions:

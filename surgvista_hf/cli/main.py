@@ -13,6 +13,7 @@ from .common import add_verbose_argument
 VERBS = {
     "demo": "train a tiny model on synthetic surgery, predict an unseen operation, show the result",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
+    "split": "divide the videos of a frame set into training, validation and test, or folds",
     "curate": "turn web videos into a clean, de-duplicated frame set, stage by stage",
     "pretrain": "pre-train a model by a recipe",
     "finetune": "train a classifier by a recipe, and test it",

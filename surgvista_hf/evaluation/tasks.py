@@ -3,7 +3,7 @@
 Every protocol and every model gives `ClipPredictions`: a score for each class of each clip, with its video and frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,6 +78,29 @@ class ClipPredictions:
         order = np.lexsort((self.frames, self.videos))  # by video, then by frame
         names, starts = np.unique(self.videos[order], return_index=True)
         return dict(zip(map(str, names), np.split(values[order], starts[1:]), strict=True))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ClipPredictions]") -> "ClipPredictions":
+        """Return predictions of several tests one after the other; a video that comes again is left out.
+
+        Args:
+            parts: predictions, such as those of the folds of a cross-validation.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not parts:
+            raise InputError("there are no predictions to put together")
+        seen: set[str] = set()
+        kept: list[np.ndarray] = []
+        for part in parts:
+            kept.append(~np.isin(part.videos, list(seen)))  # (clips,)
+            seen.update(map(str, part.videos))
+        rows = [
+            np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, kept, strict=True)])
+            for name in ("videos", "frames", "seconds", "labels", "scores")
+        ]
+        return cls(*rows)
 
     @property
     def frames_per_second(self) -> float:

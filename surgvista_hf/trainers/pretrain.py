@@ -235,6 +235,8 @@ def build_clips(
             source.split,
             protocol=source.protocol,
             allow_missing=source.allow_missing,
+            split_file=source.split_file,
+            fold=source.fold,
         ).select_columns(_COLUMNS)
         for source in data.sources
     ]

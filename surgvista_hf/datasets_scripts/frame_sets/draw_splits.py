@@ -50,11 +50,11 @@ class SplitOptions:
     def __post_init__(self) -> None:
         if self.folds is not None and self.hold_out is not None:
             raise DatasetError(
-                "give either a number of folds or a column to hold out; holding out makes a fold of each value"
+                "give either a number of folds or a column to hold out, which makes a fold of each value"
             )
         if not 0 < self.test < 1 or not 0 <= self.validation < 1 or self.test + self.validation >= 1:
             raise DatasetError(
-                f"fractions of {self.test:g} for the test and {self.validation:g} for the validation leave nothing for training"
+                f"fractions of {self.test:g} for the test and {self.validation:g} for the validation leave no training"
             )
         if len(set(self.stratify)) < len(self.stratify):
             raise DatasetError(f"a column comes twice in {', '.join(self.stratify)}")

@@ -313,7 +313,7 @@ def _read_splits(path: Path | str | None, fold: int | None, info: DatasetInfo) -
 def _warn_of_other_set(file: SplitFile, fingerprint: str, folder: Path | str) -> None:
     if file.fingerprint and file.fingerprint != fingerprint:
         warnings.warn(
-            f"{file.path} was drawn from another preparation of the data than {folder}: its ids are looked up, but its counts of "
+            f"{file.path} was drawn from another preparation of the data than {folder}: its ids are there, its counts of "
             "frames and classes may differ",
             FrameSetWarning,
             stacklevel=3,

@@ -215,13 +215,24 @@ def _divided(held: Mapping[str, set[Hashable]], fractions: Mapping[str, float], 
         movable = [group for group in holders if sizes[assigned[group]] > 1]
         if movable:  # from the validation rather than from the test
             assigned[max(movable, key=lambda group: assigned[group] == "validation")] = "train"
-    order = shuffled(tuple(sorted(held)), seed)
     for split in ("test", "validation"):
-        training = [group for group in order if assigned[group] == "train"]
-        if split in fractions and split not in assigned.values() and len(training) > 1:
-            counts = Counter(label for group in training for label in held[group])
-            assigned[min(training, key=lambda group: sum(counts[label] == 1 for label in held[group]))] = split
+        if split in fractions and split not in assigned.values():
+            _fill(assigned, held, split, seed)
     return assigned
+
+
+def _fill(assigned: dict[str, str], held: Mapping[str, set[Hashable]], split: str, seed: int | str) -> None:
+    """Move a group to an empty split, if another has two: the one whose labels the training loses least by."""
+    sizes = Counter(assigned.values())
+    training = Counter(label for group, part in assigned.items() if part == "train" for label in held[group])
+
+    def cost(group: str) -> tuple[int, bool]:
+        from_training = assigned[group] == "train"
+        return sum(training[label] == 1 for label in held[group]) if from_training else 0, not from_training
+
+    movable = [group for group in shuffled(tuple(sorted(held)), seed) if sizes[assigned[group]] > 1]
+    if movable:
+        assigned[min(movable, key=cost)] = split
 
 
 def _with_test(

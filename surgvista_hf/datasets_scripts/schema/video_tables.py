@@ -72,8 +72,8 @@ def read_video_table(path: Path, videos: Iterable[str]) -> dict[str, dict[str, s
     if missing:
         first = next((cells[key] for _, cells in rows[1:] if key < len(cells)), "")
         raise AnnotationError(
-            f"{path} has no row of {len(missing)} of {len(known)} videos: {preview(missing)}; its column {header[key]!r} begins "
-            f"with {first!r}"
+            f"{path} has no row of {len(missing)} of {len(known)} videos: {preview(missing)}; the first cell of "
+            f"its column {header[key]!r} is {first!r}"
         )
     return {name: {video: found[video][name] for video in sorted(found)} for name in header if name}
 

@@ -243,12 +243,17 @@ class Task:
         found = predictions.by_video(predictions.scores.argmax(axis=1))
         classes = len(self.names)
         report = phase_report(truth, found, num_classes=classes, fps=predictions.frames_per_second)
-        edit = edit_score(truth, found, num_classes=classes)
         return {
             **{mode: result.to_dict() for mode, result in report.items()},
-            "segments": {"edit_score": edit, **segmental_f1(truth, found, num_classes=classes)},
+            "segments": self.segment_metrics(truth, found),
             "classification": classification_metrics(predictions.labels, predictions.scores).to_dict(),
         }
+
+    def segment_metrics(self, truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return edit score and F1 of segments; true and predicted classes are (frames,) by video."""
+        classes = len(self.names)
+        edit = edit_score(truth, found, num_classes=classes)
+        return {"edit_score": edit, **segmental_f1(truth, found, num_classes=classes)}
 
     def metrics(self, results: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics that logs and tables show, from `results`; strict ones for workflow."""

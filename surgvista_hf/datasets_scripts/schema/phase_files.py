@@ -132,6 +132,28 @@ def read_phase_file(path: Path, tier: str = "") -> PhaseSpans:
     return PhaseSpans(path, tuple(spans), rate)
 
 
+def read_label_spans(path: Path) -> dict[str, PhaseSpans]:
+    """Read the labels of one operation that may hold at the same time, such as those of several instruments.
+
+    Args:
+        path: file in one of the formats of `read_phase_file`.
+
+    Returns:
+        Labels by the name of their tier in an ELAN file; a table is one tier without a name.
+
+    Raises:
+        AnnotationError: columns, times or labels cannot be understood.
+    """
+    if path.suffix.lower() != ".eaf":
+        spans, rate = _table_spans(path, _excel_lines(path) if path.suffix.lower() == ".xlsx" else _text_lines(path))
+        return {"": PhaseSpans(path, tuple(spans), rate)}
+    entries, slots = _elan_tiers(path)
+    return {
+        name: PhaseSpans(path, tuple(_elan_span(path, entry, slots) for entry in own), 1.0)
+        for name, own in entries.items()
+    }
+
+
 def class_names(files: Iterable[PhaseSpans]) -> list[str]:
     """Return the classes that files use: `phase_0`, … if all labels are numbers, otherwise the names as they first appear."""
     labels = list(dict.fromkeys(span.label for file in files for span in file.spans if not span.is_unlabeled))
@@ -329,6 +351,13 @@ def _from_moments(path: Path, rows: Sequence[Line], columns: dict[str, int], rat
 
 
 def _elan_spans(path: Path, wanted: str) -> list[Span]:
+    tiers, slots = _elan_tiers(path)
+    name = _tier(path, {tier: len(entries) for tier, entries in tiers.items()}, wanted)
+    return [_elan_span(path, entry, slots) for entry in tiers[name]]
+
+
+def _elan_tiers(path: Path) -> tuple[dict[str, list[ElementTree.Element]], dict[str | None, str | None]]:
+    """Return the annotations of each tier, and the times of the slots."""
     try:
         root = ElementTree.fromstring(read_text(path).encode())
     except ElementTree.ParseError as error:
@@ -339,9 +368,7 @@ def _elan_spans(path: Path, wanted: str) -> list[Span]:
     if header is not None and header.get("TIME_UNITS", "milliseconds") != "milliseconds":
         raise AnnotationError(f"{path} gives times in {header.get('TIME_UNITS')}; milliseconds are expected")
     slots = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
-    tiers = {str(tier.get("TIER_ID")): list(tier.iter("ALIGNABLE_ANNOTATION")) for tier in root.iter("TIER")}
-    name = _tier(path, {tier: len(entries) for tier, entries in tiers.items()}, wanted)
-    return [_elan_span(path, entry, slots) for entry in tiers[name]]
+    return {str(tier.get("TIER_ID")): list(tier.iter("ALIGNABLE_ANNOTATION")) for tier in root.iter("TIER")}, slots
 
 
 def _tier(path: Path, tiers: dict[str, int], wanted: str) -> str:

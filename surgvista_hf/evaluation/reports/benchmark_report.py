@@ -12,7 +12,7 @@ from ...util.environment import Environment, environment
 from ...util.files import atomic_file, write_json
 from ..metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_wilcoxon
 from ..tasks import ClipPredictions, Task
-from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard, plot_ribbons
+from .benchmark_plots import plot_class_scores, plot_confusion, plot_data_scale, plot_ribbons
 
 
 class Evaluated(Protocol):
@@ -426,13 +426,24 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
                 )
                 for row in phased
             }
-            plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
+            plot_class_scores(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
             found = {titles[id(row)]: _predictions(row, folder) for row in phased}
             loaded = {title: predictions for title, predictions in found.items() if predictions is not None}
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
-            for title, predictions in loaded.items():
-                name = title.replace(" ", "_").replace("/", "_")
-                plot_confusion(predictions, first.classes, title, plots / f"{data}_confusion_{name}.png")
+        if first.task in ("workflow", "classification", "video_classification"):
+            # Answers of language models have no scores to choose a class by.
+            scored = [row for row in own if {"strict", "classification"} & row.cells[0].results.keys()]
+            _plot_confusions(scored, titles, folder)
+        precision = {
+            titles[id(row)]: _mean_defined([_class_precision(cell) for cell in row.cells])
+            for row in own
+            if all("multi_label" in cell.results for cell in row.cells)
+        }
+        if any(not np.isnan(values).all() for values in precision.values()):
+            prevalence = first.results["multi_label"]["prevalence"]
+            chance = np.array([prevalence[name] for name in first.classes])
+            file = plots / f"{data}_average_precision.png"
+            plot_class_scores(precision, first.classes, file, metric="average precision", chance=chance)
         fractions = {row.cells[0].fraction for row in own}
         if len(fractions) > 1:
             points: dict[str, list[tuple[float, float, float]]] = {}
@@ -440,6 +451,24 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
                 mean, spread = row.metrics[first.main_metric]
                 points.setdefault(row.model, []).append((row.cells[0].fraction, mean, spread or 0.0))
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
+
+
+def _plot_confusions(rows: Sequence[Row], titles: Mapping[int, str], folder: Path) -> None:
+    for row in rows:
+        predictions, title = _predictions(row, folder), titles[id(row)]
+        if predictions is None:
+            continue
+        if row.cells[0].task == "video_classification":
+            predictions = predictions.averaged
+        name = title.replace(" ", "_").replace("/", "_")
+        path = folder / "plots" / f"{row.data}_confusion_{name}.png"
+        plot_confusion(predictions, row.cells[0].classes, title, path)
+
+
+def _class_precision(cell: CellResult) -> np.ndarray:
+    """Return the average precision of each class (classes,); NaN where it is not defined."""
+    found = cell.results["multi_label"]
+    return _floats([found.get(f"ap_{name}") for name in cell.classes])
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:

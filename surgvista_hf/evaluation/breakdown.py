@@ -107,7 +107,8 @@ def _triplet_scores(task: Task, predictions: ClipPredictions) -> Scores:
         member = task.parts[:, column]  # (triplets,)
         for number, part in enumerate(np.unique(member)):
             own = member == part
-            name = task.names[int(np.flatnonzero(own)[0])].split(",")[column]
+            named = task.names[int(np.flatnonzero(own)[0])].split(",")  # instrument,verb,target
+            name = named[column] if len(named) == 3 else str(part)
             present = predictions.labels[:, own].astype(int).max(axis=1)
             rows[f"{kind} {name}"] = {
                 "samples": int(present.sum()),

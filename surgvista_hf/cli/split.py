@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test", type=float, default=0.2, help="fraction for the test of a single split (default: 0.2)"
     )
     parser.add_argument(
-        "--validation", type=float, default=0.1, help="fraction of the rest for the validation; 0: none (default: 0.1)"
+        "--validation",
+        type=float,
+        default=0.1,
+        help="fraction for the validation, with folds of what is not tested; 0: none (default: 0.1)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the splits as JSON")

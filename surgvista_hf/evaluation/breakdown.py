@@ -210,7 +210,7 @@ def metric_variants(task: Task, predictions: ClipPredictions) -> dict[str, dict[
                     variants[f"{mode}, absent {absent}, average {average}"] = {**accuracies, **means}
     elif task.kind == "triplet":
         truth, scores = predictions.by_video(predictions.labels.astype(int)), predictions.by_video(predictions.scores)
-        for protocol, place in (("video", "within videos"), ("global", "over all frames")):
+        for protocol, pooling in (("video", "within videos"), ("global", "over all frames")):
             for ignore, null in ((True, "without null classes"), (False, "with null classes")):
                 triplets = triplet_metrics(
                     truth,
@@ -220,7 +220,7 @@ def metric_variants(task: Task, predictions: ClipPredictions) -> dict[str, dict[
                     ignore_null=ignore,
                 )
                 means = {f"ap_{name}": _plain(triplets.mean(name)) for name in COMPONENTS}
-                variants[f"{place}, {null}"] = means
+                variants[f"{pooling}, {null}"] = means
     return variants
 
 
@@ -309,6 +309,7 @@ def _statistics_of_videos(task: Task, predictions: ClipPredictions, videos: Sequ
 
 def _weighted(values: np.ndarray, weights: np.ndarray, number: Mapping[str, int]) -> Statistic:
     def mean(drawn: Sequence[str]) -> float:
+        """Return the mean over the drawn videos."""
         rows = [number[video] for video in drawn]
         return float((values[rows] * weights[rows]).sum() / weights[rows].sum())
 
@@ -321,6 +322,7 @@ def _mean_of_classes(table: np.ndarray, number: Mapping[str, int]) -> Statistic:
     filled = np.where(defined, table, 0.0)
 
     def mean(drawn: Sequence[str]) -> float:
+        """Return the mean over the drawn videos."""
         rows = [number[video] for video in drawn]
         counts = defined[rows].sum(axis=0)  # (classes,)
         if not counts.any():

@@ -32,7 +32,7 @@ class SplitOptions:
         group: column whose values (such as patients) are never in two splits; by default the operation.
         stratify: columns of classes, of the frame set or of the table, that every split should have as often as others.
         test: fraction of the groups for the test of a single split.
-        validation: fraction of the groups that are not tested; 0 for no validation.
+        validation: fraction of the groups for the validation, with folds of those that are not tested; 0 for none.
         seed: seed of the draw.
 
     Raises:
@@ -244,7 +244,9 @@ def _describe(options: SplitOptions, table: str | None) -> str:
         text = f"{options.folds} folds, every video is tested once"
     else:
         text = f"{options.test:g} of the groups for the test"
-    text += f"; {options.validation:g} of the others for the validation" if options.validation else "; no validation"
+    is_single = options.hold_out is None and options.folds is None
+    part = f"{options.validation:g} of {'them' if is_single else 'the others'} for the validation"
+    text += f"; {part}" if options.validation else "; no validation"
     text += f"; no {options.group or 'operation'} is in two splits"
     text += f"; stratified by {', '.join(options.stratify)}" if options.stratify else ""
     return text + (f"; columns from {table}" if table else "")
@@ -255,7 +257,7 @@ def _describe(options: SplitOptions, table: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is known of videos: columns of a table, and label columns of the frame set."""
+    """Give the values and classes of videos, from a table or from the label columns of the frame set."""
 
     info: DatasetInfo
     frames: datasets.Dataset
@@ -269,11 +271,11 @@ class _Columns:
             assert self.table is not None
             return table_column(self.table, rows, name)
         found = self._labels(name)
-        several = {video: sorted(own) for video, own in found.items() if len(own) != 1}
-        if several:
-            video, own = next(iter(several.items()))
+        ambiguous = {video: sorted(own) for video, own in found.items() if len(own) != 1}
+        if ambiguous:
+            video, own = next(iter(ambiguous.items()))
             raise DatasetError(
-                f"the column {name!r} has no single value for {len(several)} of {len(found)} videos, such as {video}: "
+                f"the column {name!r} has no single value for {len(ambiguous)} of {len(found)} videos, such as {video}: "
                 f"{preview(own) or 'none'}; groups are of whole videos"
             )
         return {video: next(iter(own)) for video, own in found.items()}

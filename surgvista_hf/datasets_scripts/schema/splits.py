@@ -227,6 +227,7 @@ def _fill(assigned: dict[str, str], held: Mapping[str, set[Hashable]], split: st
     training = Counter(label for group, part in assigned.items() if part == "train" for label in held[group])
 
     def cost(group: str) -> tuple[int, bool]:
+        """Return how many labels the training would lose, and whether the group is not in the training."""
         from_training = assigned[group] == "train"
         return sum(training[label] == 1 for label in held[group]) if from_training else 0, not from_training
 
@@ -282,6 +283,7 @@ def _exchange(assigned: dict[str, int], holders: Mapping[Hashable, list[str]], s
     shared = {label: own for label, own in holders.items() if len(own) > 1}
 
     def lacking() -> list[Hashable]:
+        """Return the labels whose groups are all in one fold."""
         return [label for label, own in shared.items() if len({assigned[group] for group in own}) == 1]
 
     lost = sorted(lacking(), key=str)

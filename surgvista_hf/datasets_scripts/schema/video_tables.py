@@ -83,7 +83,7 @@ def table_column(path: Path, table: Mapping[str, Cells], name: str) -> Cells:
 
     Args:
         path: path of the table, for messages.
-        table: what `read_video_table` returned.
+        table: cells by column and video id, as `read_video_table` returns them.
         name: name of the column.
 
     Raises:

@@ -41,8 +41,8 @@ def plot_class_scores(
         centers = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * width
         axes.bar(centers, values, width, label=name, color=class_color(number))
     if chance is not None:
-        places = np.arange(len(classes))
-        axes.hlines(chance, places - 0.42, places + 0.42, color="black", linestyles="dotted", label="guessing")
+        middle = np.arange(len(classes))
+        axes.hlines(chance, middle - 0.42, middle + 0.42, color="black", linestyles="dotted", label="guessing")
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axes.set(ylabel=metric, ylim=(0, 1))
     axes.grid(axis="y", alpha=0.3)

@@ -35,6 +35,8 @@ class HeldOutBenchmark:
     name: str
     protocol: str | None = None
     split: str = "test"
+    split_file: str | None = None
+    fold: Count | None = None
 
 
 @dataclass(frozen=True)

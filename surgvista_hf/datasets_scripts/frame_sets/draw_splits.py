@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from ...util.messages import preview
+from ...util.messages import did_you_mean, preview
 from ..schema.info import DatasetError, DatasetInfo
 from ..schema.split_files import FORMAT, SplitFile
 from ..schema.splits import Split, grouped_folds, grouped_split, held_out_folds
@@ -305,7 +305,7 @@ class _Columns:
         if not isinstance(classes, datasets.ClassLabel):
             known = [*self._rows(), *(column for column in self.frames.column_names if column in self.info.labels)]
             raise DatasetError(
-                f"there is no column {name!r} with classes; there are {', '.join(known)}"
+                f"there is no column {name!r} with classes; {did_you_mean(name, known, f'there are {", ".join(known)}')}"
                 + ("" if self.table else ". Other properties of the videos are read from a table (--table)")
             )
         cells: Any = self.frames.select_columns(["video_id", name]).with_format(None)[:]

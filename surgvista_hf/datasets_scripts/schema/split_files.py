@@ -223,15 +223,15 @@ def _parsed(path: Path, content: object) -> SplitFile:
     rest = {key: value for key, value in content.items() if key not in notes}
     whole = rest["splits"] if set(rest) == {"splits"} else rest
     folds = _entries(path, rest) if "folds" in rest else (_split(str(path), whole),)
-    drawn_from = notes.get("data", {})
-    drawn_from = drawn_from if isinstance(drawn_from, Mapping) else {"name": drawn_from}
+    origin = notes.get("data", {})
+    origin = origin if isinstance(origin, Mapping) else {"name": origin}
     return SplitFile(
         path,
         folds,
         "folds" in rest,
         _groups(path, notes.get("groups", {})),
-        str(drawn_from.get("name", "")),
-        str(drawn_from.get("fingerprint", "")),
+        str(origin.get("name", "")),
+        str(origin.get("fingerprint", "")),
         str(notes.get("method", "")),
     )
 

@@ -173,10 +173,10 @@ def test_a_published_frame_set_is_split_by_a_file_too_and_streamed(data, tmp_pat
 
 
 def test_clips_of_one_operation_stay_together_without_a_table(tmp_path, monkeypatch):
-    """The groups of a data set whose videos are parts of operations are these operations."""
+    """Take operations as groups where videos are parts of them."""
     from surgvista_hf.datasets_scripts.frame_sets import draw_splits as module
 
-    prepare_frame_set("synthetic", None, tmp_path / "set", settings={**SIZES, "seconds": "4"})
+    prepare_frame_set("synthetic", None, tmp_path / "set", settings=SIZES)
     monkeypatch.setattr(module, "operation_of", lambda dataset, video: f"op{int(video[-1]) // 2}")
     drawn = draw_splits("synthetic", tmp_path / "set", SplitOptions(folds=2))
     assert len(drawn.content["groups"]) < 6

@@ -304,8 +304,9 @@ class _Columns:
         classes = getattr(feature, "feature", feature)
         if not isinstance(classes, datasets.ClassLabel):
             known = [*self._rows(), *(column for column in self.frames.column_names if column in self.info.labels)]
+            hint = did_you_mean(name, known, f"there are {', '.join(known)}")
             raise DatasetError(
-                f"there is no column {name!r} with classes; {did_you_mean(name, known, f'there are {", ".join(known)}')}"
+                f"there is no column {name!r} with classes; {hint}"
                 + ("" if self.table else ". Other properties of the videos are read from a table (--table)")
             )
         cells: Any = self.frames.select_columns(["video_id", name]).with_format(None)[:]

@@ -259,7 +259,10 @@ def load_frame_set(
         if file is not None or split == ALL:
             return _load_published_videos(info, str(data_dir), split, streaming, file, fold, allow_missing)
         return _load_published(info, str(data_dir), split, protocol, streaming)
-    chosen_name, chosen = info.protocol(protocol)
+    if file is None:
+        chosen_name, chosen = info.protocol(protocol)
+    else:
+        chosen_name, chosen = file.name(fold), Protocol(file.method or "own splits")
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
         folder = _prepare_in_cache(name, folder, cache_dir, num_proc, settings or {})
@@ -269,7 +272,6 @@ def load_frame_set(
     if file is None:
         videos = stored.split(split, chosen, allow_missing=allow_missing)
     else:
-        chosen_name, chosen = file.name(fold), Protocol(file.method or "own splits")
         _warn_of_other_set(file, stored.fingerprint, folder)
         videos = stored.listed(file, split, fold, allow_missing=allow_missing)
     if chosen.leaks and split != ALL:

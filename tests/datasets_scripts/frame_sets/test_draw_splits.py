@@ -146,6 +146,9 @@ def test_splits_of_other_data_are_refused_and_of_another_preparation_remarked(da
     (tmp_path / "again.json").write_text(json.dumps(again))
     with pytest.warns(FrameSetWarning, match="drawn from another preparation"):
         load_frame_set("synthetic", data / "set", split_file=tmp_path / "again.json")
+    (tmp_path / "own.json").write_text(json.dumps(drawn.content))
+    frames = load_frame_set("synthetic", data / "set", protocol="of_another_recipe", split_file=tmp_path / "own.json")
+    assert videos(frames) == drawn.content["splits"]["train"]  # the file stands in place of the protocol
     with pytest.raises(DatasetError, match="fold 0 of what"):
         load_frame_set("synthetic", data / "set", fold=0)
 

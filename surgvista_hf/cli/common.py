@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -72,6 +73,27 @@ def named_frame_set(option: str, text: str) -> tuple[str, str]:
     if not equals:
         raise InputError(f"{option} is {text!r}; NAME=DIR is expected, e.g. cholec80=frame_sets/cholec80")
     return name, folder
+
+
+def add_split_arguments(parser: argparse.ArgumentParser, default: str, *, protocol: bool = True) -> None:
+    """Add `--split`, `--protocol`, `--split-file` and `--fold`, which choose the videos of a frame set.
+
+    Args:
+        parser: parser of the verb.
+        default: split that is taken without `--split`.
+        protocol: whether the verb lets the protocol be chosen.
+    """
+    every = "" if default == "all" else "; all: every video"
+    parser.add_argument("--split", default=default, help=f"split of the frame set (default: {default}{every})")
+    if protocol:
+        parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    parser.add_argument(
+        "--split-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the ids of each split, in place of a protocol: from `surgvista split`, or written by hand",
+    )
+    parser.add_argument("--fold", type=int, metavar="N", help="fold of a split file that holds folds, from 0")
 
 
 def named_models(option: str, values: list[str], default_name: str = "model") -> dict[str, str]:

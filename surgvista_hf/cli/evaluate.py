@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, named_frame_set
+from .common import add_frame_stride_argument, add_split_arguments, named_frame_set
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..inference.evaluation import Evaluation
+    from ..evaluation.tasks import Task
+    from ..inference.evaluation import Evaluation, LabeledMoments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista evaluate my-model --data phase_folder=ours --split all --label phase --classes 'sewing=Suturing'\n"
         "  surgvista evaluate --predictions results --data cholec80=frame_sets/cholec80 --label phase --output result\n"
         "  surgvista evaluate --predictions other_program --labels phases --output result\n"
+        "  surgvista evaluate runs/fold0/model --data cholect50=frame_sets/cholect50 --split-file folds.yaml --fold 0\n"
         "Predictions: a folder that `surgvista predict` filled, or a file for each video: CSV, JSON, NumPy (.npy), ELAN.\n"
         "Labels: a frame set (--data), or a file for each video (--labels) with rows or intervals: CSV, text, Excel, ELAN."
     )
@@ -30,18 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=Path, help="predictions instead of a model: a folder or a file")
     parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
     parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
-    parser.add_argument("--split", default="test", help="split of the frame set (default: test; all: every video)")
-    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    add_split_arguments(parser, "test")
     parser.add_argument("--label", default="phase", help="column of the frame set (default: phase)")
     parser.add_argument(
         "--classes",
         action="append",
         default=[],
         metavar="LABEL=CLASS",
-        help="name of a class of the labels in the model; LABEL= leaves it out",
+        help="name of a class of the labels in the model or the predictions; LABEL= leaves it out",
     )
     parser.add_argument(
-        "--every", type=float, default=1.0, help="seconds between two rows of a .npy file (default: 1)"
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="seconds between two rows of an array (default: 1), or between two frames in files that count frames",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, help="draws of videos for the intervals (default: 1000)"
     )
     add_frame_stride_argument(parser)
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
@@ -60,8 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("give either --data NAME=DIR or --labels FOLDER")
     if arguments.model and arguments.labels:
         raise InputError("a model needs a frame set: `surgvista prepare` makes one of videos and labels, then --data")
-    if not arguments.every > 0 or arguments.batch_size < 1:
-        raise InputError("--every and --batch-size must be positive")
+    every = 1.0 if arguments.every is None else arguments.every
+    if not every > 0 or arguments.batch_size < 1 or arguments.resamples < 1:
+        raise InputError("--every, --batch-size and --resamples must be positive")
     with Steps()(f"evaluate {arguments.model or arguments.predictions}"):
         evaluation = _evaluated(arguments)
         if arguments.output:
@@ -74,25 +82,47 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
     from ..inference import evaluation
 
     if arguments.labels:
-        labels, task = evaluation.labels_of_files(arguments.labels, _listed_classes(arguments.labels))
-        return evaluation.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
+        names = _listed_classes(arguments.labels)
+        labels, task = evaluation.labels_of_files(arguments.labels, names, every=arguments.every)
+        return _of_files(arguments, labels, task)
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
     from ..trainers.finetuning.recipe import LabeledData
 
     name, folder = named_frame_set("--data", arguments.data)
     data = LabeledData(name, folder, arguments.label)
-    frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    frames = load_frame_set(
+        name,
+        folder,
+        arguments.split,
+        protocol=arguments.protocol,
+        split_file=arguments.split_file,
+        fold=arguments.fold,
+    )
     _check_column(frames, arguments.label)
-    classes = _class_mapping(arguments.classes)
     if arguments.predictions:
         task = task_of(data, frames)
-        labels = evaluation.labels_of_frames(frames, arguments.label, task)
-        return evaluation.evaluate_files(arguments.predictions, labels, task, every=arguments.every)
+        return _of_files(arguments, evaluation.labels_of_frames(frames, arguments.label, task), task)
     model = evaluation.ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
     task = task_of(replace(data, sampling=evaluation.sampling_of(model)), frames)
     return evaluation.evaluate_model(
-        model, frames, task, arguments.label, classes=classes, batch_size=arguments.batch_size, progress=True
+        model,
+        frames,
+        task,
+        arguments.label,
+        classes=_class_mapping(arguments.classes),
+        batch_size=arguments.batch_size,
+        progress=True,
+        resamples=arguments.resamples,
+    )
+
+
+def _of_files(arguments: argparse.Namespace, labels: "dict[str, LabeledMoments]", task: "Task") -> "Evaluation":
+    from ..inference import evaluation
+
+    labels, task = evaluation.map_labels(labels, task, _class_mapping(arguments.classes))
+    return evaluation.evaluate_files(
+        arguments.predictions, labels, task, every=arguments.every, resamples=arguments.resamples
     )
 
 
@@ -124,7 +154,14 @@ def _class_mapping(values: list[str]) -> dict[str, str | None]:
 def _print(arguments: argparse.Namespace, evaluation: "Evaluation") -> None:
     if arguments.json:
         print(
-            json.dumps({"metrics": evaluation.metrics, "by_video": evaluation.by_video, "results": evaluation.results})
+            json.dumps(
+                {
+                    "metrics": evaluation.metrics,
+                    "by_video": evaluation.by_video,
+                    "results": evaluation.results,
+                    **evaluation.breakdown.to_dict(),
+                }
+            )
         )
         return
     task, count, videos = evaluation.task, len(evaluation.predictions.labels), len(evaluation.by_video)
@@ -134,12 +171,14 @@ def _print(arguments: argparse.Namespace, evaluation: "Evaluation") -> None:
         for name in ("relaxed_corrected", "relaxed_published")
         if name in evaluation.results
     }
-    header = f"  {'':24} {'strict' if relaxed else 'value':>8}" + "".join(
+    header = f"  {'':24} {'strict' if relaxed else 'value':>8} {'95 % interval':>15}" + "".join(
         f" {name.replace('_', ' '):>18}" for name in relaxed
     )
     print(header)
     for name, value in evaluation.metrics.items():
-        row = f"  {name:24} {value:8.4f}"
+        interval = evaluation.breakdown.intervals.get(name)
+        between = f"{interval.low:.3f}-{interval.high:.3f}" if interval else ""
+        row = f"  {name:24} {value:8.4f} {between:>15}"
         print(row + "".join(f" {_number(result.get(name)):>18}" for result in relaxed.values()))
     if arguments.output:
         print(f"results, tables and plots: {arguments.output}")

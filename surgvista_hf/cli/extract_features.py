@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, named_frame_set
+from .common import add_frame_stride_argument, add_split_arguments, named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="folder or Hub id of a classifier, an adapter or an encoder")
     parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
-    parser.add_argument("--split", default="all", help="split of the frame set (default: all videos)")
-    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    add_split_arguments(parser, "all")
     parser.add_argument("--label", help="column to store beside the features")
     add_frame_stride_argument(parser)
     parser.add_argument(
@@ -40,7 +39,14 @@ def run(arguments: argparse.Namespace) -> None:
         if number is not None and number < 1:
             raise InputError(f"{option} is {number}; at least 1 is needed")
     name, folder = named_frame_set("--data", arguments.data)
-    frames = load_frame_set(name, folder, arguments.split, protocol=arguments.protocol)
+    frames = load_frame_set(
+        name,
+        folder,
+        arguments.split,
+        protocol=arguments.protocol,
+        split_file=arguments.split_file,
+        fold=arguments.fold,
+    )
     steps = Steps(2)
     with steps(f"load {arguments.model}"):
         extractor = VideoFeatureExtractor(

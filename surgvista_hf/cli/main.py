@@ -15,6 +15,7 @@ VERBS = {
     "start": "lead from recordings and labels to a first model, its test and a report",
     "prepare": "turn raw videos and annotations of a data set into a frame set",
     "inspect": "show a frame set as it was understood, and what is odd about it, on one page",
+    "split": "divide the videos of a frame set into training, validation and test, or folds",
     "curate": "turn web videos into a clean, de-duplicated frame set, stage by stage",
     "pretrain": "pre-train a model by a recipe",
     "finetune": "train a classifier by a recipe, and test it",

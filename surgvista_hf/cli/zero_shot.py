@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import named_frame_set
+from .common import add_split_arguments, named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", required=True, metavar="NAME=DIR", help="frame set")
     parser.add_argument("--label", required=True, help="column with one class, or with triplets")
-    parser.add_argument("--split", default="test", help="split of the frame set (default: test)")
-    parser.add_argument("--protocol", help="protocol of the frame set (default: the data set's first)")
+    add_split_arguments(parser, "test")
     parser.add_argument(
         "--clips", action="store_true", help="each video is one clip: ask once, about its middle frame"
     )
@@ -61,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
         folder,
         arguments.label,
         protocol=arguments.protocol,
+        split_file=None if arguments.split_file is None else str(arguments.split_file),
+        fold=arguments.fold,
         test=arguments.split,
         sampling="uniform" if arguments.clips else "online",
     )

@@ -3,7 +3,7 @@
 Every protocol and every model gives `ClipPredictions`: a score for each class of each clip, with its video and frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,6 +78,29 @@ class ClipPredictions:
         order = np.lexsort((self.frames, self.videos))  # by video, then by frame
         names, starts = np.unique(self.videos[order], return_index=True)
         return dict(zip(map(str, names), np.split(values[order], starts[1:]), strict=True))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ClipPredictions]") -> "ClipPredictions":
+        """Return predictions of several tests one after the other; a video that comes again is left out.
+
+        Args:
+            parts: predictions, such as those of the folds of a cross-validation.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not parts:
+            raise InputError("there are no predictions to put together")
+        seen: set[str] = set()
+        kept: list[np.ndarray] = []
+        for part in parts:
+            kept.append(~np.isin(part.videos, list(seen)))  # (clips,)
+            seen.update(map(str, part.videos))
+        rows = [
+            np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, kept, strict=True)])
+            for name in ("videos", "frames", "seconds", "labels", "scores")
+        ]
+        return cls(*rows)
 
     @property
     def frames_per_second(self) -> float:
@@ -220,12 +243,17 @@ class Task:
         found = predictions.by_video(predictions.scores.argmax(axis=1))
         classes = len(self.names)
         report = phase_report(truth, found, num_classes=classes, fps=predictions.frames_per_second)
-        edit = edit_score(truth, found, num_classes=classes)
         return {
             **{mode: result.to_dict() for mode, result in report.items()},
-            "segments": {"edit_score": edit, **segmental_f1(truth, found, num_classes=classes)},
+            "segments": self.segment_metrics(truth, found),
             "classification": classification_metrics(predictions.labels, predictions.scores).to_dict(),
         }
+
+    def segment_metrics(self, truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Return edit score and F1 of segments; true and predicted classes are (frames,) by video."""
+        classes = len(self.names)
+        edit = edit_score(truth, found, num_classes=classes)
+        return {"edit_score": edit, **segmental_f1(truth, found, num_classes=classes)}
 
     def metrics(self, results: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics that logs and tables show, from `results`; strict ones for workflow."""

@@ -1,6 +1,6 @@
 """The door for a person's own recordings and labels: videos and label files to a frame set.
 
-Today it takes one label file for each video, in any form that `datasets_scripts.schema.phase_files` reads.
+Today it takes one label file for each video, in any form that `datasets_scripts.own_labels.phase_files` reads.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..datasets_scripts.corpora.folder import collect
 from ..datasets_scripts.frame_sets.prepare import prepare_frame_set
+from ..datasets_scripts.own_labels.phase_files import SUFFIXES
 from ..datasets_scripts.schema.builder import FRAMES, VIDEO, RawVideo
 from ..datasets_scripts.schema.info import MissingFilesError
-from ..datasets_scripts.schema.phase_files import SUFFIXES
 from ..util.errors import InputError
 from ..util.messages import preview
 

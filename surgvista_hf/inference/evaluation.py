@@ -3,8 +3,9 @@
 Nothing is trained. The results have the form of a benchmark's, so tables, plots and intervals are the same.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -19,17 +20,21 @@ from ..clips.dataset import Sampling
 from ..datasets_scripts.own_labels.phase_files import SUFFIXES, class_names, read_phase_file
 from ..datasets_scripts.schema.info import MissingFilesError
 from ..datasets_scripts.schema.label_mapping import map_classes
-from ..evaluation.prediction_files import PredictedVideo, find_predictions, read_predictions
+from ..evaluation.breakdown import without_ranking
+from ..evaluation.metrics.classification import presence_metrics
+from ..evaluation.prediction_files import PredictedVideo, find_predictions, has_class_columns, read_predictions
 from ..evaluation.reports.benchmark_report import CellResult, write_report
+from ..evaluation.reports.evaluation_report import Breakdown, write_evaluation
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.adapters import count_parameters
 from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
 from ..util.errors import InputError
-from ..util.messages import preview
+from ..util.messages import did_you_mean, preview
 from .models.clip_model import ClipModel
 
-_NEED_PROBABILITIES = ("mean_average_precision", "calibration_error")
+logger = logging.getLogger(__name__)
+_CHOSEN_METRIC = "macro_f1"  # main metric of several classes where only the chosen ones are known
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Evaluation:
         by_video: main metric of each video.
         parameters: numbers of parameters of the model: trained here (none) and all, and bytes of all; zeros for files.
         seconds: duration of the evaluation.
+        breakdown: metrics of each class and video, named variants and intervals.
+        main_metric: name of the metric in `by_video`.
     """
 
     task: Task
@@ -53,9 +60,11 @@ class Evaluation:
     by_video: dict[str, float]
     parameters: dict[str, int]
     seconds: float
+    breakdown: Breakdown
+    main_metric: str
 
     def save(self, folder: Path, *, name: str, data: str) -> None:
-        """Write `results.json`, `predictions.parquet`, and the tables and plots of a benchmark.
+        """Write `report.md`, `classes.csv`, `videos.csv`, and the results, predictions, tables and plots of a benchmark.
 
         Args:
             folder: output folder, made if needed; files of an earlier evaluation are replaced.
@@ -73,8 +82,11 @@ class Evaluation:
             seconds=round(self.seconds, 1),
             predictions="predictions.parquet",
         )
+        cell = replace(cell, main_metric=self.main_metric, results={**self.results, **self.breakdown.to_dict()})
         cell.save(folder / "results.json")
         write_report([cell], folder)
+        title = f"{name} on {data}"
+        write_evaluation(folder, self.task, self.metrics, self.results, self.breakdown, title=title)
 
 
 def evaluate_model(
@@ -86,6 +98,7 @@ def evaluate_model(
     classes: Mapping[str, str | None] | None = None,
     batch_size: int = 16,
     progress: bool = False,
+    resamples: int = 1000,
 ) -> Evaluation:
     """Test a finished classifier on the labeled frames of a frame set.
 
@@ -97,6 +110,7 @@ def evaluate_model(
         classes: class of the frame set -> class of the model, where names differ; `None` leaves the class out.
         batch_size: clips at a time.
         progress: show a progress bar.
+        resamples: number of draws of videos for the intervals.
 
     Returns:
         The evaluation, in the classes of the model.
@@ -123,7 +137,7 @@ def evaluate_model(
     predictions = _predict_clips(model, clips, len(names), batch_size, progress)
     counted = count_parameters(model.model)
     parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
-    return _evaluation(task, predictions, parameters, True, perf_counter() - start)
+    return _evaluation(task, predictions, parameters, True, start, resamples)
 
 
 def sampling_of(model: ClipModel) -> Sampling:
@@ -164,7 +178,8 @@ def evaluate_files(
     labels: Mapping[str, LabeledMoments],
     task: Task,
     *,
-    every: float = 1.0,
+    every: float | None = None,
+    resamples: int = 1000,
 ) -> Evaluation:
     """Compare predictions of any program with labels.
 
@@ -172,13 +187,14 @@ def evaluate_files(
         predictions: folder or file in a format that `evaluation.prediction_files` reads.
         labels: labels by the name of the video, `source/video id` or its id alone.
         task: the task of the labels.
-        every: seconds between two rows of NumPy arrays.
+        every: seconds between two rows of arrays, 1 by default; and between two frames in files that count frames.
+        resamples: number of draws of videos for the intervals.
 
     Returns:
-        The evaluation. Metrics that need probabilities are left out where a file holds only chosen classes.
+        The evaluation. Metrics that need scores of all classes are left out where a file holds only chosen classes.
 
     Raises:
-        InputError: a video has no predictions, or nothing was predicted for a labeled moment.
+        InputError: a video has no predictions, nothing was predicted for a labeled moment, or triplets have no scores.
     """
     start = perf_counter()
     found = find_predictions(Path(predictions))
@@ -189,8 +205,12 @@ def evaluate_files(
             f"{predictions} holds no predictions of {len(missing)} of {len(labels)} videos: {preview(sorted(missing))}; "
             f"it has {preview(sorted(found))}"
         )
+    left = sorted(set(found) - {str(key) for key in ids.values()})
+    if left:
+        logger.warning("predictions of %d videos have no labels here and are left out: %s", len(left), preview(left))
     read: dict[str, PredictedVideo] = {
-        name: read_predictions(found[str(key)], task.names, every=every) for name, key in ids.items()
+        name: read_predictions(found[str(key)], task.names, every=every, multi_label=task.multi_label)
+        for name, key in ids.items()
     }
     rows = [(name, moments, read[name].at(moments.seconds)) for name, moments in labels.items()]
     together = ClipPredictions(
@@ -201,9 +221,9 @@ def evaluate_files(
         scores=np.concatenate([scores for _, _, scores in rows]),
     )
     graded = all(video.are_probabilities for video in read.values())
-    if task.multi_label and not graded:
-        raise InputError(f"a {task.kind} task needs a score of each class; {predictions} holds chosen classes only")
-    return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, perf_counter() - start)
+    if task.kind == "triplet" and not graded:
+        raise InputError(f"triplets are ranked by a score of each class; {predictions} holds chosen classes only")
+    return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, start, resamples)
 
 
 def _match_video(name: str, found: Mapping[str, Path], videos: int) -> str | None:
@@ -244,15 +264,70 @@ def _multi_hot(classes: list[int], count: int) -> np.ndarray:
     return row
 
 
-def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[str, LabeledMoments], Task]:
+def map_labels(
+    labels: Mapping[str, LabeledMoments], task: Task, classes: Mapping[str, str | None]
+) -> tuple[dict[str, LabeledMoments], Task]:
+    """Translate labels into the classes of predictions whose classes have other names.
+
+    Args:
+        labels: labels by the name of the video.
+        task: the task of the labels.
+        classes: class of the predictions by the class of the labels, where names differ; several labels may be one class, and
+            `None` leaves a class out. Its moments count for nothing, or where several classes hold at once, only the class.
+
+    Returns:
+        The labels and their task.
+
+    Raises:
+        InputError: a class does not exist, no class or moment is left, or the classes are triplets.
+
+    Example:
+        >>> labels = {"op1": LabeledMoments(np.arange(3.0), np.array([0, 1, 2]))}
+        >>> mapped, task = map_labels(labels, Task("workflow", ("cut", "sew", "idle")), {"sew": "Suturing", "idle": None})
+        >>> task.names, mapped["op1"].labels.tolist()
+        (('cut', 'Suturing'), [0, 1])
+    """
+    if not classes:
+        return dict(labels), task
+    if task.kind == "triplet":
+        raise InputError("triplets cannot be renamed; their numbers belong to the table of the data set")
+    for source in classes:
+        if source not in task.names:
+            hint = did_you_mean(source, task.names, f"they are {', '.join(task.names)}")
+            raise InputError(f"the labels have no class {source!r}; {hint}")
+    targets = [classes.get(name, name) for name in task.names]
+    names = tuple(dict.fromkeys(name for name in targets if name is not None))
+    task = replace(task, names=names)
+    numbers = np.array([-1 if name is None else names.index(name) for name in targets])
+    mapped = {}
+    for video, moments in labels.items():
+        if task.multi_label:
+            columns = [moments.labels[:, numbers == number].max(axis=1) for number in range(len(names))]
+            mapped[video] = LabeledMoments(moments.seconds, np.stack(columns, axis=1))
+            continue
+        renamed = numbers[moments.labels]
+        if (renamed >= 0).any():
+            mapped[video] = LabeledMoments(moments.seconds[renamed >= 0], renamed[renamed >= 0])
+    if not mapped:
+        raise InputError("no labeled moment is left after the classes were renamed")
+    return mapped, task
+
+
+def labels_of_files(
+    folder: Path, names: list[str] | None = None, *, every: float | None = None
+) -> tuple[dict[str, LabeledMoments], Task]:
     """Read one's own label files, one a video, in a format that `datasets_scripts.own_labels.phase_files` reads.
+
+    Files with a column for each class (0 or 1, such as instruments), whose names are given, hold several classes at once.
 
     Args:
         folder: folder with the files, or one file.
         names: names of the classes; by default those of the labels.
+        every: seconds between two frames, for files that count frames.
 
     Returns:
-        The labels of every whole second by the name of the file, and their task.
+        The labels of every whole second (or of every row of a file with a column for each class) by the name of the file, and
+        their task.
 
     Raises:
         MissingFilesError: there are no label files.
@@ -262,30 +337,67 @@ def labels_of_files(folder: Path, names: list[str] | None = None) -> tuple[dict[
     paths = (
         [folder] if folder.is_file() else sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     )
-    files = {path.stem: read_phase_file(path) for path in paths if path.name != "classes.txt"}
-    if not files:
+    paths = [path for path in paths if path.name != "classes.txt"]
+    if not paths:
         raise MissingFilesError(f"{folder} holds no label files ({', '.join(SUFFIXES)})")
+    if names and all(has_class_columns(path, names) for path in paths):
+        return _presence_of_files(paths, names, every)
+    files = {path.stem: read_phase_file(path) for path in paths}
     counted = [str(file.path) for file in files.values() if file.rate is None]
-    if counted:
-        raise InputError(f"{preview(counted)}: labels count frames; make a frame set of the videos and use --data")
+    if counted and every is None:
+        raise InputError(
+            f"{preview(counted)}: labels count frames; say with --every how many seconds lie between two, or make a frame set "
+            "of the videos and use --data"
+        )
     names = names or class_names(files.values())
     moments = {}
     for video, file in files.items():
-        track = file.track(names)
-        rows = {second: track.at(float(second), 1.0) for second in range(int(track.end(1.0)) + 1)}
+        track, rate = file.track(names), 1.0 if every is None else 1 / every
+        rows = {second: track.at(float(second), rate) for second in range(int(track.end(rate)) + 1)}
         known = {second: row["phase"] for second, row in rows.items() if row}
         moments[video] = LabeledMoments(np.array(list(known), np.float64), np.array(list(known.values())))
     return moments, Task("workflow", tuple(names))
 
 
+def _presence_of_files(
+    paths: Sequence[Path], names: Sequence[str], every: float | None
+) -> tuple[dict[str, LabeledMoments], Task]:
+    """Read files with a column of 0 and 1 for each class."""
+    moments = {}
+    for path in paths:
+        video = read_predictions(path, names, every=every, multi_label=True)
+        if not np.isin(video.scores, (0, 1)).all():
+            raise InputError(f"{path} holds numbers other than 0 and 1, which are no labels")
+        moments[path.stem] = LabeledMoments(video.seconds, video.scores)
+    return moments, Task("multi_label", tuple(names))
+
+
 def _evaluation(
-    task: Task, predictions: ClipPredictions, parameters: dict[str, int], graded: bool, seconds: float
+    task: Task,
+    predictions: ClipPredictions,
+    parameters: dict[str, int],
+    graded: bool,
+    start: float,
+    resamples: int,
 ) -> Evaluation:
     results = task.results(predictions)
     metrics = task.metrics(results)
+    main_metric, by_video = task.main_metric, task.by_video(predictions)
     if not graded:
-        for section in results.values():
-            for name in _NEED_PROBABILITIES:
-                section.pop(name, None)
-        metrics = {name: value for name, value in metrics.items() if name not in _NEED_PROBABILITIES}
-    return Evaluation(task, predictions, results, metrics, task.by_video(predictions), parameters, seconds)
+        results = without_ranking(results)
+        metrics = without_ranking(metrics)
+        if task.multi_label:
+            main_metric, by_video = _CHOSEN_METRIC, _f1_by_video(task, predictions)
+    breakdown = Breakdown.compute(task, predictions, is_scored=graded, resamples=resamples)
+    seconds = perf_counter() - start
+    return Evaluation(task, predictions, results, metrics, by_video, parameters, seconds, breakdown, main_metric)
+
+
+def _f1_by_video(task: Task, predictions: ClipPredictions) -> dict[str, float]:
+    """Return the macro F1 of each video in which a class occurs or was predicted."""
+    labels, scores = predictions.by_video(predictions.labels), predictions.by_video(predictions.scores)
+    return {
+        video: presence_metrics(truth, scores[video], names=task.names).macro_f1
+        for video, truth in labels.items()
+        if (truth >= 0.5).any() or (scores[video] >= 0.5).any()
+    }

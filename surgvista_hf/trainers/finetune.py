@@ -265,7 +265,13 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
         if split is None:
             continue
         frames = load_frame_set(
-            data.name, data.folder, split, protocol=data.protocol, allow_missing=data.allow_missing
+            data.name,
+            data.folder,
+            split,
+            protocol=data.protocol,
+            allow_missing=data.allow_missing,
+            split_file=data.split_file,
+            fold=data.fold,
         )
         if data.label not in frames.column_names:
             raise RecipeError(
@@ -282,7 +288,13 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
 def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
     """Load another frame set for the test, with its labels in the column and the classes of the training."""
     frames = load_frame_set(
-        other.name, data.test_folder, other.split, protocol=other.protocol, allow_missing=other.allow_missing
+        other.name,
+        data.test_folder,
+        other.split,
+        protocol=other.protocol,
+        allow_missing=other.allow_missing,
+        split_file=other.split_file,
+        fold=other.fold,
     )
     label = other.label or data.label
     if label not in frames.column_names:

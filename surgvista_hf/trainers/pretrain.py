@@ -235,6 +235,8 @@ def build_clips(
             source.split,
             protocol=source.protocol,
             allow_missing=source.allow_missing,
+            split_file=source.split_file,
+            fold=source.fold,
         ).select_columns(_COLUMNS)
         for source in data.sources
     ]
@@ -243,7 +245,8 @@ def build_clips(
     parts = disambiguate_sources(parts)
     corpus = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
     for test in data.tested_on:
-        check_overlap(corpus, videos_of(test.name, test.protocol, test.split), on_overlap=data.on_overlap)
+        tested = videos_of(test.name, test.protocol, test.split, split_file=test.split_file, fold=test.fold)
+        check_overlap(corpus, tested, on_overlap=data.on_overlap)
     return kind(
         corpus,
         num_frames=num_frames,

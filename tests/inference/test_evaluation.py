@@ -1,13 +1,16 @@
 """Testing what exists: the same numbers as training reports, from a model or from files."""
 
+import csv
 import json
 import shutil
 
 import numpy as np
 import pytest
 
+from surgvista_hf import load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.schema.split_files import read_split_file
 from surgvista_hf.evaluation.tasks import ClipPredictions
 
 MODEL = (
@@ -109,6 +112,159 @@ def test_label_files_do_without_a_frame_set(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["metrics"]["image_accuracy"] == pytest.approx(0.9)
     assert "calibration_error" not in said["results"]["classification"]  # there are no probabilities
+
+
+def test_the_report_has_intervals_variants_classes_and_videos(hospitals):
+    words = ["evaluate", str(hospitals / "run/model"), "--data", f"synthetic={hospitals / 'there'}", "--split", "all"]
+    folder = hospitals / "reported"
+    assert main([*words, "--output", str(folder), "--resamples", "50"]) == 0
+    text, results = (folder / "report.md").read_text(), read(folder / "results.json")
+    for heading in ("# model on synthetic", "## Variants", "## Classes", "## Videos", "| 95 % interval |"):
+        assert heading in text
+    with (folder / "videos.csv").open(newline="") as stream:
+        videos = list(csv.DictReader(stream))
+    assert [row["video"] for row in videos] == sorted(results["by_video"])
+    for row in videos:
+        assert float(row["video_accuracy"]) == pytest.approx(results["by_video"][row["video"]])
+    with (folder / "classes.csv").open(newline="") as stream:
+        classes = list(csv.DictReader(stream))
+    assert [row["class"] for row in classes] == results["classes"]
+    low, high = results["results"]["intervals"]["video_accuracy"]
+    assert low <= results["metrics"]["video_accuracy"] <= high
+
+
+def test_predictions_with_other_class_names_are_compared_after_a_mapping(tmp_path, capsys):
+    for kind, text in (
+        ("labels", "start,end,phase\n0,4,cut\n4,8,sew\n8,10,idle\n"),
+        ("said", "start,end,phase\n0,5,Cutting\n5,10,Suturing\n"),
+    ):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "op1.csv").write_text(text)
+    words = ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels"), "--json"]
+    assert main(words) == 1
+    assert "holds the label 'Cutting'; known are cut, sew, idle" in capsys.readouterr().err
+    mapping = ["--classes", "cut=Cutting", "--classes", "sew=Suturing", "--classes", "idle="]
+    assert main([*words, *mapping]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == pytest.approx(7 / 8)
+    assert main([*words, "--classes", "idel="]) == 1
+    assert "the labels have no class 'idel'; did you mean idle?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def instruments(hospitals, tmp_path):
+    """Write the instruments of the other hospital as three programs would, with one mistake in each video."""
+    frames = load_frame_set("synthetic", hospitals / "there", "all")
+    names = frames.features["instruments"].feature.names
+    rows = frames.select_columns(["video_id", "timestamp", "instruments"]).with_format(None)[:]
+    for kind in ("choices", "scores", "spans"):
+        (tmp_path / kind).mkdir()
+    for video in dict.fromkeys(rows["video_id"]):
+        own = [n for n, name in enumerate(rows["video_id"]) if name == video]
+        present = np.zeros((len(own), len(names)), int)
+        for row, number in enumerate(own):
+            present[row, rows["instruments"][number]] = 1
+        present[0] = 1 - present[0]
+        (tmp_path / f"choices/{video}.json").write_text(json.dumps([np.flatnonzero(row).tolist() for row in present]))
+        np.save(tmp_path / f"scores/{video}.npy", 0.1 + 0.8 * present)
+        lines = ["start,end,label"]
+        lines += [f"{row},{row + 1},{names[number]}" for row, number in zip(*np.nonzero(present), strict=True)]
+        (tmp_path / f"spans/{video}.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_instruments_of_any_program_are_compared(hospitals, instruments, capsys):
+    found = {}
+    for kind in ("choices", "scores", "spans"):
+        words = ["evaluate", "--predictions", str(instruments / kind), "--data", f"synthetic={hospitals / 'there'}"]
+        output = instruments / f"{kind}_result"
+        assert main([*words, "--split", "all", "--label", "instruments", "--json", "--output", str(output)]) == 0
+        found[kind] = json.loads(capsys.readouterr().out)
+        assert (output / "tables.md").is_file()
+    assert found["choices"]["metrics"] == found["spans"]["metrics"]
+    assert found["choices"]["metrics"]["subset_accuracy"] == pytest.approx(13 / 14)
+    assert found["scores"]["metrics"]["macro_f1"] == pytest.approx(found["choices"]["metrics"]["macro_f1"])
+    assert "mean_average_precision" not in found["choices"]["metrics"]  # nothing was ranked
+    assert not any("average_precision" in row for row in found["choices"]["classes"].values())
+    assert found["scores"]["metrics"]["mean_average_precision"] < 1
+    assert (instruments / "scores_result/plots/synthetic_average_precision.png").is_file()
+    assert read(instruments / "choices_result/results.json")["main_metric"] == "macro_f1"
+
+
+def test_triplets_of_another_program_need_scores(hospitals, tmp_path, capsys):
+    frames = load_frame_set("synthetic", hospitals / "there", "all")
+    rows = frames.select_columns(["video_id", "triplets"]).with_format(None)[:]
+    present = np.zeros((len(rows["video_id"]), 100))
+    for number, triplets in enumerate(rows["triplets"]):
+        present[number, triplets] = 1
+    words = [
+        "evaluate",
+        "--data",
+        f"synthetic={hospitals / 'there'}",
+        "--split",
+        "all",
+        "--label",
+        "triplets",
+        "--json",
+    ]
+    for kind, scores in (("right", 0.1 + 0.8 * present), ("chosen", present)):
+        (tmp_path / kind).mkdir()
+        for video in dict.fromkeys(rows["video_id"]):
+            np.save(tmp_path / f"{kind}/{video}.npy", scores[[name == video for name in rows["video_id"]]])
+    assert main([*words, "--predictions", str(tmp_path / "right"), "--output", str(tmp_path / "result")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["ap_ivt"] == pytest.approx(1)
+    assert found["classes"]["instrument hook"]["average_precision"] == pytest.approx(1)
+    assert (tmp_path / "result/plots/components_average_precision.png").is_file()
+    assert main([*words, "--predictions", str(tmp_path / "chosen")]) == 1
+    assert "triplets are ranked by a score of each class" in capsys.readouterr().err
+
+
+def test_labels_may_be_columns_of_zeros_and_ones(tmp_path, capsys):
+    for kind, second in (("labels", "0,1"), ("said", "1,1")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "op1.csv").write_text(f"second,hook,clip\n0,1,0\n1,{second}\n2,0,0\n")
+    (tmp_path / "labels/classes.txt").write_text("hook\nclip\n")
+    words = ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels"), "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["subset_accuracy"] == pytest.approx(2 / 3)
+    assert found["classes"]["hook"]["f1"] == pytest.approx(2 / 3)
+
+
+def test_frames_are_compared_where_their_distance_is_given(tmp_path, capsys):
+    for kind, text in (
+        ("labels", "start_frame,end_frame,phase\n0,99,cut\n100,249,sew\n"),
+        ("said", "frame,phase\n" + "".join(f"{frame},{'cut' if frame < 125 else 'sew'}\n" for frame in range(250))),
+    ):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "op1.csv").write_text(text)
+    words = ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels"), "--json"]
+    assert main(words) == 1
+    assert "labels count frames; say with --every" in capsys.readouterr().err
+    assert main([*words, "--every", "0.04"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == pytest.approx(9 / 10)
+
+
+def test_predictions_of_videos_without_labels_are_said(tmp_path, caplog):
+    for kind, names in (("labels", ["op1"]), ("said", ["op1", "op2"])):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            (tmp_path / kind / f"{name}.csv").write_text("start,end,phase\n0,4,cut\n4,8,sew\n")
+    words = ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels")]
+    assert main(words) == 0
+    assert "predictions of 1 videos have no labels here and are left out: op2" in caplog.text
+
+
+def test_a_model_is_tested_on_a_fold(hospitals, tmp_path, capsys):
+    file = tmp_path / "folds.yaml"
+    assert main(["split", f"synthetic={hospitals / 'there'}", "--folds", "3", "--output", str(file)]) == 0
+    words = ["evaluate", str(hospitals / "run/model"), "--data", f"synthetic={hospitals / 'there'}"]
+    capsys.readouterr()
+    assert main([*words, "--split-file", str(file), "--fold", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["by_video"]
+    assert sorted(found) == [f"synthetic/{video}" for video in read_split_file(file).splits(1)["test"]]
+    assert main([*words, "--split-file", str(file)]) == 1
+    assert "holds 3 folds: choose one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

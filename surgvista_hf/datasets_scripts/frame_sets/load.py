@@ -16,10 +16,10 @@ from ...util.files import content_hash
 from ...util.gaps import bridging_note
 from ...util.messages import preview
 from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
+from ..schema.split_files import ALL, SplitFile, read_split_file
 from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file
 from .registry import get_builder
 
-ALL = "all"
 PUBLISHED = "published.json"
 HUB = "hf://datasets/"
 _ROWS_AT_ONCE = 16
@@ -137,6 +137,20 @@ class StoredFrameSet:
             raise DatasetError(f"the split {split!r} is empty: {self.folder} holds none of its videos")
         return chosen
 
+    def listed(
+        self, file: SplitFile, split: str, fold: int | None = None, *, allow_missing: bool = False
+    ) -> list[StoredVideo]:
+        """Return the videos of a split that a file of splits lists; all of them for `"all"`.
+
+        Raises:
+            SplitFileError: there is no such split or fold, or videos of the file are missing.
+        """
+        if split == ALL:
+            return list(self.videos)
+        known = {video.video_id: self.info.split_of(video.video_id) for video in self.videos}
+        ids = set(file.ids(split, fold, known, allow_missing=allow_missing))
+        return [video for video in self.videos if video.video_id in ids]
+
 
 @overload
 def load_frame_set(
@@ -150,6 +164,8 @@ def load_frame_set(
     cache_dir: Path | str | None = ...,
     num_proc: int = ...,
     settings: Mapping[str, str] | None = ...,
+    split_file: Path | str | None = ...,
+    fold: int | None = ...,
 ) -> datasets.Dataset: ...
 
 
@@ -165,6 +181,8 @@ def load_frame_set(
     cache_dir: Path | str | None = ...,
     num_proc: int = ...,
     settings: Mapping[str, str] | None = ...,
+    split_file: Path | str | None = ...,
+    fold: int | None = ...,
 ) -> datasets.IterableDataset: ...
 
 
@@ -180,6 +198,8 @@ def load_frame_set(
     cache_dir: Path | str | None = ...,
     num_proc: int = ...,
     settings: Mapping[str, str] | None = ...,
+    split_file: Path | str | None = ...,
+    fold: int | None = ...,
 ) -> datasets.Dataset | datasets.IterableDataset: ...
 
 
@@ -194,6 +214,8 @@ def load_frame_set(
     cache_dir: Path | str | None = None,
     num_proc: int = 1,
     settings: Mapping[str, str] | None = None,
+    split_file: Path | str | None = None,
+    fold: int | None = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Load a split of a data set as a frame set: one row per frame, sorted by (video_id, frame_index).
 
@@ -208,6 +230,10 @@ def load_frame_set(
         allow_missing: accept that videos of the split are not in the folder.
         cache_dir: folder in which raw downloads are prepared; by default in the cache of `datasets`.
         num_proc, settings: arguments of `prepare_frame_set`, for raw downloads.
+        split_file: file with the ids of each split, as `surgvista split` writes it, in place of a protocol; see
+            `read_split_file`. The splits may have other names than those of `split`. What a protocol leaves out by class or
+            length is not left out.
+        fold: number of the fold in a file that holds folds.
 
     Returns:
         A `datasets.Dataset`, or with `streaming=True` a `datasets.IterableDataset`, with the columns `source`, `video_id`,
@@ -216,6 +242,7 @@ def load_frame_set(
 
     Raises:
         DatasetError: a name is unknown, videos are missing, or the folder is none of the three.
+        SplitFileError: the file of splits has a video in two splits, or names videos that are not there.
 
     Warns:
         FrameSetWarning: the splits of the protocol have something in common that they should not.
@@ -227,22 +254,72 @@ def load_frame_set(
     """
     split = split_name(split)
     info = get_builder(name).info
-    if str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file():
+    file = _read_splits(split_file, fold, info)
+    if _is_published(data_dir):
+        if file is not None or split == ALL:
+            return _load_published_videos(info, str(data_dir), split, streaming, file, fold, allow_missing)
         return _load_published(info, str(data_dir), split, protocol, streaming)
-    chosen_name, chosen = info.protocol(protocol)
+    if file is None:
+        chosen_name, chosen = info.protocol(protocol)
+    else:
+        chosen_name, chosen = file.name(fold), Protocol(file.method or "own splits")
     folder = Path(data_dir)
     if not ((folder / MANIFEST).is_file() or (folder / PLAN).is_file()):
         folder = _prepare_in_cache(name, folder, cache_dir, num_proc, settings or {})
     stored = StoredFrameSet.open(folder)
     if stored.info.name != info.name:
         raise DatasetError(f"{folder} holds {stored.info.name}, not {info.name}")
-    videos = stored.split(split, chosen, allow_missing=allow_missing)
+    if file is None:
+        videos = stored.split(split, chosen, allow_missing=allow_missing)
+    else:
+        _warn_of_other_set(file, stored.fingerprint, folder)
+        videos = stored.listed(file, split, fold, allow_missing=allow_missing)
     if chosen.leaks and split != ALL:
         warnings.warn(f"{info.title}, {chosen_name}: {chosen.leaks}", FrameSetWarning, stacklevel=2)
     dataset_info = _dataset_info(stored, chosen_name, chosen, split, videos)
     return (
         stream_videos(stored, videos, dataset_info) if streaming else open_videos(stored, videos, dataset_info, split)
     )
+
+
+def _is_published(data_dir: Path | str) -> bool:
+    return str(data_dir).startswith(HUB) or (Path(data_dir) / PUBLISHED).is_file()
+
+
+def frame_set_identity(data_dir: Path | str) -> tuple[str, str]:
+    """Return the name of the data set of a frame set and the fingerprint of the frame set, prepared or published.
+
+    Raises:
+        DatasetError: it is neither.
+    """
+    if _is_published(data_dir):
+        content = _published_marker(str(data_dir))
+        return str(content["name"]), content_hash(content)
+    stored = StoredFrameSet.open(Path(data_dir))
+    return stored.info.name, stored.fingerprint
+
+
+def _read_splits(path: Path | str | None, fold: int | None, info: DatasetInfo) -> SplitFile | None:
+    """Read a file of splits, and check that it is of this data set."""
+    if path is None:
+        if fold is not None:
+            raise DatasetError(f"fold {fold} of what? A fold is chosen from a file of splits (split_file)")
+        return None
+    file = read_split_file(path)
+    if file.data and get_builder(file.data).info.name != info.name:
+        raise DatasetError(f"{path} has splits of {file.data}, not of {info.name}")
+    file.splits(fold)
+    return file
+
+
+def _warn_of_other_set(file: SplitFile, fingerprint: str, folder: Path | str) -> None:
+    if file.fingerprint and file.fingerprint != fingerprint:
+        warnings.warn(
+            f"{file.path} was drawn from another preparation of the data than {folder}: its ids are there, its counts of "
+            "frames and classes may differ",
+            FrameSetWarning,
+            stacklevel=3,
+        )
 
 
 def open_videos(
@@ -299,14 +376,12 @@ def _load_published(
     name = protocol or next(iter(content["protocols"]))
     if split not in content["protocols"].get(name, ()):
         raise DatasetError(f"{source} has no split {split!r} of the protocol {name!r}; it has {content['protocols']}")
-    # `datasets` takes a folder that was written anew for the old one, so each content gets a cache of its own.
-    cache = None if source.startswith(HUB) else Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
     frames: Any = datasets.load_dataset(
         source.removeprefix(HUB),
         name,
         split=split,
         streaming=streaming,
-        cache_dir=cache and str(cache / f"published-{content_hash(content)}"),
+        cache_dir=_published_cache(source, content),
     )
     chosen = info.protocol(name)[1]
     for column in chosen.exclude:
@@ -319,6 +394,54 @@ def _load_published(
     frames.info.update(datasets.DatasetInfo(**known))
     loaded: datasets.Dataset | datasets.IterableDataset = frames
     return loaded
+
+
+def _load_published_videos(
+    info: DatasetInfo,
+    source: str,
+    split: str,
+    streaming: bool,
+    file: SplitFile | None,
+    fold: int | None,
+    allow_missing: bool,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Load all videos of a published frame set, or those that a file of splits lists."""
+    content = _published_marker(source)
+    if content["name"] != info.name:
+        raise DatasetError(f"{source} holds {content['name']}, not {info.name}")
+    # The protocols share their files, and every video is in one of them.
+    frames: Any = datasets.load_dataset(
+        source.removeprefix(HUB),
+        data_files="data/*.parquet",
+        split="train",
+        cache_dir=_published_cache(source, content),
+        verification_mode="no_checks",
+    )
+    of_video: dict[str, list[int]] = {}
+    for row, video in enumerate(frames.select_columns(["video_id"]).with_format(None)["video_id"][:]):
+        of_video.setdefault(video, []).append(row)
+    wanted: Sequence[str] = sorted(of_video)
+    origin = "all videos"
+    if file is not None:
+        _warn_of_other_set(file, content_hash(content), source)
+        origin = f"split {split!r} of {file.name(fold)}: {file.method or 'own splits'}"
+        if split != ALL:
+            known = {video: info.split_of(video) for video in of_video}
+            wanted = file.ids(split, fold, known, allow_missing=allow_missing)
+    chosen = frames.select([row for video in wanted for row in of_video[video]])
+    text = f"{info.title}, {origin}. {info.notes}{content.get('bridged', '')}"
+    known_info = {"description": text, "citation": info.citation, "homepage": info.homepage, "license": info.license}
+    chosen.info.update(datasets.DatasetInfo(**known_info))
+    loaded: datasets.Dataset | datasets.IterableDataset = chosen.to_iterable_dataset() if streaming else chosen
+    return loaded
+
+
+def _published_cache(source: str, content: Mapping[str, Any]) -> str | None:
+    """Return a folder of its own for each content: `datasets` takes a folder that was written anew for the old one."""
+    if source.startswith(HUB):
+        return None
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / "surgvista_hf"
+    return str(cache / f"published-{content_hash(content)}")
 
 
 def _published_marker(source: str) -> dict[str, Any]:

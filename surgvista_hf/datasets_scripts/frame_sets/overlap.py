@@ -7,6 +7,7 @@ authors say that data sets overlap but publish no list, or where an overlap was 
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import datasets
@@ -15,6 +16,7 @@ from ...modeling.conversion.training_data import training_data_of
 from ...util.messages import preview
 from ..corpora.surgrec_splits import SURGREC
 from ..schema.info import DatasetError, split_name
+from ..schema.split_files import read_split_file
 from .registry import get_builder
 
 Videos = Mapping[str, Collection[str]]  # video ids by data set
@@ -339,13 +341,22 @@ def warn_of_unlisted(seen: SeenVideos, test: Videos, model: str) -> None:
         warnings.warn(f"{text}: whether they saw videos of the test is unknown", OverlapWarning, stacklevel=2)
 
 
-def videos_of(name: str, protocol: str | None = None, split: str = "test") -> dict[str, tuple[str, ...]]:
-    """Return the video ids of a split as the protocol lists them.
+def videos_of(
+    name: str,
+    protocol: str | None = None,
+    split: str = "test",
+    *,
+    split_file: Path | str | None = None,
+    fold: int | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """Return the video ids of a split as the protocol, or a file of splits, lists them.
 
     Args:
         name: name of the data set.
         protocol: name of the protocol; by default the first one.
         split: name of the split.
+        split_file: file of splits in place of the protocol.
+        fold: number of the fold in a file that holds folds.
 
     Returns:
         The ids by the name of the data set.
@@ -354,6 +365,11 @@ def videos_of(name: str, protocol: str | None = None, split: str = "test") -> di
         DatasetError: the protocol has no lists, because its splits depend on the videos that were found.
     """
     info = get_builder(name).info
+    if split_file is not None:
+        listed = read_split_file(split_file).splits(fold)
+        if split_name(split) not in listed:
+            raise DatasetError(f"there is no split {split!r} in {split_file}; it has {[*listed]}")
+        return {info.name: listed[split_name(split)]}
     chosen, content = info.protocol(protocol)
     if split_name(split) not in content.splits:
         raise DatasetError(

@@ -18,23 +18,35 @@ _VIDEOS_SHOWN = 4
 _NUMBERED = 0.02  # fraction of a ribbon from which a segment is wide enough for the number of its class
 
 
-def plot_phase_jaccard(jaccard: Mapping[str, np.ndarray], classes: Sequence[str], path: Path) -> None:
-    """Draw bars of the Jaccard index of each phase.
+def plot_class_scores(
+    scores: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    path: Path,
+    *,
+    metric: str = "Jaccard index, strict",
+    chance: np.ndarray | None = None,
+) -> None:
+    """Draw bars of a metric of each class.
 
     Args:
-        jaccard: (classes,) Jaccard indices, 0-1, by the name of the model; NaN where a phase never occurs.
+        scores: (classes,) values of the metric, 0-1, by the name of the model; NaN where a class never occurs.
         classes: names of the classes.
         path: image file to write.
+        metric: name of the metric.
+        chance: (classes,) values of guessing, marked by lines.
     """
-    figure, axes = _figure(max(6.0, 0.35 * len(classes) * len(jaccard) + 3), 4.2)
-    width = 0.8 / len(jaccard)
-    for number, (name, values) in enumerate(jaccard.items()):
-        centers = np.arange(len(classes)) + (number - (len(jaccard) - 1) / 2) * width
+    figure, axes = _figure(max(6.0, 0.35 * len(classes) * len(scores) + 3), 4.2)
+    width = 0.8 / len(scores)
+    for number, (name, values) in enumerate(scores.items()):
+        centers = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * width
         axes.bar(centers, values, width, label=name, color=class_color(number))
+    if chance is not None:
+        middle = np.arange(len(classes))
+        axes.hlines(chance, middle - 0.42, middle + 0.42, color="black", linestyles="dotted", label="guessing")
     axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-    axes.set(ylabel="Jaccard index, strict", ylim=(0, 1))
+    axes.set(ylabel=metric, ylim=(0, 1))
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=min(3, len(jaccard)), frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(3, len(scores) + (chance is not None)), frameon=False)
     _save(figure, path)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from ...util.environment import Environment, environment
 from ...util.files import atomic_file, write_json
 from ..metrics.statistics import Interval, PairedTest, bootstrap_interval, paired_wilcoxon
 from ..tasks import ClipPredictions, Task
-from .benchmark_plots import plot_confusion, plot_data_scale, plot_phase_jaccard, plot_ribbons
+from .benchmark_plots import plot_class_scores, plot_confusion, plot_data_scale, plot_ribbons
 
 
 class Evaluated(Protocol):
@@ -37,10 +37,11 @@ class Evaluated(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """The result of one model on one data set under one protocol with one seed.
+    """The result of one model on one data set under one protocol with one seed, in one fold if there are folds.
 
     Args:
         model, data, protocol, seed: names of the model, data set and protocol, and the seed.
+        fold: number of the fold; `None` without folds.
         task: kind of the task.
         classes: names of the classes.
         main_metric: name of the main metric of the task.
@@ -60,6 +61,7 @@ class CellResult:
     data: str
     protocol: str
     seed: int = 0
+    fold: int | None = None
     task: str
     classes: list[str]
     main_metric: str
@@ -108,13 +110,15 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: one model under one protocol on one data set, all seeds together.
+    """A line of a table: one model under one protocol on one data set, all folds and seeds together.
 
     Args:
         model, data, protocol: names of the model, data set and protocol.
-        cells: results of its seeds.
-        metrics: mean and standard deviation (N - 1) over seeds by the name of the metric; a single seed has no deviation.
+        cells: results of its folds and seeds.
+        metrics: mean and standard deviation (N - 1) by the name of the metric: over folds, seeds averaged in each, or without
+            folds over seeds. A single value has no deviation.
         interval: 95 % interval of the mean over test videos of their main metric, from 1000 draws of videos, seeds averaged.
+            With folds these are the videos of all of them.
         test: test of whether it is better than the baseline on the same videos; `None` without a baseline, or for itself.
     """
 
@@ -131,15 +135,37 @@ class Row:
         """Return the main metric of each video, averaged over seeds."""
         return seeds_averaged(self.cells)
 
+    @property
+    def folds(self) -> "tuple[Row, ...]":
+        """Return a row for each fold; none without folds."""
+        return tuple(
+            _row(self.model, self.data, self.protocol, own)
+            for fold, own in _by_fold(self.cells).items()
+            if fold is not None
+        )
+
+
+def _by_fold(cells: Sequence[CellResult]) -> dict[int | None, list[CellResult]]:
+    folds: dict[int | None, list[CellResult]] = {}
+    for cell in cells:
+        folds.setdefault(cell.fold, []).append(cell)
+    return folds
+
 
 def seeds_averaged(cells: Sequence[CellResult]) -> dict[str, float]:
-    """Return the main metric of each video that all seeds have, averaged over them."""
-    videos = set.intersection(*(set(cell.by_video) for cell in cells))
-    return {video: float(np.mean([cell.by_video[video] for cell in cells])) for video in sorted(videos)}
+    """Return the main metric of each video that all seeds of a fold have, averaged over them.
+
+    The videos of all folds stand side by side; one that several folds test is averaged over these too.
+    """
+    found: dict[str, list[float]] = {}
+    for own in _by_fold(cells).values():
+        for video in set.intersection(*(set(cell.by_video) for cell in own)):
+            found.setdefault(video, []).append(float(np.mean([cell.by_video[video] for cell in own])))
+    return {video: float(np.mean(values)) for video, values in sorted(found.items())}
 
 
 def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[Row]:
-    """Put seeds together, with intervals and tests against a baseline.
+    """Put folds and seeds together, with intervals and tests against a baseline.
 
     Args:
         cells: results of all cells.
@@ -153,12 +179,7 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
         groups.setdefault((cell.data, cell.model, cell.protocol), []).append(cell)
     rows = []
     for (data, model, protocol), group in groups.items():
-        metrics: dict[str, tuple[float, float | None]] = {}
-        for name in group[0].metrics:
-            values = [cell.metrics[name] for cell in group if name in cell.metrics]
-            metrics[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
         scores = seeds_averaged(group)
-        interval = bootstrap_interval(_mean_of(scores), list(scores)) if scores else None
         other = groups.get((data, baseline, protocol)) or groups.get((data, model, baseline)) if baseline else None
         test = None
         if other is not None and other is not group:
@@ -166,8 +187,21 @@ def summarize(cells: Iterable[CellResult], baseline: str | None = None) -> list[
             shared = sorted(set(scores) & set(reference))
             if shared:
                 test = paired_wilcoxon({v: scores[v] for v in shared}, {v: reference[v] for v in shared})
-        rows.append(Row(model, data, protocol, tuple(group), metrics, interval, test))
+        rows.append(replace(_row(model, data, protocol, group), test=test))
     return rows
+
+
+def _row(model: str, data: str, protocol: str, cells: Sequence[CellResult]) -> Row:
+    """Return the row of some results, without a test against others."""
+    metrics: dict[str, tuple[float, float | None]] = {}
+    parts = list(_by_fold(cells).values())
+    for name in dict.fromkeys(name for cell in cells for name in cell.metrics):
+        of_seeds = [[cell.metrics[name] for cell in part if name in cell.metrics] for part in parts]
+        values = of_seeds[0] if len(parts) == 1 else [float(np.mean(own)) for own in of_seeds if own]
+        metrics[name] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+    scores = seeds_averaged(cells)
+    interval = bootstrap_interval(_mean_of(scores), list(scores)) if scores else None
+    return Row(model, data, protocol, tuple(cells), metrics, interval)
 
 
 def _mean_of(scores: Mapping[str, float]) -> Callable[[Sequence[str]], float]:
@@ -190,8 +224,37 @@ def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
         header += ["p"] if baseline else []
         lines = [f"### {data}", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         lines += [f"| {' | '.join(cell)} |" for cell in cells]
-        parts.append("\n".join([*lines, "", *_notes(own, baseline), ""]))
+        parts.append("\n".join([*lines, "", *_notes(own, baseline), "", *_fold_lines(own, names)]))
     return "\n".join(parts)
+
+
+def _fold_lines(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return a Markdown table with a line for each fold; nothing without folds."""
+    if not any(row.folds for row in rows):
+        return []
+    header = [
+        "model",
+        "protocol",
+        "fold",
+        "videos",
+        *[name.replace("_", " ") for name in names],
+        "videos: mean (95 %)",
+    ]
+    lines = ["Fold by fold:", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for row in rows:
+        for own in row.folds:
+            metrics = [_per_cent(*own.metrics[name]) if name in own.metrics else "" for name in names]
+            start = [row.model, row.protocol, str(own.cells[0].fold), str(len(own.by_video))]
+            lines.append(f"| {' | '.join([*start, *metrics, _mean_text(own)])} |")
+    return [*lines, ""]
+
+
+def _mean_text(row: Row) -> str:
+    """Return the mean over videos with its interval; a single video has none."""
+    if row.interval is None:
+        return ""
+    mean, low, high = (f"{100 * value:.1f}" for value in (row.interval.value, row.interval.low, row.interval.high))
+    return mean if len(row.by_video) == 1 else f"{mean} ({low}-{high})"
 
 
 def latex(rows: Sequence[Row], baseline: str | None = None) -> str:
@@ -235,10 +298,8 @@ def _cells(row: Row, names: Sequence[str], baseline: str | None) -> list[str]:
     # Predictions of another program have no parameters that are known.
     trained = f"{parameters['trained'] / parameters['all']:.2%}" if parameters["all"] else "unknown"
     metrics = [_per_cent(*row.metrics[name]) if name in row.metrics else "" for name in names]
-    interval = row.interval
-    mean = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})" if interval else ""
     mark = _SEEN_MARKS.get(row.cells[0].seen, "")
-    cells = [row.model + mark, row.protocol, trained, *metrics, mean]
+    cells = [row.model + mark, row.protocol, trained, *metrics, _mean_text(row)]
     if baseline:
         cells.append("" if row.test is None else f"{row.test.p_value:.3g}")
     return cells
@@ -257,10 +318,15 @@ def _per_cent(mean: float, spread: float | None) -> str:
 
 
 def _notes(rows: Sequence[Row], baseline: str | None) -> list[str]:
-    first, seeds = rows[0].cells[0], max(len(row.cells) for row in rows)
+    first = rows[0].cells[0]
+    seeds, folds = max(len({cell.seed for cell in row.cells}) for row in rows), max(len(row.folds) for row in rows)
     spread = f"{seeds} seeds, ± standard deviation over them" if seeds > 1 else "one seed"
+    if folds:
+        averaged = f", {seeds} seeds averaged in each" if seeds > 1 else ""
+        spread = f"{folds} folds{averaged}; mean and ± standard deviation over folds"
+    videos = len(rows[0].by_video) if folds else len(first.by_video)
     notes = [
-        f"Task: {first.task}, {len(first.classes)} classes, {len(first.by_video)} test videos; per cent; {spread}. "
+        f"Task: {first.task}, {len(first.classes)} classes, {videos} test videos; per cent; {spread}. "
         "Trained: share of the parameters of encoder and head that the protocol itself trains."
     ]
     if first.task == "workflow":
@@ -307,6 +373,7 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
             "data": row.data,
             "protocol": row.protocol,
             "seeds": [cell.seed for cell in row.cells],
+            **({"folds": [_fold_summary(own) for own in row.folds]} if row.folds else {}),
             "metrics": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.metrics.items()},
             "interval": asdict(row.interval) if row.interval else None,
             "test": row.test.to_dict() if row.test else None,
@@ -328,6 +395,22 @@ def write_report(results: Sequence[CellResult], folder: Path, *, baseline: str |
     return rows
 
 
+def _fold_summary(row: Row) -> dict[str, Any]:
+    return {
+        "fold": row.cells[0].fold,
+        "metrics": {name: {"mean": mean, "std": spread} for name, (mean, spread) in row.metrics.items()},
+        "interval": asdict(row.interval) if row.interval else None,
+        "by_video": row.by_video,
+    }
+
+
+def _predictions(row: Row, folder: Path) -> ClipPredictions | None:
+    """Return the predictions of a row's first seed, of all folds one after the other; `None` if they are not stored."""
+    cells = [own[0] for own in _by_fold(row.cells).values()]
+    loaded = [ClipPredictions.load(folder / cell.predictions) for cell in cells if cell.predictions]
+    return ClipPredictions.joined(loaded) if loaded else None
+
+
 def _plot(rows: Sequence[Row], folder: Path) -> None:
     for data in dict.fromkeys(row.data for row in rows):
         own = [row for row in rows if row.data == data]
@@ -338,21 +421,29 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
         phased = [row for row in own if "strict" in row.cells[0].results]  # answers of language models have no ribbon
         if phased:
             jaccard = {
-                titles[id(row)]: np.mean(
-                    [_floats(cell.results["strict"]["by_phase"]["jaccard"]) for cell in row.cells], axis=0
+                titles[id(row)]: _mean_defined(
+                    [_floats(cell.results["strict"]["by_phase"]["jaccard"]) for cell in row.cells]
                 )
                 for row in phased
             }
-            plot_phase_jaccard(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
-            loaded = {
-                titles[id(row)]: ClipPredictions.load(folder / file)
-                for row in phased
-                if (file := row.cells[0].predictions)
-            }
+            plot_class_scores(jaccard, first.classes, plots / f"{data}_phase_jaccard.png")
+            found = {titles[id(row)]: _predictions(row, folder) for row in phased}
+            loaded = {title: predictions for title, predictions in found.items() if predictions is not None}
             plot_ribbons(loaded, first.classes, plots / f"{data}_ribbons.png")
-            for title, predictions in loaded.items():
-                name = title.replace(" ", "_").replace("/", "_")
-                plot_confusion(predictions, first.classes, title, plots / f"{data}_confusion_{name}.png")
+        if first.task in ("workflow", "classification", "video_classification"):
+            # Answers of language models have no scores to choose a class by.
+            scored = [row for row in own if {"strict", "classification"} & row.cells[0].results.keys()]
+            _plot_confusions(scored, titles, folder)
+        precision = {
+            titles[id(row)]: _mean_defined([_class_precision(cell) for cell in row.cells])
+            for row in own
+            if all("multi_label" in cell.results for cell in row.cells)
+        }
+        if any(not np.isnan(values).all() for values in precision.values()):
+            prevalence = first.results["multi_label"]["prevalence"]
+            chance = np.array([prevalence[name] for name in first.classes])
+            file = plots / f"{data}_average_precision.png"
+            plot_class_scores(precision, first.classes, file, metric="average precision", chance=chance)
         fractions = {row.cells[0].fraction for row in own}
         if len(fractions) > 1:
             points: dict[str, list[tuple[float, float, float]]] = {}
@@ -362,5 +453,32 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
             plot_data_scale(points, first.main_metric, plots / f"{data}_data_scale.png")
 
 
+def _plot_confusions(rows: Sequence[Row], titles: Mapping[int, str], folder: Path) -> None:
+    for row in rows:
+        predictions, title = _predictions(row, folder), titles[id(row)]
+        if predictions is None:
+            continue
+        if row.cells[0].task == "video_classification":
+            predictions = predictions.averaged
+        name = title.replace(" ", "_").replace("/", "_")
+        path = folder / "plots" / f"{row.data}_confusion_{name}.png"
+        plot_confusion(predictions, row.cells[0].classes, title, path)
+
+
+def _class_precision(cell: CellResult) -> np.ndarray:
+    """Return the average precision of each class (classes,); NaN where it is not defined."""
+    found = cell.results["multi_label"]
+    return _floats([found.get(f"ap_{name}") for name in cell.classes])
+
+
 def _floats(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values])
+
+
+def _mean_defined(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of the defined values of each class (classes,); NaN for a class that no fold or seed has."""
+    stacked = np.stack(values)  # (cells, classes)
+    defined = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.where(defined, stacked, 0).sum(axis=0) / defined.sum(axis=0)
+    return mean

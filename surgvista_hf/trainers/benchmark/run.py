@@ -49,7 +49,7 @@ from ..finetune import (
 )
 from ..finetuning.confidence import build_confidence, calibrate
 from ..finetuning.identity import finetuning_run
-from ..finetuning.recipe import FinetuningRecipe
+from ..finetuning.recipe import ExternalTest, FinetuningRecipe
 from ..recipes.loading import RecipeError
 from ..recipes.requirements import Arguments, make_arguments
 from .cells import CellState, Identity, plan_cells, run_cells
@@ -77,9 +77,9 @@ class _SuiteCell:
         return self.cell.folder
 
     @property
-    def group(self) -> tuple[str, str, str]:
+    def group(self) -> tuple[str, str, str, int | None]:
         """Return what its seeds have in common."""
-        return self.cell.model, self.cell.data, self.cell.protocol
+        return self.cell.model, self.cell.data, self.cell.protocol, self.cell.fold
 
     def check(self) -> str:
         """Describe the run, after everything that can be checked without training was checked."""
@@ -270,6 +270,7 @@ def _run_cell(suite: Suite, cell: Cell) -> CellResult:
         data=cell.data,
         protocol=cell.protocol,
         seed=cell.seed,
+        fold=cell.fold,
         parameters=asdict(found.parameters),
         selected_on_test=found.selected_on_test,
         fraction=cell.recipe.data.fraction,
@@ -311,7 +312,7 @@ def _predict_from_features(
     for use, frames in splits.items():
         folder = features
         if use == "test" and other is not None:  # its videos may have the same names, its labels depend on the mapping
-            folder = features.with_name(f"{features.name}_on_{content_hash(asdict(other))}")
+            folder = features.with_name(f"{features.name}_on_{content_hash(_of_content(other))}")
         extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
         videos[use] = load_video_features(folder, videos_in(frames))
     frozen = count_parameters(extractor.model)
@@ -328,6 +329,11 @@ def _predict_from_features(
     trained = (train.values.shape[1] + 1) * len(task.names) if cell.requested.kind == "linear" else 0
     counted = Parameters(trained, frozen.all + trained, frozen.bytes + 4 * trained)
     return _predictions(videos["test"], scores), counted
+
+
+def _of_content(other: ExternalTest) -> dict[str, Any]:
+    """Return what the features of another frame set depend on: not on which of its videos are tested."""
+    return {name: value for name, value in asdict(other).items() if name not in ("split_file", "fold")}
 
 
 def _probe(cell: Cell, train: Features, test: Features, classes: int) -> np.ndarray:
@@ -355,7 +361,7 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[VideoFeatureExtractor, Path]:
 
 def _trained_before(suite: Suite, cell: Cell) -> Path:
     """Return the folder of the model that an earlier protocol has trained."""
-    return suite.output / cell.data / cell.model / str(cell.requested.after) / f"seed_{cell.seed}" / "model"
+    return suite.cell_folder(cell.data, cell.model, str(cell.requested.after), cell.fold, cell.seed) / "model"
 
 
 def _untrained(cell: Cell, folder: Path) -> Path:

@@ -283,7 +283,13 @@ def check_probe_overlap(corpus: DataRecipe, probe: ProbeSet) -> None:
         if named_alike and folder.resolve() != Path(probe.data_dir).resolve():
             continue
         train = load_frame_set(
-            source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
+            source.name,
+            folder,
+            source.split,
+            protocol=source.protocol,
+            allow_missing=source.allow_missing,
+            split_file=source.split_file,
+            fold=source.fold,
         )
         check_overlap(train, test, on_overlap=corpus.on_overlap)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field
 
 from ...datasets_scripts.frame_sets.registry import get_builder
+from ...datasets_scripts.schema.info import DatasetError
+from ...datasets_scripts.schema.split_files import read_split_file
 from ...modeling.configuration_ms_tcn import MsTcnConfig
 from ...modeling.configuration_video_head import VideoHeadConfig
 from ...util.errors import InputError, SurgVistaError
@@ -83,6 +85,7 @@ class Cell:
         seed: seed of the training.
         recipe: recipe of the training; other protocols use its data and its model.
         requested: the protocol.
+        fold: fold of the data set's file of splits; `None` for data without folds.
     """
 
     model: str
@@ -91,6 +94,7 @@ class Cell:
     seed: int
     recipe: FinetuningRecipe
     requested: Protocol
+    fold: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -100,7 +104,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Return the name that people read."""
-        return f"{self.model} / {self.data} / {self.protocol} / seed {self.seed}"
+        fold = "" if self.fold is None else f" / fold {self.fold}"
+        return f"{self.model} / {self.data} / {self.protocol}{fold} / seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,10 @@ class Suite:
     output: Path
 
     def cells(self) -> Iterator[Cell]:
-        """Yield all combinations, each protocol after the one whose models it needs."""
+        """Yield all combinations, each protocol after the one whose models it needs.
+
+        A data set with a file of folds, and none chosen, is run in every fold.
+        """
         order = sorted(self.protocols, key=lambda name: self.protocols[name].after is not None)
         for data in self.data:
             for model in self.models:
@@ -162,12 +170,35 @@ class Suite:
                     requested = self.protocols[protocol]
                     if data not in (requested.data or (data,)) or model not in (requested.models or (model,)):
                         continue
-                    for seed in self.seeds if requested.seeded else self.seeds[:1]:
-                        folder = self.output / data / model / protocol / f"seed_{seed}"
-                        recipe = _parsed(
-                            f"{model} / {data} / {protocol}", self._content(model, data, requested, seed, folder)
-                        )
-                        yield Cell(model, data, protocol, seed, recipe, requested)
+                    for fold in self.folds(data):
+                        for seed in self.seeds if requested.seeded else self.seeds[:1]:
+                            folder = self.cell_folder(data, model, protocol, fold, seed)
+                            content = self._content(model, data, requested, seed, folder)
+                            if fold is not None:
+                                content["data"]["fold"] = fold
+                            recipe = _parsed(f"{model} / {data} / {protocol}", content)
+                            yield Cell(model, data, protocol, seed, recipe, requested, fold)
+
+    def cell_folder(self, data: str, model: str, protocol: str, fold: int | None, seed: int) -> Path:
+        """Return the folder of the results of a cell."""
+        folder = self.output / data / model / protocol
+        return (folder if fold is None else folder / f"fold_{fold}") / f"seed_{seed}"
+
+    def folds(self, data: str) -> Sequence[int | None]:
+        """Return the numbers of the folds that a data set is run in; one `None` for a data set without folds.
+
+        Raises:
+            RecipeError: its file of splits cannot be read.
+        """
+        chosen = section(_recipe_content(f"data.{data}", self.data[data]), "data")
+        split_file = chosen.get("split_file")
+        if not isinstance(split_file, str) or chosen.get("fold") is not None:
+            return [None]
+        try:
+            file = read_split_file(split_file)
+        except DatasetError as error:
+            raise RecipeError(f"data.{data}.data.split_file: {error}") from error
+        return list(range(len(file.folds))) if file.has_folds else [None]
 
     def model_recipe(self, model: str) -> FinetuningRecipe | None:
         """Return the recipe that makes a model, or `None` if the model exists already."""

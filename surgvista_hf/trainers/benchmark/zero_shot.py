@@ -310,7 +310,15 @@ def load_test_frames(data: LabeledData) -> Dataset:
     """Load the frame set of the test."""
     if data.test_on is not None:
         return load_splits(data)["test"]  # with the classes of the training
-    return load_frame_set(data.name, data.folder, data.test, protocol=data.protocol, allow_missing=data.allow_missing)
+    return load_frame_set(
+        data.name,
+        data.folder,
+        data.test,
+        protocol=data.protocol,
+        allow_missing=data.allow_missing,
+        split_file=data.split_file,
+        fold=data.fold,
+    )
 
 
 def _test_clips(

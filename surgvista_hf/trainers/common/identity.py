@@ -17,7 +17,9 @@ from ...util.fingerprint import weights_fingerprint
 from .checkpoints import complete_checkpoints
 
 FILE = "made_from.json"
-_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable", "tested_on")
+# A file of splits and a fold say which videos are used; their fingerprints are noted instead, whatever the file is called.
+_SPLITS = ("split_file", "fold")
+_PATHS = ("root", "data_dir", "sources", "on_overlap", "on_unreadable", "tested_on", *_SPLITS)
 
 
 @contextmanager

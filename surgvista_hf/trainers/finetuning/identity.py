@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -19,6 +20,12 @@ def labeled_data(data: LabeledData, splits: Mapping[str, Dataset]) -> dict[str, 
     return {**section, "content": {name: frames_fingerprint(frames) for name, frames in splits.items()}}
 
 
+def _called(folder: Path, own_splits: str | None) -> str | None:
+    """Return the name that people know the videos by: that of the folder, and that of the file of splits if there is one."""
+    name = name_of(folder)
+    return name if own_splits is None else f"{name} by {own_splits}"
+
+
 def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the content that a fine-tuning run depends on, and the names that people know it by.
 
@@ -34,6 +41,9 @@ def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> t
         "data": labeled_data(recipe.data, splits),
         "adapter": asdict(recipe.adapter),
     }
-    called = dict.fromkeys(splits, name_of(recipe.data.folder)) | {"test": name_of(recipe.data.test_folder)}
+    data = recipe.data
+    called = dict.fromkeys(splits, _called(data.folder, data.own_splits))
+    if data.test_on is not None:
+        called["test"] = _called(data.test_folder, data.test_on.own_splits)
     names = {"model": {"from_pretrained": name_of(recipe.model.from_pretrained)}}
     return made_from, {**names, "data": {"content": called}}

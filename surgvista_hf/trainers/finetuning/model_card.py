@@ -66,13 +66,13 @@ def write_model_card(
         calibration: results of the calibration under `validation` and `test`; `None`: the model is not calibrated.
     """
     info = get_builder(recipe.data.name).info
-    protocol = recipe.data.protocol or next(iter(info.protocols))
+    protocol = recipe.data.own_splits or recipe.data.protocol or next(iter(info.protocols))
     start = recipe.model.from_pretrained
     on_hub = start is not None and start.count("/") == 1 and not Path(start).exists()
     title = f"{info.title}: {recipe.data.label}"
     other = recipe.data.test_on
     tested = info if other is None else get_builder(other.name).info
-    used = protocol if other is None else other.protocol or next(iter(tested.protocols))
+    used = protocol if other is None else other.own_splits or other.protocol or next(iter(tested.protocols))
     results = [
         EvalResult(
             task_type="video-classification",

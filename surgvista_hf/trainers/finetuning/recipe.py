@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ...clips.dataset import Sampling
 from ...evaluation.tasks import Kind
 from ...modeling.adapters import AdapterRecipe
-from ...util.values import PositiveFraction, Seed
+from ...util.values import Count, PositiveFraction, Seed
 from ..common.arguments import FinetuningArguments
 from ..recipes.loading import FINETUNING, RecipeError, build, check_keys, read_recipe, section
 from ..recipes.sections import ClipLength, FrameStride, check_any_configuration, check_training
@@ -46,7 +46,7 @@ class ModelRecipe:
 class ExternalTest:
     """Another frame set for the test: another hospital, another data set (external validation).
 
-    `name`, `data_dir`, `protocol` and `allow_missing` are arguments of `load_frame_set`.
+    `name`, `data_dir`, `protocol`, `allow_missing`, `split_file` and `fold` are arguments of `load_frame_set`.
 
     Args:
         root: folder that a relative `data_dir` refers to; by default that of the training.
@@ -60,17 +60,29 @@ class ExternalTest:
     root: str | None = None
     protocol: str | None = None
     allow_missing: bool = False
+    split_file: str | None = None
+    fold: Count | None = None
     split: str = "all"
     label: str | None = None
     classes: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def own_splits(self) -> str | None:
+        """Return the name of the file of splits, with the fold; `None` without one."""
+        return _own_splits(self.split_file, self.fold)
+
+
+def _own_splits(split_file: str | None, fold: int | None) -> str | None:
+    name = None if split_file is None else Path(split_file).name
+    return name if fold is None else f"{name}, fold {fold}"
 
 
 @dataclass(frozen=True)
 class LabeledData:
     """A frame set with labels, and its splits.
 
-    `name`, `data_dir`, `protocol` and `allow_missing` are arguments of `load_frame_set`; `frame_stride`, `sampling`,
-    `drop_empty` and `on_unreadable` are arguments of `ClipDataset`.
+    `name`, `data_dir`, `protocol`, `allow_missing`, `split_file` and `fold` are arguments of `load_frame_set`; `frame_stride`,
+    `sampling`, `drop_empty` and `on_unreadable` are arguments of `ClipDataset`.
 
     Args:
         label: column to predict.
@@ -93,6 +105,8 @@ class LabeledData:
     root: str = "."
     protocol: str | None = None
     allow_missing: bool = False
+    split_file: str | None = None
+    fold: Count | None = None
     task: Kind | None = None
     frame_stride: FrameStride = 4
     sampling: Sampling = "online"
@@ -106,6 +120,11 @@ class LabeledData:
     fraction_seed: Seed = 0
     on_overlap: Literal["error", "warn"] = "error"
     select_on_test: bool = False
+
+    @property
+    def own_splits(self) -> str | None:
+        """Return the name of the file of splits, with the fold; `None` without one."""
+        return _own_splits(self.split_file, self.fold)
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,13 @@ def corpus_data(data: DataRecipe) -> dict[str, Any]:
     for number, source in enumerate(data.sources):
         folder = Path(data.root) / source.data_dir
         frames = load_frame_set(
-            source.name, folder, source.split, protocol=source.protocol, allow_missing=source.allow_missing
+            source.name,
+            folder,
+            source.split,
+            protocol=source.protocol,
+            allow_missing=source.allow_missing,
+            split_file=source.split_file,
+            fold=source.fold,
         )
         content[f"{number} {source.name}"] = frames_fingerprint(frames)
     return {**section, "content": content}

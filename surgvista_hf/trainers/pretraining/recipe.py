@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ...util.values import Amount, Fraction, PositiveCount, PositiveFraction, Seed, read_value
+from ...util.values import Amount, Count, Fraction, PositiveCount, PositiveFraction, Seed, read_value
 from ..recipes.loading import PRETRAINING, RecipeError, build, check_values, read_recipe, recipe_errors, section
 from ..recipes.sections import FrameStride, check_configuration, check_training
 from .objectives import OBJECTIVES
@@ -24,6 +24,8 @@ class SourceRecipe:
     split: str = "train"
     protocol: str | None = None
     allow_missing: bool = False
+    split_file: str | None = None
+    fold: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class HeldOutBenchmark:
     name: str
     protocol: str | None = None
     split: str = "test"
+    split_file: str | None = None
+    fold: Count | None = None
 
 
 @dataclass(frozen=True)

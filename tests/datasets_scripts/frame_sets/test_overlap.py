@@ -136,3 +136,16 @@ def test_clips_of_one_source_overlap_where_there_is_no_other_data_set():
     videos = [f"videos/pylorus/{'a' * 16}_{part}.mp4" for part in ("0-9", "20-29")]
     with pytest.raises(OverlapError):
         check_overlap({"surgrec_kvasir_capsule": videos[:1]}, {"surgrec_kvasir_capsule": videos[1:]})
+
+
+def test_the_test_of_a_benchmark_may_be_listed_in_a_file(tmp_path):
+    (tmp_path / "folds.yaml").write_text(
+        "folds:\n- {train: [VID02], test: [VID01]}\n- {train: [VID01], test: [VID02]}\n"
+    )
+    tested = videos_of("cholect50", split_file=tmp_path / "folds.yaml", fold=1)
+    assert tested == {"cholect50": ("VID02",)}
+    with pytest.raises(OverlapError, match="cholec80/video02 = cholect50/VID02"):
+        check_overlap({"cholec80": ["video02"]}, tested)
+    assert check_overlap({"cholec80": ["video01"]}, tested) == []
+    with pytest.raises(DatasetError, match="there is no split 'validation'"):
+        videos_of("cholect50", None, "val", split_file=tmp_path / "folds.yaml", fold=0)

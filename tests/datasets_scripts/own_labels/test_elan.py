@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from surgvista_hf.datasets_scripts.own_labels import elan
 from surgvista_hf.datasets_scripts.own_labels.model import LabeledSpan, LabelTier, VideoLabels
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.datasets_scripts.own_labels.writing import write_elan
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
 from surgvista_hf.inference import VideoPrediction
 
 from .reading import edited, tiers, written

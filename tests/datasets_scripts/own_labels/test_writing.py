@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from surgvista_hf.datasets_scripts.own_labels import elan
 from surgvista_hf.datasets_scripts.own_labels.model import LabeledSpan, LabelTier, VideoLabels
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.datasets_scripts.own_labels.writing import write_elan, write_intervals
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
 from surgvista_hf.util.errors import InputError
 
 from .reading import tiers

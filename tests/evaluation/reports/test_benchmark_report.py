@@ -61,3 +61,19 @@ def test_tables_have_no_mark_where_the_test_was_not_seen():
     table = markdown(summarize([CELL]))
     assert "§" not in table
     assert "(?)" not in table
+
+
+def test_folds_are_averaged_with_their_seeds_and_their_videos_stand_side_by_side():
+    cells = [
+        replace(CELL, fold=fold, seed=seed, metrics={"image_accuracy": value}, by_video={f"a/{fold}": value})
+        for fold, values in enumerate([(0.5, 0.7), (0.8, 1.0)])
+        for seed, value in enumerate(values)
+    ]
+    (row,) = summarize(cells)
+    assert row.metrics["image_accuracy"] == (pytest.approx(0.75), pytest.approx(0.3 / 2**0.5))  # over 0.6 and 0.9
+    assert row.by_video == {"a/0": pytest.approx(0.6), "a/1": pytest.approx(0.9)}
+    assert [own.metrics["image_accuracy"][0] for own in row.folds] == [pytest.approx(0.6), pytest.approx(0.9)]
+    text = markdown([row])
+    assert "2 folds, 2 seeds averaged in each; mean and ± standard deviation over folds" in text
+    assert "2 test videos" in text
+    assert "| tiny | full | 1 | 1 | 90.0 ± 14.1 | 90.0 |" in text

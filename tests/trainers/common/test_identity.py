@@ -136,6 +136,21 @@ def test_a_run_is_not_gone_on_with_for_another_purpose(operations, start, tmp_pa
 
 
 @pytest.mark.usefixtures("no_training")
+def test_a_run_belongs_to_its_videos_and_not_to_the_name_of_the_file_that_lists_them(operations, start, tmp_path):
+    for name in ("folds", "renamed"):
+        words = ["split", f"synthetic={operations}", "--folds", "3", "--output", str(tmp_path / f"{name}.yaml")]
+        assert main(words) == 0
+    for name in ("folds", "renamed"):
+        changes = [f"data.split_file={tmp_path / name}.yaml", "data.fold=0"]
+        with pytest.raises(Stopped):
+            finetune.finetune(finetuning(operations, start, tmp_path / "run", *changes))
+    for changes in ([f"data.split_file={tmp_path / 'folds'}.yaml", "data.fold=1"], []):
+        known = r"operations by folds\.yaml, fold 1" if changes else "operations"
+        with pytest.raises(OutputError, match=rf"was operations by folds\.yaml, fold 0 \(.*, is now {known} \("):
+            finetune.finetune(finetuning(operations, start, tmp_path / "run", *changes))
+
+
+@pytest.mark.usefixtures("no_training")
 def test_checkpoints_of_an_earlier_version_need_somebody_who_vouches_for_them(operations, start, tmp_path):
     recipe = finetuning(operations, start, tmp_path / "run")
     (tmp_path / "run" / "checkpoint-3").mkdir(parents=True)

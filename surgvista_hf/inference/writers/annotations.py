@@ -1,6 +1,8 @@
 """Predictions as annotations that players and annotation tools read: WebVTT chapters and ELAN."""
 
+import itertools
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +50,20 @@ def write_elan(prediction: VideoPrediction, path: str | Path) -> None:
         prediction: the prediction to write.
         path: `.eaf` file to write.
     """
+    write_elan_tiers({**prediction.tiers(), **prediction.unfamiliar_tier()}, path, prediction.video)
+
+
+def write_elan_tiers(
+    tiers: Mapping[str, Sequence[Segment]], path: str | Path, video: str, *, relative_path: str | None = None
+) -> None:
+    """Write segments as an annotation document of ELAN (EAF 3.0), to the millisecond.
+
+    Args:
+        tiers: segments by the name of their tier; a tier may be empty.
+        path: `.eaf` file to write.
+        video: file name of the video.
+        relative_path: path of the video from the folder of the document; by default they lie in one folder.
+    """
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {
@@ -60,22 +76,21 @@ def write_elan(prediction: VideoPrediction, path: str | Path) -> None:
     )
     header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     media = {
-        "MEDIA_URL": prediction.video,
-        "RELATIVE_MEDIA_URL": f"./{prediction.video}",
-        "MIME_TYPE": "video/mp4" if prediction.video.lower().endswith(".mp4") else "unknown",
+        "MEDIA_URL": video,
+        "RELATIVE_MEDIA_URL": relative_path or f"./{video}",
+        "MIME_TYPE": "video/mp4" if video.lower().endswith(".mp4") else "unknown",
     }
     ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
-    tiers = {**prediction.tiers(), **prediction.unfamiliar_tier()}
     order = ElementTree.SubElement(root, "TIME_ORDER")
     numbered = list(enumerate((segment for segments in tiers.values() for segment in segments), 1))
     moments = sorted((moment, f"ts{2 * number - 1 + end}") for number, each in numbered for end, moment in _ends(each))
     for moment, slot in moments:
         ElementTree.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slot, "TIME_VALUE": str(round(1000 * moment))})
-    numbers = {id(segment): number for number, segment in numbered}
+    numbers = itertools.count(1)
     for name, segments in tiers.items():
         tier = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name})
         for segment in segments:
-            _annotate(tier, segment, numbers[id(segment)])
+            _annotate(tier, segment, next(numbers))
     kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true"}
     ElementTree.SubElement(root, "LINGUISTIC_TYPE", kind)
     ElementTree.register_namespace("xsi", _INSTANCE)

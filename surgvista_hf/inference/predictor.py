@@ -165,9 +165,17 @@ class SurgicalVideoPredictor:
         return self._names(next(iter(self.models)))
 
     @property
+    def is_multi_label(self) -> bool:
+        """Return whether the classes of the first model are independent of each other."""
+        return self._is_multi_label(next(iter(self.models)))
+
+    @property
     def num_frames(self) -> int:
         """Return the number of frames in a clip of the first model."""
         return next(iter(self.models.values())).num_frames
+
+    def _is_multi_label(self, name: str) -> bool:
+        return self.models[name].multi_label and name not in self.heads
 
     def _names(self, name: str) -> list[str]:
         return self.heads[name].class_names if name in self.heads else self.models[name].class_names
@@ -311,7 +319,7 @@ class SurgicalVideoPredictor:
                 shown,
                 np.concatenate([*found[each], *pipeline.flush()])[answered],
                 self._names(each),
-                multi_label=self.models[each].multi_label and each not in self.heads,
+                multi_label=self._is_multi_label(each),
                 out_of_body_mask=mask,
                 unfamiliarity=None if pipeline.unfamiliarity is None else pipeline.unfamiliarity[answered],
             )

@@ -26,7 +26,7 @@ _NUMBERED = 18  # width from which a segment has room for the number of its clas
 _THUMBNAIL = 180  # width in pixels
 _LEAST_CONFIDENT = 5  # segments listed
 _SHOWN_SEGMENTS = 60
-_STYLE = """
+PAGE_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
@@ -66,7 +66,7 @@ def write_report(
     title = f"Prediction of {first.video}"
     parts = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>',
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{PAGE_STYLE}</style></head><body>',
         f"<h1>{_text(title)}</h1><p>{len(first.seconds)} seconds, each predicted from past frames only.{_privacy(first)}</p>",
         *(f'<p class="notice">{_text(remark)}</p>' for remark in first.remarks),
         f'<p class="notice" role="note"><strong>{_text(NOTICE.capitalize())}.</strong> Confidence is what the model '

@@ -29,6 +29,7 @@ VERBS = {
     "publish": "turn a frame set into a Hub data set",
     "convert": "turn an original checkpoint into a Hugging Face folder",
     "predict": "predict every second of a video, or of all videos in a folder",
+    "suggest-labels": "find the seconds of unlabeled videos where a label would help a model most",
     "deidentify": "write videos without people, sound, metadata and names",
     "explain": "show which parts of a clip a prediction depends on, and similar known seconds",
     "export": "write a model as a graph: ONNX or torch.export",

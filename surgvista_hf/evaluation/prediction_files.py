@@ -1,8 +1,8 @@
 """Reading of predictions of any program from files, so that they can be compared with labels.
 
 Formats: the files of `surgvista predict` (CSV, JSON, ELAN), tables with a row for each moment or interval (as
-`datasets_scripts.own_labels.phase_files` reads them), tables with a column for each class, and NumPy arrays and JSON lists with
-a row for each second. Where several classes may hold at once (instruments, triplets), rows may be lists
+`datasets_scripts.own_labels.phase_files` reads them), tables with a column for each class, and NumPy arrays and JSON lists
+with a row for each second. Where several classes may hold at once (instruments, triplets), rows may be lists
 of classes, intervals may overlap, and an ELAN file may have a tier for each class.
 """
 

@@ -4,9 +4,10 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,8 @@ _ONLY = "model"  # name of a model that is given without one
 
 Model = str | os.PathLike[str] | PreTrainedModel | ClipModel
 Temporal = str | os.PathLike[str] | MsTcnForFrameClassification
+# Called with the name of a model, seconds, and what its classifier saw of the clips that end there, (seconds, width).
+FeatureListener = Callable[[str, Sequence[float], np.ndarray], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +165,17 @@ class SurgicalVideoPredictor:
         return self._names(next(iter(self.models)))
 
     @property
+    def is_multi_label(self) -> bool:
+        """Return whether the classes of the first model are independent of each other."""
+        return self._is_multi_label(next(iter(self.models)))
+
+    @property
     def num_frames(self) -> int:
         """Return the number of frames in a clip of the first model."""
         return next(iter(self.models.values())).num_frames
+
+    def _is_multi_label(self, name: str) -> bool:
+        return self.models[name].multi_label and name not in self.heads
 
     def _names(self, name: str) -> list[str]:
         return self.heads[name].class_names if name in self.heads else self.models[name].class_names
@@ -185,7 +196,12 @@ class SurgicalVideoPredictor:
         return next(iter(self.predict_all(video, progress=progress).values()))
 
     def predict_all(
-        self, video: str | os.PathLike[str] | bytes, *, name: str | None = None, progress: bool = False
+        self,
+        video: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        progress: bool = False,
+        on_features: FeatureListener | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict every second of a video with every model; arguments and errors are those of `predict`.
 
@@ -193,6 +209,7 @@ class SurgicalVideoPredictor:
             video: path or content of a video file.
             name: name of the video in the results; its file name by default.
             progress: show a progress bar.
+            on_features: takes the features of the clips, batch by batch, so that nobody has to hold those of a whole video.
 
         Returns:
             Predictions by the names of the models. The detector classified every frame for the out-of-body mask, or as many
@@ -204,7 +221,7 @@ class SurgicalVideoPredictor:
             total = int(reader.info.duration_seconds * FRAMES_PER_SECOND) or None
             with progress_bar("predicting", total=total, unit="s", shown=progress) as bar:
                 frames = _advance_bar(self._read(reader), bar)
-                found = self._predict_frames(frames, name, mask, 0.0)
+                found = self._predict_frames(frames, name, mask, 0.0, on_features)
             remarks = tuple(reader.remarks)
         for remark in remarks:
             logger.warning("%s: %s", name, remark)
@@ -232,7 +249,12 @@ class SurgicalVideoPredictor:
         return ((second, pixels) for second, _, pixels in reader.shown_at(self.needed_seconds()))
 
     def predict_frames(
-        self, frames: Iterable[tuple[float, np.ndarray]], name: str = "video", *, origin: float | None = None
+        self,
+        frames: Iterable[tuple[float, np.ndarray]],
+        name: str = "video",
+        *,
+        origin: float | None = None,
+        on_features: FeatureListener | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict a video whose frames come from elsewhere, with every model.
 
@@ -244,6 +266,7 @@ class SurgicalVideoPredictor:
                 missing: a second without a frame has no prediction, and the frame before takes its place in later clips.
             name: name of the video.
             origin: second that the moments count from; by default that of the first frame.
+            on_features: the argument of `predict_all`; seconds count from the origin.
 
         Returns:
             Predictions by the names of the models.
@@ -252,7 +275,7 @@ class SurgicalVideoPredictor:
             InputError: an item is no image, or the frames are of other seconds than the models need.
             VideoReadError: there are no frames.
         """
-        return self._predict_frames(frames, name, None, origin)
+        return self._predict_frames(frames, name, None, origin, on_features)
 
     def _predict_frames(
         self,
@@ -260,10 +283,11 @@ class SurgicalVideoPredictor:
         name: str,
         mask: OutOfBodyMask | None,
         origin: float | None = None,
+        on_features: FeatureListener | None = None,
     ) -> dict[str, VideoPrediction]:
         """Predict frames; without a mask of the video, let the detector classify them too."""
         moments = _Moments(self, origin)
-        pipelines = {each: self._pipeline(each, self.batch_size) for each in self.models}
+        pipelines = {each: self._pipeline(each, self.batch_size, on_features) for each in self.models}
         seconds: list[float] = []
         outside: list[np.ndarray] = []
         found: dict[str, list[np.ndarray]] = {each: [] for each in self.models}
@@ -295,7 +319,7 @@ class SurgicalVideoPredictor:
                 shown,
                 np.concatenate([*found[each], *pipeline.flush()])[answered],
                 self._names(each),
-                multi_label=self.models[each].multi_label and each not in self.heads,
+                multi_label=self._is_multi_label(each),
                 out_of_body_mask=mask,
                 unfamiliarity=None if pipeline.unfamiliarity is None else pipeline.unfamiliarity[answered],
             )
@@ -322,7 +346,7 @@ class SurgicalVideoPredictor:
         """
         pipelines = {name: self._pipeline(name, 1) for name in self.models}
         names = {name: self._names(name) for name in self.models}
-        for second, image in _sample_stream(self._check_times(frames), self.needed_seconds()):
+        for second, image in sample_stream(self._check_times(frames), self.needed_seconds()):
             began = time.perf_counter()
             answers = {name: pipeline.push([second], image[None]) for name, pipeline in pipelines.items()}
             if second % 1:  # needed for the clips of later seconds only
@@ -345,18 +369,26 @@ class SurgicalVideoPredictor:
                 )
             yield item
 
-    def _pipeline(self, name: str, batch_size: int) -> "_ClipPipeline":
+    def _pipeline(self, name: str, batch_size: int, on_features: FeatureListener | None = None) -> "_ClipPipeline":
         head = self.heads.get(name)
-        return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size)
+        listener = None if on_features is None else partial(on_features, name)
+        return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size, listener)
 
 
 class _ClipPipeline:
     """A model with its clip window: it takes frames in order and gives probabilities in batches."""
 
-    def __init__(self, model: ClipModel, head: TemporalHead | None, batch_size: int) -> None:
-        self.model, self.head, self.batch_size = model, head, batch_size
+    def __init__(
+        self,
+        model: ClipModel,
+        head: TemporalHead | None,
+        batch_size: int,
+        on_features: Callable[[Sequence[float], np.ndarray], object] | None = None,
+    ) -> None:
+        self.model, self.head, self.batch_size, self.on_features = model, head, batch_size, on_features
         self.window = ClipWindow(*model.spacing)
         self.waiting: list[torch.Tensor] = []
+        self.waiting_seconds: list[float] = []
         self.mean_distance = RunningMean()
         self.scores: list[float] = []
 
@@ -370,6 +402,7 @@ class _ClipPipeline:
             if second % 1:
                 continue
             self.waiting.append(self.window.clip(second))  # (frames of a clip, channels, height, width)
+            self.waiting_seconds.append(second)
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
@@ -398,7 +431,10 @@ class _ClipPipeline:
         if not self.waiting:
             return []
         probabilities, features = self.model.run(torch.stack(self.waiting))
+        if self.on_features is not None:
+            self.on_features(tuple(self.waiting_seconds), features)
         self.waiting.clear()
+        self.waiting_seconds.clear()
         return [self.head.push(features) if self.head else probabilities]
 
 
@@ -447,10 +483,18 @@ class _Moments:
         return expected
 
 
-def _sample_stream(
+def sample_stream(
     frames: Iterable[np.ndarray | tuple[float, np.ndarray]], needed: Iterator[float] | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield the image shown at each needed moment: the last one not later, which is known when a later one comes."""
+    """Yield the image shown at each needed moment: the last one not later, which is known when a later one comes.
+
+    Args:
+        frames: images (height, width, 3), uint8, one a second; or pairs of a time in seconds and an image, in order.
+        needed: the moments in ascending order; by default every second.
+
+    Raises:
+        InputError: an item is no image, or the times go back.
+    """
     moments = map(float, itertools.count()) if needed is None else needed
     due, shown = next(moments), None
     for number, item in enumerate(frames):

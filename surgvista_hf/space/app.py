@@ -1,7 +1,8 @@
 """The web demo: upload or example, progress, timeline, seconds, likely classes, heat maps, and files to download.
 
-Uploads are decoded in a limited process (`modeling/subprocess_decoding.py`); this process never opens them. The uploads of a
-visitor and what was made of them are deleted when the visitor leaves.
+Labels that are uploaded with a video stand below its prediction, and segments can be corrected. Videos are decoded in a
+limited process (`modeling/subprocess_decoding.py`); this process never opens them. The uploads of a visitor and what was made
+of them are deleted when the visitor leaves.
 """
 
 import filecmp
@@ -10,7 +11,7 @@ import os
 import tempfile
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,15 +23,19 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")  # nothing is sent anywhe
 import gradio as gr
 import numpy as np
 
+from ..datasets_scripts.schema.phase_files import read_phase_file
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.models.clip_model import ClipModel
+from ..inference.prediction.comparison import LabelComparison, compare_with_labels
+from ..inference.writers.annotations import write_elan_tiers
 from ..inference.writers.report import timeline_html, warning_html, write_report
 from ..modeling.subprocess_decoding import SubprocessVideo, VideoLimits
 from ..modeling.video_processing_surgvista import TOLERANCE, online_clip_seconds
 from ..util.errors import InputError, SurgVistaError
 from ..util.pages import clock
 from .example import rendered_operation
+from .labels import SEGMENT_HEADERS, corrected_tiers, read_labels, segment_rows
 from .sessions import VisitorFiles
 
 _HEATMAPS = 6
@@ -43,9 +48,11 @@ _FONT, _MONOSPACE = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  
 _CSS = """
 .notice { background: #fff4ce; color: #1b1b1f; border-left: .4rem solid #b58900; padding: .6rem 1rem; border-radius: .3rem }
 .warning { background: #fde3d3; color: #1b1b1f; border-left: .4rem solid #d55e00; padding: .6rem 1rem; border-radius: .3rem }
-#timeline { min-height: 9rem; overflow-x: auto } #timeline svg { width: 100%; min-width: 34rem; height: auto }
-#timeline .swatch { display: inline-block; width: .9em; height: .9em; border-radius: .15em; margin-right: .4em }
-#timeline text { fill: currentColor }
+#timeline, #corrections { overflow-x: auto } #timeline { min-height: 9rem }
+#timeline svg, #corrections svg { width: 100%; min-width: 34rem; height: auto }
+#timeline .swatch, #corrections .swatch { display: inline-block; width: .9em; height: .9em }
+#timeline .swatch, #corrections .swatch { border-radius: .15em; margin-right: .4em }
+#timeline text, #corrections text { fill: currentColor }
 """
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -103,7 +110,10 @@ class PageUpdate(NamedTuple):
         files: paths of the report and the tables.
         second: the slider, from 0 to the last second.
         classes: probabilities of the most probable classes at second 0, by name.
-        prediction: the prediction, which the page remembers for the slider.
+        prediction: the prediction, which the page remembers for the slider and for corrections.
+        segments: rows of start, end and class, which the visitor may correct.
+        corrected: no file yet; it appears when the visitor saves corrections.
+        message: nothing yet; what was saved.
     """
 
     timeline: str
@@ -113,6 +123,9 @@ class PageUpdate(NamedTuple):
     second: gr.Slider
     classes: dict[str, float] | None
     prediction: VideoPrediction
+    segments: list[list[str]]
+    corrected: None = None
+    message: str = ""
 
 
 class Demo:
@@ -161,7 +174,9 @@ class Demo:
         )
         return f"*{model_info['architecture']}, {model_info['input']}. Tested: {tested}.{learned}{limits}*"
 
-    def predict(self, video: str | None, name: str, request: gr.Request, progress: Progress) -> PageUpdate:
+    def predict(
+        self, video: str | None, name: str, request: gr.Request, progress: Progress, labels: str | None = None
+    ) -> PageUpdate:
         """Predict a video for a visitor.
 
         Args:
@@ -169,9 +184,11 @@ class Demo:
             name: name of the model.
             request: request of the visitor, whose session owns the files.
             progress: called with the finished fraction, 0-1, and a description.
+            labels: path of the labels that were uploaded with the video; `None`: there are none.
 
         Returns:
-            The values for the components of the page.
+            The values for the components of the page. Labels that cannot be read or compared cost a sentence, not the
+            prediction.
 
         Raises:
             gr.Error: there is no video, or it cannot be predicted.
@@ -182,6 +199,8 @@ class Demo:
         uploaded = not filecmp.cmp(video, self.example, shallow=False)  # the example belongs to no visitor
         if uploaded:
             self.files.keep(visitor, Path(video))
+        if labels:
+            self.files.keep(visitor, Path(labels))
         try:
             result = _predict(self.predictor(name), Path(video), self.settings.limits, progress)
         except SurgVistaError as error:
@@ -190,9 +209,12 @@ class Demo:
             raise gr.Error(str(error), title="This video cannot be predicted") from error
         folder = Path(tempfile.mkdtemp(prefix="surgvista-space-"))
         self.files.keep(visitor, folder)
-        return self._update(result, folder)
+        comparison, problem = _compare(result, labels)
+        return self._update(result, folder, comparison, problem)
 
-    def _update(self, result: "DemoResult", folder: Path) -> PageUpdate:
+    def _update(
+        self, result: "DemoResult", folder: Path, comparison: LabelComparison | None, problem: str
+    ) -> PageUpdate:
         """Write the files of a result, and return the values for the components of the page."""
         prediction = result.prediction
         written = prediction.save(folder, _FORMATS)
@@ -201,6 +223,7 @@ class Demo:
             folder / "report.html",
             frame_at=result.frame_at,
             model_info={"prediction": result.model_info},
+            comparison=comparison,
         )
         unfamiliar = prediction.unfamiliar
         rows: list[list[str | float]] = [
@@ -215,18 +238,65 @@ class Demo:
         last = float(prediction.seconds[-1])
         remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in prediction.remarks)
         return PageUpdate(
-            timeline=warning_html(prediction) + remarks + timeline_html(prediction),
+            timeline=warning_html(prediction) + problem + remarks + timeline_html(prediction, comparison),
             table=rows,
             heatmaps=result.heatmaps,
             files=[str(file) for file in (folder / "report.html", *written)],
             second=gr.Slider(minimum=0, maximum=max(last, 1), value=0, interactive=True),
             classes=likely(prediction, 0),
             prediction=prediction,
+            segments=segment_rows(prediction),
         )
+
+    def correct(
+        self, rows: Sequence[Sequence[object]], prediction: VideoPrediction | None, request: gr.Request
+    ) -> tuple[str, str]:
+        """Write segments that a visitor corrected as an annotation document of ELAN.
+
+        Args:
+            rows: start, end and class of each segment, as the visitor left them.
+            prediction: the prediction that they correct; `None`: nothing was predicted.
+            request: request of the visitor, whose session owns the file.
+
+        Returns:
+            Path of the document, and HTML that says how the corrections differ from the prediction.
+
+        Raises:
+            gr.Error: there is no prediction, or the rows are no segments.
+        """
+        if prediction is None:
+            raise gr.Error("Predict a video first: its segments appear here.", title="No segments")
+        try:
+            tiers = corrected_tiers(rows, prediction)
+        except InputError as error:
+            raise gr.Error(str(error), title="These segments cannot be saved") from error
+        folder = Path(tempfile.mkdtemp(prefix="surgvista-space-"))
+        self.files.keep(str(request.session_hash), folder)
+        file = folder / f"{Path(prediction.video).stem}.eaf"
+        write_elan_tiers(tiers, file, prediction.video)
+        count = sum(map(len, tiers.values()))
+        saved = f"<p>Saved {count} segment{'' if count == 1 else 's'} for ELAN. Put the file beside the video.</p>"
+        if prediction.multi_label:
+            return str(file), saved
+        comparison = compare_with_labels(prediction, read_phase_file(file))
+        return str(file), saved + timeline_html(prediction, comparison)
 
     def leave(self, request: gr.Request) -> None:
         """Delete the files of a visitor."""
         self.files.forget(str(request.session_hash))
+
+
+def _compare(result: "DemoResult", labels: str | None) -> tuple[LabelComparison | None, str]:
+    """Compare a result with uploaded labels; where that cannot be done, return HTML with a sentence that says why."""
+    if not labels:
+        return None, ""
+    try:
+        return compare_with_labels(
+            result.prediction, read_labels(Path(labels)), frames_per_second=result.frames_per_second
+        ), ""
+    except SurgVistaError as error:
+        reason = str(error).replace(str(labels), Path(labels).name)
+        return None, f'<p class="warning" role="alert">The labels are not compared: {html.escape(reason)}.</p>'
 
 
 def likely(prediction: VideoPrediction | None, second: float) -> dict[str, float] | None:
@@ -249,12 +319,14 @@ class DemoResult:
         thumbnails: small frames (height, width, 3), uint8, by their second.
         heatmaps: heat maps (height, width, 3), uint8, with their captions.
         model_info: description of the model, as `ClipModel.describe` gives it.
+        frames_per_second: frame rate that the file promises; `None`: it does not say.
     """
 
     prediction: VideoPrediction
     thumbnails: dict[float, np.ndarray]
     heatmaps: list[tuple[np.ndarray, str]]
     model_info: dict[str, str]
+    frames_per_second: float | None = None
 
     def frame_at(self, second: float) -> np.ndarray:
         """Return the thumbnail (height, width, 3), uint8, nearest to a second."""
@@ -272,7 +344,8 @@ def _predict(predictor: SurgicalVideoPredictor, path: Path, limits: VideoLimits,
         prediction = predictor.predict_frames(frames, path.name, origin=0.0)["model"]
         prediction = replace(prediction, remarks=tuple(video.remarks), deinterlace=predictor.reading["deinterlace"])
     progress(0.92, desc="drawing heat maps")
-    return DemoResult(prediction, collector.thumbnails, collector.heatmaps(prediction), model.describe())
+    rate = video.info["frames_per_second"] or None
+    return DemoResult(prediction, collector.thumbnails, collector.heatmaps(prediction), model.describe(), rate)
 
 
 class _ThumbnailCollector:
@@ -349,6 +422,12 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                     height=110,
                     elem_id="other",
                 )
+                labels = gr.File(
+                    label="Labels, if you have them: CSV, text or ELAN",
+                    type="filepath",
+                    height=110,
+                    elem_id="labels",
+                )
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 about = gr.Markdown(demo.about(names[0]), elem_id="about")
                 button = gr.Button("Predict", variant="primary", elem_id="predict")
@@ -369,6 +448,22 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             gallery = gr.Gallery(
                 columns=3, object_fit="contain", interactive=False, elem_id="gallery", label="Heat maps"
             )
+        with gr.Tab("Correct"):
+            gr.Markdown(
+                "Change times and classes, add or remove rows, and take the segments along for ELAN. Times are minutes and "
+                "seconds, such as 2:03 or 2:03.500; times that no row covers have no label."
+            )
+            segments = gr.Dataframe(
+                headers=SEGMENT_HEADERS,
+                datatype="str",
+                type="array",
+                column_count=len(SEGMENT_HEADERS),
+                interactive=True,
+                elem_id="segments",
+            )
+            save = gr.Button("Save for ELAN", elem_id="save")
+            message = gr.HTML("", elem_id="corrections")
+            corrected = gr.File(interactive=False, label="Corrected segments", elem_id="corrected")
         with gr.Tab("Files"):
             files = gr.File(file_count="multiple", interactive=False, label="Report and tables", elem_id="files")
         components = {
@@ -379,22 +474,27 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
             "second": second,
             "classes": classes,
             "prediction": state,
+            "segments": segments,
+            "corrected": corrected,
+            "message": message,
         }
 
         def predict(
             path: str | None,
             name: str,
             file: str | None,
+            label_file: str | None,
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008
         ) -> PageUpdate:
             """Predict the upload in the browser's format, or the other file."""
-            return demo.predict(file or path, name, request, progress)
+            return demo.predict(file or path, name, request, progress, label_file)
 
         outputs = [components[field] for field in PageUpdate._fields]
         button.click(
-            predict, [video, model, other], outputs, concurrency_limit=settings.concurrency, api_name="predict"
+            predict, [video, model, other, labels], outputs, concurrency_limit=settings.concurrency, api_name="predict"
         )
+        save.click(demo.correct, [segments, state], [corrected, message], api_visibility="private")
         second.change(likely, [state, second], classes, show_progress="hidden", api_visibility="private")
         model.change(demo.about, model, about, show_progress="hidden", api_visibility="private")
         app.unload(demo.leave)

@@ -23,7 +23,7 @@ from surgvista_hf import (
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.models.clip_model import ClipModel
 from surgvista_hf.inference.models.temporal_head import TemporalHead
-from surgvista_hf.inference.predictor import _sample_stream
+from surgvista_hf.inference.predictor import sample_stream
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
 from surgvista_hf.inference.writers.timeline import draw_timeline
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
@@ -72,11 +72,11 @@ def test_a_stream_equals_the_whole_video_bit_for_bit(model_folder, video):
 def test_the_frames_of_a_stream_are_those_shown_at_whole_seconds(rate, seconds):
     times = [number / rate for number in range(int(seconds * rate))]
     frames = [(time, np.full((1, 1, 3), number % 256, np.uint8)) for number, time in enumerate(times)]
-    for second, image in _sample_stream(frames):
+    for second, image in sample_stream(frames):
         shown = max(number for number, time in enumerate(times) if time <= second + 2e-3)
         assert image[0, 0, 0] == shown % 256
     assert (
-        [second for second, _ in _sample_stream(frames)] == [float(k) for k in range(int(times[-1] + 2e-3) + 1)]
+        [second for second, _ in sample_stream(frames)] == [float(k) for k in range(int(times[-1] + 2e-3) + 1)]
         if times
         else True
     )

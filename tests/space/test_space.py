@@ -61,16 +61,17 @@ def test_a_file_stays_as_long_as_somebody_needs_it(tmp_path):
     files.forget("nobody")
 
 
-def visit(demo: Demo, video: Path | None, visitor: str = "a"):
+def visit(demo: Demo, video: Path | None, visitor: str = "a", labels: Path | None = None):
     said = []
     progress = lambda fraction, desc="": said.append((fraction, desc))  # noqa: E731
-    return demo.predict(str(video) if video else None, "m", SimpleNamespace(session_hash=visitor), progress), said
+    request, file = SimpleNamespace(session_hash=visitor), str(labels) if labels else None
+    return demo.predict(str(video) if video else None, "m", request, progress, file), said
 
 
 def test_a_prediction_is_shown_and_gone_when_the_visitor_is(model_folder, tmp_path):
     demo = Demo(SpaceSettings({"m": str(model_folder)}))
     video = write_numbered_video(tmp_path / "upload.mp4", count=80)
-    (timeline, rows, heatmaps, files, _, classes, state), said = visit(demo, video)
+    (timeline, rows, heatmaps, files, _, classes, state, *_), said = visit(demo, video)
     assert 'role="img"' in timeline
     assert len(rows) == 8
     assert (rows[0][0], rows[0][3]) == ("0:00", "unknown")  # a model without a summary of its training videos
@@ -104,7 +105,7 @@ def test_dicom_and_damaged_recordings_are_predicted_and_it_is_said_what_is_missi
     assert [time for time, *_ in rows] == ["0:00", "0:01", "0:02"]
     groups = {"g": "20", "keyint_min": "20", "sc_threshold": "0"}
     (tmp_path / "a.mp4").write_bytes(damage(write_numbered_video(tmp_path / "whole.mp4", 80, options=groups), 27))
-    (timeline, rows, _, files, _, _, state), _ = visit(demo, tmp_path / "a.mp4")
+    (timeline, rows, _, files, _, _, state, *_), _ = visit(demo, tmp_path / "a.mp4")
     assert len(rows) == 7
     assert "left out" in timeline
     assert "left out" in Path(files[0]).read_text()
@@ -137,7 +138,7 @@ def test_what_is_outside_the_patient_is_blurred_in_all_that_is_shown(model_folde
     for predictor in (open_one, SurgicalVideoPredictor(model_folder, out_of_body=detector)):
         demo._predictors["m"] = predictor
         video = write_video(recording, tmp_path / "upload.mp4")
-        (_, _, heatmaps, files, *_, state), _ = visit(demo, video)
+        (_, _, heatmaps, files, _, _, state, *_), _ = visit(demo, video)
         pages = Path(files[0]).read_text()
         shown = [caption.split()[0] for _, caption in heatmaps]
         if predictor is open_one:
@@ -227,6 +228,9 @@ def test_every_component_of_the_page_has_a_value(model_folder, tmp_path):
         "second": gr.Slider,
         "classes": gr.Label,
         None: gr.State,
+        "segments": gr.Dataframe,
+        "corrected": gr.File,
+        "corrections": gr.HTML,
     }
     assert [component.elem_id for component in predict.outputs[:2]] == ["timeline", "table"]
 

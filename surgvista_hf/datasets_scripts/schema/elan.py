@@ -285,14 +285,19 @@ def _in_order(path: Path, tier: str, entries: Sequence[_Entry]) -> list[_Entry]:
 
 
 def write_elan_document(
-    path: str | Path, tiers: Mapping[str, Sequence[tuple[float, float, str]]], *, video: str
+    path: str | Path,
+    tiers: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    video: str,
+    relative_path: str | None = None,
 ) -> None:
     """Write an annotation document (EAF 3.0).
 
     Args:
         path: `.eaf` file to write.
         tiers: start and stop in seconds and text of the annotations of each tier. Those of one tier must not overlap.
-        video: name of the video. The document names it without a folder: put both into one.
+        video: file name of the video.
+        relative_path: path of the video from the folder of the document; by default they lie in one folder.
 
     Raises:
         AnnotationError: a text holds a character that XML cannot hold.
@@ -310,7 +315,7 @@ def write_elan_document(
     header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     media = {
         "MEDIA_URL": video,
-        "RELATIVE_MEDIA_URL": f"./{video}",
+        "RELATIVE_MEDIA_URL": relative_path or f"./{video}",
         "MIME_TYPE": "video/mp4" if video.lower().endswith(".mp4") else "unknown",
     }
     ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)

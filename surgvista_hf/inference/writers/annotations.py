@@ -1,10 +1,11 @@
 """Predictions as annotations that players and annotation tools read: WebVTT chapters and ELAN."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...datasets_scripts.schema.elan import write_elan_document
 from ...util.files import atomic_file
-from ..prediction.prediction import UNFAMILIAR_LABEL, VideoPrediction
+from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
 from .timeline import NOTICE
 
 
@@ -44,9 +45,22 @@ def write_elan(prediction: VideoPrediction, path: str | Path) -> None:
         prediction: the prediction to write.
         path: `.eaf` file to write.
     """
-    tiers = {**prediction.tiers(), **prediction.unfamiliar_tier()}
+    write_elan_tiers({**prediction.tiers(), **prediction.unfamiliar_tier()}, path, prediction.video)
+
+
+def write_elan_tiers(
+    tiers: Mapping[str, Sequence[Segment]], path: str | Path, video: str, *, relative_path: str | None = None
+) -> None:
+    """Write segments as an annotation document of ELAN (EAF 3.0), to the millisecond.
+
+    Args:
+        tiers: segments by the name of their tier; a tier may be empty.
+        path: `.eaf` file to write.
+        video: file name of the video.
+        relative_path: path of the video from the folder of the document; by default they lie in one folder.
+    """
     spans = {name: [(each.start, each.end, each.label) for each in segments] for name, segments in tiers.items()}
-    write_elan_document(path, spans, video=prediction.video)
+    write_elan_document(path, spans, video=video, relative_path=relative_path)
 
 
 def _clock(second: float) -> str:

@@ -10,17 +10,20 @@ from ...util.class_colors import UNFAMILIAR_COLOR, class_color, ink_on
 from ...util.files import atomic_file
 from ...util.messages import preview
 from ...util.pages import clock, escape, image_source, page, swatch
+from ..prediction.comparison import LabelComparison
 from ..prediction.prediction import UNFAMILIAR_LABEL, Segment, VideoPrediction
 from .timeline import NOTICE
 
 FrameAt = Callable[[float], np.ndarray]
 
 _WIDTH, _RIBBON, _BAND, _CURVE = 1000, 44, 10, 60  # sizes in the units of the SVG drawing
+_TRUTH = _RIBBON + 26  # height of the ribbon of the labels with its caption
+_WRONG = "#c00020"
 _NUMBERED = 18  # width from which a segment has room for the number of its class
 _THUMBNAIL = 180  # width in pixels
 _LEAST_CONFIDENT = 5  # segments listed
 _SHOWN_SEGMENTS = 60
-_STYLE = """
+PAGE_STYLE = """
 .segments { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: 1rem }
 .segments { padding: 0; list-style: none; overflow-wrap: anywhere }
 .segments img { width: 100%; border-radius: .3rem; border-bottom: .4rem solid } .segments small { color: #55555c }
@@ -33,6 +36,7 @@ def write_report(
     *,
     frame_at: FrameAt | None = None,
     model_info: Mapping[str, Mapping[str, str]] | None = None,
+    comparison: LabelComparison | None = None,
 ) -> None:
     """Write one HTML file that needs no other file and no network.
 
@@ -42,6 +46,7 @@ def write_report(
         frame_at: gives the frame (height, width, 3), uint8, at a time in seconds, for an image of each segment; `None`: no
             images.
         model_info: description of each model by its name, as `ClipModel.describe` gives it.
+        comparison: the first prediction beside labels of the video, if there are any.
     """
     named = predictions if isinstance(predictions, Mapping) else {"prediction": predictions}
     first = next(iter(named.values()))
@@ -55,15 +60,31 @@ def write_report(
     parts += [warning_html(prediction, name if len(named) > 1 else "") for name, prediction in named.items()]
     for name, prediction in named.items():
         parts.append(f"<section><h2>{escape(name)}</h2>")
-        parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at)
+        known = comparison if prediction is first else None
+        parts += _classes(prediction) if prediction.multi_label else _phases(prediction, frame_at, known)
         parts += [_model((model_info or {}).get(name, {})), "</section>"]
     with atomic_file(path) as temporary:
-        temporary.write_text(page(title, parts, _STYLE), encoding="utf-8")
+        temporary.write_text(page(title, parts, PAGE_STYLE), encoding="utf-8")
 
 
-def timeline_html(prediction: VideoPrediction) -> str:
-    """Return the ribbon of a prediction, or the table of independent classes, as HTML without a page around it."""
-    return "".join(_classes(prediction)) if prediction.multi_label else _ribbon(prediction)
+def timeline_html(prediction: VideoPrediction, comparison: LabelComparison | None = None) -> str:
+    """Return the ribbon of a prediction, or the table of independent classes, as HTML without a page around it.
+
+    Args:
+        prediction: the prediction to show.
+        comparison: the prediction beside labels, which get a ribbon below, and their metrics in sentences.
+    """
+    if prediction.multi_label:
+        return "".join(_classes(prediction))
+    return _ribbon(prediction, comparison) + comparison_html(comparison)
+
+
+def comparison_html(comparison: LabelComparison | None) -> str:
+    """Return the sentences of a comparison as a paragraph; empty where there are no labels."""
+    if comparison is None:
+        return ""
+    first, *others = comparison.sentences
+    return f'<p class="comparison"><strong>{escape(first)}</strong> {escape(" ".join(others))}</p>'
 
 
 def warning_html(prediction: VideoPrediction, name: str = "") -> str:
@@ -83,9 +104,11 @@ def warning_html(prediction: VideoPrediction, name: str = "") -> str:
     )
 
 
-def _phases(prediction: VideoPrediction, frame_at: FrameAt | None) -> list[str]:
+def _phases(
+    prediction: VideoPrediction, frame_at: FrameAt | None, comparison: LabelComparison | None = None
+) -> list[str]:
     return [
-        _ribbon(prediction),
+        timeline_html(prediction, comparison),
         "<h3>How long</h3>",
         _durations(prediction),
         "<h3>Where it is in doubt</h3>",
@@ -95,7 +118,7 @@ def _phases(prediction: VideoPrediction, frame_at: FrameAt | None) -> list[str]:
     ]
 
 
-def _ribbon(prediction: VideoPrediction) -> str:
+def _ribbon(prediction: VideoPrediction, comparison: LabelComparison | None = None) -> str:
     seconds, segments = prediction.seconds, prediction.segments
     start, end = segments[0].start, segments[-1].end
     scale = _WIDTH / (end - start)
@@ -108,7 +131,10 @@ def _ribbon(prediction: VideoPrediction) -> str:
     # More points than units of the drawing would only make the file larger.
     shown = np.unique(np.linspace(0, len(seconds) - 1, _WIDTH).round().astype(int))
     band = _band(prediction, start, scale)
-    top = _RIBBON + 8 + (_BAND + 6 if band else 0)
+    truth = "" if comparison is None else _truth(prediction, comparison, start, scale, _RIBBON + 6)
+    if truth:
+        band = f'<g transform="translate(0 {_TRUTH})">{band}</g>' if band else ""
+    top = _RIBBON + 8 + (_BAND + 6 if band else 0) + (_TRUTH if truth else 0)
     points = [f"{(seconds[step] - start) * scale:.1f},{top + _CURVE * (1 - highest[step]):.1f}" for step in shown]
     # A curve ends where seconds are missing: a line across the gap would look like a prediction.
     breaks = np.searchsorted(shown, np.flatnonzero(np.diff(seconds) > 1.5 * prediction.step) + 1)
@@ -118,9 +144,13 @@ def _ribbon(prediction: VideoPrediction) -> str:
         if a < b
     )
     summary = "; ".join(_summary(each) for each in segments[:40]) + ("; …" if len(segments) > 40 else "")
+    shown_names = {each.label for each in segments}
+    if comparison is not None:
+        shown_names |= {prediction.class_names[label] for label in comparison.truth[comparison.labeled]}
+        summary += f". {comparison.sentences[0]}"
     legend = "".join(
         f'<span style="margin-right:1.2em;white-space:nowrap">{swatch(numbers[name])}{numbers[name]} {escape(name)}</span>'
-        for name in sorted({each.label for each in segments}, key=numbers.__getitem__)
+        for name in sorted(shown_names, key=numbers.__getitem__)
     )
     if band:
         fraction = f"{prediction.unfamiliar_fraction:.0%}"
@@ -129,11 +159,35 @@ def _ribbon(prediction: VideoPrediction) -> str:
         summary += f". {UNFAMILIAR_LABEL.capitalize()}: {fraction} of the seconds"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {top + _CURVE + 18}" role="img" aria-label="{escape("Timeline: " + summary)}">'
-        f"{bars}{band}"
-        f'<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
+        f'{bars}{truth}{band}<rect x="0" y="{top}" width="{_WIDTH}" height="{_CURVE}" fill="#f1f1f4"/>'
         f"{curves}{_label(0, top, 'start', clock(start))}{_label(_WIDTH / 2, top, 'middle', 'confidence, 0 to 1')}"
         f"{_label(_WIDTH, top, 'end', clock(end))}</svg><p>{legend}</p>"
     )
+
+
+def _truth(prediction: VideoPrediction, comparison: LabelComparison, start: float, scale: float, top: float) -> str:
+    """Return the ribbon of the labels, with a red line above the seconds that are predicted otherwise."""
+    names = prediction.class_names
+    bars = "".join(
+        _bar(
+            (first - start) * scale,
+            (end - first) * scale,
+            label,
+            f"labeled {names[label]}, {clock(first)} to {clock(end)}",
+        )
+        for first, end, label in prediction.spans(comparison.truth)
+        if label >= 0
+    )
+    wrong = comparison.labeled & (comparison.truth != comparison.predicted)
+    lines = "".join(
+        f'<rect x="{(first - start) * scale:.2f}" y="{_RIBBON + 3}" width="{(end - first) * scale:.2f}" height="3" '
+        f'fill="{_WRONG}"><title>predicted otherwise from {clock(first)} to {clock(end)}</title></rect>'
+        for first, end, is_wrong in prediction.spans(wrong.astype(int))
+        if is_wrong
+    )
+    below = f'<g transform="translate(0 {top + 2})">{bars}</g>'
+    caption = f'<text x="0" y="{top + _RIBBON + 16}" font-size="12">above: predicted; below: labeled; red: they differ</text>'
+    return f"{lines}{below}{caption}"
 
 
 def _bar(x: float, width: float, number: int, title: str) -> str:

@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from ..clips.sampling.index import ClipIndex
 from ..clips.sampling.timeline import frame_times
-from ..datasets_scripts.schema.phase_files import SUFFIXES, read_phase_file
+from ..datasets_scripts.own_labels.phase_files import SUFFIXES, read_phase_file
 from ..modeling.errors_surgvista import VideoReadError
 from ..modeling.video_reading_surgvista import VideoReader
 from ..util.console import track

@@ -23,7 +23,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "0")  # nothing is sent anywhe
 import gradio as gr
 import numpy as np
 
-from ..datasets_scripts.schema.phase_files import read_phase_file
+from ..datasets_scripts.own_labels.phase_files import read_phase_file
 from ..inference import SurgicalVideoPredictor, VideoPrediction
 from ..inference.explanations import gradient_heatmap, overlay
 from ..inference.models.clip_model import ClipModel

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..datasets_scripts.schema.phase_files import PhaseSpans, read_phase_file
+from ..datasets_scripts.own_labels.phase_files import PhaseSpans, read_phase_file
 from ..inference.prediction.prediction import Segment, VideoPrediction
 from ..util.errors import InputError, SurgVistaError
 from ..util.messages import preview

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
 
 from surgvista_hf import InputError, SurgicalVideoPredictor, VideoReadError, load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.inference.models.out_of_body import OutOfBodyDetector

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
 
 from surgvista_hf import InputError
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.inference import VideoPrediction
 from surgvista_hf.space import SpaceSettings
 from surgvista_hf.space.app import Demo

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...datasets_scripts.own_labels.phase_files import PhaseSpans
 from ...datasets_scripts.schema.label_tracks import IntervalTrack
-from ...datasets_scripts.schema.phase_files import PhaseSpans
 from ...evaluation.metrics.segments import edit_score, segmental_f1
 from ...evaluation.metrics.workflow import PhaseMetrics, phase_metrics
 from ...util.errors import InputError

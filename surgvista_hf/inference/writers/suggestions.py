@@ -143,7 +143,8 @@ def _item(suggestions: LabelSuggestions, segment: SuggestedSegment, frame: np.nd
     times = f"{clock(segment.start)} – {clock(segment.end)}"
     image = ""
     if frame is not None:
-        image = f'<img src="{image_source(frame, _THUMBNAIL)}" alt="frame at {clock(segment.middle)}" style="border-color:{color}">'
+        source, moment = image_source(frame, _THUMBNAIL), clock(segment.middle)
+        image = f'<img src="{source}" alt="frame at {moment}" style="border-color:{color}">'
     return (
         f"<li>{image}<strong>{segment.order}. {text}</strong><br><small>{times}, uncertainty {segment.score:.0%}<br>"
         f"{escape(segment.reason)}</small></li>"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
 
 from surgvista_hf import InputError, phase_metrics
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.inference.prediction.comparison import LabelComparison, compare_with_labels
 from surgvista_hf.inference.writers.report import timeline_html, write_report
 

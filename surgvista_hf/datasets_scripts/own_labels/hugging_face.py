@@ -224,7 +224,7 @@ def _objects(node: Node) -> Sequence[Node]:
         columns = node.content
         count = min(len(column) for column in columns.values())
         return [
-            Node(node.path, f"{node.place}[{number}]", {key: column[number] for key, column in columns.items()})
+            Node(node.path, f"{node.location}[{number}]", {key: column[number] for key, column in columns.items()})
             for number in range(count)
         ]
     return []
@@ -339,18 +339,20 @@ def _videos_of(path: Path, parts: _Parts) -> Iterator[tuple[str, Node, str, byte
         column = _video_column(path, part)
         plain = _without_decoding(part, column)
         for number, row in enumerate(_read_rows(path, plain)):
-            place = f"{split} row {number}".strip()
-            video = Node(path, f"{place}.{column}", row.pop(column))
-            said, content = (
+            location = f"{split} row {number}".strip()
+            video = Node(path, f"{location}.{column}", row.pop(column))
+            given, content = (
                 video.get("path"),
                 video.content.get("bytes") if isinstance(video.content, Mapping) else None,
             )
             held = content if isinstance(content, bytes) else None
-            name = _name(said.text() if said is not None else "", held is not None, f"{split or 'video'}-{number:05d}")
+            name = _name(
+                given.text() if given is not None else "", held is not None, f"{split or 'video'}-{number:05d}"
+            )
             if name in names:
                 raise video.error(f"two rows are about the video {name!r}")
             names.add(name)
-            yield split, Node(path, place, _with_class_names(row, plain.features)), name, held
+            yield split, Node(path, location, _with_class_names(row, plain.features)), name, held
 
 
 def _read_rows(path: Path, part: _Part) -> Iterator[dict[str, object]]:
@@ -380,28 +382,29 @@ def _without_decoding(part: _Part, column: str) -> _Part:
     return part.remove_columns(sorted(media))
 
 
-def _name(said: str, is_held: bool, otherwise: str) -> str:
+def _name(given: str, is_held: bool, otherwise: str) -> str:
     """Return the name of a video; of one that the data set holds only the last part, by which it can be written."""
     if not is_held:
-        return said or otherwise
-    name = PurePosixPath(PureWindowsPath(said).name).name
+        return given or otherwise
+    name = PurePosixPath(PureWindowsPath(given).name).name
     return name if name.strip(".") else f"{otherwise}.mp4"
 
 
 def _with_class_names(row: Mapping[str, object], features: "datasets.Features") -> dict[str, object]:
-    """Replace numbers of classes by their names, as far as they are there."""
+    return {key: _plain(_named(value, features[key])) for key, value in row.items()}
+
+
+def _named(value: object, kind: object) -> object:
+    """Replace numbers of classes by their names, as far as they have one."""
     import datasets
 
-    def named(value: object, kind: object) -> object:
-        if isinstance(kind, datasets.ClassLabel) and isinstance(value, int):
-            return kind.names[value] if 0 <= value < len(kind.names) else ""
-        if isinstance(kind, datasets.List) and isinstance(value, list):
-            return [named(each, kind.feature) for each in value]
-        if isinstance(kind, dict) and isinstance(value, Mapping):
-            return {key: named(each, kind.get(key)) for key, each in value.items()}
-        return value
-
-    return {key: _plain(named(value, features[key])) for key, value in row.items()}
+    if isinstance(kind, datasets.ClassLabel) and isinstance(value, int):
+        return kind.names[value] if 0 <= value < len(kind.names) else ""
+    if isinstance(kind, datasets.List) and isinstance(value, list):
+        return [_named(each, kind.feature) for each in value]
+    if isinstance(kind, dict) and isinstance(value, Mapping):
+        return {key: _named(each, kind.get(key)) for key, each in value.items()}
+    return value
 
 
 def _plain(value: object) -> object:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.own_labels import boris
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import by_video, documents, edited, tiers, written
+from .reading import RANDOM, by_video, documents, edited, tiers, written
 
 
 def behavior(code: str, kind: str = "State event", category: str = "", modifiers: object = "") -> dict[str, object]:
@@ -325,6 +325,7 @@ def test_projects_and_exports_are_recognized_and_other_tables_are_not(tmp_path):
     assert not boris.recognizes(tmp_path)
 
 
+@RANDOM
 @given(
     documents(
         "observations", "behaviors_conf", "events", "file", "1", "type", "code", "media_info", "length", "State event"
@@ -336,6 +337,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         boris.read(path)
 
 
+@RANDOM
 @given(edited(PROJECT))
 def test_damaged_projects_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("boris"), "p.boris", text)
@@ -343,6 +345,7 @@ def test_damaged_projects_raise_nothing_else(tmp_path_factory, text):
         boris.read(path)
 
 
+@RANDOM
 @given(st.sampled_from([AGGREGATED, NEWER, TABULAR, NEWER_TABULAR]).flatmap(edited))
 def test_damaged_tables_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("boris"), "events.csv", text)
@@ -350,6 +353,7 @@ def test_damaged_tables_raise_nothing_else(tmp_path_factory, text):
         boris.read(path)
 
 
+@RANDOM
 @given(st.permutations(EVENTS))
 def test_the_order_of_events_does_not_matter(tmp_path_factory, events):
     made = copy.deepcopy(PROJECT)

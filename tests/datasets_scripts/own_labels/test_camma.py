@@ -11,7 +11,7 @@ from surgvista_hf.datasets_scripts.corpora.multibypass140 import PHASES, STEPS
 from surgvista_hf.datasets_scripts.own_labels import boris, camma, coco, cvat, elan, label_studio, via
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import documents, edited, tiers, written
+from .reading import RANDOM, documents, edited, tiers, written
 
 
 def interval(start: object, end: object, name: str) -> dict[str, object]:
@@ -83,6 +83,7 @@ def test_what_cannot_be_understood_is_refused_with_its_place(tmp_path, content, 
         camma.read(written(tmp_path, "op1.json", content))
 
 
+@RANDOM
 @given(documents("phases", "start", "end", "label_name", "categories", "annotations", "fps", "triplet", "1"))
 def test_other_documents_raise_nothing_else(tmp_path_factory, document):
     path = written(tmp_path_factory.mktemp("camma"), "op1.json", document)
@@ -90,6 +91,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         camma.read(path)
 
 
+@RANDOM
 @given(st.sampled_from([INTERVALS, INSTANCES]).flatmap(edited))
 def test_damaged_files_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("camma"), "op1.json", text)

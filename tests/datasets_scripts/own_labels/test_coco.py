@@ -10,7 +10,7 @@ from surgvista_hf.datasets_scripts.own_labels import coco
 from surgvista_hf.datasets_scripts.own_labels.frame_names import split_frame_name
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import by_video, documents, edited, tiers, written
+from .reading import RANDOM, by_video, documents, edited, tiers, written
 
 CATEGORIES = [{"id": 1, "name": "grasper", "supercategory": "tool"}, {"id": 7, "name": "hook"}]
 
@@ -211,6 +211,7 @@ def test_published_labels_in_other_json_are_not_taken_for_it(shared_data):
         assert not coco.recognizes(path), path
 
 
+@RANDOM
 @given(
     documents(
         "images",
@@ -231,6 +232,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         coco.read(path)
 
 
+@RANDOM
 @given(edited(coco_file(IMAGES, [box(1, 1, 1)], videos=[{"id": 1, "name": "op1"}])))
 def test_damaged_files_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("coco"), "a.json", text)
@@ -238,6 +240,7 @@ def test_damaged_files_raise_nothing_else(tmp_path_factory, text):
         coco.read(path)
 
 
+@RANDOM
 @given(st.dictionaries(st.integers(0, 500), st.lists(st.sampled_from([1, 7]), max_size=3), min_size=1, max_size=20))
 def test_each_frame_has_exactly_its_objects(tmp_path_factory, frames):
     names = {1: "grasper", 7: "hook"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.own_labels import hugging_face
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import by_video, edited, tiers, written
+from .reading import RANDOM, by_video, edited, tiers, written
 
 
 def videos(folder: Path, *names: str) -> Path:
@@ -282,6 +282,7 @@ def test_other_folders_and_files_are_not_recognized(tmp_path):
     assert not hugging_face.recognizes(tmp_path / "missing")
 
 
+@RANDOM
 @given(st.sampled_from([("metadata.csv", CSV), ("metadata.jsonl", LINES)]), st.data())
 def test_damaged_metadata_raise_nothing_else(tmp_path_factory, form, data):
     name, text = form

@@ -17,7 +17,7 @@ from ...util.files import atomic_file
 from ...util.messages import first_line
 from ..schema.annotation_files import read_text
 from ..schema.info import SPLITS, AnnotationError, split_name
-from .documents import Node, as_number, read_rows
+from .documents import Node, as_number, read_head, read_rows
 from .model import LabeledSpan, LabelTier, VideoLabels
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT = "hugging_face"
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_OF_LABELS = (".boris", ".csv", ".eaf", ".json", ".tsv", ".txt", ".xlsx", ".xml")  # files that readers of labels open
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _START, _STOP, _LABEL = (
@@ -40,7 +41,11 @@ def recognizes(path: Path) -> bool:
     if path.is_file():
         return path.name in _METADATA or path.suffix.lower() == ".parquet"
     if path.is_dir():
-        return bool(_metadata(path)) or _is_saved(path) or bool(_parquet(path)) or bool(_classes(_videos(path), path))
+        if _metadata(path) or _is_saved(path) or _parquet(path):
+            return True
+        # Beside files with labels, folders are of operations or hospitals.
+        names = [name for _, _, found in walk(path) for name in found]
+        return not any(name.lower().endswith(_OF_LABELS) for name in names) and bool(_classes(_videos(path), path))
     return _is_hub_name(path)
 
 
@@ -118,8 +123,9 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
 
 
 def _metadata(folder: Path) -> list[Path]:
-    """Return the metadata files of a folder: one in it, or one in each folder of a split or class."""
-    return sorted(file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
+    """Return the metadata files of a folder that name files: one in it, or one in each folder of a split or class."""
+    found = (file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
+    return sorted(file for file in found if file.suffix == ".parquet" or "file_name" in read_head(file))
 
 
 def _videos(folder: Path) -> list[Path]:
@@ -127,11 +133,11 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _classes(videos: Iterable[Path], folder: Path) -> set[str]:
-    """Return the classes: the folders that hold videos, if they all lie equally deep."""
+    """Return the classes: the folders that hold videos, if there are several and all lie equally deep."""
     parts = [video.relative_to(folder).parts[:-1] for video in videos]
     depths, names = {len(part) for part in parts}, {part[-1] for part in parts if part}
     is_of_splits = depths == {1} and all(_is_split(name) for name in names)
-    return names if len(depths) == 1 and depths != {0} and not is_of_splits else set()
+    return names if len(depths) == 1 and len(names) > 1 and not is_of_splits else set()
 
 
 def _is_split(name: str) -> bool:

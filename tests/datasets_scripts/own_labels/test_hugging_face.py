@@ -27,7 +27,7 @@ def properties(found) -> dict[str, dict[str, str]]:
 
 
 def test_a_folder_for_each_class_labels_its_videos(tmp_path):
-    videos(tmp_path, "cut/a.mp4", "cut/b.MTS", "sew/a.mp4", "sew/notes.txt", "sew/.hidden.mp4")
+    videos(tmp_path, "cut/a.mp4", "cut/b.MTS", "sew/a.mp4", "sew/notes.md", "sew/.hidden.mp4")
     assert hugging_face.recognizes(tmp_path)
     assert properties(hugging_face.read(tmp_path)) == {
         "cut/a.mp4": {"label": "cut"},
@@ -46,7 +46,8 @@ def test_folders_of_splits_are_above_those_of_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("a.mp4", "b.mp4"), ("train/a.mp4", "test/b.mp4"), ("cut/a.mp4", "b.mp4"), ("cut/notes.txt",)]
+    "names",
+    [("a.mp4", "b.mp4"), ("train/a.mp4", "test/b.mp4"), ("cut/a.mp4", "b.mp4"), ("cut/a.mp4",), ("cut/notes.txt",)],
 )
 def test_folders_of_videos_without_classes_are_refused(tmp_path, names):
     videos(tmp_path, *names)
@@ -277,6 +278,8 @@ def test_a_name_of_the_hub_is_recognized_and_says_when_it_cannot_be_reached(tmp_
 
 
 def test_other_folders_and_files_are_not_recognized(tmp_path):
+    videos(tmp_path / "operations", "op1/part1.mp4", "op1/labels.eaf", "op2/part1.mp4", "metadata.csv")
+    assert not hugging_face.recognizes(tmp_path / "operations")
     assert not hugging_face.recognizes(written(tmp_path, "labels/op1.csv", "start,end,label\n0,1,cut\n"))
     assert not hugging_face.recognizes(tmp_path / "labels")
     assert not hugging_face.recognizes(tmp_path / "missing")

@@ -39,7 +39,7 @@ _START, _STOP, _LABEL = (
 def recognizes(path: Path) -> bool:
     """Return whether a path seems to be a folder of videos with labels, a saved data set, or the name of one on the Hub."""
     if path.is_file():
-        return path.name in _METADATA or path.suffix.lower() == ".parquet"
+        return path.suffix.lower() == ".parquet" or (path.name in _METADATA and _names_files(path))
     if path.is_dir():
         if _metadata(path) or _is_saved(path) or _parquet(path):
             return True
@@ -107,7 +107,7 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
     else:
         parts = _load_hub(path)
     written = []
-    for _, row, name, content in _videos_of(path, parts):
+    for *_, name, content in _videos_of(path, parts):
         if content is None:
             continue
         target = folder / name
@@ -115,7 +115,6 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
             with atomic_file(target) as temporary:
                 temporary.write_bytes(content)
         written.append(target)
-        del row
     return written
 
 
@@ -125,7 +124,11 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
 def _metadata(folder: Path) -> list[Path]:
     """Return the metadata files of a folder that name files: one in it, or one in each folder of a split or class."""
     found = (file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
-    return sorted(file for file in found if file.suffix == ".parquet" or "file_name" in read_head(file))
+    return sorted(filter(_names_files, found))
+
+
+def _names_files(file: Path) -> bool:
+    return file.suffix == ".parquet" or "file_name" in read_head(file)
 
 
 def _videos(folder: Path) -> list[Path]:

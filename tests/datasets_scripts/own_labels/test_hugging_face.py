@@ -280,6 +280,7 @@ def test_a_name_of_the_hub_is_recognized_and_says_when_it_cannot_be_reached(tmp_
 def test_other_folders_and_files_are_not_recognized(tmp_path):
     videos(tmp_path / "operations", "op1/part1.mp4", "op1/labels.eaf", "op2/part1.mp4", "metadata.csv")
     assert not hugging_face.recognizes(tmp_path / "operations")
+    assert not hugging_face.recognizes(tmp_path / "operations" / "metadata.csv")
     assert not hugging_face.recognizes(written(tmp_path, "labels/op1.csv", "start,end,label\n0,1,cut\n"))
     assert not hugging_face.recognizes(tmp_path / "labels")
     assert not hugging_face.recognizes(tmp_path / "missing")

@@ -131,10 +131,10 @@ def _observation(name: str, node: Node, ethogram: Mapping[str, _Behavior]) -> It
         )
     events = [_event(each, ethogram) for each in node.field("events").elements()]
     occurrences = _occurrences(node, events, ethogram)
-    properties = {"observation": name}
+    properties: dict[str, str] = {}
     variables = node.get("independent_variables")
     if variables is not None:
-        properties |= {key: value.text() for key, value in variables.fields().items() if value.content is not None}
+        properties = {key: value.text() for key, value in variables.fields().items() if value.content is not None}
     files = _files(node)
     if len(files) < 2:
         video = files[0][0] if files else name
@@ -309,8 +309,7 @@ def _table_observation(path: Path, name: str, rows: Sequence[tuple[int, dict[str
             raise AnnotationError(f"{path}:{line}: {event.behavior!r} ends before it starts")
     for event in going.values():
         raise AnnotationError(f"{path}: the state event {event.behavior!r} that starts at {event.time:g} s has no end")
-    properties = {"observation": name} if name else {}
-    properties |= {key: value for key, value in first.items() if value and _is_variable(key)}
+    properties = {key: value for key, value in first.items() if value and _is_variable(key)}
     return VideoLabels(files[0] or name or path.stem, _tiers(occurrences, ethogram), properties, where)
 
 

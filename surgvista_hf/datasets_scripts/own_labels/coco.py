@@ -94,7 +94,7 @@ def _by_id(node: Node) -> dict[str, Node]:
     for each in node.elements():
         key = each.field("id").text()
         if key in found:
-            raise each.error(f"the id {key} is there twice, first at {found[key].place}")
+            raise each.error(f"the id {key} is there twice, first at {found[key].location}")
         found[key] = each
     return found
 
@@ -117,10 +117,10 @@ def _frame(node: Node, names: Mapping[str, str]) -> _Frame:
                 f"{file.text()!r} holds no number of a frame, and the image has none of {', '.join(_FRAME_KEYS)}"
             )
         number = parts[1]
-    said = next((found.text() for key in _VIDEO_KEYS if (found := node.get(key)) is not None), None)
-    if said is not None and names and said not in names and said not in names.values():
-        raise node.error(f"there is no video {said!r}; known are {', '.join(list(names)[:20])}")
-    video = names.get(said, said) if said is not None else parts[0] if parts else ""
+    given = next((found.text() for key in _VIDEO_KEYS if (found := node.get(key)) is not None), None)
+    if given is not None and names and given not in names and given not in names.values():
+        raise node.error(f"there is no video {given!r}; known are {', '.join(list(names)[:20])}")
+    video = names.get(given, given) if given is not None else parts[0] if parts else ""
     if not video:
         raise node.error(f"neither {' nor '.join(_VIDEO_KEYS)} nor the name {file.text()!r} says the video")
     return _Frame(video, number, node)
@@ -132,7 +132,7 @@ def _check_once(frames: Mapping[str, _Frame]) -> None:
         other = seen.setdefault((frame.video, frame.number), frame)
         if other is not frame:
             raise frame.node.error(
-                f"frame {frame.number} of the video {frame.video!r} is there twice, first at {other.node.place}"
+                f"frame {frame.number} of the video {frame.video!r} is there twice, first at {other.node.location}"
             )
 
 

@@ -83,8 +83,8 @@ def _task(path: Path, root: ElementTree.Element) -> _Task:
             f"{path} is an export of a project of {len(tasks)} tasks, which numbers the frames of all of them in one row; "
             "export each task by itself"
         )
-    places = [root.find(place) for place in ("meta/task", "meta/job")] + tasks
-    task = next((place for place in places if place is not None), None)
+    locations = [root.find(location) for location in ("meta/task", "meta/job")] + tasks
+    task = next((location for location in locations if location is not None), None)
     if task is None:
         return _Task(path.stem, None, 1)
     start, size, last = (
@@ -102,25 +102,25 @@ def _tracks(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Fou
     ids: set[str] = set()
     for track in root.findall("track"):
         name = track.get("id", "")
-        place = f"track {name}"
+        location = f"track {name}"
         if name in ids:
             raise AnnotationError(f"{path} has two tracks with the id {name!r}")
         ids.add(name)
-        label = _label(path, track, place)
+        label = _label(path, track, location)
         shapes = [shape for shape in track if shape.tag in _SHAPES]
         found: list[_Found] = []
-        frames = [_frame(path, shape, place) for shape in shapes]
+        frames = [_frame(path, shape, location) for shape in shapes]
         for number, (shape, frame) in enumerate(zip(shapes, frames, strict=True)):
             following = frames[number + 1] if number + 1 < len(frames) else None
             if following is not None and following <= frame:
-                raise AnnotationError(f"{path}, {place}: frame {following} does not come after frame {frame}")
+                raise AnnotationError(f"{path}, {location}: frame {following} does not come after frame {frame}")
             if shape.get("outside") == "1":
                 continue
-            _check_frame(path, frame, task, place)
+            _check_frame(path, frame, task, location)
             if following is None:  # the object stays until the end of the task
                 following = frame + task.step if task.last is None else task.last + 1
             found += _spans(
-                task.video, _OBJECT, label, shape, (frame, following), f"{path.name}, {place}, frame {frame}"
+                task.video, _OBJECT, label, shape, (frame, following), f"{path.name}, {location}, frame {frame}"
             )
         yield from _joined(found)
 
@@ -142,12 +142,12 @@ def _joined(found: Iterable[_Found]) -> list[_Found]:
 def _tags(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Found]:
     """Yield tags of frames as other programs write them into files of the format for videos."""
     for number, tag in enumerate(root.findall("tag")):
-        place = f"tag {number}"
-        frame = _frame(path, tag, place)
-        _check_frame(path, frame, task, place)
-        label = _label(path, tag, place)
+        location = f"tag {number}"
+        frame = _frame(path, tag, location)
+        _check_frame(path, frame, task, location)
+        label = _label(path, tag, location)
         yield from _spans(
-            task.video, _TAG, label, tag, (frame, task.end(frame)), f"{path.name}, {place}, frame {frame}"
+            task.video, _TAG, label, tag, (frame, task.end(frame)), f"{path.name}, {location}, frame {frame}"
         )
 
 
@@ -155,14 +155,14 @@ def _images(path: Path, root: ElementTree.Element, task: _Task) -> Iterator[_Fou
     ids: set[str] = set()
     for image in root.findall("image"):
         video, frame = _image_frame(path, image, task)
-        place = _image_place(image)
+        location = _image_location(image)
         if image.get("id", "") in ids:
-            raise AnnotationError(f"{path}, {place}: there are two images with this id")
+            raise AnnotationError(f"{path}, {location}: there are two images with this id")
         ids.add(image.get("id", ""))
         for element in image:
             if element.tag == "tag" or element.tag in _SHAPES:
-                tier, label = _TAG if element.tag == "tag" else _OBJECT, _label(path, element, place)
-                yield from _spans(video, tier, label, element, (frame, task.end(frame)), f"{path.name}, {place}")
+                tier, label = _TAG if element.tag == "tag" else _OBJECT, _label(path, element, location)
+                yield from _spans(video, tier, label, element, (frame, task.end(frame)), f"{path.name}, {location}")
 
 
 def _image_frame(path: Path, image: ElementTree.Element, task: _Task) -> tuple[str, int]:
@@ -170,12 +170,12 @@ def _image_frame(path: Path, image: ElementTree.Element, task: _Task) -> tuple[s
     name = image.get("name", "")
     parts = split_frame_name(name)
     if parts is None:
-        raise AnnotationError(f"{path}, {_image_place(image)}: its name holds no number of a frame")
+        raise AnnotationError(f"{path}, {_image_location(image)}: its name holds no number of a frame")
     is_of_video = re.fullmatch(r"frame_\d+(?:\.\w+)?", name) is not None  # the name that CVAT gives
     return (task.video, parts[1]) if is_of_video or not parts[0] else parts
 
 
-def _image_place(image: ElementTree.Element) -> str:
+def _image_location(image: ElementTree.Element) -> str:
     return f"image {image.get('id', '')} ({image.get('name', '')})"
 
 
@@ -188,29 +188,29 @@ def _spans(
         yield video, f"{label}: {attribute.get('name', '')}", LabeledSpan(*frames, value, where)
 
 
-def _label(path: Path, element: ElementTree.Element, place: str) -> str:
+def _label(path: Path, element: ElementTree.Element, location: str) -> str:
     label = element.get("label")
     if label is None:
-        raise AnnotationError(f"{path}, {place}: there is no label")
+        raise AnnotationError(f"{path}, {location}: there is no label")
     return label.strip()
 
 
-def _frame(path: Path, element: ElementTree.Element, place: str) -> int:
-    frame = _whole(path, f"{place}, frame", element.get("frame"))
+def _frame(path: Path, element: ElementTree.Element, location: str) -> int:
+    frame = _whole(path, f"{location}, frame", element.get("frame"))
     if frame is None:
-        raise AnnotationError(f"{path}, {place}: <{element.tag}> says no frame")
+        raise AnnotationError(f"{path}, {location}: <{element.tag}> says no frame")
     return frame
 
 
-def _check_frame(path: Path, frame: int, task: _Task, place: str) -> None:
+def _check_frame(path: Path, frame: int, task: _Task, location: str) -> None:
     if task.last is not None and frame > task.last:
-        raise AnnotationError(f"{path}, {place}: frame {frame} comes after {task.last}, the last one of the task")
+        raise AnnotationError(f"{path}, {location}: frame {frame} comes after {task.last}, the last one of the task")
 
 
-def _whole(path: Path, place: str, text: str | None) -> int | None:
+def _whole(path: Path, location: str, text: str | None) -> int | None:
     if text is None or not text.strip():
         return None
     value = as_number(text)
     if value is None or value < 0 or value != int(value):
-        raise AnnotationError(f"{path}, {place}: {text!r} is no whole number of at least 0")
+        raise AnnotationError(f"{path}, {location}: {text!r} is no whole number of at least 0")
     return int(value)

@@ -23,22 +23,22 @@ class Node:
 
     Args:
         path: path of the document.
-        place: keys and indices that lead to the value, such as `observations.op1.events[3]`; empty for the whole document.
+        location: keys and indices that lead to the value, such as `observations.op1.events[3]`; empty for the whole document.
         content: the value as `json` reads it.
     """
 
     path: Path
-    place: str
+    location: str
     content: object
 
     @property
     def where(self) -> str:
         """Return the place with the name of the file."""
-        return f"{self.path.name}, {self.place}" if self.place else self.path.name
+        return f"{self.path.name}, {self.location}" if self.location else self.path.name
 
     def error(self, message: str) -> AnnotationError:
         """Return an error that names the place."""
-        return AnnotationError(f"{self.path}{', ' if self.place else ''}{self.place}: {message}")
+        return AnnotationError(f"{self.path}{', ' if self.location else ''}{self.location}: {message}")
 
     def fields(self) -> dict[str, "Node"]:
         """Return the values of an object by their keys.
@@ -58,7 +58,7 @@ class Node:
         """
         if not isinstance(self.content, list):
             raise self.error(f"a list is expected, here is {self._shown()}")
-        return [Node(self.path, f"{self.place}[{number}]", value) for number, value in enumerate(self.content)]
+        return [Node(self.path, f"{self.location}[{number}]", value) for number, value in enumerate(self.content)]
 
     def get(self, key: str) -> "Node | None":
         """Return the value of a key of an object; `None` where the key is absent or its value `null`."""
@@ -114,8 +114,8 @@ class Node:
 
     def _child(self, key: str, value: object) -> "Node":
         name = key if re.fullmatch(r"\w+", key) else f"[{key!r}]"
-        dot = "." if self.place and not name.startswith("[") else ""
-        return Node(self.path, f"{self.place}{dot}{name}", value)
+        dot = "." if self.location and not name.startswith("[") else ""
+        return Node(self.path, f"{self.location}{dot}{name}", value)
 
     def _shown(self) -> str:
         if isinstance(self.content, Mapping | list):

@@ -3,7 +3,8 @@
 import re
 
 _NAME = re.compile(
-    r"(?:(?P<folder>.*)/)?(?P<stem>[^/]*?)[-_ ]?(?:frame[-_ ]?)?(?P<number>\d{1,9})(?:\.[A-Za-z]\w{0,4})?", re.ASCII
+    r"(?:(?P<folder>.*)/)?(?P<stem>[^/]*?)[-_ ]?(?:frame[-_ ]?)?(?<!\d)(?P<number>\d{1,12})(?:\.[A-Za-z]\w{0,4})?",
+    re.ASCII,
 )
 
 

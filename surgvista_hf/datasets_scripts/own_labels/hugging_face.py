@@ -17,7 +17,7 @@ from ...util.files import atomic_file
 from ...util.messages import first_line
 from ..schema.annotation_files import read_text
 from ..schema.info import SPLITS, AnnotationError, split_name
-from .documents import Node, as_number, read_rows
+from .documents import Node, as_number, read_head, read_rows
 from .model import LabeledSpan, LabelTier, VideoLabels
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT = "hugging_face"
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_OF_LABELS = (".boris", ".csv", ".eaf", ".json", ".tsv", ".txt", ".xlsx", ".xml")  # files that readers of labels open
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _START, _STOP, _LABEL = (
@@ -38,9 +39,13 @@ _START, _STOP, _LABEL = (
 def recognizes(path: Path) -> bool:
     """Return whether a path seems to be a folder of videos with labels, a saved data set, or the name of one on the Hub."""
     if path.is_file():
-        return path.name in _METADATA or path.suffix.lower() == ".parquet"
+        return path.suffix.lower() == ".parquet" or (path.name in _METADATA and _names_files(path))
     if path.is_dir():
-        return bool(_metadata(path)) or _is_saved(path) or bool(_parquet(path)) or bool(_classes(_videos(path), path))
+        if _metadata(path) or _is_saved(path) or _parquet(path):
+            return True
+        # Beside files with labels, folders are of operations or hospitals.
+        names = [name for _, _, found in walk(path) for name in found]
+        return not any(name.lower().endswith(_OF_LABELS) for name in names) and bool(_classes(_videos(path), path))
     return _is_hub_name(path)
 
 
@@ -102,7 +107,7 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
     else:
         parts = _load_hub(path)
     written = []
-    for _, row, name, content in _videos_of(path, parts):
+    for *_, name, content in _videos_of(path, parts):
         if content is None:
             continue
         target = folder / name
@@ -110,7 +115,6 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
             with atomic_file(target) as temporary:
                 temporary.write_bytes(content)
         written.append(target)
-        del row
     return written
 
 
@@ -118,8 +122,13 @@ def extract_videos(path: Path, folder: Path) -> list[Path]:
 
 
 def _metadata(folder: Path) -> list[Path]:
-    """Return the metadata files of a folder: one in it, or one in each folder of a split or class."""
-    return sorted(file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
+    """Return the metadata files of a folder that name files: one in it, or one in each folder of a split or class."""
+    found = (file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
+    return sorted(filter(_names_files, found))
+
+
+def _names_files(file: Path) -> bool:
+    return file.suffix == ".parquet" or "file_name" in read_head(file)
 
 
 def _videos(folder: Path) -> list[Path]:
@@ -127,11 +136,11 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _classes(videos: Iterable[Path], folder: Path) -> set[str]:
-    """Return the classes: the folders that hold videos, if they all lie equally deep."""
+    """Return the classes: the folders that hold videos, if there are several and all lie equally deep."""
     parts = [video.relative_to(folder).parts[:-1] for video in videos]
     depths, names = {len(part) for part in parts}, {part[-1] for part in parts if part}
     is_of_splits = depths == {1} and all(_is_split(name) for name in names)
-    return names if len(depths) == 1 and depths != {0} and not is_of_splits else set()
+    return names if len(depths) == 1 and len(names) > 1 and not is_of_splits else set()
 
 
 def _is_split(name: str) -> bool:
@@ -224,7 +233,7 @@ def _objects(node: Node) -> Sequence[Node]:
         columns = node.content
         count = min(len(column) for column in columns.values())
         return [
-            Node(node.path, f"{node.place}[{number}]", {key: column[number] for key, column in columns.items()})
+            Node(node.path, f"{node.location}[{number}]", {key: column[number] for key, column in columns.items()})
             for number in range(count)
         ]
     return []
@@ -339,18 +348,20 @@ def _videos_of(path: Path, parts: _Parts) -> Iterator[tuple[str, Node, str, byte
         column = _video_column(path, part)
         plain = _without_decoding(part, column)
         for number, row in enumerate(_read_rows(path, plain)):
-            place = f"{split} row {number}".strip()
-            video = Node(path, f"{place}.{column}", row.pop(column))
-            said, content = (
+            location = f"{split} row {number}".strip()
+            video = Node(path, f"{location}.{column}", row.pop(column))
+            given, content = (
                 video.get("path"),
                 video.content.get("bytes") if isinstance(video.content, Mapping) else None,
             )
             held = content if isinstance(content, bytes) else None
-            name = _name(said.text() if said is not None else "", held is not None, f"{split or 'video'}-{number:05d}")
+            name = _name(
+                given.text() if given is not None else "", held is not None, f"{split or 'video'}-{number:05d}"
+            )
             if name in names:
                 raise video.error(f"two rows are about the video {name!r}")
             names.add(name)
-            yield split, Node(path, place, _with_class_names(row, plain.features)), name, held
+            yield split, Node(path, location, _with_class_names(row, plain.features)), name, held
 
 
 def _read_rows(path: Path, part: _Part) -> Iterator[dict[str, object]]:
@@ -380,28 +391,29 @@ def _without_decoding(part: _Part, column: str) -> _Part:
     return part.remove_columns(sorted(media))
 
 
-def _name(said: str, is_held: bool, otherwise: str) -> str:
+def _name(given: str, is_held: bool, otherwise: str) -> str:
     """Return the name of a video; of one that the data set holds only the last part, by which it can be written."""
     if not is_held:
-        return said or otherwise
-    name = PurePosixPath(PureWindowsPath(said).name).name
+        return given or otherwise
+    name = PurePosixPath(PureWindowsPath(given).name).name
     return name if name.strip(".") else f"{otherwise}.mp4"
 
 
 def _with_class_names(row: Mapping[str, object], features: "datasets.Features") -> dict[str, object]:
-    """Replace numbers of classes by their names, as far as they are there."""
+    return {key: _plain(_named(value, features[key])) for key, value in row.items()}
+
+
+def _named(value: object, kind: object) -> object:
+    """Replace numbers of classes by their names, as far as they have one."""
     import datasets
 
-    def named(value: object, kind: object) -> object:
-        if isinstance(kind, datasets.ClassLabel) and isinstance(value, int):
-            return kind.names[value] if 0 <= value < len(kind.names) else ""
-        if isinstance(kind, datasets.List) and isinstance(value, list):
-            return [named(each, kind.feature) for each in value]
-        if isinstance(kind, dict) and isinstance(value, Mapping):
-            return {key: named(each, kind.get(key)) for key, each in value.items()}
-        return value
-
-    return {key: _plain(named(value, features[key])) for key, value in row.items()}
+    if isinstance(kind, datasets.ClassLabel) and isinstance(value, int):
+        return kind.names[value] if 0 <= value < len(kind.names) else ""
+    if isinstance(kind, datasets.List) and isinstance(value, list):
+        return [_named(each, kind.feature) for each in value]
+    if isinstance(kind, dict) and isinstance(value, Mapping):
+        return {key: _named(each, kind.get(key)) for key, each in value.items()}
+    return value
 
 
 def _plain(value: object) -> object:

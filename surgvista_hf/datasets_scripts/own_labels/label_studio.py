@@ -1,8 +1,8 @@
 """Exports of Label Studio (JSON and JSON-MIN): labels on the timeline of a video, tracked regions, and choices for a video.
 
-Source of the format: "Label Studio JSON format of annotated tasks" and the pages of the tags `TimelineLabels`,
-`VideoRectangle`, `Labels` and `Choices` in the documentation of Label Studio. Frames count from 1, and the last frame of a
-range belongs to it. A tracked region is there from a key frame that is enabled until one that is not.
+Source of the format: "Label Studio JSON format of annotated tasks" and the pages of the tags `<TimelineLabels>`,
+`<VideoRectangle>`, `<Labels>` and `<Choices>` in the documentation of Label Studio. Frames count from 1, and the last frame of
+a range belongs to it. A tracked region is there from a key frame that is enabled until one that is not.
 """
 
 import re
@@ -62,9 +62,9 @@ def read(path: Path) -> list[VideoLabels]:
         if is_min and not any(key in ("annotation_id", "annotator", "lead_time") for key in task.fields()):
             raise task.error("this is no task of Label Studio: it has no 'data' and no 'annotation_id'")
         number = task.get("id")
-        name = number.text() if number is not None else task.place
+        name = number.text() if number is not None else task.location
         if name in ids and not is_min:
-            raise task.error(f"there are two tasks with the id {name!r}, the other at {ids[name].place}")
+            raise task.error(f"there are two tasks with the id {name!r}, the other at {ids[name].location}")
         if name in ids:
             raise task.error(f"the task {name!r} has several annotations; mark one as ground truth and export as JSON")
         ids[name] = task

@@ -108,14 +108,14 @@ def _file(view: Node, files: Mapping[str, Node]) -> Node:
 
 
 def _times(entry: Node) -> tuple[float, float] | None:
-    place = entry.get("z")
-    times = [each.number() for each in place.elements()] if place is not None else []
-    if place is None or not times:
+    location = entry.get("z")
+    times = [each.number() for each in location.elements()] if location is not None else []
+    if location is None or not times:
         return None
     if len(times) > 2:
-        raise place.error(f"a segment has a start and an end, here are {len(times)} times")
+        raise location.error(f"a segment has a start and an end, here are {len(times)} times")
     if times[-1] < times[0] or (len(times) == 2 and times[0] == times[1]):
-        raise place.error(f"the segment from {times[0]:g} to {times[-1]:g} s has no length")
+        raise location.error(f"the segment from {times[0]:g} to {times[-1]:g} s has no length")
     return times[0], times[-1]
 
 

@@ -130,8 +130,9 @@ def read_json(path: Path) -> Any:
     Raises:
         AnnotationError: the content is not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
@@ -145,9 +146,10 @@ def read_xml(path: Path) -> ElementTree.Element:
         AnnotationError: the content is not XML, declares a document type, whose entities could expand without end, or is
             larger than 256 MiB.
     """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > _LARGEST_XML:
+        raise AnnotationError(f"{path} has {size / 2**20:.0f} MiB; XML documents up to 256 MiB are read")
     text = read_text(path)
-    if len(text) > _LARGEST_XML:
-        raise AnnotationError(f"{path} has {len(text) / 2**20:.0f} MiB; XML documents up to 256 MiB are read")
     if _has_document_type(text):
         raise AnnotationError(f"{path} declares a document type (<!DOCTYPE …>), which annotation tools do not write")
     try:

@@ -112,17 +112,17 @@ def read_elan(path: Path) -> ElanDocument:
     times = _aligned_times(tiers, slots)
     _add_referring(path, tiers, times)
 
-    def seconds(milliseconds: int | None) -> float | None:
-        return None if milliseconds is None else (milliseconds + origin) / 1000
-
-    def annotation(entry: _Entry) -> ElanAnnotation:
-        start, stop = times[entry.name]
-        aligned = entry.slots is not None and all(slots.get(slot) is not None for slot in entry.slots)
-        return ElanAnnotation(entry.name, entry.value, seconds(start), seconds(stop), aligned, entry.slots is None)
-
-    return ElanDocument(
-        path, video, tuple(ElanTier(tier.name, tuple(map(annotation, tier.entries))) for tier in tiers)
+    read = (
+        ElanTier(tier.name, tuple(_annotation(entry, times[entry.name], origin, slots) for entry in tier.entries))
+        for tier in tiers
     )
+    return ElanDocument(path, video, tuple(read))
+
+
+def _annotation(entry: _Entry, times: _Times, origin: int, slots: Mapping[str, int | None]) -> ElanAnnotation:
+    start, stop = (None if time is None else (time + origin) / 1000 for time in times)
+    is_aligned = entry.slots is not None and all(slots.get(slot) is not None for slot in entry.slots)
+    return ElanAnnotation(entry.name, entry.value, start, stop, is_aligned, refers=entry.slots is None)
 
 
 def _video(path: Path, header: ElementTree.Element | None) -> tuple[str, int]:

@@ -4,9 +4,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from surgvista_hf.datasets_scripts.own_labels.model import VideoLabels
+
+# On a machine with much to do a draw may take seconds, which says nothing of what is tested.
+RANDOM = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def written(folder: Path, name: str, content: object) -> Path:

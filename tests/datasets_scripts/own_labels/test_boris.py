@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.own_labels import boris
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import by_video, documents, edited, tiers, written
+from .reading import RANDOM, by_video, documents, edited, tiers, written
 
 
 def behavior(code: str, kind: str = "State event", category: str = "", modifiers: object = "") -> dict[str, object]:
@@ -82,7 +82,7 @@ PROJECT = project(op1=observation(EVENTS, "D:/videos/op1.mp4", lengths=[20.25]))
 def test_behaviors_lie_on_tiers_of_their_category_and_subject(tmp_path):
     (labels,) = boris.read(written(tmp_path, "phases.boris", PROJECT))
     assert labels.video == "D:/videos/op1.mp4"
-    assert labels.properties == {"observation": "op1", "patient": "p1", "hospital": ""}
+    assert labels.properties == {"patient": "p1", "hospital": ""}
     assert tiers(labels) == {
         "phase": [(0.0, 10.5, "cut"), (10.5, 20.25, "sew")],
         "behavior": [(12.0, 12.0, "clip")],
@@ -236,7 +236,7 @@ op1,Media file(s),player #1:op1.mp4,0.0,p1,No focal subject,cut,phase,,STOP,10.5
 def test_aggregated_events_of_all_versions_are_read(tmp_path):
     first, second = boris.read(written(tmp_path, "events.csv", AGGREGATED))
     assert (first.video, second.video) == ("D:/op1.mp4", "D:/op2.mp4")
-    assert first.properties == {"observation": "op1", "patient": "p1"}
+    assert first.properties == {"patient": "p1"}
     assert tiers(first) == {
         "phase": [(0.0, 10.5, "cut"), (10.5, 20.25, "sew")],
         "surgeon: behavior": [(12.0, 12.0, "clip")],
@@ -245,7 +245,7 @@ def test_aggregated_events_of_all_versions_are_read(tmp_path):
     assert first.tiers[0].spans[1].where == "events.csv:3"
     (newer,) = boris.read(written(tmp_path, "events.tsv", NEWER))
     assert newer.video == "D:\\videos\\op1.mp4"
-    assert newer.properties == {"observation": "op1", "patient": "p1"}
+    assert newer.properties == {"patient": "p1"}
     assert tiers(newer) == {
         "phase": [(0.0, 10.5, "cut")],
         "cut: modifier 1": [(0.0, 10.5, "a")],
@@ -256,14 +256,14 @@ def test_aggregated_events_of_all_versions_are_read(tmp_path):
 def test_tabular_events_of_all_versions_are_paired(tmp_path):
     (labels,) = boris.read(written(tmp_path, "events.tsv", TABULAR))
     assert labels.video == "op1.mp4"
-    assert labels.properties == {"observation": "op1", "patient": "p1"}
+    assert labels.properties == {"patient": "p1"}
     assert tiers(labels) == {
         "phase": [(0.0, 10.5, "cut"), (10.5, 20.25, "sew")],
         "surgeon: behavior": [(12.0, 12.0, "clip")],
     }
     (newer,) = boris.read(written(tmp_path, "events.csv", NEWER_TABULAR))
     assert newer.video == "op1.mp4"
-    assert newer.properties == {"observation": "op1", "patient": "p1"}
+    assert newer.properties == {"patient": "p1"}
     assert tiers(newer) == {
         "phase": [(0.0, 10.5, "cut")],
         "behavior": [(12.0, 12.0, "clip")],
@@ -325,6 +325,7 @@ def test_projects_and_exports_are_recognized_and_other_tables_are_not(tmp_path):
     assert not boris.recognizes(tmp_path)
 
 
+@RANDOM
 @given(
     documents(
         "observations", "behaviors_conf", "events", "file", "1", "type", "code", "media_info", "length", "State event"
@@ -336,6 +337,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         boris.read(path)
 
 
+@RANDOM
 @given(edited(PROJECT))
 def test_damaged_projects_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("boris"), "p.boris", text)
@@ -343,6 +345,7 @@ def test_damaged_projects_raise_nothing_else(tmp_path_factory, text):
         boris.read(path)
 
 
+@RANDOM
 @given(st.sampled_from([AGGREGATED, NEWER, TABULAR, NEWER_TABULAR]).flatmap(edited))
 def test_damaged_tables_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("boris"), "events.csv", text)
@@ -350,6 +353,7 @@ def test_damaged_tables_raise_nothing_else(tmp_path_factory, text):
         boris.read(path)
 
 
+@RANDOM
 @given(st.permutations(EVENTS))
 def test_the_order_of_events_does_not_matter(tmp_path_factory, events):
     made = copy.deepcopy(PROJECT)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.own_labels import cvat
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import by_video, edited, tiers, written
+from .reading import RANDOM, by_video, edited, tiers, written
 
 LABELS = "<labels><label><name>grasper</name><attributes></attributes></label></labels>"
 
@@ -182,6 +182,7 @@ EXPORTS = [
 ]
 
 
+@RANDOM
 @given(st.sampled_from(EXPORTS).flatmap(edited))
 def test_damaged_documents_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("cvat"), "a.xml", text)
@@ -189,6 +190,7 @@ def test_damaged_documents_raise_nothing_else(tmp_path_factory, text):
         cvat.read(path)
 
 
+@RANDOM
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 7))
 def test_a_track_has_exactly_the_frames_in_which_it_is_visible(tmp_path_factory, visible, step):
     shapes = [box(step * number, outside=int(not here)) for number, here in enumerate(visible)]

@@ -14,7 +14,7 @@ from surgvista_hf.datasets_scripts.own_labels.writing import write_elan
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 from surgvista_hf.inference import VideoPrediction
 
-from .reading import edited, tiers, written
+from .reading import RANDOM, edited, tiers, written
 
 
 def alignable(name: str, first: str, second: str, value: str) -> str:
@@ -236,6 +236,7 @@ def test_documents_are_recognized_by_their_suffix_or_beginning(tmp_path):
     assert not elan.recognizes(tmp_path / "missing.eaf")
 
 
+@RANDOM
 @given(edited(SIMPLE))
 def test_damaged_documents_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("elan"), "op1.eaf", text)
@@ -250,6 +251,7 @@ TIERS = st.dictionaries(
 )
 
 
+@RANDOM
 @given(TIERS)
 def test_what_is_written_is_read_back_to_the_millisecond(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("elan") / "op1.eaf"
@@ -269,6 +271,7 @@ def test_what_is_written_is_read_back_to_the_millisecond(tmp_path_factory, drawn
     assert tiers(read) == expected
 
 
+@RANDOM
 @given(st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=20), st.integers(0, 999))
 def test_what_predict_writes_has_the_same_segments(tmp_path_factory, classes, offset):
     folder = tmp_path_factory.mktemp("predicted")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from surgvista_hf.datasets_scripts.own_labels import label_studio
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import documents, edited, tiers, written
+from .reading import RANDOM, documents, edited, tiers, written
 
 
 def result(value: dict[str, object], control: str = "phase", kind: str = "timelinelabels") -> dict[str, object]:
@@ -216,6 +216,7 @@ def test_exports_are_recognized_and_other_documents_are_not(tmp_path):
     assert not label_studio.recognizes(tmp_path)
 
 
+@RANDOM
 @given(
     documents(
         "data", "video", "annotations", "result", "value", "ranges", "start", "end", "sequence", "frame", "a.mp4"
@@ -227,6 +228,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         label_studio.read(path)
 
 
+@RANDOM
 @given(edited(EXPORT))
 def test_damaged_exports_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("ls"), "a.json", text)
@@ -234,6 +236,7 @@ def test_damaged_exports_raise_nothing_else(tmp_path_factory, text):
         label_studio.read(path)
 
 
+@RANDOM
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8))
 def test_ranges_cover_exactly_the_frames_that_were_marked(tmp_path_factory, drawn):
     ranges, frame = [], 1

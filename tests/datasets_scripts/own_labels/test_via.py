@@ -8,7 +8,7 @@ from hypothesis import given
 from surgvista_hf.datasets_scripts.own_labels import via
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
-from .reading import documents, edited, tiers, written
+from .reading import RANDOM, documents, edited, tiers, written
 
 
 def attribute(name: str, anchor: str, kind: int, **options: str) -> dict[str, object]:
@@ -140,6 +140,7 @@ def test_projects_are_recognized_and_other_documents_are_not(tmp_path):
     assert not via.recognizes(tmp_path)
 
 
+@RANDOM
 @given(documents("attribute", "file", "view", "metadata", "av", "vid", "z", "fid_list", "fname", "type", "aname", "1"))
 def test_other_documents_raise_nothing_else(tmp_path_factory, document):
     path = written(tmp_path_factory.mktemp("via"), "via.json", document)
@@ -147,6 +148,7 @@ def test_other_documents_raise_nothing_else(tmp_path_factory, document):
         via.read(path)
 
 
+@RANDOM
 @given(edited(PROJECT))
 def test_damaged_projects_raise_nothing_else(tmp_path_factory, text):
     path = written(tmp_path_factory.mktemp("via"), "via.json", text)

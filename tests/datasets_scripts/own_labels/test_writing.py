@@ -12,7 +12,7 @@ from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.datasets_scripts.own_labels.writing import write_elan, write_intervals
 from surgvista_hf.util.errors import InputError
 
-from .reading import tiers
+from .reading import RANDOM, tiers
 
 
 def labels(
@@ -114,6 +114,7 @@ def test_parts_of_frames_need_a_rate(tmp_path):
     assert rows(tmp_path / "a.csv")[1][2:] == ["0.05", "0.2", "a"]
 
 
+@RANDOM
 @given(
     st.sampled_from([1.0, 1000.0, None]),
     st.lists(st.tuples(st.integers(0, 10**7), st.integers(1, 10**6), st.text(max_size=8)), max_size=8),
@@ -128,6 +129,7 @@ def test_every_time_and_label_can_be_read_from_the_table_again(tmp_path_factory,
     assert [(float(start), float(end) + last, value) for _, _, start, end, value in found] == spans
 
 
+@RANDOM
 @given(
     st.lists(
         st.tuples(st.integers(0, 5000), st.integers(1, 9000), st.sampled_from(["cut", "sew", "tie off"])), min_size=1

@@ -395,9 +395,9 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
     if _are_measurements(labels):
         return ColumnMapping("numbers", "skill", (tier.name,), classes=(tier.name,))
     classes = _ordered(labels)
-    several = tier.overlaps and _words(tier.name) & _MULTIPLE
-    kind: Kind = "classes" if separator or several or _are_triplets(labels) else "class"
-    gaps: Gaps = "none" if several and not separator else "unlabeled"
+    multi_label = tier.overlaps and _name_parts(tier.name) & _MULTIPLE
+    kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
+    gaps: Gaps = "none" if multi_label and not separator else "unlabeled"
     return ColumnMapping(
         kind, _task(tier.name, labels), (tier.name,), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
@@ -408,7 +408,7 @@ def _is_measure(name: str, tiers: Sequence[_Tier]) -> bool:
     """Return whether a tier says the size of the frames, or only gives the number of what another tier names."""
     names = {tier.name.lower() for tier in tiers}
     base = re.sub(r"[\s_-]*id$", "", name.lower())
-    return bool(_words(name) & _MEASURES) or (base != name.lower() and base in names)
+    return bool(_name_parts(name) & _MEASURES) or (base != name.lower() and base in names)
 
 
 def _separator(tier: _Tier) -> str:
@@ -420,7 +420,7 @@ def _separator(tier: _Tier) -> str:
     if not joined or _are_triplets(tier.labels):
         return ""
     parts = {part.strip() for label in tier.labels for part in label.split(",")}
-    return "," if len(parts) < len(tier.labels) or _words(tier.name) & _MULTIPLE else ""
+    return "," if len(parts) < len(tier.labels) or _name_parts(tier.name) & _MULTIPLE else ""
 
 
 def _are_triplets(labels: Sequence[str]) -> bool:
@@ -449,7 +449,7 @@ def _presence_columns(tiers: Sequence[_Tier]) -> Iterator[tuple[str, ColumnMappi
         )
     elif others:
         names = tuple(tier.name for tier in others)
-        name = "instruments" if any(_words(each) & _INSTRUMENTS for each in names) else "findings"
+        name = "instruments" if any(_name_parts(each) & _INSTRUMENTS for each in names) else "findings"
         gaps = "unlabeled" if all(tier.says_absent for tier in others) else "none"
         yield name, ColumnMapping("classes", "finding", names, presence=True, classes=names, gaps=gaps)
 
@@ -475,12 +475,12 @@ def _property_columns(
         if name in groups.values() or name in criteria:
             continue
         labels_found = [value for value in found if value.lower() not in UNLABELED]
-        if not labels_found or not _words(name) & set(_VIDEO_PROPERTIES):
+        if not labels_found or not _name_parts(name) & set(_VIDEO_PROPERTIES):
             left.append(name)
         elif _are_measurements(labels_found):
             columns[name] = ColumnMapping("numbers", "skill", properties=(name,), classes=(name,))
         else:
-            task: Task = "procedure" if "procedure" in _words(name) else "skill"
+            task: Task = "procedure" if "procedure" in _name_parts(name) else "skill"
             columns[name] = ColumnMapping("class", task, properties=(name,), classes=_ordered(labels_found))
     if criteria:
         columns["cvs"] = ColumnMapping("numbers", "safety", properties=criteria, classes=criteria)
@@ -500,23 +500,23 @@ def _no_label(values: Iterable[str]) -> tuple[str, ...]:
     return (*usual, *sorted({value.lower() for value in values if value.lower() in UNLABELED} - set(usual)))
 
 
-def _words(name: str) -> set[str]:
+def _name_parts(name: str) -> set[str]:
     return set(re.findall("[a-z]+", name.lower()))
 
 
 def _is_workflow(name: str) -> bool:
-    return any(word.startswith(_WORKFLOW) for word in _words(name))
+    return any(word.startswith(_WORKFLOW) for word in _name_parts(name))
 
 
 def _task(name: str, labels: Sequence[str]) -> Task:
-    words = _words(name)
+    parts = _name_parts(name)
     if _are_triplets(labels):
         return "triplet"
-    if words & {"action", "actions", "verb", "verbs", "gesture", "gestures"}:
+    if parts & {"action", "actions", "verb", "verbs", "gesture", "gestures"}:
         return "action"
-    if words & {"skill", "grade"}:
+    if parts & {"skill", "grade"}:
         return "skill"
-    return "finding" if words & _MULTIPLE else "workflow"
+    return "finding" if parts & _MULTIPLE else "workflow"
 
 
 def _column_name(name: str, taken: Iterable[str]) -> str:

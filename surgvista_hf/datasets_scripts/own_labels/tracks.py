@@ -31,7 +31,7 @@ def video_tracks(labels: VideoLabels, mapping: LabelMapping) -> list[Track]:
     """Return the label columns of one video over time.
 
     Args:
-        labels: what the files say of the video, merged.
+        labels: merged labels of the video.
         mapping: meaning of the labels.
 
     Returns:

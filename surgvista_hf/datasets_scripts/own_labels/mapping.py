@@ -288,11 +288,13 @@ class _Tier:
         name: name of the tier.
         values: number of spans with each label, in the order in which they first appear.
         overlaps: whether spans with different labels overlap in a video.
+        lanes: names of the tiers that hold them, where tools put overlapping spans on `tool` and `tool 2`.
     """
 
     name: str
     values: dict[str, int] = field(default_factory=dict)
     overlaps: bool = False
+    lanes: list[str] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
@@ -368,10 +370,15 @@ def _rank(column: ColumnMapping) -> int:
 
 
 def _tiers(labels: Iterable[VideoLabels]) -> list[_Tier]:
+    labels = list(labels)
+    names = {tier.name for video in labels for tier in video.tiers}
     found: dict[str, _Tier] = {}
     for video in labels:
         for tier in video.tiers:
-            entry = found.setdefault(tier.name, _Tier(tier.name))
+            name = _without_lane(tier.name, names)
+            entry = found.setdefault(name, _Tier(name))
+            entry.overlaps |= name != tier.name
+            entry.lanes += [tier.name] if tier.name not in entry.lanes else []
             for span in tier.spans:
                 entry.values[span.value] = entry.values.get(span.value, 0) + 1
             filled = sorted((span for span in tier.spans if span.value), key=lambda span: span.start)
@@ -380,6 +387,12 @@ def _tiers(labels: Iterable[VideoLabels]) -> list[_Tier]:
                 after.start < before.stop - early and after.value != before.value for before, after in pairwise(filled)
             )
     return list(found.values())
+
+
+def _without_lane(name: str, names: Iterable[str]) -> str:
+    """Return the name of the first lane of instruments or actions for `tool 2`, if there is a tier `tool`."""
+    base, _, number = name.rpartition(" ")
+    return base if number.isdigit() and int(number) > 1 and base in names and _name_parts(base) & _MULTIPLE else name
 
 
 def _tier_column(tier: _Tier) -> ColumnMapping | None:
@@ -399,7 +412,7 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
     kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
     gaps: Gaps = "none" if multi_label and not separator else "unlabeled"
     return ColumnMapping(
-        kind, _task(tier.name, labels), (tier.name,), classes=classes, gaps=gaps, separator=separator,
+        kind, _task(tier.name, labels), tuple(tier.lanes), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
     )  # fmt: skip
 

@@ -88,6 +88,13 @@ def test_a_tier_for_each_instrument_needs_no_text():
     assert at(labels, mapping, 0, 2, 4, 5)["instruments"] == [["hook"], ["hook", "grasper"], [], ["hook"]]
 
 
+def test_lanes_of_instruments_are_one_column():
+    labels = VideoLabels("op1", (tier("tool", (0, 3, "hook")), tier("tool 2", (2, 4, "grasper"))))
+    mapping = derive_mapping([labels, VideoLabels("op2", labels.tiers[:1])], {})
+    assert mapping.columns["tool"].tiers == ("tool", "tool 2")
+    assert at(labels, mapping, 0, 2, 3, 5)["tool"] == [["hook"], ["hook", "grasper"], ["grasper"], []]
+
+
 def test_a_cell_may_hold_several_labels():
     labels = VideoLabels(
         "op1", (tier("tools", (0, 1, "hook, grasper"), (1, 2, "hook"), (2, 3, ""), (3, 4, "grasper"), (4, 5, "bag")),)

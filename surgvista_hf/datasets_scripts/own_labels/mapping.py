@@ -36,6 +36,7 @@ from .phase_files import UNLABELED
 
 Kind = Literal["class", "classes", "numbers"]
 Gaps = Literal["unlabeled", "none"]
+Overlaps = Literal["error", "inner"]
 
 _PRESENT = frozenset("1 x yes true y present ja oui si".split())
 _ABSENT = frozenset("0 no false n absent nein non".split())
@@ -55,6 +56,10 @@ _GROUPS = {
     "split": "split subset partition".split(),
 }
 _VIDEO_PROPERTIES = ("skill", "grade", "score", "level", "outcome", "procedure", "expertise", "difficulty")
+# Names that the columns of published data sets have, for tiers in the other number.
+_USUAL_COLUMNS = {"phases": "phase", "steps": "step"} | {
+    name: f"{name}s" for name in ("triplet", "instrument", "verb", "target", "tool", "action")
+}
 _MEASURES = frozenset("width height fps size duration length confidence probability".split())
 _MOST_CLASSES = 300
 _RESERVED = ("source", "video_id", "frame_index", "timestamp", "image")
@@ -76,6 +81,8 @@ class ColumnMapping:
         no_label: labels that mean that there is none, in lower case.
         gaps: times that no span covers have no label (`unlabeled`), or none of the classes (`none`).
         separator: character between several labels in one cell.
+        overlaps: intervals of one class that overlap are an error, or the `inner` one counts: the shortest of those that hold,
+            as if it interrupted the others.
     """
 
     kind: Kind
@@ -89,6 +96,7 @@ class ColumnMapping:
     no_label: tuple[str, ...] = ("", "-1", "nan", "na", "n/a", "null", "unlabeled", "unlabelled", "no label")
     gaps: Gaps = "unlabeled"
     separator: str = ""
+    overlaps: Overlaps = "error"
 
     @property
     def label(self) -> Label:
@@ -535,6 +543,7 @@ def _task(name: str, labels: Sequence[str]) -> Task:
 def _column_name(name: str, taken: Iterable[str]) -> str:
     """Return the name of the column of a tier: letters, digits and `_`, in lower case."""
     text = re.sub(r"\W+", "_", name.lower()).strip("_") or "label"
+    text = _USUAL_COLUMNS.get(text, text)
     if text[0].isdigit() or text in _RESERVED:
         text = f"label_{text}"
     taken = set(taken)

@@ -1,5 +1,6 @@
 """A mapping says what labels become: it is derived, written, edited and read back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,8 @@ def test_columns_of_zero_and_one_are_a_set_and_only_known_together():
 def test_intervals_of_instruments_say_that_they_are_absent_elsewhere():
     labels = VideoLabels("op1", (tier("Tool", (0, 3, "hook"), (2, 4, "grasper"), (6, 7, "hook")),))
     mapping = derive_mapping([labels], {})
-    assert mapping.columns["tool"].kind == "classes"
-    assert at(labels, mapping, 0, 2, 3, 5, 6, 9)["tool"] == [
+    assert mapping.columns["tools"].kind == "classes"
+    assert at(labels, mapping, 0, 2, 3, 5, 6, 9)["tools"] == [
         ["hook"],
         ["hook", "grasper"],
         ["grasper"],
@@ -91,8 +92,8 @@ def test_a_tier_for_each_instrument_needs_no_text():
 def test_lanes_of_instruments_are_one_column():
     labels = VideoLabels("op1", (tier("tool", (0, 3, "hook")), tier("tool 2", (2, 4, "grasper"))))
     mapping = derive_mapping([labels, VideoLabels("op2", labels.tiers[:1])], {})
-    assert mapping.columns["tool"].tiers == ("tool", "tool 2")
-    assert at(labels, mapping, 0, 2, 3, 5)["tool"] == [["hook"], ["hook", "grasper"], ["grasper"], []]
+    assert mapping.columns["tools"].tiers == ("tool", "tool 2")
+    assert at(labels, mapping, 0, 2, 3, 5)["tools"] == [["hook"], ["hook", "grasper"], ["grasper"], []]
 
 
 def test_a_cell_may_hold_several_labels():
@@ -145,6 +146,12 @@ def test_overlapping_classes_are_refused_with_both_cells():
         AnnotationError, match=r"phase\.csv:3: 'sew' begins at 4, before 'cut' ends at 5 \(phase\.csv:2\)"
     ):
         video_tracks(labels, derive_mapping([labels], {}))
+    phase = derive_mapping([labels], {}).columns["phase"]
+    inner = LabelMapping({"phase": replace(phase, overlaps="inner", classes=("cut", "sew", "out of body"))}, {})
+    nested = VideoLabels("op1", (tier("phase", (0, 9, "cut"), (2, 5, "out of body"), (8, 12, "sew"), (3, 4, "sew")),))
+    assert at(nested, inner, 0, 2, 3, 4, 5, 8, 9, 12)["phase"] == [
+        "cut", "out of body", "sew", "out of body", "cut", "sew", "sew", None,
+    ]  # fmt: skip
     same = VideoLabels("op1", (tier("phase", (0, 5, "cut"), (4, 6, "cut")),))
     assert at(same, derive_mapping([same], {}), 5)["phase"] == ["cut"]
 

@@ -40,10 +40,12 @@ Overlaps = Literal["error", "inner"]
 
 _PRESENT = frozenset("1 x yes true y present ja oui si".split())
 _ABSENT = frozenset("0 no false n absent nein non".split())
-_MULTIPLE = frozenset(
-    "tool tools instrument instruments triplet triplets action actions verb verbs target targets anatomy structure structures "
-    "finding findings event events behavior behaviors".split()
+# Names of tiers of things that may be seen together, and of tiers of which several labels may hold at once.
+_SEEN = frozenset(
+    "tool tools instrument instruments triplet triplets verb verbs target targets anatomy structure structures finding "
+    "findings".split()
 )
+_MULTIPLE = _SEEN | frozenset("action actions event events behavior behaviors".split())
 _INSTRUMENTS = frozenset(
     "grasper bipolar hook scissors clipper irrigator specimenbag bag stapler needle driver forceps trocar suction knife tool "
     "tools instrument cautery monopolar dissector retractor drill sponge cannula scope applier".split()
@@ -296,12 +298,14 @@ class _Tier:
         name: name of the tier.
         values: number of spans with each label, in the order in which they first appear.
         overlaps: whether spans with different labels overlap in a video.
+        pauses: whether there is time without a span between two of a video.
         lanes: names of the tiers that hold them, where tools put overlapping spans on `tool` and `tool 2`.
     """
 
     name: str
     values: dict[str, int] = field(default_factory=dict)
     overlaps: bool = False
+    pauses: bool = False
     lanes: list[str] = field(default_factory=list)
 
     @property
@@ -391,6 +395,7 @@ def _tiers(labels: Iterable[VideoLabels]) -> list[_Tier]:
                 entry.values[span.value] = entry.values.get(span.value, 0) + 1
             filled = sorted((span for span in tier.spans if span.value), key=lambda span: span.start)
             early = 1e-3 * (tier.rate or 1)
+            entry.pauses |= any(after.start > before.stop + early for before, after in pairwise(filled))
             entry.overlaps |= any(
                 after.start < before.stop - early and after.value != before.value for before, after in pairwise(filled)
             )
@@ -416,9 +421,12 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
     if _are_measurements(labels):
         return ColumnMapping("numbers", "skill", (tier.name,), classes=(tier.name,))
     classes = _ordered(labels)
-    multi_label = tier.overlaps and _name_parts(tier.name) & _MULTIPLE
+    parts = _name_parts(tier.name)
+    multi_label = bool(parts & _SEEN) or (tier.overlaps and bool(parts & _MULTIPLE))
     kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
-    gaps: Gaps = "none" if multi_label and not separator else "unlabeled"
+    # Somebody who marks where an instrument is says that it is absent elsewhere; a row for each second says so itself.
+    marked = tier.overlaps or (tier.pauses and all(tier.values))
+    gaps: Gaps = "none" if multi_label and marked and not separator else "unlabeled"
     return ColumnMapping(
         kind, _task(tier.name, labels), tuple(tier.lanes), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),

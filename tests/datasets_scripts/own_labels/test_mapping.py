@@ -83,6 +83,13 @@ def test_intervals_of_instruments_say_that_they_are_absent_elsewhere():
     ]
 
 
+def test_instruments_of_each_second_are_unknown_elsewhere():
+    labels = VideoLabels("op1", (tier("tool", (2, 4, "hook"), (4, 5, "grasper")),))
+    assert at(labels, derive_mapping([labels], {}), 0, 2, 4, 5)["tools"] == [None, ["hook"], ["grasper"], None]
+    marked = VideoLabels("op1", (tier("tool", (2, 3, "hook"), (4, 5, "grasper")),))
+    assert at(marked, derive_mapping([marked], {}), 0, 2, 3, 4)["tools"] == [[], ["hook"], [], ["grasper"]]
+
+
 def test_a_tier_for_each_instrument_needs_no_text():
     labels = VideoLabels("op1", (tier("hook", (0, 3, ""), (5, 6, "")), tier("grasper", (2, 4, "grasper"))))
     mapping = derive_mapping([labels], {})

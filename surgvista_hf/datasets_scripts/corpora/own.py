@@ -69,7 +69,7 @@ INFO = DatasetInfo(
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """What is understood of own videos and labels, before anything is written.
+    """Interpretation of own videos and labels, before anything is written.
 
     Args:
         root: folder of the videos.

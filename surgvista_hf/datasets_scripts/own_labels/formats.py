@@ -16,7 +16,7 @@ from .model import LabelReader, LabelTier, VideoLabels
 from .tables import merge_labels
 
 # In the order in which they are asked: those that know their format by its content come before the table, which takes any.
-MODULES = ("elan", "boris", "cvat", "via", "label_studio", "coco", "hugging_face", "tables")
+MODULES = ("elan", "boris", "cvat", "via", "label_studio", "coco", "camma", "hugging_face", "tables")
 _NO_LABELS = ("classes.txt", "mapping.yaml", "mapping.yml", "readme.txt", "license.txt")
 _KINDS = r"phases?|steps?|tools?|instruments?|triplets?|actions?|labels?|annotations?|timestamps?|skills?"
 _FILE_OF_A_KIND = re.compile(rf"^(.+?)[-_ .]({_KINDS})$", re.IGNORECASE)

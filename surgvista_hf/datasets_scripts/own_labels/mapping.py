@@ -36,13 +36,16 @@ from .phase_files import UNLABELED
 
 Kind = Literal["class", "classes", "numbers"]
 Gaps = Literal["unlabeled", "none"]
+Overlaps = Literal["error", "inner"]
 
 _PRESENT = frozenset("1 x yes true y present ja oui si".split())
 _ABSENT = frozenset("0 no false n absent nein non".split())
-_MULTIPLE = frozenset(
-    "tool tools instrument instruments triplet triplets action actions verb verbs target targets anatomy structure structures "
-    "finding findings event events behavior behaviors".split()
+# Names of tiers of things that may be seen together, and of tiers of which several labels may hold at once.
+_SEEN = frozenset(
+    "tool tools instrument instruments triplet triplets verb verbs target targets anatomy structure structures finding "
+    "findings".split()
 )
+_MULTIPLE = _SEEN | frozenset("action actions event events behavior behaviors".split())
 _INSTRUMENTS = frozenset(
     "grasper bipolar hook scissors clipper irrigator specimenbag bag stapler needle driver forceps trocar suction knife tool "
     "tools instrument cautery monopolar dissector retractor drill sponge cannula scope applier".split()
@@ -55,6 +58,10 @@ _GROUPS = {
     "split": "split subset partition".split(),
 }
 _VIDEO_PROPERTIES = ("skill", "grade", "score", "level", "outcome", "procedure", "expertise", "difficulty")
+# Names that the columns of published data sets have, for tiers in the other number.
+_USUAL_COLUMNS = {"phases": "phase", "steps": "step"} | {
+    name: f"{name}s" for name in ("triplet", "instrument", "verb", "target", "tool", "action")
+}
 _MEASURES = frozenset("width height fps size duration length confidence probability".split())
 _MOST_CLASSES = 300
 _RESERVED = ("source", "video_id", "frame_index", "timestamp", "image")
@@ -76,6 +83,8 @@ class ColumnMapping:
         no_label: labels that mean that there is none, in lower case.
         gaps: times that no span covers have no label (`unlabeled`), or none of the classes (`none`).
         separator: character between several labels in one cell.
+        overlaps: intervals of one class that overlap are an error, or the `inner` one counts: the shortest of those that hold,
+            as if it interrupted the others.
     """
 
     kind: Kind
@@ -89,6 +98,7 @@ class ColumnMapping:
     no_label: tuple[str, ...] = ("", "-1", "nan", "na", "n/a", "null", "unlabeled", "unlabelled", "no label")
     gaps: Gaps = "unlabeled"
     separator: str = ""
+    overlaps: Overlaps = "error"
 
     @property
     def label(self) -> Label:
@@ -288,11 +298,15 @@ class _Tier:
         name: name of the tier.
         values: number of spans with each label, in the order in which they first appear.
         overlaps: whether spans with different labels overlap in a video.
+        pauses: whether there is time without a span between two of a video.
+        lanes: names of the tiers that hold them, where tools put overlapping spans on `tool` and `tool 2`.
     """
 
     name: str
     values: dict[str, int] = field(default_factory=dict)
     overlaps: bool = False
+    pauses: bool = False
+    lanes: list[str] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
@@ -368,18 +382,30 @@ def _rank(column: ColumnMapping) -> int:
 
 
 def _tiers(labels: Iterable[VideoLabels]) -> list[_Tier]:
+    labels = list(labels)
+    names = {tier.name for video in labels for tier in video.tiers}
     found: dict[str, _Tier] = {}
     for video in labels:
         for tier in video.tiers:
-            entry = found.setdefault(tier.name, _Tier(tier.name))
+            name = _without_lane(tier.name, names)
+            entry = found.setdefault(name, _Tier(name))
+            entry.overlaps |= name != tier.name
+            entry.lanes += [tier.name] if tier.name not in entry.lanes else []
             for span in tier.spans:
                 entry.values[span.value] = entry.values.get(span.value, 0) + 1
             filled = sorted((span for span in tier.spans if span.value), key=lambda span: span.start)
             early = 1e-3 * (tier.rate or 1)
+            entry.pauses |= any(after.start > before.stop + early for before, after in pairwise(filled))
             entry.overlaps |= any(
                 after.start < before.stop - early and after.value != before.value for before, after in pairwise(filled)
             )
     return list(found.values())
+
+
+def _without_lane(name: str, names: Iterable[str]) -> str:
+    """Return the name of the first lane of instruments or actions for `tool 2`, if there is a tier `tool`."""
+    base, _, number = name.rpartition(" ")
+    return base if number.isdigit() and int(number) > 1 and base in names and _name_parts(base) & _MULTIPLE else name
 
 
 def _tier_column(tier: _Tier) -> ColumnMapping | None:
@@ -395,11 +421,14 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
     if _are_measurements(labels):
         return ColumnMapping("numbers", "skill", (tier.name,), classes=(tier.name,))
     classes = _ordered(labels)
-    several = tier.overlaps and _words(tier.name) & _MULTIPLE
-    kind: Kind = "classes" if separator or several or _are_triplets(labels) else "class"
-    gaps: Gaps = "none" if several and not separator else "unlabeled"
+    parts = _name_parts(tier.name)
+    multi_label = bool(parts & _SEEN) or (tier.overlaps and bool(parts & _MULTIPLE))
+    kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
+    # Somebody who marks where an instrument is says that it is absent elsewhere; a row for each second says so itself.
+    marked = tier.overlaps or (tier.pauses and all(tier.values))
+    gaps: Gaps = "none" if multi_label and marked and not separator else "unlabeled"
     return ColumnMapping(
-        kind, _task(tier.name, labels), (tier.name,), classes=classes, gaps=gaps, separator=separator,
+        kind, _task(tier.name, labels), tuple(tier.lanes), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
     )  # fmt: skip
 
@@ -408,7 +437,7 @@ def _is_measure(name: str, tiers: Sequence[_Tier]) -> bool:
     """Return whether a tier says the size of the frames, or only gives the number of what another tier names."""
     names = {tier.name.lower() for tier in tiers}
     base = re.sub(r"[\s_-]*id$", "", name.lower())
-    return bool(_words(name) & _MEASURES) or (base != name.lower() and base in names)
+    return bool(_name_parts(name) & _MEASURES) or (base != name.lower() and base in names)
 
 
 def _separator(tier: _Tier) -> str:
@@ -420,7 +449,7 @@ def _separator(tier: _Tier) -> str:
     if not joined or _are_triplets(tier.labels):
         return ""
     parts = {part.strip() for label in tier.labels for part in label.split(",")}
-    return "," if len(parts) < len(tier.labels) or _words(tier.name) & _MULTIPLE else ""
+    return "," if len(parts) < len(tier.labels) or _name_parts(tier.name) & _MULTIPLE else ""
 
 
 def _are_triplets(labels: Sequence[str]) -> bool:
@@ -449,7 +478,7 @@ def _presence_columns(tiers: Sequence[_Tier]) -> Iterator[tuple[str, ColumnMappi
         )
     elif others:
         names = tuple(tier.name for tier in others)
-        name = "instruments" if any(_words(each) & _INSTRUMENTS for each in names) else "findings"
+        name = "instruments" if any(_name_parts(each) & _INSTRUMENTS for each in names) else "findings"
         gaps = "unlabeled" if all(tier.says_absent for tier in others) else "none"
         yield name, ColumnMapping("classes", "finding", names, presence=True, classes=names, gaps=gaps)
 
@@ -475,12 +504,12 @@ def _property_columns(
         if name in groups.values() or name in criteria:
             continue
         labels_found = [value for value in found if value.lower() not in UNLABELED]
-        if not labels_found or not _words(name) & set(_VIDEO_PROPERTIES):
+        if not labels_found or not _name_parts(name) & set(_VIDEO_PROPERTIES):
             left.append(name)
         elif _are_measurements(labels_found):
             columns[name] = ColumnMapping("numbers", "skill", properties=(name,), classes=(name,))
         else:
-            task: Task = "procedure" if "procedure" in _words(name) else "skill"
+            task: Task = "procedure" if "procedure" in _name_parts(name) else "skill"
             columns[name] = ColumnMapping("class", task, properties=(name,), classes=_ordered(labels_found))
     if criteria:
         columns["cvs"] = ColumnMapping("numbers", "safety", properties=criteria, classes=criteria)
@@ -500,28 +529,29 @@ def _no_label(values: Iterable[str]) -> tuple[str, ...]:
     return (*usual, *sorted({value.lower() for value in values if value.lower() in UNLABELED} - set(usual)))
 
 
-def _words(name: str) -> set[str]:
+def _name_parts(name: str) -> set[str]:
     return set(re.findall("[a-z]+", name.lower()))
 
 
 def _is_workflow(name: str) -> bool:
-    return any(word.startswith(_WORKFLOW) for word in _words(name))
+    return any(word.startswith(_WORKFLOW) for word in _name_parts(name))
 
 
 def _task(name: str, labels: Sequence[str]) -> Task:
-    words = _words(name)
+    parts = _name_parts(name)
     if _are_triplets(labels):
         return "triplet"
-    if words & {"action", "actions", "verb", "verbs", "gesture", "gestures"}:
+    if parts & {"action", "actions", "verb", "verbs", "gesture", "gestures"}:
         return "action"
-    if words & {"skill", "grade"}:
+    if parts & {"skill", "grade"}:
         return "skill"
-    return "finding" if words & _MULTIPLE else "workflow"
+    return "finding" if parts & _MULTIPLE else "workflow"
 
 
 def _column_name(name: str, taken: Iterable[str]) -> str:
     """Return the name of the column of a tier: letters, digits and `_`, in lower case."""
     text = re.sub(r"\W+", "_", name.lower()).strip("_") or "label"
+    text = _USUAL_COLUMNS.get(text, text)
     if text[0].isdigit() or text in _RESERVED:
         text = f"label_{text}"
     taken = set(taken)

@@ -209,7 +209,7 @@ def merge_labels(name: str, parts: Sequence[VideoLabels]) -> VideoLabels:
                 continue
             if before.rate != tier.rate:
                 raise AnnotationError(
-                    f"{_place(tier, part)} and {_place(before, part)} give the times of {tier.name!r} in different units"
+                    f"{_cell_of(tier, part)} and {_cell_of(before, part)} give the times of {tier.name!r} in different units"
                 )
             spans = sorted((*before.spans, *tier.spans), key=lambda span: span.start)
             tiers[tier.name] = LabelTier(tier.name, tuple(spans), tier.rate)
@@ -222,7 +222,7 @@ def merge_labels(name: str, parts: Sequence[VideoLabels]) -> VideoLabels:
     return VideoLabels(name, tuple(tiers.values()), properties, where)
 
 
-def _place(tier: LabelTier, labels: VideoLabels) -> str:
+def _cell_of(tier: LabelTier, labels: VideoLabels) -> str:
     return tier.spans[0].where if tier.spans else labels.where
 
 
@@ -248,7 +248,7 @@ def find_layout(table: Table) -> Layout:
             if layout is None:
                 continue
             fallback = fallback or layout
-            if layout.has_times and (not layout.rows or _looks_right(layout)):
+            if layout.has_times and (not layout.rows or _begins_with_times(layout)):
                 return _checked(table, layout)
     if fallback is not None:
         return _checked(table, fallback)
@@ -347,7 +347,7 @@ def _repeated_name(table: Table, names: Sequence[str], header: int, used: Iterab
     return ""
 
 
-def _looks_right(layout: Layout) -> bool:
+def _begins_with_times(layout: Layout) -> bool:
     """Return whether the first row below the header has a time, where times are expected."""
     cells = layout.rows[0].cells
     return any(number < len(cells) and is_time(cells[number]) for number in layout.time_columns)

@@ -31,7 +31,7 @@ def video_tracks(labels: VideoLabels, mapping: LabelMapping) -> list[Track]:
     """Return the label columns of one video over time.
 
     Args:
-        labels: what the files say of the video, merged.
+        labels: merged labels of the video.
         mapping: meaning of the labels.
 
     Returns:
@@ -198,6 +198,8 @@ def _class_pieces(name: str, column: ColumnMapping, tiers: Sequence[LabelTier]) 
             numbers = {int(bool(classes))} if column.presence else {ids[each] for each in classes}
             found += [(span, number) for number in sorted(numbers)]
     found.sort(key=lambda entry: entry[0].start)
+    if column.overlaps == "inner":
+        found = list(_inner(found))
     last: tuple[LabeledSpan, int] | None = None
     until = 0.0
     for span, number in found:
@@ -205,7 +207,8 @@ def _class_pieces(name: str, column: ColumnMapping, tiers: Sequence[LabelTier]) 
         if last and span.start < until - _TOLERANCE and number != last[1]:
             raise AnnotationError(
                 f"{span.where}: {span.value!r} begins at {span.start:g}, before {last[0].value!r} ends at {until:g} "
-                f"({last[0].where}); {name} holds one class at a time: correct it, or give it `kind: classes` in a mapping"
+                f"({last[0].where}); {name} holds one class at a time: correct it, or write `kind: classes` or "
+                "`overlaps: inner` in a mapping"
             )
         if last:
             if column.presence and column.gaps == "none" and start > until:
@@ -219,6 +222,20 @@ def _class_pieces(name: str, column: ColumnMapping, tiers: Sequence[LabelTier]) 
             last, until = (span, number), max(span.stop, until)
     if column.presence and column.gaps == "none" and until < math.inf:
         yield _Piece(until, math.inf, 0)
+
+
+def _inner(found: Sequence[tuple[LabeledSpan, int]]) -> Iterator[tuple[LabeledSpan, int]]:
+    """Yield intervals that do not overlap: of those that hold at a time the shortest, and of equal ones the last."""
+    ends = sorted({end for span, _ in found for end in (span.start, span.stop)})
+    active: list[tuple[LabeledSpan, int]] = []
+    waiting = list(reversed(found))
+    for start, stop in pairwise(ends):
+        while waiting and waiting[-1][0].start <= start:
+            active.append(waiting.pop())
+        active = [entry for entry in active if entry[0].stop > start]
+        if active:
+            span, number = min(reversed(active), key=lambda entry: entry[0].stop - entry[0].start)
+            yield replace(span, start=start, stop=stop), number
 
 
 def _lasting(tier: LabelTier) -> Sequence[LabeledSpan]:

@@ -1,0 +1,53 @@
+"""The one door to labels: the reader is found, and what several files say of one video is merged."""
+
+import pytest
+
+from surgvista_hf.datasets_scripts.own_labels.formats import find_reader, read_labels, readers
+from surgvista_hf.datasets_scripts.schema.info import AnnotationError, MissingFilesError
+from surgvista_hf.util.errors import InputError
+
+
+def test_files_of_one_video_are_its_tiers_wherever_they_lie(tmp_path):
+    for folder, label in (("phases", "cut"), ("tools", "hook")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "op1.csv").write_text(f"start,end,label\n0,5,{label}\n")
+    (tmp_path / "op2_steps.tsv").write_text("0\ta\n1\tb\n")
+    (tmp_path / "patients.csv").write_text("video,patient\nop1.mp4,7\nop2,8\n")
+    (tmp_path / "README.txt").write_text("The labels of May.\n")
+    found = read_labels(tmp_path)
+    videos = {video.video: video for video in found.videos}
+    assert {tier.name: tier.spans[0].value for tier in videos["op1"].tiers} == {"phases": "cut", "tools": "hook"}
+    assert [tier.name for tier in videos["op2"].tiers] == ["steps"]
+    assert [dict(videos[name].properties) for name in ("op1", "op2")] == [{"patient": "7"}, {"patient": "8"}]
+    assert set(found.formats.values()) == {"table"}
+
+
+def test_videos_and_unfinished_files_beside_the_labels_are_passed_over(tmp_path):
+    (tmp_path / "op1.mp4").write_bytes(b"video")
+    (tmp_path / "op1.csv").write_text("0,cut\n1,sew\n")
+    (tmp_path / "op2.csv.part").write_text("0,cut\n")
+    assert [video.video for video in read_labels(tmp_path).videos] == ["op1"]
+
+
+def test_contradicting_properties_are_refused_with_both_cells(tmp_path):
+    (tmp_path / "a.csv").write_text("video,patient\nop1,7\n")
+    (tmp_path / "b.csv").write_text("video,patient\nop1,8\n")
+    with pytest.raises(AnnotationError, match=r"b\.csv:2 says that patient of 'op1' is '8'; .*a\.csv:2 says '7'"):
+        read_labels(tmp_path)
+
+
+def test_a_format_is_found_by_name_or_refused(tmp_path):
+    path = tmp_path / "op1.csv"
+    path.write_text("0,cut\n1,sew\n")
+    assert find_reader(path).FORMAT == "table"
+    assert find_reader(path, "table") is readers()["table"]
+    with pytest.raises(InputError, match="no format 'tabel' of labels; did you mean table"):
+        read_labels(path, "tabel")
+    with pytest.raises(MissingFilesError, match="there are no labels at"):
+        read_labels(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFilesError, match="holds no files with labels"):
+        read_labels(tmp_path / "empty")
+    (tmp_path / "op1.docx").write_text("cut")
+    with pytest.raises(AnnotationError, match=r"op1\.docx has none of the formats"):
+        read_labels(tmp_path / "op1.docx")

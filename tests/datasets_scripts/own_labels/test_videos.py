@@ -1,0 +1,52 @@
+"""Which files the names in labels mean."""
+
+import pytest
+
+from surgvista_hf.datasets_scripts.own_labels.videos import assign_videos, joinable_files
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "expected"),
+    [
+        (["op1", "op2.mp4"], ["op1.mp4", "op2.mp4"], {"op1": ["op1.mp4"], "op2": ["op2.mp4"]}),
+        (["OP1", r"C:\videos\op2.MP4"], ["a/op1.avi", "a/op2.mp4"], {"a/op1": ["a/op1.avi"], "a/op2": ["a/op2.mp4"]}),
+        (["VID68"], ["VID68/", "VID70/"], {"VID68": ["VID68/"]}),
+        (["op1"], ["op1-1.mp4", "op1-2.mp4"], {"op1": ["op1-1.mp4", "op1-2.mp4"]}),
+        (["op1-1", "op1-2"], ["op1-1.mp4", "op1-2.mp4"], {"op1": ["op1-1.mp4", "op1-2.mp4"]}),
+        (["op1"], [f"op1_part{n}.mp4" for n in (1, 10, *range(2, 10))], {"op1": [f"op1_part{n}.mp4" for n in range(1, 11)]}),
+        (["op-1", "op-2"], ["op-1.mp4", "op-2.mp4"], {"op-1": ["op-1.mp4"], "op-2": ["op-2.mp4"]}),
+        (["op"], ["op-1.mp4", "op-2.mp4"], {"op": ["op-1.mp4", "op-2.mp4"]}),
+        (["2024-05-01", "2024-05-02"], ["2024-05-01.mp4", "2024-05-02.mp4"],
+         {"2024-05-01": ["2024-05-01.mp4"], "2024-05-02": ["2024-05-02.mp4"]}),
+        (["GH010007"], ["GH010007.MP4", "GH020007.MP4"], {"GH010007": ["GH010007.MP4", "GH020007.MP4"]}),
+        (["GOPR0007"], ["GOPR0007.MP4", "GP010007.MP4"], {"GOPR0007": ["GOPR0007.MP4", "GP010007.MP4"]}),
+        (["op1-1"], ["op1-1.mp4", "op1-2.mp4"], {"op1-1": ["op1-1.mp4"]}),
+        (["op1"], ["op1/10.mp4", "op1/9.mp4"], {"op1": ["op1/9.mp4", "op1/10.mp4"]}),
+        (["7"], ["video07.mp4", "video17.mp4"], {"video07": ["video07.mp4"]}),
+        (["op1"], ["op1.mp4", "op1-1.mp4", "op1-2.mp4"], {"op1": ["op1.mp4"]}),
+    ],
+)  # fmt: skip
+def test_a_name_finds_its_files(names, files, expected):
+    found = assign_videos(names, files)
+    assert {name: list(video.files) for name, video in found.videos.items()} == expected
+    assert (found.without_video, found.ambiguous) == ((), {})
+    assert set(found.without_labels) == set(files) - {file for each in expected.values() for file in each}
+
+
+def test_two_names_of_one_file_are_one_video():
+    found = assign_videos(["op1", "videos/op1.mp4"], ["op1.mp4"])
+    assert found.videos["op1"].labels == ("op1", "videos/op1.mp4")
+
+
+def test_names_that_fit_nothing_or_several_files_are_reported():
+    found = assign_videos(["op9", "op1"], ["a/op1.mp4", "b/op1.mp4"])
+    assert found.videos == {}
+    assert found.without_video == ("op9",)
+    assert found.ambiguous == {"op1": ("a/op1.mp4", "b/op1.mp4")}
+
+
+def test_parts_are_joined_only_if_none_is_missing():
+    assert joinable_files(["op1_part1.mp4", "op1_part3.mp4"]) == []
+    assert [group.files for group in joinable_files(["a/op1-2.mp4", "a/op1-1.mp4", "b/op1-3.mp4"])] == [
+        ("a/op1-1.mp4", "a/op1-2.mp4")
+    ]

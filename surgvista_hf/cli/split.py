@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
+from ..util.messages import preview
 from .common import named_frame_set
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _print(arguments: argparse.Namespace, drawn: "DrawnSplits", file: str) -> No
         parts = [f"{split} {own['videos']} videos, {own['frames']:,} frames" for split, own in counts.items()]
         print(f"{f'fold {number}: ' if drawn.has_folds else ''}{'; '.join(parts)}")
         for split, names in drawn.lacking[number].items():
-            print(f"  no frame in {split}: {', '.join(names)}")
+            print(f"  no frame in {split}: {preview(names)}")
         if drawn.unassigned[number]:
-            print(f"  in no split: {', '.join(drawn.unassigned[number])}")
+            print(f"  in no split: {preview(drawn.unassigned[number])}")
     print(f"splits: {file}")

@@ -226,8 +226,7 @@ def _draw(
     validation, seed = options.validation, options.seed
     if options.hold_out is not None:
         column, equals, value = options.hold_out.partition("=")
-        held_out = groups if column == VIDEO and not options.group else None
-        held_out = held_out or (operations if column == VIDEO else columns.values(column))
+        held_out = operations if column == VIDEO else columns.values(column)
         only = value if equals else None
         return held_out_folds(labels, groups, held_out, validation=validation, seed=seed, only=only)
     if options.folds is not None:

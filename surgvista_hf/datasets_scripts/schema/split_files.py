@@ -22,6 +22,11 @@ from ...util.files import OutputError, atomic_file, content_hash, write_json
 from ...util.messages import did_you_mean, preview
 from .info import DatasetError, split_name
 
+try:  # libyaml's parser, with which PyYAML is built nearly everywhere, is several times faster
+    from yaml import CBaseLoader as _Parser
+except ImportError:
+    from yaml import BaseLoader as _Parser
+
 logger = logging.getLogger(__name__)
 FORMAT = 1
 ALL = "all"
@@ -177,7 +182,7 @@ def _note_videos_left(where: str, count: int, left: tuple[str, ...]) -> None:
 # ------------------------------------------------------------------------------------------- reading and writing
 
 
-class _TextLoader(yaml.BaseLoader):
+class _TextLoader(_Parser):
     """Loads YAML with every value as text, since an id such as 007 is no number, and refuses a key that comes twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -147,5 +147,5 @@ def test_the_test_of_a_benchmark_may_be_listed_in_a_file(tmp_path):
     with pytest.raises(OverlapError, match="cholec80/video02 = cholect50/VID02"):
         check_overlap({"cholec80": ["video02"]}, tested)
     assert check_overlap({"cholec80": ["video01"]}, tested) == []
-    with pytest.raises(DatasetError, match="there is no split 'validation'"):
+    with pytest.raises(DatasetError, match="there is no split 'val'"):
         videos_of("cholect50", None, "val", split_file=tmp_path / "folds.yaml", fold=0)

@@ -31,7 +31,7 @@ figure { margin: 0 } figure img { width: 100%; display: block; border-bottom: .3
 figcaption { color: #55555c; overflow-wrap: anywhere; line-height: 1.25 }
 section.video { margin: 1.3rem 0 } section.video h3, h3.class { font-size: 1rem; margin: .8rem 0 .1rem }
 .flag { color: #a33c00 } .soft { color: #55555c; font-weight: normal; font-size: .85rem }
-.legend span { margin-right: 1.2em; white-space: nowrap } .findings li { margin: .25rem 0 }
+.legend > span { margin-right: 1.2em; white-space: nowrap } .findings li { margin: .25rem 0 }
 .heat { color: #1b1b1f } nav a { margin-right: 1.2em }
 """
 

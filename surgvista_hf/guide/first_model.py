@@ -263,11 +263,13 @@ def _trained(
     }
     predictions = folder / "predictions.parquet"
     with steps(f"train and test, {len(plan.folds)} times") as step:
-        if _stored(folder) == settings and predictions.is_file():
+        if _stored(folder) != settings:
+            shutil.rmtree(folder, ignore_errors=True)
+            note_settings(folder, settings)
+        if predictions.is_file():  # it is written last
             step.remember("done before")
             temporal = folder / "temporal" if plan.head == "tcn" else None
             return Trained(folder / "model", temporal, ClipPredictions.load(predictions))
-        shutil.rmtree(folder, ignore_errors=True)
         trained = train_heads(
             extractor,
             videos,
@@ -280,12 +282,11 @@ def _trained(
             seed=options.seed,
         )
         trained.predictions.save(predictions)
-        note_settings(folder, settings)
     return trained
 
 
 def _stored(folder: Path) -> dict[str, object]:
-    """Return what the training in a folder depended on; empty if it is not finished."""
+    """Return what the training in a folder depends on; empty if none was begun."""
     file = folder / "settings.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 

@@ -11,7 +11,9 @@ from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, write_video
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.guide import training
 from surgvista_hf.inference import SurgicalVideoPredictor
+from surgvista_hf.trainers.features.extraction import load_video_features
 
+from ..trainers import tiny
 from .recordings import SECONDS, operations, save_encoder, write_labels, write_recordings
 
 COUNT = 6
@@ -113,6 +115,41 @@ def test_several_classes_a_frame_are_learned_from_a_frame_set(started, tmp_path,
     assert printed["most_frequent"] == {}
     assert printed["metrics"]["mean_average_precision"] > 0.3
     assert "each class predicted above labeled" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_probe_of_a_video_encoder_predicts_as_it_was_trained(tmp_path, capsys):
+    write_recordings(tmp_path, 3)
+    tiny.model().save_pretrained(tmp_path / "encoder")
+    words = ["--output", str(tmp_path / "out"), "--model", str(tmp_path / "encoder"), "--frame-stride", "2", "--json"]
+    assert main(["start", str(tmp_path / "recordings"), str(tmp_path / "labels"), *words]) == 0
+    predictor = SurgicalVideoPredictor(json.loads(capsys.readouterr().out)["model"])
+    assert (predictor.num_frames, predictor.models["model"].frame_stride) == (4, 2)
+    prediction = predictor.predict(tmp_path / "recordings" / "day0.mp4")
+    (features,) = (tmp_path / "out" / "features").iterdir()
+    (video,) = load_video_features(features, {"phase_folder": ["day0"]})
+    layer = predictor.models["model"].model.classifier
+    trained = video.values @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    # The frame set holds JPEG images, the video does not: near a tie they may differ.
+    assert (trained.argmax(axis=1) == prediction.labels).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_with_the_operations_that_are_left(started, tmp_path, capsys, monkeypatch):
+    predict = training._predict_fold
+    calls = []
+
+    def stops(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(*args, **options)
+
+    monkeypatch.setattr(training, "_predict_fold", stops)
+    assert start(started, tmp_path / "out", "--head", "probe", "--json") == 130
+    assert start(started, tmp_path / "out", "--head", "probe", "--json") == 0
+    assert len(calls) == 6  # of five trainings two were done and one was stopped
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["by_video"]) == COUNT
 
 
 def test_one_operation_is_looked_at_and_then_refused_with_the_reason(tmp_path, capsys):

@@ -91,7 +91,8 @@ def test_a_first_model_is_trained_tested_reported_and_can_be_used(started, tmp_p
 
 @pytest.mark.slow
 def test_a_temporal_head_learns_and_belongs_to_the_model_beside_it(started, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "_TEMPORAL_STEPS", 300)
+    for name, value in {"_TEMPORAL_STEPS": 90, "_LEAST_EPOCHS": 15, "_RATE": 5e-3}.items():
+        monkeypatch.setattr(training, name, value)
     assert start(started, tmp_path / "out", "--head", "tcn", "--json", "--no-images") == 0
     printed = json.loads(capsys.readouterr().out)
     assert np.mean(list(printed["by_video"].values())) > np.mean(list(printed["most_frequent"].values())) + 0.1

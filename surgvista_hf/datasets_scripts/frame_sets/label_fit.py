@@ -154,11 +154,14 @@ def _pairs(
     classes = len(column.names)
     # Sums over frames, so that the fit without two videos is a subtraction.
     squares = {number: _squares(colors[number], own[number], classes) for number in usable}
-    whole = [sum(parts) for parts in zip(*squares.values(), strict=True)]
+    whole_gram = np.sum([part[0] for part in squares.values()], axis=0)  # (features, features)
+    whole_target = np.sum([part[1] for part in squares.values()], axis=0)  # (features, classes)
+    frames = sum(part[2] for part in squares.values())
     pairs = []
     for a, b in combinations(usable, 2):
-        gram, target, count = (total - squares[a][part] - squares[b][part] for part, total in enumerate(whole))
-        weights = np.linalg.solve(gram + _PENALTY * count * np.eye(len(gram)), target)  # (features, classes)
+        gram, target = whole_gram - squares[a][0] - squares[b][0], whole_target - squares[a][1] - squares[b][1]
+        penalty = _PENALTY * (frames - squares[a][2] - squares[b][2])
+        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), target)  # (features, classes)
         gains = []
         for one, other in ((a, b), (b, a)):
             scores = colors[one] @ weights  # (frames, classes)

@@ -35,6 +35,7 @@ from ..util.fingerprint import weights_fingerprint
 _TEMPORAL_STEPS = 1500  # updates of MS-TCN: half of TeCNO's for Cholec80, at a higher rate
 _LEAST_EPOCHS, _MOST_EPOCHS = 20, 300
 _RATE = 5e-4
+_ADAPTER_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ def train_adapter(
         "adapter": {"method": "lora"},
         "training": {
             "output_dir": str(output / "run"),
-            "num_train_epochs": 20,
-            "warmup_epochs": 2,
+            "num_train_epochs": _ADAPTER_EPOCHS,
+            "warmup_epochs": _ADAPTER_EPOCHS / 10,
             "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 4,
             "per_device_eval_batch_size": 32,

@@ -104,6 +104,20 @@ def test_a_temporal_head_learns_and_belongs_to_the_model_beside_it(started, tmp_
 
 
 @pytest.mark.slow
+def test_an_adapter_is_trained_by_a_recipe_that_can_be_repeated(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "_ADAPTER_EPOCHS", 1)
+    write_recordings(tmp_path, 10)
+    save_encoder(tmp_path / "encoder")
+    assert start(tmp_path, tmp_path / "out", "--head", "lora", "--device", "cpu", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["by_video"]) == 2
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 2
+    commands = [shlex.split(line) for line in (tmp_path / "out" / "commands.sh").read_text().splitlines()]
+    (again,) = [words for words in commands if words[1:2] == ["finetune"]]
+    assert main([*again[1:], "--check"]) == 0
+
+
+@pytest.mark.slow
 def test_several_classes_a_frame_are_learned_from_a_frame_set(started, tmp_path, capsys):
     settings = [
         f"--set={name}={value}" for name, value in {"videos": 4, "seconds": 30, "height": 64, "width": 96}.items()

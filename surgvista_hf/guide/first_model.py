@@ -8,7 +8,7 @@ import json
 import logging
 import shlex
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -125,7 +125,8 @@ def prepare_and_inspect(
                 raise InputError("give a folder of videos and one of labels, or a frame set with --data NAME=DIR")
             data = prepare_own(videos, labels, output, num_proc=options.num_proc)
     with steps("look at the data"):
-        inspection = inspect_frame_set(data.folder)
+        # Which operations are held out is the plan's choice, so the data set's own splits would only confuse.
+        inspection = replace(inspect_frame_set(data.folder), splits={}, protocol="")
         write_inspection(inspection, output / INSPECTION, images=options.images)
         column = _label_column(inspection, options.label)
     return Prepared(data, inspection, column, Labels.of(inspection, column))

@@ -11,6 +11,7 @@ from .common import named_frame_set
 
 if TYPE_CHECKING:
     from ..guide.first_model import FirstModel, Prepared, StartOptions
+    from ..guide.recordings import OwnFrameSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +86,7 @@ def _options(arguments: argparse.Namespace) -> "StartOptions":
     )
 
 
-def _frame_set(data: str | None):  # type: ignore[no-untyped-def]  # its type is imported with the work
+def _frame_set(data: str | None) -> "OwnFrameSet | None":
     from ..guide.recordings import OwnFrameSet
 
     if data is None:

@@ -8,7 +8,7 @@ import json
 import logging
 import shlex
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -125,7 +125,8 @@ def prepare_and_inspect(
                 raise InputError("give a folder of videos and one of labels, or a frame set with --data NAME=DIR")
             data = prepare_own(videos, labels, output, num_proc=options.num_proc)
     with steps("look at the data"):
-        inspection = inspect_frame_set(data.folder)
+        # Which operations are held out is the plan's choice, so the data set's own splits would only confuse.
+        inspection = replace(inspect_frame_set(data.folder), splits={}, protocol="")
         write_inspection(inspection, output / INSPECTION, images=options.images)
         column = _label_column(inspection, options.label)
     return Prepared(data, inspection, column, Labels.of(inspection, column))
@@ -263,11 +264,13 @@ def _trained(
     }
     predictions = folder / "predictions.parquet"
     with steps(f"train and test, {len(plan.folds)} times") as step:
-        if _stored(folder) == settings and predictions.is_file():
+        if _stored(folder) != settings:
+            shutil.rmtree(folder, ignore_errors=True)
+            note_settings(folder, settings)
+        if predictions.is_file():  # it is written last
             step.remember("done before")
             temporal = folder / "temporal" if plan.head == "tcn" else None
             return Trained(folder / "model", temporal, ClipPredictions.load(predictions))
-        shutil.rmtree(folder, ignore_errors=True)
         trained = train_heads(
             extractor,
             videos,
@@ -280,12 +283,11 @@ def _trained(
             seed=options.seed,
         )
         trained.predictions.save(predictions)
-        note_settings(folder, settings)
     return trained
 
 
 def _stored(folder: Path) -> dict[str, object]:
-    """Return what the training in a folder depended on; empty if it is not finished."""
+    """Return what the training in a folder depends on; empty if none was begun."""
     file = folder / "settings.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 

@@ -18,6 +18,7 @@ _MOST_FOLDS = 5
 _FEW = 8  # operations, below which a number says little
 _TEMPORAL_OPERATIONS = 6  # from which on the order of classes can be learned
 _ADAPTER_OPERATIONS, _ADAPTER_SECONDS = 20, 10_000  # from which on changing the encoder pays
+_LEAST_FOR_ADAPTER = 10
 _SHORT_CLASS = 60.0  # seconds in all
 
 
@@ -146,6 +147,11 @@ def make_plan(
     if head == "tcn" and labels.multi_label:
         raise InputError("MS-TCN gives one class a frame; the labels hold several: take the head probe")
     count, whole = len(labels.seconds), sum(labels.seconds.values())
+    if head == "lora" and count < _LEAST_FOR_ADAPTER:
+        raise InputError(
+            f"an adapter needs {_LEAST_FOR_ADAPTER} labeled operations at least, for training, validation and test; there are "
+            f"{count}: take the head probe or tcn"
+        )
     chosen = head or _head_for(labels, has_gpu)
     reasons = [_why_model(model, has_gpu), _why_head(chosen, head, count, whole, labels.multi_label, has_gpu)]
     if chosen == "lora":

@@ -33,7 +33,7 @@ figure { margin: 0 } figure img { width: 100%; display: block; border-bottom: .3
 figcaption { font-size: .75rem; color: #55555c; line-height: 1.3 } figcaption b { color: #1b1b1f }
 .number-line { font-size: 1.25rem; margin: .6rem 0 } .soft { color: #55555c; font-weight: normal; font-size: .85rem }
 h3 { font-size: 1rem; margin: 1rem 0 .1rem } pre { background: #f4f4f6; padding: .7rem; overflow-x: auto; font-size: .8rem }
-.legend span { margin-right: 1.2em; white-space: nowrap }
+.legend > span { margin-right: 1.2em; white-space: nowrap }
 """
 
 
@@ -67,6 +67,12 @@ class Answer:
         return {video.name: (video, frames[name].astype(int), scores[name]) for name, video in named.items()}
 
     @property
+    def _frequency(self) -> float:
+        """Return the mean over classes of how often they are there, which is the average precision of guesses."""
+        frequencies = (self.evaluation.predictions.labels >= _ACTIVE).mean(axis=0)  # (classes,)
+        return float(frequencies[frequencies > 0].mean())
+
+    @property
     def sentences(self) -> list[str]:
         """Return what the number is and what it is worth, in sentences."""
         by_video = self.evaluation.by_video
@@ -77,7 +83,8 @@ class Answer:
             what = self.evaluation.task.main_metric.replace("_", " ")
             return [
                 f"On {len(values)} operations that the model has not seen, the {what} is {np.mean(values):.0%} in the mean, "
-                f"and from {min(values):.0%} to {max(values):.0%} by operation."
+                f"and from {min(values):.0%} to {max(values):.0%} by operation.",
+                f"Guessing gives {self._frequency:.0%} on average over the classes.",
             ]
         found = [
             f"On {len(values)} operations that the model has not seen, it was right in {np.mean(values):.0%} of the labeled "

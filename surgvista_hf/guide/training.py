@@ -15,10 +15,13 @@ import yaml
 from datasets import Dataset
 from torch import nn
 
+from ..clips import ClipIndex
+from ..clips.sampling.timeline import Timeline
 from ..datasets_scripts.frame_sets.registry import get_builder
 from ..evaluation.probes import LinearProbe, fit_linear_probe
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.configuration_ms_tcn import MsTcnConfig
+from ..modeling.loading import note_frame_interval, note_frame_stride
 from ..modeling.modeling_ms_tcn import MsTcnForFrameClassification
 from ..trainers.features.extraction import VideoFeatureExtractor, VideoFeatures, as_clips
 from ..trainers.features.ms_tcn import FeatureVideos, TemporalArguments, TemporalTrainer, predict_videos
@@ -32,6 +35,7 @@ from ..util.fingerprint import weights_fingerprint
 _TEMPORAL_STEPS = 1500  # updates of MS-TCN: half of TeCNO's for Cholec80, at a higher rate
 _LEAST_EPOCHS, _MOST_EPOCHS = 20, 300
 _RATE = 5e-4
+_ADAPTER_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,12 @@ def train_heads(
     """
     predicted = []
     for number, names in enumerate(track(folds, "held-out operations", unit="trainings")):
-        test = [video for video in videos if _name(video, videos) in names]
-        train = [video for video in videos if _name(video, videos) not in names]
-        if temporal:
-            with_folder = output / "folds" / str(number)
-            model = _fit_temporal(train, task, with_folder, (), seed)
-            predicted.append(predict_videos(model, test, task))
-            shutil.rmtree(with_folder, ignore_errors=True)
-        else:
-            predicted.append(_predict_probe(fit_linear_probe(as_clips(train), len(task.names)), test))
+        file = output / "folds" / f"{number}.parquet"
+        if not file.is_file():  # otherwise an interrupted run has done this one
+            test = [video for video in videos if _name(video, videos) in names]
+            train = [video for video in videos if _name(video, videos) not in names]
+            _predict_fold(train, test, task, output / "folds" / str(number), temporal=temporal, seed=seed).save(file)
+        predicted.append(ClipPredictions.load(file))
     predictions = _joined(predicted)
     calibration = calibrate(predictions, task)
     confidence = build_confidence(
@@ -98,7 +99,8 @@ def train_heads(
     )
     probe = fit_linear_probe(as_clips(videos), len(task.names))
     folder = output / "model"
-    save_probe(extractor, probe, task, folder)
+    interval = Timeline.from_frame_set(frames, ClipIndex.from_frame_set(frames)).interval
+    save_probe(extractor, probe, task, folder, frame_interval=interval)
     if not temporal:
         confidence.save(folder)
         return Trained(folder, None, predictions)
@@ -109,7 +111,31 @@ def train_heads(
     return Trained(folder, output / "temporal", predictions)
 
 
-def save_probe(extractor: VideoFeatureExtractor, probe: LinearProbe, task: Task, folder: Path) -> None:
+def _predict_fold(
+    train: Sequence[VideoFeatures],
+    test: Sequence[VideoFeatures],
+    task: Task,
+    folder: Path,
+    *,
+    temporal: bool,
+    seed: int,
+) -> ClipPredictions:
+    """Train a head on some operations and predict the others; what the training writes is removed."""
+    if not temporal:
+        return _predict_probe(fit_linear_probe(as_clips(train), len(task.names)), test)
+    model = _fit_temporal(train, task, folder, (), seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    return predict_videos(model, test, task)
+
+
+def save_probe(
+    extractor: VideoFeatureExtractor,
+    probe: LinearProbe,
+    task: Task,
+    folder: Path,
+    *,
+    frame_interval: float | None = None,
+) -> None:
     """Save an encoder with a linear probe as a classifier; it loads like a fine-tuned one.
 
     Args:
@@ -117,6 +143,7 @@ def save_probe(extractor: VideoFeatureExtractor, probe: LinearProbe, task: Task,
         probe: the fitted probe.
         task: task of the labels.
         folder: folder of the classifier; what is there is replaced.
+        frame_interval: seconds between two frames of the frame set, if they are the same in all videos.
     """
     weight, bias = probe.layer
     model = extractor.model
@@ -130,6 +157,8 @@ def save_probe(extractor: VideoFeatureExtractor, probe: LinearProbe, task: Task,
     config.label2id = {name: number for number, name in enumerate(task.names)}
     config.problem_type = task.problem_type
     model.num_labels = len(task.names)
+    note_frame_stride(config, extractor.frame_stride, extractor.name)
+    note_frame_interval(config, extractor.processor, extractor.frame_stride, frame_interval)
     with atomic_folder(folder, replace=True) as temporary:
         model.save_pretrained(temporary)
         extractor.processor.save_pretrained(temporary)
@@ -164,8 +193,8 @@ def train_adapter(
         "adapter": {"method": "lora"},
         "training": {
             "output_dir": str(output / "run"),
-            "num_train_epochs": 20,
-            "warmup_epochs": 2,
+            "num_train_epochs": _ADAPTER_EPOCHS,
+            "warmup_epochs": _ADAPTER_EPOCHS / 10,
             "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 4,
             "per_device_eval_batch_size": 32,
@@ -255,5 +284,5 @@ def _fit_temporal(
 
 
 def note_settings(folder: Path, settings: dict[str, object]) -> None:
-    """Write what a training depends on, which marks it as finished."""
+    """Write what a training depends on, so that only a run with the same settings goes on with it."""
     write_json(folder / "settings.json", settings)

@@ -15,10 +15,11 @@ def operations(count: int, seed: int = 11) -> list[SyntheticOperation]:
 
 
 def write_recordings(folder: Path, count: int) -> tuple[Path, Path]:
-    """Write videos and label files, and return their folders."""
+    """Write videos, label files and the order of the classes, and return both folders."""
     videos, labels = folder / "recordings", folder / "labels"
     videos.mkdir(parents=True)
     labels.mkdir()
+    (labels / "classes.txt").write_text("\n".join(PHASES))
     for number, operation in enumerate(operations(count)):
         write_video(operation, videos / f"day{number}.mp4")
         write_labels(labels / f"day{number}.csv", operation)

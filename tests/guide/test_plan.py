@@ -75,3 +75,8 @@ def test_weak_labels_are_trained_on_and_it_says_what_they_do_not_suffice_for():
 def test_a_head_of_one_class_a_frame_is_refused_for_several():
     with pytest.raises(InputError, match="take the head probe"):
         make_plan(labels(8, multi_label=True), has_gpu=False, head="tcn")
+
+
+def test_an_adapter_for_few_operations_is_refused():
+    with pytest.raises(InputError, match="there are 9: take the head probe or tcn"):
+        make_plan(labels(9), has_gpu=True, head="lora")

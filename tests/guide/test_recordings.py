@@ -29,7 +29,7 @@ def test_a_label_file_that_came_later_is_prepared_in_the_same_folder(tmp_path):
 
 def test_labels_that_fit_no_video_are_refused_with_both_names(tmp_path):
     videos, labels = write_recordings(tmp_path, 2)
-    for file in labels.iterdir():
+    for file in list(labels.glob("*.csv")):
         file.rename(file.with_stem(f"other_{file.stem}"))
     with pytest.raises(InputError, match=r"the videos are day0, day1, the files other_day0\.csv"):
         prepare_own(videos, labels, tmp_path / "out")

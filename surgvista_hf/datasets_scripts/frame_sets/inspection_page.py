@@ -18,7 +18,8 @@ _IMAGE_WIDTH = 132  # pixels
 _STRIP = 10  # frames below the ribbon of a video
 _EXAMPLES = 10  # frames of a class
 _MOST_VIDEOS = 150  # with frames and ribbons of their own
-_MOST_ROWS = 12  # classes of a set that a video's ribbon shows
+_MOST_ROWS, _FEWER_ROWS = 12, 4  # classes of a set that the drawing of a video shows, with few and with many videos
+_MANY_VIDEOS = 25
 _MOST_CLASSES = 150  # of a column that are shown with frames
 _MOST_PAIRS = 20
 _CROSSED = 20  # classes of a column up to which tables are open and crossed with others
@@ -31,7 +32,7 @@ figure { margin: 0 } figure img { width: 100%; display: block; border-bottom: .3
 figcaption { color: #55555c; overflow-wrap: anywhere; line-height: 1.25 }
 section.video { margin: 1.3rem 0 } section.video h3, h3.class { font-size: 1rem; margin: .8rem 0 .1rem }
 .flag { color: #a33c00 } .soft { color: #55555c; font-weight: normal; font-size: .85rem }
-.legend span { margin-right: 1.2em; white-space: nowrap } .findings li { margin: .25rem 0 }
+.legend > span { margin-right: 1.2em; white-space: nowrap } .findings li { margin: .25rem 0 }
 .heat { color: #1b1b1f } nav a { margin-right: 1.2em }
 """
 
@@ -231,11 +232,12 @@ def _drawing(inspection: Inspection, video: VideoRows, longest: float) -> str:
         parts.append(_gaps(video, scale, top, _RIBBON))
         described = "; ".join(f"{main.names[each.number]} from {clock(each.start)}" for each in stretches[:30])
         top += _RIBBON + 4
+    most = _MOST_ROWS if len(inspection.table.videos) <= _MANY_VIDEOS else _FEWER_ROWS  # or the page becomes too large
     for column in inspection.columns:
         if column.kind != "classes":
             continue
         counts = column.values.sum(axis=0)
-        for number in sorted(np.argsort(-counts, kind="stable")[:_MOST_ROWS].tolist()):
+        for number in sorted(np.argsort(-counts, kind="stable")[:most].tolist()):
             if not counts[number]:
                 continue
             present = np.where(column.values[video.rows, number], number, -1)

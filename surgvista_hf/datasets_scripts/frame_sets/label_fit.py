@@ -1,9 +1,9 @@
 """Finding label files that were swapped between two videos, by colors alone: no model is needed and no GPU.
 
 For each pair of videos, a ridge regression from small color thumbnails to the classes is fitted on all other videos. It says
-for each frame of the two which classes it looks like. Where the labels of the other video fit both videos better than their
-own labels do, the two label files are probably swapped. Colors are standardized within each video, since cameras and patients
-differ more than classes do.
+for each frame of the two which classes it looks like. Where the labels of the other video fit the two better than their own
+labels do, the two label files are probably swapped, provided that colors tell the classes of this frame set at all. Colors are
+standardized within each video, since cameras and patients differ more than classes do.
 """
 
 import io
@@ -17,11 +17,12 @@ from PIL import Image
 from .label_table import LabelColumn, VideoRows
 
 FRAMES = 150  # of a video that are decoded for the comparison
-MOST_VIDEOS = 120  # pairs grow with their square
+MOST_VIDEOS = 80  # pairs grow with their square
 _LEAST_VIDEOS = 4
 _LEAST_FRAMES = 8
 _PENALTY = 10.0  # in units of the number of frames: colors are weak evidence
-_LEAST_GAIN = 0.01  # of both fits together; chance stays below it on real and on rendered operations
+_VIDEOS_A_SWAP = 8  # so many videos, or less, have one swap; with more swaps, nothing is known of anything
+_CLEAR = 0.85  # fraction of the fits that must fall when the labels of any two videos are exchanged
 _OVERLAP = 0.5  # fraction of the frames of one video for which the other one has labels
 
 ImageAt = Callable[[int], Image.Image]
@@ -97,33 +98,81 @@ def _standardized(values: np.ndarray) -> np.ndarray:
     return np.asarray((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-2))
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """What exchanging the labels of two videos, given by their numbers, does to the fit of each."""
+
+    first: int
+    second: int
+    gains: tuple[float, float]
+
+
 def _swaps_in(
     videos: Sequence[VideoRows], column: LabelColumn, seconds: Sequence[np.ndarray], colors: Sequence[np.ndarray]
 ) -> list[Swap]:
-    """Return the pairs whose labels of one column fit better the other way round."""
-    own = [_labels_at(column, video, at) for video, at in zip(videos, seconds, strict=True)]
+    """Return the pairs whose labels of one column fit better the other way round.
+
+    The pair that gains most is exchanged, until none gains. Colors are believed only if nearly all pairs would then lose by
+    an exchange: where colors say nothing of the classes, pairs gain and lose by chance.
+    """
+    source = list(range(len(videos)))  # whose labels each video has
+    swaps: list[Swap] = []
+    pairs = _pairs(videos, column, seconds, colors, source)
+    most = max(1, len(videos) // _VIDEOS_A_SWAP)
+    while pairs and len(swaps) <= most:
+        best = max(pairs, key=lambda pair: sum(pair.gains))
+        if sum(best.gains) <= 0:
+            losses = np.array([pair.gains for pair in pairs]) < 0
+            return swaps if losses.mean() >= _CLEAR else []
+        a, b = best.first, best.second
+        source[a], source[b] = source[b], source[a]
+        swaps.append(Swap(videos[a].name, videos[b].name, column.name, float(sum(best.gains))))
+        pairs = _pairs(videos, column, seconds, colors, source)
+    return []
+
+
+def _pairs(
+    videos: Sequence[VideoRows],
+    column: LabelColumn,
+    seconds: Sequence[np.ndarray],
+    colors: Sequence[np.ndarray],
+    source: Sequence[int],
+) -> list[_Pair]:
+    """Return what an exchange does to every pair of videos.
+
+    Args:
+        videos: all videos.
+        column: label column.
+        seconds: times of the sampled frames of each video, (frames,).
+        colors: features of the sampled frames of each video, (frames, features).
+        source: number of the video whose labels each video is taken to have.
+    """
+    own = [_labels_at(column, videos[source[number]], seconds[number]) for number in range(len(videos))]
     usable = [number for number, labels in enumerate(own) if (labels >= 0).sum() >= _LEAST_FRAMES]
     if len(usable) < _LEAST_VIDEOS:
         return []
     classes = len(column.names)
     # Sums over frames, so that the fit without two videos is a subtraction.
     squares = {number: _squares(colors[number], own[number], classes) for number in usable}
-    whole = [sum(parts) for parts in zip(*squares.values(), strict=True)]
-    swaps = []
+    whole_gram = np.sum([part[0] for part in squares.values()], axis=0)  # (features, features)
+    whole_target = np.sum([part[1] for part in squares.values()], axis=0)  # (features, classes)
+    frames = sum(part[2] for part in squares.values())
+    pairs = []
     for a, b in combinations(usable, 2):
-        gram, target, count = (total - squares[a][part] - squares[b][part] for part, total in enumerate(whole))
-        weights = np.linalg.solve(gram + _PENALTY * count * np.eye(len(gram)), target)  # (features, classes)
+        gram, target = whole_gram - squares[a][0] - squares[b][0], whole_target - squares[a][1] - squares[b][1]
+        penalty = _PENALTY * (frames - squares[a][2] - squares[b][2])
+        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), target)  # (features, classes)
         gains = []
         for one, other in ((a, b), (b, a)):
             scores = colors[one] @ weights  # (frames, classes)
-            theirs = _labels_at(column, videos[other], seconds[one])
+            theirs = _labels_at(column, videos[source[other]], seconds[one])
             known = (theirs >= 0) & (own[one] >= 0)
             if known.sum() < max(_LEAST_FRAMES, _OVERLAP * (own[one] >= 0).sum()):
                 break
             gains.append(_fit(scores[known], theirs[known]) - _fit(scores[known], own[one][known]))
-        if len(gains) == 2 and min(gains) > 0 and sum(gains) > _LEAST_GAIN:
-            swaps.append(Swap(videos[a].name, videos[b].name, column.name, float(sum(gains))))
-    return swaps
+        if len(gains) == 2:
+            pairs.append(_Pair(a, b, (gains[0], gains[1])))
+    return pairs
 
 
 def _squares(colors: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, int]:

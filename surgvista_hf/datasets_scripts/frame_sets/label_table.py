@@ -172,8 +172,8 @@ def _column(frames: Dataset, name: str, cells: list[object], names: tuple[str, .
     lists: list[list[float]] = [list(cell) if isinstance(cell, list | tuple) else [] for cell in cells]
     if isinstance(inner, ClassLabel):
         members = np.zeros((len(cells), len(inner.names)), bool)
-        for row, numbers in enumerate(lists):
-            members[row, [int(number) for number in numbers]] = True
+        for row, entries in enumerate(lists):
+            members[row, [int(number) for number in entries]] = True
         return LabelColumn(name, "classes", tuple(inner.names), members, labeled)
     width = max(map(len, lists), default=0)
     numbers = np.full((len(cells), width), np.nan, np.float32)

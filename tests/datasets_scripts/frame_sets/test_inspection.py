@@ -101,6 +101,15 @@ def usual(count=5, each=20):
     return {f"v{number}": [(k, 3 * k // each) for k in range(each)] for number in range(count)}
 
 
+def test_no_file_is_called_swapped_where_colors_tell_nothing():
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        plain = frames_of({f"v{n}": [(k, int(generator.integers(3))) for k in range(40)] for n in range(8)})
+        noise = iter(generator.integers(0, 256, (len(plain), 12, 16, 3), dtype=np.uint8))
+        frames = plain.map(lambda row: {**row, "image": PillowImage.fromarray(next(noise))})  # noqa: B023
+        assert inspect_frames(frames).swaps == []
+
+
 def test_a_frame_set_like_the_others_is_not_called_odd():
     assert inspect_frames(frames_of(usual())).findings == []
 

@@ -174,8 +174,8 @@ def whole_operations(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     order = dict(
         zip(np.unique(pool.videos[rows]), pool.random.permutation(len(np.unique(pool.videos[rows]))), strict=True)
     )
-    places = np.array([order[video] for video in pool.videos[rows]])
-    return rows[np.lexsort((pool.seconds[rows], places, ~begun))[:count]]
+    turns = np.array([order[video] for video in pool.videos[rows]])
+    return rows[np.lexsort((pool.seconds[rows], turns, ~begun))[:count]]
 
 
 CHOICES: dict[str, Choice] = {
@@ -208,8 +208,8 @@ def run_seed(arrays: Mapping[str, np.ndarray], task: str, start: int, seed: int)
         curves[name] = []
         for turn in range(ROUNDS + 1):
             rows = pool.unlabeled
-            asked = np.concatenate([test, pool.features[rows]])  # (test and unlabeled moments, width)
-            unknown = Features(asked, np.zeros(len(asked)), np.zeros(len(asked)))
+            candidates = np.concatenate([test, pool.features[rows]])  # (test and unlabeled moments, width)
+            unknown = Features(candidates, np.zeros(len(candidates)), np.zeros(len(candidates)))
             found = linear_probe(pool.known(), unknown, classes, PENALTIES)
             curves[name].append(round(100 * measure_clips(test_labels, found[: len(test)])[measure], 2))
             if turn < ROUNDS:

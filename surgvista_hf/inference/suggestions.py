@@ -316,7 +316,7 @@ def suggest_labels(
     Args:
         predictor: the predictor; its first model is the one that needs labels.
         videos: the videos, from `files_to_label` or `frame_set_to_label`.
-        settings: how much to label.
+        settings: amount to label, and the form of the segments.
         skip_unreadable: note videos that cannot be decoded, and go on.
         progress: show a progress bar.
 
@@ -369,6 +369,8 @@ class _Search:
                 found.append(_Candidate(self._suggestion(part, float(scores[rows].mean())), means.mean(number)))
         self.candidates += _most_uncertain(found, _OF_A_VIDEO)
         self.known += known[:: len(known) // _OF_A_VIDEO + 1]
+        if len(self.known) > 2 * _OF_ALL:
+            self.known = self.known[::2]
         if len(self.candidates) > 2 * _OF_ALL:
             self.candidates = _most_uncertain(self.candidates, _OF_ALL)
         mean = float(scores[~has_label].mean()) if (~has_label).any() else float("nan")
@@ -488,9 +490,9 @@ def _reason(part: VideoPrediction) -> str:
     order = np.argsort(np.abs(means - 0.5) if part.multi_label else -means, kind="stable")[:_NAMED]
     named = ", ".join(f"{part.class_names[number]} {means[number]:.0%}" for number in order)
     changes = [each.start for each in part.segments[1:]] if not part.multi_label else []
-    said = f"unsure: {named}"
+    reason = f"unsure: {named}"
     if changes:
-        said += f"; a change at {', '.join(map(clock, changes[:_NAMED]))}"
+        reason += f"; a change at {', '.join(map(clock, changes[:_NAMED]))}"
     if part.unfamiliar_fraction is not None and part.unfamiliar_fraction > 0.5:
-        said += "; unlike the training videos"
-    return said
+        reason += "; unlike the training videos"
+    return reason

@@ -95,7 +95,7 @@ def kept_features(folder: Path, difficulty: str, settings: Mapping[str, Any]) ->
         operations, _ = render(difficulty, range(ENCODER + POOL + TEST))
         arrays = encode(train_encoder(operations, settings["updates"]), operations)
         with atomic_file(file) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, allow_pickle=False, **arrays)
         return {"processor_seconds": round(time.process_time() - begin, 1)}
 
     kept_run(folder / f"features_{difficulty}.json", {**settings, "difficulty": difficulty}, make)

@@ -140,16 +140,13 @@ Choice = Callable[[Pool, np.ndarray, int], np.ndarray]  # pool, uncertainties of
 
 def by_suggestion(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     """Choose as `surgvista suggest-labels` does."""
-    rows = pool.unlabeled
-    chosen = choose_segments(
-        scores,
-        pool.features[rows],
-        count,
-        videos=pool.videos[rows].astype(str).tolist(),
-        starts=pool.seconds[rows],
-        known=pool.features[pool.labeled],
-    )
-    return rows[chosen]
+    return pool.unlabeled[choose_segments(scores, pool.features[pool.unlabeled], count)]
+
+
+def by_suggestion_and_labels(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
+    """Choose as `surgvista suggest-labels` does, but far from what is labeled too."""
+    candidates, known = pool.features[pool.unlabeled], pool.features[pool.labeled]
+    return pool.unlabeled[choose_segments(scores, candidates, count, known=known)]
 
 
 def by_uncertainty(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
@@ -159,7 +156,7 @@ def by_uncertainty(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
 
 def by_diversity(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     """Choose the moments that differ most from all that are labeled."""
-    return by_suggestion(pool, np.ones_like(scores), count)
+    return by_suggestion_and_labels(pool, np.ones_like(scores), count)
 
 
 def by_chance(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
@@ -180,6 +177,7 @@ def whole_operations(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
 
 CHOICES: dict[str, Choice] = {
     SUGGESTED: by_suggestion,
+    "suggested, far from labels": by_suggestion_and_labels,
     "uncertainty": by_uncertainty,
     "diversity": by_diversity,
     RANDOM: by_chance,
@@ -246,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
-    parser.add_argument("--seeds", type=int, default=12, help="number of seeds (default: 12)")
+    parser.add_argument("--seeds", type=int, default=24, help="number of seeds (default: 24)")
     parser.add_argument("--updates", type=int, default=UPDATES, help=f"updates of the encoder (default: {UPDATES})")
     parser.add_argument("--difficulties", nargs="+", default=list(DIFFICULTIES), choices=DIFFICULTIES)
     arguments = parser.parse_args()

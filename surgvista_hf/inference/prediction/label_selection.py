@@ -59,7 +59,8 @@ def choose_segments(
         videos: (segments,) names of their videos; by default all are of one.
         starts: (segments,) times in seconds; by default they are as far apart as need be.
         least_distance: least seconds between the starts of two segments of a video.
-        known: (others, width) features of what has labels already; `None`: nothing has.
+        known: (others, width) features of what has labels already, to keep away from as well. A model that was trained on
+            these labels is sure there anyway, and `suggest_labels` leaves them out: see `benchmarks/label_suggestions.py`.
         most_videos: number of videos that the segments may come from; `None`: any number.
 
     Returns:

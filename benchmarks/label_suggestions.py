@@ -244,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
-    parser.add_argument("--seeds", type=int, default=24, help="number of seeds (default: 24)")
+    parser.add_argument("--seeds", type=int, default=16, help="number of seeds (default: 16)")
     parser.add_argument("--updates", type=int, default=UPDATES, help=f"updates of the encoder (default: {UPDATES})")
     parser.add_argument("--difficulties", nargs="+", default=list(DIFFICULTIES), choices=DIFFICULTIES)
     arguments = parser.parse_args()

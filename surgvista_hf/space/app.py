@@ -457,7 +457,6 @@ def build_app(settings: SpaceSettings) -> gr.Blocks:
                 datatype="str",
                 type="array",
                 column_count=len(SEGMENT_HEADERS),
-                column_limits=(len(SEGMENT_HEADERS), len(SEGMENT_HEADERS)),  # headers are no cells
                 interactive=True,
                 elem_id="segments",
             )

@@ -95,7 +95,7 @@ def kept_features(folder: Path, difficulty: str, settings: Mapping[str, Any]) ->
         operations, _ = render(difficulty, range(ENCODER + POOL + TEST))
         arrays = encode(train_encoder(operations, settings["updates"]), operations)
         with atomic_file(file) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, allow_pickle=False, **arrays)
         return {"processor_seconds": round(time.process_time() - begin, 1)}
 
     kept_run(folder / f"features_{difficulty}.json", {**settings, "difficulty": difficulty}, make)
@@ -140,16 +140,13 @@ Choice = Callable[[Pool, np.ndarray, int], np.ndarray]  # pool, uncertainties of
 
 def by_suggestion(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     """Choose as `surgvista suggest-labels` does."""
-    rows = pool.unlabeled
-    chosen = choose_segments(
-        scores,
-        pool.features[rows],
-        count,
-        videos=pool.videos[rows].astype(str).tolist(),
-        starts=pool.seconds[rows],
-        known=pool.features[pool.labeled],
-    )
-    return rows[chosen]
+    return pool.unlabeled[choose_segments(scores, pool.features[pool.unlabeled], count)]
+
+
+def by_suggestion_and_labels(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
+    """Choose as `surgvista suggest-labels` does, but far from what is labeled too."""
+    candidates, known = pool.features[pool.unlabeled], pool.features[pool.labeled]
+    return pool.unlabeled[choose_segments(scores, candidates, count, known=known)]
 
 
 def by_uncertainty(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
@@ -159,7 +156,7 @@ def by_uncertainty(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
 
 def by_diversity(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     """Choose the moments that differ most from all that are labeled."""
-    return by_suggestion(pool, np.ones_like(scores), count)
+    return by_suggestion_and_labels(pool, np.ones_like(scores), count)
 
 
 def by_chance(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
@@ -174,12 +171,13 @@ def whole_operations(pool: Pool, scores: np.ndarray, count: int) -> np.ndarray:
     order = dict(
         zip(np.unique(pool.videos[rows]), pool.random.permutation(len(np.unique(pool.videos[rows]))), strict=True)
     )
-    places = np.array([order[video] for video in pool.videos[rows]])
-    return rows[np.lexsort((pool.seconds[rows], places, ~begun))[:count]]
+    turns = np.array([order[video] for video in pool.videos[rows]])
+    return rows[np.lexsort((pool.seconds[rows], turns, ~begun))[:count]]
 
 
 CHOICES: dict[str, Choice] = {
     SUGGESTED: by_suggestion,
+    "suggested, far from labels": by_suggestion_and_labels,
     "uncertainty": by_uncertainty,
     "diversity": by_diversity,
     RANDOM: by_chance,
@@ -208,8 +206,8 @@ def run_seed(arrays: Mapping[str, np.ndarray], task: str, start: int, seed: int)
         curves[name] = []
         for turn in range(ROUNDS + 1):
             rows = pool.unlabeled
-            asked = np.concatenate([test, pool.features[rows]])  # (test and unlabeled moments, width)
-            unknown = Features(asked, np.zeros(len(asked)), np.zeros(len(asked)))
+            candidates = np.concatenate([test, pool.features[rows]])  # (test and unlabeled moments, width)
+            unknown = Features(candidates, np.zeros(len(candidates)), np.zeros(len(candidates)))
             found = linear_probe(pool.known(), unknown, classes, PENALTIES)
             curves[name].append(round(100 * measure_clips(test_labels, found[: len(test)])[measure], 2))
             if turn < ROUNDS:
@@ -246,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--work", type=Path, required=True, help="folder of finished runs")
-    parser.add_argument("--seeds", type=int, default=12, help="number of seeds (default: 12)")
+    parser.add_argument("--seeds", type=int, default=16, help="number of seeds (default: 16)")
     parser.add_argument("--updates", type=int, default=UPDATES, help=f"updates of the encoder (default: {UPDATES})")
     parser.add_argument("--difficulties", nargs="+", default=list(DIFFICULTIES), choices=DIFFICULTIES)
     arguments = parser.parse_args()

@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds to label in all (default: 60)")
     parser.add_argument("--length", type=int, default=5, help="seconds of one segment (default: 5)")
     parser.add_argument(
-        "--gap", type=float, default=10.0, help="least seconds between two segments of a video (default: 10)"
+        "--gap",
+        type=float,
+        default=10.0,
+        help="least seconds between two segments, and to what has a label (default: 10)",
     )
     parser.add_argument(
         "--videos", dest="most_videos", type=int, metavar="N", help="take the segments of at most N videos"

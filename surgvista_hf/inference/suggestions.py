@@ -46,7 +46,7 @@ class SuggestionSettings:
     Args:
         seconds: seconds that shall be labeled, of all videos together.
         length: seconds of a segment, a whole number: an annotator sees so much at a time.
-        gap: least seconds between two segments of a video.
+        gap: least seconds between two segments of a video, and between a segment and what has a label.
         videos: number of videos that the segments may come from; `None`: any number.
         tier: name of the tier of the labels, for a model of one class a second.
 
@@ -316,7 +316,7 @@ def suggest_labels(
     Args:
         predictor: the predictor; its first model is the one that needs labels.
         videos: the videos, from `files_to_label` or `frame_set_to_label`.
-        settings: how much to label.
+        settings: amount to label, and the form of the segments.
         skip_unreadable: note videos that cannot be decoded, and go on.
         progress: show a progress bar.
 
@@ -349,7 +349,6 @@ class _Search:
     def __init__(self, predictor: SurgicalVideoPredictor, settings: SuggestionSettings) -> None:
         self.predictor, self.settings = predictor, settings
         self.candidates: list[_Candidate] = []
-        self.known: list[np.ndarray] = []  # features of segments that have labels
         self.videos: list[VideoUncertainty] = []
 
     def scan(self, video: UnlabeledVideo) -> None:
@@ -358,17 +357,14 @@ class _Search:
         means = _SegmentMeans(self.settings.length, next(iter(self.predictor.models)))
         prediction = video.predict(self.predictor, means)
         scores = uncertainty(prediction.probabilities, multi_label=prediction.multi_label)
-        has_label = _inside(prediction.seconds, labeled)
+        has_label, gap = _inside(prediction.seconds, labeled), self.settings.gap
+        is_near_label = _inside(prediction.seconds, [(start - gap, end + gap) for start, end in labeled])
         found: list[_Candidate] = []
-        known: list[np.ndarray] = []
         for number, rows in self._segments(prediction):
-            if has_label[rows].any():
-                known.append(means.mean(number))
-            elif not _is_outside(prediction, rows):
+            if not (is_near_label[rows].any() or _is_outside(prediction, rows)):
                 part = _rows(prediction, rows)
                 found.append(_Candidate(self._suggestion(part, float(scores[rows].mean())), means.mean(number)))
         self.candidates += _most_uncertain(found, _OF_A_VIDEO)
-        self.known += known[:: len(known) // _OF_A_VIDEO + 1]
         if len(self.candidates) > 2 * _OF_ALL:
             self.candidates = _most_uncertain(self.candidates, _OF_ALL)
         mean = float(scores[~has_label].mean()) if (~has_label).any() else float("nan")
@@ -408,7 +404,6 @@ class _Search:
             videos=[each.segment.video for each in pool],
             starts=np.array([each.segment.start for each in pool]),
             least_distance=self.settings.length + self.settings.gap,
-            known=np.stack(self.known) if self.known else None,
             most_videos=self.settings.videos,
         )
         segments = tuple(replace(pool[row].segment, order=order) for order, row in enumerate(chosen, 1))
@@ -488,9 +483,9 @@ def _reason(part: VideoPrediction) -> str:
     order = np.argsort(np.abs(means - 0.5) if part.multi_label else -means, kind="stable")[:_NAMED]
     named = ", ".join(f"{part.class_names[number]} {means[number]:.0%}" for number in order)
     changes = [each.start for each in part.segments[1:]] if not part.multi_label else []
-    said = f"unsure: {named}"
+    reason = f"unsure: {named}"
     if changes:
-        said += f"; a change at {', '.join(map(clock, changes[:_NAMED]))}"
+        reason += f"; a change at {', '.join(map(clock, changes[:_NAMED]))}"
     if part.unfamiliar_fraction is not None and part.unfamiliar_fraction > 0.5:
-        said += "; unlike the training videos"
-    return said
+        reason += "; unlike the training videos"
+    return reason

@@ -256,6 +256,8 @@ def test_frames_that_have_a_label_are_left_out(predictor, frame_set):
     assert len(found.segments) == 6
     assert min(each.start for each in found.segments) == 20
     assert {each.labeled_seconds for each in found.videos} == {20}
+    apart = suggest_labels(predictor, frame_set_to_label(partly, "phase"), SuggestionSettings(seconds=10_000, gap=4))
+    assert {each.start for each in apart.segments} == {25}  # the gap holds for what has a label too
     with pytest.raises(InputError, match="the frame set has no column 'step'"):
         frame_set_to_label(frame_set, "step")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
+
 from ..inference.tiny_models import save_classifier
 from ..videos import write_numbered_video
 
@@ -181,4 +183,31 @@ def test_it_fits_a_phone(site, browser, tmp_path):
     visitor.predict()
     visitor.result()
     assert visitor.page.evaluate("document.scrollingElement.scrollWidth <= window.innerWidth")
+    visitor.leave()
+
+
+def test_labels_stand_below_the_prediction_and_a_corrected_segment_is_taken_along(site, browser, tmp_path):
+    visitor = Visitor(browser, site[0])
+    page = visitor.page
+    visitor.bring(write_numbered_video(tmp_path / "monday.mp4", count=100))
+    (tmp_path / "monday.csv").write_text("start,end,phase\n2,6,Clipping\n")
+    page.set_input_files("#labels input[type=file]", tmp_path / "monday.csv")
+    page.wait_for_function("document.querySelector('#labels').innerText.includes('monday')")
+    visitor.predict()
+    assert "of 4 labeled seconds" in visitor.result()
+    assert "labeled Clipping" in page.inner_html("#timeline")
+    page.get_by_role("tab", name="Correct").click()
+    page.locator("#segments div[role=gridcell]").nth(2).dblclick()  # the class of the first segment
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Packaging")
+    page.keyboard.press("Enter")
+    page.click("#save")
+    page.wait_for_selector("#corrections svg")
+    with page.expect_download() as download:
+        page.locator("#corrected a").first.click()
+    download.value.save_as(tmp_path / "monday.eaf")
+    spans = read_phase_file(tmp_path / "monday.eaf").spans
+    assert (spans[0].start, spans[0].label) == (0.0, "Packaging")
+    assert spans[-1].stop == 10.0
+    assert not [each for each in visitor.complaints if not any(noise in each for noise in EXPECTED_NOISE)]
     visitor.leave()

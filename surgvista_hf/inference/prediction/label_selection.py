@@ -6,6 +6,9 @@ import numpy as np
 
 from ...util.errors import InputError
 
+_FLOOR = 1e-3  # of uncertainty and of distance: where one of them is 0 everywhere, the other decides
+_AT_ONCE = 256
+
 
 def uncertainty(probabilities: np.ndarray, *, multi_label: bool = False) -> np.ndarray:
     """Return how uncertain a model is of each moment, as a fraction of the most that it can be.
@@ -56,7 +59,8 @@ def choose_segments(
         videos: (segments,) names of their videos; by default all are of one.
         starts: (segments,) times in seconds; by default they are as far apart as need be.
         least_distance: least seconds between the starts of two segments of a video.
-        known: (others, width) features of what has labels already; `None`: nothing has.
+        known: (others, width) features of what has labels already, to keep away from as well. A model that was trained on
+            these labels is sure there anyway, and `suggest_labels` leaves them out: see `benchmarks/label_suggestions.py`.
         most_videos: number of videos that the segments may come from; `None`: any number.
 
     Returns:
@@ -81,12 +85,11 @@ def choose_segments(
     mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64) + 1e-6
     points = ((features - mean) / deviation).astype(np.float32)  # (segments, width)
     nearest = np.full(len(scores), np.inf)  # squared distance from the nearest chosen or labeled one
-    for row in () if known is None else ((known - mean) / deviation).astype(np.float32):
-        np.minimum(nearest, ((points - row) ** 2).sum(axis=1), out=nearest)
+    if known is not None:
+        nearest = _nearest(points, ((known - mean) / deviation).astype(np.float32))
     allowed, chosen = np.ones(len(scores), bool), list[int]()
     while len(chosen) < count and allowed.any():
         distances = np.where(np.isinf(nearest), 1.0, np.sqrt(nearest))
-        # Where nothing is uncertain, or all look the same, the other of the two decides.
         values = (scores + _FLOOR) * (distances + _FLOOR)
         row = int(np.where(allowed, values, -np.inf).argmax())  # the first of equals: the choice is repeatable
         chosen.append(row)
@@ -99,7 +102,15 @@ def choose_segments(
     return chosen
 
 
-_FLOOR = 1e-3
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the squared distance (points,) of each point from the nearest of the others, a part of these at a time."""
+    nearest = np.full(len(points), np.inf)
+    lengths = (points**2).sum(axis=1)
+    for start in range(0, len(others), _AT_ONCE):
+        part = others[start : start + _AT_ONCE]
+        squares = lengths[:, None] - 2 * points @ part.T + (part**2).sum(axis=1)  # (points, part)
+        np.minimum(nearest, squares.min(axis=1), out=nearest)
+    return np.maximum(nearest, 0)  # rounding may leave less
 
 
 def _binary_entropy(probabilities: np.ndarray) -> np.ndarray:

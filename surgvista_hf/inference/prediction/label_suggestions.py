@@ -17,7 +17,7 @@ class SuggestedSegment:
         start, end: [start, end) in seconds.
         score: uncertainty of the model, 0-1.
         proposals: predicted segments within the stretch by the name of their tier, for an annotator to correct.
-        reason: what the model is in doubt about.
+        reason: sentence on the doubt of the model.
     """
 
     order: int
@@ -36,7 +36,7 @@ class SuggestedSegment:
 
 @dataclass(frozen=True)
 class VideoUncertainty:
-    """How sure a model is of one video.
+    """The uncertainty of a model about one video.
 
     Args:
         video: name of the video.

@@ -43,6 +43,15 @@ def test_what_has_a_label_already_is_not_asked_for_again():
     assert choose_segments(scores, features, 1, known=np.array([[0.0]])) == [2]
 
 
+def test_many_labeled_segments_are_compared_as_one_by_one():
+    random = np.random.default_rng(2)
+    features, known = random.normal(size=(40, 6)), random.normal(size=(700, 6))
+    (first,) = choose_segments(np.ones(40), features, 1, known=known)
+    scale = features.std(axis=0)
+    distances = np.linalg.norm((features[:, None] - known) / scale, axis=2).min(axis=1)
+    assert first == distances.argmax()
+
+
 def test_equal_segments_are_chosen_in_their_order():
     assert choose_segments(np.zeros(4), np.zeros((4, 2)), 4) == [0, 1, 2, 3]
 

@@ -211,10 +211,10 @@ def _times(value: Node) -> Iterator[tuple[float | None, float, float]]:
     elif (sequence := value.get("sequence")) is not None:
         yield from _visible(value, sequence)
     elif value.get("start") is not None and value.get("end") is not None:
-        start, end = value.field("start"), value.field("end")
-        if end.number() <= start.number():
-            raise value.error(f"the region from {start.number():g} to {end.number():g} s has no length")
-        yield 1.0, start.number(), end.number()
+        begin, stop = value.field("start").number(), value.field("end").number()
+        if stop <= begin:
+            raise value.error(f"the region from {begin:g} to {stop:g} s has no length")
+        yield 1.0, begin, stop
 
 
 def _visible(value: Node, sequence: Node) -> Iterator[tuple[float | None, float, float]]:

@@ -80,8 +80,8 @@ def class_scores(task: Task, predictions: ClipPredictions) -> Scores:
     of_frames = classification_metrics(predictions.labels, predictions.scores).by_class
     columns: dict[str, np.ndarray] = {"samples": of_frames["samples"]}
     if task.kind == "workflow":
-        truth, found = _chosen(predictions)
-        report = phase_report(truth, found, num_classes=len(task.names), fps=predictions.frames_per_second)
+        truth, chosen = _chosen(predictions)
+        report = phase_report(truth, chosen, num_classes=len(task.names), fps=predictions.frames_per_second)
         columns |= report["strict"].by_phase
         columns |= {
             f"jaccard_{mode}": result.by_phase["jaccard"] for mode, result in report.items() if mode != "strict"
@@ -202,8 +202,8 @@ def metric_variants(task: Task, predictions: ClipPredictions) -> dict[str, dict[
                         num_classes=len(task.names),
                         fps=predictions.frames_per_second,
                         mode=mode,
-                        absent=absent,  # type: ignore[arg-type]  # mypy widens the literals of a loop
-                        average=average,  # type: ignore[arg-type]
+                        absent=absent,
+                        average=average,
                     )
                     means = {f"phase_{name}": _plain(value) for name, value in result.mean.items()}
                     accuracies = {"image_accuracy": result.image_accuracy, "video_accuracy": result.video_accuracy}

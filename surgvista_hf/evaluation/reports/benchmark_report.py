@@ -440,8 +440,10 @@ def _plot(rows: Sequence[Row], folder: Path) -> None:
             if all("multi_label" in cell.results for cell in row.cells)
         }
         if any(not np.isnan(values).all() for values in precision.values()):
-            prevalence = first.results["multi_label"]["prevalence"]
-            chance = np.array([prevalence[name] for name in first.classes])
+            # Folds have other tests, so guessing is averaged over them as the metric is.
+            judged = next(row for row in own if titles[id(row)] in precision)
+            found_in = [cell.results["multi_label"]["prevalence"] for cell in judged.cells]
+            chance = np.array([np.mean([prevalence[name] for prevalence in found_in]) for name in first.classes])
             file = plots / f"{data}_average_precision.png"
             plot_class_scores(precision, first.classes, file, metric="average precision", chance=chance)
         fractions = {row.cells[0].fraction for row in own}

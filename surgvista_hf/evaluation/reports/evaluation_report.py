@@ -56,10 +56,8 @@ class Breakdown:
         )
         if is_scored:
             return found
-        return cls(
-            *(_unranked(part) for part in (found.classes, found.videos, found.variants)),
-            {name: interval for name, interval in intervals.items() if not needs_scores(name)},
-        )
+        left = {name: interval for name, interval in intervals.items() if not needs_scores(name)}
+        return cls(_unranked(found.classes), _unranked(found.videos), _unranked(found.variants), left)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers, as JSON can hold them."""

@@ -42,7 +42,7 @@ def finetuning_run(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) -> t
         "adapter": asdict(recipe.adapter),
     }
     data = recipe.data
-    called = dict.fromkeys(splits, _called(data.folder, data.own_splits))
+    called: dict[str, str | None] = dict.fromkeys(splits, _called(data.folder, data.own_splits))
     if data.test_on is not None:
         called["test"] = _called(data.test_folder, data.test_on.own_splits)
     names = {"model": {"from_pretrained": name_of(recipe.model.from_pretrained)}}

@@ -301,11 +301,9 @@ def _load_features(folder: Path, frames: Dataset) -> list[VideoFeatures]:
 
 
 def _evaluation(trained: Trained, task: Task, extractor: VideoFeatureExtractor) -> Evaluation:
-    results = task.results(trained.predictions)
     count = sum(parameter.numel() for parameter in extractor.model.parameters())
     parameters = {"trained": 0, "all": count, "bytes": 4 * count}
-    by_video = task.by_video(trained.predictions)
-    return Evaluation(task, trained.predictions, results, task.metrics(results), by_video, parameters, 0.0)
+    return measure_predictions(task, trained.predictions, parameters, start=perf_counter())
 
 
 def _commands(prepared: Prepared, plan: Plan, trained: Trained, output: Path, again: str) -> tuple[str, ...]:

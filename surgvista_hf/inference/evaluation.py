@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 _CHOSEN_METRIC = "macro_f1"  # main metric of several classes where only the chosen ones are known
 
 
+RESAMPLES = 1000  # draws of videos for an interval
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The agreement of predictions with labels.
@@ -98,7 +101,7 @@ def evaluate_model(
     classes: Mapping[str, str | None] | None = None,
     batch_size: int = 16,
     progress: bool = False,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Test a finished classifier on the labeled frames of a frame set.
 
@@ -137,7 +140,7 @@ def evaluate_model(
     predictions = _predict_clips(model, clips, len(names), batch_size, progress)
     counted = count_parameters(model.model)
     parameters = {"trained": 0, "all": counted.all, "bytes": counted.bytes}
-    return _evaluation(task, predictions, parameters, True, start, resamples)
+    return measure_predictions(task, predictions, parameters, start=start, resamples=resamples)
 
 
 def sampling_of(model: ClipModel) -> Sampling:
@@ -179,7 +182,7 @@ def evaluate_files(
     task: Task,
     *,
     every: float | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Compare predictions of any program with labels.
 
@@ -223,7 +226,8 @@ def evaluate_files(
     graded = all(video.are_probabilities for video in read.values())
     if task.kind == "triplet" and not graded:
         raise InputError(f"triplets are ranked by a score of each class; {predictions} holds chosen classes only")
-    return _evaluation(task, together, dict.fromkeys(("trained", "all", "bytes"), 0), graded, start, resamples)
+    nobody = dict.fromkeys(("trained", "all", "bytes"), 0)
+    return measure_predictions(task, together, nobody, start=start, graded=graded, resamples=resamples)
 
 
 def _match_video(name: str, found: Mapping[str, Path], videos: int) -> str | None:
@@ -372,14 +376,25 @@ def _presence_of_files(
     return moments, Task("multi_label", tuple(names))
 
 
-def _evaluation(
+def measure_predictions(
     task: Task,
     predictions: ClipPredictions,
     parameters: dict[str, int],
-    graded: bool,
+    *,
     start: float,
-    resamples: int,
+    graded: bool = True,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
+    """Compute all metrics of predictions.
+
+    Args:
+        task: the task that the predictions are for.
+        predictions: predictions for every labeled clip or moment.
+        parameters: numbers of parameters of the model, see `Evaluation`.
+        start: `perf_counter()` when the evaluation began.
+        graded: whether the scores are probabilities; otherwise 1 is a chosen class, and metrics that rank are left out.
+        resamples: number of bootstrap draws of the intervals.
+    """
     results = task.results(predictions)
     metrics = task.metrics(results)
     main_metric, by_video = task.main_metric, task.by_video(predictions)

@@ -117,10 +117,10 @@ def write_suggestion_page(suggestions: LabelSuggestions, path: Path, frames_at: 
         frames_at: the argument of `save_suggestions`.
     """
     title = "What to label next"
-    count = len(suggestions.segments)
+    count, searched = len(suggestions.segments), _count(len(suggestions.videos), "video")
     parts = [
-        f"<h1>{title}</h1><p>{count} segments, {suggestions.seconds:g} seconds, of {len(suggestions.videos)} videos; the "
-        "numbers say in which order they were chosen.</p>",
+        f"<h1>{title}</h1><p>{_count(count, 'segment')}, {suggestions.seconds:g} seconds, of {searched}; the numbers say in "
+        "which order they were chosen.</p>",
         f'<p class="notice" role="note"><strong>{NOTICE.capitalize()}.</strong> The labels are what the model believes, and '
         "these are the seconds where it is in doubt: correct them before you train on them.</p>",
     ]
@@ -133,6 +133,10 @@ def write_suggestion_page(suggestions: LabelSuggestions, path: Path, frames_at: 
     parts.append(_videos_table(suggestions))
     with atomic_file(path) as temporary:
         temporary.write_text(page(title, parts, PAGE_STYLE), encoding="utf-8")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _item(suggestions: LabelSuggestions, segment: SuggestedSegment, frame: np.ndarray | None) -> str:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from datasets import Dataset
@@ -20,7 +21,7 @@ from ..datasets_scripts.frame_sets.inspection_page import write_inspection
 from ..datasets_scripts.frame_sets.label_table import LabelColumn
 from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..evaluation.tasks import ClipPredictions, Task
-from ..inference.evaluation import Evaluation
+from ..inference.evaluation import Evaluation, measure_predictions
 from ..trainers.features.extraction import VideoFeatureExtractor, VideoFeatures, load_video_features
 from ..trainers.finetune import task_of
 from ..trainers.finetuning.recipe import LabeledData

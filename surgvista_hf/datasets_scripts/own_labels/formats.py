@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from ...util.errors import InputError
@@ -42,7 +41,7 @@ class LabelFiles:
 def readers() -> dict[str, LabelReader]:
     """Return the readers of all formats, by their names on the command line."""
     here = __name__.rpartition(".")[0]
-    modules = [importlib.import_module(f"{here}.{name}") for name in MODULES if find_spec(f"{here}.{name}")]
+    modules = [importlib.import_module(f"{here}.{name}") for name in MODULES]
     return {module.FORMAT: module for module in modules}
 
 

@@ -20,6 +20,7 @@ from .prepare_own import (
 )
 
 if TYPE_CHECKING:
+    from ..datasets_scripts.schema.builder import FrameSetBuilder
     from ..datasets_scripts.schema.media import PreparationOptions
 
 EPILOG = """examples:
@@ -143,6 +144,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     if arguments.executor == "ray":
         require("ray")
     root = arguments.data_dir
+    builder: FrameSetBuilder
     if arguments.name == "own":
         plan = own_plan(arguments)
         if not arguments.json:  # shown before anything is written

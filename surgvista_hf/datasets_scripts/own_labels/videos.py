@@ -126,8 +126,8 @@ def joinable_files(files: Iterable[str]) -> list[JoinableFiles]:
             continue
         first = PurePosixPath(video_id_of(numbered[numbers[0]])).name
         name = first if _GOPRO.match(first) else base
-        whole = name if folder == "." else f"{folder}/{name}"
-        found.append(JoinableFiles(whole, tuple(numbered[number] for number in numbers), evident[folder, base]))
+        joined_path = name if folder == "." else f"{folder}/{name}"
+        found.append(JoinableFiles(joined_path, tuple(numbered[number] for number in numbers), evident[folder, base]))
     return found
 
 

@@ -344,7 +344,7 @@ def worst_moments(answer: Answer, count: int = _MOMENTS) -> list[Moment]:
     ordered = sorted(moments, key=lambda each: (-each.weight, each.video, each.start))
     most = max(_MOMENTS_OF_VIDEO, math.ceil(count / max(len(answer.videos), 1)))
     taken: dict[str, int] = {}
-    chosen = []
+    chosen: list[Moment] = []
     for moment in ordered:
         if taken.get(moment.video, 0) < most and len(chosen) < count:
             taken[moment.video] = taken.get(moment.video, 0) + 1

@@ -104,9 +104,9 @@ def train_heads(
     if not temporal:
         confidence.save(folder)
         return Trained(folder, None, predictions)
-    known = (weights_fingerprint(folder), *extractor.fingerprints)
-    _fit_temporal(videos, task, output / "temporal", known, seed)
     build_confidence(None, None, get_builder(data).info, confidence.familiarity).save(folder)
+    # The file of the confidence belongs to the folder's fingerprint, so it is written first.
+    _fit_temporal(videos, task, output / "temporal", (weights_fingerprint(folder),), seed)
     confidence.save(output / "temporal")
     return Trained(folder, output / "temporal", predictions)
 

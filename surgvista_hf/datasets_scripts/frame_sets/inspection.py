@@ -229,7 +229,7 @@ def inspect_frame_set(folder: Path | str, *, protocol: str | None = None, compar
     stored = StoredFrameSet.open(path)
     name, chosen = stored.info.protocol(protocol)
     frames = load_frame_set(stored.info.name, path, ALL)
-    splits = {}
+    splits: dict[str, str] = {}
     for split in chosen.names:
         try:
             splits |= {video.video_id: split for video in stored.split(split, chosen, allow_missing=True)}
@@ -257,7 +257,8 @@ def _inspect_published(path: Path, protocol: str | None, compare: bool) -> Inspe
     """Look over a frame set as `surgvista publish` wrote it: all splits of one protocol."""
     content = json.loads((path / PUBLISHED).read_text(encoding="utf-8"))
     name = protocol or next(iter(content["protocols"]))
-    parts, splits = [], {}
+    parts: list[Dataset] = []
+    splits: dict[str, str] = {}
     for split in content["protocols"].get(name, ()):
         part = load_frame_set(content["name"], path, split, protocol=name)
         parts.append(part)
@@ -401,9 +402,9 @@ def _odd_orders(videos: Sequence[VideoRows], column: LabelColumn) -> Iterator[Fi
         if len(first) < _LEAST_VIDEOS or 1 not in counts.values() or len(counts) < 2:
             continue
         rare = min(counts, key=lambda number: counts[number])
-        video = next(name for name, number in first.items() if number == rare)
-        odd[video].append((rare, a + b - rare))
-    for video, pairs in odd.items():
+        alone = next(name for name, number in first.items() if number == rare)
+        odd[alone].append((rare, a + b - rare))
+    for name, pairs in odd.items():
         shown = [f"{column.names[x]!r} before {column.names[y]!r}" for x, y in pairs[:_SHOWN]]
         more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-        yield Finding("order", video, f"{column.name}: an order that no other video has: {', '.join(shown)}{more}")
+        yield Finding("order", name, f"{column.name}: an order that no other video has: {', '.join(shown)}{more}")

@@ -6,7 +6,7 @@ operations, and saved as a classifier that `surgvista predict` takes.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,7 @@ def train_heads(
     Returns:
         The model, trained on all operations, and the predictions of the models that had not seen them.
     """
+    videos = _as_classified(extractor, videos)
     predicted = []
     for number, names in enumerate(track(folds, "held-out operations", unit="trainings")):
         file = output / "folds" / f"{number}.parquet"
@@ -210,6 +211,18 @@ def train_adapter(
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     result = finetune(load_finetuning_recipe(file))
     return Trained(result.folder, None, ClipPredictions.load(result.folder.parent / "predictions.parquet"))
+
+
+def _as_classified(extractor: VideoFeatureExtractor, videos: Sequence[VideoFeatures]) -> list[VideoFeatures]:
+    """Return the features as the last layer of the saved classifier sees them: those of an encoder after its normalization."""
+    if not extractor.is_encoder:
+        return list(videos)
+    norm = extractor.model.fc_norm
+    with torch.inference_mode():
+        return [
+            replace(video, values=norm(torch.from_numpy(np.array(video.values)).to(extractor.device)).cpu().numpy())
+            for video in videos
+        ]
 
 
 def most_frequent(predictions: ClipPredictions, task: Task) -> dict[str, float]:

@@ -154,8 +154,8 @@ def make_plan(
         )
     chosen = head or _head_for(labels, has_gpu)
     reasons = [_why_model(model, has_gpu), _why_head(chosen, head, count, whole, labels.multi_label, has_gpu)]
+    folds: tuple[tuple[str, ...], ...] = ()
     if chosen == "lora":
-        folds: tuple[tuple[str, ...], ...] = ()
         reasons.append(
             "training an adapter takes long, so it is trained once: the split of the data set's protocol says which "
             "operations are held out"

@@ -6,7 +6,7 @@ operations, and saved as a classifier that `surgvista predict` takes.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,7 @@ def train_heads(
     Returns:
         The model, trained on all operations, and the predictions of the models that had not seen them.
     """
+    videos = _as_classified(extractor, videos)
     predicted = []
     for number, names in enumerate(track(folds, "held-out operations", unit="trainings")):
         file = output / "folds" / f"{number}.parquet"
@@ -104,9 +105,9 @@ def train_heads(
     if not temporal:
         confidence.save(folder)
         return Trained(folder, None, predictions)
-    known = (weights_fingerprint(folder), *extractor.fingerprints)
-    _fit_temporal(videos, task, output / "temporal", known, seed)
     build_confidence(None, None, get_builder(data).info, confidence.familiarity).save(folder)
+    # The file of the confidence belongs to the folder's fingerprint, so it is written first.
+    _fit_temporal(videos, task, output / "temporal", (weights_fingerprint(folder),), seed)
     confidence.save(output / "temporal")
     return Trained(folder, output / "temporal", predictions)
 
@@ -210,6 +211,18 @@ def train_adapter(
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     result = finetune(load_finetuning_recipe(file))
     return Trained(result.folder, None, ClipPredictions.load(result.folder.parent / "predictions.parquet"))
+
+
+def _as_classified(extractor: VideoFeatureExtractor, videos: Sequence[VideoFeatures]) -> list[VideoFeatures]:
+    """Return the features as the last layer of the saved classifier sees them: those of an encoder after its normalization."""
+    if not extractor.is_encoder:
+        return list(videos)
+    norm = extractor.model.fc_norm
+    with torch.inference_mode():
+        return [
+            replace(video, values=norm(torch.from_numpy(np.array(video.values)).to(extractor.device)).cpu().numpy())
+            for video in videos
+        ]
 
 
 def most_frequent(predictions: ClipPredictions, task: Task) -> dict[str, float]:

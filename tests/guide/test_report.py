@@ -1,5 +1,7 @@
 """The report of a first model: the worst moments last and are sure, and sentences say what a number is worth."""
 
+from time import perf_counter
+
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PillowImage
@@ -8,7 +10,7 @@ from surgvista_hf.datasets_scripts.frame_sets.inspection import inspect_frames
 from surgvista_hf.evaluation.tasks import ClipPredictions, Task
 from surgvista_hf.guide.plan import Plan
 from surgvista_hf.guide.report import Answer, worst_moments, write_answer
-from surgvista_hf.inference.evaluation import Evaluation
+from surgvista_hf.inference.evaluation import measure_predictions
 
 NAMES = ("cut", "sew", "<rest>")
 
@@ -51,11 +53,8 @@ def answer(labels, scores, baseline=None, warnings=()):
         np.concatenate([np.array(scores[name], float)[index] for name, index in known.items()]),
     )
     task = Task("workflow", NAMES)
-    results = task.results(predictions)
     parameters = {"trained": 0, "all": 0, "bytes": 0}
-    evaluation = Evaluation(
-        task, predictions, results, task.metrics(results), task.by_video(predictions), parameters, 0.0
-    )
+    evaluation = measure_predictions(task, predictions, parameters, start=perf_counter(), resamples=10)
     usual = baseline or dict.fromkeys(evaluation.by_video, 0.4)
     return Answer(
         inspection, inspection.columns[0], Plan("ours", "probe", (), ("why",), warnings), evaluation, usual, ("a",)

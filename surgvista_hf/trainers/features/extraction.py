@@ -131,7 +131,7 @@ class VideoFeatureExtractor:
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
         )
-        is_encoder = layer != "classifier"  # used as it is, so its own resize and crop hold
+        self.is_encoder = is_encoder = layer != "classifier"  # used as it is, so its own resize and crop hold
         self.processor = processor or make_classifier_processor(
             model, start, self.frame_stride, keep_geometry=is_encoder
         )

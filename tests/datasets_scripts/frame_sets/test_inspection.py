@@ -103,7 +103,7 @@ def usual(count=5, each=20):
 
 def test_no_file_is_called_swapped_where_colors_tell_nothing():
     generator = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         plain = frames_of({f"v{n}": [(k, int(generator.integers(3))) for k in range(40)] for n in range(8)})
         noise = iter(generator.integers(0, 256, (len(plain), 12, 16, 3), dtype=np.uint8))
         frames = plain.map(lambda row: {**row, "image": PillowImage.fromarray(next(noise))})  # noqa: B023

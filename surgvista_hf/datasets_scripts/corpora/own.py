@@ -19,6 +19,7 @@ from ..own_labels.model import VideoLabels
 from ..own_labels.tables import merge_labels
 from ..own_labels.tracks import shift, video_tracks
 from ..own_labels.videos import assign_videos, exact_files
+from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import (
     EVERYTHING,
@@ -35,7 +36,7 @@ from ..schema.media import JoinedVideo
 from .folder import find_media
 
 logger = logging.getLogger(__name__)
-MAPPING = "mapping.yaml"
+MAPPING, CLASSES = "mapping.yaml", "classes.txt"
 _SPLITS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -63,7 +64,8 @@ INFO = DatasetInfo(
         "everything": EVERYTHING,
     },
     checked="CholecT50's labels as a table; files made in the formats' own layouts",
-    notes="The file mapping.yaml beside the frame set says what the labels mean. Times without a label have none.",
+    notes="The file classes.txt beside the labels lists the classes in their order. The file mapping.yaml beside the frame "
+    "set says what the labels mean. Times without a label have none.",
 )
 
 
@@ -156,7 +158,10 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
         return _with_given_videos(root, labels, given, files)
     skipped = set(given.skip_labels if given else ())
     found = assign_videos([name for name in names if name not in skipped], files)
-    mapping = replace(given, videos=found.videos) if given else derive_mapping(labels.videos, found.videos)
+    if given:
+        mapping = replace(given, videos=found.videos)
+    else:
+        mapping = _in_listed_order(derive_mapping(labels.videos, found.videos), path, root)
     problems = [
         f"{labels_file(labels, name)} is about {name!r}, which may be {preview(files_of_name)}"
         for name, files_of_name in found.ambiguous.items()
@@ -177,6 +182,30 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
 def labels_file(labels: LabelFiles, name: str) -> str:
     """Return the place of the labels of a video, for messages."""
     return next((video.where for video in labels.videos if video.video == name and video.where), "a label file")
+
+
+def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> LabelMapping:
+    """Return the mapping with the classes in the order of `classes.txt`, beside the labels or above them, where they fit.
+
+    Labels that are numbers mean the lines of the file, from 0.
+    """
+    places = (labels if labels.is_dir() else labels.parent, labels.parent, root)
+    listed = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
+    if listed is None:
+        return mapping
+    names = tuple(line.strip() for line in read_text(listed).splitlines() if line.strip())
+    if len(set(names)) < len(names) or not names:
+        raise AnnotationError(f"{listed} must name each class once, one a line")
+    columns = {}
+    for name, column in mapping.columns.items():
+        if column.kind != "numbers" and set(column.classes) <= set(names):
+            columns[name] = replace(column, classes=names)
+        elif column.kind == "class" and all(label.isdigit() and int(label) < len(names) for label in column.classes):
+            renamed = {label: names[int(label)] for label in column.classes}
+            columns[name] = replace(column, classes=names, rename={**column.rename, **renamed})
+    if not columns:
+        logger.warning("%s lists classes that no column of labels has: %s", listed, preview(names))
+    return replace(mapping, columns={**mapping.columns, **columns})
 
 
 def _default_labels(root: Path) -> Path:

@@ -215,3 +215,18 @@ def test_labels_of_cholect50_as_a_table_are_those_of_its_own_files(shared_data, 
             assert {tools[number] for number in row["instruments"]} >= {name.split(",")[0] for name in wanted}
             checked += 1
     assert checked > 100
+
+
+@pytest.mark.parametrize(("cut", "sew"), [("cut", "sew"), ("2", "0")])
+def test_a_list_of_classes_beside_the_labels_gives_their_order_and_the_names_of_numbers(recordings, cut, sew):
+    (recordings.parent / "classes.txt").write_text("sew\nwash\ncut\n")
+    _, frames = prepared(recordings, ONE_TABLE.replace("cut", cut).replace("sew", sew))
+    assert frames.features["phase"].names == ["sew", "wash", "cut"]
+    assert column(frames, "phase") == {"op1": ["cut"] * 3 + ["sew"] * 3, "op2": [None, "cut", "cut", None]}
+
+
+def test_a_list_of_other_classes_is_told_and_not_used(recordings, caplog):
+    (recordings.parent / "classes.txt").write_text("cut\nknot\n")
+    _, frames = prepared(recordings, ONE_TABLE)
+    assert frames.features["phase"].names == ["cut", "sew"]
+    assert "classes.txt lists classes that no column of labels has: cut, knot" in caplog.text

@@ -29,7 +29,7 @@ from ..util.console import Steps, move_log
 from ..util.errors import InputError
 from ..util.files import at_work, atomic_file, content_hash, write_json
 from .plan import Head, Labels, Plan, make_plan
-from .recordings import OwnFrameSet, prepare_own
+from .recordings import OwnFrameSet, patients_of, prepare_own
 from .report import Answer, write_answer
 from .training import Trained, most_frequent, note_settings, train_adapter, train_heads
 
@@ -150,7 +150,14 @@ def train_first_model(prepared: Prepared, output: Path, options: StartOptions, a
         OutputError: another run is at work on the folder.
     """
     has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
-    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=options.model, head=options.head, seed=options.seed)
+    plan = make_plan(
+        prepared.labels,
+        has_gpu=has_gpu,
+        model=options.model,
+        head=options.head,
+        seed=options.seed,
+        patients=patients_of(prepared.data.folder),
+    )
     with at_work(output):
         move_log(output / "surgvista.log")
         write_json(output / PLAN, asdict(plan), ensure_ascii=False)

@@ -119,7 +119,13 @@ def weaknesses(labels: Labels) -> list[str]:
 
 
 def make_plan(
-    labels: Labels, *, has_gpu: bool, model: str | None = None, head: Head | None = None, seed: int = 0
+    labels: Labels,
+    *,
+    has_gpu: bool,
+    model: str | None = None,
+    head: Head | None = None,
+    seed: int = 0,
+    patients: Mapping[str, str] | None = None,
 ) -> Plan:
     """Choose encoder, head and held-out operations.
 
@@ -129,6 +135,7 @@ def make_plan(
         model: encoder that the person wants; by default one for the machine.
         head: head that the person wants; by default one for the amount of labels.
         seed: seed of the order in which operations are held out.
+        patients: patient of each operation, as far as known.
 
     Returns:
         The plan.
@@ -161,10 +168,15 @@ def make_plan(
             "operations are held out"
         )
     else:
-        folds = held_out(tuple(labels.seconds), _MOST_FOLDS, seed)
+        folds = held_out(tuple(labels.seconds), _MOST_FOLDS, seed, patients)
+        if len(folds) < 2:
+            raise InputError(
+                f"all {count} labeled operations are of one patient, so none can be held out; label operations of others"
+            )
+        unit = "patient" if patients else "operation"
         reasons.append(
             f"every one of the {count} operations is held out once, in {len(folds)} trainings: a frame is never tested by a "
-            "model that has seen its operation. The model that you get is trained on all of them"
+            f"model that has seen its {unit}. The model that you get is trained on all of them"
         )
     return Plan(
         model or (LARGE_ENCODER if has_gpu else SMALL_ENCODER),
@@ -175,24 +187,35 @@ def make_plan(
     )
 
 
-def held_out(videos: Sequence[str], most: int, seed: int) -> tuple[tuple[str, ...], ...]:
+def held_out(
+    videos: Sequence[str], most: int, seed: int, patients: Mapping[str, str] | None = None
+) -> tuple[tuple[str, ...], ...]:
     """Divide operations into groups that are held out one after the other.
 
     Args:
         videos: names of the operations.
         most: largest number of groups; with so many operations or fewer, each is a group of its own.
         seed: seed of the order.
+        patients: patient of each operation, as far as known; the operations of one patient are in one group.
 
     Returns:
-        The groups, of sizes that differ by one at most. They depend on names and seed only.
+        The groups, of sizes that differ by one at most where every operation is of another patient. They depend on names and
+        seed only.
 
     Example:
         >>> [len(group) for group in held_out([f"day{number}" for number in range(7)], 5, 0)]
         [2, 2, 1, 1, 1]
     """
-    order = shuffled(tuple(sorted(videos)), f"guide:{seed}")
+    of_patient: dict[tuple[str, str], list[str]] = {}
+    for video in sorted(videos):
+        known = (patients or {}).get(video)
+        of_patient.setdefault(("video", video) if known is None else ("patient", known), []).append(video)
+    inseparable = {own[0]: own for own in of_patient.values()}
+    order = shuffled(tuple(inseparable), f"guide:{seed}")
     count = min(most, len(order))
-    return tuple(tuple(sorted(order[start::count])) for start in range(count))
+    return tuple(
+        tuple(sorted(video for first in order[start::count] for video in inseparable[first])) for start in range(count)
+    )
 
 
 def _head_for(labels: Labels, has_gpu: bool) -> Head:

@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..datasets_scripts.frame_sets.prepare import prepare_frame_set
-from ..datasets_scripts.schema.info import MissingFilesError
+from ..datasets_scripts.frame_sets.load import StoredFrameSet
+from ..datasets_scripts.frame_sets.prepare import MANIFEST, prepare_frame_set
+from ..datasets_scripts.schema.info import PATIENT, MissingFilesError
 
 NAME = "own"
+
+
+def patients_of(folder: Path) -> dict[str, str]:
+    """Return the patient of each video of a frame set, as far as its labels say it."""
+    return StoredFrameSet.open(folder).properties(PATIENT) if (folder / MANIFEST).is_file() else {}
 
 
 @dataclass(frozen=True)

@@ -80,3 +80,18 @@ def test_a_head_of_one_class_a_frame_is_refused_for_several():
 def test_an_adapter_for_few_operations_is_refused():
     with pytest.raises(InputError, match="there are 9: take the head probe or tcn"):
         make_plan(labels(9), has_gpu=True, head="lora")
+
+
+def test_operations_of_one_patient_are_held_out_together():
+    names = [f"day{number}" for number in range(12)]
+    patients = {name: str(number // 2) for number, name in enumerate(names[:8])}
+    folds = held_out(names, 5, 0, patients)
+    assert sorted(name for fold in folds for name in fold) == sorted(names)
+    for patient in set(patients.values()):
+        assert len([fold for fold in folds if any(patients.get(name) == patient for name in fold)]) == 1
+
+
+def test_operations_of_a_single_patient_cannot_be_tested():
+    amounts = labels(4)
+    with pytest.raises(InputError, match="of one patient"):
+        make_plan(amounts, has_gpu=False, head="probe", patients=dict.fromkeys(amounts.seconds, "7"))

@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from ...util.messages import did_you_mean, preview
-from ..schema.info import DatasetError, DatasetInfo
+from ..schema.info import PATIENT, DatasetError, DatasetInfo
 from ..schema.split_files import FORMAT, SplitFile
 from ..schema.splits import Split, grouped_folds, grouped_split, held_out_folds
 from ..schema.video_tables import read_video_table, table_column
-from .load import frame_set_identity, load_frame_set
+from .load import StoredFrameSet, frame_set_identity, load_frame_set
 from .overlap import operation_of
+from .prepare import MANIFEST
 from .registry import get_builder
 
 VIDEO = "video"
@@ -29,7 +30,8 @@ class SplitOptions:
         folds: number of folds, so that every video is tested once; `None` draws one split.
         hold_out: column whose values (such as hospitals) are held out one after the other, a fold each; `column=value` holds
             out that value only, in one split; `video` stands for the operation.
-        group: column whose values (such as patients) are never in two splits; by default the operation.
+        group: column whose values (such as patients) are never in two splits; by default the patient where the labels of own
+            videos name one, and otherwise the operation.
         stratify: columns of classes, of the frame set or of the table, that every split should have as often as others.
         test: fraction of the groups for the test of a single split.
         validation: fraction of the groups for the validation, with folds of those that are not tested; 0 for none.
@@ -172,12 +174,17 @@ def draw_splits(
     frames = load_frame_set(name, data_dir, "all")
     info = get_builder(name).info
     counts = _frames_of_videos(frames)
-    columns = _Columns(info, frames, Path(table) if table else None, tuple(counts))
+    stored = StoredFrameSet.open(Path(data_dir)) if (Path(data_dir) / MANIFEST).is_file() else None
+    columns = _Columns(info, frames, Path(table) if table else None, tuple(counts), stored)
     usual = {video: operation_of(info.name, video) for video in counts}
     # A group that is a single video is called like it.
     alone = Counter(usual.values())
     operations = {video: video if alone[operation] == 1 else operation for video, operation in usual.items()}
-    groups = columns.values(options.group) if options.group else operations
+    if options.group is None and stored is not None and stored.properties(PATIENT):
+        options = replace(options, group=PATIENT)
+        groups = {**operations, **{video: f"patient {name}" for video, name in stored.properties(PATIENT).items()}}
+    else:
+        groups = columns.values(options.group) if options.group else operations
     stratified = {column: columns.classes(column) for column in options.stratify}
     labels = {
         video: [(column, found) for column, by_video in stratified.items() for found in by_video[video]]
@@ -256,12 +263,13 @@ def _describe(options: SplitOptions, table: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Give the values and classes of videos, from a table or from the label columns of the frame set."""
+    """Give the values and classes of videos: from a table, from what own labels say of them, or from the label columns."""
 
     info: DatasetInfo
     frames: datasets.Dataset
     table: Path | None
     videos: tuple[str, ...]
+    stored: StoredFrameSet | None = None
 
     def values(self, name: str) -> dict[str, str]:
         """Return the single value of each video."""
@@ -269,6 +277,11 @@ class _Columns:
         if name in rows:
             assert self.table is not None
             return table_column(self.table, rows, name)
+        known = self.stored.properties(name) if self.stored is not None else {}
+        if missing := [video for video in self.videos if known and video not in known]:
+            raise DatasetError(f"the labels say no {name} of {preview(missing)}; give a table (--table) that does")
+        if known:
+            return {video: known[video] for video in self.videos}
         found = self._labels(name)
         ambiguous = {video: sorted(own) for video, own in found.items() if len(own) != 1}
         if ambiguous:

@@ -96,6 +96,13 @@ class StoredFrameSet:
         bridged = content.get("bridged", usual)
         return cls(folder, info, videos, content["fingerprint"], content.get("frame_interval"), bridged)
 
+    def properties(self, name: str) -> dict[str, str]:
+        """Return a property of whole videos that their labels named, such as `patient`, by video id.
+
+        Videos without a value are left out.
+        """
+        return {video.video_id: video.parts[name][0] for video in self.videos if len(video.parts.get(name, ())) == 1}
+
     def split(self, split: str, protocol: Protocol, *, allow_missing: bool = False) -> list[StoredVideo]:
         """Return the videos of a split.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "validation", "test")
+PATIENT = "patient"  # property of a video by which splits keep operations together
 Parts = Mapping[str, tuple[str, ...]]  # the splits that a video is in, by protocol, where the raw download says so
 Task = Literal["workflow", "action", "triplet", "safety", "skill", "procedure", "finding", "pre-training"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import openpyxl
 import pytest
 
+from surgvista_hf.datasets_scripts.frame_sets.draw_splits import SplitOptions, draw_splits
 from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import PreparationError, prepare_frame_set
 from surgvista_hf.datasets_scripts.own_labels.mapping import read_mapping
@@ -230,3 +231,16 @@ def test_a_list_of_other_classes_is_told_and_not_used(recordings, caplog):
     _, frames = prepared(recordings, ONE_TABLE)
     assert frames.features["phase"].names == ["cut", "sew"]
     assert "classes.txt lists classes that no column of labels has: cut, knot" in caplog.text
+
+
+def test_splits_that_are_drawn_keep_the_videos_of_a_patient_together(recordings):
+    prepared(recordings, ONE_TABLE)
+    drawn = draw_splits("own", recordings.parent / "out", SplitOptions(hold_out="patient", validation=0))
+    assert sorted(fold["test"] for fold in drawn.folds) == [("op1",), ("op2",)]
+    assert "no patient is in two splits" in drawn.method
+
+
+def test_videos_of_one_patient_cannot_be_divided(recordings):
+    prepared(recordings, ONE_TABLE.replace("op2,8", "op2,7"))
+    with pytest.raises(DatasetError, match=r"1 group|one group|2 folds"):
+        draw_splits("own", recordings.parent / "out", SplitOptions(folds=2, validation=0))

@@ -128,8 +128,13 @@ def prepare_and_inspect(
     with steps("look at the data"):
         # Which operations are held out is the plan's choice, so the data set's own splits would only confuse.
         inspection = replace(inspect_frame_set(data.folder), splits={}, protocol="")
-        write_inspection(inspection, output / INSPECTION, images=options.images)
-        column = _label_column(inspection, options.label)
+        try:
+            column = _label_column(inspection, options.label)
+            # The page shows most of the first column: the one that will be learned.
+            columns = (column, *(each for each in inspection.table.columns if each is not column))
+            inspection = replace(inspection, table=replace(inspection.table, columns=columns))
+        finally:
+            write_inspection(inspection, output / INSPECTION, images=options.images)
     return Prepared(data, inspection, column, Labels.of(inspection, column))
 
 

@@ -12,6 +12,8 @@ from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
 from surgvista_hf.datasets_scripts.synthetic.surgery import PHASES, write_video
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.guide import training
+from surgvista_hf.guide.first_model import StartOptions, prepare_and_inspect
+from surgvista_hf.guide.recordings import prepare_own
 from surgvista_hf.inference import SurgicalVideoPredictor
 from surgvista_hf.trainers.features.extraction import VideoFeatureExtractor, load_video_features
 
@@ -206,3 +208,19 @@ def test_without_an_encoder_it_says_what_to_download(tmp_path, capsys, monkeypat
     printed = capsys.readouterr().err
     assert "hf download facebook/not-on-this-machine --local-dir not-on-this-machine" in printed
     assert "--model" in printed
+
+
+def test_the_page_shows_most_of_the_column_that_is_learned(tmp_path):
+    """Labels with two columns of classes: the ribbon with the frames below it is that of the chosen one."""
+    videos, labels = write_recordings(tmp_path, 2)
+    for file in labels.glob("*.csv"):
+        header, *rows = file.read_text().splitlines()
+        file.write_text(
+            "\n".join([f"{header},surgeon", *(f"{row},{'anna' if k % 2 else 'ben'}" for k, row in enumerate(rows))])
+        )
+    data = prepare_own(videos, labels, tmp_path / "out")
+    for label in ("phase", "surgeon"):
+        options = StartOptions(label=label, model="none", images=False)
+        prepared = prepare_and_inspect(None, None, tmp_path / "out", options, data=data)
+        assert prepared.inspection.main is not None
+        assert prepared.inspection.main.name == prepared.column.name == label

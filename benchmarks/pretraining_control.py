@@ -105,7 +105,7 @@ def video_mae() -> VideoMAEForPreTraining:
     decoder["decoder_intermediate_size"] = 4 * DECODER["hidden_size"]
     sizes = {"image_size": SIDE, "patch_size": PATCH, "num_frames": FRAMES, "hidden_size": WIDTH}
     layers = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": 4 * WIDTH}
-    return VideoMAEForPreTraining(VideoMAEConfig(**sizes, **layers, **decoder, initializer_range=0.04))
+    return VideoMAEForPreTraining(VideoMAEConfig(**sizes, **layers, **decoder, initializer_range=INITIAL))
 
 
 def v_jepa() -> SurgVistaForJointEmbedding:
@@ -142,7 +142,7 @@ OBJECTIVES = {
         lambda: SurgVistaForPreTraining(surgvista()), SurgVistaPretrainer, PretrainingArguments, _MAE
     ),
     "SurgVISTA with teacher": Objective(with_teacher, SurgVistaPretrainer, PretrainingArguments, _MAE, teacher=True),
-    "VideoMAE": Objective(video_mae, MaePretrainer, MaeArguments, {**_MAE, "learning_rate": 3e-3, "mask_ratio": 0.75}),
+    "VideoMAE": Objective(video_mae, MaePretrainer, MaeArguments, {**_MAE, "mask_ratio": 0.75}),
     "V-JEPA": Objective(v_jepa, JepaPretrainer, JepaArguments, _JEPA),
     "V-JEPA 2": Objective(v_jepa_2, JepaPretrainer, JepaArguments, _JEPA),
     "DINO with companions": Objective(

@@ -192,6 +192,120 @@ def test_what_people_write_is_understood(tmp_path, text, tier, expected):
     assert spans(labels, tier) == expected
 
 
+TWO_BLOCKS = [
+    "start,end,phase,start,end,step\n0,5,prep,0,3,x\n5,9,cut,3,4,y\n,,,4,9,z\n",
+    "phase,phase start,phase end,step,step start,step end\nprep,0,5,x,0,3\ncut,5,9,y,3,4\n,,,z,4,9\n",
+    "phase,step,phase start,phase end,step start,step end\nprep,x,0,5,0,3\ncut,y,5,9,3,4\n,z,,,4,9\n",
+    "no,phase,start,end,step,start,end\n1,prep,0,5,x,0,3\n2,cut,5,9,y,3,4\n3,,,,z,4,9\n",
+    "phase,,,step,,\nBeginn,Ende,Name,Beginn,Ende,Name\n0,5,prep,0,3,x\n5,9,cut,3,4,y\n,,,4,9,z\n",
+    "video,start,end,phase,onset,duration,step\nop1,0,5,prep,0,3,x\n,5,9,cut,3,1,y\n,,,,4,5,z\n",
+]
+
+
+@pytest.mark.parametrize("text", TWO_BLOCKS)
+def test_blocks_of_columns_side_by_side_have_times_of_their_own(tmp_path, text):
+    (labels,) = read(written(tmp_path, text))
+    assert [tier.name for tier in labels.tiers] == ["phase", "step"]
+    assert spans(labels, "phase") == [(0, 5000, "prep"), (5000, 9000, "cut")]
+    assert spans(labels, "step") == [(0, 3000, "x"), (3000, 4000, "y"), (4000, 9000, "z")]
+
+
+def test_blocks_below_merged_titles_are_called_after_them(tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (
+        ["Phase", None, None, "Werkzeug", None, None],
+        ["Beginn", "Ende", "Name", "Beginn", "Ende", "Name"],
+        [0, 5, "prep", 1, 2, "hook"],
+        [5, 9, "cut", None, None, None],
+    ):
+        sheet.append(row)
+    sheet.merge_cells("A1:C1")
+    sheet.merge_cells("D1:F1")
+    book.save(tmp_path / "op1.xlsx")
+    (labels,) = read(tmp_path / "op1.xlsx")
+    assert spans(labels, "Phase") == [(0, 5000, "prep"), (5000, 9000, "cut")]
+    assert spans(labels, "Werkzeug") == [(1000, 2000, "hook")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "start,end,start,end,phase,step\n0,5,1,3,prep,x\n",
+        "phase,start,end,step,start,end,tool\nprep,0,5,x,1,3,hook\n",
+        "minute,second,phase\n0,30,prep\n1,10,cut\n",
+        "start,end,phase,end\n0,5,prep,7\n",
+    ],
+)
+def test_a_second_column_of_times_that_nothing_explains_is_refused(tmp_path, text):
+    with pytest.raises(AnnotationError, match=r"op1\.csv:1 is a second column of times"):
+        read(written(tmp_path, text))
+
+
+def test_moments_beside_intervals_have_labels_of_their_own(tmp_path):
+    (labels,) = read(written(tmp_path, "start,end,phase,time,tool\n0,5,prep,3,hook\n,,,4,clip\n,,,5,\n"))
+    assert spans(labels, "phase") == [(0, 5000, "prep")]
+    assert spans(labels, "tool") == [(3000, 4000, "hook"), (4000, 5000, "clip")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "frame,time (s),phase\n0,0,cut\n25,1,cut\n50,2,sew\n75,3,sew\n",
+        "second,timestamp,phase\n0,0:00:00,cut\n1,0:00:01,cut\n2,0:00:02,sew\n3,0:00:03,sew\n",
+        "second,ms,phase\n0,0,cut\n1,1040,cut\n2,2080,sew\n3,3120,sew\n",
+        "Begin Time - hh:mm:ss.ms\tBegin Time - ss.msec\tEnd Time - hh:mm:ss.ms\tEnd Time - ss.msec\tphase\n"
+        "00:00:00.000\t0.0\t00:00:02.000\t2.0\tcut\n00:00:02.000\t2.0\t00:00:04.000\t4.0\tsew\n",
+        "frame,start,end,phase\n0,0,2,cut\n50,2,4,sew\n",
+        "start,end,phase,time\n0,2,cut,2024-03-01 10:00\n2,4,sew,2024-03-01 10:01\n",
+    ],
+)
+def test_times_that_stand_there_twice_are_read_once(tmp_path, text):
+    assert by_video(written(tmp_path, text), "phase") == {"op1": [(0, 2000, "cut"), (2000, 4000, "sew")]}
+
+
+def test_seconds_with_decimals_of_elan_are_seconds(tmp_path):
+    text = "Begin Time - ss.msec\tEnd Time - ss.msec\tphase\n0.5\t12.25\tcut\n"
+    assert by_video(written(tmp_path, text), "phase") == {"op1": [(500, 12250, "cut")]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["time,end,Phase", "Zeit,Ende,Phase", "time,end time,Phase", "timestamp,stop,Phase", "t0,t1,Phase",
+     "Anfang,Schluss,Phase", "Startzeit,Endzeit,Phase", "time 1,time 2,Phase", "second,until,Phase"],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_beginning_with_an_end_is_an_interval_whatever_it_is_called(tmp_path, header, mark):
+    text = f"{header}\n0,5,cut\n7,9,sew\n".replace(",", mark)
+    assert by_video(written(tmp_path, text), "Phase") == {"op1": [(0, 5000, "cut"), (7000, 9000, "sew")]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Anfang;Ultimo;Phase\n0;5;cut\n7;9;sew\n",
+        "time;Ultimo;Phase\n0:00;0:05;cut\n0:07;0:09;sew\n",
+        "video;start;Ultimo;Phase\na;0;50;cut\n;60;90;sew\nb;0;5;cut\nb;7;9;sew\n",
+    ],
+)
+def test_an_end_under_an_unknown_name_is_no_label(tmp_path, text):
+    with pytest.raises(AnnotationError, match=r"op1\.csv:2: the column 'Ultimo' holds times after .* name it `end`"):
+        read(written(tmp_path, text))
+
+
+def test_numbers_that_do_not_follow_the_times_are_labels(tmp_path):
+    text = "second,phase,count,hook\n0,cut,3,0\n1,cut,2,1\n2,sew,4,1\n"
+    assert by_video(written(tmp_path, text), "count") == {
+        "op1": [(0, 1000, "3"), (1000, 2000, "2"), (2000, 3000, "4")]
+    }
+    assert by_video(written(tmp_path, text), "hook") == {"op1": [(0, 1000, "0"), (1000, 3000, "1")]}
+
+
+def test_a_unit_in_the_cell_counts(tmp_path):
+    text = "start,end,phase\n500 ms,90s,cut\n2 min,180,sew\n"
+    assert by_video(written(tmp_path, text), "phase") == {"op1": [(500, 90000, "cut"), (120000, 180000, "sew")]}
+
+
 def test_a_list_of_changes_holds_each_until_the_next(tmp_path):
     for text in (
         "start,phase\n0:00,cut\n4:10,sew\n21:35,tie\n",

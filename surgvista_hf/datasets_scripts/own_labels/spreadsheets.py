@@ -212,18 +212,30 @@ def _sheet_rows(sheet: "Worksheet") -> Iterator[Line]:
 
 
 def _cell_text(value: object) -> str:
-    """Convert a cell to text: a time of day or a duration to its seconds, which is how Excel stores 0:01:02.
+    """Convert a cell to text: a time of day or a duration to a clock time, which is how Excel shows 0:01:02.
 
     A date stays a date, because no video is that long.
     """
     if isinstance(value, datetime) and value.year <= 1900:  # hours above 24
         from openpyxl.utils.datetime import to_excel
 
-        return str(round(to_excel(value) * 86400, 6))
+        return _clock(timedelta(days=to_excel(value)))
     if isinstance(value, time):
-        return str(value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6)
+        return _clock(
+            timedelta(hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond)
+        )
     if isinstance(value, timedelta):
-        return str(value.total_seconds())
+        return _clock(value)
     if isinstance(value, bool):
         return str(int(value))
     return "" if value is None else str(value).strip()
+
+
+def _clock(duration: timedelta) -> str:
+    """Return a duration as a clock time such as `1:02:03.5`; of a negative one the seconds."""
+    microseconds = round(duration / timedelta(microseconds=1))
+    if microseconds < 0:
+        return str(duration.total_seconds())
+    seconds, rest = divmod(microseconds, 10**6)
+    decimals = f".{rest:06d}".rstrip("0") if rest else ""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{decimals}"

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -46,18 +46,25 @@ _ROLES = {
 }
 _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names.split()}
 _VIDEO_ORDER = _ROLES["video"].split()
+# Names of the video that may also be an instrument or a state, which is there or not: a clip, the recording.
+_MAY_BE_SEEN = ("clip", "clips", "recording", "surgery", "file")
 _TIMES = ("start", "stop", "duration", "moment")
 _PROPERTIES = ("patient", "hospital", "split")
 # Words that may stand beside `start` or `end` in the name of a column of times: `phase start (ms)`, `Begin Time - hh:mm:ss`.
 _BESIDE_TIMES = frozenset(
     "time times timestamp in of the at video s sec secs second seconds ms msec millisecond milliseconds min minute minutes h "
-    "hh mm ss ff hms frame frames number no index id phase step label event segment interval annotation activity zeit".split()
+    "hh mm ss ff hms frame frames number no index id phase step label event segment interval annotation activity zeit "
+    "sek sekunde sekunden".split()
 )
 _UNITS = re.compile(
     r"^(?:s|secs?|seconds?|ms|msec|milliseconds?|min|minutes?|frames?|h+:?m+:?s*|m+:?s+)$", re.IGNORECASE
 )
 _CLOCK = re.compile(r"^(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)$")
 _NUMBER = re.compile(r"^([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?)\s*(s|sec|ms|min)?$")
+_THOUSANDS = re.compile(r"^[1-9]\d{0,2}[.,]\d{3}\s*(?:ms)?$")
+# Numbers whose mark can only be a decimal one.
+_DECIMALS = re.compile(r"^(?:\d{4,}[.,]\d+|0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,}))\s*(?:ms)?$")
+_CLOCK_NAME = re.compile(r"\b(?:mm?|min)\s*[:.]\s*(?:ss?|sec|sek)\b", re.IGNORECASE)
 _SECONDS_IN = {"s": 1.0, "sec": 1.0, "ms": 0.001, "min": 60.0}
 _TITLE_ROWS = 6  # rows above the header that may say whose operation it is
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$|^\d{1,2}[./]\d{1,2}[./]\d{2,4}( .*)?$")
@@ -81,6 +88,7 @@ class Layout:
         factor: seconds per unit in the file, for minutes; otherwise 1.
         rows: rows below the header.
         problem: sentence on names of columns that contradict each other; empty if there is none.
+        has_changes: whether rows of moments say what holds until the next row, and not what is seen at a moment.
     """
 
     names: tuple[str, ...]
@@ -91,6 +99,7 @@ class Layout:
     factor: float
     rows: tuple[Line, ...]
     problem: str = ""
+    has_changes: bool = False
 
     @property
     def has_times(self) -> bool:
@@ -307,7 +316,7 @@ def _layouts(
     videos: dict[int, str] = {}
     for number, name in enumerate(names):
         role = _role(name)[0]
-        if role == "video":
+        if role == "video" and not (_plain(name) in _MAY_BE_SEEN and _is_presence(rows, number)):
             videos[number] = _plain(name)
         elif role in _TIMES:
             times[number] = role
@@ -361,6 +370,11 @@ def _block(
     if len(set(rates.values())) > 1:
         problem = f"{table.title}: the columns {', '.join(names)} give times in different units"
     return Layout(tuple(names), roles, tuple(tiers), tuple(properties), rate, factor, tuple(rows), problem)
+
+
+def _is_presence(rows: Sequence[Line], column: int) -> bool:
+    """Return whether a column holds nothing but 0 and 1, and so says whether something is there."""
+    return {label_text(line, column) for line in rows} <= {"", "0", "1"}
 
 
 def _video_rank(plain: str) -> int:
@@ -543,8 +557,53 @@ def _checked(table: Table, layout: Layout) -> Layout:
         raise AnnotationError(f"{table.title} has no rows")
     if layout.problem:
         raise AnnotationError(layout.problem)
+    if not layout.has_times:
+        return layout
+    _check_numbers(table, layout)
     _check_ends(table, layout)
-    return layout
+    return replace(layout, has_changes=_has_changes(layout))
+
+
+def _check_numbers(table: Table, layout: Layout) -> None:
+    """Check that numbers in the columns of times can mean only one time.
+
+    Raises:
+        AnnotationError: `5.000` may be five thousand, `5.30` stands where a clock time is expected, or times seem to be parts
+            of a day.
+    """
+    lines = [line for line in layout.rows if is_filled(layout, line)]
+    cells = [
+        (table.cell(line.number, column), column, text)
+        for line in lines
+        for column in layout.time_columns
+        if (text := label_text(line, column, whole=False))
+    ]
+    exact = any(_DECIMALS.match(text) for *_, text in cells)
+    for where, column, text in cells:
+        in_units = layout.rate != 1.0 or text.endswith("ms")
+        if in_units and not exact and _THOUSANDS.match(text):
+            raise AnnotationError(
+                f"{where} holds {text!r} in the column {layout.names[column]!r}, which may be {re.split('[.,]', text)[0]} or "
+                f"a thousand times as much; write it without a mark for thousands"
+            )
+        number = _NUMBER.match(text)
+        if number and not number[2] and _CLOCK_NAME.search(layout.names[column]) and re.search("[1-9]", text):
+            raise AnnotationError(
+                f"{where} holds {text!r} where the column {layout.names[column]!r} says minutes and seconds; write it with a "
+                f"colon"
+            )
+    values = [float(number[1].replace(",", ".")) for *_, text in cells if (number := _NUMBER.match(text))]
+    parts = [
+        (where, text)
+        for where, _, text in cells
+        if re.match(r"^0?[.,]\d|^\d+(?:[.,]\d+)?[eE]-", text) and _NUMBER.match(text)
+    ]
+    long = [part for part in parts if re.search(r"[.,]\d{4,}|[eE]-", part[1])]
+    if len(values) == len(cells) and max(values, default=2.0) <= 1 and long and 2 * len(long) >= len(parts):
+        raise AnnotationError(
+            f"{long[0][0]} holds {long[0][1]!r}, and all times lie between 0 and 1, as if they were fractions of a day; "
+            f"format the times as [h]:mm:ss, or write seconds"
+        )
 
 
 def _check_ends(table: Table, layout: Layout) -> None:
@@ -694,7 +753,7 @@ def timed_rows(table: Table, layout: Layout, lines: Sequence[Line], *, distinct:
                 f"{table.cell(line.number, column)} is about {after:g}, which does not come after {before:g}"
             )
     moments = list(dict.fromkeys(times))
-    until = _ends(moments, layout, open_end=role == "start" or _only_changes(layout, lines, moments))
+    until = _ends(moments, layout, open_end=role == "start" or layout.has_changes)
     return [TimedRow(line, start, until[start]) for line, start in zip(lines, times, strict=True)]
 
 
@@ -710,14 +769,36 @@ def _ends(moments: Sequence[float], layout: Layout, *, open_end: bool) -> dict[f
     return dict(zip(moments, [*ends, *(last + step for last in moments[-1:])], strict=True))
 
 
-def _only_changes(layout: Layout, lines: Sequence[Line], moments: Sequence[float]) -> bool:
-    """Return whether rows are changes of a label, and no samples: steps differ, and each row differs from the one before."""
-    steps = [after - before for before, after in pairwise(moments)]
-    if len(steps) < 2 or len(moments) < len(lines):
+def _has_changes(layout: Layout) -> bool:
+    """Return whether rows of moments are changes of a label, and no samples; the table decides as a whole.
+
+    They are changes if every row of a video differs from the row before it, the usual step is at least a second (ten frames),
+    and the steps are irregular: none makes up more than half of them. A single step is irregular if it is longer than that.
+    """
+    if "moment" not in layout.roles:
         return False
-    usual = Counter(round(step, 3) for step in steps).most_common(1)[0][1]
-    labels = [tuple(label_text(line, number) for number in layout.tiers) for line in lines]
-    return 2 * usual < len(steps) and all(before != after for before, after in pairwise(labels))
+    column = layout.roles["moment"]
+    second = layout.rate or 10.0
+    steps: list[float] = []
+    last: dict[str, tuple[float, tuple[str, ...]]] = {}
+    video = ""
+    for line in layout.rows:
+        if "video" in layout.roles:
+            video = label_text(line, layout.roles["video"]) or video
+        if not is_filled(layout, line):
+            continue
+        labels = tuple(label_text(line, number) for number in layout.tiers)
+        time = _value(label_text(line, column, whole=False), layout.rate, layout.factor)
+        before = last.get(video)
+        last[video] = (time, labels)
+        if before is None:
+            continue
+        if not time > before[0] or labels == before[1]:
+            return False
+        steps.append(round(time - before[0], 3))
+    if len(steps) == 1:
+        return steps[0] > second
+    return bool(steps) and median(steps) >= second and 2 * Counter(steps).most_common(1)[0][1] <= len(steps)
 
 
 def _intervals(table: Table, layout: Layout, lines: Sequence[Line]) -> list[TimedRow]:
@@ -751,9 +832,17 @@ def _share_ends(times: Sequence[tuple[float, float]]) -> bool:
 # ------------------------------------------------------------------------------------------- labels
 
 
-def label_text(line: Line, column: int) -> str:
-    """Return the label in a column, empty if the row ends before it; 3.0, as spreadsheets write 3, is read as 3."""
+def label_text(line: Line, column: int, *, whole: bool = True) -> str:
+    """Return the label in a column, empty if the row ends before it; 3.0, as spreadsheets write 3, is read as 3.
+
+    Args:
+        line: row.
+        column: number of the column, counted from 0.
+        whole: read 3.0 as 3; otherwise the cell is returned as it stands there.
+    """
     cell = line.cells[column] if column < len(line.cells) else ""
+    if not whole:
+        return cell
     return re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
 
 

@@ -15,6 +15,8 @@ from surgvista_hf.datasets_scripts.own_labels.tables import read, recognizes
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
 Spans = list[tuple[int, int, str]]  # milliseconds, and the label
+HEAD = ["start", "end", "phase"]
+INFINITE = float("inf")
 
 
 def written(folder: Path, content: str | bytes, name: str = "op1.csv") -> Path:
@@ -306,6 +308,90 @@ def test_a_unit_in_the_cell_counts(tmp_path):
     assert by_video(written(tmp_path, text), "phase") == {"op1": [(500, 90000, "cut"), (120000, 180000, "sew")]}
 
 
+@pytest.mark.parametrize("name", ["clip", "Clips", "recording"])
+def test_a_column_of_0_and_1_names_no_video(tmp_path, name):
+    (labels,) = read(written(tmp_path, f"video,second,phase,{name}\nop1,0,cut,0\nop1,1,cut,1\nop1,2,sew,\n"))
+    assert labels.video == "op1"
+    assert spans(labels, name) == [(0, 1000, "0"), (1000, 2000, "1")]
+    (labels,) = read(written(tmp_path, f"second,{name},phase\n0,0,cut\n1,1,cut\n2,1,sew\n"))
+    assert (labels.video, spans(labels, name)) == ("op1", [(0, 1000, "0"), (1000, 3000, "1")])
+
+
+def test_videos_and_clips_may_be_numbered(tmp_path):
+    assert [each.video for each in read(written(tmp_path, "case,start,end,phase\n1,0,5,cut\n"))] == ["1"]
+    text = "clips,start,end,phase\n1,0,5,cut\n2,0,5,cut\n"
+    assert [each.video for each in read(written(tmp_path, text))] == ["1", "2"]
+    assert [each.video for each in read(written(tmp_path, "operation name,start,end,phase\nA,0,5,cut\n"))] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "start_ms;end_ms;phase\n0;5.000;cut\n",
+            r"op1\.csv:2 holds '5\.000' in the column 'end_ms'.*may be 5 or a thous",
+        ),
+        ('start_ms,end_ms,phase\n0,"5,000",cut\n"5,000","12,500",sew\n', r"op1\.csv:2 holds '5,000'"),
+        ("frame;phase\n0;cut\n1.250;sew\n", r"op1\.csv:3 holds '1\.250' in the column 'frame'"),
+        ("start;end;phase\n0;5.000 ms;cut\n", r"op1\.csv:2 holds '5\.000 ms'"),
+        ("start_ms;end_ms;phase\n0;1.234.567;cut\n", r"op1\.csv:2 holds '1\.234\.567' where a time is expected"),
+        ("start (mm:ss),end (mm:ss),phase\n0,5.30,cut\n", r"op1\.csv:2 holds '5\.30' .*minutes and seconds; .*colon"),
+        ("Beginn [min:sek];Ende [min:sek];phase\n0:00;5,30;cut\n", r"op1\.csv:2 holds '5,30' .*minutes and seconds"),
+        ("time (hh:mm:ss),phase\n0:00:00,cut\n330,sew\n", r"op1\.csv:3 holds '330' .*minutes and seconds"),
+    ],
+)
+def test_numbers_that_may_be_read_in_two_ways_are_refused_with_their_cell(tmp_path, text, complaint):
+    with pytest.raises(AnnotationError, match=complaint):
+        read(written(tmp_path, text))
+
+
+def test_decimals_of_milliseconds_are_understood_where_one_of_them_shows_the_mark(tmp_path):
+    text = "start_ms,end_ms,phase\n0.0,500.125,cut\n500.125,1500.5,sew\n"
+    assert by_video(written(tmp_path, text), "phase") == {"op1": [(0, 500, "cut"), (500, 1500, "sew")]}
+
+
+def test_fractions_of_a_day_are_refused(tmp_path):
+    rows = [HEAD, [0, 0.00347222, "cut"], [0.00347222, 0.0625, "sew"], [0.0625, 0.125, "tie"]]
+    with pytest.raises(AnnotationError, match=r"cell B2 holds '0\.00347222', and all times .* fractions of a day"):
+        read(workbook(tmp_path / "op1.xlsx", s=rows))
+    with pytest.raises(AnnotationError, match="fractions of a day"):
+        read(workbook(tmp_path / "op1.xlsx", s=[["time", "phase"], [0, "cut"], [0.0000578, "sew"]]))
+    assert by_video(written(tmp_path, "start,end,phase\n0,0.125,cut\n0.125,0.5,sew\n"), "phase")
+    assert by_video(written(tmp_path, "start,end,phase\n0,0.03125,cut\n0.03125,25.5,sew\n"), "phase")
+
+
+@pytest.mark.parametrize("header", [HEAD, ["start (mm:ss)", "end (mm:ss)", "phase"], ["start_ms", "end_ms", "phase"]])
+def test_times_that_excel_knows_as_such_are_understood_whatever_the_header_says(tmp_path, header):
+    rows = [header, [time(0, 0, 1), timedelta(hours=25, seconds=1.5), "cut"]]
+    assert by_video(workbook(tmp_path / "op1.xlsx", s=rows), "phase") == {"op1": [(1000, 90001500, "cut")]}
+
+
+@pytest.mark.parametrize(
+    ("text", "stops"),
+    [
+        ("time,phase\n0,a\n5,b\n15,c\n", [5, 15, INFINITE]),
+        ("time,phase\n0:00,a\n4:10,b\n", [250, INFINITE]),
+        ("time,phase\n0,a\n5,b\n15,c\n20,a\n", [5, 10, 20, 25]),  # each five seconds, and one is missing
+        ("time,phase\n0,a\n5,b\n10,c\n", [5, 10, 15]),  # a row each five seconds
+        ("time,phase\n0,a\n1,b\n", [1, 2]),
+        ("time,phase\n0,a\n5,a\n15,c\n", [10, 20]),  # nobody writes down that nothing changes
+        ("time,phase\n0,a\n0.4,b\n1.6,c\n", [0.4, 0.8, 2.0]),
+        ("time,phase\n0,a\n0.4,b\n90,c\n140,d\n", [0.4, 90, 140, INFINITE]),
+        ("time,phase\n0,a\n0,b\n15,c\n", [15, 15, 30]),
+    ],
+)
+def test_irregular_moments_of_changing_labels_hold_until_the_next(tmp_path, text, stops):
+    (tier,) = read(written(tmp_path, text))[0].tiers
+    assert [span.stop for span in tier.spans] == pytest.approx(stops)
+
+
+def test_whether_rows_are_changes_is_the_same_for_all_videos_of_a_table(tmp_path):
+    changes = "video,time,phase\na,0,cut\na,70,sew\na,200,tie\nb,0,cut\nb,60,sew\nb,120,tie\n"
+    assert [labels.tiers[0].spans[-1].stop for labels in read(written(tmp_path, changes))] == [INFINITE] * 2
+    samples = "video,time,phase\na,0,cut\na,1,cut\na,2,cut\nb,0,cut\nb,5,sew\nb,15,tie\n"
+    assert [labels.tiers[0].spans[-1].stop for labels in read(written(tmp_path, samples))] == [3, 20]
+
+
 def test_a_list_of_changes_holds_each_until_the_next(tmp_path):
     for text in (
         "start,phase\n0:00,cut\n4:10,sew\n21:35,tie\n",
@@ -371,9 +457,6 @@ def test_every_span_knows_its_cell(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------- what cannot be understood
-
-
-HEAD = ["start", "end", "phase"]
 
 
 @pytest.mark.parametrize(

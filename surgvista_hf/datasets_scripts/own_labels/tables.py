@@ -35,19 +35,29 @@ _ROLES = {
     "label": "phase label name class category value annotation behavior behaviour step event activity etape fase schritt",
     "tier": "tier track layer",
     "video": "video videoid videoname videofile videopath filename filepath file clip recording operation operationid op case "
-    "caseid surgery",
-    "patient": "patient patientid patientno subject subjectid",
-    "hospital": "hospital hospitalid center centre centerid site clinic klinik institution hopital",
+    "caseid casenumber surgery fall fallid fallnr fallnummer",
+    "patient": "patient patientid patientno subject subjectid pat patid patno patnr patnummer patientnr patientennr "
+    "patientennummer patientenid patientnumber patientnum patientcode patientencode mrn pseudonym",
+    "hospital": "hospital hospitalid center centre centerid centreid site clinic klinik institution hopital standort zentrum "
+    "krankenhaus spital",
     "split": "split subset partition",
     "instrument": "instrument tool",
     "verb": "verb",
     "target": "target",
-    "ignored": "id nr no number index row unnamed comment note remark bemerkung kommentar annotator",
+    "ignored": "id nr no number index row unnamed comment note remark bemerkung kommentar annotator "
+    "notiz notizen anmerkung bemerkungen kommentare",
 }
 _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names.split()}
 _VIDEO_ORDER = _ROLES["video"].split()
+# Numbers of a case, which tell the patient where another column names the video.
+_CASES = ("caseid", "casenumber", "fallid", "fallnr", "fallnummer")
+# Names of properties as the mapping knows them; those that it does not know are called after their role.
+_KNOWN_PROPERTIES = frozenset(
+    "patient patientid patientno subject subjectid hospital hospitalid center centre centerid site clinic klinik institution "
+    "split subset partition".split()
+)
 # Names of the video that may also be an instrument or a state, which is there or not: a clip, the recording.
-_MAY_BE_SEEN = ("clip", "clips", "recording", "surgery", "file")
+_MAY_BE_SEEN = ("clip", "clips", "recording", "surgery", "fall")
 _TIMES = ("start", "stop", "duration", "moment")
 _PROPERTIES = ("patient", "hospital", "split")
 # Words that may stand beside `start` or `end` in the name of a column of times: `phase start (ms)`, `Begin Time - hh:mm:ss`.
@@ -66,12 +76,18 @@ _THOUSANDS = re.compile(r"^[1-9]\d{0,2}[.,]\d{3}\s*(?:ms)?$")
 _DECIMALS = re.compile(r"^(?:\d{4,}[.,]\d+|0[.,]\d+|\d+[.,](?:\d{1,2}|\d{4,}))\s*(?:ms)?$")
 _CLOCK_NAME = re.compile(r"\b(?:mm?|min)\s*[:.]\s*(?:ss?|sec|sek)\b", re.IGNORECASE)
 _SECONDS_IN = {"s": 1.0, "sec": 1.0, "ms": 0.001, "min": 60.0}
+_DASHES = ("-", "\N{EN DASH}", "\N{EM DASH}", "\N{MINUS SIGN}")
 _TITLE_ROWS = 6  # rows above the header that may say whose operation it is
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$|^\d{1,2}[./]\d{1,2}[./]\d{2,4}( .*)?$")
 _EXCEL_DATE = re.compile(r"^\d{4}-\d{2}-\d{2} 00:00:00$")
 _EXCEL_ERROR = re.compile(r"^#(?:REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!)$")
 _TIER_SHEETS = frozenset(
-    "phase phases step steps tool tools instrument instruments triplet triplets action actions".split()
+    "phase phases step steps tool tools instrument instruments triplet triplets action actions phasen schritt schritte "
+    "instrumente werkzeug werkzeuge tripel aktion aktionen".split()
+)
+_NOTE_SHEETS = frozenset(
+    "note notes notiz notizen comment comments kommentar kommentare bemerkung bemerkungen remarks readme info legend legende "
+    "hinweise".split()
 )
 
 
@@ -174,6 +190,7 @@ def read(path: Path) -> list[VideoLabels]:
         ('op1', [('phase', 10.0, 'cut'), ('step', 10.0, 'open')])
     """
     tables = read_tables(path)
+    tables = [table for table in tables if _plain(table.sheet) not in _NOTE_SHEETS] or tables
     layouts: list[tuple[Table, tuple[Layout, ...]]] = []
     problems: list[AnnotationError] = []
     for table in tables:
@@ -314,6 +331,7 @@ def _layouts(
     times: dict[int, str] = {}
     others: list[int] = []
     videos: dict[int, str] = {}
+    further: list[int] = []
     for number, name in enumerate(names):
         role = _role(name)[0]
         if role == "video" and not (_plain(name) in _MAY_BE_SEEN and _is_presence(rows, number)):
@@ -322,16 +340,27 @@ def _layouts(
             times[number] = role
         elif role in ("tier", *_PROPERTIES) and role not in shared:
             shared[role] = number
+        elif role in _PROPERTIES:
+            further.append(number)
         elif role != "ignored":
             others.append(number)
     if videos:
         shared["video"] = min(videos, key=lambda number: _video_rank(videos[number]))
+    for number in [number for number in videos if number != shared["video"] and videos[number] in _CASES]:
+        del videos[number]
+        if "patient" in shared:
+            further.append(number)
+        shared.setdefault("patient", number)
     # Of other names of the video only those of files are left out: `operation` may also be its kind.
     others += [
         number for number in videos if number != shared["video"] and not videos[number].startswith(("file", "clip"))
     ]
     labels = sorted(number for number in others if names[number])
-    properties = [shared[role] for role in _PROPERTIES if role in shared]
+    names = list(names)
+    for role in _PROPERTIES:
+        if role in shared and _plain(names[shared[role]]) not in _KNOWN_PROPERTIES and role not in names:
+            names[shared[role]] = role
+    properties = [*(shared[role] for role in _PROPERTIES if role in shared), *further]
     blocks, problem = _time_blocks(table, names, header, rows, times, labels)
     if not blocks:
         if "video" not in shared or sum(bool(name) for name in names) < 2:  # a title is no header
@@ -557,11 +586,31 @@ def _checked(table: Table, layout: Layout) -> Layout:
         raise AnnotationError(f"{table.title} has no rows")
     if layout.problem:
         raise AnnotationError(layout.problem)
+    _check_spelling(table, layout)
     if not layout.has_times:
         return layout
     _check_numbers(table, layout)
     _check_ends(table, layout)
     return replace(layout, has_changes=_has_changes(layout))
+
+
+def _check_spelling(table: Table, layout: Layout) -> None:
+    """Check that every patient and hospital is spelled one way.
+
+    Raises:
+        AnnotationError: two names differ in blanks, capitals or a mark before the number only.
+    """
+    for column in {layout.roles[role] for role in ("patient", "hospital") if role in layout.roles}:
+        first: dict[str, tuple[str, int]] = {}
+        for line in layout.rows:
+            name = label_text(line, column)
+            key = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=\d)", "", re.sub(r"\s+", " ", name.casefold()))
+            before, row = first.setdefault(key, (name, line.number))
+            if before != name:
+                raise AnnotationError(
+                    f"{table.cell(line.number, column)} holds {name!r} for {layout.names[column]} and "
+                    f"{table.cell(row, column)} holds {before!r}; write them alike if they are the same, and more differently if they are not"
+                )
 
 
 def _check_numbers(table: Table, layout: Layout) -> None:
@@ -835,6 +884,8 @@ def _share_ends(times: Sequence[tuple[float, float]]) -> bool:
 def label_text(line: Line, column: int, *, whole: bool = True) -> str:
     """Return the label in a column, empty if the row ends before it; 3.0, as spreadsheets write 3, is read as 3.
 
+    A dash alone is no label.
+
     Args:
         line: row.
         column: number of the column, counted from 0.
@@ -843,7 +894,7 @@ def label_text(line: Line, column: int, *, whole: bool = True) -> str:
     cell = line.cells[column] if column < len(line.cells) else ""
     if not whole:
         return cell
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
+    return "" if cell in _DASHES else re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
 
 
 def _videos(table: Table, layout: Layout, name: str, tier: str) -> Iterator[VideoLabels]:

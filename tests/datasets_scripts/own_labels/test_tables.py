@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surgvista_hf.datasets_scripts.own_labels.model import VideoLabels
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 from surgvista_hf.datasets_scripts.own_labels.tables import read, recognizes
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError
 
@@ -390,6 +391,102 @@ def test_whether_rows_are_changes_is_the_same_for_all_videos_of_a_table(tmp_path
     assert [labels.tiers[0].spans[-1].stop for labels in read(written(tmp_path, changes))] == [INFINITE] * 2
     samples = "video,time,phase\na,0,cut\na,1,cut\na,2,cut\nb,0,cut\nb,5,sew\nb,15,tie\n"
     assert [labels.tiers[0].spans[-1].stop for labels in read(written(tmp_path, samples))] == [3, 20]
+
+
+@pytest.mark.parametrize("name", ["op1.csv", "op1.tsv", "op1.xlsx"])
+def test_labels_that_look_equal_are_equal(tmp_path, name):
+    labels = [
+        "Präparation A",
+        "Pra\u0308paration A",
+        "Präparation\u00a0A",
+        "Präparation  A",
+        "\u200bPräparation A\ufeff",
+    ]
+    rows: list[list[object]] = [
+        ["start", "end", "Pha\u200bse"],
+        *([n, n + 1, label] for n, label in enumerate(labels)),
+    ]
+    if name.endswith("xlsx"):
+        path = workbook(tmp_path / name, s=rows)
+    else:
+        mark = "," if name.endswith("csv") else "\t"
+        path = written(tmp_path, "\n".join(mark.join(map(str, row)) for row in rows), name)
+    assert by_video(path, "Phase") == {"op1": [(0, 5000, "Präparation A")]}
+    assert {span.label for span in read_phase_file(path).spans} == {"Präparation A"}
+
+
+def test_names_of_videos_that_look_equal_are_equal(tmp_path):
+    text = "video,start,end,phase\nBär 1,0,5,cut\nBa\u0308r\u00a01,5,9,sew\n"
+    assert by_video(written(tmp_path, text), "phase") == {"Bär 1": [(0, 5000, "cut"), (5000, 9000, "sew")]}
+
+
+@pytest.mark.parametrize("dash", ["-", "–", "—"])
+def test_a_dash_is_no_label(tmp_path, dash):
+    text = f"patient,second,phase,tool\n{dash},0,cut,{dash}\n{dash},1,{dash},hook-a\n"
+    (labels,) = read(written(tmp_path, text))
+    assert (spans(labels, "phase"), spans(labels, "tool")) == ([(0, 1000, "cut")], [(1000, 2000, "hook-a")])
+    assert not labels.properties
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        *((name, {"patient": "7"}) for name in ("Pat.-Nr.", "Patientennummer", "PatID", "Pat", "Patient code", "MRN",
+                                                "Fall-ID", "Fallnummer", "Pseudonym", "case id")),
+        ("Patient", {"Patient": "7"}),  # names that the mapping knows stay
+        ("Standort", {"hospital": "7"}),
+        ("Klinik", {"Klinik": "7"}),
+        ("centre", {"centre": "7"}),
+    ],
+)  # fmt: skip
+def test_patients_and_hospitals_are_properties_and_no_labels(tmp_path, header, expected):
+    text = f"video,{header},start,end,phase\nop1,7,0,5,cut\n"
+    (labels,) = read(written(tmp_path, text))
+    assert (labels.video, dict(labels.properties), [tier.name for tier in labels.tiers]) == (
+        "op1",
+        expected,
+        ["phase"],
+    )
+    (labels,) = read(written(tmp_path, f"video,{header},skill\nop1,7,3\n"))
+    assert dict(labels.properties) == {**expected, "skill": "3"}
+
+
+@pytest.mark.parametrize("header", ["case id", "Fall-ID", "Fallnummer", "Fall"])
+def test_the_number_of_a_case_names_the_video_if_nothing_else_does(tmp_path, header):
+    found = read(written(tmp_path, f"{header},start,end,phase\n7,0,5,cut\n8,0,5,cut\n"))
+    assert [(each.video, dict(each.properties)) for each in found] == [("7", {}), ("8", {})]
+
+
+def test_a_second_number_of_the_patient_is_a_property_too(tmp_path):
+    (labels,) = read(written(tmp_path, "video,patient,MRN,case id,start,end,phase\nop1,7,99,5,0,5,cut\n"))
+    assert dict(labels.properties) == {"patient": "7", "MRN": "99", "case id": "5"}
+    assert [tier.name for tier in labels.tiers] == ["phase"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "p1"), ("P1", "P 1"), ("P-1", "P1"), ("Müller", "müller")])
+@pytest.mark.parametrize("rest", ["start,end,phase|0,5,cut", "skill|3"])
+def test_patients_that_only_spelling_tells_apart_are_refused_with_both(tmp_path, one, other, rest):
+    header, row = rest.split("|")
+    text = f"video,patient,{header}\na,{one},{row}\nb,x,{row}\nc,{other},{row}\n"
+    with pytest.raises(AnnotationError, match=rf"op1\.csv:4 holds '{other}' for patient and .*csv:2 holds '{one}'"):
+        read(written(tmp_path, text))
+    assert len(read(written(tmp_path, text.replace(other, "1-2").replace(one, "12")))) == 3
+
+
+def test_german_sheets_are_tiers_and_notes(tmp_path):
+    path = workbook(
+        tmp_path / "op1.xlsx",
+        Phasen=[["Startzeit", "Endzeit", "Name"], [0, 5, "cut"]],
+        Instrumente=[["Startzeit", "Endzeit", "Name"], [1, 2, "hook"]],
+        Notizen=[["Zeit", "Was", "Notiz"], [3, "Rauch", "a"]],
+    )
+    (labels,) = read(path)
+    assert labels.video == "op1"
+    assert {tier.name: tier.spans[0].value for tier in labels.tiers} == {"phasen": "cut", "instrumente": "hook"}
+    path = workbook(
+        tmp_path / "op2.xlsx", Phasen=[["start", "end", "phase"], [0, 5, "cut"]], Notes=[["second", "what"], [3, "a"]]
+    )
+    assert by_video(path, "phase") == {"op2": [(0, 5000, "cut")]}
 
 
 def test_a_list_of_changes_holds_each_until_the_next(tmp_path):

@@ -57,7 +57,7 @@ _KNOWN_PROPERTIES = frozenset(
     "split subset partition".split()
 )
 # Names of the video that may also be an instrument or a state, which is there or not: a clip, the recording.
-_MAY_BE_SEEN = ("clip", "clips", "recording", "surgery", "fall")
+_MAY_BE_SEEN = ("clip", "clips", "recording", "surgery")
 _TIMES = ("start", "stop", "duration", "moment")
 _PROPERTIES = ("patient", "hospital", "split")
 # Words that may stand beside `start` or `end` in the name of a column of times: `phase start (ms)`, `Begin Time - hh:mm:ss`.
@@ -334,7 +334,7 @@ def _layouts(
     further: list[int] = []
     for number, name in enumerate(names):
         role = _role(name)[0]
-        if role == "video" and not (_plain(name) in _MAY_BE_SEEN and _is_presence(rows, number)):
+        if role == "video" and not (_plain(name) in _MAY_BE_SEEN and _is_presence(_plain(name), rows, number)):
             videos[number] = _plain(name)
         elif role in _TIMES:
             times[number] = role
@@ -356,6 +356,13 @@ def _layouts(
         number for number in videos if number != shared["video"] and not videos[number].startswith(("file", "clip"))
     ]
     labels = sorted(number for number in others if names[number])
+    called = {
+        number: _called_after(names[number], [names[other] for other in labels if other != number])
+        for number in labels
+    }
+    times |= {number: role for number, role in called.items() if role}
+    times = {number: times[number] for number in sorted(times)}
+    labels = [number for number in labels if not called[number]]
     names = list(names)
     for role in _PROPERTIES:
         if role in shared and _plain(names[shared[role]]) not in _KNOWN_PROPERTIES and role not in names:
@@ -401,9 +408,10 @@ def _block(
     return Layout(tuple(names), roles, tuple(tiers), tuple(properties), rate, factor, tuple(rows), problem)
 
 
-def _is_presence(rows: Sequence[Line], column: int) -> bool:
+def _is_presence(name: str, rows: Sequence[Line], column: int) -> bool:
     """Return whether a column holds nothing but 0 and 1, and so says whether something is there."""
-    return {label_text(line, column) for line in rows} <= {"", "0", "1"}
+    found = {label_text(line, column) for line in rows}
+    return found <= {"", "0", "1"} and ("0" in found or name.startswith("clip"))  # one surgery may be number 1
 
 
 def _video_rank(plain: str) -> int:
@@ -429,19 +437,23 @@ def _time_blocks(
     if not begins:
         return [], ""
     first: dict[str, int] = {_FAMILY["start"]: begins[0]}
-    kept: dict[int, str] = {begins[0]: times[begins[0]]}
+    used = {begins[0]: times[begins[0]]}
+    candidates = dict(used)  # of blocks: with those that only happen to be equal
     for number, role in times.items():
         before = first.setdefault(_FAMILY[role], number)
-        if before == number or not _says_the_same(names, rows, before, number, labels):
-            kept[number] = role
-    kept = {number: kept[number] for number in sorted(kept)}
-    if len({_FAMILY[role] for role in kept.values()}) == len(kept):
-        return [(_time_roles(kept), list(labels))], ""
-    blocks = _blocks_by_name(names, kept, labels) or _blocks_by_place(kept, labels)
+        is_repeated = before != number and _says_the_same(names, rows, before, number, labels)
+        if not is_repeated:
+            used[number] = role
+        if not (is_repeated and (_are_neighbors(before, number, labels) or not _pairs(names, rows, before, number))):
+            candidates[number] = role
+    used, candidates = ({number: each[number] for number in sorted(each)} for each in (used, candidates))
+    if len({_FAMILY[role] for role in used.values()}) == len(used):
+        return [(_time_roles(used), list(labels))], ""
+    blocks = _blocks_by_name(names, candidates, labels) or _blocks_by_position(candidates, labels)
     if blocks and not any(_role(name)[0] == "tier" for name in names):
         return blocks, ""
-    families = [_FAMILY[role] for role in kept.values()]
-    second = next(number for place, number in enumerate(kept) if families[place] in families[:place])
+    families = [_FAMILY[role] for role in used.values()]
+    second = next(number for index, number in enumerate(used) if families[index] in families[:index])
     problem = (
         f"{table.cell(header, second)} is a second column of times ({names[second]!r}), and it is not clear which labels "
         f"it is about; put its labels right behind it, or into rows of their own with the columns tier,start,end,label"
@@ -490,7 +502,7 @@ def _seconds(line: Line, column: int, name: str) -> float:
 
 def _says_the_same(names: Sequence[str], rows: Sequence[Line], first: int, second: int, labels: Sequence[int]) -> bool:
     """Return whether the second of two columns only repeats the times of the first, perhaps in another unit."""
-    are_neighbors = not any(first < number < second or second < number < first for number in labels)
+    are_neighbors = _are_neighbors(first, second, labels)
     alone = [
         line
         for line in rows
@@ -501,7 +513,9 @@ def _says_the_same(names: Sequence[str], rows: Sequence[Line], first: int, secon
         return False
     in_frames = [_rate(names[number])[0] is None for number in (first, second)]
     if in_frames[0] == in_frames[1]:
-        return all(abs(one - other) <= (1.0 if are_neighbors else 1e-3) for one, other in pairs)
+        # One of two neighbors may be rounded to seconds.
+        is_rounded = are_neighbors and any(all(pair[side].is_integer() for pair in pairs) for side in (0, 1))
+        return all(abs(one - other) < (1.0 if is_rounded else 1e-3) for one, other in pairs)
     if are_neighbors or not pairs:
         return True
     most = [max(pair[side] for pair in pairs) for side in (0, 1)]
@@ -509,21 +523,26 @@ def _says_the_same(names: Sequence[str], rows: Sequence[Line], first: int, secon
     return all(abs(other - ratio * one) <= 1.5 * max(ratio, 1.0) for one, other in pairs)
 
 
+def _are_neighbors(first: int, second: int, labels: Sequence[int]) -> bool:
+    """Return whether no labels stand between two columns."""
+    return not any(first < number < second or second < number < first for number in labels)
+
+
 def _blocks_by_name(names: Sequence[str], times: Mapping[int, str], labels: Sequence[int]) -> list[_Block]:
     """Return blocks of one label each, where each column of times is called after it: `phase start`, `step start`."""
-    words = {number: set(re.findall(r"[^\W\d]+", names[number].lower())) for number in (*times, *labels)}
+    parts = {number: set(re.findall(r"[^\W\d]+", names[number].lower())) for number in (*times, *labels)}
     blocks: dict[int, dict[int, str]] = {}
     for number, role in times.items():
-        meant = [label for label in labels if words[label] and words[label] <= words[number]]
+        meant = [label for label in labels if parts[label] and parts[label] <= parts[number]]
         if not meant:
             return []
-        blocks.setdefault(max(meant, key=lambda label: len(words[label])), {})[number] = role
+        blocks.setdefault(max(meant, key=lambda label: len(parts[label])), {})[number] = role
     if set(blocks) != set(labels) or not all(_is_complete(own.values()) for own in blocks.values()):
         return []
     return [(_time_roles(own), [label]) for label, own in sorted(blocks.items())]
 
 
-def _blocks_by_place(times: Mapping[int, str], labels: Sequence[int]) -> list[_Block]:
+def _blocks_by_position(times: Mapping[int, str], labels: Sequence[int]) -> list[_Block]:
     """Return blocks of times that all stand before their labels, or all behind them."""
     runs: list[list[int]] = []
     for number in sorted((*times, *labels)):
@@ -609,7 +628,8 @@ def _check_spelling(table: Table, layout: Layout) -> None:
             if before != name:
                 raise AnnotationError(
                     f"{table.cell(line.number, column)} holds {name!r} for {layout.names[column]} and "
-                    f"{table.cell(row, column)} holds {before!r}; write them alike if they are the same, and more differently if they are not"
+                    f"{table.cell(row, column)} holds {before!r}; write them alike if they are the same, and more "
+                    f"differently if they are not"
                 )
 
 
@@ -656,12 +676,23 @@ def _check_numbers(table: Table, layout: Layout) -> None:
 
 
 def _check_ends(table: Table, layout: Layout) -> None:
-    """Check that no column of labels seems to be the end of its row, under a name that is not known.
+    """Check that no column of labels seems to be times.
 
     Raises:
-        AnnotationError: a column holds times that grow, and never lie before the beginning of their row.
+        AnnotationError: a column called like `hook end` holds numbers, or one of an unknown name holds times that grow and
+            never lie before the beginning of their row.
     """
-    if not layout.has_times or layout.has_intervals or len(layout.tiers) < 2:
+    for number in layout.tiers:
+        cells = [label_text(line, number) for line in layout.rows]
+        parts = re.findall(r"[a-z]+", layout.names[number].lower())
+        says_times = any(_ROLE_OF.get(part) in ("start", "stop") and len(part) > 2 for part in parts)
+        if says_times and all(is_time(cell) for cell in cells if cell) and not set(cells) <= {"", "0", "1"}:
+            row = next(line.number for line, cell in zip(layout.rows, cells, strict=True) if cell)
+            raise AnnotationError(
+                f"{table.cell(row, number)}: the column {layout.names[number]!r} seems to hold times of something that no "
+                f"other column names; write them into rows of their own with the columns tier,start,end,label"
+            )
+    if layout.has_intervals or len(layout.tiers) < 2:
         return
     first = layout.time_columns[0]
     for number in layout.tiers:
@@ -719,6 +750,18 @@ def _role(name: str) -> tuple[str, bool]:
     if "label" in roles and not {"moment", "start", "stop"} & set(roles):
         return "label", False
     return "", False
+
+
+def _called_after(name: str, others: Sequence[str]) -> str:
+    """Return the role of a column of times that is called after another one: `hook start` beside `hook`; empty for others."""
+    if _role(name)[0]:
+        return ""
+    parts = re.findall(r"[^\W\d_]+", name.lower())
+    found = {_ROLE_OF[part] for part in parts if _ROLE_OF.get(part) in ("start", "stop", "duration")}
+    rest = [part for part in parts if part not in _BESIDE_TIMES and _ROLE_OF.get(part) not in _TIMES]
+    if len(found) != 1 or not rest or not any(re.findall(r"[^\W\d_]+", other.lower()) == rest for other in others):
+        return ""
+    return found.pop()
 
 
 def _rate(name: str) -> tuple[float | None, float]:

@@ -199,6 +199,8 @@ TWO_BLOCKS = [
     "start,end,phase,start,end,step\n0,5,prep,0,3,x\n5,9,cut,3,4,y\n,,,4,9,z\n",
     "phase,phase start,phase end,step,step start,step end\nprep,0,5,x,0,3\ncut,5,9,y,3,4\n,,,z,4,9\n",
     "phase,step,phase start,phase end,step start,step end\nprep,x,0,5,0,3\ncut,y,5,9,3,4\n,z,,,4,9\n",
+    "step,phase,step end,step start,phase start,phase end\nx,prep,3,0,0,5\ny,cut,4,3,5,9\nz,,9,4,,\n",
+    "start,end,phase,,start,end,step\n0,5,prep,,0,3,x\n5,9,cut,,3,4,y\n,,,,4,9,z\n",
     "no,phase,start,end,step,start,end\n1,prep,0,5,x,0,3\n2,cut,5,9,y,3,4\n3,,,,z,4,9\n",
     "phase,,,step,,\nBeginn,Ende,Name,Beginn,Ende,Name\n0,5,prep,0,3,x\n5,9,cut,3,4,y\n,,,4,9,z\n",
     "video,start,end,phase,onset,duration,step\nop1,0,5,prep,0,3,x\n,5,9,cut,3,1,y\n,,,,4,5,z\n",
@@ -208,7 +210,7 @@ TWO_BLOCKS = [
 @pytest.mark.parametrize("text", TWO_BLOCKS)
 def test_blocks_of_columns_side_by_side_have_times_of_their_own(tmp_path, text):
     (labels,) = read(written(tmp_path, text))
-    assert [tier.name for tier in labels.tiers] == ["phase", "step"]
+    assert {tier.name for tier in labels.tiers} == {"phase", "step"}
     assert spans(labels, "phase") == [(0, 5000, "prep"), (5000, 9000, "cut")]
     assert spans(labels, "step") == [(0, 3000, "x"), (3000, 4000, "y"), (4000, 9000, "z")]
 
@@ -243,6 +245,21 @@ def test_blocks_below_merged_titles_are_called_after_them(tmp_path):
 def test_a_second_column_of_times_that_nothing_explains_is_refused(tmp_path, text):
     with pytest.raises(AnnotationError, match=r"op1\.csv:1 is a second column of times"):
         read(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("step_end", [3, 5])
+def test_times_of_another_block_may_be_equal_by_chance(tmp_path, step_end):
+    (labels,) = read(written(tmp_path, f"start,end,phase,start,end,step\n0,5,prep,0,{step_end},x\n"))
+    assert (spans(labels, "phase"), spans(labels, "step")) == ([(0, 5000, "prep")], [(0, step_end * 1000, "x")])
+
+
+def test_times_may_be_called_after_their_labels(tmp_path):
+    text = "phase,phase start,phase end,hook start,hook end,hook\nprep,0,5,1,2,x\ncut,5,9,6,8,x\n"
+    (labels,) = read(written(tmp_path, text))
+    assert spans(labels, "phase") == [(0, 5000, "prep"), (5000, 9000, "cut")]
+    assert spans(labels, "hook") == [(1000, 2000, "x"), (6000, 8000, "x")]
+    with pytest.raises(AnnotationError, match=r"op1\.csv:3: the column 'hook start' seems to hold times of something"):
+        read(written(tmp_path, "start,end,phase,hook start,hook end\n0,5,prep,,\n5,9,cut,6,8\n"))
 
 
 def test_moments_beside_intervals_have_labels_of_their_own(tmp_path):
@@ -319,7 +336,8 @@ def test_a_column_of_0_and_1_names_no_video(tmp_path, name):
 
 
 def test_videos_and_clips_may_be_numbered(tmp_path):
-    assert [each.video for each in read(written(tmp_path, "case,start,end,phase\n1,0,5,cut\n"))] == ["1"]
+    for name in ("case", "surgery", "Fall"):
+        assert [each.video for each in read(written(tmp_path, f"{name},start,end,phase\n1,0,5,cut\n"))] == ["1"]
     text = "clips,start,end,phase\n1,0,5,cut\n2,0,5,cut\n"
     assert [each.video for each in read(written(tmp_path, text))] == ["1", "2"]
     assert [each.video for each in read(written(tmp_path, "operation name,start,end,phase\nA,0,5,cut\n"))] == ["A"]

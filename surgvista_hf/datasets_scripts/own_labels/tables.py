@@ -3,6 +3,10 @@
 A table has a row for each interval (`start,end,label`), for each moment (`second,label`, `frame,label`), for each change of
 the label (`start,label`), or for each video (`video,patient,skill`). Every column that names neither a time, nor a video, nor
 a property of it is a tier of labels: there may be several, such as a phase and a step, or a column of 0 and 1 for each tool.
+
+Blocks of columns side by side may have times of their own: `start,end,phase,start,end,step`. Rows of `time,label` are changes,
+each of which holds until the next, if in the whole table every row differs from the one before it and the steps are irregular
+and usually at least a second long; otherwise they are moments.
 """
 
 import math

@@ -13,7 +13,7 @@ from ..schema.elan import ElanAnnotation, read_elan
 from ..schema.info import AnnotationError
 from ..schema.label_tracks import Interval, IntervalTrack
 from .spreadsheets import read_tables
-from .tables import EXPECTED, check_width, find_layout, label_text, timed_rows
+from .tables import EXPECTED, check_width, find_layout, is_filled, label_text, timed_rows
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".xlsx", ".eaf")
 UNLABELED = frozenset(("", "-1", "nan", "na", "n/a", "null", "none", "unlabeled", "unlabelled", "no label"))
@@ -170,9 +170,10 @@ def _table_spans(path: Path) -> tuple[list[Span], float | None]:
     layout = find_layout(table)
     if "label" not in layout.roles or not layout.has_times:
         raise AnnotationError(f"{table.title} has the columns {', '.join(layout.names)}; {EXPECTED}")
-    for line in layout.rows:
+    lines = [line for line in layout.rows if is_filled(layout, line)]
+    for line in lines:
         check_width(table, layout, line)
-    rows = timed_rows(table, layout, layout.rows, distinct=True)
+    rows = timed_rows(table, layout, lines, distinct=True)
     label = layout.roles["label"]
     spans = [Span(row.line.number, row.start, row.stop, label_text(row.line, label)) for row in rows]
     return spans, layout.rate

@@ -6,6 +6,7 @@ commas, bars or blanks. Of a workbook every sheet is read. Cells that are merged
 
 import csv
 import re
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
 _DELIMITERS = "\t;,|"
+# Zero-width blanks and joiners, marks of direction, soft hyphens.
+_INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF))
 _SNIFFED_LINES = 50
 _BLANK_HEADER = re.compile(
     r"\s*(?:[-+\d.:]+|frames?|seconds?|sec|time\w*|start\w*|begin\w*|from|onset|phase|label)\s", re.IGNORECASE
@@ -122,6 +125,16 @@ def read_any_text(path: Path) -> str:
     raise AnnotationError(f"{path} cannot be read as text: it is neither UTF-8 nor {' nor '.join(encodings[-1:])}")
 
 
+def clean_text(text: str) -> str:
+    r"""Return a text so that what looks equal is equal: composed letters, single plain blanks, and nothing invisible.
+
+    Example:
+        >>> clean_text(" tie\u00a0 off\u200b") == "tie off", len(clean_text("a\u0308"))
+        (True, 1)
+    """
+    return " ".join(unicodedata.normalize("NFC", text).translate(_INVISIBLE).split())
+
+
 # ------------------------------------------------------------------------------------------- text
 
 
@@ -133,8 +146,9 @@ def _text_table(path: Path) -> Table:
     delimiter = _delimiter([line for _, line in filled[:_SNIFFED_LINES]])
     if delimiter is None:  # the last column may hold blanks
         columns = len(filled[0][1].split())
-        return Table(path, "", tuple(Line(number, line.split(maxsplit=columns - 1)) for number, line in filled))
-    rows = [Line(number, [cell.strip() for cell in cells]) for number, cells in _records(path, lines, delimiter)]
+        rows = [Line(number, line.split(maxsplit=columns - 1)) for number, line in filled]
+        return Table(path, "", tuple(Line(row.number, [clean_text(cell) for cell in row.cells]) for row in rows))
+    rows = [Line(number, [clean_text(cell) for cell in cells]) for number, cells in _records(path, lines, delimiter)]
     return Table(path, "", tuple(_trimmed(rows)))
 
 
@@ -212,18 +226,30 @@ def _sheet_rows(sheet: "Worksheet") -> Iterator[Line]:
 
 
 def _cell_text(value: object) -> str:
-    """Convert a cell to text: a time of day or a duration to its seconds, which is how Excel stores 0:01:02.
+    """Convert a cell to text: a time of day or a duration to a clock time, which is how Excel shows 0:01:02.
 
     A date stays a date, because no video is that long.
     """
     if isinstance(value, datetime) and value.year <= 1900:  # hours above 24
         from openpyxl.utils.datetime import to_excel
 
-        return str(round(to_excel(value) * 86400, 6))
+        return _clock(timedelta(days=to_excel(value)))
     if isinstance(value, time):
-        return str(value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6)
+        return _clock(
+            timedelta(hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond)
+        )
     if isinstance(value, timedelta):
-        return str(value.total_seconds())
+        return _clock(value)
     if isinstance(value, bool):
         return str(int(value))
-    return "" if value is None else str(value).strip()
+    return "" if value is None else clean_text(str(value))
+
+
+def _clock(duration: timedelta) -> str:
+    """Return a duration as a clock time such as `1:02:03.5`; of a negative one the seconds."""
+    microseconds = round(duration / timedelta(microseconds=1))
+    if microseconds < 0:
+        return str(duration.total_seconds())
+    seconds, rest = divmod(microseconds, 10**6)
+    decimals = f".{rest:06d}".rstrip("0") if rest else ""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{decimals}"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surgvista_hf.datasets_scripts.own_labels.formats import read_labels
 from surgvista_hf.datasets_scripts.own_labels.mapping import (
     ColumnMapping,
     LabelMapping,
@@ -179,12 +180,21 @@ def test_labels_are_renamed_merged_and_dropped():
         video_tracks(unknown, mapping)
 
 
-def test_events_without_a_duration_are_changes_of_a_class():
-    labels = VideoLabels("op1", (tier("phase", (2, 2, "cut"), (5, 5, "sew")),))
+def test_an_event_without_a_duration_holds_for_one_moment():
+    labels = VideoLabels("op1", (tier("Behavior", (2, 2, "bleeding"), (5, 5, "clip"), (5.5, 5.5, "bleeding")),))
+    found = at(labels, derive_mapping([labels], {}), 1, 2, 2.9, 3, 5, 5.5, 6.4, 6.6, 99)
+    assert found == {"behavior": [None, "bleeding", "bleeding", None, "clip", "bleeding", "bleeding", None, None]}
+    mixed = VideoLabels("op1", (tier("phase", (2, 3, "cut"), (5, 5, "sew"), (5.5, 7, "cut")),))
+    found = at(mixed, derive_mapping([mixed], {}), 2, 4, 5, 5.5, 8)
+    assert found == {"phase": ["cut", None, "sew", "cut", None]}
+    counted = VideoLabels("op1", (tier("phase", (50, 50, "cut"), rate=None),))
+    assert at(counted, derive_mapping([counted], {}), 1.96, 2, 2.04)["phase"] == [None, "cut", None]
+
+
+def test_a_list_of_changes_lasts_to_the_end_of_the_video(tmp_path: Path):
+    (tmp_path / "op1.csv").write_text("start,phase\n2,cut\n5,sew\n")
+    (labels,) = read_labels(tmp_path / "op1.csv").videos
     assert at(labels, derive_mapping([labels], {}), 1, 2, 4, 5, 99)["phase"] == [None, "cut", "cut", "sew", "sew"]
-    mixed = VideoLabels("op1", (tier("phase", (2, 3, "cut"), (5, 5, "sew")),))
-    with pytest.raises(AnnotationError, match=r"phase\.csv:3: 'sew' has no duration"):
-        video_tracks(mixed, derive_mapping([mixed], {}))
 
 
 def test_the_labels_of_a_later_file_are_shifted_and_end_with_their_file():

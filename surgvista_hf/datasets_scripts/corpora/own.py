@@ -6,15 +6,15 @@ beside the frame set as `mapping.yaml`. A recording in several files is one vide
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...util.errors import InputError
 from ...util.file_search import SkippedFiles
 from ...util.messages import did_you_mean, preview
-from ..own_labels.formats import LabelFiles, read_labels, without_suffix
-from ..own_labels.mapping import LabelMapping, VideoMapping, derive_mapping, read_mapping
+from ..own_labels.formats import LabelFiles, composed, plain_name, read_labels, without_suffix
+from ..own_labels.mapping import ColumnMapping, LabelMapping, VideoMapping, derive_mapping, read_mapping
 from ..own_labels.model import VideoLabels
 from ..own_labels.tables import merge_labels
 from ..own_labels.tracks import shift, video_tracks
@@ -153,7 +153,7 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     labels = read_labels(path, settings.get("format", ""))
     files = tuple(_name_of(root, video) for video in find_media(root, SkippedFiles()))
     names = [video.video for video in labels.videos]
-    given = read_mapping(Path(settings["mapping"])) if settings.get("mapping") else None
+    given = _as_found(read_mapping(Path(settings["mapping"])), labels, files) if settings.get("mapping") else None
     if given is not None and given.videos:
         return _with_given_videos(root, labels, given, files)
     skipped = set(given.skip_labels if given else ())
@@ -179,6 +179,55 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems))
 
 
+def _as_found(mapping: LabelMapping, labels: LabelFiles, files: Sequence[str]) -> LabelMapping:
+    """Return a mapping with the names that labels and files have, where they are only written differently."""
+    tiers = _names_as_found(tier.name for video in labels.videos for tier in video.tiers)
+    properties = _names_as_found(name for video in labels.videos for name in video.properties)
+    on_disk = {composed(file): file for file in files}
+    videos = {
+        composed(name): VideoMapping(
+            tuple(on_disk.get(composed(file), file) for file in video.files), tuple(map(composed, video.labels))
+        )
+        for name, video in mapping.videos.items()
+    }
+    groups = {group: {**tiers, **properties}.get(plain_name(name), name) for group, name in mapping.groups.items()}
+    return replace(
+        mapping,
+        columns={name: _column_as_found(column, tiers, properties) for name, column in mapping.columns.items()},
+        videos=videos,
+        groups=groups,
+        skip_labels=tuple(map(composed, mapping.skip_labels)),
+    )
+
+
+def _names_as_found(names: Iterable[str]) -> dict[str, str]:
+    """Return the name for its plain form, except where two names have one form."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), set()).add(name)
+    return {plain: each.pop() for plain, each in found.items() if len(each) == 1}
+
+
+def _column_as_found(
+    column: ColumnMapping, known_tiers: Mapping[str, str], known_properties: Mapping[str, str]
+) -> ColumnMapping:
+    tiers = {name: known_tiers.get(plain_name(name), composed(name)) for name in column.tiers}
+    rename = {composed(label): composed(name) for label, name in column.rename.items()}
+    classes = tuple(map(composed, column.classes))
+    if column.presence:  # the tiers are the classes, which keep the names of the mapping
+        rename |= {new: old for old, new in tiers.items() if new not in classes and old in classes}
+    # Tiers that a mapping names in both ways are one; numbers have one name for each tier, so that they stay.
+    names = tuple(tiers.values())
+    return replace(
+        column,
+        tiers=names if column.kind == "numbers" else tuple(dict.fromkeys(names)),
+        properties=tuple(known_properties.get(plain_name(name), composed(name)) for name in column.properties),
+        classes=classes,
+        rename=rename,
+        drop=tuple(map(composed, column.drop)),
+    )
+
+
 def labels_file(labels: LabelFiles, name: str) -> str:
     """Return the place of the labels of a video, for messages."""
     return next((video.where for video in labels.videos if video.video == name and video.where), "a label file")
@@ -193,7 +242,7 @@ def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> LabelMa
     listed = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
     if listed is None:
         return mapping
-    names = tuple(line.strip() for line in read_text(listed).splitlines() if line.strip())
+    names = tuple(composed(line.strip()) for line in read_text(listed).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
         raise AnnotationError(f"{listed} must name each class once, one a line")
     columns = {}

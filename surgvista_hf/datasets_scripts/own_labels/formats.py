@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -118,20 +119,85 @@ def _read_folder(root: Path, format_name: str, passed: SkippedFiles) -> Iterator
 
 
 def _label_files(found: Sequence[tuple[Path, str, VideoLabels]], passed: str) -> LabelFiles:
-    parts = [(path, _of_kind(path, labels)) for path, _, labels in found]
+    parts = [(path, _of_kind(path, _composed(labels))) for path, _, labels in found]
     repeated = _repeated_tiers(parts)
     videos: dict[str, list[VideoLabels]] = {}
     for path, labels in parts:
         tiers = tuple(_told_apart(tier, path, repeated) for tier in labels.tiers)
         videos.setdefault(without_suffix(labels.video), []).append(replace(labels, tiers=tiers))
-    merged = tuple(merge_labels(name, each) for name, each in videos.items())
+    merged = _with_common_names([merge_labels(name, each) for name, each in videos.items()])
     return LabelFiles(merged, {path: name for path, name, _ in found}, passed)
+
+
+def composed(text: str) -> str:
+    """Return a text with composed characters: files of macOS have `a` and an accent where labels have `ä`.
+
+    Example:
+        >>> composed("a\N{COMBINING DIAERESIS}") == "ä"
+        True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def plain_name(name: str) -> str:
+    """Return what is equal for names of tiers that differ in case, blanks, underscores and hyphens only.
+
+    Example:
+        >>> plain_name("Phase_1") == plain_name("phase 1")
+        True
+    """
+    return re.sub(r"[\s_-]+", "", composed(name).casefold())
+
+
+def _composed(labels: VideoLabels) -> VideoLabels:
+    """Return labels in which all names and values have composed characters."""
+    tiers = tuple(
+        replace(
+            tier,
+            name=composed(tier.name),
+            spans=tier.spans
+            if all(span.value.isascii() for span in tier.spans)
+            else tuple(replace(span, value=composed(span.value)) for span in tier.spans),
+        )
+        for tier in labels.tiers
+    )
+    properties = {composed(name): composed(value) for name, value in labels.properties.items()}
+    return replace(labels, video=composed(labels.video), tiers=tiers, properties=properties)
+
+
+def _with_common_names(videos: Sequence[VideoLabels]) -> tuple[VideoLabels, ...]:
+    """Return the labels with one name for tiers, and for properties, whose names differ only in how they are written.
+
+    Names that differ so within one video stay, since they mean two things.
+    """
+    tiers = _common_names([tier.name for tier in video.tiers] for video in videos)
+    properties = _common_names(video.properties for video in videos)
+    return tuple(
+        replace(
+            video,
+            tiers=tuple(replace(tier, name=tiers.get(tier.name, tier.name)) for tier in video.tiers),
+            properties={properties.get(name, name): value for name, value in video.properties.items()},
+        )
+        for video in videos
+    )
+
+
+def _common_names(names_by_video: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Return the first name for each that is written differently."""
+    first: dict[str, str] = {}
+    common: dict[str, str] = {}
+    apart: set[str] = set()
+    for names in map(list, names_by_video):
+        plain = [plain_name(name) for name in names]
+        apart.update(each for each in plain if plain.count(each) > 1)
+        common |= {name: first.setdefault(each, name) for name, each in zip(names, plain, strict=True)}
+    return {name: other for name, other in common.items() if plain_name(name) not in apart}
 
 
 def _of_kind(path: Path, labels: VideoLabels) -> VideoLabels:
     """Return the labels of `op1_phase.csv` as those of `op1`, if no other name of the video stands in the file."""
-    match = _FILE_OF_A_KIND.match(path.stem)
-    if not match or labels.video != path.stem:
+    match = _FILE_OF_A_KIND.match(composed(path.stem))
+    if not match or labels.video != composed(path.stem):
         return labels
     tiers = tuple(replace(tier, name=match[2]) if tier.name in _GENERAL else tier for tier in labels.tiers)
     return replace(labels, video=match[1], tiers=tiers)

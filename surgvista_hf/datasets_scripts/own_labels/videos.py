@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from .formats import without_suffix
+from .formats import composed, without_suffix
 from .mapping import VideoMapping
 
 _GOPRO = re.compile(
@@ -98,8 +98,8 @@ def assign_videos(names: Sequence[str], files: Sequence[str]) -> VideoAssignment
 
 
 def video_id_of(file: str) -> str:
-    """Return the id of the video of one file: its path without the suffix."""
-    return without_suffix(file.rstrip("/"))
+    """Return the id of the video of one file: its path without the suffix, with composed characters."""
+    return composed(without_suffix(file.rstrip("/")))
 
 
 def joinable_files(files: Iterable[str]) -> list[JoinableFiles]:
@@ -112,7 +112,7 @@ def joinable_files(files: Iterable[str]) -> list[JoinableFiles]:
     parts: dict[tuple[str, str], dict[int, str]] = {}
     evident: dict[tuple[str, str], bool] = {}
     for file in files:
-        path = PurePosixPath(file.rstrip("/"))
+        path = PurePosixPath(composed(file.rstrip("/")))
         if (part := _part(without_suffix(path.name))) is None:
             continue
         base, number, is_evident = part
@@ -160,10 +160,10 @@ def _is_joined(group: JoinableFiles, named: Iterable[tuple[str, ...]]) -> bool:
 
 def exact_files(name: str, files: Sequence[str]) -> tuple[str, ...]:
     """Return the files of this path, or else of this name, or else of this name in upper or lower case."""
-    wanted = name.replace("\\", "/").strip("/")
+    wanted = composed(name.replace("\\", "/").strip("/"))
     stem = without_suffix(PurePosixPath(wanted).name)
     tests = (
-        lambda file: file.rstrip("/") == wanted or video_id_of(file) == without_suffix(wanted),
+        lambda file: composed(file.rstrip("/")) == wanted or video_id_of(file) == without_suffix(wanted),
         lambda file: _stem(file) == stem,
         lambda file: _stem(file).lower() == stem.lower(),
     )
@@ -180,15 +180,15 @@ def _stem(file: str) -> str:
 
 def _recording(name: str, files: Sequence[str], groups: Sequence[JoinableFiles]) -> tuple[tuple[str, ...], str]:
     """Return the files of a recording that is named as a whole, and its id; no files if there are none."""
-    wanted = without_suffix(name.replace("\\", "/").strip("/")).lower()
+    wanted = composed(without_suffix(name.replace("\\", "/").strip("/"))).lower()
     last = PurePosixPath(wanted).name
     for group in groups:
         base = group.base.lower()
         if wanted == base or last == PurePosixPath(base).name:
             return group.files, group.base
-    inside = [file for file in files if wanted == str(PurePosixPath(file.rstrip("/")).parent).lower()]
+    inside = [file for file in files if wanted == composed(str(PurePosixPath(file.rstrip("/")).parent)).lower()]
     if inside:
-        return tuple(sorted(inside, key=_natural)), str(PurePosixPath(inside[0].rstrip("/")).parent)
+        return tuple(sorted(inside, key=_natural)), composed(str(PurePosixPath(inside[0].rstrip("/")).parent))
     if wanted.isdigit():
         found = [
             file for file in files if (numbers := re.findall(r"\d+", _stem(file))) and int(numbers[-1]) == int(wanted)

@@ -244,3 +244,29 @@ def test_videos_of_one_patient_cannot_be_divided(recordings):
     prepared(recordings, ONE_TABLE.replace("op2,8", "op2,7"))
     with pytest.raises(DatasetError, match=r"1 group|one group|2 folds"):
         draw_splits("own", recordings.parent / "out", SplitOptions(folds=2, validation=0))
+
+
+def test_a_tier_in_another_case_is_the_same_column_for_all_operations(recordings):
+    labels = recordings.parent / "files"
+    labels.mkdir()
+    (labels / "op1.csv").write_text("start,end,phase\n0,5,cut\n")
+    (labels / "op2.csv").write_text("start,end,Phase\n0,3,sew\n")
+    _, frames = prepared(recordings, labels)
+    assert column(frames, "phase") == {"op1": ["cut"] * 5 + [None], "op2": ["sew"] * 3 + [None]}
+    assert "phase_2" not in frames.features
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("[phase]", "[PHASE, Phase]"))
+    _, again = prepared(recordings, labels, mapping=str(recordings.parent / "mine.yaml"))
+    assert column(again, "phase") == column(frames, "phase")
+
+
+def test_a_mapping_and_labels_find_files_of_another_computer_with_accents(recordings):
+    (recordings / "op2.mp4").rename(recordings / "M\u00fcller.mp4".replace("\u00fc", "u\u0308"))
+    report, _ = prepared(recordings, ONE_TABLE.replace("op2", "M\u00fcller"))
+    assert {video.video_id for video in report.videos} == {"op1", "M\u00fcller"}
+    text = (recordings.parent / "out/mapping.yaml").read_text(encoding="utf-8")
+    (recordings.parent / "mine.yaml").write_text(text.replace("u\u0308", "\u00fc"), encoding="utf-8")
+    report, _ = prepared(
+        recordings, ONE_TABLE.replace("op2", "Mu\u0308ller"), mapping=str(recordings.parent / "mine.yaml")
+    )
+    assert report.resumed == 2

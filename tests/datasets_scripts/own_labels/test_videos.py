@@ -50,3 +50,18 @@ def test_parts_are_joined_only_if_none_is_missing():
     assert [group.files for group in joinable_files(["a/op1-2.mp4", "a/op1-1.mp4", "b/op1-3.mp4"])] == [
         ("a/op1-1.mp4", "a/op1-2.mp4")
     ]
+
+
+@pytest.mark.parametrize("name", ["M\u00fcller", "Mu\u0308ller", "m\u00fcller.mp4"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("Mu\u0308ller.mp4",),
+        ("M\u00fcller.mp4",),
+        ("Mu\u0308ller_part1.mp4", "Mu\u0308ller_part2.mp4"),
+        ("Mu\u0308ller/1.mp4",),
+    ],
+)
+def test_a_name_finds_files_however_their_accents_are_stored(name, files):
+    found = assign_videos([name], files)
+    assert {video_id.split("/")[0]: video.files for video_id, video in found.videos.items()} == {"M\u00fcller": files}

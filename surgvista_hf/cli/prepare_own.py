@@ -90,6 +90,7 @@ def plan_summary(plan: "OwnPlan") -> dict[str, object]:
         "formats": sorted(set(plan.labels.formats.values())),
         "without_labels": list(plan.without_labels),
         "unused": list(plan.mapping.unused),
+        "remarks": list(plan.remarks),
         "problems": list(plan.problems),
     }
 
@@ -116,6 +117,7 @@ def plan_lines(plan: "OwnPlan") -> Iterator[str]:
         yield f"left out, no column: {preview(mapping.unused, _SHOWN)}"
     if plan.labels.passed:
         yield plan.labels.passed
+    yield from (f"note: {remark}" for remark in plan.remarks)
     yield from (f"problem: {problem}" for problem in plan.problems)
 
 

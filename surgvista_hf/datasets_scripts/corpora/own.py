@@ -14,11 +14,19 @@ from ...util.errors import InputError
 from ...util.file_search import SkippedFiles
 from ...util.messages import did_you_mean, preview
 from ..own_labels.formats import LabelFiles, composed, plain_name, read_labels, without_suffix
-from ..own_labels.mapping import ColumnMapping, LabelMapping, VideoMapping, derive_mapping, read_mapping
+from ..own_labels.mapping import (
+    ColumnMapping,
+    LabelMapping,
+    VideoMapping,
+    derive_mapping,
+    group_names,
+    group_value,
+    read_mapping,
+)
 from ..own_labels.model import VideoLabels
 from ..own_labels.tables import merge_labels
 from ..own_labels.tracks import shift, video_tracks
-from ..own_labels.videos import assign_videos, exact_files
+from ..own_labels.videos import JoinableFiles, assign_videos, exact_files
 from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import (
@@ -79,6 +87,7 @@ class OwnPlan:
         mapping: meaning of the labels, and the files of each video.
         without_labels: video files that no labels are about; they are left out.
         problems: sentences on what has to be corrected first.
+        remarks: sentences on what was understood and may be meant otherwise.
     """
 
     root: Path
@@ -86,6 +95,7 @@ class OwnPlan:
     mapping: LabelMapping
     without_labels: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,8 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     if given is not None and given.videos:
         return _with_given_videos(root, labels, given, files)
     skipped = set(given.skip_labels if given else ())
-    found = assign_videos([name for name in names if name not in skipped], files)
+    patients = _patients(labels, given)
+    found = assign_videos([name for name in names if name not in skipped], files, patients)
     if given:
         mapping = replace(given, videos=found.videos)
     else:
@@ -176,7 +187,7 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
         "skip_labels of a mapping (--propose FILE writes one)"
         for name in found.without_video
     ]
-    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems))
+    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems), tuple(map(_about_apart, found.apart)))
 
 
 def _as_found(mapping: LabelMapping, labels: LabelFiles, files: Sequence[str]) -> LabelMapping:
@@ -225,6 +236,22 @@ def _column_as_found(
         classes=classes,
         rename=rename,
         drop=tuple(map(composed, column.drop)),
+    )
+
+
+def _patients(labels: LabelFiles, given: LabelMapping | None) -> dict[str, str]:
+    """Return the patient of each video that the labels name, as far as they say it."""
+    groups = given.groups if given else group_names(labels.videos)
+    if "patient" not in groups:
+        return {}
+    return {video.video: group_value(video, groups["patient"]) for video in labels.videos}
+
+
+def _about_apart(group: JoinableFiles) -> str:
+    """Return a sentence on files that may be parts of one operation."""
+    return (
+        f"{preview(group.files, 3)} are videos of their own; if they are parts of one operation, list them as files of one "
+        "video in a mapping (--propose FILE writes one)"
     )
 
 
@@ -342,7 +369,7 @@ def _groups(labels: VideoLabels, mapping: LabelMapping) -> Parts:
     """Return the patient, the hospital and the split of a video, as far as the labels name them."""
     parts = {}
     for group, name in mapping.groups.items():
-        value = labels.properties.get(name, "")
+        value = group_value(labels, name)
         if not value:
             continue
         if group == "split":
@@ -366,7 +393,7 @@ def _check_sources(mapping: LabelMapping, labels: LabelFiles) -> None:
             for name, column in mapping.columns.items()
             for key in column.properties
         ),
-        *((group, key, properties, "property") for group, key in mapping.groups.items()),
+        *((group, key, properties | tiers, "property") for group, key in mapping.groups.items()),
     ]
     for name, source, known, kind in wanted:
         if source not in known:

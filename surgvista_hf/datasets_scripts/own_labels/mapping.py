@@ -19,7 +19,7 @@ groups: {patient: Patient}
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +53,8 @@ _INSTRUMENTS = frozenset(
 _WORKFLOW = ("phase", "step", "label", "category", "task", "activity", "etape", "schritt", "workflow")
 _CRITERION = re.compile(r"^(?:c|cvs|criterion|criteria|crit)[\s_-]*\d+$", re.IGNORECASE)
 _GROUPS = {
-    "patient": "patient patientid patientno subject subjectid".split(),
+    "patient": "patient patientid patientno patientnr patno patnr patid patientennummer patientnummer subject "
+    "subjectid".split(),
     "hospital": "hospital hospitalid center centre centerid site clinic klinik institution".split(),
     "split": "split subset partition".split(),
 }
@@ -126,7 +127,7 @@ class LabelMapping:
     Args:
         columns: label columns; the first one decides whether a frame counts as labeled.
         videos: videos by their id.
-        groups: names of the properties that say `patient`, `hospital` and `split`.
+        groups: names of the properties that say `patient`, `hospital` and `split`, or of tiers with one value in each video.
         first_frame: number of the first frame, where labels count frames.
         skip_labels: names of videos in the label files that are left out.
         unused: tiers and properties that become no column; only for the reader.
@@ -351,7 +352,8 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
         >>> mapping.columns["phase"].kind, mapping.columns["phase"].classes
         ('class', ('cut', 'sew'))
     """
-    tiers = _tiers(labels)
+    groups = group_names(labels)
+    tiers = [tier for tier in _tiers(labels) if tier.name not in groups.values()]
     presence = [tier for tier in tiers if tier.is_presence]
     columns: dict[str, ColumnMapping] = {}
     unused = []
@@ -364,7 +366,7 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
         else:
             columns[_column_name(tier.name, columns)] = column
     columns |= {_column_name(name, columns): column for name, column in _presence_columns(presence)}
-    properties, groups, left = _property_columns(labels)
+    properties, left = _property_columns(labels, groups.values())
     columns |= {_column_name(name, columns): column for name, column in properties.items()}
     if not columns:
         names = ", ".join((*unused, *left)) or "none"
@@ -483,25 +485,67 @@ def _presence_columns(tiers: Sequence[_Tier]) -> Iterator[tuple[str, ColumnMappi
         yield name, ColumnMapping("classes", "finding", names, presence=True, classes=names, gaps=gaps)
 
 
+def group_names(labels: Sequence[VideoLabels]) -> dict[str, str]:
+    """Return the names in labels that say the `patient`, the `hospital` and the `split`.
+
+    They are names of properties, or of tiers that have one value in each video.
+    """
+    names = dict.fromkeys(name for video in labels for name, value in video.properties.items() if value)
+    tiers = dict.fromkeys(tier.name for video in labels for tier in video.tiers)
+    names |= {name: None for name in tiers if all(len(_values(video, name)) < 2 for video in labels)}
+    groups: dict[str, str] = {}
+    for name in names:
+        for group, known in _GROUPS.items():
+            if "".join(re.findall("[a-z]+", name.lower())) in known:
+                groups.setdefault(group, name)
+    return groups
+
+
+def group_value(labels: VideoLabels, name: str) -> str:
+    """Return the patient, the hospital or the split of a video; empty if the labels do not say it.
+
+    Args:
+        labels: labels of the video.
+        name: name of the property or tier.
+
+    Raises:
+        AnnotationError: a tier has several values in the video.
+    """
+    if value := labels.properties.get(name, ""):
+        return value
+    found = _values(labels, name)
+    if len(found) > 1:
+        (first, place), (second, other) = list(found.items())[:2]
+        raise AnnotationError(
+            f"{other} holds {second!r} for {name} of {labels.video!r}, and {place} holds {first!r}; a video has one"
+        )
+    return next(iter(found), "")
+
+
+def _values(labels: VideoLabels, name: str) -> dict[str, str]:
+    """Return the values of a tier with the place of the first of each."""
+    found: dict[str, str] = {}
+    for tier in labels.tiers:
+        for span in tier.spans if tier.name == name else ():
+            if span.value.lower() not in UNLABELED:
+                found.setdefault(span.value, span.where)
+    return found
+
+
 def _property_columns(
-    labels: Sequence[VideoLabels],
-) -> tuple[dict[str, ColumnMapping], dict[str, str], list[str]]:
-    """Return the columns of properties of whole videos, the properties that group videos, and the names of the others."""
+    labels: Sequence[VideoLabels], groups: Collection[str]
+) -> tuple[dict[str, ColumnMapping], list[str]]:
+    """Return the columns of properties of whole videos, and the names of the properties that become none."""
     values: dict[str, dict[str, None]] = {}
     for video in labels:
         for name, value in video.properties.items():
             if value:
                 values.setdefault(name, {})[value] = None
-    groups: dict[str, str] = {}
-    for name in values:
-        for group, names in _GROUPS.items():
-            if "".join(re.findall("[a-z]+", name.lower())) in names:
-                groups.setdefault(group, name)
     criteria = tuple(name for name in values if _CRITERION.match(name))
     columns: dict[str, ColumnMapping] = {}
     left = []
     for name, found in values.items():
-        if name in groups.values() or name in criteria:
+        if name in groups or name in criteria:
             continue
         labels_found = [value for value in found if value.lower() not in UNLABELED]
         if not labels_found or not _name_parts(name) & set(_VIDEO_PROPERTIES):
@@ -513,7 +557,7 @@ def _property_columns(
             columns[name] = ColumnMapping("class", task, properties=(name,), classes=_ordered(labels_found))
     if criteria:
         columns["cvs"] = ColumnMapping("numbers", "safety", properties=criteria, classes=criteria)
-    return columns, groups, left
+    return columns, left
 
 
 def _ordered(labels: Sequence[str]) -> tuple[str, ...]:

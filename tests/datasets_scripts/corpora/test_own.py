@@ -70,6 +70,7 @@ def test_labels_of_each_file_are_shifted(recordings):
     labels.mkdir()
     (labels / "op1-1.csv").write_text("start,end,phase\n0,1,cut\n1,2.4,sew\n")
     (labels / "op1-2.csv").write_text("start,phase\n0,cut\n1.6,sew\n")
+    (labels / "patients.csv").write_text("video,patient\nop1,7\n")  # the whole is named, too
     (labels / "op2.csv").write_text("frame,phase\n" + "".join(f"{frame},cut\n" for frame in range(1, 101)))
     _, frames = prepared(recordings, labels)
     assert column(frames, "phase")["op1"] == ["cut", "sew", "sew", "cut", "sew", "sew"]
@@ -270,3 +271,28 @@ def test_a_mapping_and_labels_find_files_of_another_computer_with_accents(record
         recordings, ONE_TABLE.replace("op2", "Mu\u0308ller"), mapping=str(recordings.parent / "mine.yaml")
     )
     assert report.resumed == 2
+
+
+def test_numbered_files_with_labels_of_their_own_are_videos_of_their_own(recordings):
+    table = "video,patient,start,end,phase\nop1-1,7,0,2,cut\nop1-2,8,0,3,sew\n"
+    report, frames = prepared(recordings, table)
+    assert [video.video_id for video in report.videos] == ["op1-1", "op1-2"]
+    assert column(frames, "phase") == {"op1-1": ["cut", "cut", None], "op1-2": ["sew"] * 3}
+
+
+def test_a_tier_with_one_value_in_each_video_names_the_patient(recordings):
+    table = ONE_TABLE.replace("video,patient", "video,Pat. no.")
+    prepared(recordings, table)
+    assert "patient: Pat. no." in (recordings.parent / "out/mapping.yaml").read_text()
+    drawn = draw_splits("own", recordings.parent / "out", SplitOptions(hold_out="patient", validation=0))
+    assert sorted(fold["test"] for fold in drawn.folds) == [("op1",), ("op2",)]
+    # A name that does not say itself what it is can be given.
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("Pat. no.", "Fall"))
+    table = table.replace("Pat. no.", "Fall")
+    report, _ = prepared(recordings, table, mapping=str(recordings.parent / "mine.yaml"))
+    assert report.resumed == 2
+    with pytest.raises(
+        AnnotationError, match=r"labels.csv:3 holds '9' for Fall of 'op1', and .*labels.csv:2 holds '7'"
+    ):
+        prepared(recordings, table.replace("op1,7,3", "op1,9,3"), mapping=str(recordings.parent / "mine.yaml"))

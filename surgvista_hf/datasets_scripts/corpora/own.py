@@ -45,6 +45,7 @@ from .folder import find_media
 
 logger = logging.getLogger(__name__)
 MAPPING, CLASSES = "mapping.yaml", "classes.txt"
+_LISTED = ("phase", "label", "class")  # columns whose numbers mean the lines of a list of classes
 _SPLITS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -78,6 +79,19 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True)
+class ListedClasses:
+    """The list of classes beside the labels.
+
+    Args:
+        path: file that lists them.
+        columns: names of the columns whose classes are in its order.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OwnPlan:
     """Interpretation of own videos and labels, before anything is written.
 
@@ -88,6 +102,7 @@ class OwnPlan:
         without_labels: video files that no labels are about; they are left out.
         problems: sentences on what has to be corrected first.
         remarks: sentences on what was understood and may be meant otherwise.
+        listed: list of classes that was found, and where it was used.
     """
 
     root: Path
@@ -96,6 +111,7 @@ class OwnPlan:
     without_labels: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    listed: ListedClasses | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,19 @@ class OwnVideosBuilder(FrameSetBuilder):
         records = {MAPPING: plan.mapping.to_yaml()}
         return replace(self, info=info, settings=settings, found=found, records=records)
 
+    def folder(self, root: Path | None) -> Path:
+        """Return the folder of the videos.
+
+        Raises:
+            MissingFilesError: no folder is given, or it does not exist.
+        """
+        if root is None:
+            raise MissingFilesError("own needs the folder of your videos")
+        if not root.is_dir():
+            what = "is a file, where a folder of videos is expected" if root.exists() else "does not exist"
+            raise MissingFilesError(f"there is no folder {root} with videos: it {what}")
+        return root
+
     def videos(self, root: Path | None) -> dict[str, RawVideo]:
         """Return the videos by their id."""
         return {video.video_id: video for video in self.found}
@@ -169,10 +198,11 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     skipped = set(given.skip_labels if given else ())
     patients = _patients(labels, given)
     found = assign_videos([name for name in names if name not in skipped], files, patients)
+    listed = None
     if given:
         mapping = replace(given, videos=found.videos)
     else:
-        mapping = _in_listed_order(derive_mapping(labels.videos, found.videos), path, root)
+        mapping, listed = _in_listed_order(derive_mapping(labels.videos, found.videos), path, root)
     problems = [
         f"{labels_file(labels, name)} is about {name!r}, which may be {preview(files_of_name)}"
         for name, files_of_name in found.ambiguous.items()
@@ -187,7 +217,8 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
         "skip_labels of a mapping (--propose FILE writes one)"
         for name in found.without_video
     ]
-    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems), tuple(map(_about_apart, found.apart)))
+    remarks = tuple(map(_about_apart, found.apart))
+    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems), remarks, listed)
 
 
 def _as_found(mapping: LabelMapping, labels: LabelFiles, files: Sequence[str]) -> LabelMapping:
@@ -260,28 +291,33 @@ def labels_file(labels: LabelFiles, name: str) -> str:
     return next((video.where for video in labels.videos if video.video == name and video.where), "a label file")
 
 
-def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> LabelMapping:
+def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> tuple[LabelMapping, ListedClasses | None]:
     """Return the mapping with the classes in the order of `classes.txt`, beside the labels or above them, where they fit.
 
-    Labels that are numbers mean the lines of the file, from 0.
+    Labels that are numbers mean the lines of the file, from 0, in the only column of classes or in one that is called so.
     """
     places = (labels if labels.is_dir() else labels.parent, labels.parent, root)
     listed = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
     if listed is None:
-        return mapping
+        return mapping, None
     names = tuple(composed(line.strip()) for line in read_text(listed).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
         raise AnnotationError(f"{listed} must name each class once, one a line")
     columns = {}
+    single = sum(column.kind == "class" for column in mapping.columns.values()) == 1
     for name, column in mapping.columns.items():
         if column.kind != "numbers" and set(column.classes) <= set(names):
             columns[name] = replace(column, classes=names)
-        elif column.kind == "class" and all(label.isdigit() and int(label) < len(names) for label in column.classes):
+        elif (
+            column.kind == "class"
+            and (single or name in _LISTED)
+            and all(label.isdigit() and int(label) < len(names) for label in column.classes)
+        ):
             renamed = {label: names[int(label)] for label in column.classes}
             columns[name] = replace(column, classes=names, rename={**column.rename, **renamed})
     if not columns:
         logger.warning("%s lists classes that no column of labels has: %s", listed, preview(names))
-    return replace(mapping, columns={**mapping.columns, **columns})
+    return replace(mapping, columns={**mapping.columns, **columns}), ListedClasses(listed, tuple(columns))
 
 
 def _default_labels(root: Path) -> Path:

@@ -19,6 +19,7 @@ groups: {patient: Patient}
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
@@ -63,8 +64,19 @@ _VIDEO_PROPERTIES = ("skill", "grade", "score", "level", "outcome", "procedure",
 _USUAL_COLUMNS = {"phases": "phase", "steps": "step"} | {
     name: f"{name}s" for name in ("triplet", "instrument", "verb", "target", "tool", "action")
 }
+# Names of the class of a whole video or clip, as folders and tables of clips have it.
+_VIDEO_CLASSES = frozenset(
+    "label labels class classes category categories phase phases step steps action actions activity activities klasse".split()
+)
 _MEASURES = frozenset("width height fps size duration length confidence probability".split())
 _MOST_CLASSES = 300
+_FREE_TEXTS = 60  # values above which a tier that hardly repeats any is free text
+# Parts of names of what is about a person, or written freely, and so may name a person.
+_PERSONAL = frozenset(
+    "note notes notiz notizen remark remarks remarque remarques kommentar kommentare comment comments commentaire bemerkung "
+    "bemerkungen anmerkung anmerkungen age alter vorname nachname firstname lastname surname birth birthday birthdate "
+    "geburtsdatum geburtstag dob freitext".split()
+)
 _RESERVED = ("source", "video_id", "frame_index", "timestamp", "image")
 
 
@@ -225,9 +237,11 @@ def read_mapping(path: Path) -> LabelMapping:
     videos = {
         name: _read_video(f"{where}videos.{name}", entry) for name, entry in (content.get("videos") or {}).items()
     }
+    _check_files(where, videos)
     rest = {key: content[key] for key in ("groups", "skip_labels", "unused") if content.get(key)}
     read = read_fields(_Rest, str(path), rest)
     _check_columns(path, columns)
+    _check_skipped(where, videos, read.skip_labels)
     if content.get("first_frame", "0") not in ("0", "1"):
         raise InputError(f"{where}first_frame is {content['first_frame']!r}; it must be 0 or 1")
     for key in read.groups:
@@ -278,6 +292,29 @@ def _read_video(where: str, entry: object) -> VideoMapping:
     if not video.files:
         raise InputError(f"{where} names no files")
     return video
+
+
+def _check_files(where: str, videos: Mapping[str, VideoMapping]) -> None:
+    """Check that no file is part of two videos, or twice of one: the same frames would be counted twice."""
+    owner: dict[str, str] = {}
+    for name, video in videos.items():
+        for file in video.files:
+            if file in owner:
+                raise InputError(
+                    f"{where}videos.{name} has the file {file!r}, which videos.{owner[file]} has already; each file belongs "
+                    "to one video, once"
+                )
+            owner[file] = name
+
+
+def _check_skipped(where: str, videos: Mapping[str, VideoMapping], skipped: Iterable[str]) -> None:
+    for name, video in videos.items():
+        for label in video.labels or (name,):
+            if label in skipped:
+                raise InputError(
+                    f"{where}skip_labels leaves out the labels of {label!r}, which videos.{name} uses; remove it "
+                    "from one of them"
+                )
 
 
 def _check_columns(path: Path, columns: Mapping[str, ColumnMapping]) -> None:
@@ -354,13 +391,20 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
     """
     groups = group_names(labels)
     tiers = [tier for tier in _tiers(labels) if tier.name not in groups.values()]
-    presence = [tier for tier in tiers if tier.is_presence]
+    presence = [tier for tier in tiers if tier.is_presence and not _is_personal(tier.name)]
     columns: dict[str, ColumnMapping] = {}
     unused = []
+    # A tier `name` holds the names of phases only if nothing else does.
+    alone = all(_plain_word(tier.name) == "name" or not _is_workflow(tier.name) for tier in tiers)
     for tier in tiers:
         if tier in presence:
             continue
-        column = None if _is_measure(tier.name, tiers) else _tier_column(tier)
+        is_left = (
+            _is_measure(tier.name, tiers)
+            or _is_personal(tier.name)
+            or (_plain_word(tier.name) == "name" and not alone)
+        )
+        column = None if is_left else _tier_column(tier)
         if column is None:
             unused.append(tier.name)
         else:
@@ -413,17 +457,20 @@ def _without_lane(name: str, names: Iterable[str]) -> str:
 def _tier_column(tier: _Tier) -> ColumnMapping | None:
     """Return the column of one tier; `None` if it is more likely a remark or a measurement."""
     labels = tier.labels
-    separator = _separator(tier)
+    parts = _name_parts(tier.name)
+    # `0,5` is a number with a decimal comma, except where several tools may be listed by their numbers.
+    separator = "" if _are_measurements(labels) and not parts & _MULTIPLE else _separator(tier)
     if separator:
         labels = list(
             dict.fromkeys(part.strip() for label in labels for part in label.split(separator) if part.strip())
         )
     if not labels or (len(labels) > _MOST_CLASSES and len(labels) > sum(tier.values.values()) / 10):
         return None
-    if _are_measurements(labels):
+    if not separator and _is_free_text(labels, sum(tier.values.values())) and not _are_measurements(labels):
+        return None
+    if _are_measurements(labels) and not _is_workflow(tier.name):  # step 1.2 is a name
         return ColumnMapping("numbers", "skill", (tier.name,), classes=(tier.name,))
     classes = _ordered(labels)
-    parts = _name_parts(tier.name)
     multi_label = bool(parts & _SEEN) or (tier.overlaps and bool(parts & _MULTIPLE))
     kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
     # Somebody who marks where an instrument is says that it is absent elsewhere; a row for each second says so itself.
@@ -433,6 +480,22 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
         kind, _task(tier.name, labels), tuple(tier.lanes), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
     )  # fmt: skip
+
+
+def _plain_word(name: str) -> str:
+    return name.strip().lower()
+
+
+def _is_personal(name: str) -> bool:
+    """Return whether what is called so is about a person or written freely, and may hold what nobody should publish."""
+    parts = _name_parts(name)
+    whose = parts & {"patient", "patients", "patienten", "surgeon", "chirurg", "operateur"}
+    return bool(parts & _PERSONAL) or bool(whose and parts & {"name", "names"})
+
+
+def _is_free_text(labels: Sequence[str], count: int) -> bool:
+    """Return whether labels are too many to be classes, and hardly one of the `count` values comes twice."""
+    return len(labels) > _FREE_TEXTS and len(labels) > 0.8 * count
 
 
 def _is_measure(name: str, tiers: Sequence[_Tier]) -> bool:
@@ -537,10 +600,12 @@ def _property_columns(
 ) -> tuple[dict[str, ColumnMapping], list[str]]:
     """Return the columns of properties of whole videos, and the names of the properties that become none."""
     values: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
     for video in labels:
         for name, value in video.properties.items():
             if value:
                 values.setdefault(name, {})[value] = None
+                counts[name] += 1
     criteria = tuple(name for name in values if _CRITERION.match(name))
     columns: dict[str, ColumnMapping] = {}
     left = []
@@ -548,8 +613,14 @@ def _property_columns(
         if name in groups or name in criteria:
             continue
         labels_found = [value for value in found if value.lower() not in UNLABELED]
-        if not labels_found or not _name_parts(name) & set(_VIDEO_PROPERTIES):
+        whole = name.strip().lower() in _VIDEO_CLASSES
+        is_free = _is_personal(name) or _is_free_text(labels_found, counts[name])
+        if not labels_found or is_free or not (whole or _name_parts(name) & set(_VIDEO_PROPERTIES)):
             left.append(name)
+        elif whole and (_is_workflow(name) or not _are_measurements(labels_found)):
+            columns[name] = ColumnMapping(
+                "class", _task(name, labels_found), properties=(name,), classes=_ordered(labels_found)
+            )
         elif _are_measurements(labels_found):
             columns[name] = ColumnMapping("numbers", "skill", properties=(name,), classes=(name,))
         else:
@@ -562,8 +633,8 @@ def _property_columns(
 
 def _ordered(labels: Sequence[str]) -> tuple[str, ...]:
     """Return labels in their order, or by their number if they are numbers."""
-    if all(re.fullmatch(r"\d+", label) for label in labels):
-        return tuple(sorted(labels, key=int))
+    if all(re.fullmatch(r"\d+([.,]\d+)*", label) for label in labels):
+        return tuple(sorted(labels, key=lambda label: [int(part) for part in re.split("[.,]", label)]))
     return tuple(labels)
 
 

@@ -296,3 +296,32 @@ def test_a_tier_with_one_value_in_each_video_names_the_patient(recordings):
         AnnotationError, match=r"labels.csv:3 holds '9' for Fall of 'op1', and .*labels.csv:2 holds '7'"
     ):
         prepared(recordings, table.replace("op1,7,3", "op1,9,3"), mapping=str(recordings.parent / "mine.yaml"))
+
+
+def test_a_list_of_classes_leaves_other_columns_of_numbers_alone(recordings):
+    (recordings.parent / "classes.txt").write_text("sew\nwash\ncut\n")
+    table = "video,start,end,phase,blood\nop1,0,3,2,0\nop1,3,5.4,0,2\nop2,1,3,2,1\n"
+    _, frames = prepared(recordings, table)
+    assert frames.features["phase"].names == ["sew", "wash", "cut"]
+    assert frames.features["blood"].names == ["0", "1", "2"]
+
+
+def test_the_classes_of_whole_clips_hold_for_all_frames(recordings):
+    _, frames = prepared(recordings, "video,label\nop1,chole\nop2,hernia\n")
+    assert column(frames, "label") == {"op1": ["chole"] * 6, "op2": ["hernia"] * 4}
+
+
+def test_a_folder_of_videos_of_hugging_face_is_taken_as_it_is(tmp_path):
+    for name in ("train/chole/a", "train/hernia/b", "test/chole/c"):
+        write_video(tmp_path / f"clips/{name}.mp4", frames=50)
+    prepare_frame_set("own", tmp_path / "clips", tmp_path / "out")
+    frames = load_frame_set("own", tmp_path / "out", "test", protocol="by_column")
+    assert column(frames, "label") == {"test/chole/c": ["chole"] * 2}
+
+
+def test_one_file_in_two_videos_is_refused(recordings):
+    prepared(recordings, ONE_TABLE)
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("op2: op2.mp4", "op2: op1-2.mp4"))
+    with pytest.raises(InputError, match=r"videos\.op2 has the file 'op1-2.mp4', which videos\.op1 has already"):
+        prepared(recordings, ONE_TABLE, mapping=str(recordings.parent / "mine.yaml"))

@@ -243,6 +243,12 @@ def test_a_mapping_comes_back_as_it_was_written_whatever_classes_are_called(tmp_
         ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\ngroups: {ward: b}", "groups has no 'ward'"),
         ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: {labels: [a]}}", "files"),
         ("columns: {cvs: {kind: numbers, tiers: [a, b], classes: [x]}}", "has 2 numbers and 1 names"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: a.mp4, op2: {files: [b.mp4, a.mp4]}}",
+         r"videos\.op2 has the file 'a.mp4', which videos\.op1 has already"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: {files: [a.mp4, a.mp4]}}",
+         r"videos\.op1 has the file 'a.mp4', which videos\.op1 has already"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: a.mp4}\nskip_labels: [op1]",
+         r"skip_labels leaves out the labels of 'op1', which videos\.op1 uses"),
     ],
 )  # fmt: skip
 def test_a_wrong_mapping_is_refused_in_one_sentence(tmp_path: Path, text: str, complaint: str):
@@ -257,3 +263,43 @@ def test_labels_that_are_only_remarks_are_no_column():
     remarks = tier("seen", *((n, n + 1, f"remark {n}") for n in range(400)))
     with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are seen\)"):
         derived(remarks)
+
+
+@pytest.mark.parametrize("name", ["label", "Class", "category", "phase"])
+def test_a_class_of_whole_videos_is_a_column_that_holds_all_the_time(name):
+    labels = [
+        VideoLabels(f"op{n}", (), {name: value, "split": "train"}) for n, value in enumerate(("chole", "hernia"))
+    ]
+    mapping = derive_mapping(labels, {})
+    column = name.lower()
+    assert (mapping.columns[column].kind, mapping.columns[column].classes) == ("class", ("chole", "hernia"))
+    assert at(labels[1], mapping, 0, 1e6) == {column: ["hernia"] * 2}
+    assert mapping.groups == {"split": "split"}
+
+
+def test_step_numbers_are_classes_in_their_order_and_other_decimals_are_numbers():
+    found = [(n, n + 1, value) for n, value in enumerate(("1.1", "2.1", "1.10", "1.2"))]
+    for name in ("step", "Phase", "task"):
+        column = derived(tier(name, *found)).columns[name.lower()]
+        assert (column.kind, column.classes) == ("class", ("1.1", "1.2", "1.10", "2.1"))
+    assert derived(tier("force", *found)).columns["force"].kind == "numbers"
+    assert derived(tier("force", (0, 1, "0,5"), (1, 2, "1,5"), (2, 3, "5,1"))).columns["force"].kind == "numbers"
+
+
+@pytest.mark.parametrize("name", ["Notizen", "Alter", "Name", "patient name", "Kommentar", "notes"])
+def test_what_is_about_persons_or_written_freely_becomes_no_class(name):
+    mapping = derived(tier("phase", (0, 9, "cut")), tier(name, (0, 3, "Maria Muster"), (3, 5, "slow"), (5, 9, "61")))
+    assert list(mapping.columns) == ["phase"]
+    assert mapping.unused == (name,)
+
+
+def test_texts_of_which_hardly_one_comes_twice_become_no_classes_and_many_classes_do():
+    phases = tier("phase", (0, 9, "cut"))
+    remarks = derived(phases, tier("seen", *((n, n + 1, f"remark {n}") for n in range(70))))
+    assert (list(remarks.columns), remarks.unused) == (["phase"], ("seen",))
+    many = derived(phases, tier("seen", *((n, n + 1, f"organ {n % 70}") for n in range(140))))
+    assert len(many.columns["seen"].classes) == 70
+
+
+def test_a_tier_called_name_holds_the_phases_where_nothing_else_does():
+    assert derived(tier("name", (0, 3, "cut"), (3, 5, "sew"))).columns["name"].classes == ("cut", "sew")

@@ -12,6 +12,7 @@ from ...util.errors import InputError
 from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, is_image, is_unfinished, is_video, walk
 from ...util.messages import did_you_mean
 from ..schema.info import AnnotationError, MissingFilesError
+from .documents import read_head
 from .model import LabelReader, LabelTier, VideoLabels
 from .tables import merge_labels
 
@@ -20,6 +21,12 @@ MODULES = ("elan", "boris", "cvat", "via", "label_studio", "coco", "camma", "hug
 _NO_LABELS = ("classes.txt", "mapping.yaml", "mapping.yml", "readme.txt", "license.txt")
 _KINDS = r"phases?|steps?|tools?|instruments?|triplets?|actions?|labels?|annotations?|timestamps?|skills?"
 _FILE_OF_A_KIND = re.compile(rf"^(.+?)[-_ .]({_KINDS})$", re.IGNORECASE)
+# What `surgvista suggest-labels` writes beside the labels: tables for people, and a tier of reasons like `3: unsure`.
+_SUGGESTIONS = (
+    frozenset(("order", "video", "start", "end", "tier", "label", "score", "reason")),
+    frozenset(("video", "seconds", "labeled_seconds", "uncertainty", "unlike_training", "suggestions")),
+)
+_REASON_TIER, _REASON = "suggestion", re.compile(r"\d+: .")
 _GENERAL = ("label", "value", "annotation")  # names of tiers that say nothing
 
 
@@ -111,6 +118,9 @@ def _read_folder(root: Path, format_name: str, passed: SkippedFiles) -> Iterator
         for path in (here / name for name in names):
             if is_video(path) or is_image(path) or path.name.lower() in _NO_LABELS:
                 continue
+            if _is_suggestions(path):
+                passed.add(path, "tables of suggestions")
+                continue
             reader = None if is_unfinished(path) else find_reader(path, format_name)
             if reader is None:
                 passed.add(path, "files that are no labels")
@@ -118,8 +128,27 @@ def _read_folder(root: Path, format_name: str, passed: SkippedFiles) -> Iterator
             yield from ((path, reader.FORMAT, labels) for labels in reader.read(path))
 
 
+def _is_suggestions(path: Path) -> bool:
+    """Return whether a file is a table of suggestions what to label next, whose labels stand in documents beside it."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return False
+    first = read_head(path).partition("\n")[0]
+    return frozenset(cell.strip().strip('"') for cell in re.split("[,;\t]", first)) in _SUGGESTIONS
+
+
+def _without_reasons(path: Path, labels: VideoLabels) -> VideoLabels:
+    """Return labels without the order, the score and the reason of what `surgvista suggest-labels` has suggested."""
+    left = ("order", "score", "reason") if _is_suggestions(path) else ()
+    tiers = tuple(tier for tier in labels.tiers if tier.name not in left and not _is_of_reasons(tier))
+    return replace(labels, tiers=tiers)
+
+
+def _is_of_reasons(tier: LabelTier) -> bool:
+    return tier.name == _REASON_TIER and all(_REASON.match(span.value) for span in tier.spans)
+
+
 def _label_files(found: Sequence[tuple[Path, str, VideoLabels]], passed: str) -> LabelFiles:
-    parts = [(path, _of_kind(path, _composed(labels))) for path, _, labels in found]
+    parts = [(path, _of_kind(path, _composed(_without_reasons(path, labels)))) for path, _, labels in found]
     repeated = _repeated_tiers(parts)
     videos: dict[str, list[VideoLabels]] = {}
     for path, labels in parts:

@@ -4,6 +4,9 @@ import pytest
 
 from surgvista_hf.datasets_scripts.own_labels.formats import find_reader, read_labels, readers
 from surgvista_hf.datasets_scripts.schema.info import AnnotationError, MissingFilesError
+from surgvista_hf.inference.prediction.label_suggestions import LabelSuggestions, SuggestedSegment, VideoUncertainty
+from surgvista_hf.inference.prediction.prediction import Segment
+from surgvista_hf.inference.writers.suggestions import save_suggestions
 from surgvista_hf.util.errors import InputError
 from tests.datasets_scripts.own_labels.reading import by_video, tiers, written
 
@@ -81,3 +84,35 @@ def test_names_and_labels_with_an_accent_apart_are_those_with_the_accent(tmp_pat
     (labels,) = read_labels(tmp_path).videos
     assert labels.video == "Ign\u00e1c"
     assert tiers(labels) == {"phase": [(0, 1, "Pr\u00e4paration"), (1, 2, "Pr\u00e4paration")]}
+
+
+@pytest.fixture
+def suggestions(tmp_path):
+    """The folder that `surgvista suggest-labels` writes."""
+    proposals = {"phase": [Segment(4.0, 9.0, "cut", 0.6)]}
+    segments = (
+        SuggestedSegment(1, "op1.mp4", 4.0, 9.0, 0.8, proposals, "cut or sew"),
+        SuggestedSegment(2, "op1.mp4", 20.0, 25.0, 0.7, {"phase": [Segment(20.0, 25.0, "sew", 0.5)]}, "sew or cut"),
+    )
+    videos = (VideoUncertainty("op1.mp4", None, 30, 0, 0.5, None),)
+    save_suggestions(LabelSuggestions(segments, videos, ["cut", "sew"], False, "phase", {}), tmp_path / "next")
+    return tmp_path / "next"
+
+
+def test_corrected_suggestions_give_the_tier_of_labels_alone(suggestions):
+    found = read_labels(suggestions)
+    (labels,) = found.videos
+    assert tiers(labels) == {"phase": [(4, 9, "cut"), (20, 25, "sew")]}
+    assert labels.properties == {}
+    assert "2 tables of suggestions (suggestions.csv, videos.csv)" in found.passed
+
+
+def test_a_table_of_suggestions_that_is_named_itself_gives_its_labels_alone(suggestions):
+    (labels,) = read_labels(suggestions / "suggestions.csv").videos
+    assert tiers(labels) == {"phase": [(4, 9, "cut"), (20, 25, "sew")]}
+
+
+def test_a_tier_called_suggestion_with_labels_stays(tmp_path):
+    written(tmp_path, "op1.csv", "start,end,suggestion\n0,1,cut\n")
+    (labels,) = read_labels(tmp_path / "op1.csv").videos
+    assert tiers(labels) == {"suggestion": [(0, 1, "cut")]}

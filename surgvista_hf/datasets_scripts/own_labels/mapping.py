@@ -413,7 +413,7 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
     properties, left = _property_columns(labels, groups.values())
     columns |= {_column_name(name, columns): column for name, column in properties.items()}
     if not columns:
-        names = ", ".join((*unused, *left)) or "none"
+        names = ", ".join((*unused, *left, *groups.values())) or "none"
         raise AnnotationError(f"the labels hold nothing that could be a column of labels (found are {names})")
     order = sorted(columns, key=lambda name: _rank(columns[name]))
     ordered = {name: columns[name] for name in order}
@@ -551,17 +551,22 @@ def _presence_columns(tiers: Sequence[_Tier]) -> Iterator[tuple[str, ColumnMappi
 def group_names(labels: Sequence[VideoLabels]) -> dict[str, str]:
     """Return the names in labels that say the `patient`, the `hospital` and the `split`.
 
-    They are names of properties, or of tiers that have one value in each video.
+    They are names of properties; the patient may also be a tier with one value in each video.
     """
-    names = dict.fromkeys(name for video in labels for name, value in video.properties.items() if value)
-    tiers = dict.fromkeys(tier.name for video in labels for tier in video.tiers)
-    names |= {name: None for name in tiers if all(len(_values(video, name)) < 2 for video in labels)}
     groups: dict[str, str] = {}
-    for name in names:
-        for group, known in _GROUPS.items():
-            if "".join(re.findall("[a-z]+", name.lower())) in known:
-                groups.setdefault(group, name)
+    for name in dict.fromkeys(name for video in labels for name, value in video.properties.items() if value):
+        if group := _group_of(name):
+            groups.setdefault(group, name)
+    for name in dict.fromkeys(tier.name for video in labels for tier in video.tiers):
+        # A tier `site` is rather about where something is than about the hospital.
+        if _group_of(name) == "patient" and all(len(_values(video, name)) < 2 for video in labels):
+            groups.setdefault("patient", name)
     return groups
+
+
+def _group_of(name: str) -> str | None:
+    letters = "".join(re.findall("[a-z]+", name.lower()))
+    return next((group for group, known in _GROUPS.items() if letters in known), None)
 
 
 def group_value(labels: VideoLabels, name: str) -> str:
@@ -578,9 +583,9 @@ def group_value(labels: VideoLabels, name: str) -> str:
         return value
     found = _values(labels, name)
     if len(found) > 1:
-        (first, place), (second, other) = list(found.items())[:2]
+        (first, where), (second, other) = list(found.items())[:2]
         raise AnnotationError(
-            f"{other} holds {second!r} for {name} of {labels.video!r}, and {place} holds {first!r}; a video has one"
+            f"{other} holds {second!r} for {name} of {labels.video!r}, and {where} holds {first!r}; a video has one"
         )
     return next(iter(found), "")
 

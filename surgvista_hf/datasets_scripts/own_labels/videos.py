@@ -102,7 +102,7 @@ def assign_videos(
     videos = {ids[each]: VideoMapping(each, tuple(labels[each])) for each in labels}
     used = {file for video in videos.values() for file in video.files}
     alone = {video.files[0] for video in videos.values() if len(video.files) == 1}
-    apart = [group for group in found_groups if _looks_like_parts(group) and len(alone & set(group.files)) > 1]
+    apart = [group for group in found_groups if _may_be_parts(group) and len(alone & set(group.files)) > 1]
     without_labels = tuple(file for file in files if file not in used)
     return VideoAssignment(videos, tuple(missing), without_labels, ambiguous, tuple(apart))
 
@@ -190,8 +190,8 @@ def _wanted(name: str) -> str:
     return composed(without_suffix(name.replace("\\", "/").strip("/"))).lower()
 
 
-def _looks_like_parts(group: JoinableFiles) -> bool:
-    """Return whether the files look like parts of one operation: `op1-1` does, `op-1` does not."""
+def _may_be_parts(group: JoinableFiles) -> bool:
+    """Return whether the names may be of parts of one operation: `op1-1` may, `op-1` may not."""
     return group.evident or PurePosixPath(group.base).name[-1].isdigit()
 
 

@@ -303,3 +303,13 @@ def test_texts_of_which_hardly_one_comes_twice_become_no_classes_and_many_classe
 
 def test_a_tier_called_name_holds_the_phases_where_nothing_else_does():
     assert derived(tier("name", (0, 3, "cut"), (3, 5, "sew"))).columns["name"].classes == ("cut", "sew")
+
+
+def test_a_tier_names_the_patient_if_it_has_one_value_in_each_video_and_never_the_hospital():
+    phases = tier("phase", (0, 9, "cut"))
+    one = derived(phases, tier("Patient ID", (0, 9, "7")), tier("site", (0, 9, "liver")))
+    assert (one.groups, list(one.columns)) == ({"patient": "Patient ID"}, ["phase", "site"])
+    two = derived(phases, tier("Patient ID", (0, 5, "7"), (5, 9, "8")))
+    assert two.groups == {}
+    with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are Pat\. no\.\)"):
+        derived(tier("Pat. no.", (0, 9, "7")))

@@ -490,7 +490,7 @@ def _is_personal(name: str) -> bool:
     """Return whether what is called so is about a person or written freely, and may hold what nobody should publish."""
     parts = _name_parts(name)
     whose = parts & {"patient", "patients", "patienten", "surgeon", "chirurg", "operateur"}
-    return bool(parts & _PERSONAL) or bool(whose and parts & {"name", "names"})
+    return bool(parts & _PERSONAL) or bool(whose and parts & {"name", "names"}) or _group_of(name) == "patient"
 
 
 def _is_free_text(labels: Sequence[str], count: int) -> bool:

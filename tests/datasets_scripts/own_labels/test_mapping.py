@@ -310,6 +310,6 @@ def test_a_tier_names_the_patient_if_it_has_one_value_in_each_video_and_never_th
     one = derived(phases, tier("Patient ID", (0, 9, "7")), tier("site", (0, 9, "liver")))
     assert (one.groups, list(one.columns)) == ({"patient": "Patient ID"}, ["phase", "site"])
     two = derived(phases, tier("Patient ID", (0, 5, "7"), (5, 9, "8")))
-    assert two.groups == {}
+    assert (two.groups, list(two.columns), two.unused) == ({}, ["phase"], ("Patient ID",))
     with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are Pat\. no\.\)"):
         derived(tier("Pat. no.", (0, 9, "7")))

@@ -87,9 +87,11 @@ def plan_summary(plan: "OwnPlan") -> dict[str, object]:
         },
         "videos": {name: list(video.files) for name, video in plan.mapping.videos.items()},
         "groups": dict(plan.mapping.groups),
+        "classes_listed_for": list(plan.listed.columns) if plan.listed is not None else [],
         "formats": sorted(set(plan.labels.formats.values())),
         "without_labels": list(plan.without_labels),
         "unused": list(plan.mapping.unused),
+        "remarks": list(plan.remarks),
         "problems": list(plan.problems),
     }
 
@@ -103,6 +105,8 @@ def plan_lines(plan: "OwnPlan") -> Iterator[str]:
     yield from _table(
         ("column", "one or several", "from", "classes"), [_row(*each) for each in mapping.columns.items()]
     )
+    if plan.listed is not None:
+        yield f"classes of {preview(plan.listed.columns) or 'no column'}: in the order of {plan.listed.path}"
     joined = {name: video.files for name, video in mapping.videos.items() if len(video.files) > 1}
     alone = [name for name, video in mapping.videos.items() if len(video.files) == 1]
     yield f"videos: {len(mapping.videos)}" + (f" ({preview(alone, _SHOWN)})" if alone else "")
@@ -113,9 +117,13 @@ def plan_lines(plan: "OwnPlan") -> Iterator[str]:
     if plan.without_labels:
         yield f"left out, no labels: {preview(plan.without_labels, _SHOWN)}"
     if mapping.unused:
-        yield f"left out, no column: {preview(mapping.unused, _SHOWN)}"
+        yield (
+            f"left out, no column: {preview(mapping.unused, _SHOWN)} (sizes, free text and particulars of persons become "
+            "classes only if a mapping lists them)"
+        )
     if plan.labels.passed:
         yield plan.labels.passed
+    yield from (f"note: {remark}" for remark in plan.remarks)
     yield from (f"problem: {problem}" for problem in plan.problems)
 
 

@@ -59,7 +59,8 @@ def test_a_mapping_is_proposed_edited_and_used(words, tmp_path, capsys):
     ("change", "message"),
     [
         ({"labels.csv": "nowhere.csv"}, "there are no labels at nowhere.csv"),
-        ({"videos": "nowhere"}, "there is no folder nowhere"),
+        ({"videos": "nowhere"}, "there is no folder nowhere with videos: it does not exist"),
+        ({"videos": "labels.csv"}, "there is no folder labels.csv with videos: it is a file"),
         ({"own": "cholec80"}, "--videos is for `surgvista prepare own`; cholec80 needs --data-dir"),
         ({"--videos": "--format", "videos": "table"}, "--videos is needed: the folder of the videos"),
         ({"labels.csv": "labels.csv --format tabel"}, "no format 'tabel' of labels; did you mean table"),
@@ -83,3 +84,22 @@ def test_check_finds_what_would_stop_the_preparation(words, tmp_path, capsys):
     (tmp_path / "labels.csv").write_text(LABELS + "op1;7;0:03;0:04;cut;0;0\n")
     assert main([*words, "--check"]) == 1
     assert "labels.csv:4: 'cut' begins at 3, before 'sew' ends at 4 (labels.csv:3)" in capsys.readouterr().err
+
+
+def test_it_is_told_which_column_a_list_of_classes_orders_and_what_becomes_no_class(words, tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("sew\ncut\n")
+    table = "video;start;end;Phase;Notizen\nop1;0:00;0:02;0;Maria\nop1;0:02;0:04;1;Eva\n"
+    (tmp_path / "labels.csv").write_text(table)
+    assert main([*words, "--check"]) == 0
+    printed = capsys.readouterr().out
+    assert "classes of phase: in the order of classes.txt" in printed
+    assert "left out, no column: Notizen (" in printed
+    assert "Maria" not in printed
+
+
+def test_files_that_may_be_parts_and_stay_apart_are_told(words, tmp_path, capsys):
+    for number in (1, 2):
+        (tmp_path / f"videos/op1_part{number}.mp4").rename(tmp_path / f"videos/op1-{number}.mp4")
+    (tmp_path / "labels.csv").write_text("video,start,end,phase\nop1-1,0,2,cut\nop1-2,0,2,sew\n")
+    assert main([*words, "--check"]) == 0
+    assert "note: op1-1.mp4, op1-2.mp4 are videos of their own; if they are parts" in capsys.readouterr().out

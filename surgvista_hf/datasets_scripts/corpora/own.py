@@ -6,19 +6,27 @@ beside the frame set as `mapping.yaml`. A recording in several files is one vide
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...util.errors import InputError
 from ...util.file_search import SkippedFiles
 from ...util.messages import did_you_mean, preview
-from ..own_labels.formats import LabelFiles, read_labels, without_suffix
-from ..own_labels.mapping import LabelMapping, VideoMapping, derive_mapping, read_mapping
+from ..own_labels.formats import LabelFiles, composed, plain_name, read_labels, without_suffix
+from ..own_labels.mapping import (
+    ColumnMapping,
+    LabelMapping,
+    VideoMapping,
+    derive_mapping,
+    group_names,
+    group_value,
+    read_mapping,
+)
 from ..own_labels.model import VideoLabels
 from ..own_labels.tables import merge_labels
 from ..own_labels.tracks import shift, video_tracks
-from ..own_labels.videos import assign_videos, exact_files
+from ..own_labels.videos import JoinableFiles, assign_videos, exact_files
 from ..schema.annotation_files import read_text
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import (
@@ -37,6 +45,7 @@ from .folder import find_media
 
 logger = logging.getLogger(__name__)
 MAPPING, CLASSES = "mapping.yaml", "classes.txt"
+_LISTED = ("phase", "label", "class")  # columns whose numbers mean the lines of a list of classes
 _SPLITS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -70,6 +79,19 @@ INFO = DatasetInfo(
 
 
 @dataclass(frozen=True)
+class ListedClasses:
+    """The list of classes beside the labels.
+
+    Args:
+        path: file that lists them.
+        columns: names of the columns whose classes are in its order.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OwnPlan:
     """Interpretation of own videos and labels, before anything is written.
 
@@ -79,6 +101,8 @@ class OwnPlan:
         mapping: meaning of the labels, and the files of each video.
         without_labels: video files that no labels are about; they are left out.
         problems: sentences on what has to be corrected first.
+        remarks: sentences on what was understood and may be meant otherwise.
+        listed: list of classes that was found, and where it was used.
     """
 
     root: Path
@@ -86,6 +110,8 @@ class OwnPlan:
     mapping: LabelMapping
     without_labels: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    listed: ListedClasses | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +159,19 @@ class OwnVideosBuilder(FrameSetBuilder):
         records = {MAPPING: plan.mapping.to_yaml()}
         return replace(self, info=info, settings=settings, found=found, records=records)
 
+    def folder(self, root: Path | None) -> Path:
+        """Return the folder of the videos.
+
+        Raises:
+            MissingFilesError: no folder is given, or it does not exist.
+        """
+        if root is None:
+            raise MissingFilesError("own needs the folder of your videos")
+        if not root.is_dir():
+            what = "is a file, where a folder of videos is expected" if root.exists() else "does not exist"
+            raise MissingFilesError(f"there is no folder {root} with videos: it {what}")
+        return root
+
     def videos(self, root: Path | None) -> dict[str, RawVideo]:
         """Return the videos by their id."""
         return {video.video_id: video for video in self.found}
@@ -153,15 +192,17 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
     labels = read_labels(path, settings.get("format", ""))
     files = tuple(_name_of(root, video) for video in find_media(root, SkippedFiles()))
     names = [video.video for video in labels.videos]
-    given = read_mapping(Path(settings["mapping"])) if settings.get("mapping") else None
+    given = _as_found(read_mapping(Path(settings["mapping"])), labels, files) if settings.get("mapping") else None
     if given is not None and given.videos:
         return _with_given_videos(root, labels, given, files)
     skipped = set(given.skip_labels if given else ())
-    found = assign_videos([name for name in names if name not in skipped], files)
+    patients = _patients(labels, given)
+    found = assign_videos([name for name in names if name not in skipped], files, patients)
+    listed = None
     if given:
         mapping = replace(given, videos=found.videos)
     else:
-        mapping = _in_listed_order(derive_mapping(labels.videos, found.videos), path, root)
+        mapping, listed = _in_listed_order(derive_mapping(labels.videos, found.videos), path, root)
     problems = [
         f"{labels_file(labels, name)} is about {name!r}, which may be {preview(files_of_name)}"
         for name, files_of_name in found.ambiguous.items()
@@ -176,7 +217,73 @@ def make_plan(root: Path, settings: Mapping[str, str]) -> OwnPlan:
         "skip_labels of a mapping (--propose FILE writes one)"
         for name in found.without_video
     ]
-    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems))
+    remarks = tuple(map(_about_apart, found.apart))
+    return OwnPlan(root, labels, mapping, found.without_labels, tuple(problems), remarks, listed)
+
+
+def _as_found(mapping: LabelMapping, labels: LabelFiles, files: Sequence[str]) -> LabelMapping:
+    """Return a mapping with the names that labels and files have, where they are only written differently."""
+    tiers = _names_as_found(tier.name for video in labels.videos for tier in video.tiers)
+    properties = _names_as_found(name for video in labels.videos for name in video.properties)
+    on_disk = {composed(file): file for file in files}
+    videos = {
+        composed(name): VideoMapping(
+            tuple(on_disk.get(composed(file), file) for file in video.files), tuple(map(composed, video.labels))
+        )
+        for name, video in mapping.videos.items()
+    }
+    groups = {group: {**tiers, **properties}.get(plain_name(name), name) for group, name in mapping.groups.items()}
+    return replace(
+        mapping,
+        columns={name: _column_as_found(column, tiers, properties) for name, column in mapping.columns.items()},
+        videos=videos,
+        groups=groups,
+        skip_labels=tuple(map(composed, mapping.skip_labels)),
+    )
+
+
+def _names_as_found(names: Iterable[str]) -> dict[str, str]:
+    """Return the name for its plain form, except where two names have one form."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), set()).add(name)
+    return {plain: each.pop() for plain, each in found.items() if len(each) == 1}
+
+
+def _column_as_found(
+    column: ColumnMapping, known_tiers: Mapping[str, str], known_properties: Mapping[str, str]
+) -> ColumnMapping:
+    tiers = {name: known_tiers.get(plain_name(name), composed(name)) for name in column.tiers}
+    rename = {composed(label): composed(name) for label, name in column.rename.items()}
+    classes = tuple(map(composed, column.classes))
+    if column.presence:  # the tiers are the classes, which keep the names of the mapping
+        rename |= {new: old for old, new in tiers.items() if new not in classes and old in classes}
+    # Tiers that a mapping names in both ways are one; numbers have one name for each tier, so that they stay.
+    names = tuple(tiers.values())
+    return replace(
+        column,
+        tiers=names if column.kind == "numbers" else tuple(dict.fromkeys(names)),
+        properties=tuple(known_properties.get(plain_name(name), composed(name)) for name in column.properties),
+        classes=classes,
+        rename=rename,
+        drop=tuple(map(composed, column.drop)),
+    )
+
+
+def _patients(labels: LabelFiles, given: LabelMapping | None) -> dict[str, str]:
+    """Return the patient of each video that the labels name, as far as they say it."""
+    groups = given.groups if given else group_names(labels.videos)
+    if "patient" not in groups:
+        return {}
+    return {video.video: group_value(video, groups["patient"]) for video in labels.videos}
+
+
+def _about_apart(group: JoinableFiles) -> str:
+    """Return a sentence on files that may be parts of one operation."""
+    return (
+        f"{preview(group.files, 3)} are videos of their own; if they are parts of one operation, list them as files of one "
+        "video in a mapping (--propose FILE writes one)"
+    )
 
 
 def labels_file(labels: LabelFiles, name: str) -> str:
@@ -184,28 +291,33 @@ def labels_file(labels: LabelFiles, name: str) -> str:
     return next((video.where for video in labels.videos if video.video == name and video.where), "a label file")
 
 
-def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> LabelMapping:
+def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> tuple[LabelMapping, ListedClasses | None]:
     """Return the mapping with the classes in the order of `classes.txt`, beside the labels or above them, where they fit.
 
-    Labels that are numbers mean the lines of the file, from 0.
+    Labels that are numbers mean the lines of the file, from 0, in the only column of classes or in one that is called so.
     """
     places = (labels if labels.is_dir() else labels.parent, labels.parent, root)
     listed = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
     if listed is None:
-        return mapping
-    names = tuple(line.strip() for line in read_text(listed).splitlines() if line.strip())
+        return mapping, None
+    names = tuple(composed(line.strip()) for line in read_text(listed).splitlines() if line.strip())
     if len(set(names)) < len(names) or not names:
         raise AnnotationError(f"{listed} must name each class once, one a line")
     columns = {}
+    single = sum(column.kind == "class" for column in mapping.columns.values()) == 1
     for name, column in mapping.columns.items():
         if column.kind != "numbers" and set(column.classes) <= set(names):
             columns[name] = replace(column, classes=names)
-        elif column.kind == "class" and all(label.isdigit() and int(label) < len(names) for label in column.classes):
+        elif (
+            column.kind == "class"
+            and (single or name in _LISTED)
+            and all(label.isdigit() and int(label) < len(names) for label in column.classes)
+        ):
             renamed = {label: names[int(label)] for label in column.classes}
             columns[name] = replace(column, classes=names, rename={**column.rename, **renamed})
     if not columns:
         logger.warning("%s lists classes that no column of labels has: %s", listed, preview(names))
-    return replace(mapping, columns={**mapping.columns, **columns})
+    return replace(mapping, columns={**mapping.columns, **columns}), ListedClasses(listed, tuple(columns))
 
 
 def _default_labels(root: Path) -> Path:
@@ -293,7 +405,7 @@ def _groups(labels: VideoLabels, mapping: LabelMapping) -> Parts:
     """Return the patient, the hospital and the split of a video, as far as the labels name them."""
     parts = {}
     for group, name in mapping.groups.items():
-        value = labels.properties.get(name, "")
+        value = group_value(labels, name)
         if not value:
             continue
         if group == "split":
@@ -317,7 +429,7 @@ def _check_sources(mapping: LabelMapping, labels: LabelFiles) -> None:
             for name, column in mapping.columns.items()
             for key in column.properties
         ),
-        *((group, key, properties, "property") for group, key in mapping.groups.items()),
+        *((group, key, properties | tiers, "property") for group, key in mapping.groups.items()),
     ]
     for name, source, known, kind in wanted:
         if source not in known:

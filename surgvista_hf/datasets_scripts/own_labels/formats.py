@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,6 +12,7 @@ from ...util.errors import InputError
 from ...util.file_search import VIDEO_SUFFIXES, SkippedFiles, is_image, is_unfinished, is_video, walk
 from ...util.messages import did_you_mean
 from ..schema.info import AnnotationError, MissingFilesError
+from .documents import read_head
 from .model import LabelReader, LabelTier, VideoLabels
 from .tables import merge_labels
 
@@ -19,6 +21,12 @@ MODULES = ("elan", "boris", "cvat", "via", "label_studio", "coco", "camma", "hug
 _NO_LABELS = ("classes.txt", "mapping.yaml", "mapping.yml", "readme.txt", "license.txt")
 _KINDS = r"phases?|steps?|tools?|instruments?|triplets?|actions?|labels?|annotations?|timestamps?|skills?"
 _FILE_OF_A_KIND = re.compile(rf"^(.+?)[-_ .]({_KINDS})$", re.IGNORECASE)
+# What `surgvista suggest-labels` writes beside the labels: tables for people, and a tier of reasons like `3: unsure`.
+_SUGGESTIONS = (
+    frozenset(("order", "video", "start", "end", "tier", "label", "score", "reason")),
+    frozenset(("video", "seconds", "labeled_seconds", "uncertainty", "unlike_training", "suggestions")),
+)
+_REASON_TIER, _REASON = "suggestion", re.compile(r"\d+: .")
 _GENERAL = ("label", "value", "annotation")  # names of tiers that say nothing
 
 
@@ -110,6 +118,9 @@ def _read_folder(root: Path, format_name: str, passed: SkippedFiles) -> Iterator
         for path in (here / name for name in names):
             if is_video(path) or is_image(path) or path.name.lower() in _NO_LABELS:
                 continue
+            if _is_suggestions(path):
+                passed.add(path, "tables of suggestions")
+                continue
             reader = None if is_unfinished(path) else find_reader(path, format_name)
             if reader is None:
                 passed.add(path, "files that are no labels")
@@ -117,21 +128,105 @@ def _read_folder(root: Path, format_name: str, passed: SkippedFiles) -> Iterator
             yield from ((path, reader.FORMAT, labels) for labels in reader.read(path))
 
 
+def _is_suggestions(path: Path) -> bool:
+    """Return whether a file is a table of suggestions what to label next, whose labels stand in documents beside it."""
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return False
+    first = read_head(path).partition("\n")[0]
+    return frozenset(cell.strip().strip('"') for cell in re.split("[,;\t]", first)) in _SUGGESTIONS
+
+
+def _without_reasons(path: Path, labels: VideoLabels) -> VideoLabels:
+    """Return labels without the order, the score and the reason of what `surgvista suggest-labels` has suggested."""
+    left = ("order", "score", "reason") if _is_suggestions(path) else ()
+    tiers = tuple(tier for tier in labels.tiers if tier.name not in left and not _is_of_reasons(tier))
+    return replace(labels, tiers=tiers)
+
+
+def _is_of_reasons(tier: LabelTier) -> bool:
+    return tier.name == _REASON_TIER and all(_REASON.match(span.value) for span in tier.spans)
+
+
 def _label_files(found: Sequence[tuple[Path, str, VideoLabels]], passed: str) -> LabelFiles:
-    parts = [(path, _of_kind(path, labels)) for path, _, labels in found]
+    parts = [(path, _of_kind(path, _composed(_without_reasons(path, labels)))) for path, _, labels in found]
     repeated = _repeated_tiers(parts)
     videos: dict[str, list[VideoLabels]] = {}
     for path, labels in parts:
         tiers = tuple(_told_apart(tier, path, repeated) for tier in labels.tiers)
         videos.setdefault(without_suffix(labels.video), []).append(replace(labels, tiers=tiers))
-    merged = tuple(merge_labels(name, each) for name, each in videos.items())
+    merged = _with_common_names([merge_labels(name, each) for name, each in videos.items()])
     return LabelFiles(merged, {path: name for path, name, _ in found}, passed)
+
+
+def composed(text: str) -> str:
+    """Return a text with composed characters: files of macOS have `a` and an accent where labels have `ä`.
+
+    Example:
+        >>> composed("a\N{COMBINING DIAERESIS}") == "ä"
+        True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def plain_name(name: str) -> str:
+    """Return what is equal for names of tiers that differ in case, blanks, underscores and hyphens only.
+
+    Example:
+        >>> plain_name("Phase_1") == plain_name("phase 1")
+        True
+    """
+    return re.sub(r"[\s_-]+", "", composed(name).casefold())
+
+
+def _composed(labels: VideoLabels) -> VideoLabels:
+    """Return labels in which all names and values have composed characters."""
+    tiers = tuple(
+        replace(
+            tier,
+            name=composed(tier.name),
+            spans=tier.spans
+            if all(span.value.isascii() for span in tier.spans)
+            else tuple(replace(span, value=composed(span.value)) for span in tier.spans),
+        )
+        for tier in labels.tiers
+    )
+    properties = {composed(name): composed(value) for name, value in labels.properties.items()}
+    return replace(labels, video=composed(labels.video), tiers=tiers, properties=properties)
+
+
+def _with_common_names(videos: Sequence[VideoLabels]) -> tuple[VideoLabels, ...]:
+    """Return the labels with one name for tiers, and for properties, whose names differ only in how they are written.
+
+    Names that differ so within one video stay, since they mean two things.
+    """
+    tiers = _common_names([tier.name for tier in video.tiers] for video in videos)
+    properties = _common_names(video.properties for video in videos)
+    return tuple(
+        replace(
+            video,
+            tiers=tuple(replace(tier, name=tiers.get(tier.name, tier.name)) for tier in video.tiers),
+            properties={properties.get(name, name): value for name, value in video.properties.items()},
+        )
+        for video in videos
+    )
+
+
+def _common_names(names_by_video: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Return the first name for each that is written differently."""
+    first: dict[str, str] = {}
+    common: dict[str, str] = {}
+    apart: set[str] = set()
+    for names in map(list, names_by_video):
+        plain = [plain_name(name) for name in names]
+        apart.update(each for each in plain if plain.count(each) > 1)
+        common |= {name: first.setdefault(each, name) for name, each in zip(names, plain, strict=True)}
+    return {name: other for name, other in common.items() if plain_name(name) not in apart}
 
 
 def _of_kind(path: Path, labels: VideoLabels) -> VideoLabels:
     """Return the labels of `op1_phase.csv` as those of `op1`, if no other name of the video stands in the file."""
-    match = _FILE_OF_A_KIND.match(path.stem)
-    if not match or labels.video != path.stem:
+    match = _FILE_OF_A_KIND.match(composed(path.stem))
+    if not match or labels.video != composed(path.stem):
         return labels
     tiers = tuple(replace(tier, name=match[2]) if tier.name in _GENERAL else tier for tier in labels.tiers)
     return replace(labels, video=match[1], tiers=tiers)

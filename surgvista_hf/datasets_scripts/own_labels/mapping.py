@@ -19,7 +19,8 @@ groups: {patient: Patient}
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +54,8 @@ _INSTRUMENTS = frozenset(
 _WORKFLOW = ("phase", "step", "label", "category", "task", "activity", "etape", "schritt", "workflow")
 _CRITERION = re.compile(r"^(?:c|cvs|criterion|criteria|crit)[\s_-]*\d+$", re.IGNORECASE)
 _GROUPS = {
-    "patient": "patient patientid patientno subject subjectid".split(),
+    "patient": "patient patientid patientno patientnr patno patnr patid patientennummer patientnummer subject "
+    "subjectid".split(),
     "hospital": "hospital hospitalid center centre centerid site clinic klinik institution".split(),
     "split": "split subset partition".split(),
 }
@@ -62,8 +64,19 @@ _VIDEO_PROPERTIES = ("skill", "grade", "score", "level", "outcome", "procedure",
 _USUAL_COLUMNS = {"phases": "phase", "steps": "step"} | {
     name: f"{name}s" for name in ("triplet", "instrument", "verb", "target", "tool", "action")
 }
+# Names of the class of a whole video or clip, as folders and tables of clips have it.
+_VIDEO_CLASSES = frozenset(
+    "label labels class classes category categories phase phases step steps action actions activity activities klasse".split()
+)
 _MEASURES = frozenset("width height fps size duration length confidence probability".split())
 _MOST_CLASSES = 300
+_FREE_TEXTS = 60  # values above which a tier that hardly repeats any is free text
+# Parts of names of what is about a person, or written freely, and so may name a person.
+_PERSONAL = frozenset(
+    "note notes notiz notizen remark remarks remarque remarques kommentar kommentare comment comments commentaire bemerkung "
+    "bemerkungen anmerkung anmerkungen age alter vorname nachname firstname lastname surname birth birthday birthdate "
+    "geburtsdatum geburtstag dob freitext".split()
+)
 _RESERVED = ("source", "video_id", "frame_index", "timestamp", "image")
 
 
@@ -126,7 +139,7 @@ class LabelMapping:
     Args:
         columns: label columns; the first one decides whether a frame counts as labeled.
         videos: videos by their id.
-        groups: names of the properties that say `patient`, `hospital` and `split`.
+        groups: names of the properties that say `patient`, `hospital` and `split`, or of tiers with one value in each video.
         first_frame: number of the first frame, where labels count frames.
         skip_labels: names of videos in the label files that are left out.
         unused: tiers and properties that become no column; only for the reader.
@@ -224,9 +237,11 @@ def read_mapping(path: Path) -> LabelMapping:
     videos = {
         name: _read_video(f"{where}videos.{name}", entry) for name, entry in (content.get("videos") or {}).items()
     }
+    _check_files(where, videos)
     rest = {key: content[key] for key in ("groups", "skip_labels", "unused") if content.get(key)}
     read = read_fields(_Rest, str(path), rest)
     _check_columns(path, columns)
+    _check_skipped(where, videos, read.skip_labels)
     if content.get("first_frame", "0") not in ("0", "1"):
         raise InputError(f"{where}first_frame is {content['first_frame']!r}; it must be 0 or 1")
     for key in read.groups:
@@ -277,6 +292,29 @@ def _read_video(where: str, entry: object) -> VideoMapping:
     if not video.files:
         raise InputError(f"{where} names no files")
     return video
+
+
+def _check_files(where: str, videos: Mapping[str, VideoMapping]) -> None:
+    """Check that no file is part of two videos, or twice of one: the same frames would be counted twice."""
+    owner: dict[str, str] = {}
+    for name, video in videos.items():
+        for file in video.files:
+            if file in owner:
+                raise InputError(
+                    f"{where}videos.{name} has the file {file!r}, which videos.{owner[file]} has already; each file belongs "
+                    "to one video, once"
+                )
+            owner[file] = name
+
+
+def _check_skipped(where: str, videos: Mapping[str, VideoMapping], skipped: Iterable[str]) -> None:
+    for name, video in videos.items():
+        for label in video.labels or (name,):
+            if label in skipped:
+                raise InputError(
+                    f"{where}skip_labels leaves out the labels of {label!r}, which videos.{name} uses; remove it "
+                    "from one of them"
+                )
 
 
 def _check_columns(path: Path, columns: Mapping[str, ColumnMapping]) -> None:
@@ -351,23 +389,31 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
         >>> mapping.columns["phase"].kind, mapping.columns["phase"].classes
         ('class', ('cut', 'sew'))
     """
-    tiers = _tiers(labels)
-    presence = [tier for tier in tiers if tier.is_presence]
+    groups = group_names(labels)
+    tiers = [tier for tier in _tiers(labels) if tier.name not in groups.values()]
+    presence = [tier for tier in tiers if tier.is_presence and not _is_personal(tier.name)]
     columns: dict[str, ColumnMapping] = {}
     unused = []
+    # A tier `name` holds the names of phases only if nothing else does.
+    alone = all(_plain_word(tier.name) == "name" or not _is_workflow(tier.name) for tier in tiers)
     for tier in tiers:
         if tier in presence:
             continue
-        column = None if _is_measure(tier.name, tiers) else _tier_column(tier)
+        is_left = (
+            _is_measure(tier.name, tiers)
+            or _is_personal(tier.name)
+            or (_plain_word(tier.name) == "name" and not alone)
+        )
+        column = None if is_left else _tier_column(tier)
         if column is None:
             unused.append(tier.name)
         else:
             columns[_column_name(tier.name, columns)] = column
     columns |= {_column_name(name, columns): column for name, column in _presence_columns(presence)}
-    properties, groups, left = _property_columns(labels)
+    properties, left = _property_columns(labels, groups.values())
     columns |= {_column_name(name, columns): column for name, column in properties.items()}
     if not columns:
-        names = ", ".join((*unused, *left)) or "none"
+        names = ", ".join((*unused, *left, *groups.values())) or "none"
         raise AnnotationError(f"the labels hold nothing that could be a column of labels (found are {names})")
     order = sorted(columns, key=lambda name: _rank(columns[name]))
     ordered = {name: columns[name] for name in order}
@@ -411,17 +457,20 @@ def _without_lane(name: str, names: Iterable[str]) -> str:
 def _tier_column(tier: _Tier) -> ColumnMapping | None:
     """Return the column of one tier; `None` if it is more likely a remark or a measurement."""
     labels = tier.labels
-    separator = _separator(tier)
+    parts = _name_parts(tier.name)
+    # `0,5` is a number with a decimal comma, except where several tools may be listed by their numbers.
+    separator = "" if _are_measurements(labels) and not parts & _MULTIPLE else _separator(tier)
     if separator:
         labels = list(
             dict.fromkeys(part.strip() for label in labels for part in label.split(separator) if part.strip())
         )
     if not labels or (len(labels) > _MOST_CLASSES and len(labels) > sum(tier.values.values()) / 10):
         return None
-    if _are_measurements(labels):
+    if not separator and _is_free_text(labels, sum(tier.values.values())) and not _are_measurements(labels):
+        return None
+    if _are_measurements(labels) and not _is_workflow(tier.name):  # step 1.2 is a name
         return ColumnMapping("numbers", "skill", (tier.name,), classes=(tier.name,))
     classes = _ordered(labels)
-    parts = _name_parts(tier.name)
     multi_label = bool(parts & _SEEN) or (tier.overlaps and bool(parts & _MULTIPLE))
     kind: Kind = "classes" if separator or multi_label or _are_triplets(labels) else "class"
     # Somebody who marks where an instrument is says that it is absent elsewhere; a row for each second says so itself.
@@ -431,6 +480,22 @@ def _tier_column(tier: _Tier) -> ColumnMapping | None:
         kind, _task(tier.name, labels), tuple(tier.lanes), classes=classes, gaps=gaps, separator=separator,
         no_label=_no_label(tier.values),
     )  # fmt: skip
+
+
+def _plain_word(name: str) -> str:
+    return name.strip().lower()
+
+
+def _is_personal(name: str) -> bool:
+    """Return whether what is called so is about a person or written freely, and may hold what nobody should publish."""
+    parts = _name_parts(name)
+    whose = parts & {"patient", "patients", "patienten", "surgeon", "chirurg", "operateur"}
+    return bool(parts & _PERSONAL) or bool(whose and parts & {"name", "names"}) or _group_of(name) == "patient"
+
+
+def _is_free_text(labels: Sequence[str], count: int) -> bool:
+    """Return whether labels are too many to be classes, and hardly one of the `count` values comes twice."""
+    return len(labels) > _FREE_TEXTS and len(labels) > 0.8 * count
 
 
 def _is_measure(name: str, tiers: Sequence[_Tier]) -> bool:
@@ -483,29 +548,84 @@ def _presence_columns(tiers: Sequence[_Tier]) -> Iterator[tuple[str, ColumnMappi
         yield name, ColumnMapping("classes", "finding", names, presence=True, classes=names, gaps=gaps)
 
 
+def group_names(labels: Sequence[VideoLabels]) -> dict[str, str]:
+    """Return the names in labels that say the `patient`, the `hospital` and the `split`.
+
+    They are names of properties; the patient may also be a tier with one value in each video.
+    """
+    groups: dict[str, str] = {}
+    for name in dict.fromkeys(name for video in labels for name, value in video.properties.items() if value):
+        if group := _group_of(name):
+            groups.setdefault(group, name)
+    for name in dict.fromkeys(tier.name for video in labels for tier in video.tiers):
+        # A tier `site` is rather about where something is than about the hospital.
+        if _group_of(name) == "patient" and all(len(_values(video, name)) < 2 for video in labels):
+            groups.setdefault("patient", name)
+    return groups
+
+
+def _group_of(name: str) -> str | None:
+    letters = "".join(re.findall("[a-z]+", name.lower()))
+    return next((group for group, known in _GROUPS.items() if letters in known), None)
+
+
+def group_value(labels: VideoLabels, name: str) -> str:
+    """Return the patient, the hospital or the split of a video; empty if the labels do not say it.
+
+    Args:
+        labels: labels of the video.
+        name: name of the property or tier.
+
+    Raises:
+        AnnotationError: a tier has several values in the video.
+    """
+    if value := labels.properties.get(name, ""):
+        return value
+    found = _values(labels, name)
+    if len(found) > 1:
+        (first, where), (second, other) = list(found.items())[:2]
+        raise AnnotationError(
+            f"{other} holds {second!r} for {name} of {labels.video!r}, and {where} holds {first!r}; a video has one"
+        )
+    return next(iter(found), "")
+
+
+def _values(labels: VideoLabels, name: str) -> dict[str, str]:
+    """Return the values of a tier with the place of the first of each."""
+    found: dict[str, str] = {}
+    for tier in labels.tiers:
+        for span in tier.spans if tier.name == name else ():
+            if span.value.lower() not in UNLABELED:
+                found.setdefault(span.value, span.where)
+    return found
+
+
 def _property_columns(
-    labels: Sequence[VideoLabels],
-) -> tuple[dict[str, ColumnMapping], dict[str, str], list[str]]:
-    """Return the columns of properties of whole videos, the properties that group videos, and the names of the others."""
+    labels: Sequence[VideoLabels], groups: Collection[str]
+) -> tuple[dict[str, ColumnMapping], list[str]]:
+    """Return the columns of properties of whole videos, and the names of the properties that become none."""
     values: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
     for video in labels:
         for name, value in video.properties.items():
             if value:
                 values.setdefault(name, {})[value] = None
-    groups: dict[str, str] = {}
-    for name in values:
-        for group, names in _GROUPS.items():
-            if "".join(re.findall("[a-z]+", name.lower())) in names:
-                groups.setdefault(group, name)
+                counts[name] += 1
     criteria = tuple(name for name in values if _CRITERION.match(name))
     columns: dict[str, ColumnMapping] = {}
     left = []
     for name, found in values.items():
-        if name in groups.values() or name in criteria:
+        if name in groups or name in criteria:
             continue
         labels_found = [value for value in found if value.lower() not in UNLABELED]
-        if not labels_found or not _name_parts(name) & set(_VIDEO_PROPERTIES):
+        whole = name.strip().lower() in _VIDEO_CLASSES
+        is_free = _is_personal(name) or _is_free_text(labels_found, counts[name])
+        if not labels_found or is_free or not (whole or _name_parts(name) & set(_VIDEO_PROPERTIES)):
             left.append(name)
+        elif whole and (_is_workflow(name) or not _are_measurements(labels_found)):
+            columns[name] = ColumnMapping(
+                "class", _task(name, labels_found), properties=(name,), classes=_ordered(labels_found)
+            )
         elif _are_measurements(labels_found):
             columns[name] = ColumnMapping("numbers", "skill", properties=(name,), classes=(name,))
         else:
@@ -513,13 +633,13 @@ def _property_columns(
             columns[name] = ColumnMapping("class", task, properties=(name,), classes=_ordered(labels_found))
     if criteria:
         columns["cvs"] = ColumnMapping("numbers", "safety", properties=criteria, classes=criteria)
-    return columns, groups, left
+    return columns, left
 
 
 def _ordered(labels: Sequence[str]) -> tuple[str, ...]:
     """Return labels in their order, or by their number if they are numbers."""
-    if all(re.fullmatch(r"\d+", label) for label in labels):
-        return tuple(sorted(labels, key=int))
+    if all(re.fullmatch(r"\d+([.,]\d+)*", label) for label in labels):
+        return tuple(sorted(labels, key=lambda label: [int(part) for part in re.split("[.,]", label)]))
     return tuple(labels)
 
 

@@ -239,17 +239,19 @@ def _inner(found: Sequence[tuple[LabeledSpan, int]]) -> Iterator[tuple[LabeledSp
 
 
 def _lasting(tier: LabelTier) -> Sequence[LabeledSpan]:
-    """Return the spans of a class: events without a duration are changes, each of which holds until the next."""
-    events = [span for span in tier.spans if span.stop <= span.start]
-    if not events:
+    """Return the spans of a class: an event without a duration holds for a moment, until the next span at the latest.
+
+    Lists of changes are none of these: a table has given each row the end that the next one begins.
+    """
+    if all(span.stop > span.start for span in tier.spans):
         return tier.spans
-    if len(events) < len(tier.spans):
-        raise AnnotationError(
-            f"{events[0].where}: {events[0].value!r} has no duration, though others of {tier.name!r} have"
-        )
-    ordered = sorted(events, key=lambda span: span.start)
-    ends = [*(after.start for _, after in pairwise(ordered)), math.inf]
-    return [replace(span, stop=end) for span, end in zip(ordered, ends, strict=True) if end > span.start]
+    starts = sorted({span.start for span in tier.spans})
+    following = dict(pairwise([*starts, math.inf]))
+    moment = _EVENT * (tier.rate or 1)
+    return [
+        span if span.stop > span.start else replace(span, stop=min(span.start + moment, following[span.start]))
+        for span in tier.spans
+    ]
 
 
 # ------------------------------------------------------------------------------------------- sets of classes, numbers

@@ -70,6 +70,7 @@ def test_labels_of_each_file_are_shifted(recordings):
     labels.mkdir()
     (labels / "op1-1.csv").write_text("start,end,phase\n0,1,cut\n1,2.4,sew\n")
     (labels / "op1-2.csv").write_text("start,phase\n0,cut\n1.6,sew\n")
+    (labels / "patients.csv").write_text("video,patient\nop1,7\n")  # the whole is named, too
     (labels / "op2.csv").write_text("frame,phase\n" + "".join(f"{frame},cut\n" for frame in range(1, 101)))
     _, frames = prepared(recordings, labels)
     assert column(frames, "phase")["op1"] == ["cut", "sew", "sew", "cut", "sew", "sew"]
@@ -244,3 +245,83 @@ def test_videos_of_one_patient_cannot_be_divided(recordings):
     prepared(recordings, ONE_TABLE.replace("op2,8", "op2,7"))
     with pytest.raises(DatasetError, match=r"1 group|one group|2 folds"):
         draw_splits("own", recordings.parent / "out", SplitOptions(folds=2, validation=0))
+
+
+def test_a_tier_in_another_case_is_the_same_column_for_all_operations(recordings):
+    labels = recordings.parent / "files"
+    labels.mkdir()
+    (labels / "op1.csv").write_text("start,end,phase\n0,5,cut\n")
+    (labels / "op2.csv").write_text("start,end,Phase\n0,3,sew\n")
+    _, frames = prepared(recordings, labels)
+    assert column(frames, "phase") == {"op1": ["cut"] * 5 + [None], "op2": ["sew"] * 3 + [None]}
+    assert "phase_2" not in frames.features
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("[phase]", "[PHASE, Phase]"))
+    _, again = prepared(recordings, labels, mapping=str(recordings.parent / "mine.yaml"))
+    assert column(again, "phase") == column(frames, "phase")
+
+
+def test_a_mapping_and_labels_find_files_of_another_computer_with_accents(recordings):
+    (recordings / "op2.mp4").rename(recordings / "M\u00fcller.mp4".replace("\u00fc", "u\u0308"))
+    report, _ = prepared(recordings, ONE_TABLE.replace("op2", "M\u00fcller"))
+    assert {video.video_id for video in report.videos} == {"op1", "M\u00fcller"}
+    text = (recordings.parent / "out/mapping.yaml").read_text(encoding="utf-8")
+    (recordings.parent / "mine.yaml").write_text(text.replace("u\u0308", "\u00fc"), encoding="utf-8")
+    report, _ = prepared(
+        recordings, ONE_TABLE.replace("op2", "Mu\u0308ller"), mapping=str(recordings.parent / "mine.yaml")
+    )
+    assert report.resumed == 2
+
+
+def test_numbered_files_with_labels_of_their_own_are_videos_of_their_own(recordings):
+    table = "video,patient,start,end,phase\nop1-1,7,0,2,cut\nop1-2,8,0,3,sew\n"
+    report, frames = prepared(recordings, table)
+    assert [video.video_id for video in report.videos] == ["op1-1", "op1-2"]
+    assert column(frames, "phase") == {"op1-1": ["cut", "cut", None], "op1-2": ["sew"] * 3}
+
+
+def test_a_tier_with_one_value_in_each_video_names_the_patient(recordings):
+    table = ONE_TABLE.replace("video,patient", "video,Pat. no.")
+    prepared(recordings, table)
+    assert "patient: Pat. no." in (recordings.parent / "out/mapping.yaml").read_text()
+    drawn = draw_splits("own", recordings.parent / "out", SplitOptions(hold_out="patient", validation=0))
+    assert sorted(fold["test"] for fold in drawn.folds) == [("op1",), ("op2",)]
+    # A name that does not say itself what it is can be given.
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("Pat. no.", "Fall"))
+    table = table.replace("Pat. no.", "Fall")
+    report, _ = prepared(recordings, table, mapping=str(recordings.parent / "mine.yaml"))
+    assert report.resumed == 2
+    with pytest.raises(
+        AnnotationError, match=r"labels.csv:3 holds '9' for Fall of 'op1', and .*labels.csv:2 holds '7'"
+    ):
+        prepared(recordings, table.replace("op1,7,3", "op1,9,3"), mapping=str(recordings.parent / "mine.yaml"))
+
+
+def test_a_list_of_classes_leaves_other_columns_of_numbers_alone(recordings):
+    (recordings.parent / "classes.txt").write_text("sew\nwash\ncut\n")
+    table = "video,start,end,phase,blood\nop1,0,3,2,0\nop1,3,5.4,0,2\nop2,1,3,2,1\n"
+    _, frames = prepared(recordings, table)
+    assert frames.features["phase"].names == ["sew", "wash", "cut"]
+    assert frames.features["blood"].names == ["0", "1", "2"]
+
+
+def test_the_classes_of_whole_clips_hold_for_all_frames(recordings):
+    _, frames = prepared(recordings, "video,label\nop1,chole\nop2,hernia\n")
+    assert column(frames, "label") == {"op1": ["chole"] * 6, "op2": ["hernia"] * 4}
+
+
+def test_a_folder_of_videos_of_hugging_face_is_taken_as_it_is(tmp_path):
+    for name in ("train/chole/a", "train/hernia/b", "test/chole/c"):
+        write_video(tmp_path / f"clips/{name}.mp4", frames=50)
+    prepare_frame_set("own", tmp_path / "clips", tmp_path / "out")
+    frames = load_frame_set("own", tmp_path / "out", "test", protocol="by_column")
+    assert column(frames, "label") == {"test/chole/c": ["chole"] * 2}
+
+
+def test_one_file_in_two_videos_is_refused(recordings):
+    prepared(recordings, ONE_TABLE)
+    text = (recordings.parent / "out/mapping.yaml").read_text()
+    (recordings.parent / "mine.yaml").write_text(text.replace("op2: op2.mp4", "op2: op1-2.mp4"))
+    with pytest.raises(InputError, match=r"videos\.op2 has the file 'op1-2.mp4', which videos\.op1 has already"):
+        prepared(recordings, ONE_TABLE, mapping=str(recordings.parent / "mine.yaml"))

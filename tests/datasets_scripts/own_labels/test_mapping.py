@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surgvista_hf.datasets_scripts.own_labels.formats import read_labels
 from surgvista_hf.datasets_scripts.own_labels.mapping import (
     ColumnMapping,
     LabelMapping,
@@ -179,12 +180,21 @@ def test_labels_are_renamed_merged_and_dropped():
         video_tracks(unknown, mapping)
 
 
-def test_events_without_a_duration_are_changes_of_a_class():
-    labels = VideoLabels("op1", (tier("phase", (2, 2, "cut"), (5, 5, "sew")),))
+def test_an_event_without_a_duration_holds_for_one_moment():
+    labels = VideoLabels("op1", (tier("Behavior", (2, 2, "bleeding"), (5, 5, "clip"), (5.5, 5.5, "bleeding")),))
+    found = at(labels, derive_mapping([labels], {}), 1, 2, 2.9, 3, 5, 5.5, 6.4, 6.6, 99)
+    assert found == {"behavior": [None, "bleeding", "bleeding", None, "clip", "bleeding", "bleeding", None, None]}
+    mixed = VideoLabels("op1", (tier("phase", (2, 3, "cut"), (5, 5, "sew"), (5.5, 7, "cut")),))
+    found = at(mixed, derive_mapping([mixed], {}), 2, 4, 5, 5.5, 8)
+    assert found == {"phase": ["cut", None, "sew", "cut", None]}
+    counted = VideoLabels("op1", (tier("phase", (50, 50, "cut"), rate=None),))
+    assert at(counted, derive_mapping([counted], {}), 1.96, 2, 2.04)["phase"] == [None, "cut", None]
+
+
+def test_a_list_of_changes_lasts_to_the_end_of_the_video(tmp_path: Path):
+    (tmp_path / "op1.csv").write_text("start,phase\n2,cut\n5,sew\n")
+    (labels,) = read_labels(tmp_path / "op1.csv").videos
     assert at(labels, derive_mapping([labels], {}), 1, 2, 4, 5, 99)["phase"] == [None, "cut", "cut", "sew", "sew"]
-    mixed = VideoLabels("op1", (tier("phase", (2, 3, "cut"), (5, 5, "sew")),))
-    with pytest.raises(AnnotationError, match=r"phase\.csv:3: 'sew' has no duration"):
-        video_tracks(mixed, derive_mapping([mixed], {}))
 
 
 def test_the_labels_of_a_later_file_are_shifted_and_end_with_their_file():
@@ -233,6 +243,12 @@ def test_a_mapping_comes_back_as_it_was_written_whatever_classes_are_called(tmp_
         ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\ngroups: {ward: b}", "groups has no 'ward'"),
         ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: {labels: [a]}}", "files"),
         ("columns: {cvs: {kind: numbers, tiers: [a, b], classes: [x]}}", "has 2 numbers and 1 names"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: a.mp4, op2: {files: [b.mp4, a.mp4]}}",
+         r"videos\.op2 has the file 'a.mp4', which videos\.op1 has already"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: {files: [a.mp4, a.mp4]}}",
+         r"videos\.op1 has the file 'a.mp4', which videos\.op1 has already"),
+        ("columns: {phase: {kind: class, tiers: [a], classes: [x]}}\nvideos: {op1: a.mp4}\nskip_labels: [op1]",
+         r"skip_labels leaves out the labels of 'op1', which videos\.op1 uses"),
     ],
 )  # fmt: skip
 def test_a_wrong_mapping_is_refused_in_one_sentence(tmp_path: Path, text: str, complaint: str):
@@ -247,3 +263,53 @@ def test_labels_that_are_only_remarks_are_no_column():
     remarks = tier("seen", *((n, n + 1, f"remark {n}") for n in range(400)))
     with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are seen\)"):
         derived(remarks)
+
+
+@pytest.mark.parametrize("name", ["label", "Class", "category", "phase"])
+def test_a_class_of_whole_videos_is_a_column_that_holds_all_the_time(name):
+    labels = [
+        VideoLabels(f"op{n}", (), {name: value, "split": "train"}) for n, value in enumerate(("chole", "hernia"))
+    ]
+    mapping = derive_mapping(labels, {})
+    column = name.lower()
+    assert (mapping.columns[column].kind, mapping.columns[column].classes) == ("class", ("chole", "hernia"))
+    assert at(labels[1], mapping, 0, 1e6) == {column: ["hernia"] * 2}
+    assert mapping.groups == {"split": "split"}
+
+
+def test_step_numbers_are_classes_in_their_order_and_other_decimals_are_numbers():
+    found = [(n, n + 1, value) for n, value in enumerate(("1.1", "2.1", "1.10", "1.2"))]
+    for name in ("step", "Phase", "task"):
+        column = derived(tier(name, *found)).columns[name.lower()]
+        assert (column.kind, column.classes) == ("class", ("1.1", "1.2", "1.10", "2.1"))
+    assert derived(tier("force", *found)).columns["force"].kind == "numbers"
+    assert derived(tier("force", (0, 1, "0,5"), (1, 2, "1,5"), (2, 3, "5,1"))).columns["force"].kind == "numbers"
+
+
+@pytest.mark.parametrize("name", ["Notizen", "Alter", "Name", "patient name", "Kommentar", "notes"])
+def test_what_is_about_persons_or_written_freely_becomes_no_class(name):
+    mapping = derived(tier("phase", (0, 9, "cut")), tier(name, (0, 3, "Maria Muster"), (3, 5, "slow"), (5, 9, "61")))
+    assert list(mapping.columns) == ["phase"]
+    assert mapping.unused == (name,)
+
+
+def test_texts_of_which_hardly_one_comes_twice_become_no_classes_and_many_classes_do():
+    phases = tier("phase", (0, 9, "cut"))
+    remarks = derived(phases, tier("seen", *((n, n + 1, f"remark {n}") for n in range(70))))
+    assert (list(remarks.columns), remarks.unused) == (["phase"], ("seen",))
+    many = derived(phases, tier("seen", *((n, n + 1, f"organ {n % 70}") for n in range(140))))
+    assert len(many.columns["seen"].classes) == 70
+
+
+def test_a_tier_called_name_holds_the_phases_where_nothing_else_does():
+    assert derived(tier("name", (0, 3, "cut"), (3, 5, "sew"))).columns["name"].classes == ("cut", "sew")
+
+
+def test_a_tier_names_the_patient_if_it_has_one_value_in_each_video_and_never_the_hospital():
+    phases = tier("phase", (0, 9, "cut"))
+    one = derived(phases, tier("Patient ID", (0, 9, "7")), tier("site", (0, 9, "liver")))
+    assert (one.groups, list(one.columns)) == ({"patient": "Patient ID"}, ["phase", "site"])
+    two = derived(phases, tier("Patient ID", (0, 5, "7"), (5, 9, "8")))
+    assert (two.groups, list(two.columns), two.unused) == ({}, ["phase"], ("Patient ID",))
+    with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are Pat\. no\.\)"):
+        derived(tier("Pat. no.", (0, 9, "7")))

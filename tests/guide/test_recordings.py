@@ -3,6 +3,7 @@
 import pytest
 
 from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
+from surgvista_hf.guide.first_model import _remove_other_features
 from surgvista_hf.guide.recordings import prepare_own
 from surgvista_hf.util.errors import InputError
 
@@ -57,3 +58,18 @@ def test_a_missing_folder_of_labels_is_named(tmp_path):
     videos, _ = write_recordings(tmp_path, 1)
     with pytest.raises(InputError, match="nowhere"):
         prepare_own(videos, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_features_of_an_operation_that_left_the_labels_do_not_stay(tmp_path):
+    videos, labels = write_recordings(tmp_path, 3)
+    made = prepare_own(videos, labels, tmp_path / "out")
+    features = tmp_path / "out" / "features" / "encoder" / "own"
+    features.mkdir(parents=True)
+    for number in range(3):
+        (features / f"day{number}.arrow").write_bytes(b"features")
+    (labels / "day1.csv").unlink()
+    made = prepare_own(videos, labels, tmp_path / "out")
+    frames = load_frame_set(made.name, made.folder, "all")
+    assert set(frames["video_id"]) == {"day0", "day2"}
+    _remove_other_features(tmp_path / "out" / "features", frames)
+    assert sorted(file.name for file in features.iterdir()) == ["day0.arrow", "day2.arrow"]

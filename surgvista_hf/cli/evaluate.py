@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
     parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
     add_split_arguments(parser, "test")
+    parser.add_argument(
+        "--allow-overlap", action="store_true", help="test a model on videos that it was trained on, with a warning"
+    )
     parser.add_argument("--label", default="phase", help="column of the frame set (default: phase)")
     parser.add_argument(
         "--classes",
@@ -114,6 +117,7 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
         batch_size=arguments.batch_size,
         progress=True,
         resamples=arguments.resamples,
+        on_overlap="warn" if arguments.allow_overlap else "error",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..clips import ClipDataset
 from ..clips.dataset import Sampling
+from ..datasets_scripts.frame_sets.training_videos import check_unseen
 from ..datasets_scripts.own_labels.phase_files import SUFFIXES, class_names, read_phase_file
 from ..datasets_scripts.schema.info import MissingFilesError
 from ..datasets_scripts.schema.label_mapping import map_classes
@@ -102,6 +103,7 @@ def evaluate_model(
     batch_size: int = 16,
     progress: bool = False,
     resamples: int = RESAMPLES,
+    on_overlap: Literal["error", "warn"] = "error",
 ) -> Evaluation:
     """Test a finished classifier on the labeled frames of a frame set.
 
@@ -114,11 +116,13 @@ def evaluate_model(
         batch_size: clips at a time.
         progress: show a progress bar.
         resamples: number of draws of videos for the intervals.
+        on_overlap: `"error"`, or `"warn"` to test a model on videos that it was trained on; see `check_unseen`.
 
     Returns:
         The evaluation, in the classes of the model.
 
     Raises:
+        OverlapError: the model was trained on videos of the frame set.
         InputError: the model predicts one class a frame and the labels hold several, or the other way round.
         DatasetError: a class has no counterpart in the model.
     """
@@ -128,6 +132,7 @@ def evaluate_model(
         raise InputError(
             f"{model.source} predicts {kinds[model.multi_label]} a frame; the column {label!r} holds {kinds[task.multi_label]}"
         )
+    check_unseen(model.source, frames, on_overlap=on_overlap)
     names = model.class_names[: len(task.names)] if task.kind == "triplet" else model.class_names
     task = replace(task, names=tuple(names))
     clips = ClipDataset(

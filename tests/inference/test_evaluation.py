@@ -9,7 +9,9 @@ import pytest
 
 from surgvista_hf import load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.training_videos import check_unseen
 from surgvista_hf.datasets_scripts.schema.split_files import read_split_file
 from surgvista_hf.evaluation.tasks import ClipPredictions
 
@@ -79,6 +81,31 @@ def test_evaluate_says_of_a_finished_model_what_training_said(hospitals, capsys)
     assert read(hospitals / "tested/results.json")["metrics"] == said["metrics"]
     assert (hospitals / "tested/tables.md").read_text().startswith("#")
     assert list((hospitals / "tested/plots").glob("*confusion*.png"))
+
+
+@pytest.mark.filterwarnings("always::surgvista_hf.datasets_scripts.frame_sets.overlap.OverlapWarning")
+def test_a_model_is_not_tested_on_its_training_videos_unnoticed(hospitals, tmp_path, capsys):
+    """Neither on the frame set itself, nor on one with other names and other labels of the same frames."""
+    record = read(hospitals / "run/model/training_videos.json")
+    assert (len(record["trained"]["frames"]), len(record["validation"]["frames"])) == (3, 1)
+    assert "operation_0" not in json.dumps(record)
+    words = ["evaluate", str(hospitals / "run/model"), "--data", f"synthetic={hospitals / 'here'}"]
+    assert main([*words, "--json"]) == 0  # the test of its own protocol
+    assert main([*words, "--split", "all", "--json"]) == 1
+    printed = capsys.readouterr()
+    assert "was trained on 3 of the 6 videos of this test (synthetic/operation_0" in printed.err
+    assert "--allow-overlap" in printed.err
+    assert main([*words, "--split", "all", "--allow-overlap", "--json"]) == 0
+    notes = capsys.readouterr().err
+    assert "was trained on 3 of the 6 videos of this test" in notes
+    assert "was chosen by 1 videos of this test (synthetic/operation_000000)" in notes
+    frames = load_frame_set("synthetic", hospitals / "here", "train")
+    renamed = frames.remove_columns(["source", "video_id", "phase"])
+    for name in ("source", "video_id"):
+        renamed = renamed.add_column(name, [f"new {value}" for value in frames[name]])
+    with pytest.raises(OverlapError, match="trained on 3 of the 3 videos"):
+        check_unseen(hospitals / "run/model", renamed)
+    assert check_unseen(tmp_path, frames) == []  # nothing is known of this model
 
 
 def test_files_of_another_program_get_the_same_numbers_as_the_model(hospitals, tmp_path, capsys):

@@ -87,7 +87,7 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
     if arguments.labels:
         names = _listed_classes(arguments.labels)
         labels, task = evaluation.labels_of_files(arguments.labels, names, every=arguments.every)
-        return _of_files(arguments, labels, task)
+        return _of_files(arguments, labels, task, is_ordered=names is not None)
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
     from ..trainers.finetuning.recipe import LabeledData
@@ -121,12 +121,19 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
     )
 
 
-def _of_files(arguments: argparse.Namespace, labels: "dict[str, LabeledMoments]", task: "Task") -> "Evaluation":
+def _of_files(
+    arguments: argparse.Namespace, labels: "dict[str, LabeledMoments]", task: "Task", *, is_ordered: bool = True
+) -> "Evaluation":
     from ..inference import evaluation
 
     labels, task = evaluation.map_labels(labels, task, _class_mapping(arguments.classes))
     return evaluation.evaluate_files(
-        arguments.predictions, labels, task, every=arguments.every, resamples=arguments.resamples
+        arguments.predictions,
+        labels,
+        task,
+        every=arguments.every,
+        resamples=arguments.resamples,
+        is_ordered=is_ordered,
     )
 
 

@@ -141,6 +141,57 @@ def test_label_files_do_without_a_frame_set(tmp_path, capsys):
     assert "calibration_error" not in said["results"]["classification"]  # there are no probabilities
 
 
+def files(tmp_path, prediction, labels="start,end,phase\n0,8,sew\n8,20,cut\n"):
+    """Return the words that compare an array with a file of labels."""
+    for kind in ("said", "labels"):
+        (tmp_path / kind).mkdir()
+    np.save(tmp_path / "said/op1.npy", prediction)
+    (tmp_path / "labels/op1.csv").write_text(labels)
+    return ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels")]
+
+
+def test_numbers_of_classes_need_an_order_that_somebody_gave(tmp_path, capsys):
+    truth = np.repeat([1, 0], [8, 12])  # in the order of classes.txt, not as the names appear in the labels
+    words = files(tmp_path, truth)
+    assert main([*words, "--json"]) == 1
+    assert "nothing says which number is which class of the labels (sew, cut): put classes.txt" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "labels/classes.txt").write_text("cut\nsew\n")
+    assert main([*words, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["metrics"]["image_accuracy"] == 1
+    assert "0 = cut, 1 = sew" in printed.err
+
+
+def test_numbers_in_the_labels_too_are_their_own_order(tmp_path, capsys):
+    words = files(tmp_path, np.repeat([1, 0], [8, 12]), "start,end,phase\n0,8,1\n8,20,0\n")
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == 1
+
+
+def test_an_array_of_more_rows_than_the_video_has_seconds_needs_their_distance(tmp_path, capsys):
+    words = files(tmp_path, np.repeat([1, 0], [80, 120]))
+    (tmp_path / "labels/classes.txt").write_text("cut\nsew\n")
+    assert main([*words, "--json"]) == 1
+    assert "has 200 rows, which are 200 s at 1 s a row, and its labels end at 20 s: say with --every" in (
+        error := capsys.readouterr().err
+    )
+    assert "--every 0.1" in error
+    assert main([*words, "--every", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == 1
+    np.save(tmp_path / "said/op1.npy", np.repeat([1, 0], [8, 17]))  # five rows more may be
+    assert main([*words, "--json"]) == 0
+
+
+def test_one_table_with_the_labels_of_several_videos_is_refused_with_what_is_expected(tmp_path, capsys):
+    words = files(tmp_path, np.zeros(4, int), "video,second,phase\nop1,0,cut\nop1,1,cut\nop2,0,sew\nop2,1,sew\n")
+    assert main(words) == 1
+    assert "holds the labels of 2 videos (op1, op2), but one file for each video is expected" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_report_has_intervals_variants_classes_and_videos(hospitals):
     words = ["evaluate", str(hospitals / "run/model"), "--data", f"synthetic={hospitals / 'there'}", "--split", "all"]
     folder = hospitals / "reported"

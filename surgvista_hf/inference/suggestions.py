@@ -254,10 +254,10 @@ def files_to_label(paths: Sequence[Path], labels: Sequence[Path] = (), tier: str
 def _check_labels(folder: Path, videos: Iterable[str]) -> None:
     """Check that the labels of a folder will be found, since what is labeled already would be suggested again.
 
+    Where no file is named like a video, a warning is logged.
+
     Raises:
         InputError: a table holds the labels of several videos.
-
-    Warns (in the log): no file is named like a video.
     """
     files = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name != "classes.txt"

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME=DIR", help="frame set with the labels")
     parser.add_argument("--labels", type=Path, help="label files instead of a frame set: a folder or a file")
     add_split_arguments(parser, "test")
+    parser.add_argument(
+        "--allow-overlap", action="store_true", help="test a model on videos that it was trained on, with a warning"
+    )
     parser.add_argument("--label", default="phase", help="column of the frame set (default: phase)")
     parser.add_argument(
         "--classes",
@@ -84,7 +87,7 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
     if arguments.labels:
         names = _listed_classes(arguments.labels)
         labels, task = evaluation.labels_of_files(arguments.labels, names, every=arguments.every)
-        return _of_files(arguments, labels, task)
+        return _of_files(arguments, labels, task, is_ordered=names is not None)
     from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
     from ..trainers.finetuning.recipe import LabeledData
@@ -114,15 +117,23 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
         batch_size=arguments.batch_size,
         progress=True,
         resamples=arguments.resamples,
+        on_overlap="warn" if arguments.allow_overlap else "error",
     )
 
 
-def _of_files(arguments: argparse.Namespace, labels: "dict[str, LabeledMoments]", task: "Task") -> "Evaluation":
+def _of_files(
+    arguments: argparse.Namespace, labels: "dict[str, LabeledMoments]", task: "Task", *, is_ordered: bool = True
+) -> "Evaluation":
     from ..inference import evaluation
 
     labels, task = evaluation.map_labels(labels, task, _class_mapping(arguments.classes))
     return evaluation.evaluate_files(
-        arguments.predictions, labels, task, every=arguments.every, resamples=arguments.resamples
+        arguments.predictions,
+        labels,
+        task,
+        every=arguments.every,
+        resamples=arguments.resamples,
+        is_ordered=is_ordered,
     )
 
 

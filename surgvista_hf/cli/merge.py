@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Merge an adapter with its base, and write the model."""
     from transformers import AutoVideoProcessor
 
+    from ..datasets_scripts.frame_sets.training_videos import TrainingVideos
     from ..modeling.adapters import merge_adapter
     from ..modeling.confidence import Confidence
     from ..modeling.remote_code import add_remote_code
@@ -35,6 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
             model.save_pretrained(folder)
             AutoVideoProcessor.from_pretrained(arguments.adapter).save_pretrained(folder)
             Confidence.load(arguments.adapter).save(folder)
+            if (trained := TrainingVideos.load(arguments.adapter)) is not None:
+                trained.save(folder)
             if arguments.with_code:
                 add_remote_code(folder)
     print(f"model: {arguments.output}")

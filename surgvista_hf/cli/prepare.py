@@ -173,6 +173,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
         "labeled), "
         f"{summary['hours']:.2f} h; {report.resumed} videos were finished before"
     )
+    for video in report.removed:
+        print(f"  removed {video}: it is no longer among the videos and labels")
+    for video in report.kept:
+        print(f"  kept {video}: it was prepared from another folder; if it must leave, prepare into another output")
     for video, remarks in summary["remarks"].items():
         print(f"  {video}: {'; '.join(remarks)}")
     for video, error in summary["failed"].items():

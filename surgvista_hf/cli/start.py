@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("videos", nargs="?", type=Path, help="folder of videos, or of a folder of images for each")
     parser.add_argument("labels", nargs="?", type=Path, help="folder with a label file for each video")
+    parser.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="FILE",
+        help="what the labels mean, as `surgvista prepare own --propose` writes it",
+    )
     parser.add_argument("--data", metavar="NAME=DIR", help="a frame set, instead of videos and labels")
     parser.add_argument("--output", type=Path, required=True, help="folder of everything that is written")
     parser.add_argument("--model", help="folder or Hub id of an encoder (default: one of the Hub for this machine)")
@@ -53,11 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Look at the data, say what can be done, train, test and report."""
-    from ..guide.first_model import INSPECTION, prepare_and_inspect, train_first_model
+    from ..guide.first_model import INSPECTION, check_encoder, prepare_and_inspect, train_first_model
     from ..util.errors import InputError
 
     if arguments.batch_size < 1 or arguments.num_proc < 1:
         raise InputError("--batch-size and --num-proc must be at least 1")
+    unused = {name: getattr(arguments, name) for name in ("videos", "labels", "mapping")}
+    if arguments.data and any(unused.values()):
+        named = ", ".join(f"{name} {value}" for name, value in unused.items() if value)
+        raise InputError(
+            f"--data names a frame set that is prepared already, so {named} would not be used: give one or the other"
+        )
+    if arguments.model:
+        check_encoder(arguments.model)  # before hours of preparing videos
     options = _options(arguments)
     prepared = prepare_and_inspect(
         arguments.videos, arguments.labels, arguments.output, options, data=_frame_set(arguments.data)
@@ -83,6 +97,7 @@ def _options(arguments: argparse.Namespace) -> "StartOptions":
         seed=arguments.seed,
         num_proc=arguments.num_proc,
         images=not arguments.no_images,
+        mapping=arguments.mapping,
     )
 
 
@@ -108,12 +123,20 @@ def _may_train(arguments: argparse.Namespace, prepared: "Prepared", options: "St
     import torch
 
     from ..guide.plan import insufficient, make_plan
+    from ..guide.recordings import patients_of
     from ..util.errors import InputError
 
     if reason := insufficient(prepared.labels):
         raise InputError(f"{reason}. The page of the data was written all the same")
     has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
-    plan = make_plan(prepared.labels, has_gpu=has_gpu, model=options.model, head=options.head, seed=options.seed)
+    plan = make_plan(
+        prepared.labels,
+        has_gpu=has_gpu,
+        model=options.model,
+        head=options.head,
+        seed=options.seed,
+        patients=patients_of(prepared.data.folder),
+    )
     if arguments.json:
         if arguments.check:
             print(
@@ -136,7 +159,7 @@ def _again(arguments: argparse.Namespace) -> str:
     argv = ["surgvista", "start"]
     argv += ["--data", arguments.data] if arguments.data else [str(arguments.videos), str(arguments.labels)]
     argv += ["--output", str(arguments.output)]
-    for name in ("model", "head", "label", "frame_stride", "device"):
+    for name in ("mapping", "model", "head", "label", "frame_stride", "device"):
         value = getattr(arguments, name)
         argv += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     argv += ["--seed", str(arguments.seed)]

@@ -37,6 +37,8 @@ class PredictedVideo:
         scores: (steps, classes) scores; NaN from where on nothing is predicted.
         are_probabilities: whether the scores are probabilities, and not a one for the chosen class.
         hold: longest time in seconds for which a prediction holds.
+        spacing: seconds between two rows of a file that has no times of its own, such as an array; otherwise `None`.
+        is_numbered: whether the file tells classes by their number only, so that it depends on the order of the names.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class PredictedVideo:
     scores: np.ndarray
     are_probabilities: bool
     hold: float
+    spacing: float | None = None
+    is_numbered: bool = False
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
         """Return the scores (moments, classes) that hold at times (moments,) in seconds.
@@ -156,13 +160,12 @@ def _from_array(
         if np.issubdtype(values.dtype, np.floating):
             if not np.isfinite(values).all():
                 raise InputError(f"{path} holds scores that are infinite or not a number")
-            return PredictedVideo(
-                path, seconds, values.astype(np.float64), _is_graded(values, multi_label), 1.5 * every
-            )
+            graded = _is_graded(values, multi_label)
+            return PredictedVideo(path, seconds, values.astype(np.float64), graded, 1.5 * every, every, True)
         if whole and np.isin(values, (0, 1)).all() and (multi_label or (values.sum(axis=1) == 1).all()):
-            return PredictedVideo(path, seconds, values.astype(np.float64), False, 1.5 * every)
+            return PredictedVideo(path, seconds, values.astype(np.float64), False, 1.5 * every, every, True)
     if values.ndim == 1 and np.issubdtype(values.dtype, np.integer) and len(values) and not multi_label:
-        return PredictedVideo(path, seconds, _one_hot(path, values, len(names)), False, 1.5 * every)
+        return PredictedVideo(path, seconds, _one_hot(path, values, len(names)), False, 1.5 * every, every, True)
     expected = f"scores or 0 and 1 (steps, {len(names)})"
     raise InputError(
         f"{path} holds {values.dtype} of shape {values.shape}; expected are "
@@ -282,12 +285,12 @@ def _from_list(
     if numbers and all(0 <= value <= 1 for row in content for value in row):
         return _from_array(path, np.asarray(content, np.float64 if multi_label else None), names, every, multi_label)
     if multi_label and all(isinstance(row, list) for row in content) and content:
-        return PredictedVideo(
-            path, np.arange(len(content)) * every, _multi_hot(path, content, names), False, 1.5 * every
-        )
+        seconds, scores = np.arange(len(content)) * every, _multi_hot(path, content, names)
+        numbered = any(not isinstance(entry, str) for row in content for entry in row)
+        return PredictedVideo(path, seconds, scores, False, 1.5 * every, every, numbered)
     if content and not multi_label and all(isinstance(entry, str) for entry in content):
         single = _multi_hot(path, [[entry] for entry in content], names)
-        return PredictedVideo(path, np.arange(len(content)) * every, single, False, 1.5 * every)
+        return PredictedVideo(path, np.arange(len(content)) * every, single, False, 1.5 * every, every)
     return _from_array(path, np.asarray(content), names, every, multi_label)
 
 
@@ -340,7 +343,8 @@ def _from_spans(file: PhaseSpans, names: Sequence[str], every: float | None) -> 
         row = track.at(unit / (file.rate or 1.0), 1.0)
         if row:
             scores[number] = np.eye(len(names))[row["phase"]]
-    return PredictedVideo(file.path, np.array(units) / rate, scores, False, np.inf)
+    numbered = any(span.label not in names and span.label.isdigit() for span in file.spans)
+    return PredictedVideo(file.path, np.array(units) / rate, scores, False, np.inf, is_numbered=numbered)
 
 
 def _from_overlapping_spans(path: Path, names: Sequence[str], every: float | None) -> PredictedVideo:

@@ -20,8 +20,10 @@ from ..datasets_scripts.frame_sets.inspection import Inspection, inspect_frame_s
 from ..datasets_scripts.frame_sets.inspection_page import write_inspection
 from ..datasets_scripts.frame_sets.label_table import LabelColumn
 from ..datasets_scripts.frame_sets.load import load_frame_set
+from ..datasets_scripts.frame_sets.overlap import videos_in
 from ..evaluation.tasks import ClipPredictions, Task
 from ..inference.evaluation import Evaluation, measure_predictions
+from ..modeling.errors_surgvista import folder_or_hub_name
 from ..trainers.features.extraction import VideoFeatureExtractor, VideoFeatures, load_video_features
 from ..trainers.finetune import task_of
 from ..trainers.finetuning.recipe import LabeledData
@@ -51,6 +53,7 @@ class StartOptions:
         seed: seed of held-out operations and of the training.
         num_proc: number of videos that are prepared at a time.
         images: show frames in the pages.
+        mapping: file that says what the labels mean; by default derived from them.
     """
 
     model: str | None = None
@@ -62,6 +65,7 @@ class StartOptions:
     seed: int = 0
     num_proc: int = 1
     images: bool = True
+    mapping: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def prepare_and_inspect(
         if data is None:
             if videos is None or labels is None:
                 raise InputError("give a folder of videos and one of labels, or a frame set with --data NAME=DIR")
-            data = prepare_own(videos, labels, output, num_proc=options.num_proc)
+            data = prepare_own(videos, labels, output, mapping=options.mapping, num_proc=options.num_proc)
     with steps("look at the data"):
         # Which operations are held out is the plan's choice, so the data set's own splits would only confuse.
         inspection = replace(inspect_frame_set(data.folder), splits={}, protocol="")
@@ -183,6 +187,29 @@ def train_first_model(prepared: Prepared, output: Path, options: StartOptions, a
             write_answer(answer, output / REPORT, images=options.images)
             step.remember(str(output / REPORT))
     return result
+
+
+def check_encoder(model: str) -> None:
+    """Check that a named encoder may be there, without loading it or asking the Hub.
+
+    Args:
+        model: folder or Hub id.
+
+    Raises:
+        InputError: it names no folder of a model here and cannot be the name of a model on the Hub.
+    """
+    folder = Path(folder_or_hub_name(model))
+    if not folder.exists():
+        if "/" not in model:  # names on the Hub are owner/name
+            raise InputError(
+                f"there is no folder {model} in {Path.cwd()}, and models on the Hub are called owner/name: give the folder of "
+                "an encoder, as `surgvista convert` writes it, or a Hub id"
+            )
+    elif not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise InputError(
+            f"{folder} is no folder of a model, since it holds no config.json: give the folder of an encoder, as "
+            "`surgvista convert` writes it, or a Hub id"
+        )
 
 
 def load_encoder(model: str, options: StartOptions, *, chosen: bool) -> VideoFeatureExtractor:
@@ -266,6 +293,7 @@ def _trained(
     features = output / "features" / content_hash([extractor.fingerprints[0], label, extractor.num_frames])
     with steps("compute features"):
         extractor.extract(frames, features, label=label, batch_size=options.batch_size)
+        _remove_other_features(output / "features", frames)
         videos = _load_features(features, frames)
     settings: dict[str, object] = {
         "frames": frames_fingerprint(frames),
@@ -306,11 +334,16 @@ def _stored(folder: Path) -> dict[str, object]:
 
 
 def _load_features(folder: Path, frames: Dataset) -> list[VideoFeatures]:
-    wanted: dict[str, set[str]] = {}
-    columns = frames.select_columns(["source", "video_id"]).with_format("arrow")[:]
-    for source, video in zip(columns["source"].to_pylist(), columns["video_id"].to_pylist(), strict=True):
-        wanted.setdefault(source, set()).add(video)
-    return load_video_features(folder, wanted)
+    return load_video_features(folder, {source: set(videos) for source, videos in videos_in(frames).items()})
+
+
+def _remove_other_features(folder: Path, frames: Dataset) -> None:
+    """Remove what is stored of operations that have left the frame set: nothing of a withdrawn one may stay."""
+    names = {f"{source}/{video}.arrow" for source, videos in videos_in(frames).items() for video in videos}
+    for encoder in (each for each in folder.iterdir() if each.is_dir()):
+        for file in encoder.rglob("*.arrow"):
+            if file.relative_to(encoder).as_posix() not in names:
+                file.unlink()
 
 
 def _evaluation(trained: Trained, task: Task, extractor: VideoFeatureExtractor) -> Evaluation:

@@ -30,13 +30,16 @@ class OwnFrameSet:
     command: tuple[str, ...] = ()
 
 
-def prepare_own(videos: Path, labels: Path, output: Path, *, num_proc: int = 1) -> OwnFrameSet:
+def prepare_own(
+    videos: Path, labels: Path, output: Path, *, mapping: Path | None = None, num_proc: int = 1
+) -> OwnFrameSet:
     """Turn a person's recordings and labels into a frame set; what an earlier run finished is not done again.
 
     Args:
         videos: folder of videos, or of a folder of images for each.
         labels: file or folder of labels, in any form that the data set `own` reads.
         output: folder for the frame set.
+        mapping: file that says what the labels mean; by default derived from them.
         num_proc: number of videos at a time.
 
     Returns:
@@ -48,7 +51,12 @@ def prepare_own(videos: Path, labels: Path, output: Path, *, num_proc: int = 1) 
     if not labels.exists():
         raise MissingFilesError(f"there is no {labels} with labels")
     folder = output / "frame_set"
-    settings = {"labels": str(labels)}
+    if mapping is not None and not mapping.is_file():
+        raise MissingFilesError(
+            f"there is no {mapping} with the meaning of the labels; `surgvista prepare own --propose` writes one"
+        )
+    settings = {"labels": str(labels), **({} if mapping is None else {"mapping": str(mapping)})}
     prepare_frame_set(NAME, videos, folder, settings=settings, num_proc=num_proc, skip_unreadable=True, progress=True)
-    options = ("--videos", str(videos), "--labels", str(labels), "--output", str(folder), "--skip-unreadable")
+    given = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    options = ("--videos", str(videos), *given, "--output", str(folder), "--skip-unreadable")
     return OwnFrameSet(NAME, folder, ("surgvista", "prepare", NAME, *options))

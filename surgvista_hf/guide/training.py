@@ -18,6 +18,7 @@ from torch import nn
 from ..clips import ClipIndex
 from ..clips.sampling.timeline import Timeline
 from ..datasets_scripts.frame_sets.registry import get_builder
+from ..datasets_scripts.frame_sets.training_videos import TrainingVideos
 from ..evaluation.probes import LinearProbe, fit_linear_probe
 from ..evaluation.tasks import ClipPredictions, Task
 from ..modeling.configuration_ms_tcn import MsTcnConfig
@@ -102,6 +103,7 @@ def train_heads(
     folder = output / "model"
     interval = Timeline.from_frame_set(frames, ClipIndex.from_frame_set(frames)).interval
     save_probe(extractor, probe, task, folder, frame_interval=interval)
+    TrainingVideos.of(frames).save(folder)
     if not temporal:
         confidence.save(folder)
         return Trained(folder, None, predictions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..clips import ClipDataset
 from ..clips.dataset import Sampling
+from ..datasets_scripts.frame_sets.training_videos import check_unseen
 from ..datasets_scripts.own_labels.phase_files import SUFFIXES, class_names, read_phase_file
 from ..datasets_scripts.schema.info import MissingFilesError
 from ..datasets_scripts.schema.label_mapping import map_classes
@@ -31,9 +32,11 @@ from ..trainers.finetuning.trainer import EvaluationCollator
 from ..util.console import track
 from ..util.errors import InputError
 from ..util.messages import did_you_mean, preview
+from .label_files import check_one_video
 from .models.clip_model import ClipModel
 
 logger = logging.getLogger(__name__)
+_LONGER, _MORE_ROWS = 0.2, 5  # an array may be so much longer than its video, by fraction and by rows
 _CHOSEN_METRIC = "macro_f1"  # main metric of several classes where only the chosen ones are known
 
 
@@ -102,6 +105,7 @@ def evaluate_model(
     batch_size: int = 16,
     progress: bool = False,
     resamples: int = RESAMPLES,
+    on_overlap: Literal["error", "warn"] = "error",
 ) -> Evaluation:
     """Test a finished classifier on the labeled frames of a frame set.
 
@@ -114,11 +118,13 @@ def evaluate_model(
         batch_size: clips at a time.
         progress: show a progress bar.
         resamples: number of draws of videos for the intervals.
+        on_overlap: `"error"`, or `"warn"` to test a model on videos that it was trained on; see `check_unseen`.
 
     Returns:
         The evaluation, in the classes of the model.
 
     Raises:
+        OverlapError: the model was trained on videos of the frame set.
         InputError: the model predicts one class a frame and the labels hold several, or the other way round.
         DatasetError: a class has no counterpart in the model.
     """
@@ -128,6 +134,7 @@ def evaluate_model(
         raise InputError(
             f"{model.source} predicts {kinds[model.multi_label]} a frame; the column {label!r} holds {kinds[task.multi_label]}"
         )
+    check_unseen(model.source, frames, on_overlap=on_overlap)
     names = model.class_names[: len(task.names)] if task.kind == "triplet" else model.class_names
     task = replace(task, names=tuple(names))
     clips = ClipDataset(
@@ -170,10 +177,12 @@ class LabeledMoments:
     Args:
         seconds: (moments,) times of the labeled frames.
         labels: (moments,) class indices, or (moments, classes) of 0 and 1.
+        end: time in seconds until which the frames of the video, or its labels, are known to go; `None`: unknown.
     """
 
     seconds: np.ndarray
     labels: np.ndarray
+    end: float | None = None
 
 
 def evaluate_files(
@@ -183,6 +192,7 @@ def evaluate_files(
     *,
     every: float | None = None,
     resamples: int = RESAMPLES,
+    is_ordered: bool = True,
 ) -> Evaluation:
     """Compare predictions of any program with labels.
 
@@ -192,12 +202,15 @@ def evaluate_files(
         task: the task of the labels.
         every: seconds between two rows of arrays, 1 by default; and between two frames in files that count frames.
         resamples: number of draws of videos for the intervals.
+        is_ordered: whether the order of the classes was given, so that predictions may tell them by number; not where the
+            names stand as they first appeared in label files.
 
     Returns:
         The evaluation. Metrics that need scores of all classes are left out where a file holds only chosen classes.
 
     Raises:
-        InputError: a video has no predictions, nothing was predicted for a labeled moment, or triplets have no scores.
+        InputError: a video has no predictions, nothing was predicted for a labeled moment, triplets have no scores,
+            predictions tell classes by numbers whose order is not given, or an array is much longer than its video.
     """
     start = perf_counter()
     found = find_predictions(Path(predictions))
@@ -215,6 +228,9 @@ def evaluate_files(
         name: read_predictions(found[str(key)], task.names, every=every, multi_label=task.multi_label)
         for name, key in ids.items()
     }
+    _check_class_numbers(list(read.values()), task, is_ordered=is_ordered)
+    for name, moments in labels.items():
+        _check_length(read[name], moments, is_given=every is not None)
     rows = [(name, moments, read[name].at(moments.seconds)) for name, moments in labels.items()]
     together = ClipPredictions(
         videos=np.concatenate([np.full(len(moments.seconds), name) for name, moments, _ in rows]),
@@ -228,6 +244,51 @@ def evaluate_files(
         raise InputError(f"triplets are ranked by a score of each class; {predictions} holds chosen classes only")
     nobody = dict.fromkeys(("trained", "all", "bytes"), 0)
     return measure_predictions(task, together, nobody, start=start, graded=graded, resamples=resamples)
+
+
+def _check_class_numbers(predictions: Sequence[PredictedVideo], task: Task, *, is_ordered: bool) -> None:
+    """Say which class each number means, where predictions tell classes by number.
+
+    Raises:
+        InputError: nobody gave the order of the classes, and it is not in their names.
+    """
+    numbered = [video.path for video in predictions if video.is_numbered]
+    if not numbered:
+        return
+    order = preview([f"{number} = {name}" for number, name in enumerate(task.names)], 30)
+    if not is_ordered and any(name != f"phase_{number}" for number, name in enumerate(task.names)):
+        raise InputError(
+            f"{numbered[0]} tells classes by number, and nothing says which number is which class of the labels "
+            f"({preview(list(task.names))}): put classes.txt beside the labels, with a class in each line, from number 0 on"
+        )
+    logger.warning("classes by number in %s: %s; classes.txt beside the labels changes the order", numbered[0], order)
+
+
+def _check_length(predictions: PredictedVideo, moments: LabeledMoments, *, is_given: bool) -> None:
+    """Check that an array, whose rows have no times, is about as long as its video.
+
+    Args:
+        predictions: predictions of the video.
+        moments: labels of the video.
+        is_given: whether a person said how far two rows are apart; then too many rows are only remarked on.
+
+    Raises:
+        InputError: it has more rows than the video is long.
+    """
+    if predictions.spacing is None or moments.end is None:
+        return
+    rows, expected = len(predictions.seconds), moments.end / predictions.spacing
+    if rows - expected <= max(_MORE_ROWS, _LONGER * expected):
+        return
+    text = (
+        f"{predictions.path} has {rows} rows, which are {rows * predictions.spacing:g} s at {predictions.spacing:g} s a row, "
+        f"and its labels end at {moments.end:g} s"
+    )
+    if not is_given:
+        raise InputError(
+            f"{text}: say with --every how many seconds lie between two rows, such as --every {moments.end / rows:.3g}"
+        )
+    logger.warning("%s: is --every right?", text)
 
 
 def _match_video(name: str, found: Mapping[str, Path], videos: int) -> str | None:
@@ -250,7 +311,9 @@ def labels_of_frames(frames: Dataset, label: str, task: Task) -> dict[str, Label
     """
     columns: Any = frames.select_columns(["source", "video_id", "timestamp", label]).with_format(None)[:]
     videos: dict[str, tuple[list[float], list[Any]]] = {}
+    times: dict[str, list[float]] = {}
     for source, video, second, value in zip(*columns.values(), strict=True):
+        times.setdefault(f"{source}/{video}", []).append(second)
         if value is None or (not task.multi_label and value < 0):
             continue
         seconds, values = videos.setdefault(f"{source}/{video}", ([], []))
@@ -258,7 +321,15 @@ def labels_of_frames(frames: Dataset, label: str, task: Task) -> dict[str, Label
         values.append(_multi_hot(value, len(task.names)) if task.multi_label else value)
     if not videos:
         raise InputError(f"no frame has a label in the column {label!r}")
-    return {name: LabeledMoments(np.array(seconds), np.array(values)) for name, (seconds, values) in videos.items()}
+    return {
+        name: LabeledMoments(np.array(seconds), np.array(values), _end(times[name]))
+        for name, (seconds, values) in videos.items()
+    }
+
+
+def _end(seconds: Sequence[float]) -> float:
+    """Return the time at which the last of some frames ends."""
+    return float(seconds[-1] + (np.median(np.diff(seconds)) if len(seconds) > 1 else 1.0))
 
 
 def _multi_hot(classes: list[int], count: int) -> np.ndarray:
@@ -307,11 +378,11 @@ def map_labels(
     for video, moments in labels.items():
         if task.multi_label:
             columns = [moments.labels[:, numbers == number].max(axis=1) for number in range(len(names))]
-            mapped[video] = LabeledMoments(moments.seconds, np.stack(columns, axis=1))
+            mapped[video] = replace(moments, labels=np.stack(columns, axis=1))
             continue
         renamed = numbers[moments.labels]
         if (renamed >= 0).any():
-            mapped[video] = LabeledMoments(moments.seconds[renamed >= 0], renamed[renamed >= 0])
+            mapped[video] = LabeledMoments(moments.seconds[renamed >= 0], renamed[renamed >= 0], moments.end)
     if not mapped:
         raise InputError("no labeled moment is left after the classes were renamed")
     return mapped, task
@@ -335,7 +406,7 @@ def labels_of_files(
 
     Raises:
         MissingFilesError: there are no label files.
-        InputError: labels count frames, not seconds.
+        InputError: labels count frames, not seconds, or a file holds the labels of several videos.
         AnnotationError: a file cannot be understood.
     """
     paths = (
@@ -346,6 +417,8 @@ def labels_of_files(
         raise MissingFilesError(f"{folder} holds no label files ({', '.join(SUFFIXES)})")
     if names and all(has_class_columns(path, names) for path in paths):
         return _presence_of_files(paths, names, every)
+    for path in paths:
+        check_one_video(path, "divide it, or make a frame set of it (`surgvista prepare own`) and use --data")
     files = {path.stem: read_phase_file(path) for path in paths}
     counted = [str(file.path) for file in files.values() if file.rate is None]
     if counted and every is None:
@@ -359,7 +432,8 @@ def labels_of_files(
         track, rate = file.track(names), 1.0 if every is None else 1 / every
         rows = {second: track.at(float(second), rate) for second in range(int(track.end(rate)) + 1)}
         known = {second: row["phase"] for second, row in rows.items() if row}
-        moments[video] = LabeledMoments(np.array(list(known), np.float64), np.array(list(known.values())))
+        seconds, classes = np.array(list(known), np.float64), np.array(list(known.values()))
+        moments[video] = LabeledMoments(seconds, classes, track.end(rate))
     return moments, Task("workflow", tuple(names))
 
 
@@ -372,7 +446,7 @@ def _presence_of_files(
         video = read_predictions(path, names, every=every, multi_label=True)
         if not np.isin(video.scores, (0, 1)).all():
             raise InputError(f"{path} holds numbers other than 0 and 1, which are no labels")
-        moments[path.stem] = LabeledMoments(video.seconds, video.scores)
+        moments[path.stem] = LabeledMoments(video.seconds, video.scores, _end(video.seconds.tolist()))
     return moments, Task("multi_label", tuple(names))
 
 

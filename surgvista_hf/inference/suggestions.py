@@ -6,7 +6,7 @@ classifier saw, so memory grows neither with the length of a video nor with thei
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from ..util.errors import InputError
 from ..util.messages import preview
 from ..util.pages import clock
 from .batch import find_videos
+from .label_files import check_one_video
 from .prediction.label_selection import choose_segments, uncertainty
 from .prediction.label_suggestions import SUGGESTION_TIER, LabelSuggestions, SuggestedSegment, VideoUncertainty
 from .prediction.prediction import VideoPrediction
@@ -226,7 +227,8 @@ def files_to_label(paths: Sequence[Path], labels: Sequence[Path] = (), tier: str
         tier: tier that tells what is labeled, in files of ELAN with several; `SUGGESTION_TIER` for independent classes.
 
     Raises:
-        InputError: there are no videos, several have one name, or a folder of labels does not exist.
+        InputError: there are no videos, several have one name, a folder of labels does not exist, or a table in it holds the
+            labels of several videos.
     """
     for folder in labels:
         if not folder.is_dir():
@@ -244,7 +246,32 @@ def files_to_label(paths: Sequence[Path], labels: Sequence[Path] = (), tier: str
         raise InputError(
             f"several videos are called {preview(twice)} apart from the suffix: their labels would be too"
         )
+    for folder in labels:
+        _check_labels(folder, found)
     return [VideoFile(video, name, _label_files(name, labels), tier) for name, video in sorted(found.items())]
+
+
+def _check_labels(folder: Path, videos: Iterable[str]) -> None:
+    """Check that the labels of a folder will be found, since what is labeled already would be suggested again.
+
+    Where no file is named like a video, a warning is logged.
+
+    Raises:
+        InputError: a table holds the labels of several videos.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name != "classes.txt"
+    )
+    for file in files:
+        check_one_video(file, "divide it, so that what is labeled already is known")
+    videos = sorted(videos)
+    if videos and not any(_label_files(name, [folder]) for name in videos):
+        logger.warning(
+            "no file of labels in %s is named like a video, so nothing counts as labeled; it has %s, and the videos are %s",
+            folder,
+            preview([file.name for file in files], 3) or "none",
+            preview(videos, 3),
+        )
 
 
 def _stem(name: str) -> str:

@@ -35,6 +35,7 @@ from ..datasets_scripts.frame_sets.overlap import (
     warn_of_unlisted,
 )
 from ..datasets_scripts.frame_sets.registry import get_builder
+from ..datasets_scripts.frame_sets.training_videos import TrainingVideos
 from ..datasets_scripts.schema.label_mapping import map_classes
 from ..evaluation.metrics.calibration import (
     Calibration,
@@ -167,6 +168,7 @@ def _finetune(
             info = get_builder(recipe.data.name).info
             known = learn_familiarity(splits["train"], splits.get("validation"), processor)
             build_confidence(calibration, recipe.data.validation, info, known).save(folder)
+            TrainingVideos.of(splits["train"], splits.get("validation")).save(folder)
         trainer.accelerator.wait_for_everyone()
         predictions = trainer.predict_clips(clips["test"], progress=progress)
     results = {**task.results(predictions), **_calibration_results(calibration, predictions, task)}

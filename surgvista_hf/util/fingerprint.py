@@ -37,6 +37,7 @@ _ADAPTER_BASE = "adapter_base.json"  # the way to an adapter's base, which may c
 _NO_PART_FILES = {
     _ADAPTER_BASE,
     "pretraining_videos.json",
+    "training_videos.json",
     "results.json",
     "export.json",
     "made_from.json",

@@ -66,6 +66,19 @@ class SourceRecords:
             self._known = known
             write_json(self.path, known, sort_keys=True)
 
+    def from_elsewhere(self, names: Iterable[str]) -> dict[str, str]:
+        """Return those of some items that came from another folder than the present one, with its name."""
+        known = {name: self._known[name] for name in names if name in self._known}
+        return {name: folder for name, (folder, digest) in known.items() if self._origin and digest != self._origin[1]}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove items from the records."""
+        gone = set(names)
+        known = {name: origin for name, origin in self._known.items() if name not in gone}
+        if known != self._known:
+            self._known = known
+            write_json(self.path, known, sort_keys=True)
+
 
 def _read(path: Path) -> dict[str, list[str]]:
     try:

@@ -175,6 +175,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_operations_that_are_left(starte
 
 def test_one_operation_is_looked_at_and_then_refused_with_the_reason(tmp_path, capsys):
     write_recordings(tmp_path, 1)
+    save_encoder(tmp_path / "encoder")
     assert start(tmp_path, tmp_path / "out") == 1
     assert "one labeled operation is not enough" in capsys.readouterr().err
     assert "day0" in (tmp_path / "out" / "inspection.html").read_text()
@@ -182,6 +183,7 @@ def test_one_operation_is_looked_at_and_then_refused_with_the_reason(tmp_path, c
 
 def test_checking_trains_nothing_and_says_what_would_be_done(tmp_path, capsys):
     write_recordings(tmp_path, 2)
+    save_encoder(tmp_path / "encoder")
     assert start(tmp_path, tmp_path / "out", "--check") == 0
     printed = capsys.readouterr().out
     assert "2 labeled operations are few" in printed
@@ -190,6 +192,50 @@ def test_checking_trains_nothing_and_says_what_would_be_done(tmp_path, capsys):
         "frame_set",
         "inspection.html",
     ]
+
+
+def test_checking_says_the_plan_that_is_carried_out_when_patients_are_known(tmp_path, capsys):
+    _, labels = write_recordings(tmp_path, 4)
+    for number, file in enumerate(sorted(labels.glob("*.csv"))):
+        header, *rows = file.read_text().splitlines()
+        file.write_text("\n".join([f"{header},patient", *(f"{row},p{number // 2}" for row in rows)]))
+    assert start_words(tmp_path, "--check") == 0
+    assert "is held out once, in 2 trainings: a frame is never tested by a model that has seen its patient" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+
+
+def start_words(folder, *more):
+    words = [str(folder / "recordings"), str(folder / "labels"), "--output", str(folder / "out")]
+    return main(["start", *words, *more])
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--data", "own=nowhere"), "would not be used: give one or the other"),
+        (("--model", "nomodel", "--check"), "there is no folder nomodel"),
+        (("--model", "{folder}/recordings", "--check"), "holds no config.json"),
+        (("--mapping", "{folder}/nothing.yaml", "--check"), "nothing.yaml with the meaning of the labels"),
+    ],
+)
+def test_words_that_would_be_ignored_or_name_nothing_are_refused_at_once(tmp_path, capsys, more, complaint):
+    write_recordings(tmp_path, 2)
+    assert start_words(tmp_path, *(word.format(folder=tmp_path) for word in more)) == 1
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out" / "frame_set").exists()
+
+
+def test_a_mapping_says_what_the_labels_mean_and_stands_in_the_command(tmp_path):
+    videos, labels = write_recordings(tmp_path, 2)
+    words = ["--videos", str(videos), "--labels", str(labels)]
+    mapping = tmp_path / "mapping.yaml"
+    assert main(["prepare", "own", *words, "--propose", str(mapping)]) == 0
+    mapping.write_text(mapping.read_text().replace("phase:", "stage:", 1))
+    options = StartOptions(images=False, mapping=mapping)
+    prepared = prepare_and_inspect(videos, labels, tmp_path / "out", options)
+    assert prepared.column.name == "stage"
+    assert ("--mapping", str(mapping)) in zip(prepared.data.command, prepared.data.command[1:], strict=False)
 
 
 def test_without_an_encoder_it_says_what_to_download(tmp_path, capsys, monkeypatch):

@@ -9,7 +9,9 @@ import pytest
 
 from surgvista_hf import load_frame_set
 from surgvista_hf.cli.main import main
+from surgvista_hf.datasets_scripts.frame_sets.overlap import OverlapError
 from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
+from surgvista_hf.datasets_scripts.frame_sets.training_videos import check_unseen
 from surgvista_hf.datasets_scripts.schema.split_files import read_split_file
 from surgvista_hf.evaluation.tasks import ClipPredictions
 
@@ -81,6 +83,31 @@ def test_evaluate_says_of_a_finished_model_what_training_said(hospitals, capsys)
     assert list((hospitals / "tested/plots").glob("*confusion*.png"))
 
 
+@pytest.mark.filterwarnings("always::surgvista_hf.datasets_scripts.frame_sets.overlap.OverlapWarning")
+def test_a_model_is_not_tested_on_its_training_videos_unnoticed(hospitals, tmp_path, capsys):
+    """Neither on the frame set itself, nor on one with other names and other labels of the same frames."""
+    record = read(hospitals / "run/model/training_videos.json")
+    assert (len(record["trained"]["frames"]), len(record["validation"]["frames"])) == (3, 1)
+    assert "operation_0" not in json.dumps(record)
+    words = ["evaluate", str(hospitals / "run/model"), "--data", f"synthetic={hospitals / 'here'}"]
+    assert main([*words, "--json"]) == 0  # the test of its own protocol
+    assert main([*words, "--split", "all", "--json"]) == 1
+    printed = capsys.readouterr()
+    assert "was trained on 3 of the 6 videos of this test (synthetic/operation_0" in printed.err
+    assert "--allow-overlap" in printed.err
+    assert main([*words, "--split", "all", "--allow-overlap", "--json"]) == 0
+    notes = capsys.readouterr().err
+    assert "was trained on 3 of the 6 videos of this test" in notes
+    assert "was chosen by 1 videos of this test (synthetic/operation_000000)" in notes
+    frames = load_frame_set("synthetic", hospitals / "here", "train")
+    renamed = frames.remove_columns(["source", "video_id", "phase"])
+    for name in ("source", "video_id"):
+        renamed = renamed.add_column(name, [f"new {value}" for value in frames[name]])
+    with pytest.raises(OverlapError, match="trained on 3 of the 3 videos"):
+        check_unseen(hospitals / "run/model", renamed)
+    assert check_unseen(tmp_path, frames) == []  # nothing is known of this model
+
+
 def test_files_of_another_program_get_the_same_numbers_as_the_model(hospitals, tmp_path, capsys):
     predictions = ClipPredictions.load(hospitals / "run/predictions.parquet")
     for video, scores in predictions.by_video(predictions.scores).items():
@@ -112,6 +139,57 @@ def test_label_files_do_without_a_frame_set(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["metrics"]["image_accuracy"] == pytest.approx(0.9)
     assert "calibration_error" not in said["results"]["classification"]  # there are no probabilities
+
+
+def files(tmp_path, prediction, labels="start,end,phase\n0,8,sew\n8,20,cut\n"):
+    """Return the words that compare an array with a file of labels."""
+    for kind in ("said", "labels"):
+        (tmp_path / kind).mkdir()
+    np.save(tmp_path / "said/op1.npy", prediction)
+    (tmp_path / "labels/op1.csv").write_text(labels)
+    return ["evaluate", "--predictions", str(tmp_path / "said"), "--labels", str(tmp_path / "labels")]
+
+
+def test_numbers_of_classes_need_an_order_that_somebody_gave(tmp_path, capsys):
+    truth = np.repeat([1, 0], [8, 12])  # in the order of classes.txt, not as the names appear in the labels
+    words = files(tmp_path, truth)
+    assert main([*words, "--json"]) == 1
+    assert "nothing says which number is which class of the labels (sew, cut): put classes.txt" in (
+        capsys.readouterr().err
+    )
+    (tmp_path / "labels/classes.txt").write_text("cut\nsew\n")
+    assert main([*words, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["metrics"]["image_accuracy"] == 1
+    assert "0 = cut, 1 = sew" in printed.err
+
+
+def test_numbers_in_the_labels_too_are_their_own_order(tmp_path, capsys):
+    words = files(tmp_path, np.repeat([1, 0], [8, 12]), "start,end,phase\n0,8,1\n8,20,0\n")
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == 1
+
+
+def test_an_array_of_more_rows_than_the_video_has_seconds_needs_their_distance(tmp_path, capsys):
+    words = files(tmp_path, np.repeat([1, 0], [80, 120]))
+    (tmp_path / "labels/classes.txt").write_text("cut\nsew\n")
+    assert main([*words, "--json"]) == 1
+    assert "has 200 rows, which are 200 s at 1 s a row, and its labels end at 20 s: say with --every" in (
+        error := capsys.readouterr().err
+    )
+    assert "--every 0.1" in error
+    assert main([*words, "--every", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["image_accuracy"] == 1
+    np.save(tmp_path / "said/op1.npy", np.repeat([1, 0], [8, 17]))  # five rows more may be
+    assert main([*words, "--json"]) == 0
+
+
+def test_one_table_with_the_labels_of_several_videos_is_refused_with_what_is_expected(tmp_path, capsys):
+    words = files(tmp_path, np.zeros(4, int), "video,second,phase\nop1,0,cut\nop1,1,cut\nop2,0,sew\nop2,1,sew\n")
+    assert main(words) == 1
+    assert "holds the labels of 2 videos (op1, op2), but one file for each video is expected" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_report_has_intervals_variants_classes_and_videos(hospitals):

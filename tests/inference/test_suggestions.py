@@ -50,6 +50,22 @@ def spans(suggestions):
     return [(each.video, each.start, each.end) for each in suggestions.segments]
 
 
+def test_labels_that_belong_to_no_video_are_said(folder, tmp_path, caplog):
+    (tmp_path / "monday.csv").write_text("second,phase\n0,cut\n")
+    files_to_label([folder / "videos"], [tmp_path])
+    assert (
+        "is named like a video, so nothing counts as labeled; it has monday.csv, and the videos are a.mp4"
+        in caplog.text
+    )
+    caplog.clear()
+    (tmp_path / "b.csv").write_text("second,phase\n0,cut\n")
+    assert [bool(video.labels) for video in files_to_label([folder / "videos"], [tmp_path])] == [False, True, False]
+    assert not caplog.text
+    (tmp_path / "all.csv").write_text("video,second,phase\na,0,cut\nb,0,cut\n")
+    with pytest.raises(InputError, match=r"labels of 2 videos \(a, b\), but one file for each video is expected"):
+        files_to_label([folder / "videos"], [tmp_path])
+
+
 def test_the_segments_are_whole_apart_and_the_same_every_time(folder, predictor):
     videos = files_to_label([folder / "videos"])
     settings = SuggestionSettings(seconds=30, length=4, gap=6)

@@ -10,7 +10,7 @@ import datasets
 
 from ...util.messages import did_you_mean, preview
 from ..schema.info import PATIENT, DatasetError, DatasetInfo
-from ..schema.split_files import FORMAT, SplitFile
+from ..schema.split_files import FORMAT, SplitFile, SplitFileError
 from ..schema.splits import Split, grouped_folds, grouped_split, held_out_folds
 from ..schema.video_tables import read_video_table, table_column
 from .load import StoredFrameSet, frame_set_identity, load_frame_set
@@ -210,7 +210,7 @@ def check_split_file(name: str, data_dir: Path | str, file: SplitFile) -> DrawnS
         Its splits with their counts.
 
     Raises:
-        SplitFileError: the file names videos that are not in the frame set.
+        SplitFileError: the file names videos that are not in the frame set, or has a patient in two splits.
     """
     frames = load_frame_set(name, data_dir, "all")
     info = get_builder(name).info
@@ -218,6 +218,11 @@ def check_split_file(name: str, data_dir: Path | str, file: SplitFile) -> DrawnS
     known = {video: info.split_of(video) for video in counts}
     numbers = range(len(file.folds)) if file.has_folds else [None]
     folds = tuple({split: file.ids(split, fold, known) for split in file.splits(fold)} for fold in numbers)
+    if (Path(data_dir) / MANIFEST).is_file():
+        stored = StoredFrameSet.open(Path(data_dir))
+        for fold in numbers:
+            if divided := stored.divided_patients(file, fold):
+                raise SplitFileError(divided)
     classes = _Columns(info, frames, None, tuple(counts)).usual_classes()
     groups = {video: file.groups.get(video, video) for video in counts}
     return DrawnSplits(info.name, "", folds, file.has_folds, groups, file.method, None, counts, classes)

@@ -139,7 +139,7 @@ def _row_digests(frames: Dataset) -> dict[str, str]:
         digest = digests.setdefault(name, hashlib.sha256())
         image = row.pop("image", None)
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-        digest.update(_image_bytes(image))
+        digest.update(image_bytes(image))
     return {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
 
@@ -149,7 +149,7 @@ def _rows(frames: Dataset) -> Iterator[dict[str, Any]]:
         yield from table[start : start + _ROWS_AT_ONCE].to_pylist()
 
 
-def _image_bytes(image: Mapping[str, Any] | bytes | None) -> bytes:
+def image_bytes(image: Mapping[str, Any] | bytes | None) -> bytes:
     """Return the bytes of a stored image, or those of the file that it names."""
     if isinstance(image, Mapping):
         if image.get("bytes") is None and image.get("path"):

@@ -15,7 +15,7 @@ from huggingface_hub import HfFileSystem
 from ...util.files import content_hash
 from ...util.gaps import bridging_note
 from ...util.messages import preview
-from ..schema.info import DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
+from ..schema.info import PATIENT, DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
 from ..schema.split_files import ALL, SplitFile, read_split_file
 from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file
 from .registry import get_builder
@@ -158,6 +158,36 @@ class StoredFrameSet:
         ids = set(file.ids(split, fold, known, allow_missing=allow_missing))
         return [video for video in self.videos if video.video_id in ids]
 
+    def divided_patients(self, file: SplitFile, fold: int | None = None) -> str:
+        """Return a sentence on patients whose videos a file of splits has in two splits; empty if there are none.
+
+        Args:
+            file: content of the file.
+            fold: number of the fold in a file that holds folds.
+
+        Raises:
+            SplitFileError: there is no such fold.
+        """
+        patients = self.properties(PATIENT)
+        of_patient: dict[str, dict[str, list[str]]] = {}
+        for split, ids in file.splits(fold).items():
+            for video, patient in patients.items():
+                if video in ids or self.info.split_of(video) in ids:
+                    of_patient.setdefault(patient, {}).setdefault(split, []).append(video)
+        divided = {patient: splits for patient, splits in sorted(of_patient.items()) if len(splits) > 1}
+        if not divided:
+            return ""
+        named = preview(
+            [
+                f"{patient} ({', '.join(f'{split} {preview(ids, 3)}' for split, ids in splits.items())})"
+                for patient, splits in divided.items()
+            ]
+        )
+        return (
+            f"{file.path.parent / file.name(fold)} has {len(divided)} {'patient' if len(divided) == 1 else 'patients'} in two "
+            f"splits, so a test is no test on new patients: {named}; put all videos of a patient into one split"
+        )
+
 
 @overload
 def load_frame_set(
@@ -252,7 +282,8 @@ def load_frame_set(
         SplitFileError: the file of splits has a video in two splits, or names videos that are not there.
 
     Warns:
-        FrameSetWarning: the splits of the protocol have something in common that they should not.
+        FrameSetWarning: the splits of the protocol, or of the file, have something in common that they should not, such as
+            patients.
 
     Example:
         >>> frames = load_frame_set("cholec80", "frame_sets/cholec80", "test", protocol="standard_40_40")  # doctest: +SKIP
@@ -280,6 +311,8 @@ def load_frame_set(
         videos = stored.split(split, chosen, allow_missing=allow_missing)
     else:
         _warn_of_other_set(file, stored.fingerprint, folder)
+        if split != ALL and (divided := stored.divided_patients(file, fold)):
+            warnings.warn(divided, FrameSetWarning, stacklevel=2)
         videos = stored.listed(file, split, fold, allow_missing=allow_missing)
     if chosen.leaks and split != ALL:
         warnings.warn(f"{info.title}, {chosen_name}: {chosen.leaks}", FrameSetWarning, stacklevel=2)

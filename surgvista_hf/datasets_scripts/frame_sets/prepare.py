@@ -10,7 +10,7 @@ import logging
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,10 +90,14 @@ class PreparationReport:
     Args:
         videos: a report per video, sorted by id, including the videos that an earlier run finished.
         resumed: number of videos that an earlier run finished.
+        removed: ids of videos that left the frame set, since the raw data no longer hold them.
+        kept: ids of videos of other folders, which stay in the frame set.
     """
 
     videos: tuple[VideoReport, ...]
     resumed: int = 0
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[VideoReport, ...]:
@@ -110,6 +114,8 @@ class PreparationReport:
             "hours": round(sum(video.seconds for video in done) / 3600, 4),
             "failed": {video.video_id: video.error for video in self.failed},
             "remarks": {video.video_id: list(video.remarks) for video in done if video.remarks},
+            "removed": list(self.removed),
+            "kept": list(self.kept),
         }
 
 
@@ -145,7 +151,8 @@ def prepare_frame_set(
 
     Videos that an earlier run finished are not prepared again, so after a crash or a kill the same call completes the work.
     The result is byte for byte that of an uninterrupted run, whatever `num_proc` and `executor`. A video whose raw file or
-    labels have changed is prepared again; a video of the same name in another folder is refused.
+    labels have changed is prepared again; a video of the same name in another folder is refused. A video that the raw data no
+    longer hold, or that has left the labels of own videos, leaves the frame set; those of other folders stay.
 
     Args:
         name: name of the data set, see `list_datasets`.
@@ -175,11 +182,13 @@ def prepare_frame_set(
     if executor == "ray":
         require("ray")
     builder = get_builder(name).configured(root, settings or {})
+    found = builder.find(root)
     return prepare_videos(
         builder,
-        _select_videos(builder.find(root), videos),
+        _select_videos(found, videos),
         Path(output),
         options or default_options(builder.info),
+        present=[video.video_id for video in found],
         num_proc=num_proc,
         executor=executor,
         skip_unreadable=skip_unreadable,
@@ -196,6 +205,7 @@ def prepare_videos(
     options: PreparationOptions,
     *,
     only_these: bool = False,
+    present: Iterable[str] | None = None,
     num_proc: int = 1,
     executor: Executor = "local",
     skip_unreadable: bool = False,
@@ -211,6 +221,8 @@ def prepare_videos(
         folder: folder of the frame set.
         options: sampling and storage of the frames.
         only_these: first remove videos from the folder that are not among `found`, or have another `RawVideo.version`.
+        present: ids of all videos of the raw data, by default those of `found`; finished videos that are not among them are
+            removed, unless they came from another folder than `root`.
         num_proc, executor, skip_unreadable, progress, wait: arguments of `prepare_frame_set`.
         root: folder of the raw data. If it is given, videos of the same name in another folder are refused.
 
@@ -230,7 +242,10 @@ def prepare_videos(
         if only_these:
             _remove_others(folder, {video.video_id: video.version for video in found})
         finished = {report.video_id: report for report in _finished_reports(folder)}
-        _remove_changed(folder, builder, found, finished, SourceRecords(folder, root))
+        origins = SourceRecords(folder, root)
+        _remove_changed(folder, builder, found, finished, origins)
+        ids = {video.video_id for video in found} if present is None else set(present)
+        removed, kept = _remove_gone(folder, ids, finished, origins)
         # A task gets no more of the builder than it needs, which may hold the labels of all videos.
         tasks = [
             _Task(builder.info, builder.tracks, video, options, folder)
@@ -248,7 +263,9 @@ def prepare_videos(
                 bar.update()
                 if report.error:
                     logger.warning("%s: %s", report.video_id, report.error)
-        report_all = PreparationReport(tuple(sorted(reports, key=lambda report: report.video_id)), resumed)
+        report_all = PreparationReport(
+            tuple(sorted(reports, key=lambda report: report.video_id)), resumed, removed, kept
+        )
         write_json(folder / REPORT, report_all.to_dict(), ensure_ascii=False)
         if report_all.failed and not skip_unreadable:
             first = str(report_all.failed[0].error).rstrip(".")
@@ -607,6 +624,43 @@ def _remove_changed(
         logger.warning("%s %s: it is prepared again", name, why)
         _remove(folder, name)
         del finished[name]
+
+
+def _remove_gone(
+    folder: Path, present: Collection[str], finished: dict[str, VideoReport], origins: SourceRecords
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove finished videos that the raw data no longer hold, such as those of patients who have withdrawn their consent.
+
+    Args:
+        folder: folder of the frame set.
+        present: ids of all videos of the raw data.
+        finished: reports of finished videos by id; those that are removed are also removed here.
+        origins: record of the folder that each video came from.
+
+    Returns:
+        The ids of the removed videos, and of those of other folders, of which nothing is known here: they are kept.
+    """
+    absent = [name for name in sorted(finished) if name not in present]
+    kept = origins.from_elsewhere(absent)
+    removed = tuple(name for name in absent if name not in kept)
+    for name in removed:
+        _remove(folder, name)
+        del finished[name]
+    origins.forget(removed)
+    if removed:
+        logger.warning(
+            "%s: no longer among the videos and labels of %s, so removed from the frame set",
+            preview(removed),
+            origins.root or "the data set",
+        )
+    if kept:
+        logger.warning(
+            "%s: prepared from another folder (%s), so kept in the frame set; if they must leave it, prepare into another "
+            "output",
+            preview([*kept]),
+            preview(sorted(set(kept.values()))),
+        )
+    return removed, tuple(kept)
 
 
 def _raw_fingerprint(builder: FrameSetBuilder, video: RawVideo) -> str:

@@ -13,6 +13,7 @@ from surgvista_hf.datasets_scripts.frame_sets.prepare import prepare_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.publish import publish_frame_set
 from surgvista_hf.datasets_scripts.schema.info import DatasetError
 from surgvista_hf.datasets_scripts.schema.split_files import SplitFileError, read_split_file
+from tests.videos import write_numbered_video
 
 SIZES = {"videos": "6", "seconds": "14", "height": "48", "width": "64"}
 
@@ -134,6 +135,31 @@ def test_a_file_by_hand_is_checked_and_says_what_it_leaves_out(data, tmp_path, c
     (tmp_path / "hand.yaml").write_text(f"train: [{names[0]}]\ntest: [nobody]\n")
     assert main(words) == 1
     assert "names 1 videos that are not in the frame set: nobody" in capsys.readouterr().err
+
+
+def test_a_file_by_hand_that_divides_a_patient_is_refused_and_warns_when_loaded(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    for name in ("op1", "op2", "op3"):
+        write_numbered_video(tmp_path / f"videos/{name}.mp4", count=40, rate=10)
+    rows = [
+        f"op{number},{'anna' if number < 3 else 'ben'},{second},cut" for number in (1, 2, 3) for second in range(4)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,patient,second,phase", *rows]))
+    prepare_frame_set("own", tmp_path / "videos", tmp_path / "set", settings={"labels": str(tmp_path / "labels.csv")})
+    file = tmp_path / "hand.yaml"
+    words = ["split", f"own={tmp_path / 'set'}", "--check", str(file)]
+    file.write_text("train: [op1]\ntest: [op2, op3]\n")
+    assert main(words) == 1
+    assert "1 patient in two splits" in (error := capsys.readouterr().err)
+    assert "anna (train op1, test op2)" in error
+    with pytest.warns(FrameSetWarning, match="1 patient in two splits"):
+        load_frame_set("own", tmp_path / "set", "test", split_file=file)
+    file.write_text("folds:\n- train: [op1, op2]\n  test: [op3]\n- train: [op1, op3]\n  test: [op2]\n")
+    assert main(words) == 1
+    assert "hand.yaml, fold 1 has 1 patient" in capsys.readouterr().err
+    load_frame_set("own", tmp_path / "set", "test", split_file=file, fold=0)
+    file.write_text("train: [op1, op2]\ntest: [op3]\n")
+    assert main(words) == 0
 
 
 def test_splits_of_other_data_are_refused_and_of_another_preparation_remarked(data, tmp_path):

@@ -406,6 +406,48 @@ def test_a_frame_set_of_only_these_forgets_what_is_gone_or_of_another_version(tm
     assert set(load_frame_set("folder", output, "all")["video_id"]) == {"a", "b"}
 
 
+def test_a_deleted_video_leaves_the_frame_set_and_is_named(tmp_path, caplog):
+    for name in ("a", "b", "c"):
+        write_numbered(tmp_path / f"raw/{name}.mp4", count=20)
+    prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "raw/c.mp4").unlink()
+    report = prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out")
+    assert (report.removed, report.resumed) == (("c",), 2)
+    assert "c: no longer among the videos and labels" in caplog.text
+    assert not [name for name in contents(tmp_path / "out") if name.startswith("videos/c.")]
+    assert '"c"' not in (tmp_path / "out/.origins.json").read_text()
+    assert {video["video_id"] for video in json.loads((tmp_path / "out/frame_set.json").read_text())["videos"]} == {
+        "a",
+        "b",
+    }
+    assert prepare_frame_set("folder", tmp_path / "raw", tmp_path / "out").removed == ()
+
+
+def test_a_video_that_left_the_labels_leaves_the_frame_set_though_its_file_stays(tmp_path):
+    for name in ("opa", "opb", "opc"):
+        write_numbered(tmp_path / f"videos/{name}.mp4", count=40, rate=10)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{name}.csv").write_text("second,phase\n0,cut\n1,cut\n2,sew\n3,sew\n")
+    settings = {"labels": str(tmp_path / "labels")}
+    prepare_frame_set("own", tmp_path / "videos", tmp_path / "out", settings=settings)
+    (tmp_path / "labels/opc.csv").unlink()
+    report = prepare_frame_set("own", tmp_path / "videos", tmp_path / "out", settings=settings, skip_unreadable=True)
+    assert report.removed == ("opc",)
+    assert set(load_frame_set("own", tmp_path / "out", "all")["video_id"]) == {"opa", "opb"}
+
+
+def test_videos_that_another_folder_or_another_call_prepared_stay(tmp_path, caplog):
+    write_numbered(tmp_path / "a/op1.mp4", count=30, rate=10)
+    for name in ("op2", "op3"):
+        write_numbered(tmp_path / f"b/{name}.mp4", count=50, rate=10)
+    prepare_frame_set("folder", tmp_path / "a", tmp_path / "out")
+    for name in ("op2", "op3"):
+        report = prepare_frame_set("folder", tmp_path / "b", tmp_path / "out", videos=[name])
+        assert (report.removed, report.kept) == ((), ("op1",))
+    assert "op1: prepared from another folder (a), so kept" in caplog.text
+    assert frames_of(tmp_path / "out") == {"op1": 3, "op2": 5, "op3": 5}
+
+
 # ------------------------------------------------------------------------------------------- same name, other content
 
 

@@ -43,7 +43,7 @@ def check_one_video(path: Path, instead: str) -> None:
 
     Args:
         path: file of labels.
-        instead: advice on what to do with the file, for the message.
+        instead: advice on the file, for the message.
 
     Raises:
         InputError: a column names several videos.

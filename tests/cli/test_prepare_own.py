@@ -88,12 +88,12 @@ def test_check_finds_what_would_stop_the_preparation(words, tmp_path, capsys):
 
 def test_it_is_told_which_column_a_list_of_classes_orders_and_what_becomes_no_class(words, tmp_path, capsys):
     (tmp_path / "classes.txt").write_text("sew\ncut\n")
-    table = "video;start;end;Phase;Notizen\nop1;0:00;0:02;0;Maria\nop1;0:02;0:04;1;Eva\n"
+    table = "video;start;end;Phase;Alter\nop1;0:00;0:02;0;Maria\nop1;0:02;0:04;1;Eva\n"
     (tmp_path / "labels.csv").write_text(table)
     assert main([*words, "--check"]) == 0
     printed = capsys.readouterr().out
     assert "classes of phase: in the order of classes.txt" in printed
-    assert "left out, no column: Notizen (" in printed
+    assert "left out, no column: Alter (" in printed
     assert "Maria" not in printed
 
 

@@ -296,8 +296,8 @@ def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> tuple[L
 
     Labels that are numbers mean the lines of the file, from 0, in the only column of classes or in one that is called so.
     """
-    places = (labels if labels.is_dir() else labels.parent, labels.parent, root)
-    listed = next((place / CLASSES for place in places if (place / CLASSES).is_file()), None)
+    folders = (labels if labels.is_dir() else labels.parent, labels.parent, root)
+    listed = next((folder / CLASSES for folder in folders if (folder / CLASSES).is_file()), None)
     if listed is None:
         return mapping, None
     names = tuple(composed(line.strip()) for line in read_text(listed).splitlines() if line.strip())

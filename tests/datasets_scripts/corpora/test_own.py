@@ -283,17 +283,17 @@ def test_numbered_files_with_labels_of_their_own_are_videos_of_their_own(recordi
 def test_a_tier_with_one_value_in_each_video_names_the_patient(recordings):
     table = ONE_TABLE.replace("video,patient", "video,Pat. no.")
     prepared(recordings, table)
-    assert "patient: Pat. no." in (recordings.parent / "out/mapping.yaml").read_text()
+    assert "patient: patient" in (recordings.parent / "out/mapping.yaml").read_text()
     drawn = draw_splits("own", recordings.parent / "out", SplitOptions(hold_out="patient", validation=0))
     assert sorted(fold["test"] for fold in drawn.folds) == [("op1",), ("op2",)]
     # A name that does not say itself what it is can be given.
     text = (recordings.parent / "out/mapping.yaml").read_text()
-    (recordings.parent / "mine.yaml").write_text(text.replace("Pat. no.", "Fall"))
-    table = table.replace("Pat. no.", "Fall")
+    (recordings.parent / "mine.yaml").write_text(text.replace("patient: patient", "patient: Akte"))
+    table = table.replace("Pat. no.", "Akte")
     report, _ = prepared(recordings, table, mapping=str(recordings.parent / "mine.yaml"))
     assert report.resumed == 2
     with pytest.raises(
-        AnnotationError, match=r"labels.csv:3 holds '9' for Fall of 'op1', and .*labels.csv:2 holds '7'"
+        AnnotationError, match=r"labels.csv:3 holds '9' for Akte of 'op1', and .*labels.csv:2 holds '7'"
     ):
         prepared(recordings, table.replace("op1,7,3", "op1,9,3"), mapping=str(recordings.parent / "mine.yaml"))
 

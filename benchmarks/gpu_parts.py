@@ -706,7 +706,8 @@ def pretraining(report: Report, sizes: Sizes, work: Path) -> None:
     """Pre-train on rendered operations for some minutes, then compare the encoder with an untrained one by a linear probe."""
     run, processes = sizes.rendered, sizes.processes or os.cpu_count() or 1
     for name, settings in (("rendered", run.corpus), ("probe", run.probe)):
-        render(run.data, settings, work / name, processes)  # only what is missing where the preparation was cut
+        # Only what is missing where the preparation was cut.
+        render(run.data, settings, work / name, processes, run.frames_per_second)
     probe_seconds = 40.0 if torch.cuda.is_available() else 0.0
     report.add("settings", asdict(run))
     recipe = partial(rendered_recipe, run, work)

@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from surgvista_hf.datasets_scripts.schema.phase_files import read_phase_file
+
+from surgvista_hf.datasets_scripts.own_labels.phase_files import read_phase_file
 
 from ..inference.tiny_models import save_classifier
 from ..videos import write_numbered_video

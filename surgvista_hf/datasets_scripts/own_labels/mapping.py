@@ -384,6 +384,7 @@ def derive_mapping(labels: Sequence[VideoLabels], videos: Mapping[str, VideoMapp
         AnnotationError: nothing in the labels can become a column.
 
     Example:
+        >>> from surgvista_hf.datasets_scripts.own_labels.model import LabeledSpan, LabelTier
         >>> spans = (LabeledSpan(0, 5, "cut", "op1.csv:2"), LabeledSpan(5, 9, "sew", "op1.csv:3"))
         >>> mapping = derive_mapping([VideoLabels("op1", (LabelTier("Phase", spans),))], {})
         >>> mapping.columns["phase"].kind, mapping.columns["phase"].classes

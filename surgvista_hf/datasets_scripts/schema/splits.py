@@ -112,6 +112,8 @@ def grouped_split(
     held = _labels_of_groups(labels, groups)
     if len(held) < 2:
         raise DatasetError(f"all {len(groups)} videos are of one group, {preview(sorted(held))}: none can be held out")
+    if len(held) < 3:  # one is tested, and the other has to be trained on
+        validation = 0
     fractions = {"train": 1 - test - validation, "validation": validation, "test": test}
     return _ids_by_split(_divided(held, {name: part for name, part in fractions.items() if part}, seed), groups)
 
@@ -215,7 +217,7 @@ def _divided(held: Mapping[str, set[Hashable]], fractions: Mapping[str, float], 
         movable = [group for group in holders if sizes[assigned[group]] > 1]
         if movable:  # from the validation rather than from the test
             assigned[max(movable, key=lambda group: assigned[group] == "validation")] = "train"
-    for split in ("test", "validation"):
+    for split in ("train", "test", "validation"):
         if split in fractions and split not in assigned.values():
             _fill(assigned, held, split, seed)
     return assigned

@@ -23,7 +23,6 @@ from transformers.utils import logging
 
 from ..clips import ClipDataset
 from ..datasets_scripts.frame_sets.fingerprints import stored_digests
-from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..datasets_scripts.frame_sets.overlap import (
     OverlapError,
     SeenVideos,
@@ -64,6 +63,7 @@ from ..util.files import atomic_folder, write_json
 from ..util.messages import preview
 from .common.arguments import FinetuningArguments
 from .common.clip_trainer import last_loss, run_command
+from .common.frame_sets import load_named
 from .common.identity import run_folder
 from .finetuning.confidence import build_confidence, calibrate, learn_familiarity
 from .finetuning.identity import finetuning_run
@@ -266,15 +266,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
     for use, split in names.items():
         if split is None:
             continue
-        frames = load_frame_set(
-            data.name,
-            data.folder,
-            split,
-            protocol=data.protocol,
-            allow_missing=data.allow_missing,
-            split_file=data.split_file,
-            fold=data.fold,
-        )
+        frames = load_named(data, data.folder, split)
         if data.label not in frames.column_names:
             raise RecipeError(
                 f"data.label is {data.label!r}; {data.name} has the columns {', '.join(frames.column_names)}"
@@ -289,15 +281,7 @@ def load_splits(data: LabeledData) -> dict[str, Dataset]:
 
 def _load_test_on(data: LabeledData, other: ExternalTest, train: Dataset) -> Dataset:
     """Load another frame set for the test, with its labels in the column and the classes of the training."""
-    frames = load_frame_set(
-        other.name,
-        data.test_folder,
-        other.split,
-        protocol=other.protocol,
-        allow_missing=other.allow_missing,
-        split_file=other.split_file,
-        fold=other.fold,
-    )
+    frames = load_named(other, data.test_folder, other.split)
     label = other.label or data.label
     if label not in frames.column_names:
         raise RecipeError(

@@ -21,7 +21,6 @@ from transformers.utils import logging
 
 from ..clips import ClipDataset, ClipIndex, SourceBalancedSampler, temperature_weights
 from ..clips.sampling.balance import EpochSampler
-from ..datasets_scripts.frame_sets.load import load_frame_set
 from ..datasets_scripts.frame_sets.overlap import check_overlap, has_published_ids, videos_of
 from ..datasets_scripts.schema.info import shuffled
 from ..modeling.errors_surgvista import folder_or_hub_name
@@ -32,6 +31,7 @@ from ..util.files import write_json
 from ..util.messages import preview
 from .common.arguments import PretrainingArguments
 from .common.clip_trainer import last_loss, run_command
+from .common.frame_sets import load_named
 from .common.identity import run_folder
 from .pretraining.identity import pretraining_run
 from .pretraining.objectives import OBJECTIVES
@@ -228,18 +228,7 @@ def build_clips(
     Raises:
         OverlapError: test videos are in the corpus.
     """
-    parts = [
-        load_frame_set(
-            source.name,
-            Path(data.root) / source.data_dir,
-            source.split,
-            protocol=source.protocol,
-            allow_missing=source.allow_missing,
-            split_file=source.split_file,
-            fold=source.fold,
-        ).select_columns(_COLUMNS)
-        for source in data.sources
-    ]
+    parts = [load_named(source, data.folder(source), source.split).select_columns(_COLUMNS) for source in data.sources]
     if data.fraction != 1:
         parts = [fraction_of_videos(part, data.fraction, data.fraction_seed) for part in parts]
     parts = disambiguate_sources(parts)

@@ -30,6 +30,7 @@ from ...modeling.loading import clip_length
 from ...util.console import Steps, move_log
 from ...util.errors import InputError
 from ...util.files import at_work, atomic_file, check_settings, write_json
+from ..common.frame_sets import load_named
 from ..common.identity import name_of
 from ..features.clip_features import extract_features, load_encoder
 from ..pretrain import build_arguments, build_clips, build_model, check_run, pretrain
@@ -278,19 +279,11 @@ def check_probe_overlap(corpus: DataRecipe, probe: ProbeSet) -> None:
     """
     test = probe.frames(probe.test)
     for source in corpus.sources:
-        folder = Path(corpus.root) / source.data_dir
+        folder = corpus.folder(source)
         named_alike = source.name == probe.name and not get_builder(source.name).info.video_ids
         if named_alike and folder.resolve() != Path(probe.data_dir).resolve():
             continue
-        train = load_frame_set(
-            source.name,
-            folder,
-            source.split,
-            protocol=source.protocol,
-            allow_missing=source.allow_missing,
-            split_file=source.split_file,
-            fold=source.fold,
-        )
+        train = load_named(source, folder, source.split)
         check_overlap(train, test, on_overlap=corpus.on_overlap)
 
 

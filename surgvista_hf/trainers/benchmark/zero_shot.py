@@ -32,7 +32,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ...clips import ClipDataset
 from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
-from ...datasets_scripts.frame_sets.load import load_frame_set
 from ...evaluation.tasks import ClipPredictions, Task
 from ...evaluation.zero_shot_answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ...modeling.adapters import Parameters, count_parameters
@@ -44,6 +43,7 @@ from ...util.files import at_work, atomic_file, check_settings, write_json
 from ...util.fingerprint import weights_fingerprint
 from ...util.messages import did_you_mean, first_line
 from ...util.values import PositiveAmount, PositiveCount, check_fields
+from ..common.frame_sets import load_named
 from ..common.identity import name_of, without_paths
 from ..common.protocols import Sample
 from ..finetune import load_splits, task_of
@@ -310,15 +310,7 @@ def load_test_frames(data: LabeledData) -> Dataset:
     """Load the frame set of the test."""
     if data.test_on is not None:
         return load_splits(data)["test"]  # with the classes of the training
-    return load_frame_set(
-        data.name,
-        data.folder,
-        data.test,
-        protocol=data.protocol,
-        allow_missing=data.allow_missing,
-        split_file=data.split_file,
-        fold=data.fold,
-    )
+    return load_named(data, data.folder, data.test)
 
 
 def _test_clips(

@@ -1,12 +1,11 @@
 """The identity of a pre-training run: its model, teacher and corpus, by content; see `common.identity`."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ...datasets_scripts.frame_sets.fingerprints import frames_fingerprint
-from ...datasets_scripts.frame_sets.load import load_frame_set
 from ...util.fingerprint import weights_fingerprint
+from ..common.frame_sets import load_named
 from ..common.identity import name_of, start_of, without_paths
 from .recipe import DataRecipe, Recipe
 from .teachers import teacher_path
@@ -17,16 +16,7 @@ def corpus_data(data: DataRecipe) -> dict[str, Any]:
     section = without_paths(asdict(data))
     content = {}
     for number, source in enumerate(data.sources):
-        folder = Path(data.root) / source.data_dir
-        frames = load_frame_set(
-            source.name,
-            folder,
-            source.split,
-            protocol=source.protocol,
-            allow_missing=source.allow_missing,
-            split_file=source.split_file,
-            fold=source.fold,
-        )
+        frames = load_named(source, data.folder(source), source.split)
         content[f"{number} {source.name}"] = frames_fingerprint(frames)
     return {**section, "content": content}
 

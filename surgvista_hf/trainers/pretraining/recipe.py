@@ -69,6 +69,10 @@ class DataRecipe:
     tested_on: tuple[HeldOutBenchmark, ...] = ()
     on_overlap: Literal["error", "warn"] = "error"
 
+    def folder(self, source: SourceRecipe) -> Path:
+        """Return the folder of a source."""
+        return Path(self.root) / source.data_dir
+
 
 @dataclass(frozen=True)
 class TeacherRecipe:

@@ -22,6 +22,29 @@ CONFIDENCE_FILE = "confidence.json"
 _FORMAT = 1
 
 
+def file_beside(model: str | os.PathLike[str], file: str) -> Path | None:
+    """Find a file that lies beside the weights of a model.
+
+    Args:
+        model: folder or Hub id of the model.
+        file: name of the file.
+
+    Returns:
+        The file, from the cache if the model is on the Hub; `None` if there is none or the Hub cannot be reached.
+    """
+    try:
+        found = cached_file(
+            os.fspath(model),
+            file,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError):
+        return None
+    return None if found is None else Path(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Confidence:
     """Holds what is known of how far a model's probabilities can be trusted.
@@ -78,20 +101,11 @@ class Confidence:
         Raises:
             InputError: the file cannot be read.
         """
-        try:
-            file = cached_file(
-                os.fspath(name),
-                CONFIDENCE_FILE,
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-        except (OSError, ValueError):
-            file = None
+        file = file_beside(name, CONFIDENCE_FILE)
         if file is None:
             return cls()
         try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
             known = {each: content.get(each) for each in ("calibration", "trained_on")}
             familiarity = content.get("familiarity")
             return cls(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset
-from transformers.utils import cached_file
 
+from ...modeling.confidence import file_beside
 from ...util.files import content_hash, write_json
 from ...util.messages import first_line, preview
 from ..schema.info import DatasetError
@@ -44,9 +44,14 @@ class NotedVideos:
         published = {name: sorted(ids) for name, ids in videos_in(frames).items() if has_published_ids(name)}
         return cls(published, tuple(sorted(set(frame_hashes(frames).values()))))
 
-    def shared(self, test: Dataset) -> list[str]:
-        """Return the videos of a frame set that are among these, as `source/video id`, sorted."""
-        found = {name for name, digest in frame_hashes(test).items() if digest in self.frames}
+    def shared(self, test: Dataset, hashes: Mapping[str, str]) -> list[str]:
+        """Return the videos of a frame set that are among these, as `source/video id`, sorted.
+
+        Args:
+            test: the frame set.
+            hashes: hashes of its frames, as `frame_hashes` returns them.
+        """
+        found = {name for name, digest in hashes.items() if digest in self.frames}
         tested = {name: ids for name, ids in videos_in(test).items() if has_published_ids(name)}
         return sorted(found | {overlap.test for overlap in find_overlaps(self.published, tested)})
 
@@ -82,19 +87,11 @@ class TrainingVideos:
         Raises:
             DatasetError: the file cannot be read.
         """
-        quiet = dict.fromkeys(("gated_repo", "missing_entries", "connection_errors"), False)
-        try:
-            found = cached_file(
-                os.fspath(model),
-                TRAINING_VIDEOS,
-                **{f"_raise_exceptions_for_{name}": no for name, no in quiet.items()},
-            )
-        except (OSError, ValueError):
-            found = None
+        found = file_beside(model, TRAINING_VIDEOS)
         if found is None:
             return None
         try:
-            content = json.loads(Path(found).read_text(encoding="utf-8"))
+            content = json.loads(found.read_text(encoding="utf-8"))
             parts = (content[name] for name in ("trained", "validation"))
             return cls(*(NotedVideos(dict(part["published"]), tuple(part["frames"])) for part in parts))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,12 +122,12 @@ def check_unseen(
     known = TrainingVideos.load(model)
     if known is None:
         return []
-    chosen, seen = known.validation.shared(test), known.trained.shared(test)
+    hashes = frame_hashes(test)
+    chosen, seen = (part.shared(test, hashes) for part in (known.validation, known.trained))
     if seen:
-        count = len(frame_hashes(test))
         text = (
-            f"{model} was trained on {len(seen)} of the {count} videos of this test ({preview(seen)}), so the result would "
-            "say nothing about new operations"
+            f"{model} was trained on {len(seen)} of the {len(hashes)} videos of this test ({preview(seen)}), so the result "
+            "would say nothing about new operations"
         )
         if on_overlap == "error":
             raise OverlapError(

@@ -11,6 +11,7 @@ from .common import named_frame_set
 
 if TYPE_CHECKING:
     from ..guide.first_model import FirstModel, Prepared, StartOptions
+    from ..guide.plan import Plan
     from ..guide.recordings import OwnFrameSet
 
 
@@ -18,16 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `surgvista start`."""
     parser.epilog = (
         "examples:\n"
-        "  surgvista start recordings labels --output first\n"
+        "  surgvista start recordings labels.xlsx --output first\n"
         "  surgvista start recordings labels --output first --model my-encoder --yes\n"
         "  surgvista start recordings labels --output first --check\n"
         "  surgvista start --data cholect50=frame_sets/cholect50 --label instruments --output first --model my-encoder\n"
-        "Labels: a file for each video, of the same name, with rows or intervals: CSV, text, Excel, ELAN.\n"
+        "Labels: a table, a file for each video, or files of an annotation tool, as `surgvista prepare own` reads them.\n"
         "Open first/inspection.html to see what was understood, first/report.html for the result. Both hold patient data.\n"
         "The same command goes on where it stopped, and after labels were changed it does what has changed."
     )
     parser.add_argument("videos", nargs="?", type=Path, help="folder of videos, or of a folder of images for each")
-    parser.add_argument("labels", nargs="?", type=Path, help="folder with a label file for each video")
+    parser.add_argument("labels", nargs="?", type=Path, help="file or folder of labels")
     parser.add_argument(
         "--mapping",
         type=Path,
@@ -59,7 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Look at the data, say what can be done, train, test and report."""
-    from ..guide.first_model import INSPECTION, check_encoder, prepare_and_inspect, train_first_model
+    from ..guide.first_model import (
+        INSPECTION,
+        check_encoder,
+        plan_first_model,
+        prepare_and_inspect,
+        train_first_model,
+    )
+    from ..guide.plan import insufficient
     from ..util.errors import InputError
 
     if arguments.batch_size < 1 or arguments.num_proc < 1:
@@ -78,9 +86,12 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if not arguments.json:
         _print_data(prepared, arguments.output / INSPECTION)
-    if not _may_train(arguments, prepared, options):
+    if reason := insufficient(prepared.labels):
+        raise InputError(f"{reason}. The page of the data was written all the same")
+    plan = plan_first_model(prepared, options)
+    if not _may_train(arguments, plan):
         return
-    result = train_first_model(prepared, arguments.output, options, _again(arguments))
+    result = train_first_model(prepared, plan, arguments.output, options, _again(arguments))
     _print_result(result, as_json=arguments.json)
 
 
@@ -118,25 +129,8 @@ def _print_data(prepared: "Prepared", page: Path) -> None:
     print(f"what was understood: {page}")
 
 
-def _may_train(arguments: argparse.Namespace, prepared: "Prepared", options: "StartOptions") -> bool:
+def _may_train(arguments: argparse.Namespace, plan: "Plan") -> bool:
     """Say what would be trained, and ask a person who sits there; return whether to go on."""
-    import torch
-
-    from ..guide.plan import insufficient, make_plan
-    from ..guide.recordings import patients_of
-    from ..util.errors import InputError
-
-    if reason := insufficient(prepared.labels):
-        raise InputError(f"{reason}. The page of the data was written all the same")
-    has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
-    plan = make_plan(
-        prepared.labels,
-        has_gpu=has_gpu,
-        model=options.model,
-        head=options.head,
-        seed=options.seed,
-        patients=patients_of(prepared.data.folder),
-    )
     if arguments.json:
         if arguments.check:
             print(

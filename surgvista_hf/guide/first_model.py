@@ -142,11 +142,36 @@ def prepare_and_inspect(
     return Prepared(data, inspection, column, Labels.of(inspection, column))
 
 
-def train_first_model(prepared: Prepared, output: Path, options: StartOptions, again: str) -> FirstModel:
-    """Choose, train and test a first model, and write the report.
+def plan_first_model(prepared: Prepared, options: StartOptions) -> Plan:
+    """Choose encoder, head and held-out operations for the labels and this machine.
 
     Args:
         prepared: the frame set, as `prepare_and_inspect` gives it.
+        options: choices of the person.
+
+    Raises:
+        InputError: the labels do not suffice.
+    """
+    return make_plan(
+        prepared.labels,
+        has_gpu=_has_gpu(options),
+        model=options.model,
+        head=options.head,
+        seed=options.seed,
+        patients=patients_of(prepared.data.folder),
+    )
+
+
+def _has_gpu(options: StartOptions) -> bool:
+    return torch.cuda.is_available() and (options.device or "cuda") != "cpu"
+
+
+def train_first_model(prepared: Prepared, plan: Plan, output: Path, options: StartOptions, again: str) -> FirstModel:
+    """Train and test a first model, and write the report.
+
+    Args:
+        prepared: the frame set, as `prepare_and_inspect` gives it.
+        plan: encoder, head and held-out operations, as `plan_first_model` gives them.
         output: folder of everything.
         options: choices of the person.
         again: the command that repeats everything, for `commands.sh`.
@@ -155,18 +180,9 @@ def train_first_model(prepared: Prepared, output: Path, options: StartOptions, a
         The model, its test and the commands that repeat it.
 
     Raises:
-        InputError: the labels do not suffice, or no encoder can be loaded.
+        InputError: no encoder can be loaded.
         OutputError: another run is at work on the folder.
     """
-    has_gpu = torch.cuda.is_available() and (options.device or "cuda") != "cpu"
-    plan = make_plan(
-        prepared.labels,
-        has_gpu=has_gpu,
-        model=options.model,
-        head=options.head,
-        seed=options.seed,
-        patients=patients_of(prepared.data.folder),
-    )
     with at_work(output):
         move_log(output / "surgvista.log")
         write_json(output / PLAN, asdict(plan), ensure_ascii=False)
@@ -175,7 +191,7 @@ def train_first_model(prepared: Prepared, output: Path, options: StartOptions, a
             extractor = load_encoder(plan.model, options, chosen=options.model is None)
         frames = _labeled_frames(prepared)
         task = task_of(LabeledData(prepared.data.name, str(prepared.data.folder), prepared.column.name), frames)
-        trained = _trained(prepared, plan, extractor, frames, task, output, options, steps, has_gpu=has_gpu)
+        trained = _trained(prepared, plan, extractor, frames, task, output, options, steps)
         with steps("write the report") as step:
             evaluation = _evaluation(trained, task, extractor)
             evaluation.save(output / "tested", name=Path(plan.model).name, data=prepared.data.name)
@@ -272,8 +288,6 @@ def _trained(
     output: Path,
     options: StartOptions,
     steps: Steps,
-    *,
-    has_gpu: bool,
 ) -> Trained:
     """Train and test by the plan, or take what an earlier run with the same frames, encoder and settings has left."""
     folder, label = output / "trained", prepared.column.name
@@ -285,7 +299,7 @@ def _trained(
                 prepared.data.folder.resolve(),
                 label,
                 folder,
-                has_gpu=has_gpu,
+                has_gpu=_has_gpu(options),
                 num_frames=None if extractor.num_frames > 1 else 8,
                 frame_stride=extractor.frame_stride,
                 seed=options.seed,

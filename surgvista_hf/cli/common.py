@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from ..inference.batch import BatchReport
     from ..inference.models.out_of_body import OutOfBodyDetector
     from ..modeling.video_frames_surgvista import Deinterlace
@@ -94,6 +96,23 @@ def add_split_arguments(parser: argparse.ArgumentParser, default: str, *, protoc
         help="file with the ids of each split, in place of a protocol: from `surgvista split`, or written by hand",
     )
     parser.add_argument("--fold", type=int, metavar="N", help="fold of a split file that holds folds, from 0")
+
+
+def load_named_split(arguments: argparse.Namespace) -> "tuple[str, str, Dataset]":
+    """Load the videos that `--data` and the arguments of `add_split_arguments` choose.
+
+    Returns:
+        Name and folder of the frame set, and its frames.
+
+    Raises:
+        InputError: `--data` is not of the form NAME=DIR.
+        DatasetError: there is no such frame set or split.
+    """
+    from ..datasets_scripts.frame_sets.load import load_frame_set
+
+    name, folder = named_frame_set("--data", arguments.data)
+    chosen = {each: getattr(arguments, each) for each in ("protocol", "split_file", "fold")}
+    return name, folder, load_frame_set(name, folder, arguments.split, **chosen)
 
 
 def named_models(option: str, values: list[str], default_name: str = "model") -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, add_split_arguments, named_frame_set
+from .common import add_frame_stride_argument, add_split_arguments, load_named_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,20 +88,11 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
         names = _listed_classes(arguments.labels)
         labels, task = evaluation.labels_of_files(arguments.labels, names, every=arguments.every)
         return _of_files(arguments, labels, task, is_ordered=names is not None)
-    from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.finetune import task_of
     from ..trainers.finetuning.recipe import LabeledData
 
-    name, folder = named_frame_set("--data", arguments.data)
+    name, folder, frames = load_named_split(arguments)
     data = LabeledData(name, folder, arguments.label)
-    frames = load_frame_set(
-        name,
-        folder,
-        arguments.split,
-        protocol=arguments.protocol,
-        split_file=arguments.split_file,
-        fold=arguments.fold,
-    )
     _check_column(frames, arguments.label)
     if arguments.predictions:
         task = task_of(data, frames)

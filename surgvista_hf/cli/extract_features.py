@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, add_split_arguments, named_frame_set
+from .common import add_frame_stride_argument, add_split_arguments, load_named_split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the features of the videos of a frame set."""
-    from ..datasets_scripts.frame_sets.load import load_frame_set
     from ..trainers.features.extraction import VideoFeatureExtractor
     from ..util.errors import InputError
 
     for option, number in (("--num-frames", arguments.num_frames), ("--batch-size", arguments.batch_size)):
         if number is not None and number < 1:
             raise InputError(f"{option} is {number}; at least 1 is needed")
-    name, folder = named_frame_set("--data", arguments.data)
-    frames = load_frame_set(
-        name,
-        folder,
-        arguments.split,
-        protocol=arguments.protocol,
-        split_file=arguments.split_file,
-        fold=arguments.fold,
-    )
+    _, _, frames = load_named_split(arguments)
     steps = Steps(2)
     with steps(f"load {arguments.model}"):
         extractor = VideoFeatureExtractor(

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -144,16 +144,6 @@ class TimedRow:
     line: Line
     start: float
     stop: float
-
-
-@dataclass
-class _Collector:
-    """Collects spans, and properties with their places, of one video."""
-
-    where: str
-    rate: float | None
-    spans: dict[str, list[LabeledSpan]] = field(default_factory=dict)
-    properties: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def recognizes(path: Path) -> bool:

@@ -32,6 +32,7 @@ from ...util.errors import InputError
 from ...util.messages import did_you_mean, preview
 from ...util.values import read_fields
 from ..schema.info import AnnotationError, Label, Task
+from ..schema.text_yaml import load_text_yaml
 from .model import VideoLabels
 from .phase_files import UNLABELED
 
@@ -218,8 +219,7 @@ def read_mapping(path: Path) -> LabelMapping:
         InputError: it cannot be read, or a key or value is unknown; the message names it.
     """
     try:
-        # All values are read as text: `no`, `1` and `null` may be names of classes.
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+        content = load_text_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the mapping {path} cannot be read: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

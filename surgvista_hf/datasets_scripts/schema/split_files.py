@@ -10,7 +10,7 @@ how often each class comes in each split.
 """
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +21,7 @@ import yaml
 from ...util.files import OutputError, atomic_file, content_hash, write_json
 from ...util.messages import did_you_mean, preview
 from .info import DatasetError, split_name
-
-try:  # libyaml's parser, with which PyYAML is built nearly everywhere, is several times faster
-    from yaml import CBaseLoader as _Parser
-except ImportError:
-    from yaml import BaseLoader as _Parser
+from .text_yaml import load_text_yaml
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -182,18 +178,6 @@ def _note_videos_left(where: str, count: int, left: tuple[str, ...]) -> None:
 # ------------------------------------------------------------------------------------------- reading and writing
 
 
-class _TextLoader(_Parser):
-    """Loads YAML with every value as text, since an id such as 007 is no number, and refuses a key that comes twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return a mapping."""
-        keys = [self.construct_object(key) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"{preview(twice)} comes twice")
-        return super().construct_mapping(node, deep)
-
-
 def read_split_file(path: str | Path) -> SplitFile:
     r"""Read a file of splits, YAML or JSON.
 
@@ -212,7 +196,7 @@ def read_split_file(path: str | Path) -> SplitFile:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), _TextLoader)  # JSON is YAML too
+        content = load_text_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SplitFileError(f"{path} cannot be read as a file of splits: {' '.join(str(error).split())}") from error
     return _parsed(path, content)
@@ -296,11 +280,11 @@ def write_split_file(path: str | Path, content: Mapping[str, Any]) -> bool:
     path = Path(path)
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise SplitFileError(f"{path} should end in .yaml or .json")
-    as_read = yaml.load(_text(content), _TextLoader)
+    as_read = load_text_yaml(_text(content))
     _parsed(path, as_read)
     if path.exists():
         try:
-            before = yaml.load(path.read_text(encoding="utf-8-sig"), _TextLoader)
+            before = load_text_yaml(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, yaml.YAMLError):
             before = None
         if content_hash(before) == content_hash(as_read):

@@ -30,7 +30,7 @@ from surgvista_hf.inference.prediction.label_selection import choose_segments, u
 from surgvista_hf.util.environment import environment
 from surgvista_hf.util.files import atomic_file, write_json
 
-from .rendered_baselines import FRAMES, INTERVAL, ClipNetwork, Rendered, render
+from .rendered_baselines import FRAMES, INTERVAL, ClipNetwork, Rendered, fit_network, render
 from .repeatable import kept_run
 
 ENCODER, POOL, CHOSEN, TEST = 32, 48, 32, 32  # operations: of the encoder, to draw from, of one seed, of the test
@@ -49,23 +49,14 @@ SUGGESTED = "suggested"
 
 def train_encoder(operations: Rendered, updates: int) -> ClipNetwork:
     """Train the network on the instruments of the first `ENCODER` operations; phases play no part."""
+
+    def loss_of(logits: torch.Tensor, _: torch.Tensor, instruments: torch.Tensor) -> torch.Tensor:
+        """Return the loss of the instruments."""
+        return functional.binary_cross_entropy_with_logits(logits[:, len(PHASES) :], instruments)
+
     torch.manual_seed(0)
-    network = ClipNetwork(WIDTH)
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=updates, pct_start=0.1)
-    for _ in range(updates):
-        rows, ends = torch.randint(ENCODER, (BATCH,)), torch.randint(FRAMES - 1, operations.phases.shape[1], (BATCH,))
-        clips = operations.frames[rows[:, None], ends[:, None] + torch.arange(1 - FRAMES, 1)]
-        for axis in (2, 3):
-            if torch.rand(()) < 0.5:
-                clips = clips.flip(axis)
-        logits = network(clips)[:, len(PHASES) :]
-        loss = functional.binary_cross_entropy_with_logits(logits, operations.instruments[rows, ends])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return network.eval()
+    seen = operations.part(slice(ENCODER))
+    return fit_network(ClipNetwork(WIDTH), seen, loss_of, updates=updates, batch=BATCH, rate=RATE)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ operations, a small 3-D convolutional network should be far above it, so that th
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,6 +46,10 @@ class Rendered:
     frames: torch.Tensor
     phases: torch.Tensor
     instruments: torch.Tensor
+
+    def part(self, chosen: slice) -> "Rendered":
+        """Return some of the operations."""
+        return Rendered(self.frames[chosen], self.phases[chosen], self.instruments[chosen])
 
 
 def render(difficulty: str, numbers: Sequence[int]) -> tuple[Rendered, float]:
@@ -146,28 +150,52 @@ class ClipNetwork(nn.Module):
         return self.head(torch.cat([found.amax((2, 3, 4)), found.mean((2, 3, 4))], dim=1))
 
 
-def train_network(operations: Rendered, updates: int, batch: int = 32, rate: float = 3e-3) -> ClipNetwork:
-    """Train the network on all but the last `TEST` operations."""
-    torch.manual_seed(0)
-    network = ClipNetwork()
+def fit_network(
+    network: ClipNetwork,
+    operations: Rendered,
+    loss_of: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    updates: int,
+    batch: int,
+    rate: float = 3e-3,
+) -> ClipNetwork:
+    """Train a network on clips of operations.
+
+    Args:
+        network: network to train.
+        operations: rendered operations, all of which are seen.
+        loss_of: function of logits (clips, phases + instruments), phases (clips,) and instruments (clips, 6).
+        updates: number of updates.
+        batch: clips of an update.
+        rate: largest learning rate.
+    """
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=updates, pct_start=0.1)
     for _ in range(updates):
-        rows = torch.randint(len(operations.frames) - TEST, (batch,))
+        rows = torch.randint(len(operations.frames), (batch,))
         ends = torch.randint(FRAMES - 1, operations.phases.shape[1], (batch,))
         clips = operations.frames[rows[:, None], ends[:, None] + torch.arange(1 - FRAMES, 1)]
         for axis in (2, 3):  # anatomy is turned and mirrored anyway
             if torch.rand(()) < 0.5:
                 clips = clips.flip(axis)
-        logits = network(clips)
-        loss = functional.cross_entropy(logits[:, : len(PHASES)], operations.phases[rows, ends])
-        present = operations.instruments[rows, ends]
-        loss = loss + functional.binary_cross_entropy_with_logits(logits[:, len(PHASES) :], present)
+        loss = loss_of(network(clips), operations.phases[rows, ends], operations.instruments[rows, ends])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     return network.eval()
+
+
+def loss_of_both(logits: torch.Tensor, phases: torch.Tensor, instruments: torch.Tensor) -> torch.Tensor:
+    """Return the loss of phases and instruments."""
+    loss = functional.cross_entropy(logits[:, : len(PHASES)], phases)
+    return loss + functional.binary_cross_entropy_with_logits(logits[:, len(PHASES) :], instruments)
+
+
+def train_network(operations: Rendered, updates: int, batch: int = 32) -> ClipNetwork:
+    """Train the network on all but the last `TEST` operations."""
+    torch.manual_seed(0)
+    return fit_network(ClipNetwork(), operations.part(slice(-TEST)), loss_of_both, updates=updates, batch=batch)
 
 
 @torch.no_grad()

@@ -313,3 +313,12 @@ def test_a_tier_names_the_patient_if_it_has_one_value_in_each_video_and_never_th
     assert (two.groups, list(two.columns), two.unused) == ({}, ["phase"], ("Patient ID",))
     with pytest.raises(AnnotationError, match=r"nothing that could be a column of labels \(found are Pat\. no\.\)"):
         derived(tier("Pat. no.", (0, 9, "7")))
+
+
+def test_a_video_that_stands_twice_in_a_mapping_is_refused(tmp_path):
+    file = tmp_path / "mapping.yaml"
+    file.write_text(
+        "columns: {phase: {kind: class, tiers: [phase], classes: [cut]}}\nvideos:\n  op1: a.mp4\n  op1: b.mp4\n"
+    )
+    with pytest.raises(InputError, match="is not YAML: op1 comes twice"):
+        read_mapping(file)

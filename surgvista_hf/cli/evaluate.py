@@ -137,10 +137,12 @@ def _check_column(frames: "Dataset", label: str) -> None:
 
 def _listed_classes(folder: Path) -> list[str] | None:
     """Return the classes of `classes.txt` in the folder of the labels or above it."""
+    from ..datasets_scripts.schema.annotation_files import read_class_list
+
     for parent in (folder, folder.parent):
         file = parent / "classes.txt"
         if parent.is_dir() and file.is_file():
-            return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            return read_class_list(file)
     return None
 
 

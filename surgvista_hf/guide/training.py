@@ -30,7 +30,7 @@ from ..trainers.finetune import finetune
 from ..trainers.finetuning.confidence import build_confidence, calibrate, learn_familiarity
 from ..trainers.finetuning.recipe import load_finetuning_recipe
 from ..util.console import track
-from ..util.files import atomic_folder, write_json
+from ..util.files import atomic_file, atomic_folder, write_json
 from ..util.fingerprint import weights_fingerprint
 
 _TEMPORAL_STEPS = 1500  # updates of MS-TCN: half of TeCNO's for Cholec80, at a higher rate
@@ -91,7 +91,7 @@ def train_heads(
             train = [video for video in videos if _name(video, videos) not in names]
             _predict_fold(train, test, task, output / "folds" / str(number), temporal=temporal, seed=seed).save(file)
         predicted.append(ClipPredictions.load(file))
-    predictions = _joined(predicted)
+    predictions = ClipPredictions.joined(predicted)
     calibration = calibrate(predictions, task)
     confidence = build_confidence(
         calibration,
@@ -209,8 +209,8 @@ def train_adapter(
         },
     }
     file = output / "recipe.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    with atomic_file(file) as temporary:
+        temporary.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     result = finetune(load_finetuning_recipe(file))
     return Trained(result.folder, None, ClipPredictions.load(result.folder.parent / "predictions.parquet"))
 
@@ -250,14 +250,6 @@ def _predict_probe(probe: LinearProbe, videos: Sequence[VideoFeatures]) -> ClipP
     frames = np.concatenate([video.labeled for video in videos])
     seconds = np.concatenate([video.seconds[video.labeled] for video in videos])
     return ClipPredictions(clips.videos, frames, seconds, clips.labels, probe.probabilities(clips.values))
-
-
-def _joined(parts: Sequence[ClipPredictions]) -> ClipPredictions:
-    """Return the predictions of several trainings as one, in the order of the videos."""
-    fields = ("videos", "frames", "seconds", "labels", "scores")
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
-    order = np.lexsort((whole["frames"], whole["videos"]))
-    return ClipPredictions(**{name: values[order] for name, values in whole.items()})
 
 
 def _fit_temporal(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ...util.file_search import is_unfinished, walk
 from ..own_labels.phase_files import SUFFIXES, class_names, read_phase_file
-from ..schema.annotation_files import read_text
+from ..schema.annotation_files import read_class_list
 from ..schema.builder import FRAMES, VIDEO, FilePattern, FrameSetBuilder, RawVideo, shared_file
-from ..schema.info import EVERYTHING, AnnotationError, DatasetInfo, Protocol
+from ..schema.info import EVERYTHING, DatasetInfo, Protocol
 from ..schema.label_tracks import Track
 from ..schema.workflow import counted_phases, phase
 
@@ -64,10 +64,7 @@ def configure(root: Path | None, settings: Mapping[str, str]) -> DatasetInfo:
     """Return the description of own operations with the user's classes, from `classes.txt` or the label files."""
     listed = shared_file(root, "classes.txt") if root else None
     if listed:
-        names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
-        if len(set(names)) < len(names) or not names:
-            raise AnnotationError(f"{listed} must name each phase once, one a line")
-        return replace(OWN, labels={"phase": phase(names)}, source=settings["source"])
+        return replace(OWN, labels={"phase": phase(read_class_list(listed, "phase"))}, source=settings["source"])
     folders = ((here, names) for here, _, names in walk(root) if here.name == "phases") if root else ()
     paths = sorted(here / name for here, names in folders for name in names)
     files = [path for path in paths if path.suffix.lower() in SUFFIXES and not is_unfinished(path)]

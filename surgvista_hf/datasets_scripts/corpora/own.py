@@ -27,7 +27,7 @@ from ..own_labels.model import VideoLabels
 from ..own_labels.tables import merge_labels
 from ..own_labels.tracks import shift, video_tracks
 from ..own_labels.videos import JoinableFiles, assign_videos, exact_files
-from ..schema.annotation_files import read_text
+from ..schema.annotation_files import read_class_list
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import (
     EVERYTHING,
@@ -300,9 +300,7 @@ def _in_listed_order(mapping: LabelMapping, labels: Path, root: Path) -> tuple[L
     listed = next((folder / CLASSES for folder in folders if (folder / CLASSES).is_file()), None)
     if listed is None:
         return mapping, None
-    names = tuple(composed(line.strip()) for line in read_text(listed).splitlines() if line.strip())
-    if len(set(names)) < len(names) or not names:
-        raise AnnotationError(f"{listed} must name each class once, one a line")
+    names = tuple(map(composed, read_class_list(listed)))
     columns = {}
     single = sum(column.kind == "class" for column in mapping.columns.values()) == 1
     for name, column in mapping.columns.items():

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -306,7 +306,7 @@ def inspect_frames(
         return inspection
     comparable = [column for column in inspection.columns if not inspection.is_constant(column)]
     swaps = find_swaps(table.videos, comparable, inspection.image_at)
-    return Inspection(title, frames, table, splits or {}, protocol, remarks or {}, failed or {}, swaps)
+    return replace(inspection, swaps=swaps)
 
 
 # ------------------------------------------------------------------------------------------- what is odd

@@ -36,6 +36,22 @@ def read_text(path: Path) -> str:
         raise AnnotationError(f"{path} cannot be read as text: {error}") from error
 
 
+def read_class_list(path: Path, called: str = "class") -> list[str]:
+    """Read the names of classes, one a line, in the order of their numbers.
+
+    Args:
+        path: text file, such as `classes.txt`.
+        called: word for a class in the message.
+
+    Raises:
+        AnnotationError: the file is no text, names nothing, or names a class twice.
+    """
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if len(set(names)) < len(names) or not names:
+        raise AnnotationError(f"{path} must name each {called} once, one a line")
+    return names
+
+
 def read_table(path: Path, columns: int, *, header: bool, delimiter: str | None = None) -> Iterator[Line]:
     """Read the rows of a table with a fixed number of columns.
 

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from .errors_surgvista import InputError, VideoReadError
 from .video_dicom_surgvista import HEAD_BYTES, DicomFrames, EncapsulatedVideo, is_dicom, open_dicom
 from .video_frames_surgvista import DecodedFrame, Deinterlace, FrameShaper, Named, Neighbors, is_damaged_jpeg
+from .video_skipping_surgvista import Moments, Need, PacketSelection
 
 av: ModuleType
 try:
@@ -147,6 +148,10 @@ class _Key(NamedTuple):
 
     stamp: int | None
     target: int
+
+
+class _NeighborsAreMissing(Exception):
+    """Frames around an interlaced frame were left out."""
 
 
 class VideoReader:
@@ -325,8 +330,8 @@ class VideoReader:
         Raises:
             VideoReadError: a wanted frame cannot be decoded, or the video ends before the promised time.
         """
-        remaining = iter(times)
-        first = next(remaining, None)
+        moments = Moments(times)
+        first = moments.first
         if first is None:
             return
         if self._still is not None:
@@ -334,8 +339,8 @@ class VideoReader:
                 yield first, 0.0, self._still.copy()
             return
         with self._opened() as (container, stream):
-            timed_frames = self._frames_from(container, stream, first)
-            for wanted, timed, is_last in self._shown(timed_frames, itertools.chain([first], remaining)):
+            timed_frames = self._frames_from(container, stream, first, moments)
+            for wanted, timed, is_last in self._shown(timed_frames, moments):
                 if is_last and wanted > timed.end - _TOLERANCE:
                     return
                 if not self._is_skipped(timed):
@@ -402,8 +407,9 @@ class VideoReader:
         if self._still is not None:
             return 0.0
         with self._opened() as (container, stream):
-            timed_frames = self._sound(self._frames_from(container, stream, math.inf))
-            *_, (_, last, _) = self._shown(timed_frames, [math.inf])
+            moments = Moments([math.inf])
+            timed_frames = self._sound(self._frames_from(container, stream, math.inf, moments))
+            *_, (_, last, _) = self._shown(timed_frames, moments)
         return last.time
 
     # --------------------------------------------------------------------------------------------- choosing frames
@@ -460,32 +466,31 @@ class VideoReader:
                 size = next(
                     (i for i, key in enumerate(keys) if key.stamp != keys[0].stamp and self._can_seek), len(times)
                 )
-                timed_frames = self._sound(self._frames_from(container, stream, times[0]))
-                for _, timed, _ in self._shown(timed_frames, times[:size]):
+                moments = Moments(times[:size])
+                timed_frames = self._sound(self._frames_from(container, stream, times[0], moments))
+                for _, timed, _ in self._shown(timed_frames, moments):
                     yield self._pixels(timed)
                 times, keys = times[size:], keys[size:]
 
     def _shown(
-        self, timed_frames: Iterator[_TimedFrame], times: Iterable[float]
+        self, timed_frames: Iterator[_TimedFrame], moments: Moments
     ) -> Iterator[tuple[float, _TimedFrame, bool]]:
-        """Yield each of the ascending times with the frame shown then, and whether this is the last frame of all."""
-        remaining = iter(times)
-        wanted = next(remaining, None)
+        """Yield each moment with the frame shown then, and whether this is the last frame of all."""
         shown: _TimedFrame | None = None
         for timed in timed_frames:
-            while shown is not None and wanted is not None and wanted < timed.time - _TOLERANCE:
+            while shown is not None and (wanted := moments.first) is not None and wanted < timed.time - _TOLERANCE:
                 yield wanted, shown, False
-                wanted = next(remaining, None)
-            if wanted is None:
+                moments.take()
+            if moments.first is None:
                 return
             shown = timed
         if shown is None:
             raise VideoReadError(f"{self.name} holds no frame that can be decoded")
-        while wanted is not None:
+        while (wanted := moments.first) is not None:
             if wanted > shown.end - _TOLERANCE:
                 self._check_promise(shown)
             yield wanted, shown, True
-            wanted = next(remaining, None)
+            moments.take()
 
     def _check_promise(self, last: _TimedFrame) -> None:
         excused = max(_EXCUSED_SECONDS, _EXCUSED_FRAMES * (last.end - last.time))
@@ -643,19 +648,36 @@ class VideoReader:
         duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
         return duration or (container.duration or 0) / av.time_base, rate
 
-    def _frames_from(self, container: _Container, stream: _Stream, second: float) -> Iterator[_TimedFrame]:
-        """Yield frames in order of presentation, the first one not after `second`."""
+    def _frames_from(
+        self, container: _Container, stream: _Stream, second: float, moments: Moments | None = None
+    ) -> Iterator[_TimedFrame]:
+        """Yield frames in order of presentation, the first one not after `second`.
+
+        With moments, frames that are shown at none of them may be left out, but not the last one of all.
+        """
         if self._dicom is not None:
             yield from self._dicom_frames(second)
             return
-        timed_frames = self._seek(container, stream, second)
-        if timed_frames is not None:
-            yield from self._with_neighbors(timed_frames)
-            return
-        with self._opened() as (container, stream):
-            yield from self._with_neighbors(self._timed(self._decode(container, stream), 0.0))
+        if self._interlaced or self.info.interlaced or self._bare:
+            moments = None
+        timed_frames = self._seek(container, stream, second, moments)
+        try:
+            if timed_frames is not None:
+                yield from self._with_neighbors(timed_frames, moments)
+                return
+            with self._opened() as (container, stream):
+                frames = self._decode(container, stream, moments)
+                yield from self._with_neighbors(self._timed(frames, 0.0), moments)
+        except _NeighborsAreMissing:
+            self._interlaced = True  # the recording began otherwise
+            assert moments is not None
+            if moments.first is not None:
+                with self._opened() as (container, stream):
+                    yield from self._frames_from(container, stream, moments.first)
 
-    def _seek(self, container: _Container, stream: _Stream, second: float) -> Iterator[_TimedFrame] | None:
+    def _seek(
+        self, container: _Container, stream: _Stream, second: float, moments: Moments | None
+    ) -> Iterator[_TimedFrame] | None:
         """Return frames from the last key frame not after `second`; `None`: the file has to be decoded from its start."""
         key = self._key_before(container, stream, second)
         if self._interlaced and key.stamp is not None:  # to take a key frame apart, the frame before it is needed
@@ -665,7 +687,7 @@ class VideoReader:
         if key.stamp is None:
             return None
         container.seek(key.target, stream=stream)
-        timed_frames = self._timed(self._decode(container, stream), math.inf)
+        timed_frames = self._timed(self._decode(container, stream, moments), math.inf)
         # Frames before the key frame may lack what they refer to. The decoder, not the container, says what is one.
         latest = second + _TOLERANCE
         timed_frames = itertools.dropwhile(
@@ -677,7 +699,7 @@ class VideoReader:
             return None
         if not self._interlaced and self._shaper is not None and self._shaper.is_interlaced(first.frame):
             self._interlaced = True  # the recording began otherwise
-            return self._seek(container, stream, second)
+            return self._seek(container, stream, second, None)
         return itertools.chain([first], timed_frames)
 
     def _dicom_frames(self, second: float) -> Iterator[_TimedFrame]:
@@ -693,11 +715,17 @@ class VideoReader:
         times, count = self._dicom.times, self._dicom.count
         return max(bisect.bisect_right(range(count), second + _TOLERANCE, key=lambda number: times[number]) - 1, 0)
 
-    def _with_neighbors(self, timed_frames: Iterator[_TimedFrame]) -> Iterator[_TimedFrame]:
-        """Add to interlaced frames the sound frames around them; the one after is decoded before they are given out."""
+    def _with_neighbors(self, timed_frames: Iterator[_TimedFrame], moments: Moments | None) -> Iterator[_TimedFrame]:
+        """Add to interlaced frames the sound frames around them; the one after is decoded before they are given out.
+
+        Raises:
+            _NeighborsAreMissing: frames that are not shown at the moments were left out, and now they are needed.
+        """
         shaper, before = self._shaper, None
         timed = next(timed_frames, None)
         while timed is not None:
+            if moments is not None and timed.frame is not None and timed.frame.interlaced_frame:
+                raise _NeighborsAreMissing
             if shaper is None or timed.damaged or not shaper.is_interlaced(timed.frame):
                 yield timed
                 before, timed = timed, next(timed_frames, None)
@@ -771,27 +799,46 @@ class VideoReader:
             return self._encapsulated.times[number]
         return due if frame.time is None else frame.time + shift
 
-    def _decode(self, container: _Container, stream: _Stream) -> Iterator[tuple[Any, bool]]:
-        """Decode every frame, from the first whole one, and tell whether it may show damage; `None`: it cannot be decoded."""
+    def _decode(
+        self, container: _Container, stream: _Stream, moments: Moments | None = None
+    ) -> Iterator[tuple[Any, bool]]:
+        """Decode frames, from the first whole one, and tell whether they may show damage; `None`: one cannot be decoded.
+
+        All frames are decoded, or with moments only those that are shown then or that these refer to.
+        """
         started, damaged, failed = self._begins_damaged, False, False
         self._failures_at_start = 0
         sent_since: set[int | None] | None = None  # presentation times of packets after the last failure
         frames_since = 0
         torn: set[int] = set()  # presentation times of frames of which the container has lost a part
-        for packet, is_torn in _torn_packets(self._packets(container), stream):
+        selection = PacketSelection(stream, moments, self._origin) if moments is not None else None
+        is_drained = False  # since packets are left out
+        for packet, is_torn, need in _selected(selection, _torn_packets(self._packets(container), stream)):
             if packet is not None and packet.stream.index != stream.index:
                 if packet.pts is not None and not stream.duration:
                     self._reached = max(self._reached, float(packet.pts * packet.time_base) - self._origin)
                 continue
             if is_torn:
                 torn.add(packet.pts)
+            if damaged or failed or not started:
+                need = Need.DECODE
+            if need is Need.NOTHING and is_drained:
+                continue
             if packet is not None and sent_since is not None:
                 sent_since.add(_stamp(packet))
             if failed and packet is not None and packet.is_keyframe:
                 stream.codec_context.flush_buffers()  # it may not recover by itself
                 failed = False
             try:
-                frames = [] if packet is None else packet.decode()
+                if need is Need.NOTHING:  # what the decoder holds back would come after a fresh start
+                    frames = _last_packet(stream).decode()
+                    stream.codec_context.flush_buffers()
+                elif packet is not None:
+                    stream.codec_context.skip_frame = need.value
+                    frames = packet.decode()
+                else:
+                    frames = []
+                is_drained = need is Need.NOTHING
                 broken = packet is None
             except av.FFmpegError:
                 frames, broken, failed = [], True, True
@@ -874,6 +921,15 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
+def _selected(
+    selection: PacketSelection | None, packets: Iterator[tuple[Any, bool]]
+) -> Iterator[tuple[Any, bool, Need]]:
+    """Yield packets, whether a part is lost, and what is to be done with them: without a selection all are decoded."""
+    if selection is not None:
+        return selection.select(packets)
+    return ((packet, is_torn, Need.DECODE) for packet, is_torn in packets)
+
+
 def _torn_packets(packets: Iterator[Any], stream: _Stream) -> Iterator[tuple[Any, bool]]:
     """Yield packets, and whether the container says that a part of them is lost.
 
@@ -895,6 +951,13 @@ def _torn_packets(packets: Iterator[Any], stream: _Stream) -> Iterator[tuple[Any
             yield from ((each, number == 0 and not is_join) for number, each in enumerate(waiting))
             waiting, video_packets = [], 0
     yield from ((each, number == 0) for number, each in enumerate(waiting))
+
+
+def _last_packet(stream: _Stream) -> Any:
+    """Return the empty packet that makes a decoder give out what it holds back."""
+    packet = av.Packet()
+    packet.stream, packet.time_base = stream, stream.time_base
+    return packet
 
 
 def _stamp(data: _Packet | DecodedFrame) -> int | None:

@@ -109,8 +109,8 @@ class CountingReader(VideoReader):
 
     decoded = 0
 
-    def _decode(self, container, stream):
-        for item in super()._decode(container, stream):
+    def _decode(self, *arguments):
+        for item in super()._decode(*arguments):
             self.decoded += 1
             yield item
 

@@ -231,14 +231,32 @@ def train_teacher(output: Path, updates: int = 1500) -> None:
     vit.save_pretrained(output)
 
 
-def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, changes: Sizes) -> dict[str, Any]:
-    """Train one objective with one seed, and probe its encoder before and after."""
+def run(
+    name: str, seed: int, epochs: float, data: ProbeData, work: Path, changes: Sizes, clips: int = CORPUS
+) -> dict[str, Any]:
+    """Train one objective with one seed, and probe its encoder before and after.
+
+    Args:
+        name: name of the objective.
+        seed: seed of the weights, of the clips and of the trainer.
+        epochs: length of the training in rounds through `CORPUS` clips; fewer clips are seen more often.
+        data: clips of the probes.
+        work: folder of the trainer, and of the image teacher.
+        changes: settings of the trainer that differ from the objective's.
+        clips: number of clips without labels; drawn anew for each number.
+    """
     objective = OBJECTIVES[name]
     torch.manual_seed(seed)
     model = objective.build()
     before = data.probe([data.features(encoder_of(model), part) for part in range(2)])
-    corpus = digit_frames(CORPUS, 100 + seed) if objective.frames else digit_clips(CORPUS, 100 + seed)
-    usual = {"warmup_epochs": min(5.0, epochs / 10), "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    corpus = digit_frames(clips, 100 + seed) if objective.frames else digit_clips(clips, 100 + seed)
+    rounds = CORPUS / clips
+    usual = {
+        "warmup_epochs": min(5.0, epochs / 10) * rounds,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
     if objective.frames:  # as many samples as the clips: a frame of each
         usual["max_steps"] = round(epochs * CORPUS / BATCH)
     args = objective.arguments(
@@ -246,7 +264,7 @@ def run(name: str, seed: int, epochs: float, data: ProbeData, work: Path, change
         use_cpu=True,
         seed=seed,
         per_device_train_batch_size=BATCH,
-        num_train_epochs=epochs,
+        num_train_epochs=epochs * rounds,
         logging_steps=max(1, round(epochs * CORPUS / BATCH / 20)),
         **{**usual, **objective.settings, **changes},
     )

@@ -43,27 +43,12 @@ class TransformersModel(Protocol):
         """Switch dropout and stochastic depth off and return the model."""
 
 
-class ClassifierOutput(Protocol):
-    """Describe the output of a classifier."""
-
-    @property
-    def logits(self) -> torch.Tensor:
-        """Return the logits, (B, classes) for clips and (B, T, classes) for the frames of whole videos."""
-
-
 class EncoderOutput(Protocol):
     """Describe the output of an encoder."""
 
     @property
     def last_hidden_state(self) -> torch.Tensor:
         """Return the tokens, (B, N, D)."""
-
-
-class Classifier(TransformersModel, Protocol):
-    """Describe a model with a head for classes."""
-
-    def __call__(self, *args: object, **kwargs: object) -> ClassifierOutput:
-        """Classify a batch."""
 
 
 class Encoder(TransformersModel, Protocol):

@@ -16,9 +16,9 @@ from ...util.files import content_hash
 from ...util.gaps import bridging_note
 from ...util.messages import preview
 from ..schema.info import PATIENT, DatasetError, DatasetInfo, Label, Parts, Protocol, split_name
-from ..schema.split_files import ALL, SplitFile, read_split_file
+from ..schema.split_files import ALL, SplitFile
 from .prepare import FORMAT, MANIFEST, PLAN, other_version, prepare_frame_set, read_record, video_file
-from .registry import get_builder
+from .registry import get_builder, read_split_file_of
 
 PUBLISHED = "published.json"
 HUB = "hf://datasets/"
@@ -121,6 +121,11 @@ class StoredFrameSet:
             return list(self.videos)
         if split not in protocol.names:
             raise DatasetError(f"there is no split {split!r}; the protocol has {[*protocol.names, ALL]}")
+        if protocol.by_part and not any(protocol.by_part in video.parts for video in self.videos):
+            raise DatasetError(
+                f"the protocol goes by {protocol.origin}, but the labels that {self.folder} was made from name no splits; "
+                "choose another protocol, or a file of splits"
+            )
         names = {video.video_id: self.info.split_of(video.video_id) for video in self.videos}
         listed = set(protocol.listed(split, {names[video.video_id]: video.parts for video in self.videos}))
         missing = sorted(listed - set(names.values()))
@@ -345,9 +350,7 @@ def _read_splits(path: Path | str | None, fold: int | None, info: DatasetInfo) -
         if fold is not None:
             raise DatasetError(f"fold {fold} of what? A fold is chosen from a file of splits (split_file)")
         return None
-    file = read_split_file(path)
-    if file.data and get_builder(file.data).info.name != info.name:
-        raise DatasetError(f"{path} has splits of {file.data}, not of {info.name}")
+    file = read_split_file_of(info.name, path)
     file.splits(fold)
     return file
 

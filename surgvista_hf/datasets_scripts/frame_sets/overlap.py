@@ -16,8 +16,7 @@ from ...modeling.conversion.training_data import training_data_of
 from ...util.messages import preview
 from ..corpora.surgrec_splits import SURGREC
 from ..schema.info import DatasetError, split_name
-from ..schema.split_files import read_split_file
-from .registry import get_builder
+from .registry import get_builder, read_split_file_of
 
 Videos = Mapping[str, Collection[str]]  # video ids by data set
 _CHOLEC80 = 80  # operations of Cholec80; CholecT50 continues with numbers of Cholec120
@@ -366,7 +365,7 @@ def videos_of(
     """
     info = get_builder(name).info
     if split_file is not None:
-        listed = read_split_file(split_file).splits(fold)
+        listed = read_split_file_of(name, split_file).splits(fold)
         if split_name(split) not in listed:
             raise DatasetError(f"there is no split {split!r} in {split_file}; it has {[*listed]}")
         return {info.name: listed[split_name(split)]}

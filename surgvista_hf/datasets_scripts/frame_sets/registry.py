@@ -2,10 +2,12 @@
 
 import importlib
 from functools import cache
+from pathlib import Path
 
 from ...util.messages import did_you_mean
 from ..schema.builder import FrameSetBuilder
 from ..schema.info import DatasetError, DatasetInfo
+from ..schema.split_files import SplitFile, read_split_file
 from ..schema.triplets import TripletTable
 
 MODULES = (
@@ -78,6 +80,22 @@ def triplet_table(name: str) -> TripletTable:
         having = ", ".join(info.name for info in list_datasets() if info.triplets is not None)
         raise DatasetError(f"there is no table of triplets for {name!r}; there is one for {having}")
     return table
+
+
+def read_split_file_of(name: str, path: str | Path) -> SplitFile:
+    """Read a file of splits, and check that it is of a data set.
+
+    Args:
+        name: name of the data set.
+        path: file of splits, as `read_split_file` takes it.
+
+    Raises:
+        DatasetError: it has splits of another data set, or cannot be read.
+    """
+    file = read_split_file(path)
+    if file.data and get_builder(file.data).info.name != get_builder(name).info.name:
+        raise DatasetError(f"{path} has splits of {file.data}, not of {name}")
+    return file
 
 
 def list_datasets() -> list[DatasetInfo]:

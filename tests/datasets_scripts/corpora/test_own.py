@@ -103,6 +103,12 @@ def test_patients_stay_together_and_a_column_may_give_the_split(tmp_path):
     assert set(given["video_id"][:]) == {"v8", "v9"}
 
 
+def test_a_split_by_a_column_that_the_labels_do_not_have_is_refused_by_that_reason(recordings):
+    prepared(recordings, ONE_TABLE)
+    with pytest.raises(DatasetError, match=r"the labels that .* was made from name no splits"):
+        load_frame_set("own", recordings.parent / "out", "test", protocol="by_column")
+
+
 def test_the_mapping_is_kept_beside_the_frame_set_and_can_be_used_again(recordings):
     prepared(recordings, ONE_TABLE)
     kept = recordings.parent / "out/mapping.yaml"

@@ -149,3 +149,6 @@ def test_the_test_of_a_benchmark_may_be_listed_in_a_file(tmp_path):
     assert check_overlap({"cholec80": ["video01"]}, tested) == []
     with pytest.raises(DatasetError, match="there is no split 'val'"):
         videos_of("cholect50", None, "val", split_file=tmp_path / "folds.yaml", fold=0)
+    (tmp_path / "other.yaml").write_text("format: 1\ndata: cholec80\nsplits:\n  test: [video01]\n")
+    with pytest.raises(DatasetError, match=r"has splits of cholec80, not of cholect50"):
+        videos_of("cholect50", split_file=tmp_path / "other.yaml")

@@ -179,7 +179,7 @@ class State:
             if stage not in self.stages:
                 continue
             result = read_result(self.collection, stage.name, video.video_id)
-            if result is None or not self._is_fresh(stage, video, result, keys):
+            if result is None or not self.is_fresh(stage, video, result, keys):
                 yield Step(stage.name, "open")
                 return
             keys[stage.name] = result.key
@@ -192,7 +192,8 @@ class State:
         """Return whether a human keeps a video that a stage dropped."""
         return result.cause != UNREADABLE and self.overrides.says(video.video_id, "keep")
 
-    def _is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
+    def is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
+        """Return whether a result still describes its video, by the keys of the results before it and the overrides."""
         if result.sha256 != video.sha256 or result.overrides_hash != self.overrides_hash(stage, video.video_id):
             return False
         if stage.name == "deduplicate" and not result.kept:

@@ -4,7 +4,7 @@ Decisions are stored as numbers (seconds, boxes); images are changed once, at th
 """
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path

@@ -13,7 +13,7 @@ from surgvista_hf.curation.collection.manifest import Collection, CurationError,
 from surgvista_hf.curation.collection.overrides import apply_overrides
 from surgvista_hf.curation.collection.reports import table
 from surgvista_hf.curation.collection.results import read_result, summarize
-from surgvista_hf.curation.stages import pipeline, video_work
+from surgvista_hf.curation.stages import video_work
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.modeling.errors_surgvista import InputError
 

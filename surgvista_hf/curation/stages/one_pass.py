@@ -19,8 +19,8 @@ from ...modeling.errors_surgvista import VideoReadError
 from ...util.batches import batched
 from ..collection.manifest import Collection, JsonObject, Video
 from ..collection.overrides import Override, corrected
-from ..collection.results import UNREADABLE, Result, read_result, write_result
-from .seconds import HASHES_PER_SECOND, frames_by_second, perceptual_hashes, trim
+from ..collection.results import Result, can_be_kept, read_result, write_result
+from .seconds import HASHES_PER_SECOND, frames_by_second, hashes_and_seconds, trim
 from .video_work import Moment, RegionSearch, SurgicalSearch, Task, as_flags, hash_result, kept_part, run_task
 
 DECODING = ("classify-frames", "hash", "mask")  # stages that look at all seconds, and so can share a decode
@@ -101,9 +101,7 @@ def _goes_on(task: PassTask, stage: str) -> bool:
     run_task(task.tasks[stage])
     result = read_result(task.collection, stage, task.video.video_id)
     assert result is not None  # it was just written
-    is_kept = result.kept or (result.cause != UNREADABLE and kept_part(task.decided) is not None)
-    # A part that a human chose beyond the end of the video has no seconds, so nothing can follow.
-    return is_kept and (stage != "trim" or "first" in result.content)
+    return result.kept or can_be_kept(result, task.decided)
 
 
 def _search_part(task: PassTask) -> None:
@@ -143,11 +141,12 @@ def _whole_seconds(
     path: Path, hashes: list[int] | None, *, start: float = 0.0, end: float | None = None
 ) -> Iterator[Moment]:
     """Yield the frame of each whole second, and in passing add the hashes of all moments to a list."""
-    rate = 1 if hashes is None else HASHES_PER_SECOND
-    for number, (second, frame) in enumerate(frames_by_second(path, rate, start=start, end=end)):
-        if hashes is not None:
-            hashes += perceptual_hashes([frame]).tolist()
-        if number % rate == 0:
+    if hashes is None:
+        yield from ((round(second), frame) for second, frame in frames_by_second(path, start=start, end=end))
+        return
+    for second, found, frame in hashes_and_seconds(path, start=start, end=end):
+        hashes.append(found)
+        if frame is not None:
             yield round(second), frame
 
 

@@ -18,7 +18,7 @@ from ...util.errors import InputError
 from ...util.messages import first_line
 from ..collection.manifest import Collection, JsonObject, Video
 from ..collection.overrides import Override, corrected
-from ..collection.results import UNREADABLE, Result, Stage, read_result, write_result
+from ..collection.results import NO_SECONDS, UNREADABLE, Result, Stage, read_result, write_result
 from .border import content_box
 from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
 
@@ -167,7 +167,7 @@ def trim_video(task: Task) -> Result:
         chosen = range(len(flags))[keep.during(len(flags))]
         part = (chosen[0], chosen[-1]) if chosen else None
     if part is None:
-        return replace(task.result, kept=False, cause="no surgical content")
+        return replace(task.result, kept=False, cause=NO_SECONDS)
     first, last = part
     content = {
         "first": first,

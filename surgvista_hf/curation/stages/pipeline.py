@@ -220,8 +220,8 @@ def _pass_task(state: State, video: Video, rules: Mapping[str, _Rules], options:
     waiting = read_result(state.collection, early("mask"), video.video_id)
     if waiting is not None and "mask" in tasks and waiting.key == tasks["mask"].result.key:
         del tasks["mask"]  # done before a kill
-    can_share = sum(name in tasks for name in DECODING) > 1
-    return PassTask(video, tasks, tuple(about)) if can_share else None
+    saves_a_decode = sum(name in tasks for name in DECODING) > 1
+    return PassTask(video, tasks, tuple(about)) if saves_a_decode else None
 
 
 def _crashed_pass(task: PassTask, reason: str) -> Video:

@@ -73,7 +73,7 @@ class _Rules:
         settings, model = stage_settings(stage, options)
         settings = {**settings, "version": stage.version}
         exact = {name: value for name, value in settings.items() if name != "dtype"}
-        # Processors with and without bfloat16 make the same decisions, so one takes the results of the other.
+        # Machines with and without bfloat16 make the same decisions, so one takes the results of the other.
         is_free = bool(stage.models) and options.dtype == "auto"
         other = ({**exact, "dtype": "bfloat16"} if settings == exact else exact,) if is_free else ()
         return cls(stage, settings, model, other)
@@ -197,6 +197,7 @@ def _pass_task(state: State, video: Video, rules: Mapping[str, _Rules], options:
     tasks: dict[str, Task] = {}
     keys: dict[str, str] = {}  # of the results that there are, and of those that there will be
     for stage in STAGES:
+        new: Result | None
         old = read_result(state.collection, stage.name, video.video_id)
         if stage.name in rules and stage.name != "deduplicate":
             new, done = rules[stage.name].new_result(state, video, {name: keys[name] for name in stage.needs})

@@ -40,7 +40,7 @@ _FILES = ("*.json", "*.safetensors")  # nothing else in a folder is read, least 
 _FILLED = 0.75  # fraction of its box that one region fills
 _Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
-# Two classes whose probabilities are closer than this may change their order in bfloat16, which moves each by 0.007 (measured).
+# Two classes whose probabilities are closer than this may change their order in bfloat16, which moved each by 0.007.
 _CLOSE = 0.2
 Precision = Literal["auto", "float32", "bfloat16"]
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor

@@ -1,4 +1,8 @@
-"""Throughput of curation, stage by stage: hours of video per hour of one core.
+"""Throughput of curation: hours of video per hour of one core, one stage after the other and in one pass.
+
+One stage after the other decodes each video anew and runs the models in float32, as it was before there was another way; one
+pass is what `surgvista curate run` does. Both are measured in every round, on the same video with the same models, to the
+export. Time is that of the processor, so other work on the machine disturbs little, but not nothing.
 
 Synthetic web videos of 1280×720 at 25 frames a second (most of LEMON has this size), with cards, talks, an operation of some
 minutes under overlays. Models have the published architectures and sizes with random weights, which costs the same: ResNet-18
@@ -9,12 +13,15 @@ copies from a folder.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import torch
@@ -30,12 +37,13 @@ from transformers.utils import logging
 from surgvista_hf.curation.collection.collect import collect, from_folder
 from surgvista_hf.curation.collection.manifest import Collection
 from surgvista_hf.curation.collection.overrides import Override, Overrides, to_json
-from surgvista_hf.curation.collection.results import STAGES, summarize
+from surgvista_hf.curation.collection.results import STAGES, read_result, summarize
+from surgvista_hf.curation.models.classifiers import resolve_precision
 from surgvista_hf.curation.stages.export import export_frame_set
-from surgvista_hf.curation.stages.pipeline import CurationOptions, run_stage
+from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
-from .timing import save
+from .timing import ratio, save
 
 HEIGHT, WIDTH, RATE = 720, 1280, 25.0
 
@@ -94,26 +102,57 @@ def make_videos(folder: Path, count: int, seconds: float, repeats: int) -> None:
                             target.mux(packet)
 
 
-def clean(folder: Path, stage: str) -> None:
-    """Remove the results of a stage."""
-    shutil.rmtree(folder / "results" / stage, ignore_errors=True)
-
-
-def measured(work: Callable[[], object], before: Callable[[], None], rounds: int) -> float:
-    """Measure the median processor time of this process and its children, in seconds."""
-    seconds = []
-    for _ in range(rounds):
-        before()
-        start = processor_seconds()
-        work()
-        seconds.append(processor_seconds() - start)
-    return statistics.median(seconds)
-
-
 def processor_seconds() -> float:
-    """Return the processor time so far."""
+    """Return the processor time so far, of this process and its children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the processor time of a function in seconds."""
+    start = processor_seconds()
+    work()
+    return processor_seconds() - start
+
+
+def clean(corpus: Path, frames: Path) -> None:
+    """Remove all results and the frame set."""
+    shutil.rmtree(corpus / "results", ignore_errors=True)
+    shutil.rmtree(frames, ignore_errors=True)
+
+
+def stage_by_stage(corpus: Path, frames: Path, options: CurationOptions) -> dict[str, float]:
+    """Run one stage after the other, and return the seconds of each."""
+    clean(corpus, frames)
+    seconds = {stage.name: timed(lambda: run_stage(corpus, stage.name, options)) for stage in STAGES}  # noqa: B023
+    return {**seconds, "export": timed(lambda: export_frame_set(corpus, frames))}
+
+
+def in_one_pass(corpus: Path, frames: Path, options: CurationOptions) -> dict[str, float]:
+    """Run the pipeline, and return the seconds of all stages and of the export."""
+    clean(corpus, frames)
+    seconds = timed(lambda: run_pipeline(corpus, options))
+    return {"all stages": seconds, "export": timed(lambda: export_frame_set(corpus, frames))}
+
+
+def decisions(corpus: Path, video_ids: list[str]) -> list[Any]:
+    """Return what the stages decided: surgical seconds, the operation, kept videos."""
+    found = []
+    for name in video_ids:
+        trimmed, repeats = (read_result(Collection(corpus), stage, name) for stage in ("trim", "deduplicate"))
+        found.append((trimmed and trimmed.content, repeats and (repeats.kept, repeats.detail)))
+    return found
+
+
+def earlier(output: Path, key: str) -> dict[str, Any]:
+    """Return the results that were measured before there was one pass, from the file that is about to be replaced."""
+    if not output.exists():
+        return {}
+    content: dict[str, Any] = json.loads(output.read_text())
+    if key in content:
+        return {key: content[key]}
+    names = ("machine", "video_hours_per_core_hour", "all_stages_together", "videos", "models")
+    return {key: {name: content[name] for name in names}} if "all_stages_together" in content else {}
 
 
 def main() -> None:
@@ -123,52 +162,71 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".cache/curation_speed"), help="folder for what is measured")
     parser.add_argument("--videos", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of an operation, before it is repeated")
-    parser.add_argument("--repeats", type=int, default=6, help="of each rendered part in its video")
+    parser.add_argument("--repeats", type=int, default=2, help="of each rendered part in its video")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
-    web, corpus, frames = (arguments.work / name for name in ("web", "corpus", "frames"))
+    corpus, frames, models = (arguments.work / name for name in ("corpus", "frames", "models"))
+    web = arguments.work / f"web-{arguments.repeats}"
     make_videos(web, arguments.videos, arguments.seconds, arguments.repeats)
-    models = arguments.work / "models"
     options = CurationOptions(
         video_models=(save_classifier(models / "videos", ("informative", "uninformative")),),
         frame_models=tuple(save_classifier(models / f"frames-{n}", ("surgical", "non-surgical")) for n in "ab"),
         region_models=(save_detector(models / "regions", 512),),
         device="cpu",
     )
-    rates: dict[str, float] = {}
     began = time.perf_counter()
-
-    def measure(name: str, work: Callable[[], object], before: Callable[[], None]) -> None:
-        """Measure one stage."""
-        seconds = measured(work, before, arguments.rounds)
-        rates[name] = round(hours * 3600 / seconds, 1)
-        print(f"{name:16} {rates[name]:10.1f} video-hours per core-hour", flush=True)
-
     shutil.rmtree(corpus, ignore_errors=True)
-    collect(corpus, from_folder(web))
-    hours = sum(video.seconds for video in Collection(corpus).videos("collected")) / 3600
-    measure("collect (copy)", lambda: collect(corpus, from_folder(web)), lambda: shutil.rmtree(corpus))
+    collecting = timed(lambda: collect(corpus, from_folder(web)))
+    videos = Collection(corpus).videos("collected")
+    names = [video.video_id for video in videos]
+    hours = sum(video.seconds for video in videos) / 3600
     # Nothing is dropped, so that each stage sees all hours.
-    keep_all = Overrides([Override(video.video_id, "keep") for video in Collection(corpus).videos()])
-    Collection(corpus).overrides.write_text(to_json(keep_all))
-    for stage in STAGES:
-        measure(stage.name, lambda: run_stage(corpus, stage.name, options), lambda: clean(corpus, stage.name))  # noqa: B023
-    measure("export", lambda: export_frame_set(corpus, frames), lambda: shutil.rmtree(frames, ignore_errors=True))
-    stages = {name: rate for name, rate in rates.items() if name != "collect (copy)"}
-    total = 1 / sum(1 / rate for rate in stages.values())
+    Collection(corpus).overrides.write_text(to_json(Overrides([Override(name, "keep") for name in names])))
+    ways: dict[str, Callable[[], dict[str, float]]] = {
+        "stage_by_stage": lambda: stage_by_stage(corpus, frames, replace(options, dtype="float32")),
+        "one_pass": lambda: in_one_pass(corpus, frames, options),
+    }
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    decided: dict[str, list[Any]] = {}
+    for turn in range(arguments.rounds):
+        for name in list(ways)[:: -1 if turn % 2 else 1]:
+            seconds[name].append(ways[name]())
+            decided[name] = decisions(corpus, names)
+            rate = hours * 3600 / sum(seconds[name][-1].values())
+            print(f"{name:16} {rate:8.2f} video-hours per core-hour", flush=True)
+    totals = {name: [sum(each.values()) for each in rounds] for name, rounds in seconds.items()}
+
+    def rates(rounds: list[dict[str, float]]) -> dict[str, float]:
+        """Return the hours of video per core-hour of each part, by its median."""
+        return {
+            part: round(hours * 3600 / max(statistics.median(each[part] for each in rounds), 1e-3), 1)
+            for part in rounds[0]
+        }
+
     counts = [report.to_dict() for report in summarize(Collection(corpus))]
+    key = "before_one_pass"
     save(
         {
             "videos": {"count": arguments.videos, "hours": round(hours, 4), "size": f"{WIDTH}x{HEIGHT}", "rate": RATE},
             "models": {"videos": "1 ResNet-18", "frames": "2 ResNet-18", "regions": "SegFormer-B0 at 512"},
             "cores_used": "time of the processor, one core's worth; children included",
-            "video_hours_per_core_hour": rates,
-            "all_stages_together": round(total, 2),
+            "rounds": arguments.rounds,
+            "number_format": {"stage_by_stage": "float32", "one_pass": resolve_precision("auto", "cpu")},
+            "video_hours_per_core_hour": {
+                "collect (copy)": round(hours * 3600 / collecting, 1),
+                **{name: rates(rounds) for name, rounds in seconds.items()},
+            },
+            "all_stages_together": {
+                name: round(hours * 3600 / statistics.median(each), 2) for name, each in totals.items()
+            },
+            "time_of_one_pass_over_stage_by_stage": ratio(totals, "one_pass", "stage_by_stage"),
+            "same_decisions": decided["one_pass"] == decided["stage_by_stage"],
             "kept": {count["stage"]: count["kept"] for count in counts},
             "seconds_of_the_benchmark": round(time.perf_counter() - began),
+            **earlier(arguments.output, key),
         },
         arguments.output,
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,12 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
     if everything or action.startswith("classify") or action == "mask":
         parser.add_argument("--batch-size", type=int, default=16, help="frames at once (default: 16)")
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        parser.add_argument(
+            "--dtype",
+            choices=("auto", "float32", "bfloat16"),
+            default="auto",
+            help="number format of the models (default: bfloat16 on a CPU that has it in hardware, else float32)",
+        )
     if everything:
         _add_export(parser, required=False)
 
@@ -320,17 +327,27 @@ def _options(arguments: argparse.Namespace) -> "CurationOptions":
 def _run_stage(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_stage
 
+    options = _options(arguments)
+    if hasattr(arguments, "dtype"):
+        _tell_precision(options)
     with Steps()(arguments.action):
-        report = run_stage(
-            arguments.folder, arguments.action, _options(arguments), num_proc=arguments.num_proc, progress=True
-        )
+        report = run_stage(arguments.folder, arguments.action, options, num_proc=arguments.num_proc, progress=True)
     _print([report], arguments.json)
+
+
+def _tell_precision(options: "CurationOptions") -> None:
+    """Print in which number format the models run, beside the result."""
+    from ..curation.models.classifiers import resolve_precision
+
+    print(f"models run in {resolve_precision(options.dtype, options.device)}", file=sys.stderr)
 
 
 def _run_all(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_pipeline
 
-    reports = run_pipeline(arguments.folder, _options(arguments), num_proc=arguments.num_proc, progress=True)
+    options = _options(arguments)
+    _tell_precision(options)
+    reports = run_pipeline(arguments.folder, options, num_proc=arguments.num_proc, progress=True)
     exported = _exported(arguments) if arguments.output else {}
     _print(reports, arguments.json, exported)
 

@@ -24,7 +24,7 @@ from ..util.messages import first_line
 from .collection.manifest import LIMITS, Collection, Video
 from .collection.overrides import DECISIONS, Override
 from .collection.results import Result, State, Step
-from .stages.pipeline import as_flags
+from .stages.video_work import as_flags
 
 Selection = Literal["doubtful", "kept", "dropped", "overridden", "all"]
 _IMAGES, _WIDTH = 16, 200  # number of images of a contact sheet, and their width in pixels

@@ -27,7 +27,7 @@ from .errors_surgvista import VideoReadError
 from .video_frames_surgvista import Deinterlace
 from .video_reading_surgvista import Damaged, VideoReader
 
-_HEADER = struct.Struct("<dII")  # second (NaN: the end), height, width
+_HEADER = struct.Struct("<dIII")  # second (NaN: the end), height, width, channels (3, or 1: a thumbnail)
 _GIB = 1 << 30
 
 
@@ -54,6 +54,42 @@ class VideoLimits:
     silent_seconds: float = 30.0
 
 
+@dataclass(frozen=True)
+class Thumbnails:
+    """Describes small gray images of all frames, for which most frames need not be sent whole.
+
+    Args:
+        side: height and width of a thumbnail in pixels.
+        cut: fraction of a frame that is left out on each side.
+        whole_every: number of frames of which the first is also sent whole; 0: none is.
+    """
+
+    side: int
+    cut: float = 0.0
+    whole_every: int = 0
+
+
+def gray_thumbnail(frame: np.ndarray, side: int, cut: float = 0.0) -> np.ndarray:
+    """Reduce the middle of a frame to a square gray image, by the mean of the pixels.
+
+    Args:
+        frame: (height, width, 3) uint8, RGB.
+        side: height and width of the image in pixels.
+        cut: fraction of the frame that is left out on each side.
+
+    Returns:
+        (side, side) uint8.
+
+    Example:
+        >>> gray_thumbnail(np.full((48, 64, 3), 7, np.uint8), 2).tolist()
+        [[7, 7], [7, 7]]
+    """
+    gray = Image.fromarray(frame).convert("L")
+    left, top = cut * gray.width, cut * gray.height
+    box = (left, top, gray.width - left, gray.height - top)
+    return np.asarray(gray.resize((side, side), Image.Resampling.BOX, box=box))
+
+
 class SubprocessVideo:
     """Reads the frames of an untrusted file; a context manager and an iterator.
 
@@ -65,6 +101,8 @@ class SubprocessVideo:
         stop: second before which to stop; the end of the video by default.
         spread: number of frames to take from the middles of equal parts of the video, found by seeking, instead of all this.
         clips: spacing of clips, of which one ends at every second, to take the frames that they need instead of all this.
+        thumbnails: give thumbnails, (side, side) uint8, instead of frames; where a frame is sent whole too, it follows its
+            thumbnail.
         deinterlace, damaged: options of `VideoReader`.
 
     Attributes:
@@ -92,6 +130,7 @@ class SubprocessVideo:
         stop: float | None = None,
         spread: int | None = None,
         clips: ClipSpacing | None = None,
+        thumbnails: Thumbnails | None = None,
         deinterlace: Deinterlace = "auto",
         damaged: Damaged = "refuse",
     ) -> None:
@@ -113,6 +152,7 @@ class SubprocessVideo:
         wanted = {
             "reading": {"deinterlace": deinterlace, "damaged": damaged},
             "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips},
+            "thumbnails": None if thumbnails is None else asdict(thumbnails),
         }
         known = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
         self._process = subprocess.Popen(
@@ -153,14 +193,14 @@ class SubprocessVideo:
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
         while True:
-            second, height, width = _HEADER.unpack(self._exactly(_HEADER.size))
+            second, height, width, channels = _HEADER.unpack(self._exactly(_HEADER.size))
             if math.isnan(second):
                 self.remarks = json.loads(self._line())
                 return
-            if not 0 < height * width <= self.limits.pixels:
+            if not 0 < height * width <= self.limits.pixels or channels not in (1, 3):
                 raise VideoReadError("the decoder went wrong")
-            pixels = np.frombuffer(self._exactly(height * width * 3), np.uint8)  # (height · width · 3,)
-            yield second, pixels.reshape(height, width, 3)
+            pixels = np.frombuffer(self._exactly(height * width * channels), np.uint8)  # (height · width · channels,)
+            yield second, pixels.reshape((height, width, 3) if channels == 3 else (height, width))
 
     def _line(self) -> bytes:
         content = b""
@@ -240,7 +280,8 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
             )
         output.write(json.dumps(asdict(reader.info)).encode() + b"\n")
         output.flush()
-        for second, pixels in _frames(reader, **wanted["frames"]):
+        thumbnails = None if wanted["thumbnails"] is None else Thumbnails(**wanted["thumbnails"])
+        for number, (second, pixels) in enumerate(_frames(reader, **wanted["frames"])):
             if second > longest + 1:
                 raise VideoReadError(f"the video is longer than {limits.minutes:g} minutes")
             height, width = pixels.shape[:2]
@@ -248,9 +289,15 @@ def _write(path: str, limits: VideoLimits, wanted: dict[str, Any], output: Binar
             if scale < 1:
                 size = max(round(width * scale), 1), max(round(height * scale), 1)
                 pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-            output.write(_HEADER.pack(second, *pixels.shape[:2]) + pixels.tobytes())
+            images = [pixels]
+            if thumbnails is not None:
+                is_whole = thumbnails.whole_every > 0 and number % thumbnails.whole_every == 0
+                images = [gray_thumbnail(pixels, thumbnails.side, thumbnails.cut), *(images if is_whole else [])]
+            for image in images:
+                output.write(_HEADER.pack(second, *image.shape[:2], 1 if image.ndim == 2 else 3))
+                output.write(np.ascontiguousarray(image).data)
             output.flush()
-        output.write(_HEADER.pack(math.nan, 0, 0) + json.dumps(reader.remarks).encode() + b"\n")
+        output.write(_HEADER.pack(math.nan, 0, 0, 0) + json.dumps(reader.remarks).encode() + b"\n")
 
 
 def _frames(

@@ -29,6 +29,7 @@ def color_options(color_models) -> CurationOptions:
         frame_models=(str(color_models.frame),),
         region_models=(str(color_models.region),),
         device="cpu",
+        dtype="float32",  # the same numbers on every processor
     )
 
 

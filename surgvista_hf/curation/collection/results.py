@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 
 from ...util.files import content_hash, write_json
 from .manifest import Collection, CurationError, JsonObject, Verdict, Video, read_object
-from .overrides import read_overrides
+from .overrides import Override, read_overrides
 from .reports import StageReport
 
 UNREADABLE = "unreadable"
+NO_SECONDS = "no surgical content"
 _EARLIER_KEY = "heeded"  # `overrides_hash` in the files of earlier versions, whose results stay valid
 
 
@@ -129,6 +130,12 @@ def write_result(collection: Collection, stage: str, video_id: str, result: Resu
     write_json(collection.result(stage, video_id), asdict(result), ensure_ascii=False)
 
 
+def can_be_kept(result: Result, decided: Sequence[Override]) -> bool:
+    """Return whether a human keeps a video that a stage dropped, by the decisions about the video."""
+    # Where a human keeps a part, it has no seconds only if it lies beyond the end of the video.
+    return result.cause not in (UNREADABLE, NO_SECONDS) and any(each.decision == "keep" for each in decided)
+
+
 def stages_in_use(collection: Collection) -> list[Stage]:
     """Return the stages that have a result for some video."""
     return [
@@ -179,7 +186,7 @@ class State:
             if stage not in self.stages:
                 continue
             result = read_result(self.collection, stage.name, video.video_id)
-            if result is None or not self._is_fresh(stage, video, result, keys):
+            if result is None or not self.is_fresh(stage, video, result, keys):
                 yield Step(stage.name, "open")
                 return
             keys[stage.name] = result.key
@@ -190,9 +197,10 @@ class State:
 
     def can_be_kept(self, video: Video, result: Result) -> bool:
         """Return whether a human keeps a video that a stage dropped."""
-        return result.cause != UNREADABLE and self.overrides.says(video.video_id, "keep")
+        return can_be_kept(result, self.overrides.about(video.video_id))
 
-    def _is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
+    def is_fresh(self, stage: Stage, video: Video, result: Result, keys: Mapping[str, str]) -> bool:
+        """Return whether a result still describes its video, by the keys of the results before it and the overrides."""
         if result.sha256 != video.sha256 or result.overrides_hash != self.overrides_hash(stage, video.video_id):
             return False
         if stage.name == "deduplicate" and not result.kept:

@@ -24,7 +24,8 @@ def content_box(frame: np.ndarray) -> tuple[int, int, int, int]:
         >>> content_box(frame)
         (20, 10, 90, 50)
     """
-    dark = frame.max(axis=2) <= _BLACK
+    # Two colors at a time, because numpy takes seven times as long for the largest along an axis of three.
+    dark = np.maximum(np.maximum(frame[..., 0], frame[..., 1]), frame[..., 2]) <= _BLACK  # (height, width)
     # The border itself must not count as black inside a row, or a small image in a large border would have none.
     rows, columns = np.flatnonzero(~dark.all(axis=1)), np.flatnonzero(~dark.all(axis=0))
     if not len(rows) or not len(columns):

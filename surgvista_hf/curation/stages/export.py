@@ -22,8 +22,8 @@ from ...util.files import content_hash
 from ...util.messages import preview
 from ..collection.manifest import Collection, CurationError, JsonObject, Video
 from ..collection.results import BY_NAME, Result, State
-from .pipeline import as_flags
 from .seconds import frames_by_second, mask_boxes
+from .video_work import as_flags
 
 
 @dataclass(frozen=True)

@@ -2,32 +2,25 @@
 
 It is the published pipeline (Surg-3M/LEMON, arXiv 2503.19740) with its order, but decisions are stored as numbers (seconds,
 boxes), and images are changed once, at the export.
+
+When all stages run, those that look at every second of a video share one decode of it (`one_pass`).
 """
 
-import base64
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ...datasets_scripts.frame_sets.executors import run_over
-from ...modeling.errors_surgvista import VideoReadError
-from ...util.batches import batched
 from ...util.console import progress_bar
-from ...util.errors import InputError
 from ...util.files import content_hash
-from ...util.messages import did_you_mean, first_line
+from ...util.messages import did_you_mean
 from ..collection.manifest import Collection, CurationError, JsonObject, Video
-from ..collection.overrides import Override, corrected
 from ..collection.reports import StageReport
 from ..collection.results import (
     BY_NAME,
     STAGES,
-    UNREADABLE,
     Result,
     Stage,
     State,
@@ -35,289 +28,11 @@ from ..collection.results import (
     summarize,
     write_result,
 )
-from .border import content_box
 from .duplicates import find_repeats
-from .seconds import HASHES_PER_SECOND, frames_by_second, storyboard, trim, video_hashes
+from .one_pass import DECODING, PassTask, early, run_pass
+from .video_work import CurationOptions, Task, as_hashes, run_task, stage_settings
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:  # torch takes seconds to import, in every process; half of the stages need no models
-    from ..models.classifiers import FrameClassifier, RegionDetector
-
-
-@dataclass(frozen=True)
-class CurationOptions:
-    """Models and rules of all stages.
-
-    Args:
-        video_models: image classifiers of storyboards, folders or Hub ids.
-        frame_models: image classifiers of frames.
-        region_models: detectors of regions without tissue.
-        informative: class of storyboards that is kept.
-        surgical: class of frames that is kept.
-        run: number of surgical seconds in a row that begin the operation, and end it.
-        threshold: lowest confidence of a box.
-        overlap: largest intersection over union of two boxes; where it is larger, the one with the higher confidence is kept.
-        max_distance: mean number of bits by which the hashes of repeated images may differ.
-        repeat_run: number of seconds in a row that must be repeated to count.
-        repeat_fraction: smallest fraction of its surgical seconds that a video must share with another one to be dropped.
-        batch_size: number of frames at once.
-        device: device of the models; the first accelerator by default, or else the CPU.
-
-    Raises:
-        InputError: if a number is out of range.
-    """
-
-    video_models: tuple[str, ...] = ()
-    frame_models: tuple[str, ...] = ()
-    region_models: tuple[str, ...] = ()
-    informative: str = "informative"
-    surgical: str = "surgical"
-    run: int = 3
-    threshold: float = 0.25
-    overlap: float = 0.7
-    max_distance: float = 4.0
-    repeat_run: int = 8
-    repeat_fraction: float = 0.5
-    batch_size: int = 16
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        fractions = (self.threshold, self.overlap, self.repeat_fraction)
-        if min(self.run, self.repeat_run, self.batch_size) < 1 or not all(
-            0 <= fraction <= 1 for fraction in fractions
-        ):
-            raise InputError(f"runs and batches must be at least 1, fractions must lie in 0-1: {self}")
-        if not 0 <= self.max_distance <= 64:
-            raise InputError(f"hashes have 64 bits; a distance of {self.max_distance} makes no sense")
-
-
-@dataclass(frozen=True)
-class Task:
-    """The work of one stage on one video, which is sent to other processes.
-
-    Args:
-        collection: folder of the collection.
-        stage: name of the stage.
-        video: record of the video.
-        result: the result before the work, with its key and the keys of the results that it is made from.
-        decided: overrides that concern the stage.
-        options: models and rules of all stages.
-    """
-
-    collection: Path
-    stage: str
-    video: Video
-    result: Result
-    decided: tuple[Override, ...]
-    options: CurationOptions
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the video's file."""
-        return Collection(self.collection).video_file(self.video)
-
-    def before(self, stage: str) -> JsonObject:
-        """Return the values that an earlier stage found."""
-        result = read_result(Collection(self.collection), stage, self.video.video_id)
-        assert result is not None  # the stage was not begun otherwise
-        return result.content
-
-
-# --------------------------------------------------------------------------------------------- one video
-
-
-def classify_video(task: Task) -> Result:
-    """Classify the storyboard of a video."""
-    classifier, wanted = _classifier("classify-videos", task.options)
-    probabilities = classifier([storyboard(task.path)])[0]
-    kept = int(probabilities.argmax()) == wanted
-    content = {"probability": round(float(probabilities[wanted]), 4)}
-    return replace(task.result, kept=kept, cause="" if kept else "uninformative", content=content)
-
-
-def classify_frames(task: Task) -> Result:
-    """Classify one frame a second as surgical or not."""
-    classifier, wanted = _classifier("classify-frames", task.options)
-    flags, probabilities = "", []
-    for batch in batched(frames_by_second(task.path), task.options.batch_size):
-        found = classifier([frame for _, frame in batch])
-        flags += "".join("01"[int(row.argmax()) == wanted] for row in found)
-        probabilities += [round(float(row[wanted]), 3) for row in found]
-    return replace(task.result, content={"surgical": flags, "probability": probabilities})
-
-
-def trim_video(task: Task) -> Result:
-    """Find first and last second of the operation; decisions of a human take precedence."""
-    flags = corrected(as_flags(task.before("classify-frames")["surgical"]), task.decided)
-    keep = next((each for each in task.decided if each.decision == "keep"), None)
-    part = trim(flags, task.options.run)
-    if keep is not None and (part is None or keep.start is not None or keep.end is not None):
-        chosen = range(len(flags))[keep.during(len(flags))]
-        part = (chosen[0], chosen[-1]) if chosen else None
-    if part is None:
-        return replace(task.result, kept=False, cause="no surgical content")
-    first, last = part
-    content = {
-        "first": first,
-        "last": last,
-        "surgical": "".join("01"[flag] for flag in flags.astype(int)),
-        "surgical_seconds": int(flags[first : last + 1].sum()),
-    }
-    return replace(task.result, content=content)
-
-
-def hash_video(task: Task) -> Result:
-    """Compute the hashes of the operation.
-
-    They are 0 where it is not surgical, as in the intro cards that the videos of a channel share.
-    """
-    trimmed = task.before("trim")
-    first, last = trimmed["first"], trimmed["last"]
-    hashes = video_hashes(task.path, start=float(first), end=float(last + 1))
-    counting = np.repeat(as_flags(trimmed["surgical"])[first : last + 1], HASHES_PER_SECOND)[: len(hashes)]
-    hashes[: len(counting)] *= counting
-    hashes[len(counting) :] = 0
-    return replace(task.result, content={"hashes": base64.b64encode(hashes.astype("<u8").tobytes()).decode()})
-
-
-def mask_video(task: Task) -> Result:
-    """Find boxes in each surgical second of the operation, and the border that all of them share."""
-    detector = _detector(task.options)
-    trimmed = task.before("trim")
-    first, last, flags = trimmed["first"], trimmed["last"], as_flags(trimmed["surgical"])
-    boxes: dict[str, list[list[int]]] = {}
-    borders = []
-    frames = frames_by_second(task.path, start=float(first), end=last + 0.5)
-    wanted = ((round(second), frame) for second, frame in frames if flags[round(second)])
-    for batch in batched(wanted, task.options.batch_size):
-        for (second, frame), found in zip(batch, detector([frame for _, frame in batch]), strict=True):
-            borders.append(content_box(frame))
-            whole = _whole_boxes(found, frame.shape) + _decided_boxes(task.decided, second)
-            if _is_unmasked(task.decided, second):
-                whole = _decided_boxes(task.decided, second)
-            if whole:
-                boxes[str(second)] = whole
-    border = np.median(np.array(borders), axis=0).astype(int).tolist() if borders else None
-    return replace(task.result, content={"boxes": boxes, "border": border})
-
-
-def _whole_boxes(found: np.ndarray, shape: Sequence[int]) -> list[list[int]]:
-    """Return boxes in whole pixels, as published: fractions and parts outside the frame are cut off."""
-    limits = np.array([shape[1], shape[0], shape[1], shape[0]])
-    whole = np.clip(found, 0, limits).astype(int)
-    return [box for box in whole.tolist() if box[0] < box[2] and box[1] < box[3]]
-
-
-def _decided_boxes(decided: Sequence[Override], second: int) -> list[list[int]]:
-    return [list(each.box) for each in decided if each.box and each.first <= second < each.stop]
-
-
-def _is_unmasked(decided: Sequence[Override], second: int) -> bool:
-    return any(each.decision == "unmask" and each.first <= second < each.stop for each in decided)
-
-
-def as_flags(text: str) -> np.ndarray:
-    """Return a text of 0 and 1 as (n,) bool."""
-    return np.frombuffer(text.encode(), np.uint8) == ord("1")
-
-
-def as_hashes(text: str) -> np.ndarray:
-    """Return the hashes, (n,) uint64, that were stored as bytes in base 64."""
-    return np.frombuffer(base64.b64decode(text), "<u8").astype(np.uint64)
-
-
-WORK: Mapping[str, Callable[[Task], Result]] = {
-    "classify-videos": classify_video,
-    "classify-frames": classify_frames,
-    "trim": trim_video,
-    "hash": hash_video,
-    "mask": mask_video,
-}
-
-
-def run_task(task: Task) -> tuple[Video, str]:
-    """Do the work of a stage on a video and write the result; that it cannot be read is a result too.
-
-    Returns:
-        The video, and the reason why there is no result; empty if there is one.
-    """
-    try:
-        result = WORK[task.stage](task)
-    except VideoReadError as error:
-        reason = " ".join(first_line(error).split()).replace(str(task.path), "the file")
-        result = replace(task.result, kept=False, cause=UNREADABLE, detail=reason)
-    write_result(Collection(task.collection), task.stage, task.video.video_id, result)
-    return task.video, ""
-
-
-def _crashed(task: Task, reason: str) -> tuple[Video, str]:
-    return task.video, reason
-
-
-# --------------------------------------------------------------------------------------------- models
-
-
-@cache
-def _load_classifier(models: tuple[str, ...], device: str | None, batch_size: int) -> "FrameClassifier":
-    from ..models.classifiers import FrameClassifier
-
-    return FrameClassifier.from_pretrained(models, device=device, batch_size=batch_size)
-
-
-def _classifier(stage: str, options: CurationOptions) -> "tuple[FrameClassifier, int]":
-    """Return the classifier of a stage, and the number of the class that is kept.
-
-    Raises:
-        InputError: if there are no models, or they do not have this class.
-    """
-    is_video = stage == "classify-videos"
-    models, wanted, kind = (
-        (options.video_models, options.informative, "video")
-        if is_video
-        else (options.frame_models, options.surgical, "frame")
-    )
-    if not models:
-        raise InputError(f"{stage} needs a classifier: --{kind}-model FOLDER, once for each member of the ensemble")
-    classifier = _load_classifier(models, options.device, options.batch_size)
-    if wanted not in classifier.names:
-        flag = "--informative" if is_video else "--surgical"
-        raise InputError(
-            f"the {kind} models know no class {wanted!r} but {', '.join(classifier.names)}; name it: {flag}"
-        )
-    return classifier, classifier.names.index(wanted)
-
-
-@cache
-def _load_detector(
-    models: tuple[str, ...], device: str | None, batch_size: int, threshold: float, overlap: float
-) -> "RegionDetector":
-    from ..models.classifiers import RegionDetector
-
-    return RegionDetector.from_pretrained(
-        models, device=device, batch_size=batch_size, threshold=threshold, overlap=overlap
-    )
-
-
-def _detector(options: CurationOptions) -> "RegionDetector":
-    if not options.region_models:
-        raise InputError("mask needs a detector: --region-model FOLDER, once for each member of the ensemble")
-    return _load_detector(
-        options.region_models, options.device, options.batch_size, options.threshold, options.overlap
-    )
-
-
-def _settings(stage: Stage, options: CurationOptions) -> tuple[JsonObject, str]:
-    """Return the options that a stage depends on, and the fingerprint of its models."""
-    if stage.models == "classifier":
-        classifier, wanted = _classifier(stage.name, options)
-        return {"class": classifier.names[wanted]}, classifier.fingerprint
-    if stage.models == "detector":
-        return {"threshold": options.threshold, "overlap": options.overlap}, _detector(options).fingerprint
-    names = {"trim": ("run",), "hash": (), "deduplicate": ("max_distance", "repeat_run", "repeat_fraction")}[
-        stage.name
-    ]
-    return {name: getattr(options, name) for name in names}, ""
 
 
 # --------------------------------------------------------------------------------------------- all videos
@@ -325,10 +40,52 @@ def _settings(stage: Stage, options: CurationOptions) -> tuple[JsonObject, str]:
 
 @dataclass
 class _Waiting:
-    """Videos that reach a stage, with their results before the work."""
+    """Videos that reach a stage, with their results before the work, and the keys of results that need no work."""
 
     videos: list[Video] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
+    keys: dict[str, set[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """All that a stage depends on beside the video: options, the fingerprint of its models, and its version.
+
+    Args:
+        stage: the stage.
+        settings: options that it depends on.
+        model: fingerprint of its models.
+        equivalent: other settings with which a result counts too.
+    """
+
+    stage: Stage
+    settings: JsonObject
+    model: str
+    equivalent: tuple[JsonObject, ...] = ()
+
+    @classmethod
+    def of(cls, stage: Stage, options: CurationOptions) -> "_Rules":
+        """Return the rules of a stage.
+
+        Raises:
+            InputError: if models are missing or do not fit.
+        """
+        settings, model = stage_settings(stage, options)
+        settings = {**settings, "version": stage.version}
+        exact = {name: value for name, value in settings.items() if name != "dtype"}
+        # Machines with and without bfloat16 make the same decisions, so one takes the results of the other.
+        is_free = bool(stage.models) and options.dtype == "auto"
+        other = ({**exact, "dtype": "bfloat16"} if settings == exact else exact,) if is_free else ()
+        return cls(stage, settings, model, other)
+
+    def new_result(self, state: State, video: Video, after: Mapping[str, str]) -> tuple[Result, set[str]]:
+        """Return the result before the work, and the keys of results that need no work."""
+        overrides_hash = state.overrides_hash(self.stage, video.video_id)
+        key, *others = (
+            content_hash([self.stage.name, settings, self.model, video.sha256, dict(after), overrides_hash])
+            for settings in (self.settings, *self.equivalent)
+        )
+        return Result(key, video.sha256, after, overrides_hash, self.model), {key, *others}
 
 
 def run_stage(
@@ -367,8 +124,7 @@ def run_stage(
         missing = [each for each in stage.needs if BY_NAME[each] not in state.stages]
         if missing:
             raise CurationError(f"{name} needs the results of {missing[0]}; run `surgvista curate {missing[0]}` first")
-        settings, model = _settings(stage, options)
-        waiting = _reaching(state, stage, {**settings, "version": stage.version}, model)
+        waiting = _reaching(state, _Rules.of(stage, options))
         if name == "deduplicate":
             _deduplicate(state, waiting, options, progress)
         else:
@@ -397,6 +153,8 @@ def run_pipeline(
 ) -> list[StageReport]:
     """Run all stages; the optional classification of storyboards only if there are models for it.
 
+    Each video is decoded once for all stages that need it. The results are those of `run_stage` for one stage after the other.
+
     Args:
         folder: folder of the collection.
         options: models and rules.
@@ -412,15 +170,68 @@ def run_pipeline(
     """
     Collection(folder).check()
     chosen = [stage for stage in STAGES if stage.name != "classify-videos" or options.video_models]
-    for stage in chosen:
-        _settings(stage, options)  # so that nothing is begun that cannot be finished
+    rules = {stage.name: _Rules.of(stage, options) for stage in chosen}  # fails before anything is begun
+    collection = Collection(folder)
+    with collection.locked():
+        state = State(collection)
+        _check_files(collection, state.videos)
+        tasks = [task for video in state.videos if (task := _pass_task(state, video, rules, options)) is not None]
+        hours = sum(task.video.seconds for task in tasks) / 3600
+        if tasks:
+            with progress_bar("one pass", total=max(hours, 1e-9), unit="h of video", shown=progress) as bar:
+                for video in run_over(run_pass, tasks, _crashed_pass, num_proc=num_proc):
+                    bar.update(video.seconds / 3600)
     for stage in chosen:
         run_stage(folder, stage.name, options, num_proc=num_proc, progress=progress)
-    return State(Collection(folder)).reports()
+    with collection.locked():
+        # Regions of videos that repeat others: such a video goes no further.
+        shutil.rmtree(collection.result(early("mask"), "x").parent, ignore_errors=True)
+    return State(collection).reports()
 
 
-def _reaching(state: State, stage: Stage, settings: JsonObject, model: str) -> _Waiting:
-    waiting = _Waiting()
+def _pass_task(state: State, video: Video, rules: Mapping[str, _Rules], options: CurationOptions) -> PassTask | None:
+    """Return the work of the stages on a video that can share a decode; `None` if there is none to share."""
+    if video.status != "collected" or state.overrides.says(video.video_id, "drop"):
+        return None
+    about = state.overrides.about(video.video_id)
+    tasks: dict[str, Task] = {}
+    keys: dict[str, str] = {}  # of the results that there are, and of those that there will be
+    for stage in STAGES:
+        new: Result | None
+        old = read_result(state.collection, stage.name, video.video_id)
+        if stage.name in rules and stage.name != "deduplicate":
+            new, done = rules[stage.name].new_result(state, video, {name: keys[name] for name in stage.needs})
+            is_done = old is not None and old.key in done
+        else:  # whether a video repeats others is known after all of them; what was found before still counts
+            new, is_done = old, old is not None and state.is_fresh(stage, video, old, keys)
+            if not is_done:
+                if stage in state.stages and stage.name not in rules:
+                    return None  # the video waits for this stage
+                continue
+        if is_done:
+            assert old is not None
+            keys[stage.name] = old.key
+            if not old.kept and not state.can_be_kept(video, old):
+                break
+        else:
+            assert new is not None
+            keys[stage.name] = new.key
+            decided = tuple(each for each in about if each.decision in stage.overridden_by)
+            tasks[stage.name] = Task(state.collection.folder, stage.name, video, new, decided, options)
+    waiting = read_result(state.collection, early("mask"), video.video_id)
+    if waiting is not None and "mask" in tasks and waiting.key == tasks["mask"].result.key:
+        del tasks["mask"]  # done before a kill
+    saves_a_decode = sum(name in tasks for name in DECODING) > 1
+    return PassTask(video, tasks, tuple(about)) if saves_a_decode else None
+
+
+def _crashed_pass(task: PassTask, reason: str) -> Video:
+    logger.info("%s: %s; its stages run alone", task.video.video_id, reason)
+    return task.video
+
+
+def _reaching(state: State, rules: _Rules) -> _Waiting:
+    stage, waiting = rules.stage, _Waiting()
     for video in state.videos:
         if video.status != "collected":
             continue
@@ -429,10 +240,8 @@ def _reaching(state: State, stage: Stage, settings: JsonObject, model: str) -> _
             continue
         found = {step.stage: step.result.key for step in steps if step.result}
         after = {name: found[name] for name in stage.needs}
-        overrides_hash = state.overrides_hash(stage, video.video_id)
-        key = content_hash([stage.name, dict(settings), model, video.sha256, after, overrides_hash])
         waiting.videos.append(video)
-        waiting.results[video.video_id] = Result(key, video.sha256, after, overrides_hash, model)
+        waiting.results[video.video_id], waiting.keys[video.video_id] = rules.new_result(state, video, after)
     return waiting
 
 
@@ -443,7 +252,8 @@ def _run_each(
     tasks = []
     for video in waiting.videos:
         new, old = waiting.results[video.video_id], read_result(collection, stage.name, video.video_id)
-        if old is None or old.key != new.key:
+        is_done = old is not None and old.key in waiting.keys[video.video_id]
+        if not is_done and not _take_early(collection, stage, video, waiting.keys[video.video_id]):
             decided = tuple(
                 each for each in state.overrides.about(video.video_id) if each.decision in stage.overridden_by
             )
@@ -456,6 +266,21 @@ def _run_each(
             bar.update(video.seconds / 3600)
             if problem:
                 logger.warning("%s: %s", video.video_id, problem)
+
+
+def _crashed(task: Task, reason: str) -> tuple[Video, str]:
+    return task.video, reason
+
+
+def _take_early(collection: Collection, stage: Stage, video: Video, keys: set[str]) -> bool:
+    """Put a result with one of the keys in its place that was found before its turn; return whether there is one."""
+    found = read_result(collection, early(stage.name), video.video_id)
+    if found is None or found.key not in keys:
+        return False
+    target = collection.result(stage.name, video.video_id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    collection.result(early(stage.name), video.video_id).replace(target)
+    return True
 
 
 def _deduplicate(state: State, waiting: _Waiting, options: CurationOptions, progress: bool) -> None:

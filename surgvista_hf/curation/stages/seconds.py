@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from ...modeling.subprocess_decoding import SubprocessVideo, VideoLimits
+from ...modeling.subprocess_decoding import SubprocessVideo, Thumbnails, VideoLimits, gray_thumbnail
 from ...util.errors import InputError
 
 STORYBOARD_SIDE = 384  # pixels
@@ -141,7 +141,7 @@ def perceptual_hashes(frames: Iterable[np.ndarray]) -> np.ndarray:
         >>> perceptual_hashes([np.zeros((48, 64, 3), np.uint8)])
         array([0], dtype=uint64)
     """
-    return np.array([_hash(frame) for frame in frames], np.uint64)
+    return np.array([_hash(gray_thumbnail(frame, _HASH_SIDE, _HASH_CUT)) for frame in frames], np.uint64)
 
 
 def video_hashes(video: str | Path, *, start: float = 0.0, end: float | None = None) -> np.ndarray:
@@ -157,17 +157,43 @@ def video_hashes(video: str | Path, *, start: float = 0.0, end: float | None = N
     Raises:
         VideoReadError: if it is not a video, damaged, truncated or beyond the limits.
     """
-    return perceptual_hashes(frame for _, frame in frames_by_second(video, HASHES_PER_SECOND, start=start, end=end))
-
-
-def _hash(frame: np.ndarray) -> int:
-    gray = Image.fromarray(frame).convert("L")
-    left, top = _HASH_CUT * gray.width, _HASH_CUT * gray.height
-    pixels = gray.resize(
-        (_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX, box=(left, top, gray.width - left, gray.height - top)
+    return np.array(
+        [found for _, found, _ in hashes_and_seconds(video, start=start, end=end, frames=False)], np.uint64
     )
+
+
+def hashes_and_seconds(
+    video: str | Path, *, start: float = 0.0, end: float | None = None, frames: bool = True
+) -> Iterator[tuple[float, int, np.ndarray | None]]:
+    """Yield the hashes of a video, and the frames of its whole seconds, in one decode and in constant memory.
+
+    Args:
+        video: path of the video, which is read in a process of its own.
+        start: first second, a whole one.
+        end: second before which to stop; the end of the video by default.
+        frames: give frames, not only hashes.
+
+    Yields:
+        The second, the hash of the frame shown then, and at whole seconds the frame, (height, width, 3) uint8, RGB.
+
+    Raises:
+        VideoReadError: if it is not a video, damaged, truncated or beyond the limits.
+    """
+    # Hashes are made of small images, so that only one frame a second is sent from process to process.
+    thumbnails = Thumbnails(_HASH_SIDE, _HASH_CUT, whole_every=HASHES_PER_SECOND if frames else 0)
+    reading = SubprocessVideo(
+        video, _LIMITS, interval_seconds=1 / HASHES_PER_SECOND, start=start, stop=end, thumbnails=thumbnails
+    )
+    with reading as images:
+        for number, (second, gray) in enumerate(moments := iter(images)):
+            whole = next(moments)[1] if frames and number % HASHES_PER_SECOND == 0 else None
+            yield second, _hash(gray), whole
+
+
+def _hash(gray: np.ndarray) -> int:
+    """Compute the hash of a thumbnail, (64, 64) uint8."""
     side = _HASH_SIDE // _HASH_TILES
-    low = dctn(np.asarray(pixels, np.float64).reshape(_HASH_TILES, side, _HASH_TILES, side), axes=(1, 3))
+    low = dctn(gray.astype(np.float64).reshape(_HASH_TILES, side, _HASH_TILES, side), axes=(1, 3))
     bits = np.stack([low[:, 0, :, 1], low[:, 1, :, 0], low[:, 0, :, 2], low[:, 1, :, 1]], axis=-1) > 1e-6
     return int.from_bytes(np.packbits(bits).tobytes())
 

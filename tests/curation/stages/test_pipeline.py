@@ -13,7 +13,7 @@ from surgvista_hf.curation.collection.manifest import Collection, CurationError,
 from surgvista_hf.curation.collection.overrides import apply_overrides
 from surgvista_hf.curation.collection.reports import table
 from surgvista_hf.curation.collection.results import read_result, summarize
-from surgvista_hf.curation.stages import pipeline
+from surgvista_hf.curation.stages import video_work
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.modeling.errors_surgvista import InputError
 
@@ -193,7 +193,7 @@ def test_results_of_earlier_versions_stay_valid(corpus, color_options, monkeypat
         result = json.loads(file.read_text())
         result["heeded"] = result.pop("overrides_hash")
         file.write_text(json.dumps(result))
-    monkeypatch.setattr(pipeline, "WORK", {})  # nothing is done again
+    monkeypatch.setattr(video_work, "WORK", {})  # nothing is done again
     for stage in ("classify-videos", "classify-frames", "trim", "hash", "mask"):
         run_stage(corpus, stage, color_options)
     assert rows(corpus) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.console import Steps
-from .common import add_verbose_argument
+from .common import add_executor_options, add_verbose_argument, executor_options
 
 if TYPE_CHECKING:
     from ..curation.collection.reports import StageReport
@@ -142,7 +142,7 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--overlap", type=float, default=0.7, help="overlap above which one of two boxes is kept (default: 0.7)"
         )
-    parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+    add_executor_options(parser, "videos")
     if everything or action.startswith("classify") or action == "mask":
         parser.add_argument("--batch-size", type=int, default=16, help="frames at once (default: 16)")
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -203,7 +203,7 @@ def _add_export(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--without-masks", action="store_true", help="export although nothing was masked")
     parser.add_argument("--keep-border", action="store_true", help="leave the black border")
     if required:
-        parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+        add_executor_options(parser, "videos")
 
 
 def _add_review(parser: argparse.ArgumentParser) -> None:
@@ -320,17 +320,17 @@ def _options(arguments: argparse.Namespace) -> "CurationOptions":
 def _run_stage(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_stage
 
+    execution = executor_options(arguments)
     with Steps()(arguments.action):
-        report = run_stage(
-            arguments.folder, arguments.action, _options(arguments), num_proc=arguments.num_proc, progress=True
-        )
+        report = run_stage(arguments.folder, arguments.action, _options(arguments), progress=True, **execution)
     _print([report], arguments.json)
 
 
 def _run_all(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_pipeline
 
-    reports = run_pipeline(arguments.folder, _options(arguments), num_proc=arguments.num_proc, progress=True)
+    execution = executor_options(arguments)
+    reports = run_pipeline(arguments.folder, _options(arguments), progress=True, **execution)
     exported = _exported(arguments) if arguments.output else {}
     _print(reports, arguments.json, exported)
 
@@ -357,8 +357,8 @@ def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
             options,
             labels=arguments.labels,
             source=arguments.source,
-            num_proc=arguments.num_proc,
             progress=True,
+            **executor_options(arguments),
         )
     return {**report.to_dict(), "output": str(arguments.output)}
 

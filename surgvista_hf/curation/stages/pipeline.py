@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...datasets_scripts.frame_sets.executors import run_over
 from ...modeling.errors_surgvista import VideoReadError
 from ...util.batches import batched
 from ...util.console import progress_bar
 from ...util.errors import InputError
+from ...util.executors import Executor, check_executor, run_over
 from ...util.files import content_hash
 from ...util.messages import did_you_mean, first_line
 from ..collection.manifest import Collection, CurationError, JsonObject, Video
@@ -251,6 +251,10 @@ def run_task(task: Task) -> tuple[Video, str]:
     return task.video, ""
 
 
+def _task_name(task: Task) -> str:
+    return f"{task.stage} {task.video.video_id}"
+
+
 def _crashed(task: Task, reason: str) -> tuple[Video, str]:
     return task.video, reason
 
@@ -337,6 +341,7 @@ def run_stage(
     options: CurationOptions | None = None,
     *,
     num_proc: int = 1,
+    executor: Executor = "local",
     progress: bool = False,
 ) -> StageReport:
     """Run one stage on every video that the stages before it have kept.
@@ -346,6 +351,7 @@ def run_stage(
         name: name of the stage, one of `STAGES`.
         options: models and rules.
         num_proc: number of videos at a time; with two or more a file that crashes the decoder costs only its own process.
+        executor: an argument of `run_over`.
         progress: show a bar.
 
     Returns:
@@ -361,6 +367,7 @@ def run_stage(
     if name not in BY_NAME:
         raise CurationError(f"there is no stage {name!r}; {did_you_mean(name, BY_NAME, f'there are {list(BY_NAME)}')}")
     stage, options, collection = BY_NAME[name], options or CurationOptions(), Collection(folder)
+    check_executor(executor, num_proc)
     with collection.locked():
         state = State(collection)
         _check_files(collection, state.videos)
@@ -372,7 +379,7 @@ def run_stage(
         if name == "deduplicate":
             _deduplicate(state, waiting, options, progress)
         else:
-            _run_each(state, stage, waiting, options, num_proc, progress)
+            _run_each(state, stage, waiting, options, num_proc, executor, progress)
         reports = summarize(collection)
     return next((report for report in reports if report.stage == name), StageReport(name))
 
@@ -393,6 +400,7 @@ def run_pipeline(
     options: CurationOptions,
     *,
     num_proc: int = 1,
+    executor: Executor = "local",
     progress: bool = False,
 ) -> list[StageReport]:
     """Run all stages; the optional classification of storyboards only if there are models for it.
@@ -401,6 +409,7 @@ def run_pipeline(
         folder: folder of the collection.
         options: models and rules.
         num_proc: number of videos at a time.
+        executor: an argument of `run_over`.
         progress: show bars.
 
     Returns:
@@ -410,12 +419,13 @@ def run_pipeline(
         CurationError: if there is no such collection.
         InputError: if models are missing or do not fit.
     """
+    check_executor(executor, num_proc)
     Collection(folder).check()
     chosen = [stage for stage in STAGES if stage.name != "classify-videos" or options.video_models]
     for stage in chosen:
         _settings(stage, options)  # so that nothing is begun that cannot be finished
     for stage in chosen:
-        run_stage(folder, stage.name, options, num_proc=num_proc, progress=progress)
+        run_stage(folder, stage.name, options, num_proc=num_proc, executor=executor, progress=progress)
     return State(Collection(folder)).reports()
 
 
@@ -437,7 +447,13 @@ def _reaching(state: State, stage: Stage, settings: JsonObject, model: str) -> _
 
 
 def _run_each(
-    state: State, stage: Stage, waiting: _Waiting, options: CurationOptions, num_proc: int, progress: bool
+    state: State,
+    stage: Stage,
+    waiting: _Waiting,
+    options: CurationOptions,
+    num_proc: int,
+    executor: Executor,
+    progress: bool,
 ) -> None:
     collection = state.collection
     tasks = []
@@ -451,8 +467,11 @@ def _run_each(
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
     with progress_bar(stage.name, total=max(hours, 1e-9), unit="h of video", initial=before, shown=progress) as bar:
-        at_once = 1 if stage.name == "trim" else num_proc  # no work for a process
-        for video, problem in run_over(run_task, tasks, _crashed, num_proc=at_once):
+        if stage.name == "trim":  # no work for a process
+            num_proc, executor = 1, "local"
+        for video, problem in run_over(
+            run_task, tasks, _crashed, num_proc=num_proc, executor=executor, name=_task_name
+        ):
             bar.update(video.seconds / 3600)
             if problem:
                 logger.warning("%s: %s", video.video_id, problem)

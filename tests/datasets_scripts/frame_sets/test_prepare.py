@@ -14,7 +14,7 @@ import datasets
 import pytest
 from PIL import Image
 
-from surgvista_hf.datasets_scripts.frame_sets.executors import run_over
+from surgvista_hf.util.executors import run_over
 from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import (
     PreparationError,

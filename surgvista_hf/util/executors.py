@@ -287,7 +287,8 @@ def _on_ray(
         while waiting or running:
             limit = num_proc or max(_capacity(executor), 1)  # nodes come and go
             while waiting and len(running) < limit:
-                running[pool.submit(waiting[0], name(waiting[0]))] = waiting.popleft()
+                task = waiting.popleft()
+                running[pool.submit(task, name(task))] = task
             for reference in ray.wait(list(running))[0]:
                 task = running.pop(reference)
                 pool.release(reference, is_needed=bool(waiting))

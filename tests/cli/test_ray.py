@@ -1,0 +1,398 @@
+"""`--executor ray` on a cluster of two nodes: the bytes of one process, whatever dies meanwhile."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from surgvista_hf.cli.main import main
+from surgvista_hf.curation.stages import pipeline
+from surgvista_hf.datasets_scripts.frame_sets import prepare
+from surgvista_hf.evaluation.reports.benchmark_report import CellResult
+from surgvista_hf.inference import batch
+from surgvista_hf.util.errors import InputError
+from surgvista_hf.util.executors import Lazy, Ray, run_over
+from surgvista_hf.util.files import atomic_file
+
+from ..curation.color_web import ColorVideo, save_models
+from ..inference.tiny_models import save_classifier, save_detector
+from ..trainers import tiny, tiny_image_text
+from ..videos import write_numbered_video
+
+pytestmark = pytest.mark.slow
+ON_RAY = ["--executor", "ray"]
+FRAME_SET = {"videos": 3, "seconds": 26, "height": 48, "width": 64}
+
+
+class Cluster:
+    """A cluster of Ray in processes of this machine: a head with one CPU, and a node with one CPU and two pretended GPUs."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.cluster_utils import Cluster as LocalCluster
+
+        self._cluster = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self._cluster.add_node(num_cpus=1, num_gpus=2)
+        ray.init(address=self._cluster.address, log_to_driver=False)
+        self._cluster.wait_for_nodes()
+        assert len(ray.nodes()) == 2
+
+    def add(self) -> Any:
+        """Add a node with a CPU that only tasks for it take."""
+        node = self._cluster.add_node(num_cpus=1)
+        self._cluster.wait_for_nodes()
+        return node
+
+    def remove(self, node: Any) -> None:
+        """Take a node away, as if its power had failed."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    # Only one at a time, where tests run in several processes.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        running = Cluster()
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@pytest.fixture(scope="module")
+def frame_set(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("frames") / "synthetic"
+    prepare.prepare_frame_set(
+        "synthetic", None, folder, settings={key: str(value) for key, value in FRAME_SET.items()}
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate("abc"):
+        write_numbered_video(folder / f"{name}.mp4", count=30 + 10 * number)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_classifier(folder / "classifier")
+    save_detector(folder / "detector")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file.read_bytes() for name, file in sorted(found.items())}
+
+
+def same_bytes(tmp_path: Path, words: Callable[[Path], list[str]]) -> dict[str, bytes]:
+    """Run a command in one process and on the cluster, and return what both have written."""
+    for name, options in (("here", []), ("ray", ON_RAY)):
+        assert main([*words(tmp_path / name), *options]) == 0
+    here, there = contents(tmp_path / "here"), contents(tmp_path / "ray")
+    assert list(here) == list(there)
+    assert [name for name in here if here[name] != there[name]] == []
+    assert here
+    return here
+
+
+# ------------------------------------------------------------------------------------------- the executor
+
+
+def square(number: int) -> int:
+    if number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)  # as a decoder that crashes
+    if number < 0:
+        raise InputError(f"{number} is negative")
+    return number * number
+
+
+def crashed(number: int, reason: str) -> int:
+    assert "was killed" in reason
+    return -number
+
+
+class Placed:
+    """Tell the process of a task, the one that loaded its model, its GPUs and its working folder."""
+
+    def __init__(self) -> None:
+        self.model = Lazy(os.getpid)
+
+    def __call__(self, number: int) -> tuple[int, int, str, str]:
+        time.sleep(0.2)
+        return os.getpid(), self.model.value, os.environ.get("CUDA_VISIBLE_DEVICES", ""), str(Path.cwd())
+
+
+class WritesLong:
+    """Write a file in which the task stays for a minute, but for the first one."""
+
+    def __call__(self, path: Path) -> str:
+        with atomic_file(path) as temporary:
+            temporary.write_text("whole")
+            if path.stem != "0":
+                time.sleep(60)
+        return path.name
+
+
+def test_tasks_keep_their_model_their_gpu_and_their_errors(cluster, tmp_path, monkeypatch, caplog):
+    import ray
+
+    assert sorted(run_over(square, [1, 13, 2], crashed, executor=Ray(max_retries=1), num_proc=2)) == [-13, 1, 4]
+    with pytest.raises(InputError, match="^-3 is negative$"):
+        list(run_over(square, [-3], crashed, executor="ray"))
+    monkeypatch.chdir(tmp_path)
+    found = list(run_over(Placed(), [1, 2, 3, 4, 5], crashed, executor="ray", num_proc=0))
+    assert all(process == loaded_in for process, loaded_in, _, _ in found)
+    assert {folder for *_, folder in found} == {str(tmp_path)}
+    on_gpu = Ray(num_gpus=1, num_cpus=0.5, max_retries=1)
+    found = list(run_over(Placed(), [1, 2, 3, 4, 5], crashed, executor=on_gpu, num_proc=0))
+    assert len({process for process, *_ in found}) == 2  # an actor for each GPU, which keeps it
+    assert {(process, gpu) for process, _, gpu, _ in found} == {(process, gpu) for process, _, gpu, _ in found[:2]}
+    assert {gpu for _, _, gpu, _ in found} == {"0", "1"}
+    assert sorted(run_over(square, [1, 13, 2], crashed, executor=on_gpu, num_proc=2)) == [-13, 1, 4]
+    with pytest.raises(InputError, match="no node of the Ray cluster has 1 CPUs and 3 GPUs"):
+        list(run_over(square, [1], crashed, executor=Ray(num_gpus=3), num_proc=0))
+    # Ctrl-C: the generator ends, and so do its tasks, with their temporary files.
+    results = run_over(
+        WritesLong(), [tmp_path / f"{number}.txt" for number in range(3)], crashed, executor="ray", num_proc=0
+    )
+    assert next(results) == "0.txt"
+    time.sleep(1.0)
+    results.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["0.txt"]
+    assert ray.is_initialized()
+
+
+# ------------------------------------------------------------------------------------------- what dies
+
+
+class KilledOnce:
+    """Kill the process of the first task in the middle of its work, once."""
+
+    def __init__(self, function: Callable[[Any], Any], marker: Path) -> None:
+        self.function, self.marker = function, marker
+
+    def __call__(self, task: Any) -> Any:
+        if not self.marker.exists():
+            self.marker.touch()
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            self.function(task)
+            time.sleep(10)
+        return self.function(task)
+
+
+class WaitsOnNode:
+    """Note the node on which a task begins, and wait there until the node is taken away."""
+
+    def __init__(self, function: Callable[[Any], Any], folder: Path, doomed: str) -> None:
+        self.function, self.folder, self.doomed = function, folder, doomed
+
+    def __call__(self, task: Any) -> Any:
+        import ray
+
+        if ray.get_runtime_context().get_node_id() == self.doomed:
+            (self.folder / "begun").touch()
+            time.sleep(60)
+        return self.function(task)
+
+
+class OnFullDisk:
+    """Let a task write files up to a limit only: the kernel refuses more, as on a full disk."""
+
+    def __init__(self, function: Callable[[Any], Any], limit: int) -> None:
+        self.function, self.limit = function, limit
+
+    def __call__(self, task: Any) -> Any:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, before[1]))
+        try:
+            return self.function(task)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def wrapped(module: Any, monkeypatch, wrap: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]) -> None:
+    """Wrap the work on each task of a module, here and on the workers."""
+    monkeypatch.setattr(
+        module, "run_over", lambda function, *rest, **options: run_over(wrap(function), *rest, **options)
+    )
+
+
+def test_killed_workers_killed_nodes_and_full_disks_lose_nothing(
+    cluster, videos, models, frame_set, tmp_path, monkeypatch, capsys
+):
+    predict = [
+        "predict",
+        str(videos),
+        "--model",
+        str(models / "classifier"),
+        "--device",
+        "cpu",
+        "--formats",
+        "csv,json",
+    ]
+    settings = [word for name, value in FRAME_SET.items() for word in ("--set", f"{name}={value}")]
+    assert main([*predict, "--output", str(tmp_path / "here")]) == 0
+    expected = contents(tmp_path / "here")
+
+    # A worker dies.
+    with monkeypatch.context() as patch:
+        wrapped(batch, patch, lambda function: KilledOnce(function, tmp_path / "killed"))
+        assert main([*predict, *ON_RAY, "--output", str(tmp_path / "worker")]) == 0
+    assert (tmp_path / "killed").exists()
+    assert contents(tmp_path / "worker") == expected
+
+    # A disk is full, and then is not.
+    with monkeypatch.context() as patch:
+        wrapped(batch, patch, lambda function: OnFullDisk(function, 300))
+        assert main([*predict, *ON_RAY, "--output", str(tmp_path / "disk")]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "cannot be written" in error
+    assert "the same command goes on" in error
+    assert not list((tmp_path / "disk").glob("*.mp4"))
+    assert main([*predict, *ON_RAY, "--output", str(tmp_path / "disk")]) == 0
+    assert contents(tmp_path / "disk") == expected
+
+    # A node dies while a task runs on it.
+    node = cluster.add()
+    with monkeypatch.context() as patch:
+        wrapped(prepare, patch, lambda function: WaitsOnNode(function, tmp_path, node.node_id))
+
+        def take_away() -> None:
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.05)
+            cluster.remove(node)
+
+        thread = threading.Thread(target=take_away)
+        thread.start()
+        assert main(["prepare", "synthetic", *settings, *ON_RAY, "--output", str(tmp_path / "node")]) == 0
+        thread.join()
+    assert (tmp_path / "begun").exists()
+    shown = main(["prepare", "synthetic", *settings, "--output", str(tmp_path / "one")])
+    assert shown == 0
+    assert contents(tmp_path / "node") == contents(tmp_path / "one")
+
+
+# ------------------------------------------------------------------------------------------- every verb
+
+
+def test_every_verb_over_videos_gives_the_bytes_of_one_process(cluster, videos, models, frame_set, tmp_path):
+    for name in ("predict", "deidentify", "features", "zero_shot", "curate"):
+        (tmp_path / name).mkdir()
+    classifier, device = str(models / "classifier"), ["--device", "cpu"]
+    found = same_bytes(
+        tmp_path / "predict",
+        lambda output: ["predict", str(videos), "--model", classifier, *device, "--output", str(output)],
+    )
+    assert "b.mp4/predictions.csv" in found
+
+    detector = ["--out-of-body", str(models / "detector"), "--mapping", str(tmp_path / "names.json")]
+    found = same_bytes(
+        tmp_path / "deidentify",
+        lambda output: ["deidentify", str(videos), *detector, *device, "--output", str(output)],
+    )
+    assert sum(name.endswith(".mp4") for name in found) == 3
+
+    data = ["--data", f"synthetic={frame_set}", "--label", "phase"]
+    found = same_bytes(
+        tmp_path / "features", lambda output: ["extract-features", classifier, *data, "--output", str(output)]
+    )
+    assert sum(name.endswith(".arrow") for name in found) == 3
+
+    from surgvista_hf import load_frame_set
+
+    phases = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
+    asked = str(tiny_image_text.clip(tmp_path / "clip", phases))
+    found = same_bytes(
+        tmp_path / "zero_shot",
+        lambda output: ["zero-shot", asked, *data, "--split", "all", "--prompts", "name", "--output", str(output)],
+    )
+    assert sum(name.startswith("parts/") for name in found) == 2  # 78 frames
+
+
+def test_a_whole_curation_gives_the_bytes_of_one_process(cluster, tmp_path):
+    (tmp_path / "web").mkdir()
+    for number, name in enumerate(("first", "second", "third")):
+        ColorVideo(number, logo=(4, 4, 20, 16) if number else None).write(tmp_path / "web" / f"{name}.mp4")
+    ColorVideo(0).write(tmp_path / "web" / "again.mp4")
+    own = save_models(tmp_path / "models")
+    assert main(["curate", "collect", str(tmp_path / "here"), "--folder", str(tmp_path / "web")]) == 0
+    shutil.copytree(tmp_path / "here", tmp_path / "ray")
+    chosen = [
+        f"--video-model={own.video}",
+        f"--frame-model={own.frame}",
+        f"--region-model={own.region}",
+        "--device=cpu",
+    ]
+    for name, options in (("here", []), ("ray", ON_RAY)):
+        output = ["--output", str(tmp_path / f"frames_{name}")]
+        assert main(["curate", "run", str(tmp_path / name), *chosen, *output, *options]) == 0
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+    assert contents(tmp_path / "frames_ray") == contents(tmp_path / "frames_here")
+    assert len(list((tmp_path / "frames_ray" / "videos").glob("*.arrow"))) >= 2
+    assert pipeline.run_over is run_over
+
+
+# ------------------------------------------------------------------------------------------- suites
+
+
+def suite(folder: Path, frame_set: Path, output: str) -> Path:
+    """Write a suite of three protocols, one of which needs the models of another."""
+    quick = {"num_train_epochs": 1, "warmup_epochs": 0, "use_cpu": True, "per_device_train_batch_size": 16}
+    head = {"num_layers": 2, "num_feature_maps": 8, "num_train_epochs": 1, "use_cpu": True}
+    data = {"root": str(frame_set.parent), "data_dir": frame_set.name}
+    content = {
+        "models": {"small": {"config": {"model_type": "surgvista", **tiny.SIZES}}},
+        "data": {"phases": {"recipe": "synthetic", "data": data, "training": quick}},
+        "protocols": {
+            "full": {},
+            "linear": {"kind": "linear"},
+            "knn": {"kind": "knn"},
+            "tcn": {"kind": "tcn", "after": "full", "tcn": head},
+        },
+        "seeds": [0, 1],
+        "output": str(folder / output),
+    }
+    file = folder / f"{output}.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_the_cells_of_a_suite_give_the_predictions_of_one_process(cluster, tmp_path_factory, tmp_path):
+    frames = tmp_path_factory.mktemp("suite") / "operations"
+    size = {"videos": "10", "seconds": "16", "height": "48", "width": "64"}
+    prepare.prepare_frame_set("synthetic", None, frames, settings=size)
+    for name, options in (("here", []), ("ray", ON_RAY)):
+        assert main(["benchmark", str(suite(tmp_path, frames, name)), *options]) == 0
+    cells = {
+        name: {file.parent: CellResult.load(tmp_path / name / file) for file in found}
+        for name in ("here", "ray")
+        for found in [[file.relative_to(tmp_path / name) for file in (tmp_path / name).glob("*/*/*/*/cell.json")]]
+    }
+    assert len(cells["ray"]) == 6  # probes have one seed
+    for folder, cell in cells["here"].items():
+        assert cells["ray"][folder].metrics == cell.metrics
+        first, second = (tmp_path / name / folder / "predictions.parquet" for name in ("here", "ray"))
+        assert first.read_bytes() == second.read_bytes()
+    assert json.loads((tmp_path / "ray" / "summary.json").read_text())

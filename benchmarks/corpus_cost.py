@@ -1,8 +1,8 @@
 """Core-hours of a run over LEMON and over SurgRec's corpus, computed from what the other benchmarks have measured.
 
-No corpus is needed: hours of video are divided by the measured hours of video a core-hour. What is read are `data_speed_cpu.json`,
-`curation_speed_cpu.json`, `inference_speed_cpu.json` and `feature_speed_cpu.json` in `benchmarks/results/`. After one of them was
-measured again,
+No corpus is needed: hours of video are divided by the hours of video that were measured to take one core-hour, in
+`data_speed_cpu.json`, `curation_speed_cpu.json`, `inference_speed_cpu.json` and `feature_speed_cpu.json` of
+`benchmarks/results/`. After one of these was measured again,
 
     python -m benchmarks.corpus_cost
 

@@ -245,7 +245,11 @@ def _alone(
 def _pool(num_proc: int, function: Callable[[Task], Result]) -> ProcessPoolExecutor:
     # Decoders and torch keep threads, which a forked process would not have.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_proc, mp_context=context, initializer=_installed.append, initargs=(function,))
+    return ProcessPoolExecutor(num_proc, mp_context=context, initializer=_install, initargs=(function,))
+
+
+def _install(function: Callable[[Any], Any]) -> None:
+    _installed.append(function)
 
 
 def _run_installed(task: Any, name: str) -> tuple[Any, list[logging.LogRecord]]:

@@ -159,7 +159,7 @@ def test_tasks_keep_their_model_their_gpu_and_their_errors(cluster, tmp_path, mo
     import ray
 
     assert sorted(run_over(square, [1, 13, 2], crashed, executor=Ray(max_retries=1), num_proc=2)) == [-13, 1, 4]
-    with pytest.raises(InputError, match="^-3 is negative$"):
+    with pytest.raises(InputError, match=r"^-3 is negative$"):
         list(run_over(square, [-3], crashed, executor="ray"))
     monkeypatch.chdir(tmp_path)
     found = list(run_over(Placed(), [1, 2, 3, 4, 5], crashed, executor="ray", num_proc=0))
@@ -323,7 +323,7 @@ def test_every_verb_over_videos_gives_the_bytes_of_one_process(cluster, videos, 
     from surgvista_hf import load_frame_set
 
     phases = tuple(load_frame_set("synthetic", frame_set, "all").features["phase"].names)
-    asked = str(tiny_image_text.clip(tmp_path / "clip", phases))
+    asked = str(tiny_image_text.contrastive(tmp_path / "clip", phases, "clip"))
     found = same_bytes(
         tmp_path / "zero_shot",
         lambda output: ["zero-shot", asked, *data, "--split", "all", "--prompts", "name", "--output", str(output)],

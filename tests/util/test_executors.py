@@ -1,4 +1,4 @@
-"""One function over many tasks, in this process and in others: what dies, what is full and what is logged. Ray: `tests/cli`."""
+"""One function over many tasks, in this process and in others: what dies, is full or is logged. Ray: `tests/cli`."""
 
 import logging
 import os

@@ -73,12 +73,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference.batch import find_videos
     from ..inference.deidentification import Pseudonyms
     from ..inference.prediction.prediction import check_formats
-    from ..util.executors import Lazy
+    from ..util.errors import InputError
+    from ..util.executors import Lazy, is_parallel
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
     execution = executor_options(arguments)
     find_videos(arguments.video, tell=False)  # before anything is loaded
+    if arguments.video.is_file() and is_parallel(execution["executor"], execution["num_proc"]):
+        raise InputError("one video is predicted here: --executor and --num-proc divide the videos of a folder")
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     predictor = Lazy(partial(_load, arguments))
     steps = Steps(2)

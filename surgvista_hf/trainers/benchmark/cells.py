@@ -161,8 +161,6 @@ class _Outcome:
 def _finish_elsewhere(cell: BenchmarkCell) -> _Outcome:
     try:
         _finish(cell)
-    except OutputError:  # a full disk concerns all cells
-        raise
     except SurgVistaError as error:
         return _Outcome(cell.name, _in_one_line(str(error)))
     return _Outcome(cell.name)

@@ -35,7 +35,7 @@ class Corpus:
     Args:
         videos: number of videos.
         hours: hours of video.
-        source: where the numbers come from.
+        source: publication that gives the numbers.
     """
 
     videos: int

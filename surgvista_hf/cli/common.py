@@ -219,7 +219,7 @@ def add_executor_options(parser: argparse.ArgumentParser, unit: str) -> None:
 
     Args:
         parser: parser of the verb.
-        unit: what a task of the verb is, in the plural.
+        unit: name of the tasks of the verb, in the plural.
     """
     parser.add_argument(
         "--num-proc",

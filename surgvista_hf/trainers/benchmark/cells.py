@@ -141,7 +141,7 @@ def _run_elsewhere(cells: Sequence[BenchmarkCell], num_proc: int, executor: Exec
                     failed[outcome.name] = outcome.problem
                 bar.update()
             lost = {cell.folder for cell in ready if cell.name in failed}
-            left = [cell for cell in left if cell not in ready and cell.needs not in lost]
+            left = [cell for cell in left if cell.needs in open_folders and cell.needs not in lost]
     if failed:
         name, problem = next(iter(failed.items()))
         raise CellError(

@@ -304,8 +304,8 @@ def _finetune(recipe: FinetuningRecipe, processes: int) -> FinetuningResult:
         text=True,
     )
     if done.returncode or not (folder / "results.json").is_file():
-        said = next((line for line in done.stderr.splitlines() if ": error: " in line), done.stderr.strip()[-500:])
-        raise CellError(f"`accelerate launch` in {folder} ended with {done.returncode}: {said}")
+        reason = next((line for line in done.stderr.splitlines() if ": error: " in line), done.stderr.strip()[-500:])
+        raise CellError(f"`accelerate launch` in {folder} ended with {done.returncode}: {reason}")
     return _stored_result(recipe, folder)
 
 

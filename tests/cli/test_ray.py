@@ -158,9 +158,7 @@ class WritesLong:
         return path.name
 
 
-def test_tasks_keep_their_model_their_gpu_and_their_errors(cluster, tmp_path, monkeypatch, caplog):
-    import ray
-
+def test_tasks_keep_their_model_their_gpu_and_their_errors(cluster, tmp_path, monkeypatch):
     assert sorted(run_over(square, [1, 13, 2], crashed, executor=Ray(max_retries=1), num_proc=2)) == [-13, 1, 4]
     with pytest.raises(InputError, match=r"^-3 is negative$"):
         list(run_over(square, [-3], crashed, executor="ray"))
@@ -176,15 +174,16 @@ def test_tasks_keep_their_model_their_gpu_and_their_errors(cluster, tmp_path, mo
     assert sorted(run_over(square, [1, 13, 2], crashed, executor=on_gpu, num_proc=2)) == [-13, 1, 4]
     with pytest.raises(InputError, match="no node of the Ray cluster has 1 CPUs and 3 GPUs"):
         list(run_over(square, [1], crashed, executor=Ray(num_gpus=3), num_proc=0))
-    # Ctrl-C: the generator ends, and so do its tasks, with their temporary files.
-    results = run_over(
-        WritesLong(), [tmp_path / f"{number}.txt" for number in range(3)], crashed, executor="ray", num_proc=0
-    )
+
+
+def test_what_is_interrupted_stops_its_tasks_with_their_temporary_files(cluster, tmp_path):
+    files = [tmp_path / f"{number}.txt" for number in range(3)]
+    results = run_over(WritesLong(), files, crashed, executor="ray", num_proc=0)
     assert next(results) == "0.txt"
-    time.sleep(1.0)
-    results.close()
+    while not list(tmp_path.glob(".*.txt")):
+        time.sleep(0.1)
+    results.close()  # as Ctrl-C does
     assert [file.name for file in tmp_path.iterdir()] == ["0.txt"]
-    assert ray.is_initialized()
 
 
 # ------------------------------------------------------------------------------------------- what dies

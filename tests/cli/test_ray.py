@@ -153,8 +153,8 @@ class WritesLong:
     def __call__(self, path: Path) -> str:
         with atomic_file(path) as temporary:
             temporary.write_text("whole")
-            if path.stem != "0":
-                time.sleep(60)
+            for _ in range(0 if path.stem == "0" else 1200):  # Python can be interrupted between two calls
+                time.sleep(0.05)
         return path.name
 
 

@@ -284,7 +284,7 @@ def _make_model(suite: Suite, name: str, processes: int = 1) -> None:
 
 
 def _finetune(recipe: FinetuningRecipe, processes: int) -> FinetuningResult:
-    """Train by a recipe, in several processes by `accelerate launch`.
+    """Train by a recipe, in several processes as `accelerate launch` does.
 
     Raises:
         CellError: these processes failed.
@@ -293,19 +293,15 @@ def _finetune(recipe: FinetuningRecipe, processes: int) -> FinetuningResult:
         return finetune(recipe, progress=False)
     folder = Path(str(recipe.training["output_dir"]))
     write_json(folder / "recipe.json", asdict(recipe))
-    options = ["--num_processes", processes, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no"]
-    kind = "--multi_gpu" if torch.cuda.is_available() else "--cpu"
-    command = ["-m", "accelerate.commands.launch", kind, *options, "--main_process_port", 0]
-    training = ["-m", "surgvista_hf.trainers.finetune", folder / "recipe.json"]
+    # What `accelerate launch` starts, without its questions about the machine.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    training = ["-m", "surgvista_hf.trainers.finetune", str(folder / "recipe.json")]
     done = subprocess.run(
-        [sys.executable, *map(str, (*command, *training))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, *launch, *training], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     if done.returncode or not (folder / "results.json").is_file():
         reason = next((line for line in done.stderr.splitlines() if ": error: " in line), done.stderr.strip()[-500:])
-        raise CellError(f"`accelerate launch` in {folder} ended with {done.returncode}: {reason}")
+        raise CellError(f"the processes that trained in {folder} ended with {done.returncode}: {reason}")
     return _stored_result(recipe, folder)
 
 

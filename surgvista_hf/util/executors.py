@@ -376,9 +376,12 @@ class _RayActors(_RayTasks):
         import ray
 
         super().__init__(function, executor)
-        resources = {"num_cpus": executor.num_cpus, "num_gpus": executor.num_gpus}
-        retries = {"max_restarts": -1, "max_task_retries": executor.max_retries}
-        self.actor: Any = ray.remote(**resources, **retries)(_RayWorker)
+        self.actor: Any = ray.remote(
+            num_cpus=executor.num_cpus,
+            num_gpus=executor.num_gpus,
+            max_restarts=-1,
+            max_task_retries=executor.max_retries,
+        )(_RayWorker)
         self.idle: list[Any] = []
         self.busy: dict[ObjectRef[Any], Any] = {}
 

@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from .common import add_recipe_arguments, print_plan, was_shown
+from .common import add_executor_options, add_recipe_arguments, executor_options, print_plan, was_shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command goes on with a suite that was stopped."
     )
     add_recipe_arguments(parser, "suite")
+    add_executor_options(parser, "cells")
     parser.add_argument("--dry-run", action="store_true", help="print for every cell what running it would do")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if was_shown(arguments, SUITES):
         return
+    execution = executor_options(arguments)
     suite = load_suite(arguments.recipe, arguments.overrides)
     from ..evaluation.reports.benchmark_report import markdown, summarize
     from ..trainers.benchmark.run import plan_suite, run_suite
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print_plan(partial(plan_suite, suite))
         return
-    results = run_suite(suite)
+    results = run_suite(suite, **execution)
     if arguments.json:
         print((suite.output / "summary.json").read_text(encoding="utf-8"), end="")
         return

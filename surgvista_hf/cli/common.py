@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..modeling.video_frames_surgvista import Deinterlace
     from ..modeling.video_reading_surgvista import Damaged
     from ..trainers.benchmark.cells import CellState
+    from ..util.executors import Executor
 
 
 class ReadingOptions(TypedDict):
@@ -186,7 +187,10 @@ def add_detector_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
-    """Load the `OutOfBodyDetector` of `--out-of-body`; `None` without this option."""
+    """Load the `OutOfBodyDetector` of `--out-of-body`; `None` without this option.
+
+    Only what the options say is used, so that another process can load the same detector.
+    """
     from ..inference.models.out_of_body import OutOfBodyDetector
 
     if arguments.out_of_body is None:
@@ -198,6 +202,59 @@ def detector_of(arguments: argparse.Namespace) -> "OutOfBodyDetector | None":
         frames_per_second=arguments.detector_fps,
         device=arguments.device,
     )
+
+
+# ------------------------------------------------------------------------------------------- executors
+
+
+class ExecutorOptions(TypedDict):
+    """The arguments of `run_over` that the command line sets."""
+
+    num_proc: int
+    executor: "Executor"
+
+
+def add_executor_options(parser: argparse.ArgumentParser, unit: str) -> None:
+    """Add `--num-proc`, `--executor`, `--gpus-per-task` and `--cpus-per-task`, which tell where tasks run.
+
+    Args:
+        parser: parser of the verb.
+        unit: name of the tasks of the verb, in the plural.
+    """
+    parser.add_argument(
+        "--num-proc",
+        type=int,
+        metavar="N",
+        help=f"{unit} at a time (default: 1; with ray, as many as the cluster takes)",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="where they run: here, or on Ray (default: local)",
+    )
+    parser.add_argument("--gpus-per-task", type=float, metavar="N", help="with ray: GPUs of each task (default: 0)")
+    parser.add_argument("--cpus-per-task", type=float, metavar="N", help="with ray: cores of each task (default: 1)")
+
+
+def executor_options(arguments: argparse.Namespace) -> ExecutorOptions:
+    """Return the arguments of `run_over`, and of functions that pass them on, after checking them.
+
+    Raises:
+        InputError: they do not fit together, or Ray is not installed.
+    """
+    from ..util.errors import InputError
+    from ..util.executors import Ray, check_executor
+
+    given = {"num_gpus": arguments.gpus_per_task, "num_cpus": arguments.cpus_per_task}
+    resources = {name: number for name, number in given.items() if number is not None}
+    if resources and arguments.executor != "ray":
+        raise InputError("--gpus-per-task and --cpus-per-task are options of --executor ray")
+    is_ray = arguments.executor == "ray"
+    num_proc = int(not is_ray) if arguments.num_proc is None else arguments.num_proc
+    executor: Executor = Ray(**resources) if is_ray else "local"
+    check_executor(executor, num_proc)
+    return {"num_proc": num_proc, "executor": executor}
 
 
 # ------------------------------------------------------------------------------------------- recipes and suites

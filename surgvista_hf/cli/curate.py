@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.console import Steps
-from .common import add_verbose_argument
+from .common import add_executor_options, add_verbose_argument, executor_options
 
 if TYPE_CHECKING:
     from ..curation.collection.reports import StageReport
@@ -143,7 +143,7 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--overlap", type=float, default=0.7, help="overlap above which one of two boxes is kept (default: 0.7)"
         )
-    parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+    add_executor_options(parser, "videos")
     if everything or action.startswith("classify") or action == "mask":
         parser.add_argument("--batch-size", type=int, default=16, help="frames at once (default: 16)")
         parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -210,7 +210,7 @@ def _add_export(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--without-masks", action="store_true", help="export although nothing was masked")
     parser.add_argument("--keep-border", action="store_true", help="leave the black border")
     if required:
-        parser.add_argument("--num-proc", type=int, default=1, help="videos at a time (default: 1)")
+        add_executor_options(parser, "videos")
 
 
 def _add_review(parser: argparse.ArgumentParser) -> None:
@@ -327,11 +327,11 @@ def _options(arguments: argparse.Namespace) -> "CurationOptions":
 def _run_stage(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_stage
 
-    options = _options(arguments)
+    options, execution = _options(arguments), executor_options(arguments)
     if hasattr(arguments, "dtype"):
         _tell_precision(options)
     with Steps()(arguments.action):
-        report = run_stage(arguments.folder, arguments.action, options, num_proc=arguments.num_proc, progress=True)
+        report = run_stage(arguments.folder, arguments.action, options, progress=True, **execution)
     _print([report], arguments.json)
 
 
@@ -345,9 +345,9 @@ def _tell_precision(options: "CurationOptions") -> None:
 def _run_all(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_pipeline
 
-    options = _options(arguments)
+    options, execution = _options(arguments), executor_options(arguments)
     _tell_precision(options)
-    reports = run_pipeline(arguments.folder, options, num_proc=arguments.num_proc, progress=True)
+    reports = run_pipeline(arguments.folder, options, progress=True, **execution)
     exported = _exported(arguments) if arguments.output else {}
     _print(reports, arguments.json, exported)
 
@@ -374,8 +374,8 @@ def _exported(arguments: argparse.Namespace) -> dict[str, Any]:
             options,
             labels=arguments.labels,
             source=arguments.source,
-            num_proc=arguments.num_proc,
             progress=True,
+            **executor_options(arguments),
         )
     return {**report.to_dict(), "output": str(arguments.output)}
 

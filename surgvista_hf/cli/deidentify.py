@@ -1,10 +1,19 @@
 """`surgvista deidentify`: videos that may leave the hospital."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_detector_arguments, add_reading_arguments, detector_of, print_outcome, reading_options
+from .common import (
+    add_detector_arguments,
+    add_executor_options,
+    add_reading_arguments,
+    detector_of,
+    executor_options,
+    print_outcome,
+    reading_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading_arguments(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add_executor_options(parser, "videos")
     parser.add_argument("--skip-unreadable", action="store_true", help="in a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -42,9 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..inference.batch import deidentify_folder, find_videos
     from ..inference.deidentification import Cover, Pseudonyms
     from ..util.errors import InputError
+    from ..util.executors import Lazy
 
     if (arguments.out_of_body is None) != arguments.no_detector:
         raise InputError("give --out-of-body with a detector, or --no-detector if nothing has to be hidden")
+    execution = executor_options(arguments)
     find_videos(arguments.video, tell=False)  # before anything is loaded
     try:
         covers = [Cover(*map(int, text.split(","))) for text in arguments.cover]
@@ -54,11 +66,12 @@ def run(arguments: argparse.Namespace) -> None:
         report = deidentify_folder(
             arguments.video,
             arguments.output,
-            detector_of(arguments),
+            Lazy(partial(detector_of, arguments)),
             Pseudonyms(arguments.mapping, arguments.output),
             covers=covers,
             **reading_options(arguments),
             skip_unreadable=arguments.skip_unreadable,
             progress=True,
+            **execution,
         )
     print_outcome(report, arguments, "wrote")

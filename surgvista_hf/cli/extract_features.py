@@ -1,10 +1,17 @@
 """`surgvista extract-features`: frozen features of whole videos."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, add_split_arguments, load_named_split
+from .common import (
+    add_executor_options,
+    add_frame_stride_argument,
+    add_split_arguments,
+    executor_options,
+    load_named_split,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,23 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames of a clip, for encoders without training on clips (default: 1 for image encoders)",
     )
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
+    add_executor_options(parser, "videos")
     parser.add_argument("--output", type=Path, required=True, help="folder of the features")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the features of the videos of a frame set."""
-    from ..trainers.features.extraction import VideoFeatureExtractor
+    from ..trainers.features.extraction import VideoFeatureExtractor, extract_features_of
     from ..util.errors import InputError
+    from ..util.executors import Lazy
 
     for option, number in (("--num-frames", arguments.num_frames), ("--batch-size", arguments.batch_size)):
         if number is not None and number < 1:
             raise InputError(f"{option} is {number}; at least 1 is needed")
+    execution = executor_options(arguments)
     _, _, frames = load_named_split(arguments)
-    steps = Steps(2)
+    clips = {"frame_stride": arguments.frame_stride, "num_frames": arguments.num_frames}
+    extractor = Lazy(partial(VideoFeatureExtractor, arguments.model, **clips))
+    steps, output = Steps(2), arguments.output
     with steps(f"load {arguments.model}"):
-        extractor = VideoFeatureExtractor(
-            arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames
-        )
+        _ = extractor.value  # here too: the folder notes what the model is
     with steps("compute features"):
-        extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)
+        extract_features_of(
+            extractor, frames, output, label=arguments.label, batch_size=arguments.batch_size, **execution
+        )
     print(f"features: {arguments.output}")

@@ -2,15 +2,19 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
 from .common import (
+    ExecutorOptions,
     add_detector_arguments,
+    add_executor_options,
     add_frame_stride_argument,
     add_reading_arguments,
     detector_of,
+    executor_options,
     named_models,
     print_outcome,
     reading_options,
@@ -19,6 +23,7 @@ from .common import (
 if TYPE_CHECKING:
     from ..inference import SurgicalVideoPredictor
     from ..inference.deidentification import Pseudonyms
+    from ..util.executors import Lazy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,38 +63,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping", type=Path, help="JSON file of pseudonyms: names of videos stay in it, results get pseudonyms"
     )
+    add_executor_options(parser, "in a folder: videos")
     parser.add_argument("--skip-unreadable", action="store_true", help="in a folder: go on where a video is damaged")
     parser.add_argument("--json", action="store_true", help="print the segments and files as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Predict a video or all videos in a folder, and write the results."""
-    from ..inference import SurgicalVideoPredictor
     from ..inference.batch import find_videos
     from ..inference.deidentification import Pseudonyms
     from ..inference.prediction.prediction import check_formats
+    from ..util.errors import InputError
+    from ..util.executors import Lazy, is_parallel
 
     formats = [name for name in arguments.formats.split(",") if name]
     check_formats(formats)
+    execution = executor_options(arguments)
     find_videos(arguments.video, tell=False)  # before anything is loaded
+    if arguments.video.is_file() and is_parallel(execution["executor"], execution["num_proc"]):
+        raise InputError("one video is predicted here: --executor and --num-proc divide the videos of a folder")
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
-    models = named_models("--model", arguments.model)
-    temporal = named_models("--temporal", arguments.temporal, default_name=next(iter(models)))
+    predictor = Lazy(partial(_load, arguments))
     steps = Steps(2)
-    with steps(f"load {', '.join(models.values())}"):
-        predictor = SurgicalVideoPredictor(
-            models,
-            temporal=temporal,
-            device=arguments.device,
-            batch_size=arguments.batch_size,
-            dtype=arguments.dtype,
-            runtime=arguments.runtime,
-            out_of_body=detector_of(arguments),
-            **reading_options(arguments),
-            frame_stride=arguments.frame_stride,
-        )
-    predict = _predict_folder if arguments.video.is_dir() else _predict_one
-    predict(arguments, predictor, formats, pseudonyms, steps)
+    with steps(f"load {', '.join(named_models('--model', arguments.model).values())}"):
+        loaded = predictor.value
+    if arguments.video.is_dir():
+        _predict_folder(arguments, predictor, formats, pseudonyms, steps, execution)
+    else:
+        _predict_one(arguments, loaded, formats, pseudonyms, steps)
+
+
+def _load(arguments: argparse.Namespace) -> "SurgicalVideoPredictor":
+    """Load the predictor that the options describe, here or in another process."""
+    from ..inference import SurgicalVideoPredictor
+
+    models = named_models("--model", arguments.model)
+    return SurgicalVideoPredictor(
+        models,
+        temporal=named_models("--temporal", arguments.temporal, default_name=next(iter(models))),
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
+        runtime=arguments.runtime,
+        out_of_body=detector_of(arguments),
+        **reading_options(arguments),
+        frame_stride=arguments.frame_stride,
+    )
 
 
 def _predict_one(
@@ -125,10 +144,11 @@ def _predict_one(
 
 def _predict_folder(
     arguments: argparse.Namespace,
-    predictor: "SurgicalVideoPredictor",
+    predictor: "Lazy[SurgicalVideoPredictor]",
     formats: list[str],
     pseudonyms: "Pseudonyms | None",
     steps: Steps,
+    execution: ExecutorOptions,
 ) -> None:
     from ..inference.batch import predict_folder
 
@@ -141,5 +161,6 @@ def _predict_folder(
             pseudonyms=pseudonyms,
             skip_unreadable=arguments.skip_unreadable,
             progress=True,
+            **execution,
         )
     print_outcome(report, arguments, "predicted")

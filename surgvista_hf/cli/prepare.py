@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .common import add_reading_arguments, reading_options
+from .common import add_executor_options, add_reading_arguments, executor_options, reading_options
 from .prepare_own import (
     add_own_arguments,
     check_own_arguments,
@@ -61,10 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="only report which raw data is missing, or how own labels are understood"
     )
-    parser.add_argument("--num-proc", type=int, default=1, help="number of videos at a time (default: 1)")
-    parser.add_argument(
-        "--executor", choices=("local", "ray"), default="local", help="where they run (default: local)"
-    )
+    add_executor_options(parser, "videos")
     sampling = parser.add_mutually_exclusive_group()
     sampling.add_argument(
         "--frames-per-second",
@@ -139,10 +136,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.frame_sets.prepare import default_options, prepare_videos
     from ..datasets_scripts.frame_sets.registry import get_builder
-    from ..util.requirements import require
 
-    if arguments.executor == "ray":
-        require("ray")
+    execution = executor_options(arguments)
     root = arguments.data_dir
     builder: FrameSetBuilder
     if arguments.name == "own":
@@ -158,8 +153,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
             builder.find(root),
             arguments.output,
             _options(arguments, default_options(get_builder(arguments.name).info)),
-            num_proc=arguments.num_proc,
-            executor=arguments.executor,
+            **execution,
             skip_unreadable=arguments.skip_unreadable,
             progress=True,
             root=root,
@@ -213,10 +207,8 @@ def _check_own(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from ..datasets_scripts.frame_sets.registry import get_builder
     from ..datasets_scripts.schema.info import MissingFilesError
-    from ..util.requirements import require
 
-    if arguments.executor == "ray":
-        require("ray")
+    executor_options(arguments)
     builder = get_builder(arguments.name).configured(arguments.data_dir, dict(arguments.set))
     found = builder.videos(arguments.data_dir)
     missing = [{"video": video, "missing": part} for video, part in builder.missing(found)]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_split_arguments, named_frame_set
+from .common import add_executor_options, add_split_arguments, executor_options, named_frame_set
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=16, help="largest length of an answer (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
     parser.add_argument("--dtype", help="type of the weights (default: bfloat16 on a GPU, else float32)")
+    add_executor_options(parser, "parts of 64 questions")
     parser.add_argument("--check", action="store_true", help="only check the model, the data and the prompts")
     parser.add_argument("--output", type=Path, required=True, help="folder of the answers")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..trainers.benchmark.zero_shot import ZeroShotSettings, check_zero_shot, zero_shot
     from ..trainers.finetuning.recipe import LabeledData
 
+    execution = executor_options(arguments)
     name, folder = named_frame_set("--data", arguments.data)
     data = LabeledData(
         name,
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(check_zero_shot(arguments.model, data, settings))
         return
     with Steps()(f"ask {arguments.model}"):
-        result = zero_shot(arguments.model, data, arguments.output, settings)
+        result = zero_shot(arguments.model, data, arguments.output, settings, **execution)
     if arguments.json:
         print(json.dumps({"metrics": result.metrics, "results": result.results}, indent=1))
         return

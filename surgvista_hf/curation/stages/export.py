@@ -18,6 +18,7 @@ from ...datasets_scripts.frame_sets.prepare import PreparationReport, prepare_vi
 from ...datasets_scripts.schema.builder import FrameSetBuilder, RawVideo
 from ...datasets_scripts.schema.media import EncodedFrame, Media, PreparationOptions, encode_frame
 from ...util.errors import InputError
+from ...util.executors import Executor
 from ...util.files import content_hash
 from ...util.messages import preview
 from ..collection.manifest import Collection, CurationError, JsonObject, Video
@@ -135,6 +136,7 @@ def export_frame_set(
     labels: Path | None = None,
     source: str = "",
     num_proc: int = 1,
+    executor: Executor = "local",
     progress: bool = False,
 ) -> PreparationReport:
     """Make a frame set of the kept videos of a collection. A repetition does only videos that are new or were decided anew.
@@ -148,6 +150,7 @@ def export_frame_set(
         labels: LEMON's `labels.json`: the frame set is then `lemon`, with procedures; otherwise `folder`, without labels.
         source: name of the corpus, for frame sets without labels.
         num_proc: number of videos at a time.
+        executor: an argument of `run_over`.
         progress: show a bar.
 
     Returns:
@@ -173,6 +176,7 @@ def export_frame_set(
             options.preparation(),
             only_these=True,
             num_proc=num_proc,
+            executor=executor,
             skip_unreadable=True,
             progress=progress,
         )

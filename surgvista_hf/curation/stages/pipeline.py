@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...datasets_scripts.frame_sets.executors import run_over
 from ...util.console import progress_bar
+from ...util.executors import Executor, check_executor, run_over
 from ...util.files import content_hash
 from ...util.messages import did_you_mean
 from ..collection.manifest import Collection, CurationError, JsonObject, Video
@@ -33,7 +33,6 @@ from .one_pass import DECODING, PassTask, early, run_pass
 from .video_work import CurationOptions, Task, as_hashes, run_task, stage_settings
 
 logger = logging.getLogger(__name__)
-
 
 # --------------------------------------------------------------------------------------------- all videos
 
@@ -94,6 +93,7 @@ def run_stage(
     options: CurationOptions | None = None,
     *,
     num_proc: int = 1,
+    executor: Executor = "local",
     progress: bool = False,
 ) -> StageReport:
     """Run one stage on every video that the stages before it have kept.
@@ -103,6 +103,7 @@ def run_stage(
         name: name of the stage, one of `STAGES`.
         options: models and rules.
         num_proc: number of videos at a time; with two or more a file that crashes the decoder costs only its own process.
+        executor: an argument of `run_over`.
         progress: show a bar.
 
     Returns:
@@ -118,6 +119,7 @@ def run_stage(
     if name not in BY_NAME:
         raise CurationError(f"there is no stage {name!r}; {did_you_mean(name, BY_NAME, f'there are {list(BY_NAME)}')}")
     stage, options, collection = BY_NAME[name], options or CurationOptions(), Collection(folder)
+    check_executor(executor, num_proc)
     with collection.locked():
         state = State(collection)
         _check_files(collection, state.videos)
@@ -128,7 +130,7 @@ def run_stage(
         if name == "deduplicate":
             _deduplicate(state, waiting, options, progress)
         else:
-            _run_each(state, stage, waiting, options, num_proc, progress)
+            _run_each(state, stage, waiting, options, num_proc, executor, progress)
         reports = summarize(collection)
     return next((report for report in reports if report.stage == name), StageReport(name))
 
@@ -149,6 +151,7 @@ def run_pipeline(
     options: CurationOptions,
     *,
     num_proc: int = 1,
+    executor: Executor = "local",
     progress: bool = False,
 ) -> list[StageReport]:
     """Run all stages; the optional classification of storyboards only if there are models for it.
@@ -159,6 +162,7 @@ def run_pipeline(
         folder: folder of the collection.
         options: models and rules.
         num_proc: number of videos at a time.
+        executor: an argument of `run_over`.
         progress: show bars.
 
     Returns:
@@ -168,6 +172,7 @@ def run_pipeline(
         CurationError: if there is no such collection.
         InputError: if models are missing or do not fit.
     """
+    check_executor(executor, num_proc)
     Collection(folder).check()
     chosen = [stage for stage in STAGES if stage.name != "classify-videos" or options.video_models]
     rules = {stage.name: _Rules.of(stage, options) for stage in chosen}  # fails before anything is begun
@@ -179,10 +184,12 @@ def run_pipeline(
         hours = sum(task.video.seconds for task in tasks) / 3600
         if tasks:
             with progress_bar("one pass", total=max(hours, 1e-9), unit="h of video", shown=progress) as bar:
-                for video in run_over(run_pass, tasks, _crashed_pass, num_proc=num_proc):
+                for video in run_over(
+                    run_pass, tasks, _crashed_pass, num_proc=num_proc, executor=executor, name=_pass_name
+                ):
                     bar.update(video.seconds / 3600)
     for stage in chosen:
-        run_stage(folder, stage.name, options, num_proc=num_proc, progress=progress)
+        run_stage(folder, stage.name, options, num_proc=num_proc, executor=executor, progress=progress)
     with collection.locked():
         # Regions of videos that repeat others: such a video goes no further.
         shutil.rmtree(collection.result(early("mask"), "x").parent, ignore_errors=True)
@@ -225,6 +232,10 @@ def _pass_task(state: State, video: Video, rules: Mapping[str, _Rules], options:
     return PassTask(video, tasks, tuple(about)) if saves_a_decode else None
 
 
+def _pass_name(task: PassTask) -> str:
+    return f"one pass {task.video.video_id}"
+
+
 def _crashed_pass(task: PassTask, reason: str) -> Video:
     logger.info("%s: %s; its stages run alone", task.video.video_id, reason)
     return task.video
@@ -246,7 +257,13 @@ def _reaching(state: State, rules: _Rules) -> _Waiting:
 
 
 def _run_each(
-    state: State, stage: Stage, waiting: _Waiting, options: CurationOptions, num_proc: int, progress: bool
+    state: State,
+    stage: Stage,
+    waiting: _Waiting,
+    options: CurationOptions,
+    num_proc: int,
+    executor: Executor,
+    progress: bool,
 ) -> None:
     collection = state.collection
     tasks = []
@@ -261,11 +278,18 @@ def _run_each(
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
     with progress_bar(stage.name, total=max(hours, 1e-9), unit="h of video", initial=before, shown=progress) as bar:
-        at_once = 1 if stage.name == "trim" else num_proc  # no work for a process
-        for video, problem in run_over(run_task, tasks, _crashed, num_proc=at_once):
+        if stage.name == "trim":  # no work for a process
+            num_proc, executor = 1, "local"
+        for video, problem in run_over(
+            run_task, tasks, _crashed, num_proc=num_proc, executor=executor, name=_task_name
+        ):
             bar.update(video.seconds / 3600)
             if problem:
                 logger.warning("%s: %s", video.video_id, problem)
+
+
+def _task_name(task: Task) -> str:
+    return f"{task.stage} {task.video.video_id}"
 
 
 def _crashed(task: Task, reason: str) -> tuple[Video, str]:

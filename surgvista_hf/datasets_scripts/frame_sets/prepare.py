@@ -24,16 +24,15 @@ import pyarrow as pa
 from ...modeling.errors_surgvista import VideoReadError
 from ...util.console import progress_bar
 from ...util.errors import SurgVistaError
+from ...util.executors import Executor, check_executor, run_over
 from ...util.files import LOCK, OutputError, at_work, atomic_file, content_hash, write_json
 from ...util.gaps import bridging_note
 from ...util.messages import preview
-from ...util.requirements import require
 from ...util.source_records import SourceRecords
 from ..schema.builder import FRAMES, VIDEO, FrameSetBuilder, RawVideo
 from ..schema.info import DatasetError, DatasetInfo, Parts
 from ..schema.label_tracks import IntervalTrack, RowTrack, Track
 from ..schema.media import EncodedFrame, Media, PreparationOptions, check_labels_within, check_same_length
-from .executors import Executor, run_over
 from .fingerprints import raw_fingerprint
 from .registry import get_builder
 
@@ -179,8 +178,7 @@ def prepare_frame_set(
         >>> prepare_frame_set("cholec80", "downloads/cholec80", "frame_sets/cholec80", num_proc=8)  # doctest: +SKIP
     """
     root = None if data_dir is None else Path(data_dir)
-    if executor == "ray":
-        require("ray")
+    check_executor(executor, num_proc)
     builder = get_builder(name).configured(root, settings or {})
     found = builder.find(root)
     return prepare_videos(
@@ -255,7 +253,7 @@ def prepare_videos(
         reports = [finished[video.video_id] for video in found if video.video_id in finished]
         resumed = len(reports)
         results: Iterator[VideoReport] = run_over(
-            _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor
+            _prepare_video, tasks, _crash_report, num_proc=num_proc, executor=executor, name=_task_name
         )
         with progress_bar(name, total=len(found), unit="videos", initial=resumed, shown=progress) as bar:
             for report in results:
@@ -314,6 +312,10 @@ def _prepare_video(task: _Task) -> VideoReport:
         return VideoReport(task.video.video_id, error=" ".join(str(error).split()))
     except OSError as error:
         raise OutputError(f"{task.video.video_id}: {error}") from error
+
+
+def _task_name(task: _Task) -> str:
+    return f"prepare {task.video.video_id}"
 
 
 def _crash_report(task: _Task, reason: str) -> VideoReport:

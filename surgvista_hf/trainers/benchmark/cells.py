@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ...evaluation.reports.benchmark_report import CellResult
-from ...util.console import Steps
+from ...util.console import Steps, progress_bar
 from ...util.errors import SurgVistaError
+from ...util.executors import Executor, is_parallel, run_over
 from ...util.files import OutputError, check_settings, compare_settings
 
 FILE = "cell.json"
 Identity = tuple[Mapping[str, Any], Mapping[str, Any]]
 State = Literal["finished", "begun", "to do"]
+
+
+class CellError(SurgVistaError):
+    """Some cells have no result; those of the others are kept."""
 
 
 class BenchmarkCell(Protocol):
@@ -45,6 +50,10 @@ class BenchmarkCell(Protocol):
     @property
     def is_ready(self) -> bool:
         """Return whether everything that the cell is made from exists; the model of an earlier cell may not."""
+
+    @property
+    def needs(self) -> Path | None:
+        """Return the folder of the cell that must be finished first, if there is one."""
 
     def identity(self) -> Identity:
         """Return what the cell is made from and the names of it, see `check_settings`."""
@@ -85,19 +94,27 @@ def plan_cells(cells: Sequence[BenchmarkCell]) -> list[CellState]:
     return states
 
 
-def run_cells(cells: Sequence[BenchmarkCell], steps: Steps) -> list[CellResult]:
-    """Run the cells that are not finished, one after the other.
+def run_cells(
+    cells: Sequence[BenchmarkCell], steps: Steps, *, num_proc: int = 1, executor: Executor = "local"
+) -> list[CellResult]:
+    """Run the cells that are not finished: one after the other, or as tasks of an executor.
 
     Args:
         cells: the cells; one that needs the result of another comes after it.
-        steps: each cell is a step.
+        steps: each cell is a step; on an executor all of them together are one.
+        num_proc, executor: arguments of `run_over`. Cells for other processes must be picklable.
 
     Returns:
         The results of all cells, those of earlier runs included.
 
     Raises:
         OutputError: a folder was begun with other settings, on other data or from other weights, or by another version.
+        CellError: some cells failed on an executor. The others are finished.
     """
+    if is_parallel(executor, num_proc):
+        with steps(f"run {len(cells)} cells"):
+            _run_elsewhere(cells, num_proc, executor)
+            return [_finish(cell) for cell in cells]
     results = []
     for cell in cells:
         with steps(cell.name) as step:
@@ -106,6 +123,51 @@ def run_cells(cells: Sequence[BenchmarkCell], steps: Steps) -> list[CellResult]:
             step.remember("" if metric is None else f"{result.main_metric.replace('_', ' ')} {metric:.3f}")
         results.append(result)
     return results
+
+
+def _run_elsewhere(cells: Sequence[BenchmarkCell], num_proc: int, executor: Executor) -> None:
+    """Run the cells that are not finished on an executor; a cell that fails does not stop those that do not need it."""
+    left = [cell for cell in cells if cell_state(cell.folder) != "finished"]
+    failed: dict[str, str] = {}
+    done = len(cells) - len(left)
+    with progress_bar("cells", total=len(cells), initial=done, unit="cells") as bar:
+        while left:
+            open_folders = {cell.folder for cell in left}
+            ready = [cell for cell in left if cell.needs not in open_folders]
+            for outcome in run_over(
+                _finish_elsewhere, ready, _crashed, num_proc=num_proc, executor=executor, name=lambda cell: cell.name
+            ):
+                if outcome.problem:
+                    failed[outcome.name] = outcome.problem
+                bar.update()
+            lost = {cell.folder for cell in ready if cell.name in failed}
+            left = [cell for cell in left if cell.needs in open_folders and cell.needs not in lost]
+    if failed:
+        name, problem = next(iter(failed.items()))
+        raise CellError(
+            f"{len(failed)} of {len(cells)} cells failed, the first: {name}: {problem.rstrip('.')}. What needs none of them "
+            "is finished; the same command goes on"
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The name of a cell that another process has run, and the reason where there is no result."""
+
+    name: str
+    problem: str = ""
+
+
+def _finish_elsewhere(cell: BenchmarkCell) -> _Outcome:
+    try:
+        _finish(cell)
+    except SurgVistaError as error:
+        return _Outcome(cell.name, _in_one_line(str(error)))
+    return _Outcome(cell.name)
+
+
+def _crashed(cell: BenchmarkCell, reason: str) -> _Outcome:
+    return _Outcome(cell.name, reason)
 
 
 def cell_state(folder: Path) -> State:

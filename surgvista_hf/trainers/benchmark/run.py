@@ -4,8 +4,12 @@ A cell is finished when its `cell.json` exists; the same command runs the cells 
 the versions of the libraries, the predictions of every clip and the scores of every video.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +33,8 @@ from ...modeling.modeling_video_head import VideoHeadForClassification
 from ...modeling.processors import stride_in_use
 from ...util.console import Steps, move_log
 from ...util.errors import SurgVistaError
-from ...util.files import at_work, atomic_folder, check_settings, content_hash
+from ...util.executors import Executor, Ray, check_executor, is_parallel, run_over
+from ...util.files import at_work, atomic_folder, check_settings, content_hash, write_json
 from ...util.fingerprint import weights_fingerprint
 from ...util.values import field_names
 from ..common.arguments import ClipArguments
@@ -52,7 +57,7 @@ from ..finetuning.identity import finetuning_run
 from ..finetuning.recipe import ExternalTest, FinetuningRecipe
 from ..recipes.loading import RecipeError
 from ..recipes.requirements import Arguments, make_arguments
-from .cells import CellState, Identity, plan_cells, run_cells
+from .cells import CellError, CellState, Identity, plan_cells, run_cells
 from .suite import Cell, Suite
 from .zero_shot import ZeroShotResult, ZeroShotSettings, check_zero_shot, load_test_frames, zero_shot
 
@@ -61,10 +66,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _SuiteCell:
-    """One cell together with its suite, as `plan_cells` and `run_cells` take it."""
+    """One cell together with its suite, as `plan_cells` and `run_cells` take it.
+
+    Args:
+        suite: suite of the cell.
+        cell: the cell.
+        processes: number of processes that train together, each with a GPU.
+    """
 
     suite: Suite
     cell: Cell
+    processes: int = 1
 
     @property
     def name(self) -> str:
@@ -90,13 +102,18 @@ class _SuiteCell:
         """Return whether the model that gives the features is trained."""
         return self.cell.requested.after is None or _trained_before(self.suite, self.cell).is_dir()
 
+    @property
+    def needs(self) -> Path | None:
+        """Return the folder of the cell that trains the model, if it is one."""
+        return None if self.cell.requested.after is None else _trained_before(self.suite, self.cell).parent
+
     def identity(self) -> Identity:
         """Return the content that the cell depends on and the names of it."""
         return _identity(self.suite, self.cell)
 
     def run(self) -> CellResult:
         """Run the cell."""
-        return _run_cell(self.suite, self.cell)
+        return _run_cell(self.suite, self.cell, self.processes)
 
 
 def plan_suite(suite: Suite) -> list[CellState]:
@@ -177,11 +194,13 @@ def _requested_model(cell: Cell) -> str:
     return start
 
 
-def run_suite(suite: Suite) -> list[CellResult]:
+def run_suite(suite: Suite, *, num_proc: int = 1, executor: Executor = "local") -> list[CellResult]:
     """Run the missing cells of a suite and write its report.
 
     Args:
         suite: suite, as `load_suite` reads it.
+        num_proc, executor: arguments of `run_over`, whose tasks are the cells. A cell that is given several GPUs trains on all
+            of them, as `accelerate launch` does.
 
     Returns:
         Results of all cells.
@@ -189,17 +208,21 @@ def run_suite(suite: Suite) -> list[CellResult]:
     Raises:
         RecipeError: a cell cannot be run; nothing has been trained then.
         OutputError: the folder has cells of other settings, other data or other models, or is used by another run right now.
+        CellError: some cells failed on an executor. The others are finished.
     """
+    check_executor(executor, num_proc)
     with at_work(suite.output):
-        return _run_suite(suite)
+        return _run_suite(suite, num_proc, executor)
 
 
-def _run_suite(suite: Suite) -> list[CellResult]:
-    """Run the cells one after the other, in a folder that no other run uses."""
+def _run_suite(suite: Suite, num_proc: int, executor: Executor) -> list[CellResult]:
+    """Run the cells in a folder that no other run uses."""
     check_suite(suite)
-    cells = [_SuiteCell(suite, cell) for cell in suite.cells()]
+    processes = max(int(executor.num_gpus), 1) if isinstance(executor, Ray) else 1
+    cells = [_SuiteCell(suite, cell, processes) for cell in suite.cells()]
     made = [name for name in suite.models if suite.model_recipe(name) is not None]
-    steps = Steps(bool(suite.prepare) + 2 + len(made) + len(cells))
+    is_spread = is_parallel(executor, num_proc)
+    steps = Steps(bool(suite.prepare) + 2 + (bool(made) + 1 if is_spread else len(made) + len(cells)))
     if suite.prepare:
         with steps("prepare the data"):
             prepare_data(suite)
@@ -208,10 +231,13 @@ def _run_suite(suite: Suite) -> list[CellResult]:
         if broken:
             raise RecipeError(f"{len(broken)} cells cannot be run, the first: {broken[0].name}: {broken[0].plan}")
     move_log(suite.output / "surgvista.log")
-    for model in made:
-        with steps(f"make the model {model}"):
-            _make_model(suite, model)
-    results = run_cells(cells, steps)
+    if is_spread:
+        _make_models(suite, made, processes, steps, num_proc, executor)
+    else:
+        for model in made:
+            with steps(f"make the model {model}"):
+                _make_model(suite, model)
+    results = run_cells(cells, steps, num_proc=num_proc, executor=executor)
     with steps("tables, plots and tests"):
         write_report(results, suite.output, baseline=suite.baseline)
     return results
@@ -224,7 +250,29 @@ def prepare_data(suite: Suite) -> None:
         prepare_frame_set(made.name, None, Path(folder), options=options, settings=made.options, num_proc=2)
 
 
-def _make_model(suite: Suite, name: str) -> None:
+def _make_models(
+    suite: Suite, made: Sequence[str], processes: int, steps: Steps, num_proc: int, executor: Executor
+) -> None:
+    """Make the models that the cells start from: the trained ones on an executor, the untrained ones here."""
+    work = partial(_make_model, suite, processes=processes)
+    if made:
+        with steps(f"make {len(made)} models"):
+            lost = [
+                reason for reason in run_over(work, made, _crashed, num_proc=num_proc, executor=executor) if reason
+            ]
+        if lost:
+            raise CellError(f"{lost[0]}; the same command goes on")
+    for cell in suite.cells():  # cells that run at the same time must not make the same one
+        uses_features = cell.requested.kind not in ("finetune", "zero_shot")
+        if uses_features and cell.requested.after is None and not isinstance(cell.recipe.model.start, str):
+            _untrained(cell, _untrained_folder(suite, cell))
+
+
+def _crashed(model: str, reason: str) -> str:
+    return f"models.{model}: {reason}"
+
+
+def _make_model(suite: Suite, name: str, processes: int = 1) -> None:
     recipe = suite.model_recipe(name)
     if recipe is None:
         return
@@ -232,7 +280,42 @@ def _make_model(suite: Suite, name: str) -> None:
     made_from, names = _recipe_identity(recipe, load_splits(recipe.data))
     check_settings(folder, made_from, names=names)
     if not (folder / "results.json").is_file():
-        finetune(recipe, progress=False)
+        _finetune(recipe, processes)
+
+
+def _finetune(recipe: FinetuningRecipe, processes: int) -> FinetuningResult:
+    """Train by a recipe, in several processes as `accelerate launch` does.
+
+    Raises:
+        CellError: these processes failed.
+    """
+    if processes == 1:
+        return finetune(recipe, progress=False)
+    folder = Path(str(recipe.training["output_dir"]))
+    write_json(folder / "recipe.json", asdict(recipe))
+    # What `accelerate launch` starts, without its questions about the machine.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    training = ["-m", "surgvista_hf.trainers.finetune", str(folder / "recipe.json")]
+    done = subprocess.run(
+        [sys.executable, *launch, *training], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode or not (folder / "results.json").is_file():
+        reason = next((line for line in done.stderr.splitlines() if ": error: " in line), done.stderr.strip()[-500:])
+        raise CellError(f"the processes that trained in {folder} ended with {done.returncode}: {reason}")
+    return _stored_result(recipe, folder)
+
+
+def _stored_result(recipe: FinetuningRecipe, folder: Path) -> FinetuningResult:
+    """Read the result that a run of fine-tuning has written."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return FinetuningResult(
+        folder / "model",
+        task_of(recipe.data, load_splits(recipe.data)["train"]),
+        content["results"],
+        content["by_video"],
+        Parameters(**content["parameters"]),
+        content["selected_on_test"],
+    )
 
 
 def _identity(suite: Suite, cell: Cell) -> Identity:
@@ -253,11 +336,11 @@ def _recipe_identity(recipe: FinetuningRecipe, splits: Mapping[str, Dataset]) ->
     return {**made_from, "training": training}, names
 
 
-def _run_cell(suite: Suite, cell: Cell) -> CellResult:
+def _run_cell(suite: Suite, cell: Cell, processes: int) -> CellResult:
     predictions = cell.folder / "predictions.parquet"
     found: FinetuningResult | ZeroShotResult
     if cell.requested.kind == "finetune":
-        found = finetune(cell.recipe, progress=False)
+        found = _finetune(cell.recipe, processes)
     elif cell.requested.kind == "zero_shot":
         settings, answers = ZeroShotSettings(**cell.requested.zero_shot), cell.folder / "answers"
         found = zero_shot(_requested_model(cell), cell.recipe.data, answers, settings, progress=False)
@@ -313,7 +396,8 @@ def _predict_from_features(
         folder = features
         if use == "test" and other is not None:  # its videos may have the same names, its labels depend on the mapping
             folder = features.with_name(f"{features.name}_on_{content_hash(_of_content(other))}")
-        extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False)
+        # Other cells may be at work on the same features.
+        extractor.extract(frames, folder, label=cell.recipe.data.label, progress=False, wait=True)
         videos[use] = load_video_features(folder, videos_in(frames))
     frozen = count_parameters(extractor.model)
     if cell.requested.kind in ("tcn", "pooled"):
@@ -354,7 +438,7 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[VideoFeatureExtractor, Path]:
         if isinstance(cell.recipe.model.start, str):
             start = cell.recipe.model.start
         else:
-            start = _untrained(cell, suite.output / "models" / f"{cell.model}_untrained")
+            start = _untrained(cell, _untrained_folder(suite, cell))
     stride, length = stride_in_use(cell.recipe.data.frame_stride), cell.recipe.model.num_frames
     return VideoFeatureExtractor(start, frame_stride=stride, num_frames=length), folder
 
@@ -362,6 +446,10 @@ def _extractor(suite: Suite, cell: Cell) -> tuple[VideoFeatureExtractor, Path]:
 def _trained_before(suite: Suite, cell: Cell) -> Path:
     """Return the folder of the model that an earlier protocol has trained."""
     return suite.cell_folder(cell.data, cell.model, str(cell.requested.after), cell.fold, cell.seed) / "model"
+
+
+def _untrained_folder(suite: Suite, cell: Cell) -> Path:
+    return suite.output / "models" / f"{cell.model}_untrained"
 
 
 def _untrained(cell: Cell, folder: Path) -> Path:

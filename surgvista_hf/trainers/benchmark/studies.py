@@ -99,6 +99,10 @@ class StudyCell:
         return self.variant
 
     @property
+    def needs(self) -> None:
+        """Return nothing: no cell needs another one."""
+
+    @property
     def is_ready(self) -> bool:
         """Return true: no cell needs another one."""
         return True

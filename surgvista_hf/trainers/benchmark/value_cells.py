@@ -63,6 +63,10 @@ class EncoderCell:
         return f"encoder {next(entry.name for entry in self.study.variants if entry.start == self.start)}"
 
     @property
+    def needs(self) -> None:
+        """Return nothing: no cell needs another one."""
+
+    @property
     def is_ready(self) -> bool:
         """Return true: no other cell is needed."""
         return True
@@ -127,6 +131,11 @@ class LabelCell:
     def group(self) -> str:
         """Return the variant: its numbers of labeled videos and its seeds need one check together."""
         return self.variant.name
+
+    @property
+    def needs(self) -> Path:
+        """Return the folder of the encoder's cell."""
+        return self.encoder.parent
 
     @property
     def is_ready(self) -> bool:

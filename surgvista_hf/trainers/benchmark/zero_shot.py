@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -39,9 +40,10 @@ from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.processors import prepare_clips
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
+from ...util.executors import Executor, Ray, check_executor, run_over
 from ...util.files import at_work, atomic_file, check_settings, write_json
 from ...util.fingerprint import weights_fingerprint
-from ...util.messages import did_you_mean, first_line
+from ...util.messages import did_you_mean, first_line, preview
 from ...util.values import PositiveAmount, PositiveCount, check_fields
 from ..common.frame_sets import load_named
 from ..common.identity import name_of, without_paths
@@ -77,6 +79,10 @@ Answer = Mapping[str, Any]  # an answer or scores, with the video, frame, time a
 _TASKS = ("workflow", "classification", "video_classification")
 _FRAME_STRIDE = 1.0  # seconds, for clips of models that say nothing of it
 _QUESTIONS_PER_FILE = 64
+
+
+class ZeroShotError(SurgVistaError):
+    """Some questions have no answers; the answers to the others are kept."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ def zero_shot(
     *,
     device: str | torch.device | None = None,
     progress: bool = True,
+    num_proc: int = 1,
+    executor: Executor = "local",
 ) -> ZeroShotResult:
     """Evaluate an image-text model on the test clips of a data set.
 
@@ -164,6 +172,7 @@ def zero_shot(
         settings: settings of the evaluation.
         device: device to run on; the default is a GPU if there is one.
         progress: show progress bars.
+        num_proc, executor: arguments of `run_over`; a task is a few questions.
 
     Returns:
         The result, which is also written to `results.json`, `answers.jsonl` and `predictions.parquet`.
@@ -171,36 +180,31 @@ def zero_shot(
     Raises:
         InputError: the task has several labels, a prompt is unknown, or the model is of another kind.
         OutputError: the folder holds answers of another model or about other frames, or is used by another run right now.
+        ZeroShotError: the processes that asked were killed.
 
     Example:
         >>> data = LabeledData("surgrec_cholec80", "frame_sets/surgrec_cholec80", "label", sampling="uniform")
         >>> zero_shot("Qwen/Qwen2.5-VL-7B-Instruct", data, Path("answers")).metrics["accuracy"]  # doctest: +SKIP
     """
+    check_executor(executor, num_proc)
     settings = settings or ZeroShotSettings()
     kind, settings = check_model(start, settings)
     frames = load_test_frames(data)
-    task, clips, chosen = _test_clips(data, frames, kind, settings)
+    task, _, chosen = _test_clips(data, frames, kind, settings)
     prompts = _prompts_for(kind, task, settings)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    # Workers with GPUs may be started from a machine that has none.
+    has_gpu = executor.num_gpus > 0 if isinstance(executor, Ray) else torch.cuda.is_available()
+    device = torch.device(device or ("cuda" if has_gpu else "cpu"))
     precision = settings.dtype or ("bfloat16" if device.type == "cuda" else "float32")
     resolved = replace(settings, prompts=prompts, dtype=precision)
     with at_work(output):
         content = _run_content(start, kind, data, resolved, task, frames_fingerprint(frames), len(chosen))
         names = {"model": name_of(start), "data": {"content": name_of(data.test_folder)}}
         check_settings(output, content, names=names)
-        model = (
-            _GenerativeModel(start, resolved, device)
-            if kind == "generate"
-            else _ContrastiveModel(start, resolved, device, task.multi_label)
-        )
-        answers = {
-            prompt: _collect_answers(
-                model, clips, chosen, task, prompt, output / "parts" / prompt, settings.batch_size, progress
-            )
-            for prompt in prompts
-        }
-        model.model.requires_grad_(False)
-        result = _evaluate_answers(answers, kind, task, output, count_parameters(model.model))
+        work = _Questions(str(start), data, kind, resolved, device, output)
+        parameters = _collect_answers(work, len(chosen), progress, num_proc, executor)
+        answers = {prompt: _read_answers_to(output, prompt, len(chosen)) for prompt in prompts}
+        result = _evaluate_answers(answers, kind, task, output, parameters)
         _write(result, answers)
     return result
 
@@ -525,32 +529,106 @@ def _loading(start: str | Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------- answers
 
 
-def _collect_answers(
-    model: _GenerativeModel | _ContrastiveModel,
-    clips: ClipDataset,
-    chosen: Sequence[int],
-    task: Task,
-    prompt: str,
-    folder: Path,
-    batch_size: int,
-    progress: bool,
-) -> list[Answer]:
-    """Return the answers to one prompt with their clips; only those that no earlier run has written are computed."""
-    answers: list[Answer] = []
-    with progress_bar(prompt, total=len(chosen), unit="images", shown=progress) as bar:
-        for start in range(0, len(chosen), _QUESTIONS_PER_FILE):
-            own = chosen[start : start + _QUESTIONS_PER_FILE]
-            file = folder / f"{start:07d}.jsonl"
-            if not file.exists():
-                rows: list[Answer] = []
-                for first in range(0, len(own), batch_size):
-                    items = [clips[index] for index in own[first : first + batch_size]]
-                    batch = model.answer(model.views(items), task.names, prompt)  # type: ignore[arg-type]
-                    rows += [{**_origin(item), **answer} for item, answer in zip(items, batch, strict=True)]
-                _write_lines(file, rows)
-            answers += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            bar.update(len(own))
-    return answers
+@dataclass(frozen=True)
+class _Part:
+    """A few questions that are asked together, about clips from number `first` on; `count` is 0 where there are none left."""
+
+    prompt: str
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """Return the name for messages."""
+        return f"{self.prompt} {self.first}-{self.first + self.count}"
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A number of clips, the parameters of the model that has answered, and a reason where it was killed instead."""
+
+    count: int
+    parameters: Parameters | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """The work of asking a model, as it is sent to other processes, each of which loads the model and the clips once."""
+
+    start: str
+    data: LabeledData
+    kind: ModelKind
+    settings: ZeroShotSettings
+    device: torch.device
+    output: Path
+
+    @cached_property
+    def _clips(self) -> tuple[Task, ClipDataset, list[int]]:
+        return _test_clips(self.data, load_test_frames(self.data), self.kind, self.settings)
+
+    @cached_property
+    def _model(self) -> "_GenerativeModel | _ContrastiveModel":
+        if self.kind == "generate":
+            return _GenerativeModel(self.start, self.settings, self.device)
+        return _ContrastiveModel(self.start, self.settings, self.device, self._clips[0].multi_label)
+
+    @cached_property
+    def _parameters(self) -> Parameters:
+        return count_parameters(self._model.model.requires_grad_(False))
+
+    def __call__(self, part: _Part) -> _Answered:
+        """Write the answers to a few questions."""
+        task, clips, chosen = self._clips
+        own, size = chosen[part.first : part.first + part.count], self.settings.batch_size
+        rows: list[Answer] = []
+        for first in range(0, len(own), size):
+            items = [clips[index] for index in own[first : first + size]]
+            batch = self._model.answer(self._model.views(items), task.names, part.prompt)  # type: ignore[arg-type]
+            rows += [{**_origin(item), **answer} for item, answer in zip(items, batch, strict=True)]
+        if rows:
+            _write_lines(_answers_file(self.output, part.prompt, part.first), rows)
+        return _Answered(len(own), self._parameters)
+
+
+def _collect_answers(work: _Questions, count: int, progress: bool, num_proc: int, executor: Executor) -> Parameters:
+    """Write the answers that no earlier run has written, and return the numbers of the model's parameters."""
+    prompts = work.settings.prompts
+    parts = [
+        _Part(prompt, first, min(_QUESTIONS_PER_FILE, count - first))
+        for prompt in prompts
+        for first in range(0, count, _QUESTIONS_PER_FILE)
+        if not _answers_file(work.output, prompt, first).exists()
+    ]
+    before = count * len(prompts) - sum(part.count for part in parts)
+    parts = parts or [_Part(prompts[0], 0, 0)]  # only the parameters are counted
+    results = run_over(work, parts, _crashed, num_proc=num_proc, executor=executor, name=lambda part: part.name)
+    parameters, problems = None, []
+    with progress_bar("questions", total=count * len(prompts), initial=before, unit="images", shown=progress) as bar:
+        for result in results:
+            parameters = result.parameters or parameters
+            problems += [result.problem] if result.problem else []
+            bar.update(result.count)
+    if problems or parameters is None:
+        raise ZeroShotError(
+            f"{len(problems)} parts of the questions have no answers: {preview(problems)}. The others are kept; run the same "
+            "again"
+        )
+    return parameters
+
+
+def _crashed(part: _Part, reason: str) -> _Answered:
+    return _Answered(part.count, None, f"{part.name}: {reason}")
+
+
+def _answers_file(output: Path, prompt: str, first: int) -> Path:
+    return output / "parts" / prompt / f"{first:07d}.jsonl"
+
+
+def _read_answers_to(output: Path, prompt: str, count: int) -> list[Answer]:
+    """Return the answers to one prompt with their clips, in the order of the clips."""
+    files = [_answers_file(output, prompt, first) for first in range(0, count, _QUESTIONS_PER_FILE)]
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _write_lines(file: Path, rows: Sequence[Answer]) -> None:

@@ -2,14 +2,14 @@
 
 A folder of features holds one Arrow file for each video and a description. Videos whose features are there, of the same frames
 and labels, are not computed again; several processes divide the rest among themselves
-(`accelerate launch -m surgvista_hf.cli.main extract-features …`).
+(`accelerate launch -m surgvista_hf.cli.main extract-features …`), or an executor does (`extract_features_of`).
 """
 
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,21 @@ from ...modeling.loading import (
     stored_frame_interval,
 )
 from ...modeling.processors import prepare_clips
-from ...util.console import track
+from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
+from ...util.executors import Executor, Lazy, check_executor, run_over
 from ...util.files import at_work, atomic_file, check_settings
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
-from ...util.messages import first_line
+from ...util.messages import first_line, preview
 from ...util.source_records import SourceRecords
 
 logger = logging.getLogger(__name__)
 _FRAMES_AT_ONCE = 32
 _CONTENT = b"frames"  # key of the fingerprint in the metadata of a file of features
+
+
+class ExtractionError(SurgVistaError):
+    """The features of some videos could not be computed; those of the others are finished."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,14 @@ class VideoFeatureExtractor:
         return self._extractor(clips.to(self.device)).features.float().cpu().numpy()
 
     def extract(
-        self, frames: Dataset, output: Path, *, label: str | None = None, batch_size: int = 16, progress: bool = True
+        self,
+        frames: Dataset,
+        output: Path,
+        *,
+        label: str | None = None,
+        batch_size: int = 16,
+        progress: bool = True,
+        wait: bool = False,
     ) -> None:
         """Write the features of every video of a frame set that is not in the folder yet, or whose frames or labels changed.
 
@@ -171,40 +183,50 @@ class VideoFeatureExtractor:
             label: column of labels that is stored with the features.
             batch_size: number of clips in one pass.
             progress: show a progress bar.
+            wait: wait for another run that is at work on the folder, instead of raising an error.
 
         Raises:
             OutputError: the folder holds features of another model, of other clips, or of namesakes in another frame set, or
                 another run is at work on it.
             FrameSetError: frames of the set are further apart than those of a clip.
         """
-        description = {
-            "model": self.fingerprints[0],
-            "num_frames": self.num_frames,
-            "frame_stride": self.frame_stride,
-            "label": label,
-            "classes": _class_names(frames, label),
-            **({} if self.pooling == "mean" else {"pooling": self.pooling}),  # earlier versions noted none
-        }
-        state = PartialState()
-        index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
-        timeline = Timeline.from_frame_set(frames, index)
-        if self.num_frames > 1:
-            timeline.check_stride(self.frame_stride, index)
-        with at_work(output):
-            if state.is_main_process:
-                check_settings(output, description, names={"model": _short_name(self.name)})
-                _check_origins(output, contents, folder_of(frames))
-            state.wait_for_everyone()
-            videos = list(range(len(index.starts)))[state.process_index :: state.num_processes]
-            for video in track(videos, "features", unit="videos", shown=progress and state.is_local_main_process):
-                source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
-                file, content = output / source / f"{name}.arrow", contents[f"{source}/{name}"]
-                if _stored_content(file) != content:
-                    start = int(index.starts[video])
-                    rows = range(start, start + int(index.lengths[video]))
-                    times = [timeline.second(video, frame) for frame in range(len(rows))]
-                    _write(file, self._video(frames, rows, source, name, label, batch_size, times), content)
-            state.wait_for_everyone()
+        extract_features_of(
+            Lazy(partial(_identity, self)),
+            frames,
+            output,
+            label=label,
+            batch_size=batch_size,
+            progress=progress,
+            wait=wait,
+        )
+
+    def write_video(
+        self,
+        index: ClipIndex,
+        timeline: Timeline,
+        frames: Dataset,
+        video: int,
+        file: Path,
+        content: str,
+        *,
+        label: str | None,
+        batch_size: int,
+    ) -> None:
+        """Write the features of one video.
+
+        Args:
+            index, timeline: rows and times of the frame set.
+            frames: frame set.
+            video: number of the video in the index.
+            file: file to write.
+            content: fingerprint of the video's frames and labels.
+            label, batch_size: arguments of `extract`.
+        """
+        source, name = index.source_names[index.sources[video]], str(index.video_ids[video])
+        start = int(index.starts[video])
+        rows = range(start, start + int(index.lengths[video]))
+        times = [timeline.second(video, frame) for frame in range(len(rows))]
+        _write(file, self._video(frames, rows, source, name, label, batch_size, times), content)
 
     def _video(
         self,
@@ -242,6 +264,118 @@ class VideoFeatureExtractor:
             images = [decode_image(cell, f"a frame of video {name}") for cell in cells]
             clip = torch.stack(images).permute(0, 3, 1, 2)  # (frames, 3, height, width)
             yield from self.prepare(clip)
+
+
+def extract_features_of(
+    extractor: Lazy[VideoFeatureExtractor],
+    frames: Dataset,
+    output: Path,
+    *,
+    label: str | None = None,
+    batch_size: int = 16,
+    progress: bool = True,
+    wait: bool = False,
+    num_proc: int = 1,
+    executor: Executor = "local",
+) -> None:
+    """Write the features of every video of a frame set on an executor; otherwise like `VideoFeatureExtractor.extract`.
+
+    Args:
+        extractor: extractor that each process loads.
+        frames, output, label, batch_size, progress, wait: arguments of `VideoFeatureExtractor.extract`.
+        num_proc, executor: arguments of `run_over`.
+
+    Raises:
+        OutputError, FrameSetError: see `VideoFeatureExtractor.extract`.
+        ExtractionError: the processes that worked on some videos were killed. The others are finished.
+
+    Example:
+        >>> extractor = Lazy(partial(VideoFeatureExtractor, "my-encoder"))  # doctest: +SKIP
+        >>> extract_features_of(extractor, frame_set, Path("features"), executor="ray", num_proc=0)  # doctest: +SKIP
+    """
+    check_executor(executor, num_proc)
+    own, state = extractor.value, PartialState()
+    description = {
+        "model": own.fingerprints[0],
+        "num_frames": own.num_frames,
+        "frame_stride": own.frame_stride,
+        "label": label,
+        "classes": _class_names(frames, label),
+        **({} if own.pooling == "mean" else {"pooling": own.pooling}),  # earlier versions noted none
+    }
+    index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
+    if own.num_frames > 1:
+        Timeline.from_frame_set(frames, index).check_stride(own.frame_stride, index)
+    with at_work(output, wait=wait):
+        if state.is_main_process:
+            check_settings(output, description, names={"model": _short_name(own.name)})
+            _check_origins(output, contents, folder_of(frames))
+        state.wait_for_everyone()
+        names = [
+            f"{index.source_names[source]}/{video_id}"
+            for source, video_id in zip(index.sources, index.video_ids, strict=True)
+        ]
+        mine = list(enumerate(names))[state.process_index :: state.num_processes]
+        tasks = [
+            _VideoTask(video, name, contents[name])
+            for video, name in mine
+            if _stored_content(output / f"{name}.arrow") != contents[name]
+        ]
+        work = _Extraction(extractor, frames, output, label, batch_size)
+        results = run_over(work, tasks, _crashed, num_proc=num_proc, executor=executor, name=lambda task: task.name)
+        shown, before = progress and state.is_local_main_process, len(mine) - len(tasks)
+        lost = []
+        with progress_bar("features", total=len(mine), initial=before, unit="videos", shown=shown) as bar:
+            for result in results:
+                lost += [result] if result else []
+                bar.update()
+        if lost:
+            raise ExtractionError(
+                f"the features of {len(lost)} videos are missing: {preview(lost)}. The others are finished; run the same again"
+            )
+        state.wait_for_everyone()
+
+
+@dataclass(frozen=True)
+class _VideoTask:
+    """A video of a frame set: its number, its name and the fingerprint of its frames and labels."""
+
+    video: int
+    name: str
+    content: str
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """The work on each video of a frame set, as it is sent to other processes."""
+
+    extractor: Lazy[VideoFeatureExtractor]
+    frames: Dataset
+    output: Path
+    label: str | None
+    batch_size: int
+
+    @cached_property
+    def _index(self) -> tuple[ClipIndex, Timeline]:
+        index = ClipIndex.from_frame_set(self.frames)
+        return index, Timeline.from_frame_set(self.frames, index)
+
+    def __call__(self, task: _VideoTask) -> str:
+        """Write the features of one video, and return an empty message."""
+        index, timeline = self._index
+        file = self.output / f"{task.name}.arrow"
+        self.extractor.value.write_video(
+            index, timeline, self.frames, task.video, file, task.content, label=self.label, batch_size=self.batch_size
+        )
+        return ""
+
+
+def _crashed(task: _VideoTask, reason: str) -> str:
+    return f"{task.name}: {reason}"
+
+
+def _identity(extractor: VideoFeatureExtractor) -> VideoFeatureExtractor:
+    return extractor
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:

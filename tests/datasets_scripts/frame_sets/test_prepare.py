@@ -1,9 +1,6 @@
 """Preparing: whole or not at all, the same however it was interrupted or spread."""
 
 import json
-import logging
-import os
-import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +11,6 @@ import datasets
 import pytest
 from PIL import Image
 
-from surgvista_hf.datasets_scripts.frame_sets.executors import run_over
 from surgvista_hf.datasets_scripts.frame_sets.load import load_frame_set
 from surgvista_hf.datasets_scripts.frame_sets.prepare import (
     PreparationError,
@@ -26,7 +22,6 @@ from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.datasets_scripts.schema.builder import RawVideo
 from surgvista_hf.datasets_scripts.schema.info import DatasetError, MissingFilesError
 from surgvista_hf.datasets_scripts.schema.media import PreparationOptions
-from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.util.files import OutputError
 from tests.datasets_scripts.raw_layouts import LAYOUTS, RATE, write_frames, write_video
 from tests.videos import write_numbered_video
@@ -324,66 +319,6 @@ def test_folders_of_several_places_can_be_one_corpus(tmp_path):
         parts.append(load_frame_set("folder", tmp_path / f"{hospital}-set", "train"))
     clips = ClipDataset(datasets.concatenate_datasets(parts), num_frames=2)
     assert [clips[index]["source"] for index in (0, 2)] == ["north", "south"]
-
-
-# ------------------------------------------------------------------------------------------- executors
-
-
-def square(number: int) -> int:
-    if number == 13:
-        os.kill(os.getpid(), signal.SIGKILL)  # as a decoder that crashes
-    return number * number
-
-
-def crashed(number: int, reason: str) -> int:
-    return -number
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_costs_one_task_only():
-    results = list(run_over(square, [1, 2, 13, 3, 4, 5], crashed, num_proc=2))
-    assert sorted(results) == [-13, 1, 4, 9, 16, 25]
-
-
-def remark(number: int) -> int:
-    logging.getLogger("surgvista_hf.somewhere").warning("video %d is interlaced", number)
-    return number
-
-
-def test_remarks_of_other_processes_are_logged_here(caplog):
-    assert sorted(run_over(remark, [1, 2], crashed, num_proc=2)) == [1, 2]
-    assert sorted(record.getMessage() for record in caplog.records) == [
-        "video 1 is interlaced",
-        "video 2 is interlaced",
-    ]
-    assert {record.name for record in caplog.records} == {"surgvista_hf.somewhere"}
-
-
-def test_impossible_executors_are_refused():
-    with pytest.raises(InputError):
-        list(run_over(square, [1], crashed, num_proc=0))
-    with pytest.raises(InputError):
-        list(run_over(square, [1], crashed, executor="slurm"))  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_of_two_nodes_makes_the_same_bytes(whole, tmp_path):
-    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        cluster.wait_for_nodes()
-        assert len(ray.nodes()) == 2
-        report = prepare_frame_set("synthetic", None, tmp_path / "out", settings=SMALL, executor="ray", num_proc=0)
-        assert len(report.videos) == 6
-        assert sorted(run_over(square, [1, 13, 2], crashed, executor="ray", num_proc=2)) == [-13, 1, 4]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert contents(tmp_path / "out") == whole
 
 
 def test_a_frame_set_of_only_these_forgets_what_is_gone_or_of_another_version(tmp_path):

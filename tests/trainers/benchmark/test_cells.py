@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from surgvista_hf.evaluation.reports.benchmark_report import CellResult
-from surgvista_hf.trainers.benchmark.cells import CellState, cell_state, plan_cells, run_cells
+from surgvista_hf.trainers.benchmark.cells import CellError, CellState, cell_state, plan_cells, run_cells
 from surgvista_hf.util.console import Steps
 from surgvista_hf.util.errors import InputError
 from surgvista_hf.util.files import OutputError
@@ -37,6 +37,7 @@ class Cell:
     settings: dict = field(default_factory=lambda: {"learning_rate": 1})
     group: str = "all"
     is_ready: bool = True
+    needs: Path | None = None
     wrong: str = ""
     stopped: bool = False
     checks: int = 0
@@ -119,3 +120,34 @@ def test_a_plan_does_not_compare_what_depends_on_a_cell_that_was_not_run(tmp_pat
     run_cells([cell], Steps())
     cell.settings, cell.is_ready = {"learning_rate": 2}, False
     assert not plan_cells([cell])[0].broken
+
+
+class Needing(Cell):
+    """A cell whose run needs the result of another one."""
+
+    def run(self) -> CellResult:
+        assert self.needs is not None
+        assert (self.needs / "cell.json").is_file()
+        return super().run()
+
+
+class Broken(Cell):
+    """A cell that cannot be run."""
+
+    def run(self) -> CellResult:
+        raise InputError("no such model")
+
+
+@pytest.mark.slow
+def test_cells_in_other_processes_wait_for_what_they_need_and_one_that_fails_costs_only_what_needs_it(tmp_path):
+    cells = [
+        Cell("first", tmp_path / "1"),
+        Broken("broken", tmp_path / "2"),
+        Needing("second", tmp_path / "3", needs=tmp_path / "1"),
+        Needing("lost", tmp_path / "4", needs=tmp_path / "2"),
+    ]
+    with pytest.raises(CellError, match=r"1 of 4 cells failed, the first: broken: no such model\. What needs none"):
+        run_cells(cells, Steps(), num_proc=2)
+    assert [cell.folder.name for cell in cells if (cell.folder / "cell.json").is_file()] == ["1", "3"]
+    del cells[1::2]
+    assert [found.model for found in run_cells(cells, Steps(), num_proc=2)] == ["first", "second"]

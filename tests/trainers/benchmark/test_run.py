@@ -11,6 +11,7 @@ from surgvista_hf import load_frame_set
 from surgvista_hf.cli.main import main
 from surgvista_hf.evaluation.reports.benchmark_report import CellResult
 from surgvista_hf.trainers.benchmark import run as benchmark
+from surgvista_hf.trainers.benchmark.cells import CellError
 from surgvista_hf.trainers.benchmark.suite import load_suite
 from surgvista_hf.trainers.recipes.loading import SUITES, RecipeError, bundled_recipes
 
@@ -325,3 +326,23 @@ def test_a_suite_scores_surgical_image_text_models_by_texts_and_by_a_few_clips(t
         assert ("zero_shot" in cell.results) == (protocol == "zero_shot")
     draws = [(tmp_path / "results" / found["phases", "few", seed].predictions).read_bytes() for seed in (0, 1)]
     assert draws[0] != draws[1]  # other clips of each class
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_given_several_devices_trains_in_several_processes(frame_set, tmp_path):
+    changed = content(tmp_path)
+    del changed["prepare"]
+    changed |= {"models": {"untrained": {"config": MODEL}}, "protocols": {"full": {}}, "seeds": [0], "baseline": None}
+    data = {"root": str(frame_set.parent), "data_dir": frame_set.name, "on_overlap": "warn"}
+    everything = {"train": "all", "validation": None, "test": "all"}
+    changed["data"] = {"phases": {"recipe": "synthetic", "data": {**data, **everything}, "training": QUICK}}
+    [cell] = load_suite(write(tmp_path, changed)).cells()
+    found = benchmark._finetune(cell.recipe, 2)
+    state = json.loads(next(cell.folder.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["global_step"] == 2  # 60 clips, 16 in each of two processes
+    assert found.metrics == json.loads((cell.folder / "results.json").read_text())["metrics"]
+    assert found.by_video
+    (cell.folder / "results.json").unlink()
+    (cell.folder / "made_from.json").write_text('{"format": 2, "data": "another"}')
+    with pytest.raises(CellError, match="begun with other settings"):
+        benchmark._finetune(cell.recipe, 2)

@@ -1,7 +1,6 @@
 """Arguments that verbs share, and the reports of verbs over folders."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -277,6 +276,8 @@ def print_outcome(report: "BatchReport", arguments: argparse.Namespace, done: st
     """
     report = _of_all_processes(report)
     if arguments.json:
+        import json
+
         print(json.dumps(vars(report)))
         return
     for name, reason in report.unreadable.items():

@@ -49,6 +49,21 @@ def add_frame_stride_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dtype_argument(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """Add `--dtype`, the precision that a model computes in.
+
+    Args:
+        parser: parser of the verb.
+        default: precision without the option. Verbs whose results are compared with others' have `float32`.
+    """
+    parser.add_argument(
+        "--dtype",
+        default=default,
+        help="precision: float32, bfloat16, or auto, which is bfloat16 where the GPU or processor (AMX, AVX512-BF16) has it "
+        f"in hardware and float32 elsewhere (default: {default})",
+    )
+
+
 def add_code_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--with-code`."""
     parser.add_argument(

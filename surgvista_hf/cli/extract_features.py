@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, add_split_arguments, load_named_split
+from .common import add_dtype_argument, add_frame_stride_argument, add_split_arguments, load_named_split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames of a clip, for encoders without training on clips (default: 1 for image encoders)",
     )
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
+    add_dtype_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder of the features")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the features of the videos of a frame set."""
+    from ..modeling.precision import describe_dtype
     from ..trainers.features.extraction import VideoFeatureExtractor
     from ..util.errors import InputError
 
@@ -39,10 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
             raise InputError(f"{option} is {number}; at least 1 is needed")
     _, _, frames = load_named_split(arguments)
     steps = Steps(2)
-    with steps(f"load {arguments.model}"):
+    with steps(f"load {arguments.model}") as step:
         extractor = VideoFeatureExtractor(
-            arguments.model, frame_stride=arguments.frame_stride, num_frames=arguments.num_frames
+            arguments.model,
+            frame_stride=arguments.frame_stride,
+            num_frames=arguments.num_frames,
+            dtype=arguments.dtype,
         )
+        step.remember(f"computes in {describe_dtype(extractor.dtype, extractor.device)}")
     with steps("compute features"):
         extractor.extract(frames, arguments.output, label=arguments.label, batch_size=arguments.batch_size)
     print(f"features: {arguments.output}")

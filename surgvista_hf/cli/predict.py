@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..util.console import Steps
 from .common import (
     add_detector_arguments,
+    add_dtype_argument,
     add_frame_stride_argument,
     add_reading_arguments,
     detector_of,
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista predict operation.mp4 --model my-phase-model --output result --formats csv,png,vtt,html\n"
         "  surgvista predict operation.mp4 --model phase=phases --model triplets=triplets --output result\n"
         "  surgvista predict operation.mp4 --model my-phase-model --temporal my-tcn --output result\n"
+        "  surgvista predict operation.mp4 --model my-phase-model --output result --fast --every 2\n"
         "  surgvista predict videos --model my-phase-model --output results --skip-unreadable\n"
         "  surgvista predict videos --model my-phase-model --out-of-body detector --mapping names.json --output shared\n"
         "  accelerate launch -m surgvista_hf.cli.main predict videos --model my-phase-model --output results\n"
@@ -48,8 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formats", default="csv,json,png", help="formats of the results (default: csv,json,png)")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at a time (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add_dtype_argument(parser)
     parser.add_argument(
-        "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seconds from one prediction to the next; what was predicted is held in between (default: 1)",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="compute in 8 bits on the processor (ONNX Runtime); the graph is exported at first use and cached",
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     add_frame_stride_argument(parser)
@@ -76,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     models = named_models("--model", arguments.model)
     temporal = named_models("--temporal", arguments.temporal, default_name=next(iter(models)))
     steps = Steps(2)
-    with steps(f"load {', '.join(models.values())}"):
+    with steps(f"load {', '.join(models.values())}") as step:
         predictor = SurgicalVideoPredictor(
             models,
             temporal=temporal,
@@ -84,10 +96,13 @@ def run(arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             dtype=arguments.dtype,
             runtime=arguments.runtime,
+            every=arguments.every,
+            fast=arguments.fast,
             out_of_body=detector_of(arguments),
             **reading_options(arguments),
             frame_stride=arguments.frame_stride,
         )
+        step.remember(f"computes in {predictor.computing_text}")
     predict = _predict_folder if arguments.video.is_dir() else _predict_one
     predict(arguments, predictor, formats, pseudonyms, steps)
 

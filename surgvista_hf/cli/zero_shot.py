@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        help="type of the weights (default: auto, which is bfloat16 where the GPU or processor has it in hardware, or float32)",
+        help="type of the weights (default: auto, which is bfloat16 where the device has it in hardware, else float32)",
     )
     parser.add_argument("--check", action="store_true", help="only check the model, the data and the prompts")
     parser.add_argument("--output", type=Path, required=True, help="folder of the answers")

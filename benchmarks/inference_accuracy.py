@@ -1,8 +1,8 @@
-"""What precision and held predictions change in accuracy: one classifier, new rendered operations, each way of predicting them.
+"""Measure what precision and held predictions change in accuracy: one classifier, new rendered operations, each setting.
 
 The classifier is the one that `surgvista demo` trains; the folder is made if it is not there. The operations are rendered like
-those of its test set, and no model has seen them. Every setting of `surgvista predict` that makes it faster meets float32 every
-second on the same files.
+those of its test set, and no model has seen them. Every setting of `surgvista predict` that makes it faster meets float32
+every second on the same files.
 
     python -m benchmarks.inference_accuracy --demo demo --output benchmarks/results/inference_accuracy_cpu.json
 """

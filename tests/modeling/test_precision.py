@@ -9,7 +9,7 @@ import torch
 from surgvista_hf import InputError
 from surgvista_hf.modeling import precision
 from surgvista_hf.modeling.features import FeatureExtractor
-from surgvista_hf.modeling.loading import load_classifier
+from surgvista_hf.modeling.loading import frame_size, load_classifier
 
 from .conversion.families import LABELS, SINGLE, encoder
 
@@ -71,9 +71,8 @@ def test_bfloat16_changes_no_probability_by_more_than_a_fiftieth_and_no_clear_cl
     model = load_classifier(encoder(family, tmp_path / "encoder"), LABELS, SINGLE, num_frames=4).eval()
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        model.classifier.weight.normal_(generator=random)
-        size = model.config.encoder_config.image_size
-        clips = torch.randn(24, 4, 3, size, size, generator=random)  # (B, frames, channels, height, width)
+        model.classifier.weight.normal_(std=0.2, generator=random)
+        clips = torch.randn(24, 4, 3, *frame_size(model.config), generator=random)  # (B, frames, channels, H, W)
         full = FeatureExtractor(model)(clips).output.logits.softmax(-1)
         with torch.autocast("cpu", torch.bfloat16):
             half = FeatureExtractor(model)(clips).output.logits.float().softmax(-1)

@@ -56,6 +56,7 @@ from surgvista_hf.inference.models.onnx_export import export_model
 from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
+from .tables import machine_of, markdown_table, quartiles, read_results, significant
 from .timing import both_clocks, ratio, save, side_by_side
 
 CLASSES, SHORTEST, SHORT, LONG, ASKED = 7, 8, 16, 80, (61, 66, 71, 76)
@@ -254,6 +255,39 @@ def make_predictor(
     )
     model = SurgVistaForVideoClassification(config)
     return SurgicalVideoPredictor(model, processor, dtype=dtype, batch_size=batch_size, every=every)
+
+
+def default_table() -> str:
+    """Return the part `default` of the machine with AMX as a table."""
+    part = read_results("inference_speed_amx_cpu.json")["default"]
+    names = {
+        "float32": "`predict --dtype float32`",
+        "default": f"`predict`, which computes in {part['computes_in']}",
+        "fast": "`predict --fast`",
+        "every 2": "`predict --every 2`",
+    }
+    plain = part["processor"]["seconds_per_predicted_second"]["plain loop"]
+    rows = [["plain loop", quartiles(plain), "1", "1"]]
+    for name, title in names.items():
+        ratios = [part[clock]["plain_loop_over"][name] for clock in ("processor", "wall")]
+        cells = [
+            f"{significant(each['median'])} ({significant(each['lower_quartile'])}–{significant(each['upper_quartile'])})"
+            for each in ratios
+        ]
+        rows.append([title, quartiles(part["processor"]["seconds_per_predicted_second"][name]), *cells])
+    header = ["", "processor seconds", "plain loop over it, processor seconds", "the same, wall clock"]
+    return markdown_table(header, rows)
+
+
+def default_machine() -> str:
+    """Return the machine that `default_table` was measured on."""
+    return machine_of("inference_speed_amx_cpu.json")
+
+
+def default_differences() -> str:
+    """Return how far precisions move a probability at base size."""
+    moved = read_results("inference_speed_amx_cpu.json")["default"]["largest_difference_of_a_probability"]
+    return f"{moved['default']:.3f} in bfloat16 and {moved['fast']:.3f} in 8 bits"
 
 
 def _memory(folder: Path) -> dict[str, int]:

@@ -91,6 +91,20 @@ def read_results(name: str) -> dict[str, Any]:
     return content
 
 
+def machine_of(name: str) -> str:
+    """Return the machine that a file in `benchmarks/results/` was measured on, in words."""
+    known = read_results(name)["machine"]
+    parts = [
+        f"{known['device']}, {known['cores']} cores",
+        f"torch {known['torch']} on {known['torch_threads']} of them",
+    ]
+    if known.get("bfloat16"):
+        parts.append(f"bfloat16: {known['bfloat16']}")
+    if known.get("load_average"):
+        parts.append(f"load average {known['load_average']:g}")
+    return ", ".join(parts)
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     r"""Return a table in Markdown.
 

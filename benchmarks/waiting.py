@@ -21,13 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .tables import markdown_table, quartiles, read_results, significant
+from .tables import machine_of, markdown_table, quartiles, read_results, significant
 
 # This process stays small: the memory of a child begins with that of its parent.
 TINY = {"image_size": 64, "num_frames": 4, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES: dict[str, dict[str, int]] = {"tiny": TINY, "base": {}}
 SECONDS = 5  # of the video that is predicted
 FILE = "waiting_cpu.json"
+LIGHT = ("Python itself", "`import surgvista_hf`", "`surgvista --help`", "`surgvista predict --help`")
 TESTS = "the tests (`make test`)"
 _MODULE = [sys.executable, "-m", "benchmarks.waiting"]
 _COMMAND = [sys.executable, "-m", "surgvista_hf.cli.main"]
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".cache/waiting"), help="folder for what is measured (1 GB)")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds; 1 of the demo (default: 5)")
     parser.add_argument("--only", action="append", metavar="TEXT", help="rows whose name has this text in it")
+    parser.add_argument("--before", type=Path, help="an earlier checkout, whose import and help are measured beside")
     parser.add_argument("--tests-seconds", type=float, help="wall clock of the tests")
     parser.add_argument("--tests-processor-seconds", type=float, help="their processor seconds")
     parser.add_argument("--tests-megabytes", type=float, help="their largest process")
@@ -97,6 +99,18 @@ def _measure_all(arguments: argparse.Namespace) -> None:
             rounds = 1 if "demo" in name else arguments.rounds
             waits[name] = measure(command, rounds, warmup=0 if "demo" in name else 1)
             print(name, waits[name], file=sys.stderr)
+    before = results.get("before")
+    if arguments.before:
+        revision = ["git", "-C", str(arguments.before), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(revision, capture_output=True, text=True, check=True).stdout.strip()
+        light = {name: commands(arguments.work)[name] for name in LIGHT}
+        folders = {"before": arguments.before.resolve(), "now": Path.cwd()}
+        before = {"commit": commit, "processor_seconds": {}, "seconds": {}}
+        for name, command in light.items():
+            for when, folder in folders.items():
+                found = measure(command, arguments.rounds, folder=folder)
+                before["seconds"].setdefault(name, {})[when] = found["seconds"]
+                before["processor_seconds"].setdefault(name, {})[when] = found["processor_seconds"]
     if arguments.tests_seconds:
         waits[TESTS] = {
             "seconds": [arguments.tests_seconds],
@@ -105,16 +119,17 @@ def _measure_all(arguments: argparse.Namespace) -> None:
         }
     from .timing import save  # loads torch, after everything was measured
 
-    save({"waits": waits}, arguments.output)
+    save({"waits": waits, **({"before": before} if before else {})}, arguments.output)
 
 
-def measure(command: list[str], rounds: int, warmup: int = 1) -> dict[str, list[Any]]:
+def measure(command: list[str], rounds: int, warmup: int = 1, folder: Path | None = None) -> dict[str, list[Any]]:
     """Run a command in processes of its own.
 
     Args:
         command: command line.
         rounds: measured rounds.
         warmup: rounds before them that are not counted.
+        folder: checkout whose package it imports; by default the one that this process does.
 
     Returns:
         `seconds`, `processor_seconds` and `peak_bytes`, one number a round.
@@ -123,10 +138,11 @@ def measure(command: list[str], rounds: int, warmup: int = 1) -> dict[str, list[
         RuntimeError: the command failed.
     """
     found: dict[str, list[Any]] = {"seconds": [], "processor_seconds": [], "peak_bytes": []}
+    environment = None if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
     for turn in range(-warmup, rounds):
         with tempfile.TemporaryFile() as said:
             began = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment, cwd=folder)
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - began
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -200,13 +216,23 @@ def table() -> str:
     return markdown_table(["", "seconds", "of the processor", "largest memory, MB"], rows)
 
 
+def comparison() -> str:
+    """Return what import and help took before and take now, measured in one run, as a table."""
+    before = read_results(FILE)["before"]
+    header = ["seconds: wall clock, of the processor", f"commit {before['commit']}", "now"]
+    rows = []
+    for name in before["seconds"]:
+        cells = [
+            f"{quartiles(before['seconds'][name][when])}, {quartiles(before['processor_seconds'][name][when])}"
+            for when in ("before", "now")
+        ]
+        rows.append([name, *cells])
+    return markdown_table(header, rows)
+
+
 def machine() -> str:
     """Return the machine that the table was measured on."""
-    known = read_results(FILE)["machine"]
-    return (
-        f"{known['device']}, {known['cores']} cores, {known['torch_threads']} thread(s) of torch, bfloat16: "
-        f"{known['bfloat16']}, load average {known['load_average']:g}"
-    )
+    return machine_of(FILE)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from .tables import machine_of, markdown_table, quartiles, read_results, significant
 from .timing import both_clocks, ratio, save, side_by_side
 
-CLASSES, SHORTEST, SHORT, LONG, ASKED = 7, 8, 16, 80, (61, 66, 71, 76)
+CLASSES, SHORTEST, SHORT, LONG, ASKED = 7, 4, 16, 80, (61, 66, 71, 76)
 SIZE, LARGE = (854, 480), (1920, 1080)
 TINY = {"image_size": 64, "num_frames": 4, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 PARTS = ("default", "speed", "large_frames", "peak_memory_bytes", "gpu_clips_per_second")

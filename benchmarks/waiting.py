@@ -16,14 +16,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from .tables import machine_of, markdown_table, quartiles, read_results, significant
 
-# This process stays small: the memory of a child begins with that of its parent.
 TINY = {"image_size": 64, "num_frames": 4, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES: dict[str, dict[str, int]] = {"tiny": TINY, "base": {}}
 SECONDS = 5  # of the video that is predicted
@@ -32,6 +29,16 @@ LIGHT = ("Python itself", "`import surgvista_hf`", "`surgvista --help`", "`surgv
 TESTS = "the tests (`make test`)"
 _MODULE = [sys.executable, "-m", "benchmarks.waiting"]
 _COMMAND = [sys.executable, "-m", "surgvista_hf.cli.main"]
+# What starts the command is small, because the largest memory of a process counts that of the one it was started by.
+_LAUNCH = """
+import json, os, sys, time
+devices = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+began = time.perf_counter()
+process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=devices)
+_, status, usage = os.wait4(process, 0)
+seconds = time.perf_counter() - began
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]))
+"""
 _OPEN = """
 import sys
 from surgvista_hf import ClipDataset, load_frame_set
@@ -140,19 +147,15 @@ def measure(command: list[str], rounds: int, warmup: int = 1, folder: Path | Non
     found: dict[str, list[Any]] = {"seconds": [], "processor_seconds": [], "peak_bytes": []}
     environment = None if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
     for turn in range(-warmup, rounds):
-        with tempfile.TemporaryFile() as said:
-            began = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment, cwd=folder)
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                said.seek(0)
-                raise RuntimeError(f"{command} ended with {process.returncode}: {said.read()[-2000:].decode()}")
+        launched = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
+        done = subprocess.run(launched, capture_output=True, text=True, env=environment, cwd=folder, check=True)
+        status, seconds, busy, peak = json.loads(done.stdout)
+        if status:
+            raise RuntimeError(f"{command} ended with {status}: {done.stderr[-2000:]}")
         if turn >= 0:
             found["seconds"].append(round(seconds, 3))
-            found["processor_seconds"].append(round(usage.ru_utime + usage.ru_stime, 3))
-            found["peak_bytes"].append(usage.ru_maxrss * 1024)
+            found["processor_seconds"].append(round(busy, 3))
+            found["peak_bytes"].append(peak)
     return found
 
 

@@ -50,6 +50,7 @@ class _Finder:
             run = spec.loader.exec_module
 
             def run_and_call(module: ModuleType) -> None:
+                """Run a module, then the functions that wait for it."""
                 run(module)
                 for callback in self.waiting.pop(name, ()):
                     callback(module)

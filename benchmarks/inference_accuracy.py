@@ -21,7 +21,7 @@ from surgvista_hf.demo import DemoSettings, run_demo
 from .tables import markdown_table, read_results
 from .timing import save
 
-OPERATIONS, SECONDS = 8, 120
+OPERATIONS, SECONDS = 4, 120
 SETTINGS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
@@ -58,7 +58,7 @@ def render(folder: Path, operations: int, seconds: int) -> tuple[list[Path], lis
     """Write new operations as videos, and return them with the phase of each second."""
     known = DemoSettings().operations + 1  # those of the demonstration come first
     corpus = synthetic_corpus(
-        known + operations, DemoSettings().seed, duration_seconds=seconds, frames_per_second=10.0
+        known + operations, DemoSettings().seed, duration_seconds=seconds, frames_per_second=2.0
     )
     new = list(corpus)[known:]
     videos = [write_video(operation, folder / f"{number}.mp4") for number, operation in enumerate(new)]

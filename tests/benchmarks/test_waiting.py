@@ -27,11 +27,11 @@ def test_a_command_that_fails_is_no_measurement():
         waiting.measure([sys.executable, "-c", "raise SystemExit('no such thing')"], rounds=1)
 
 
-def test_the_table_has_a_row_for_everything_that_was_measured():
+def test_the_table_has_a_row_for_everything_that_was_measured_and_nothing_else():
     waits = waiting.read_results(waiting.FILE)["waits"]
     rows = waiting.table().splitlines()[2:]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(waits)
-    assert set(waiting.commands(waiting.Path("work"))) <= set(waits)
+    assert set(waiting.LIGHT) <= set(waits) <= {*waiting.commands(waiting.Path("work")), waiting.TESTS}
 
 
 @pytest.mark.slow

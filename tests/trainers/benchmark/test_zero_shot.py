@@ -13,8 +13,8 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.evaluation.zero_shot_answers import option_letters, read_careful, read_published
-from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.modeling import precision
+from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.trainers.benchmark import zero_shot as module
 from surgvista_hf.trainers.benchmark.class_descriptions import check_descriptions, descriptions
 from surgvista_hf.trainers.benchmark.zero_shot import (

@@ -27,7 +27,7 @@ from surgvista_hf.curation.models.classifiers import FrameClassifier
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline
 from surgvista_hf.curation.stages.seconds import frames_by_second
 from surgvista_hf.datasets_scripts.synthetic.web_videos import write_web_video
-from surgvista_hf.modeling.cpu_precision import has_fast_bfloat16
+from surgvista_hf.modeling.precision import bfloat16_hardware
 
 from .curation_quality import train_models, unseen_videos
 from .timing import save
@@ -151,7 +151,7 @@ def main() -> None:
         raw = largest_raw_change(options.frame_models, files)
     settings = {"training": arguments.training, "real": [path.name for path in arguments.real]}
     save(
-        {"settings": settings, "bfloat16_in_hardware": has_fast_bfloat16(), **result, "without_float32": raw},
+        {"settings": settings, "bfloat16_in_hardware": bfloat16_hardware("cpu"), **result, "without_float32": raw},
         arguments.output,
     )
 

@@ -12,6 +12,10 @@ second:
   ours, onnx     the exported graph in ONNX Runtime; `int8`: its matrix products in 8 bits
   ours, stream   `SurgicalVideoPredictor.stream`: one clip at a time, as the seconds come; its latencies too
 
+The part `default` is for every machine and takes less than five minutes on two idle cores: the plain loop, fp32, what
+`surgvista predict` does by itself (bfloat16 where the processor has it), with `--fast` (8 bits) and with `--every 2`, all in
+every round, on the wall clock and in processor seconds.
+
 The first two also meet on videos of 1920×1080 pixels, as today's endoscopy towers record them: part `large_frames`.
 
 Peak memory of a video of ten minutes and of one of two hours is that of a process with a tiny model, so that frames would
@@ -22,13 +26,14 @@ show.
 """
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -51,12 +56,13 @@ from surgvista_hf.inference.models.onnx_export import export_model
 from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
-from .timing import ratio, save, side_by_side
+from .tables import machine_of, markdown_table, quartiles, read_results, significant
+from .timing import both_clocks, ratio, save, side_by_side
 
-CLASSES, SHORT, LONG, ASKED = 7, 16, 80, (61, 66, 71, 76)
+CLASSES, SHORTEST, SHORT, LONG, ASKED = 7, 4, 16, 80, (61, 66, 71, 76)
 SIZE, LARGE = (854, 480), (1920, 1080)
 TINY = {"image_size": 64, "num_frames": 4, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-PARTS = ("speed", "large_frames", "peak_memory_bytes", "gpu_clips_per_second")
+PARTS = ("default", "speed", "large_frames", "peak_memory_bytes", "gpu_clips_per_second")
 
 
 def main() -> None:
@@ -67,7 +73,9 @@ def main() -> None:
     parser.add_argument(
         "--memory-of", type=Path, help="predict this video with a tiny model and print the peak memory"
     )
-    parser.add_argument("--only", choices=PARTS, help="measure this part and keep what the file says of the others")
+    parser.add_argument(
+        "--only", choices=PARTS, help="measure this part and keep what the file, if there is one, says of the others"
+    )
     arguments = parser.parse_args()
     if arguments.memory_of:
         make_predictor(sizes=TINY).predict(arguments.memory_of)
@@ -76,11 +84,14 @@ def main() -> None:
         return
     if arguments.output is None:
         parser.error("--output is missing")
-    results = json.loads(arguments.output.read_text()) if arguments.only else {}
+    kept = arguments.only and arguments.output.exists()
+    results = json.loads(arguments.output.read_text()) if kept else {}
     results.pop("machine", None)
     for part in [arguments.only] if arguments.only else PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            if part == "speed":
+            if part == "default":
+                results[part] = _default(Path(folder), arguments.rounds)
+            elif part == "speed":
                 results[part] = _speed(Path(folder), arguments.rounds)
             elif part == "large_frames":
                 results[part] = _large_frames(Path(folder), arguments.rounds)
@@ -89,6 +100,42 @@ def main() -> None:
             elif torch.cuda.is_available():
                 results[part] = _gpu()
     save(results, arguments.output)
+
+
+def _default(folder: Path, rounds: int) -> dict[str, Any]:
+    video = write_operation(folder, LONG, SIZE)
+    full, default, seldom = make_predictor("float32"), make_predictor("auto"), make_predictor("auto", every=2)
+    for predictor in (full, default, seldom):
+        random = torch.Generator().manual_seed(0)
+        predictor.models["model"].model.classifier.weight.data.normal_(
+            std=0.1, generator=random
+        )  # so that precisions differ
+    export_model(full.models["model"], folder / "int8", int8=True)
+    fast = SurgicalVideoPredictor(folder / "int8", runtime="onnx")
+    asked, answers = ASKED[:2], {}
+    predictors = {"float32": full, "default": default, "fast": fast, "every 2": seldom}
+
+    def predict(name: str) -> None:
+        """Predict the first seconds of the video, and keep the probabilities."""
+        with VideoReader(video) as reader:
+            frames = itertools.islice(reader.iterate(1.0), SHORTEST)
+            answers[name] = predictors[name].predict_frames(frames)["model"].probabilities
+
+    contestants = {"plain loop": PlainLoop(video, seconds=asked)} | {
+        name: partial(predict, name) for name in predictors
+    }
+    work = dict.fromkeys(contestants, SHORTEST) | {"plain loop": len(asked)}
+    clocks = {}
+    for clock, seconds in zip(("wall", "processor"), both_clocks(contestants, rounds=rounds, warmup=0), strict=True):
+        costs = {name: [round(value / work[name], 4) for value in values] for name, values in seconds.items()}
+        clocks[clock] = {
+            "seconds_per_predicted_second": costs,
+            "plain_loop_over": {name: ratio(costs, "plain loop", name) for name in predictors},
+        }
+    differences = {
+        name: round(float(np.abs(answers[name] - answers["float32"]).max()), 5) for name in ("default", "fast")
+    }
+    return {"computes_in": default.computing_text, **clocks, "largest_difference_of_a_probability": differences}
 
 
 def _speed(folder: Path, rounds: int) -> dict[str, Any]:
@@ -166,10 +213,17 @@ class PlainLoop:
         video: video of more than `ASKED` seconds.
         device: device that runs the model.
         sizes: changes to the configuration, by default none: base size.
+        seconds: seconds that are predicted.
     """
 
-    def __init__(self, video: Path, device: str = "cpu", sizes: Mapping[str, int] | None = None) -> None:
-        self.video, self.device = video, device
+    def __init__(
+        self,
+        video: Path,
+        device: str = "cpu",
+        sizes: Mapping[str, int] | None = None,
+        seconds: Sequence[int] = ASKED,
+    ) -> None:
+        self.video, self.device, self.asked = video, device, seconds
         config = VideoMAEConfig(num_labels=CLASSES, attn_implementation="eager", **(sizes or {}))
         self.model = VideoMAEForVideoClassification(config).eval().to(device)
         side = {"height": config.image_size, "width": config.image_size}
@@ -178,9 +232,9 @@ class PlainLoop:
 
     @torch.inference_mode()
     def __call__(self) -> None:
-        """Predict the seconds in `ASKED`."""
+        """Predict the seconds."""
         frames_of_clip = self.model.config.num_frames
-        for second in ASKED:
+        for second in self.asked:
             began = time.perf_counter()
             with VideoReader(self.video) as reader:
                 seconds = online_clip_seconds(second, frames_of_clip, 4)
@@ -191,7 +245,7 @@ class PlainLoop:
 
 
 def make_predictor(
-    dtype: str = "float32", *, batch_size: int = 8, sizes: Mapping[str, int] | None = None
+    dtype: str = "float32", *, batch_size: int = 8, sizes: Mapping[str, int] | None = None, every: int = 1
 ) -> SurgicalVideoPredictor:
     """Return a predictor with an untrained classifier of base size, or of other sizes."""
     torch.manual_seed(0)
@@ -202,7 +256,40 @@ def make_predictor(
         frame_stride=4,
     )
     model = SurgVistaForVideoClassification(config)
-    return SurgicalVideoPredictor(model, processor, dtype=dtype, batch_size=batch_size)
+    return SurgicalVideoPredictor(model, processor, dtype=dtype, batch_size=batch_size, every=every)
+
+
+def default_table() -> str:
+    """Return the part `default` of the machine with AMX as a table."""
+    part = read_results("inference_speed_amx_cpu.json")["default"]
+    names = {
+        "float32": "`predict --dtype float32`",
+        "default": f"`predict`, which computes in {part['computes_in']}",
+        "fast": "`predict --fast`",
+        "every 2": "`predict --every 2`",
+    }
+    plain = part["processor"]["seconds_per_predicted_second"]["plain loop"]
+    rows = [["plain loop", quartiles(plain), "1", "1"]]
+    for name, title in names.items():
+        ratios = [part[clock]["plain_loop_over"][name] for clock in ("processor", "wall")]
+        cells = [
+            f"{significant(each['median'])} ({significant(each['lower_quartile'])}–{significant(each['upper_quartile'])})"
+            for each in ratios
+        ]
+        rows.append([title, quartiles(part["processor"]["seconds_per_predicted_second"][name]), *cells])
+    header = ["", "processor seconds", "plain loop over it, processor seconds", "the same, wall clock"]
+    return markdown_table(header, rows)
+
+
+def default_machine() -> str:
+    """Return the machine that `default_table` was measured on."""
+    return machine_of("inference_speed_amx_cpu.json")
+
+
+def default_differences() -> str:
+    """Return how far precisions move a probability at base size."""
+    moved = read_results("inference_speed_amx_cpu.json")["default"]["largest_difference_of_a_probability"]
+    return f"{moved['default']:.3f} in bfloat16 and {moved['fast']:.3f} in 8 bits"
 
 
 def _memory(folder: Path) -> dict[str, int]:

@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Packages that GPU machines for deep learning have, of those that the parts of `on_gpu` use.
 PRESENT = frozenset(
     "accelerate huggingface-hub hypothesis matplotlib numpy packaging pandas peft pillow psutil pyarrow pytest pytest-timeout "
-    "pyyaml rich safetensors scipy torch torchvision tqdm transformers wrapt".split()
+    "pyyaml rich safetensors scipy torch torchvision tqdm transformers".split()
 )
 MISSING = (
     "av",

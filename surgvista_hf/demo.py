@@ -115,7 +115,7 @@ def _run_demo(output: Path, video: Path | None, settings: DemoSettings) -> DemoR
         )
         write_video(unseen, output / "unseen_operation.mp4")
     with steps("predict it"):
-        predictor = SurgicalVideoPredictor(output / "model")
+        predictor = SurgicalVideoPredictor(output / "model", dtype="float32")  # the same numbers on every machine
         prediction = predictor.predict(output / "unseen_operation.mp4", progress=True)
         truth = np.array([unseen.labels(second).phase for second in prediction.seconds])
         files = prediction.save(output)

@@ -52,7 +52,6 @@ LIBRARIES = (
     "pydantic",
     "pydicom",
     "requests",
-    "wrapt",
 )
 
 

@@ -1,7 +1,6 @@
 """Arguments that verbs share, and the reports of verbs over folders."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -48,6 +47,21 @@ def add_frame_stride_argument(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="seconds between two frames of a clip, for a model that does not say it (default: what the model says, or 4 with "
         "a remark); another spacing than the model was trained with is an error",
+    )
+
+
+def add_dtype_argument(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """Add `--dtype`, the precision that a model computes in.
+
+    Args:
+        parser: parser of the verb.
+        default: precision without the option. Verbs whose results are compared with others' have `float32`.
+    """
+    parser.add_argument(
+        "--dtype",
+        default=default,
+        help="precision: float32, bfloat16, or auto, which is bfloat16 where the GPU or processor (AMX, AVX512-BF16) has it "
+        f"in hardware and float32 elsewhere (default: {default})",
     )
 
 
@@ -334,6 +348,8 @@ def print_outcome(report: "BatchReport", arguments: argparse.Namespace, done: st
     """
     report = _of_all_processes(report)
     if arguments.json:
+        import json
+
         print(json.dumps(vars(report)))
         return
     for name, reason in report.unreadable.items():

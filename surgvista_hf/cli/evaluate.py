@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..util.console import Steps
-from .common import add_frame_stride_argument, add_split_arguments, load_named_split
+from .common import add_dtype_argument, add_frame_stride_argument, add_split_arguments, load_named_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_frame_stride_argument(parser)
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
     parser.add_argument("--device", help="where to run (default: a GPU if there is one)")
+    add_dtype_argument(parser, default="float32")  # a result must not depend on the machine
     parser.add_argument("--output", type=Path, help="folder for results, tables and plots")
     parser.add_argument("--json", action="store_true", help="print all results as JSON")
 
@@ -97,7 +98,9 @@ def _evaluated(arguments: argparse.Namespace) -> "Evaluation":
     if arguments.predictions:
         task = task_of(data, frames)
         return _of_files(arguments, evaluation.labels_of_frames(frames, arguments.label, task), task)
-    model = evaluation.ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+    model = evaluation.ClipModel.load(
+        arguments.model, device=arguments.device, dtype=arguments.dtype, frame_stride=arguments.frame_stride
+    )
     task = task_of(replace(data, sampling=evaluation.sampling_of(model)), frames)
     return evaluation.evaluate_model(
         model,

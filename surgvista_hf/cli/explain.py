@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.second < 0:
         raise InputError(f"--second is {arguments.second}; 0 is the first")
     with Steps()(f"load {arguments.model}"):
-        model = ClipModel.load(arguments.model, device=arguments.device, frame_stride=arguments.frame_stride)
+        model = ClipModel.load(
+            arguments.model, device=arguments.device, dtype="float32", frame_stride=arguments.frame_stride
+        )
         detector = detector_of(arguments)
     if arguments.label is not None and arguments.label not in model.class_names:
         raise InputError(f"there is no class {arguments.label!r}; there are {', '.join(model.class_names)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..util.console import Steps
 from .common import (
+    add_dtype_argument,
     add_executor_options,
     add_frame_stride_argument,
     add_split_arguments,
@@ -34,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=16, help="clips at a time (default: 16)")
     add_executor_options(parser, "videos")
+    add_dtype_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder of the features")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the features of the videos of a frame set."""
+    from ..modeling.precision import describe_dtype
     from ..trainers.features.extraction import VideoFeatureExtractor, extract_features_of
     from ..util.errors import InputError
     from ..util.executors import Lazy
@@ -48,11 +51,17 @@ def run(arguments: argparse.Namespace) -> None:
             raise InputError(f"{option} is {number}; at least 1 is needed")
     execution = executor_options(arguments)
     _, _, frames = load_named_split(arguments)
-    clips = {"frame_stride": arguments.frame_stride, "num_frames": arguments.num_frames}
-    extractor = Lazy(partial(VideoFeatureExtractor, arguments.model, **clips))
+    make = partial(
+        VideoFeatureExtractor,
+        arguments.model,
+        frame_stride=arguments.frame_stride,
+        num_frames=arguments.num_frames,
+    )
     steps, output = Steps(2), arguments.output
-    with steps(f"load {arguments.model}"):
-        _ = extractor.value  # here too: the folder notes what the model is
+    with steps(f"load {arguments.model}") as step:
+        loaded = make(dtype=arguments.dtype)  # here too: the folder notes what the model is
+        step.remember(f"computes in {describe_dtype(loaded.dtype, loaded.device)}")
+    extractor = Lazy(partial(make, dtype=loaded.dtype), loaded)  # other machines compute in the same precision
     with steps("compute features"):
         extract_features_of(
             extractor, frames, output, label=arguments.label, batch_size=arguments.batch_size, **execution

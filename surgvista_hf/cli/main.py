@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..util.command import run_with_console
 from .common import add_verbose_argument
 
 VERBS = {
@@ -45,8 +44,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser with every verb. The modules of verbs import little: the work's imports are inside their functions."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser. The modules of verbs import little: the work's imports are inside their functions.
+
+    Args:
+        only: verb that gets its arguments; the others are only listed, and their modules are not imported. By default every
+            verb gets its arguments.
+    """
     parser = Parser(
         prog="surgvista", description="Surgical video foundation models. For research, not a medical device."
     )
@@ -56,6 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
         subparser = verbs.add_parser(
             verb, help=purpose, description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
         )
+        if only not in (None, verb):
+            continue
         module = importlib.import_module(f".{verb.replace('-', '_')}", __package__)
         module.add_arguments(subparser)
         add_verbose_argument(subparser)
@@ -72,16 +78,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 1 for an error that the input explains, 2 for wrong arguments, 130 when interrupted.
     """
-    parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = build_parser(only=argv[0] if argv else "")
     parsed, rest = parser.parse_known_args(argv)
     late = [argument for argument in rest if "=" in argument and not argument.startswith("-")]
     if late != rest or (late and "overrides" not in parsed):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if late:  # argparse takes key=value arguments only before the first option
         parsed.overrides = [*parsed.overrides, *late]
+    from ..util.command import run_with_console  # after the arguments, so that help comes at once
+
     return run_with_console(
         f"surgvista {parsed.verb}",
-        (sys.argv[1:] if argv is None else argv)[1:],
+        argv[1:],
         lambda: parsed.run(parsed),
         verbose="verbose" in parsed,
         hides=parsed.verb != "space",  # a server: its address and the messages of gradio are for the user

@@ -10,6 +10,7 @@ from ..util.console import Steps
 from .common import (
     ExecutorOptions,
     add_detector_arguments,
+    add_dtype_argument,
     add_executor_options,
     add_frame_stride_argument,
     add_reading_arguments,
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  surgvista predict operation.mp4 --model my-phase-model --output result --formats csv,png,vtt,html\n"
         "  surgvista predict operation.mp4 --model phase=phases --model triplets=triplets --output result\n"
         "  surgvista predict operation.mp4 --model my-phase-model --temporal my-tcn --output result\n"
+        "  surgvista predict operation.mp4 --model my-phase-model --output result --fast --every 2\n"
         "  surgvista predict videos --model my-phase-model --output results --skip-unreadable\n"
         "  surgvista predict videos --model my-phase-model --out-of-body detector --mapping names.json --output shared\n"
         "  accelerate launch -m surgvista_hf.cli.main predict videos --model my-phase-model --output results\n"
@@ -53,8 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formats", default="csv,json,png", help="formats of the results (default: csv,json,png)")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at a time (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add_dtype_argument(parser)
     parser.add_argument(
-        "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seconds from one prediction to the next; what was predicted is held in between (default: 1)",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="compute in 8 bits on the processor (ONNX Runtime); the graph is exported at first use and cached",
     )
     parser.add_argument("--runtime", default="torch", help="torch, or onnx for exported models (default: torch)")
     add_frame_stride_argument(parser)
@@ -85,8 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
     pseudonyms = Pseudonyms(arguments.mapping, arguments.output) if arguments.mapping else None
     predictor = Lazy(partial(_load, arguments))
     steps = Steps(2)
-    with steps(f"load {', '.join(named_models('--model', arguments.model).values())}"):
+    with steps(f"load {', '.join(named_models('--model', arguments.model).values())}") as step:
         loaded = predictor.value
+        step.remember(f"computes in {loaded.computing_text}")
+    if not arguments.fast and arguments.dtype == "auto":  # other machines compute in the same precision
+        arguments.dtype = next(iter(loaded.models.values())).dtype
     if arguments.video.is_dir():
         _predict_folder(arguments, predictor, formats, pseudonyms, steps, execution)
     else:
@@ -105,6 +120,8 @@ def _load(arguments: argparse.Namespace) -> "SurgicalVideoPredictor":
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
         runtime=arguments.runtime,
+        every=arguments.every,
+        fast=arguments.fast,
         out_of_body=detector_of(arguments),
         **reading_options(arguments),
         frame_stride=arguments.frame_stride,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import add_frame_stride_argument, named_models
+from .common import add_dtype_argument, add_frame_stride_argument, named_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-megabytes", type=float, default=500.0, help="largest upload (default: 500)")
     add_frame_stride_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add_dtype_argument(parser)
     parser.add_argument(
         "--out-of-body", metavar="MODEL", help="detector of seconds outside the patient: they are hidden"
     )
@@ -68,5 +69,6 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         out_of_body=arguments.out_of_body,
         frame_stride=arguments.frame_stride,
+        dtype=arguments.dtype,
     )
     launch(settings, host=arguments.host, port=arguments.port)

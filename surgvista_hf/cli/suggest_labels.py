@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..util.console import Steps
 from .common import (
     add_detector_arguments,
+    add_dtype_argument,
     add_frame_stride_argument,
     add_reading_arguments,
     detector_of,
@@ -66,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temporal", metavar="MODEL", help="MS-TCN on the features of the model")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at a time (default: 8)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument(
-        "--dtype", default="auto", help="float32, bfloat16 or auto (default: bfloat16 on a GPU that can)"
-    )
+    add_dtype_argument(parser)
     add_frame_stride_argument(parser)
     add_reading_arguments(parser)
     add_detector_arguments(parser)
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("--labels belongs to video files; --label names the label column of a frame set")
     check_free(arguments.output)  # it may hold labels that somebody corrected
     steps = Steps(2)
-    with steps(f"load {arguments.model}"):
+    with steps(f"load {arguments.model}") as step:
         predictor = SurgicalVideoPredictor(
             arguments.model,
             temporal=arguments.temporal,
@@ -105,6 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
             **reading_options(arguments),
         )
         videos = _videos(arguments, predictor)
+        step.remember(f"computes in {predictor.computing_text}")
     with steps(f"search {len(videos)} videos"):
         found = suggest_labels(predictor, videos, settings, skip_unreadable=arguments.skip_unreadable, progress=True)
         named = {video.name: video for video in videos}

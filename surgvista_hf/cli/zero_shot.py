@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-new-tokens", type=int, default=16, help="largest length of an answer (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: 8)")
-    parser.add_argument("--dtype", help="type of the weights (default: bfloat16 on a GPU, else float32)")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="type of the weights (default: auto, which is bfloat16 where the device has it in hardware, else float32)",
+    )
     add_executor_options(parser, "parts of 64 questions")
     parser.add_argument("--check", action="store_true", help="only check the model, the data and the prompts")
     parser.add_argument("--output", type=Path, required=True, help="folder of the answers")

@@ -130,6 +130,7 @@ def predict_folder(
         "formats": sorted(formats),
         "out_of_body": _detector_settings(detector),
         "reading": predictor.reading,
+        **predictor.computing,  # nothing of float32 every second, which earlier versions did not note
     }
     names = {
         "models": {name: _display_name(model) for name, model in models.items()},

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from ..util.batches import batched
 from ..util.console import Bar, progress_bar
 from ..util.errors import InputError
 from .models.clip_model import ClipModel
+from .models.fast_graph import load_fast
 from .models.onnx_export import OnnxClipModel
 from .models.out_of_body import OutOfBodyDetector, scan_video
 from .models.temporal_head import FRAMES_PER_SECOND, TemporalHead
@@ -96,16 +98,19 @@ class SurgicalVideoPredictor:
             their names.
         device: device that runs the models; a GPU if there is one.
         batch_size: clips at a time.
-        dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a GPU that can.
+        dtype: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 where the device has it in hardware, float32 elsewhere.
         runtime: `"torch"`, or `"onnx"` for folders that `surgvista export` wrote.
         out_of_body: a detector of times that must not be shown, or the folder or Hub id of one.
         deinterlace: `"auto"` or `"off"`; the argument of `VideoReader`.
         damaged: treatment of damaged videos: `"skip"` predicts nothing for the damaged seconds, if at least half of the
             video is sound; `"any"` does so however little is sound; `"refuse"` raises an error.
         frame_stride: seconds between two frames of a clip, for models whose configuration does not hold it.
+        every: seconds from one prediction to the next; what was predicted is held for the seconds in between.
+        fast: compute in 8 bits on the processor, with a graph that is exported at first use and cached; see `load_fast`.
 
     Raises:
-        InputError: no classifier can be loaded, or `frame_stride` contradicts what a model was trained with.
+        InputError: no classifier can be loaded, `frame_stride` contradicts what a model was trained with, or `fast` is asked
+            for together with another precision, runtime or device, or for a model that is not saved.
 
     Example:
         >>> predictor = SurgicalVideoPredictor("my-phase-model")  # doctest: +SKIP
@@ -130,16 +135,24 @@ class SurgicalVideoPredictor:
         frame_stride: float | None = None,
         deinterlace: Deinterlace = "auto",
         damaged: Damaged = "skip",
+        every: int = 1,
+        fast: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; at least 1 is needed")
+        for argument, number in (("batch_size", batch_size), ("every", every)):
+            if number < 1 or int(number) != number:
+                raise InputError(f"{argument} is {number}; a whole number, at least 1, is needed")
         if runtime not in ("torch", "onnx"):
             raise InputError(f"runtime is {runtime!r}; it must be torch or onnx")
+        if fast:
+            _check_fast(device, dtype, runtime)
         named = model if isinstance(model, Mapping) else {_ONLY: model}
         if not named:
             raise InputError("no model is given")
         self.models = {
-            name: _clip_model(each, processor, device, dtype, runtime, frame_stride) for name, each in named.items()
+            name: _fast_model(each, frame_stride)
+            if fast
+            else _clip_model(each, processor, device, dtype, runtime, frame_stride)
+            for name, each in named.items()
         }
         heads = (
             temporal if isinstance(temporal, Mapping) else {} if temporal is None else {next(iter(named)): temporal}
@@ -156,8 +169,24 @@ class SurgicalVideoPredictor:
         if isinstance(out_of_body, str | os.PathLike):
             out_of_body = OutOfBodyDetector.load(out_of_body, device=device)
         self.out_of_body = out_of_body
-        self.batch_size = batch_size
+        self.batch_size, self.every = batch_size, int(every)
         self.reading: dict[str, Any] = {"deinterlace": deinterlace, "damaged": damaged}
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """Return what results depend on beside models and videos, as JSON can hold it, where it differs from the least hasty.
+
+        Returns:
+            `dtype`, the precision of each model that does not compute in float32, and `every`, where that is not 1.
+        """
+        dtypes = {name: model.dtype for name, model in self.models.items() if model.dtype != "float32"}
+        return {**({"dtype": dtypes} if dtypes else {}), **({"every": self.every} if self.every > 1 else {})}
+
+    @property
+    def computing_text(self) -> str:
+        """Return a few words on how it computes, such as `bfloat16 (AMX), every 2 s`."""
+        precisions = list(dict.fromkeys(model.precision for model in self.models.values()))
+        return ", ".join([*precisions, *([f"every {self.every} s"] if self.every > 1 else [])])
 
     @property
     def class_names(self) -> list[str]:
@@ -304,7 +333,7 @@ class SurgicalVideoPredictor:
             if self.out_of_body is not None and mask is None and any(predicted):
                 outside.append(self.out_of_body.predict_proba(images[predicted]))
             for each, pipeline in pipelines.items():
-                found[each] += pipeline.push(due, images)
+                found[each] += pipeline.push(due, images, [is_sound for _, _, is_sound in chunk])
         if not seconds:
             raise VideoReadError(f"{name} holds no frames")
         # Stand-ins for missing frames filled the clips of later seconds; they have no prediction of their own.
@@ -322,6 +351,8 @@ class SurgicalVideoPredictor:
                 multi_label=self._is_multi_label(each),
                 out_of_body_mask=mask,
                 unfamiliarity=None if pipeline.unfamiliarity is None else pipeline.unfamiliarity[answered],
+                dtype=self.models[each].dtype,
+                every=self.every,
             )
             for each, pipeline in pipelines.items()
         }
@@ -372,11 +403,15 @@ class SurgicalVideoPredictor:
     def _pipeline(self, name: str, batch_size: int, on_features: FeatureListener | None = None) -> "_ClipPipeline":
         head = self.heads.get(name)
         listener = None if on_features is None else partial(on_features, name)
-        return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size, listener)
+        return _ClipPipeline(self.models[name], head.begin() if head else None, batch_size, listener, self.every)
 
 
 class _ClipPipeline:
-    """A model with its clip window: it takes frames in order and gives probabilities in batches."""
+    """A model with its clip window: it takes frames in order and gives a row of probabilities for each second, in batches.
+
+    Only the clips that end `every` seconds after the last one are computed. The seconds up to the next one have the same row,
+    and a temporal head the same features: it knows one row a second.
+    """
 
     def __init__(
         self,
@@ -384,28 +419,61 @@ class _ClipPipeline:
         head: TemporalHead | None,
         batch_size: int,
         on_features: Callable[[Sequence[float], np.ndarray], object] | None = None,
+        every: int = 1,
     ) -> None:
         self.model, self.head, self.batch_size, self.on_features = model, head, batch_size, on_features
+        self.every, self.last = every, -math.inf
         self.window = ClipWindow(*model.spacing)
         self.waiting: list[torch.Tensor] = []
-        self.waiting_seconds: list[float] = []
+        self.waiting_seconds: list[
+            list[float]
+        ] = []  # of each waiting clip: its own, and those that hold its prediction
+        self.held: tuple[np.ndarray, np.ndarray] | None = None  # the last row of probabilities and of features
         self.mean_distance = RunningMean()
         self.scores: list[float] = []
 
-    def push(self, seconds: Sequence[float], images: np.ndarray) -> list[np.ndarray]:
-        """Return the probabilities of the batches that frames (frames, height, width, 3) of these seconds complete."""
+    def push(
+        self, seconds: Sequence[float], images: np.ndarray, sound: Sequence[bool] | None = None
+    ) -> list[np.ndarray]:
+        """Return the probabilities of the batches that frames (frames, height, width, 3) of these seconds complete.
+
+        Args:
+            seconds: moment of each frame.
+            images: frames (frames, height, width, 3), uint8.
+            sound: whether each frame is one itself and does not stand in for a missing one; all are by default.
+        """
         done, prepared = [], self.model.prepare(images)
         whole = [number for number, second in enumerate(seconds) if second % 1 == 0]
         self._compare(prepared[whole], [seconds[number] for number in whole])
-        for second, frame in zip(seconds, prepared, strict=True):
+        for number, (second, frame) in enumerate(zip(seconds, prepared, strict=True)):
             self.window.add(second, frame)
             if second % 1:
                 continue
+            # A prediction that falls due at a missing frame is made of the next one that is there.
+            is_due = second - self.last >= self.every and (self.every == 1 or sound is None or sound[number])
+            if not is_due and self.last > -math.inf:
+                done += self._hold(second)
+                continue
+            self.last = second
             self.waiting.append(self.window.clip(second))  # (frames of a clip, channels, height, width)
-            self.waiting_seconds.append(second)
+            self.waiting_seconds.append([second])
             if len(self.waiting) == self.batch_size:
                 done += self.flush()
         return done
+
+    def _hold(self, second: float) -> list[np.ndarray]:
+        """Let a second have the prediction before it, and return its row if that one is known."""
+        if self.waiting:
+            self.waiting_seconds[-1].append(second)
+            return []
+        assert self.held is not None
+        probabilities, features = self.held
+        return self._rows([second], probabilities, features)
+
+    def _rows(self, seconds: Sequence[float], probabilities: np.ndarray, features: np.ndarray) -> list[np.ndarray]:
+        if self.on_features is not None:
+            self.on_features(tuple(seconds), features)
+        return [self.head.push(features) if self.head else probabilities]
 
     def _compare(self, prepared: torch.Tensor, seconds: list[float]) -> None:
         """Note how unlike the training videos the seconds up to each frame are."""
@@ -430,12 +498,15 @@ class _ClipPipeline:
         """Return the probabilities of the last, incomplete batch, if there is one."""
         if not self.waiting:
             return []
-        probabilities, features = self.model.run(torch.stack(self.waiting))
-        if self.on_features is not None:
-            self.on_features(tuple(self.waiting_seconds), features)
+        probabilities, features = self.model.run(torch.stack(self.waiting))  # (clips, classes), (clips, width)
+        self.held = probabilities[-1:], features[-1:]
+        seconds = [second for each in self.waiting_seconds for second in each]
+        if self.every > 1:
+            counts = [len(each) for each in self.waiting_seconds]
+            probabilities, features = probabilities.repeat(counts, axis=0), features.repeat(counts, axis=0)
         self.waiting.clear()
         self.waiting_seconds.clear()
-        return [self.head.push(features) if self.head else probabilities]
+        return self._rows(seconds, probabilities, features)
 
 
 class _Moments:
@@ -571,6 +642,23 @@ def _clip_model(
     if processor is None:
         raise InputError("a model given as an object needs its processor too")
     return ClipModel(model, processor, device=device, dtype=dtype, frame_stride=frame_stride)
+
+
+def _check_fast(device: str | torch.device | None, dtype: str, runtime: str) -> None:
+    """Refuse what cannot be had together with 8 bits."""
+    if runtime != "torch" or dtype != "auto":
+        other = f"runtime {runtime}" if runtime != "torch" else f"dtype {dtype}"
+        raise InputError(
+            f"fast computes in 8 bits in ONNX Runtime, so {other} cannot be had with it; give one of them"
+        )
+    if device is not None and torch.device(device).type != "cpu":
+        raise InputError(f"fast computes on the processor, not on {device}; leave out one of them")
+
+
+def _fast_model(model: Model, frame_stride: float | None) -> ClipModel:
+    if isinstance(model, ClipModel | PreTrainedModel):
+        raise InputError("fast needs the folder or Hub id of a saved model, not a model in memory")
+    return load_fast(model, frame_stride)
 
 
 def _blank(model: ClipModel) -> torch.Tensor:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import wrapt
-
-from .errors_surgvista import explain_missing_weights
+from ..util.import_hooks import when_imported
 
 _AUTO = "transformers.models.auto"
 _LAYERS = "transformers.modeling_layers"
@@ -113,17 +111,20 @@ def _works(auto_class: str) -> bool:
 
 def _explain(auto_class: str, auto: ModuleType) -> None:
     """Let the errors of an Auto class say what to do where weights are known to be unpublished."""
-    if _works(auto_class):
-        wrapt.wrap_function_wrapper(auto, f"{auto_class}.from_pretrained", _with_explanation)
+    from .errors_surgvista import explain_missing_weights
 
+    if not _works(auto_class):
+        return
+    changed = getattr(auto, auto_class)
+    wrapped = changed.__dict__["from_pretrained"].__func__
 
-def _with_explanation(
-    wrapped: Callable[..., object], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> object:
-    """Call a `from_pretrained`; where weights are known to be unpublished, its error says what to do instead."""
-    name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-    with explain_missing_weights(name):
-        return wrapped(*args, **kwargs)
+    @functools.wraps(wrapped)
+    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> object:
+        name = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        with explain_missing_weights(name):
+            return wrapped(cls, *args, **kwargs)
+
+    changed.from_pretrained = classmethod(from_pretrained)
 
 
 def register() -> None:
@@ -132,20 +133,20 @@ def register() -> None:
         _when_both_are_imported(ours, "configuration_auto", functools.partial(_register_configurations, names))
     for ours, classes in _MODELS.items():
         _when_both_are_imported(ours, "modeling_auto", functools.partial(_register_models, classes))
-        wrapt.register_post_import_hook(functools.partial(_import_ours_if_wanted, ours), _LAYERS)
+        when_imported(_LAYERS, functools.partial(_import_ours_if_wanted, ours))
     for ours, processor in _PROCESSORS.items():
         _when_both_are_imported(ours, processor.registry, functools.partial(_register_processor, processor))
     for auto_class, registry in (
         ("AutoConfig", "configuration_auto"),
         ("AutoVideoProcessor", "video_processing_auto"),
     ):
-        wrapt.register_post_import_hook(functools.partial(_explain, auto_class), f"{_AUTO}.{registry}")
+        when_imported(f"{_AUTO}.{registry}", functools.partial(_explain, auto_class))
 
 
 def _when_both_are_imported(ours: str, registry: str, register_classes: Callable[[ModuleType], None]) -> None:
     """Import a module of ours after a registry of transformers, and call a function with ours when it is imported."""
-    wrapt.register_post_import_hook(register_classes, f"{_OURS}.{ours}")
-    wrapt.register_post_import_hook(functools.partial(_import_ours, ours), f"{_AUTO}.{registry}")
+    when_imported(f"{_OURS}.{ours}", register_classes)
+    when_imported(f"{_AUTO}.{registry}", functools.partial(_import_ours, ours))
 
 
 def _import_ours(name: str, theirs: ModuleType) -> None:

@@ -84,6 +84,7 @@ class SpaceSettings:
         out_of_body: folder or Hub id of a detector; frames that it finds outside the patient are redacted in all that is
             shown.
         frame_stride: seconds between two frames of a clip, for models whose configuration does not hold it.
+        dtype: precision, the argument of `SurgicalVideoPredictor`.
     """
 
     models: Mapping[str, str]
@@ -93,6 +94,7 @@ class SpaceSettings:
     device: str | None = None
     out_of_body: str | None = None
     frame_stride: float | None = None
+    dtype: str = "auto"
 
 
 def find_models(folder: Path) -> dict[str, str]:
@@ -156,6 +158,7 @@ class Demo:
                     device=self.settings.device,
                     out_of_body=self.settings.out_of_body,
                     frame_stride=self.settings.frame_stride,
+                    dtype=self.settings.dtype,
                 )
             return self._predictors[name]
 

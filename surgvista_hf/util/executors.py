@@ -76,15 +76,16 @@ class Lazy(Generic[Value]):
 
     Args:
         make: function without arguments that makes the value; it must be picklable, such as a `functools.partial`.
+        made: value of this process, if there is one already.
 
     Example:
         >>> Lazy(list).value
         []
     """
 
-    def __init__(self, make: Callable[[], Value]) -> None:
+    def __init__(self, make: Callable[[], Value], *made: Value) -> None:
         self._make = make
-        self._made: list[Value] = []
+        self._made = [*made]
 
     @property
     def value(self) -> Value:

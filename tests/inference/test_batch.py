@@ -288,3 +288,22 @@ def test_a_temporal_model_of_another_models_features_is_refused(model_folder, tm
         SurgicalVideoPredictor(model_folder, temporal=tmp_path / "other")
     SurgicalVideoPredictor(model_folder, temporal=tmp_path / "old")
     assert "does not say whose features it was trained on" in caplog.text
+
+
+def test_another_precision_or_other_seconds_between_predictions_are_noticed(videos, model_folder, tmp_path):
+    predict_folder(SurgicalVideoPredictor(model_folder, dtype="float32"), videos, tmp_path / "out", formats=["csv"])
+    noted = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert not {"dtype", "every"} & set(noted)  # as earlier versions noted nothing of them
+    for changed, named in (
+        ({"dtype": "bfloat16"}, "dtype.model was not given, is now bfloat16"),
+        ({"every": 3}, "every"),
+    ):
+        with pytest.raises(OutputError, match=named):
+            predict_folder(SurgicalVideoPredictor(model_folder, **changed), videos, tmp_path / "out", formats=["csv"])
+    seldom = SurgicalVideoPredictor(model_folder, dtype="bfloat16", every=3)
+    predict_folder(seldom, videos, tmp_path / "seldom", formats=["csv"])
+    assert len(predict_folder(seldom, videos, tmp_path / "seldom", formats=["csv"]).earlier) == 3
+    with pytest.raises(OutputError, match="every was 3, is now not given"):
+        predict_folder(
+            SurgicalVideoPredictor(model_folder, dtype="bfloat16"), videos, tmp_path / "seldom", formats=["csv"]
+        )

@@ -26,12 +26,15 @@ from surgvista_hf.inference.models.temporal_head import TemporalHead
 from surgvista_hf.inference.predictor import sample_stream
 from surgvista_hf.inference.writers.contact_sheet import draw_contact_sheet
 from surgvista_hf.inference.writers.timeline import draw_timeline
+from surgvista_hf.modeling import precision
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 from surgvista_hf.util.class_colors import class_color
 
 from ..modeling import golden
-from ..videos import write_numbered_video
-from .tiny_models import NAMES, prediction, processor, tiny_classifier
+from ..videos import numbered_frame, write_numbered_video
+from .tiny_models import NAMES, Numbers, prediction, processor, tiny_classifier
+
+BFLOAT16_TOLERANCE = 0.05  # of a probability; where the two best classes are further apart, the best one stays
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +148,78 @@ def test_temporal_models_that_do_not_fit_are_refused(model_folder, tmp_path):
 
 
 def test_bfloat16_gives_the_same_within_its_precision(model_folder, video):
-    full = SurgicalVideoPredictor(model_folder, dtype="float32").predict(video).probabilities
-    half = SurgicalVideoPredictor(model_folder, dtype="bfloat16").predict(video).probabilities
-    np.testing.assert_allclose(half, full, atol=0.05)
-    assert not np.array_equal(half, full)
+    full = SurgicalVideoPredictor(model_folder, dtype="float32").predict(video)
+    half = SurgicalVideoPredictor(model_folder, dtype="bfloat16").predict(video)
+    np.testing.assert_allclose(half.probabilities, full.probabilities, atol=BFLOAT16_TOLERANCE)
+    assert not np.array_equal(half.probabilities, full.probabilities)
+    ranked = np.sort(full.probabilities, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > BFLOAT16_TOLERANCE
+    assert clear.any()
+    assert np.array_equal(half.labels[clear], full.labels[clear])
+    assert (half.to_dict()["dtype"], "dtype" in full.to_dict()) == ("bfloat16", False)
+    again = SurgicalVideoPredictor(model_folder, dtype="bfloat16").predict(video)
+    assert np.array_equal(again.probabilities, half.probabilities)
     with pytest.raises(InputError, match="dtype is 'int7'"):
         SurgicalVideoPredictor(model_folder, dtype="int7")
+
+
+def test_by_default_it_computes_in_bfloat16_where_the_processor_has_it(model_folder, video, monkeypatch):
+    assert SurgicalVideoPredictor(model_folder, device="cpu").computing == {}
+    monkeypatch.setattr(precision, "_processor_bfloat16", lambda: "AMX")
+    predictor = SurgicalVideoPredictor(model_folder, device="cpu")
+    assert predictor.computing == {"dtype": {"model": "bfloat16"}}
+    assert predictor.computing_text == "bfloat16 (AMX)"
+    half = SurgicalVideoPredictor(model_folder, device="cpu", dtype="bfloat16").predict(video)
+    assert np.array_equal(predictor.predict(video).probabilities, half.probabilities)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("every", [2, 7, 100])
+def test_between_two_predictions_the_last_one_is_held(model_folder, video, batch_size, every):
+    each_second = SurgicalVideoPredictor(model_folder, batch_size=batch_size).predict(video)
+    predictor = SurgicalVideoPredictor(model_folder, batch_size=batch_size, every=every)
+    ran = []
+    monitored, run = predictor.models["model"], predictor.models["model"].run
+    monitored.run = lambda clips: ran.append(len(clips)) or run(clips)
+    seldom = predictor.predict(video)
+    assert seldom.seconds.tolist() == each_second.seconds.tolist()
+    last = np.arange(45) // every * every
+    np.testing.assert_allclose(seldom.probabilities, each_second.probabilities[last], atol=1e-6)
+    assert sum(ran) == len(set(last.tolist()))
+    assert seldom.to_dict()["every"] == every
+    with VideoReader(video) as reader:
+        steps = list(predictor.stream(reader.iterate(1.0)))
+    np.testing.assert_allclose([step.probabilities["model"] for step in steps], seldom.probabilities, atol=1e-6)
+
+
+def test_a_temporal_model_takes_the_held_features_once_a_second(model_folder, video):
+    torch.manual_seed(1)
+    names = dict(enumerate(NAMES))
+    head = MsTcnForFrameClassification(MsTcnConfig(input_size=64, id2label=names, num_layers=3, num_feature_maps=8))
+    seen = []
+    predictor = SurgicalVideoPredictor(model_folder, temporal=head, every=4, batch_size=3)
+    found = predictor.predict_all(video, on_features=lambda _, seconds, values: seen.append((seconds, values)))
+    assert [second for seconds, _ in seen for second in seconds] == list(range(45))
+    features = np.concatenate([values for _, values in seen])
+    assert np.array_equal(features, features[np.arange(45) // 4 * 4])
+    with torch.no_grad():
+        expected = head.eval()(torch.from_numpy(features)[None]).logits[0].softmax(dim=-1).numpy()
+    np.testing.assert_allclose(found["model"].probabilities, expected, atol=1e-5)
+
+
+def test_a_prediction_that_falls_due_at_a_missing_frame_is_made_of_the_next_one():
+    model = Numbers(1, 1)
+    predictor = SurgicalVideoPredictor(model, every=3)
+    frames = [(float(second), numbered_frame(second)) for second in (0, 1, 2, 4, 5, 6, 7, 8)]
+    found = predictor.predict_frames(frames)["model"]
+    assert found.seconds.tolist() == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert model.clips == [[0], [4], [7]]
+
+
+@pytest.mark.parametrize("every", [0, -2, 1.5])
+def test_seconds_between_predictions_are_a_whole_number(model_folder, every):
+    with pytest.raises(InputError, match=r"every is .*; a whole number, at least 1"):
+        SurgicalVideoPredictor(model_folder, every=every)
 
 
 def test_a_multi_label_model_gives_independent_probabilities(video):

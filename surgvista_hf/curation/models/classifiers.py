@@ -30,8 +30,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ...modeling.cpu_precision import has_fast_bfloat16
 from ...modeling.errors_surgvista import folder_or_hub_name
+from ...modeling.precision import bfloat16_hardware
 from ...util.errors import InputError
 from ...util.files import file_hash
 from ...util.messages import first_line
@@ -405,7 +405,7 @@ def resolve_precision(dtype: str, device: _Device = None) -> Literal["float32", 
     if dtype not in get_args(Precision):
         raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(get_args(Precision))}")
     if dtype == "auto":
-        return "bfloat16" if torch.device(_device(device)).type == "cpu" and has_fast_bfloat16() else "float32"
+        return "bfloat16" if torch.device(_device(device)).type == "cpu" and bfloat16_hardware("cpu") else "float32"
     return "bfloat16" if dtype == "bfloat16" else "float32"
 
 

@@ -16,12 +16,11 @@ from ...modeling.confidence import Confidence
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
 from ...modeling.features import FeatureExtractor
 from ...modeling.loading import class_names, clip_length, frame_size, resolve_frame_stride, stored_frame_interval
+from ...modeling.precision import describe_dtype, resolve_dtype
 from ...modeling.processors import prepare_clips
 from ...util.errors import InputError, SurgVistaError
 from ...util.fingerprint import model_fingerprint, state_fingerprint, weights_fingerprint
 from ...util.messages import first_line
-
-DTYPES = ("auto", "float32", "bfloat16")
 
 
 class ClipModel:
@@ -31,15 +30,19 @@ class ClipModel:
         model: a classifier of clips.
         processor: its video processor.
         device: device that runs the model; a GPU if there is one.
-        dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 on a GPU that can, float32 elsewhere.
+        dtype: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 where the device has it in hardware, or float32.
         source: folder or Hub id that the model came from, for reports.
         frame_stride: seconds between two frames of a clip, for a model whose configuration does not hold it.
         confidence: temperature of the model, and what its training videos look like; `None`: unknown.
 
     Raises:
         InputError: the device cannot be used, there is no such dtype, or the model was trained with another `frame_stride`.
+
+    Attributes:
+        dtype: precision that it computes in: `"float32"`, `"bfloat16"`, or `"int8"` (graphs only).
     """
 
+    dtype = "float32"
     _is_saved = False  # whether the files at `source` hold these weights
 
     def __init__(
@@ -53,16 +56,14 @@ class ClipModel:
         frame_stride: float | None = None,
         confidence: Confidence | None = None,
     ) -> None:
-        if dtype not in DTYPES:
-            raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        resolve_dtype(dtype, "cpu")  # refuses an unknown one before a device is looked for
         self.model: Any = model.eval()
         try:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device} cannot be used: {first_line(error)}") from error
-        on_gpu = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu)
+        self.dtype = resolve_dtype(dtype, self.device)
         self._describe(model.config, processor, source, frame_stride, confidence or Confidence())
         self.extractor = FeatureExtractor(model)
 
@@ -130,7 +131,7 @@ class ClipModel:
         Returns:
             Probabilities (B, classes), and what the classifier sees of a clip (B, width), both float32.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
             features, output = self.extractor(clips.to(self.device))
         return self.probabilities(output.logits.float()), features.float().cpu().numpy()
 
@@ -151,7 +152,17 @@ class ClipModel:
             Sentences and numbers by their captions, for people, not for programs.
         """
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        return {**self._description(), "architecture": type(self.model).__name__, "parameters": f"{parameters:,}"}
+        return {
+            **self._description(),
+            "architecture": type(self.model).__name__,
+            "parameters": f"{parameters:,}",
+            "precision": self.precision,
+        }
+
+    @property
+    def precision(self) -> str:
+        """Return what it computes in, for people: `dtype`, and what has bfloat16 in hardware."""
+        return describe_dtype(self.dtype, self.device)
 
     def _description(self) -> dict[str, str]:
         size = " × ".join(map(str, frame_size(self.config)))

@@ -166,14 +166,16 @@ class OnnxClipModel(ClipModel):
     Args:
         folder: folder of the graph.
         frame_stride: the argument of `ClipModel`.
+        source: folder or Hub id of the classifier, for a graph that goes by its name and fingerprint; the graph has its own by
+            default.
 
     Raises:
         InputError: there is no graph, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path, frame_stride: float | None = None) -> None:
+    def __init__(self, folder: str | Path, frame_stride: float | None = None, *, source: str | None = None) -> None:
         require("onnx")
-        from onnxruntime import InferenceSession, get_available_providers
+        from onnxruntime import InferenceSession, SessionOptions, get_available_providers
         from transformers import AutoConfig, AutoVideoProcessor
 
         folder = Path(folder)
@@ -183,10 +185,13 @@ class OnnxClipModel(ClipModel):
             )
         self.config = AutoConfig.from_pretrained(folder)
         processor = AutoVideoProcessor.from_pretrained(folder)
-        self._describe(self.config, processor, str(folder), frame_stride, Confidence.load(folder))
-        self._is_saved = True
+        self._describe(self.config, processor, source or str(folder), frame_stride, Confidence.load(folder))
+        self.folder, self._is_saved = folder, True
+        self.dtype = "int8" if _export_report(folder).get("int8") else "float32"
+        options = SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # one budget for both runtimes
         try:
-            self.session = InferenceSession(str(folder / FILES["onnx"]), providers=get_available_providers())
+            self.session = InferenceSession(str(folder / FILES["onnx"]), options, providers=get_available_providers())
         except Exception as error:  # the exception types of onnxruntime are not documented
             raise InputError(f"{folder / FILES['onnx']} cannot be loaded: {first_line(error)}") from error
 
@@ -198,10 +203,19 @@ class OnnxClipModel(ClipModel):
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
         """Return its own fingerprint, and those of the model it was made from, whose features it gives."""
-        report = Path(self.source) / "export.json"
-        made_from = json.loads(report.read_text(encoding="utf-8")).get("fingerprints", ()) if report.is_file() else ()
-        return self.fingerprint, *made_from
+        return self.fingerprint, *_export_report(self.folder).get("fingerprints", ())
 
     def describe(self) -> dict[str, str]:
         """Return a description for reports, as `ClipModel.describe` does."""
-        return {**self._description(), "runs in": "ONNX Runtime"}
+        return {**self._description(), "runs in": "ONNX Runtime", "precision": self.precision}
+
+    @property
+    def precision(self) -> str:
+        """Return what it computes in, for people."""
+        return "int8 (ONNX Runtime)" if self.dtype == "int8" else "float32 (ONNX Runtime)"
+
+
+def _export_report(folder: Path) -> dict[str, Any]:
+    """Return the report beside a graph; empty where there is none."""
+    file = folder / "export.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -80,7 +80,8 @@ class OutOfBodyDetector:
         Raises:
             InputError: no classifier can be loaded, or it is no detector.
         """
-        model = ClipModel.load(name, device=device)
+        # What must not be shown is the same on every machine.
+        model = ClipModel.load(name, device=device, dtype="float32")
         return cls(model, threshold=threshold, margin=margin, frames_per_second=frames_per_second)
 
     def describe(self) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class VideoPrediction:
             model.
         remarks: sentences on what was done to the frames and what is missing; `VideoReader.remarks`.
         deinterlace: the setting that the frames were read with; the argument of `VideoReader`.
+        dtype: precision that the model computed in, see `ClipModel.dtype`.
+        every: seconds from one prediction to the next; those in between hold it.
 
     Example:
         >>> rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
@@ -79,6 +81,8 @@ class VideoPrediction:
     unfamiliarity: np.ndarray | None = None
     remarks: tuple[str, ...] = ()
     deinterlace: Deinterlace = "auto"
+    dtype: str = "float32"
+    every: int = 1
 
     def redacted(self, pixels: np.ndarray, second: float) -> np.ndarray:
         """Return the image (height, width, 3), uint8, of a time as it may be shown; see `OutOfBodyMask.redacted`."""
@@ -206,7 +210,7 @@ class VideoPrediction:
         Returns:
             `video`, `class_names`, `multi_label`, `unfamiliar` (fraction and spans, or `"unknown"`), `remark`, `segments`
             (none where classes are independent) and `per_second`; where there are any, also `redacted` and `missing`, spans
-            [start, end) in seconds, and `remarks`.
+            [start, end) in seconds, and `remarks`; `dtype` and `every` where they are not float32 and 1.
         """
         per_second = [
             {
@@ -231,6 +235,8 @@ class VideoPrediction:
             "remark": self.remark,
             **({"missing": self.missing} if self.missing else {}),
             **({"remarks": list(self.remarks)} if self.remarks else {}),
+            **({"dtype": self.dtype} if self.dtype != "float32" else {}),
+            **({"every": self.every} if self.every > 1 else {}),
             "segments": segments,
             "per_second": per_second,
         }

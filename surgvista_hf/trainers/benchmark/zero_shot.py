@@ -37,6 +37,7 @@ from ...evaluation.tasks import ClipPredictions, Task
 from ...evaluation.zero_shot_answers import READINGS, answer_metrics, option_letters, prompt_sensitivity, spoken
 from ...modeling.adapters import Parameters, count_parameters
 from ...modeling.errors_surgvista import folder_or_hub_name, not_a_folder_either
+from ...modeling.precision import resolve_dtype
 from ...modeling.processors import prepare_clips
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
@@ -96,7 +97,8 @@ class ZeroShotSettings:
         every: step between the labeled frames of a video that are used, 1: all; tasks about whole clips have one frame each.
         max_new_tokens: largest number of tokens of an answer.
         batch_size: number of images at a time.
-        dtype: type of the weights, such as `"bfloat16"`; the default is that on a GPU and `"float32"` elsewhere.
+        dtype: type of the weights, such as `"bfloat16"`; `"auto"`: that where the device has it in hardware and `"float32"`
+            elsewhere; the default is bfloat16 on a GPU and float32 on a processor.
         num_frames: number of frames of a clip, for contrastive models; the default is that of the model, 1 for image models.
         frame_stride: seconds between two frames of a clip of several frames; the default is that of the model, or 1.
     """
@@ -116,7 +118,7 @@ class ZeroShotSettings:
         named = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
         object.__setattr__(self, "prompts", named)
         check_fields(self)
-        if self.dtype is not None and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        if self.dtype not in (None, "auto") and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
             raise InputError(f"dtype is {self.dtype!r}; it must be a type of torch, such as bfloat16")
 
 
@@ -196,6 +198,7 @@ def zero_shot(
     has_gpu = executor.num_gpus > 0 if isinstance(executor, Ray) else torch.cuda.is_available()
     device = torch.device(device or ("cuda" if has_gpu else "cpu"))
     precision = settings.dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    precision = resolve_dtype(precision, device) if precision == "auto" else precision
     resolved = replace(settings, prompts=prompts, dtype=precision)
     with at_work(output):
         content = _run_content(start, kind, data, resolved, task, frames_fingerprint(frames), len(chosen))

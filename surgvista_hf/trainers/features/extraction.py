@@ -38,6 +38,7 @@ from ...modeling.loading import (
     resolve_frame_stride,
     stored_frame_interval,
 )
+from ...modeling.precision import resolve_dtype
 from ...modeling.processors import prepare_clips
 from ...util.console import progress_bar
 from ...util.errors import InputError, SurgVistaError
@@ -104,6 +105,7 @@ class VideoFeatureExtractor:
         frame_stride: seconds between two frames of a clip; by default the model's own, or 4 with a remark.
         num_frames: frames of a clip, for encoders without training on clips; by default 1 for image encoders.
         device: device to run on; by default a GPU if there is one.
+        dtype: precision: `"float32"`, `"bfloat16"` (autocast), or `"auto"`: bfloat16 where the device has it in hardware.
         pooling: `"tubelets"`: the features of a video encoder are the means of each tubelet, one after the other, so that time
             is kept; see `FeatureExtractor`. Image encoders have none.
 
@@ -124,6 +126,7 @@ class VideoFeatureExtractor:
         frame_stride: float | None = None,
         num_frames: int | None = None,
         device: str | torch.device | None = None,
+        dtype: str = "float32",
         pooling: Pooling = "mean",
     ) -> None:
         self._is_saved = not isinstance(start, PreTrainedModel)
@@ -132,6 +135,7 @@ class VideoFeatureExtractor:
         self.model: Any = model.eval()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model.to(self.device)
+        self.dtype = resolve_dtype(dtype, self.device)
         own = processor or (_stored_processor(start) if layer == "classifier" else None)
         self.frame_stride = resolve_frame_stride(
             model.config, own, frame_stride, source=self.name, encoder=layer != "classifier"
@@ -163,7 +167,9 @@ class VideoFeatureExtractor:
     @torch.inference_mode()
     def features(self, clips: torch.Tensor) -> np.ndarray:
         """Return the features (B, width) of prepared clips (B, frames, channels, height, width)."""
-        return self._extractor(clips.to(self.device)).features.float().cpu().numpy()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16"):
+            features = self._extractor(clips.to(self.device)).features
+        return features.float().cpu().numpy()
 
     def extract(
         self,
@@ -301,7 +307,9 @@ def extract_features_of(
         "frame_stride": own.frame_stride,
         "label": label,
         "classes": _class_names(frames, label),
-        **({} if own.pooling == "mean" else {"pooling": own.pooling}),  # earlier versions noted none
+        # Earlier versions noted neither, where these are their values.
+        **({} if own.pooling == "mean" else {"pooling": own.pooling}),
+        **({} if own.dtype == "float32" else {"dtype": own.dtype}),
     }
     index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
     if own.num_frames > 1:

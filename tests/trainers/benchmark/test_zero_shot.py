@@ -13,6 +13,7 @@ from surgvista_hf.cli.main import main
 from surgvista_hf.datasets_scripts.frame_sets.registry import get_builder
 from surgvista_hf.evaluation.tasks import ClipPredictions
 from surgvista_hf.evaluation.zero_shot_answers import option_letters, read_careful, read_published
+from surgvista_hf.modeling import precision
 from surgvista_hf.modeling.errors_surgvista import InputError
 from surgvista_hf.trainers.benchmark import zero_shot as module
 from surgvista_hf.trainers.benchmark.class_descriptions import check_descriptions, descriptions
@@ -284,6 +285,26 @@ def test_half_precision_asks_too_and_is_never_mixed_with_other_answers(family, f
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["dtype"] == "bfloat16"
     with pytest.raises(OutputError, match="begun with other settings"):
         zero_shot(folder, phases(frame_set), tmp_path / "out", ZeroShotSettings(**settings), progress=False)
+
+
+@pytest.mark.parametrize(("hardware", "computes"), [("", "float32"), ("AMX", "bfloat16")])
+def test_the_verb_computes_in_what_the_processor_has_and_notes_it(
+    hardware, computes, frame_set, names, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(precision, "_processor_bfloat16", lambda: hardware)
+    tiny_image_text.contrastive(tmp_path / "model", names, "clip")
+    argv = [
+        "zero-shot",
+        str(tmp_path / "model"),
+        "--data",
+        f"synthetic={frame_set}",
+        "--label",
+        "phase",
+        "--split",
+        "all",
+    ]
+    assert main([*argv, "--every", "20", "--output", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["dtype"] == computes
 
 
 def test_the_verb_prints_what_was_found_and_leaves_it_in_the_folder(answering, frame_set, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Features of whole videos: those of the clips themselves, each frame decoded once, kept and never mixed up."""
 
+import json
 from pathlib import Path
 
 import datasets
@@ -45,6 +46,19 @@ def test_the_features_of_a_classifier_are_what_its_last_layer_sees_of_every_clip
         with torch.no_grad():
             expected = extractor.model.extract_features(pixels["pixel_values"])[0]
         np.testing.assert_allclose(together.values[number], expected.numpy(), atol=1e-5)
+
+
+def test_another_precision_is_noted_and_never_mixed_with_the_first(classifier, frame_set, tmp_path):
+    frames, folder = load_frame_set("synthetic", frame_set, "all").select(range(20)), tmp_path / "features"
+    half = VideoFeatureExtractor(classifier, dtype="bfloat16")
+    half.extract(frames, folder, progress=False)
+    assert json.loads((folder / "settings.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(OutputError, match="dtype was bfloat16, is now not given"):
+        VideoFeatureExtractor(classifier).extract(frames, folder, progress=False)
+    VideoFeatureExtractor(classifier).extract(frames, tmp_path / "full", progress=False)
+    assert "dtype" not in json.loads((tmp_path / "full" / "settings.json").read_text())
+    ours, full = load_video_features(folder)[0].values, load_video_features(tmp_path / "full")[0].values
+    assert 0 < np.abs(ours - full).max() < 0.05 * np.abs(full).max()
 
 
 def test_features_of_a_set_at_another_rate_are_those_of_clips_of_the_same_spacing(classifier, tmp_path, caplog):

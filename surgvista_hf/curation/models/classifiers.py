@@ -417,10 +417,8 @@ def _device(device: _Device) -> str | torch.device:
 
 def _in_bfloat16(members: Sequence[Member]) -> list[Member]:
     """Return copies of members in bfloat16, with the pixels of a channel apart as convolutions in hardware want it."""
-    return [
-        (copy.deepcopy(model).to(dtype=torch.bfloat16, memory_format=torch.channels_last), processor)
-        for model, processor in members
-    ]
+    form = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    return [(torch.nn.Module.to(copy.deepcopy(model), **form), processor) for model, processor in members]
 
 
 def _probabilities(members: Sequence[Member], frames: Sequence[np.ndarray]) -> np.ndarray:

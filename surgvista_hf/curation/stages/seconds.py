@@ -4,9 +4,7 @@ The rules are those of the Surg-3M pipeline (arXiv 2503.19740) with its faults m
 video without surgical content is an outcome of its own; nothing holds a whole video in memory.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +21,6 @@ _TILES = 4  # tiles of a storyboard on each side
 STORYBOARD_FRAMES = _TILES**2
 _HASH_SIDE, _HASH_CUT = 64, 0.1  # side in pixels; fraction of the image that is left out on each side
 _HASH_TILES = 4  # tiles of a hash on each side; each has 4 bits
-_CLEAR_TILES = 10  # number of tiles, of 16, in which two images are compared; the others may be covered
-_COMMON = 100  # images that more videos than this share, such as a test card, are no evidence of repetition
-_STILL_SECONDS = 60  # images that stay longer than this in one video cannot tell the offset of another one
 _LIMITS = VideoLimits(  # collected videos are long, and boxes are measured in their own pixels
     megabytes=64_000, minutes=24 * 60, short_side=4096, cpu_seconds=24 * 3600, silent_seconds=120
 )
@@ -196,114 +191,3 @@ def _hash(gray: np.ndarray) -> int:
     low = dctn(gray.astype(np.float64).reshape(_HASH_TILES, side, _HASH_TILES, side), axes=(1, 3))
     bits = np.stack([low[:, 0, :, 1], low[:, 1, :, 0], low[:, 0, :, 2], low[:, 1, :, 1]], axis=-1) > 1e-6
     return int.from_bytes(np.packbits(bits).tobytes())
-
-
-def shared_seconds(
-    a: np.ndarray,
-    b: np.ndarray,
-    max_distance: float = 4.0,
-    *,
-    run: int = 8,
-    per_second: int = HASHES_PER_SECOND,
-) -> int:
-    """Measure how much of one video is in another, at any offset and in any pieces.
-
-    Each second of `a` is compared with the moments of `b`; of the 16 tiles of the images the ten that agree best in a run
-    count, so that logos, captions and picture-in-picture insets of either upload do no harm. Measured: uploads of one rendered
-    operation with other packaging differ by 0-4 bits of 64, of others by 4 and more; real clips that are coded again by 0-1,
-    different ones by 14 and more.
-
-    Args:
-        a, b: (n,) and (m,) hashes, `per_second` a second. A moving image is another one after a quarter of a second:
-            with one hash a second only offsets of whole seconds are found.
-        max_distance: mean number of bits, of 64, by which the hashes of the same images may differ.
-        run: number of seconds in a row that have to agree in the mean; shorter repetitions do not count.
-        per_second: number of hashes a second.
-
-    Returns:
-        Number of seconds of `a` that `b` repeats.
-
-    Raises:
-        InputError: if the run or the rate is below 1.
-
-    Example:
-        >>> hashes = np.random.default_rng(0).integers(1, 2**63, 8 * 60, np.uint64)
-        >>> shared_seconds(hashes, hashes[100:])
-        47
-    """
-    if run < 1 or per_second < 1:
-        raise InputError(f"a run of {run} seconds with {per_second} hashes a second is no repetition; give at least 1")
-    probes = a[::per_second]
-    shared = np.zeros(len(probes), bool)
-    for shift in _shifts(probes, b, per_second):
-        numbers = np.arange(len(probes)) * per_second - shift
-        inside = np.flatnonzero((numbers >= 0) & (numbers < len(b)))  # seconds of `a` that have a moment of `b`
-        if len(inside) < run:
-            continue
-        distances = _distances(probes[inside], b[numbers[inside]])  # (seconds, 16)
-        sums = np.cumsum(np.r_[np.zeros((1, distances.shape[1])), distances], axis=0)
-        means = _clearest(sums[run:] - sums[:-run]) / run
-        alike = _clearest(distances) <= 2 * max_distance  # at the ends of a repetition others are in the mean too
-        for begin in np.flatnonzero(means <= max_distance):
-            shared[inside[begin : begin + run]] |= alike[begin : begin + run]
-    return int(shared.sum())
-
-
-def _shifts(probes: np.ndarray, b: np.ndarray, per_second: int) -> np.ndarray:
-    """Return the numbers of hashes by which `b` may begin later: shifts that bring equal parts of images together."""
-    times = np.flatnonzero(probes) * per_second
-    shifts = []
-    for mask in _PARTS:
-        keys, order = probes[probes != 0] & mask, np.argsort(b & mask, kind="stable")
-        known = (b & mask)[order]
-        first, last = np.searchsorted(known, keys, "left"), np.searchsorted(known, keys, "right")
-        for time, start, end in zip(times, first, last, strict=True):
-            if end - start <= _STILL_SECONDS * per_second:
-                shifts.append(time - order[start:end])
-    return np.unique(np.concatenate([*shifts, np.empty(0, np.int64)]))
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Count the bits that differ in each tile, (n, 16); all of them where an image has one color."""
-    nibbles = (a ^ b)[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
-    return np.where(((a == 0) | (b == 0))[:, None], 4, np.bitwise_count(nibbles))
-
-
-def _clearest(distances: np.ndarray) -> np.ndarray:
-    """Return the distance (n,) in bits of 64 by the tiles that agree best, from the bits (n, 16) of all tiles."""
-    tiles = distances.shape[1]
-    return np.sort(distances, axis=1)[:, :_CLEAR_TILES].mean(axis=1) * tiles
-
-
-def candidate_pairs(hashes: Sequence[np.ndarray], least: int = 3) -> list[tuple[int, int]]:
-    """Find the pairs of videos for which `shared_seconds` is worth its time: those that share halves of images.
-
-    Args:
-        hashes: hashes of each video, from `video_hashes`.
-        least: number of different halves that have to occur in both. Those that occur in more than 100 videos do not count.
-
-    Returns:
-        Pairs of indices of videos, the lower one first, in order.
-    """
-    counts: Counter[tuple[int, int]] = Counter()
-    for mask in _PARTS:
-        parts = [np.unique(video[video != 0] & mask) for video in hashes]
-        values = np.concatenate([*parts, np.empty(0, np.uint64)])
-        videos = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        order = np.argsort(values, kind="stable")
-        values, videos = values[order], videos[order]
-        edges = np.flatnonzero(np.diff(values)) + 1
-        for start, end in zip(np.r_[0, edges], np.r_[edges, len(values)], strict=True):
-            if 2 <= end - start <= _COMMON:
-                counts.update(combinations(videos[start:end].tolist(), 2))
-    return sorted(pair for pair, count in counts.items() if count >= least)
-
-
-def _halves_of_images() -> tuple[np.uint64, ...]:
-    """Return masks of the bits of two neighboring rows or columns of tiles, 32 bits each."""
-    tiles = np.arange(_HASH_TILES**2).reshape(_HASH_TILES, _HASH_TILES)
-    pairs = [grid[line : line + 2] for grid in (tiles, tiles.T) for line in range(_HASH_TILES - 1)]
-    return tuple(np.uint64(sum(15 << 4 * int(tile) for tile in pair.ravel())) for pair in pairs)
-
-
-_PARTS = _halves_of_images()

@@ -417,8 +417,11 @@ def _device(device: _Device) -> str | torch.device:
 
 def _in_bfloat16(members: Sequence[Member]) -> list[Member]:
     """Return copies of members in bfloat16, with the pixels of a channel apart as convolutions in hardware want it."""
-    form = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
-    return [(torch.nn.Module.to(copy.deepcopy(model), **form), processor) for model, processor in members]
+    copies = [(copy.deepcopy(model), processor) for model, processor in members]
+    for model, _ in copies:
+        module: torch.nn.Module = model
+        module.to(torch.bfloat16).to(memory_format=torch.channels_last)  # in place
+    return copies
 
 
 def _probabilities(members: Sequence[Member], frames: Sequence[np.ndarray]) -> np.ndarray:

@@ -151,7 +151,7 @@ def _add_stage(parser: argparse.ArgumentParser) -> None:
             "--dtype",
             choices=("auto", "float32", "bfloat16"),
             default="auto",
-            help="number format of the models (default: bfloat16 on a CPU that has it in hardware, else float32)",
+            help="number format of the models (default: bfloat16 for classifiers where the CPU has it, else float32)",
         )
     if everything:
         _add_export(parser, required=False)
@@ -328,7 +328,7 @@ def _run_stage(arguments: argparse.Namespace) -> None:
     from ..curation.stages.pipeline import run_stage
 
     options, execution = _options(arguments), executor_options(arguments)
-    if hasattr(arguments, "dtype"):
+    if arguments.action.startswith("classify"):
         _tell_precision(options)
     with Steps()(arguments.action):
         report = run_stage(arguments.folder, arguments.action, options, progress=True, **execution)
@@ -336,10 +336,10 @@ def _run_stage(arguments: argparse.Namespace) -> None:
 
 
 def _tell_precision(options: "CurationOptions") -> None:
-    """Print in which number format the models run, beside the result."""
+    """Print in which number format classifiers run, beside the result."""
     from ..curation.models.classifiers import resolve_precision
 
-    print(f"models run in {resolve_precision(options.dtype, options.device)}", file=sys.stderr)
+    print(f"classifiers run in {resolve_precision(options.dtype, options.device)}", file=sys.stderr)
 
 
 def _run_all(arguments: argparse.Namespace) -> None:

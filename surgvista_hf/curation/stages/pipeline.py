@@ -73,7 +73,7 @@ class _Rules:
         settings = {**settings, "version": stage.version}
         exact = {name: value for name, value in settings.items() if name != "dtype"}
         # Machines with and without bfloat16 make the same decisions, so one takes the results of the other.
-        is_free = bool(stage.models) and options.dtype == "auto"
+        is_free = stage.models == "classifier" and options.dtype == "auto"
         other = ({**exact, "dtype": "bfloat16"} if settings == exact else exact,) if is_free else ()
         return cls(stage, settings, model, other)
 

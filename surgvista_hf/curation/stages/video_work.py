@@ -46,8 +46,8 @@ class CurationOptions:
         repeat_fraction: smallest fraction of its surgical seconds that a video must share with another one to be dropped.
         batch_size: number of frames at once.
         device: device of the models; the first accelerator by default, or else the CPU.
-        dtype: number format of the models: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 on a CPU that has it in hardware,
-            else float32. With `"auto"` results that were made in the other format are not made again.
+        dtype: number format of the models: `"float32"`, `"bfloat16"`, or `"auto"`: bfloat16 for classifiers on a CPU that has
+            it in hardware, else float32. With `"auto"` what classifiers found in the other format is not made again.
 
     Raises:
         InputError: if a number is out of range.
@@ -355,8 +355,10 @@ def _load_detector(
 def _detector(options: CurationOptions) -> "RegionDetector":
     if not options.region_models:
         raise InputError("mask needs a detector: --region-model FOLDER, once for each member of the ensemble")
+    # Boxes move by up to 12 pixels in bfloat16, so that has to be asked for; decisions of classifiers stay the same.
+    dtype: Precision = "float32" if options.dtype == "auto" else options.dtype
     return _load_detector(
-        options.region_models, options.device, options.batch_size, options.threshold, options.overlap, options.dtype
+        options.region_models, options.device, options.batch_size, options.threshold, options.overlap, dtype
     )
 
 

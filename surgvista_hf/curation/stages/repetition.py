@@ -38,8 +38,9 @@ def mirrored_hashes(hashes: np.ndarray) -> np.ndarray:
 
     Example:
         >>> from surgvista_hf.curation.stages.seconds import perceptual_hashes
-        >>> image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        >>> bool(mirrored_hashes(perceptual_hashes([image])) == perceptual_hashes([image[:, ::-1]]))
+        >>> image = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
+        >>> differing = mirrored_hashes(perceptual_hashes([image])) ^ perceptual_hashes([image[:, ::-1]])
+        >>> bool(np.bitwise_count(differing)[0] <= 4)  # signs of numbers that are nearly 0
         True
     """
     # Each row of tiles has 16 bits; 4 bits a tile change places within it.

@@ -26,7 +26,7 @@ class PixelFeatureExtractor(VideoFeatureExtractor):
     def __init__(self, num_frames: int, frame_stride: float, size: int = 8) -> None:
         self.name = f"{size} x {size} pixels"
         self.num_frames, self.frame_stride, self.frame_interval = num_frames, frame_stride, None
-        self.size, self.pooling = size, "mean"
+        self.size, self.pooling, self.dtype = size, "mean", "float32"
         self.fingerprints = (self.name,)
 
     def prepare(self, frames: torch.Tensor) -> torch.Tensor:

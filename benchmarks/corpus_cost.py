@@ -71,7 +71,7 @@ def _prepare(content: Mapping[str, Any]) -> float:
 
 
 def _curate(content: Mapping[str, Any]) -> float:
-    return float(_number(content, ("all_stages_together",), ("video_hours_per_core_hour", "all_stages_together")))
+    return float(_number(content, ("all_stages_together", "one_pass"), ("all_stages_together",)))
 
 
 def _features(content: Mapping[str, Any]) -> float:

@@ -30,8 +30,10 @@ from surgvista_hf.modeling import video_skipping_surgvista as skipping
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .data_speed import repeat_video
+from .tables import markdown_table, quartiles, read_results
 from .timing import ratio, save
 
+FILE = "decoding_cpu.json"
 SIDE = 256
 
 
@@ -104,6 +106,37 @@ def reading(video: Path, per_second: float) -> dict[str, Callable[[], Any]]:
     if read() != read_all():
         raise SystemExit("the frames are not those of a full decode")
     return {"wanted": read, "full decode": read_all}
+
+
+def table() -> str:
+    """Return processor times beside those of others, as a table for the documentation."""
+    results = read_results(FILE)
+    preparing = results["preparing"]
+    minutes = results["video"]["frames"] / results["video"]["rate"] / 60
+    names = {
+        "ffmpeg": "`ffmpeg -vf fps=1` to JPEG files",
+        "prepare": "`prepare`",
+        "full decode": "`prepare`, all decoded",
+    }
+    rows = [
+        [title, quartiles([each / minutes for each in preparing["processor_seconds"][name]])]
+        for name, title in names.items()
+    ]
+    for rate, found in results["reading"].items():
+        for name, title in {"wanted": "only what is wanted", "full decode": "all decoded"}.items():
+            seconds = [each / minutes for each in found["processor_seconds"][name]]
+            rows.append([f"reading {rate}, {title}", quartiles(seconds)])
+    return markdown_table(["", "processor seconds for a minute of video"], rows)
+
+
+def ratios() -> str:
+    """Return the ratios of preparing, for a sentence of the documentation."""
+    over = read_results(FILE)["preparing"]["prepare_over"]
+    texts = {
+        name: f"{each['median']:.2f} ({each['lower_quartile']:.2f}–{each['upper_quartile']:.2f})"
+        for name, each in over.items()
+    }
+    return f"{texts['ffmpeg']} of the processor time of `ffmpeg`, and {texts['full decode']} of that of a full decode"
 
 
 def main() -> None:

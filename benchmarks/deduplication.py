@@ -38,6 +38,7 @@ from surgvista_hf.curation.stages.repetition import mirrored_hashes
 from surgvista_hf.curation.stages.seconds import HASHES_PER_SECOND
 from surgvista_hf.util.console import track
 
+FILE = "deduplication_cpu.json"
 BITS, SECONDS = 64, 3600
 BLOCK = 5  # videos; the last one is a copy of the first one
 HOSPITAL, CHANNEL = 20, 50  # videos that are alike in general, and that may begin with the same card
@@ -282,6 +283,47 @@ def growth(runs: list[dict[str, float]]) -> float | None:
         return None
     sizes, seconds = (np.log([run[name] for run in runs]) for name in ("videos", "processor_seconds"))
     return round(float(np.polyfit(sizes, seconds, 1)[0]), 3)
+
+
+def sizes_table() -> str:
+    """Return time, memory and what was found by the number of videos, as a table for the documentation."""
+    from .tables import markdown_table, read_results
+
+    rows = [
+        [
+            f"{run['videos']:,}",
+            f"{run['hashes'] / 1e6:.0f} million",
+            f"{run['processor_seconds']:,.0f}",
+            f"{run['peak_gigabytes']:.1f}",
+            f"{run['precision']:.2f}",
+            f"{run['recall']:.2f}",
+        ]
+        for run in read_results(FILE)["sizes"]
+    ]
+    return markdown_table(
+        ["videos of an hour", "hashes", "seconds of one core", "largest memory, GB", "precision", "recall"], rows
+    )
+
+
+def kinds_table() -> str:
+    """Return what was found of each kind of copy at the largest size, as a table for the documentation."""
+    from .tables import markdown_table, read_results
+
+    results = read_results(FILE)
+    rows = []
+    for kind, found in results["sizes"][-1]["recall_by_kind"].items():
+        change = results["kinds"][kind]
+        bits, seconds = change.get("real_bits_changed"), change.get("real_seconds_found")
+        real = ["", ""] if bits is None else [f"{bits:g}", f"{100 * seconds:.0f} %"]
+        rows.append([kind, f"{found['found']} of {found['copies']}", *real])
+    return markdown_table(["copy", "found, generated", "bits of 64 that change, real", "seconds found, real"], rows)
+
+
+def exponent() -> str:
+    """Return the exponent of growth, for a sentence of the documentation."""
+    from .tables import read_results
+
+    return f"{read_results(FILE)['exponent_of_growth']:.2f}"
 
 
 def main() -> None:

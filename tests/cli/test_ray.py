@@ -224,6 +224,9 @@ class WaitsOnNode:
         if ray.get_runtime_context().get_node_id() == self.doomed:
             (self.folder / "begun").touch()
             time.sleep(60)
+        end = time.monotonic() + 60
+        while not (self.folder / "begun").exists() and time.monotonic() < end:  # or nothing may be left for the node
+            time.sleep(0.05)
         return self.function(task)
 
 

@@ -30,7 +30,7 @@ from ..collection.results import (
 )
 from .duplicates import find_repeats
 from .one_pass import DECODING, PassTask, early, run_pass
-from .video_work import CurationOptions, Task, as_hashes, run_task, stage_settings
+from .video_work import CurationOptions, Task, as_hashes, run_task, stage_settings, with_precision
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class _Rules:
         Raises:
             InputError: if models are missing or do not fit.
         """
-        settings, model = stage_settings(stage, options)
+        settings, model = stage_settings(stage, with_precision(stage, options))
         settings = {**settings, "version": stage.version}
         exact = {name: value for name, value in settings.items() if name != "dtype"}
         # Machines with and without bfloat16 make the same decisions, so one takes the results of the other.
@@ -224,7 +224,8 @@ def _pass_task(state: State, video: Video, rules: Mapping[str, _Rules], options:
             assert new is not None
             keys[stage.name] = new.key
             decided = tuple(each for each in about if each.decision in stage.overridden_by)
-            tasks[stage.name] = Task(state.collection.folder, stage.name, video, new, decided, options)
+            chosen = with_precision(stage, options)
+            tasks[stage.name] = Task(state.collection.folder, stage.name, video, new, decided, chosen)
     waiting = read_result(state.collection, early("mask"), video.video_id)
     if waiting is not None and "mask" in tasks and waiting.key == tasks["mask"].result.key:
         del tasks["mask"]  # done before a kill
@@ -274,7 +275,7 @@ def _run_each(
             decided = tuple(
                 each for each in state.overrides.about(video.video_id) if each.decision in stage.overridden_by
             )
-            tasks.append(Task(collection.folder, stage.name, video, new, decided, options))
+            tasks.append(Task(collection.folder, stage.name, video, new, decided, with_precision(stage, options)))
     hours = sum(video.seconds for video in waiting.videos) / 3600
     before = hours - sum(task.video.seconds for task in tasks) / 3600
     with progress_bar(stage.name, total=max(hours, 1e-9), unit="h of video", initial=before, shown=progress) as bar:

@@ -355,11 +355,20 @@ def _load_detector(
 def _detector(options: CurationOptions) -> "RegionDetector":
     if not options.region_models:
         raise InputError("mask needs a detector: --region-model FOLDER, once for each member of the ensemble")
-    # Boxes move by up to 12 pixels in bfloat16, so that has to be asked for; decisions of classifiers stay the same.
-    dtype: Precision = "float32" if options.dtype == "auto" else options.dtype
     return _load_detector(
-        options.region_models, options.device, options.batch_size, options.threshold, options.overlap, dtype
+        options.region_models, options.device, options.batch_size, options.threshold, options.overlap, options.dtype
     )
+
+
+def with_precision(stage: Stage, options: CurationOptions) -> CurationOptions:
+    """Return options that say in which precision the models of a stage run: the same on every machine of a cluster."""
+    if options.dtype != "auto" or not stage.models:
+        return options
+    from ..models.classifiers import resolve_precision
+
+    # Boxes move by up to 12 pixels in bfloat16, so that has to be asked for; decisions of classifiers stay the same.
+    is_classifier = stage.models == "classifier"
+    return replace(options, dtype=resolve_precision("auto", options.device) if is_classifier else "float32")
 
 
 def stage_settings(stage: Stage, options: CurationOptions) -> tuple[JsonObject, str]:

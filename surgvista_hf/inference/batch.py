@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -397,11 +397,7 @@ def _as_lazy(value: Value | Lazy[Value], executor: Executor, num_proc: int) -> L
         raise InputError(
             f"other processes cannot use a loaded {type(value).__name__}; give a Lazy one, which each of them loads"
         )
-    return Lazy(partial(_identity, value))
-
-
-def _identity(value: Value) -> Value:
-    return value
+    return Lazy.of(value)
 
 
 def _items(videos: Sequence[Path], root: Path, pseudonyms: Pseudonyms | None) -> Iterator[_Item]:

@@ -4,6 +4,8 @@ In bfloat16 (autocast) matrix products have 8 bits of mantissa, and the weights 
 in hardware computes it in float32 and rounds, which takes longer than float32 alone.
 """
 
+from typing import Literal
+
 import torch
 
 from ..util.errors import InputError
@@ -13,7 +15,7 @@ DTYPES = ("auto", "float32", "bfloat16")
 _HARDWARE = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
 
 
-def resolve_dtype(dtype: str, device: torch.device | str) -> str:
+def resolve_dtype(dtype: str, device: torch.device | str) -> Literal["float32", "bfloat16"]:
     """Return the precision that a request means on a device.
 
     Args:
@@ -32,9 +34,8 @@ def resolve_dtype(dtype: str, device: torch.device | str) -> str:
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-    if dtype != "auto":
-        return dtype
-    return "bfloat16" if bfloat16_hardware(device) else "float32"
+    is_fast = dtype == "bfloat16" or (dtype == "auto" and bfloat16_hardware(device))
+    return "bfloat16" if is_fast else "float32"
 
 
 def bfloat16_hardware(device: torch.device | str) -> str:

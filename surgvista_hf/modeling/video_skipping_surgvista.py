@@ -24,7 +24,7 @@ _MARGIN = 3e-3  # seconds by which a moment may be off and still belong to a fra
 
 
 class Need(Enum):
-    """What a decoder must do with a packet."""
+    """Says what a decoder must do with a packet; the values are those of FFmpeg's `skip_frame`."""
 
     DECODE = "DEFAULT"
     DECODE_IF_REFERRED_TO = "NONREF"
@@ -171,9 +171,7 @@ class PacketSelection:
         return _Waiting(packet, is_torn, is_video=True, pts=packet.pts, is_fresh_start=is_fresh_start)
 
     def _need(self, waiting: _Waiting) -> Need:
-        if not self._is_sound:
-            return Need.DECODE
-        if not waiting.is_video:
+        if not self._is_sound or not waiting.is_video:
             return Need.DECODE
         if not self._left_out:
             self._left_out = self._count_before_fresh_start(waiting)

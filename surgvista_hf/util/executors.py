@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -87,6 +88,11 @@ class Lazy(Generic[Value]):
         self._make = make
         self._made = [*made]
 
+    @classmethod
+    def of(cls, value: Value) -> "Lazy[Value]":
+        """Return a value that is there already in the form of a lazy one, for work that stays in this process."""
+        return cls(partial(_identity, value), value)
+
     @property
     def value(self) -> Value:
         """Return the value of this process."""
@@ -96,6 +102,10 @@ class Lazy(Generic[Value]):
 
     def __reduce__(self) -> tuple[type["Lazy[Value]"], tuple[Callable[[], Value]]]:
         return Lazy, (self._make,)
+
+
+def _identity(value: Value) -> Value:
+    return value
 
 
 def run_over(

@@ -12,7 +12,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from ...modeling.errors_surgvista import folder_or_hub_name
-from ...modeling.precision import bfloat16_hardware
+from ...modeling.precision import resolve_dtype
 from ...util.errors import InputError
 from ...util.files import file_hash
 from ...util.messages import first_line
@@ -402,11 +402,10 @@ def resolve_precision(dtype: str, device: _Device = None) -> Literal["float32", 
         >>> resolve_precision("bfloat16")
         'bfloat16'
     """
-    if dtype not in get_args(Precision):
-        raise InputError(f"dtype is {dtype!r}; it must be one of {', '.join(get_args(Precision))}")
-    if dtype == "auto":
-        return "bfloat16" if torch.device(_device(device)).type == "cpu" and bfloat16_hardware("cpu") else "float32"
-    return "bfloat16" if dtype == "bfloat16" else "float32"
+    chosen = torch.device(_device(device))
+    if dtype == "auto" and chosen.type != "cpu":
+        return "float32"
+    return resolve_dtype(dtype, chosen)
 
 
 def _device(device: _Device) -> str | torch.device:

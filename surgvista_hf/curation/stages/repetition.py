@@ -108,58 +108,47 @@ def repeated_seconds(
             break
         # the seconds of `a` that have a moment of `b`
         start, stop = max(0, -(-shift // per_second)), min(len(probes), (len(b) - 1 + shift) // per_second + 1)
-        _mark(shared, possible, probes, b, shift, range(start, stop), max_distance, run, per_second)
+        seconds, moments = slice(start, stop), b[start * per_second - shift :: per_second][: max(stop - start, 0)]
+        _mark(shared[seconds], possible[seconds], probes[seconds], moments, max_distance, run)
     return shared
 
 
 def _mark(
-    shared: np.ndarray,
-    possible: np.ndarray,
-    probes: np.ndarray,
-    b: np.ndarray,
-    shift: int,
-    seconds: range,
-    max_distance: float,
-    run: int,
-    per_second: int,
+    shared: np.ndarray, possible: np.ndarray, probes: np.ndarray, moments: np.ndarray, max_distance: float, run: int
 ) -> None:
-    """Mark the seconds that are in runs at a shift; stretches that are marked already are not compared again."""
-    open_ones = np.flatnonzero(possible[seconds.start : seconds.stop] & ~shared[seconds.start : seconds.stop])
-    if len(seconds) < run or not len(open_ones):
+    """Mark the seconds that are in runs at one shift; stretches that are marked already are not compared again.
+
+    Args:
+        shared: (seconds,) bool, in which they are marked.
+        possible: (seconds,) bool, whether a second can be marked.
+        probes, moments: (seconds,) hashes of the one video and, at the same places, of the other one.
+        max_distance, run: arguments of `shared_seconds`.
+    """
+    open_ones = np.flatnonzero(possible & ~shared)
+    if len(probes) < run or not len(open_ones):
         return
     # A run that marks an open second begins and ends less than `run` from it.
-    begin = max(seconds.start, seconds.start + int(open_ones[0]) - run + 1)
-    end = min(seconds.stop, seconds.start + int(open_ones[-1]) + run)
+    begin, end = max(0, int(open_ones[0]) - run + 1), min(len(probes), int(open_ones[-1]) + run)
     if end - begin < run:
         return
-    different = probes[begin:end] ^ b[np.arange(begin, end) * per_second - shift]
+    different = probes[begin:end] ^ moments[begin:end]
     # Each unequal tile has at least one bit, and six of them need not count: a bound of the distance that is quick to compute.
     bound = np.maximum(_unequal_tiles(different).astype(np.int64) - (_TILES**2 - _CLEAR_TILES), 0)
     sums = np.cumsum(np.r_[0, bound])
     runs = np.flatnonzero(sums[run:] - sums[:-run] <= run * max_distance * _CLEAR_TILES / _TILES**2 + 1e-6)
     for group in np.split(runs, np.flatnonzero(np.diff(runs) >= run) + 1) if len(runs) else ():
-        span = range(begin + int(group[0]), begin + int(group[-1]) + run)
-        _mark_runs(shared, probes, b, shift, span, max_distance, run, per_second)
+        stretch = slice(begin + int(group[0]), begin + int(group[-1]) + run)
+        _mark_runs(shared[stretch], probes[stretch], moments[stretch], max_distance, run)
 
 
-def _mark_runs(
-    shared: np.ndarray,
-    probes: np.ndarray,
-    b: np.ndarray,
-    shift: int,
-    seconds: range,
-    max_distance: float,
-    run: int,
-    per_second: int,
-) -> None:
+def _mark_runs(shared: np.ndarray, probes: np.ndarray, moments: np.ndarray, max_distance: float, run: int) -> None:
     """Mark the seconds of a stretch that are in runs."""
-    moments = np.arange(seconds.start, seconds.stop) * per_second - shift
-    distances = _distances(probes[seconds.start : seconds.stop], b[moments])  # (seconds, 16)
+    distances = _distances(probes, moments)  # (seconds, 16)
     sums = np.cumsum(np.r_[np.zeros((1, distances.shape[1])), distances], axis=0)
     means = _clearest(sums[run:] - sums[:-run]) / run
     alike = _clearest(distances) <= 2 * max_distance  # at the ends of a repetition others are in the mean too
     for first in np.flatnonzero(means <= max_distance).tolist():
-        shared[seconds.start + first : seconds.start + first + run] |= alike[first : first + run]
+        shared[first : first + run] |= alike[first : first + run]
 
 
 def _unequal_tiles(different: np.ndarray) -> np.ndarray:

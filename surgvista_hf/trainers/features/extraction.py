@@ -197,7 +197,7 @@ class VideoFeatureExtractor:
             FrameSetError: frames of the set are further apart than those of a clip.
         """
         extract_features_of(
-            Lazy(partial(_identity, self)),
+            Lazy.of(self),
             frames,
             output,
             label=label,
@@ -311,9 +311,10 @@ def extract_features_of(
         **({} if own.pooling == "mean" else {"pooling": own.pooling}),
         **({} if own.dtype == "float32" else {"dtype": own.dtype}),
     }
-    index, contents = ClipIndex.from_frame_set(frames), video_fingerprints(frames)
+    clips, contents = Lazy(partial(_index_clips, frames)), video_fingerprints(frames)
+    index, timeline = clips.value
     if own.num_frames > 1:
-        Timeline.from_frame_set(frames, index).check_stride(own.frame_stride, index)
+        timeline.check_stride(own.frame_stride, index)
     with at_work(output, wait=wait):
         if state.is_main_process:
             check_settings(output, description, names={"model": _short_name(own.name)})
@@ -329,7 +330,7 @@ def extract_features_of(
             for video, name in mine
             if _stored_content(output / f"{name}.arrow") != contents[name]
         ]
-        work = _Extraction(extractor, frames, output, label, batch_size)
+        work = _Extraction(extractor, clips, frames, output, label, batch_size)
         results = run_over(work, tasks, _crashed, num_proc=num_proc, executor=executor, name=lambda task: task.name)
         shown, before = progress and state.is_local_main_process, len(mine) - len(tasks)
         lost = []
@@ -358,19 +359,15 @@ class _Extraction:
     """The work on each video of a frame set, as it is sent to other processes."""
 
     extractor: Lazy[VideoFeatureExtractor]
+    clips: Lazy[tuple[ClipIndex, Timeline]]
     frames: Dataset
     output: Path
     label: str | None
     batch_size: int
 
-    @cached_property
-    def _index(self) -> tuple[ClipIndex, Timeline]:
-        index = ClipIndex.from_frame_set(self.frames)
-        return index, Timeline.from_frame_set(self.frames, index)
-
     def __call__(self, task: _VideoTask) -> str:
         """Write the features of one video, and return an empty message."""
-        index, timeline = self._index
+        index, timeline = self.clips.value
         file = self.output / f"{task.name}.arrow"
         self.extractor.value.write_video(
             index, timeline, self.frames, task.video, file, task.content, label=self.label, batch_size=self.batch_size
@@ -378,12 +375,14 @@ class _Extraction:
         return ""
 
 
+def _index_clips(frames: Dataset) -> tuple[ClipIndex, Timeline]:
+    """Return the rows and the times of a frame set by video."""
+    index = ClipIndex.from_frame_set(frames)
+    return index, Timeline.from_frame_set(frames, index)
+
+
 def _crashed(task: _VideoTask, reason: str) -> str:
     return f"{task.name}: {reason}"
-
-
-def _identity(extractor: VideoFeatureExtractor) -> VideoFeatureExtractor:
-    return extractor
 
 
 def load_video_features(folder: Path, videos: Mapping[str, Collection[str]] | None = None) -> list[VideoFeatures]:

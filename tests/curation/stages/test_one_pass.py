@@ -207,7 +207,7 @@ def test_results_of_the_other_number_format_count_if_none_was_chosen(collected, 
     folder = shutil.copytree(collected, tmp_path / "corpus")
     run_pipeline(folder, replace(color_options, dtype="float32"))
     before = files_of(folder)
-    monkeypatch.setattr("surgvista_hf.curation.models.classifiers.bfloat16_hardware", lambda device: "AMX")
+    monkeypatch.setattr("surgvista_hf.modeling.precision.bfloat16_hardware", lambda device: "AMX")
     video_work._load_classifier.cache_clear()
     video_work._load_detector.cache_clear()
     run_pipeline(folder, replace(color_options, dtype="auto"))

@@ -11,21 +11,20 @@ writes `benchmarks/results/corpus_cost.json` and the table of `docs/guides/clust
 
 import argparse
 import json
-import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surgvista_hf.util.files import atomic_file, write_json
+from surgvista_hf.util.files import write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from . import tables
+from .tables import RESULTS, ROOT, markdown_table, read_results
+
 OUTPUT = RESULTS / "corpus_cost.json"
 PAGE = ROOT / "docs" / "guides" / "clusters.md"
 CORES = 64
-_TABLE = re.compile(r"(?<=<!-- made by corpus_cost\.table -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -125,15 +124,20 @@ def compute(results: Path = RESULTS) -> dict[str, Any]:
 
 def table() -> str:
     """Return the table of the documentation, from the recorded numbers."""
-    content = json.loads(OUTPUT.read_text(encoding="utf-8"))
+    content = read_results(OUTPUT.name)
     corpora = content["corpora"]
     names = [f"{name}: {each['videos']:,} videos, {each['hours']:,.0f} h" for name, each in corpora.items()]
-    lines = [f"| Work | video-hours by core-hour | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
-    for work in content["work"].values():
-        cells = [_duration(work["core_hours"][corpus]) for corpus in corpora]
-        lines.append(f"| {work['title']} | {work['video_hours_per_core_hour']:.2g} | {' | '.join(cells)} |")
+    rows = [
+        [
+            work["title"],
+            f"{work['video_hours_per_core_hour']:.2g}",
+            *(_duration(work["core_hours"][corpus]) for corpus in corpora),
+        ]
+        for work in content["work"].values()
+    ]
     sizes = [f"{each['frame_set_gigabytes']:,.0f} GB" for each in corpora.values()]
-    return "\n".join([*lines, f"| disk of the frame set at a shorter side of 256 | | {' | '.join(sizes)} |"])
+    disk = ["disk of the frame set at a shorter side of 256", "", *sizes]
+    return markdown_table(["Work", "video-hours by core-hour", *names], [*rows, disk])
 
 
 def _duration(core_hours: float) -> str:
@@ -147,9 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     write_json(OUTPUT, compute(), indent=2)
-    text = PAGE.read_text(encoding="utf-8")
-    with atomic_file(PAGE) as temporary:
-        temporary.write_text(_TABLE.sub(lambda _: table(), text), encoding="utf-8")
+    tables.main([])
     print(table())
 
 

@@ -14,7 +14,6 @@ copies from a folder.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import time
@@ -43,7 +42,7 @@ from surgvista_hf.curation.stages.export import export_frame_set
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
-from .timing import ratio, save
+from .timing import processor_seconds, ratio, save
 
 HEIGHT, WIDTH, RATE = 720, 1280, 25.0
 
@@ -100,12 +99,6 @@ def make_videos(folder: Path, count: int, seconds: float, repeats: int) -> None:
                             packet.dts += repeat * template.duration
                             packet.stream = stream
                             target.mux(packet)
-
-
-def processor_seconds() -> float:
-    """Return the processor time so far, of this process and its children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -15,10 +15,9 @@ and, reading alone: frames for a prediction (1 a second) and for curation (8 a s
 
 import argparse
 import hashlib
-import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,10 @@ from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .data_speed import repeat_video
 from .tables import markdown_table, quartiles, read_results
-from .timing import ratio, save
+from .timing import both_clocks, ratio, save
 
 FILE = "decoding_cpu.json"
 SIDE = 256
-
-
-def processor_seconds() -> float:
-    """Return the seconds of processor time that this process and its finished children have used."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 @contextmanager
@@ -52,19 +45,6 @@ def everything_decoded() -> Iterator[None]:
         yield
     finally:
         skipping._coding_of = known
-
-
-def measure(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Measure the processor time of each contestant in each round; the order turns, and the first round does not count."""
-    names = list(contestants)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-1, rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = processor_seconds()
-            contestants[name]()
-            if turn >= 0:
-                seconds[name].append(processor_seconds() - start)
-    return seconds
 
 
 def preparing(video: Path, work: Path) -> dict[str, Callable[[], Any]]:
@@ -158,7 +138,7 @@ def main() -> None:
             "rate": float(stream.average_rate or 0),
             "frames": stream.frames,
         }
-    seconds = measure(preparing(video, arguments.work), arguments.rounds)
+    _, seconds = both_clocks(preparing(video, arguments.work), rounds=arguments.rounds)
     results: dict[str, Any] = {
         "video": {"name": arguments.video.name, "repeats": arguments.repeats, **about},
         "measured": "processor time of all threads and children; imports are not counted",
@@ -169,7 +149,7 @@ def main() -> None:
         "reading": {},
     }
     for per_second in (1.0, 8.0):
-        seconds = measure(reading(video, per_second), arguments.rounds)
+        _, seconds = both_clocks(reading(video, per_second), rounds=arguments.rounds)
         results["reading"][f"{per_second:g} a second"] = {
             "processor_seconds": {name: [round(each, 2) for each in values] for name, values in seconds.items()},
             "wanted_over_full_decode": ratio(seconds, "wanted", "full decode"),

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -39,21 +40,27 @@ def both_clocks(
     Where others use the machine too, the processor's seconds are the ones to compare.
 
     Returns:
-        Name -> seconds, one number a round; and the seconds of the processor in all threads.
+        Name -> seconds, one number a round; and the same of `processor_seconds`.
     """
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     processor: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-warmup, rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start, busy = time.perf_counter(), time.process_time()
+            start, busy = time.perf_counter(), processor_seconds()
             contestants[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
-                processor[name].append(time.process_time() - busy)
+                processor[name].append(processor_seconds() - busy)
     return seconds, processor
+
+
+def processor_seconds() -> float:
+    """Return the seconds of processor time that this process, in all threads, and its finished children have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> dict[str, float]:

@@ -8,12 +8,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: n
 
 import pytest
 
-from surgvista_hf.util.import_hooks import when_imported
+from .processes import LIBRARIES, Processes, without_bfloat16
 
-from .processes import LIBRARIES, Processes
-
-# Tests compute alike on every machine: for them no processor has bfloat16 in hardware. `test_precision.py` tests what has.
-when_imported("surgvista_hf.modeling.precision", lambda module: module._HARDWARE.clear())
+without_bfloat16()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -219,8 +219,8 @@ def _serve() -> None:
             tell(number=running.pop(pid), status=os.waitstatus_to_exitcode(status))
 
 
-def _without_bfloat16() -> None:
-    """Compute as on a processor that has no bfloat16 in hardware, as tests in their own process do."""
+def without_bfloat16() -> None:
+    """Compute alike on every machine: as on a processor without bfloat16. `test_precision.py` tests one that has it."""
     from surgvista_hf.util.import_hooks import when_imported
 
     when_imported("surgvista_hf.modeling.precision", lambda module: module._HARDWARE.clear())
@@ -245,7 +245,7 @@ def _become(request: dict[str, Any]) -> None:
             exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
         else:
             if request["module"].startswith("surgvista_hf"):
-                _without_bfloat16()
+                without_bfloat16()
             runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as ended:

@@ -154,14 +154,27 @@ def test_every_frame_is_decoded_where_every_frame_is_wanted(tmp_path, monkeypatc
     assert decoded(path, monkeypatch, 1 / RATE) == FRAMES
 
 
+@pytest.fixture(scope="module")
+def sound_file(tmp_path_factory):
+    """The content of a video, its frames by their seconds, and place and size of each packet."""
+    path = tmp_path_factory.mktemp("sound") / "a.mp4"
+    write(path, "libx264", {"g": "48", "x264-params": "bframes=3:scenecut=0"})
+    with VideoReader(path) as video:
+        frames = {round(second, 3): pixels for second, pixels in video.iterate(None)}
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    return path.read_bytes(), frames, places
+
+
 @given(
     number=st.integers(1, FRAMES - 1),
     kind=st.sampled_from(["noise", "not referred to", "both"]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_of_a_damaged_file_no_frame_is_given_out_that_a_full_decode_does_not_vouch_for(number, kind, seed):
-    _, content, clean = damaged_file(number, kind, seed)
+def test_of_a_damaged_file_no_frame_is_given_out_that_a_full_decode_does_not_vouch_for(sound_file, number, kind, seed):
+    sound, clean, places = sound_file
+    content = damaged(sound, *places[number], kind, seed)
     with VideoReader(content, damaged="any") as video:
         whole = {round(second, 3): pixels for second, pixels in video.iterate(None)}
     with VideoReader(content, damaged="any") as video:
@@ -173,25 +186,14 @@ def test_of_a_damaged_file_no_frame_is_given_out_that_a_full_decode_does_not_vou
             assert np.array_equal(pixels, clean[second]), second
 
 
-def damaged_file(number, kind, seed, cache={}):  # noqa: B006 - the file is written once
-    """Return a video whose packet of this number is noise, or is called one that no frame refers to, or both."""
-    if not cache:
-        import tempfile
-
-        folder = tempfile.TemporaryDirectory()
-        path = write(Path(folder.name) / "a.mp4", "libx264", {"g": "48", "x264-params": "bframes=3:scenecut=0"})
-        with VideoReader(path) as video:
-            clean = {round(second, 3): pixels for second, pixels in video.iterate(None)}
-        with av.open(str(path)) as container:
-            places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-        cache.update(folder=folder, path=path, clean=clean, places=places)
-    content = bytearray(cache["path"].read_bytes())
-    place, size = cache["places"][number]
+def damaged(content, place, size, kind, seed):
+    """Return the content of a file of which a packet is noise, or is called one that no frame refers to, or both."""
+    content = bytearray(content)
     if kind != "not referred to":
         content[place + 5 : place + size] = np.random.default_rng(seed).bytes(size - 5)
     if kind != "noise":
         content[place + 4] &= 0b10011111
-    return cache["path"], bytes(content), cache["clean"]
+    return bytes(content)
 
 
 def test_damage_is_told_as_before_where_it_concerns_what_is_wanted(tmp_path):
@@ -200,24 +202,18 @@ def test_damage_is_told_as_before_where_it_concerns_what_is_wanted(tmp_path):
         list(video.iterate(1.0))
 
 
-def test_what_cannot_be_read_is_told_after_the_frames_before_it():
+def test_what_cannot_be_read_is_told_after_the_frames_before_it(tmp_path):
     def packets():
         yield packet, False
         raise OSError("the disk is gone")
 
-    with av.open(str(REAL) if REAL.is_file() else _small()) as container:
+    with av.open(str(write_numbered_video(tmp_path / "a.mp4"))) as container:
         stream = container.streams.video[0]
         packet = next(container.demux(stream))
         selected = PacketSelection(stream, Moments([0.0]), 0.0).select(packets())
         assert next(selected) == (packet, False, Need.DECODE)
         with pytest.raises(OSError, match="gone"):
             next(selected)
-
-
-def _small() -> str:
-    import tempfile
-
-    return str(write_numbered_video(Path(tempfile.mkdtemp()) / "a.mp4"))
 
 
 def test_where_times_start_anew_the_frames_are_those_of_a_full_decode(tmp_path):

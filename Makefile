@@ -18,13 +18,13 @@ demo: .venv/ready-demo ## train on synthetic surgery, predict an unseen operatio
 	@.venv/bin/surgvista demo $${VIDEO:+--video "$$VIDEO"} $(DEMO_ARGS)
 
 test: .venv/ready-dev ## run the tests but the slow ones; PYTEST_ARGS='-k word' chooses
-	@OMP_NUM_THREADS=1 .venv/bin/pytest -m 'not slow' $(PYTEST_ARGS)
+	@.venv/bin/pytest -m 'not slow' $(PYTEST_ARGS)
 
 test-all: .venv/ready-dev ## run all tests
-	@OMP_NUM_THREADS=1 .venv/bin/pytest $(PYTEST_ARGS)
+	@.venv/bin/pytest $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/ready-test ## run the tests with the oldest supported libraries
-	@OMP_NUM_THREADS=1 .venv-lowest/bin/pytest $(PYTEST_ARGS)
+	@.venv-lowest/bin/pytest $(PYTEST_ARGS)
 
 lint: .venv/ready-dev ## check style and format
 	.venv/bin/ruff check

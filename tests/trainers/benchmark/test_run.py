@@ -135,7 +135,9 @@ def test_the_same_command_runs_only_what_is_missing(finished, monkeypatch, capsy
     ran = []
     monkeypatch.setattr(benchmark, "finetune", lambda *args, **kwargs: pytest.fail("a finished cell is trained again"))
     monkeypatch.setattr(
-        benchmark, "_run_cell", lambda suite, cell, own=benchmark._run_cell: ran.append(cell.name) or own(suite, cell)
+        benchmark,
+        "_run_cell",
+        lambda suite, cell, *rest, own=benchmark._run_cell: ran.append(cell.name) or own(suite, cell, *rest),
     )
     assert main(["benchmark", str(finished / "suite.yaml"), "--json"]) == 0
     assert ran == ["taught / phases / knn / seed 0"]

@@ -117,6 +117,7 @@ class PacketSelection:
         self._coding = _coding_of(stream.codec_context)
         self._is_sound = self._coding is not None
         self._ahead: deque[_Waiting] = deque()
+        self._stamps_ahead: deque[int] = deque()  # time stamps of the packets of video in it
         self._behind: deque[int] = deque(maxlen=_FRAMES_BEHIND)  # time stamps of packets that were given out
         self._left_out = 0  # packets of video that follow and are not needed
 
@@ -142,12 +143,17 @@ class PacketSelection:
                     failure, is_over = error, True
                     break
                 size += 0 if packet is None else packet.size
-                self._ahead.append(self._looked_at(packet, is_torn))
+                looked_at = self._looked_at(packet, is_torn)
+                self._ahead.append(looked_at)
+                if looked_at.is_video:
+                    self._stamps_ahead.append(looked_at.pts)
             if not self._ahead:
                 if failure is not None:
                     raise failure
                 return
             waiting = self._ahead.popleft()
+            if waiting.is_video:
+                self._stamps_ahead.popleft()
             size -= 0 if waiting.packet is None else waiting.packet.size
             yield waiting.packet, waiting.is_torn, self._need(waiting)
 
@@ -159,7 +165,7 @@ class PacketSelection:
             return _Waiting(packet, is_torn)
         if packet.stream.index != self._index or not packet.size:
             return _Waiting(packet, is_torn)
-        latest = max((each.pts for each in self._ahead if each.is_video), default=max(self._behind, default=None))
+        latest = max(self._stamps_ahead or self._behind, default=None)
         is_fresh_start = self._coding.is_fresh_start(packet)
         if (
             packet.pts is None
@@ -187,8 +193,7 @@ class PacketSelection:
 
     def _is_frame_wanted(self, pts: int) -> bool:
         """Return whether a moment may lie between a frame and the next one, as far as that is known."""
-        known = (*self._behind, *(each.pts for each in self._ahead if each.is_video))
-        following = min((other for other in known if other > pts), default=None)
+        following = min([other for other in (*self._behind, *self._stamps_ahead) if other > pts], default=None)
         if following is None or (following - pts) * self._unit > _LONGEST_STEP:
             return True
         return self._is_wanted(pts, following)

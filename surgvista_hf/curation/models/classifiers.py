@@ -35,6 +35,7 @@ from ...modeling.precision import resolve_dtype
 from ...util.errors import InputError
 from ...util.files import file_hash
 from ...util.messages import first_line
+from .segformer import fold_head
 
 _FILES = ("*.json", "*.safetensors")  # nothing else in a folder is read, least of all a pickle
 _FILLED = 0.75  # fraction of its box that one region fills
@@ -42,6 +43,7 @@ _Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
 # Two classes whose probabilities are closer than this may change their order in bfloat16, which moved each by 0.007.
 _CLOSE = 0.2
+_IN_CACHE = 4  # images at once whose activations a CPU finds in its caches; a segmentation model is slower with more
 Precision = Literal["auto", "float32", "bfloat16"]
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
 ModelClass = (
@@ -203,6 +205,8 @@ class RegionDetector:
         """
         paths = _model_folders(folders)
         members = [_load(path, region_model_class(path), device) for path in paths]
+        for model, _ in members:
+            fold_head(model)
         detector = cls(members, _fingerprint(paths), threshold=threshold, overlap=overlap, batch_size=batch_size)
         if resolve_precision(dtype, device) == "bfloat16":
             detector.accelerate()
@@ -213,7 +217,7 @@ class RegionDetector:
 
         Object detectors stay as they are: with the 8 bits of a bfloat16 their boxes would be off by several pixels.
         """
-        is_box_model = [hasattr(processor, "post_process_object_detection") for _, processor in self.members]
+        is_box_model = [_gives_boxes(processor) for _, processor in self.members]
         if not all(is_box_model):
             fast = _in_bfloat16(self.members)
             pairs = zip(self.members, fast, is_box_model, strict=True)
@@ -248,18 +252,27 @@ class RegionDetector:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return boxes (boxes, 4) and confidences (boxes,) of each frame, by one member."""
         model, processor = member
-        outputs = model(**inputs)
         sizes = [frame.shape[:2] for frame in frames]
-        if hasattr(outputs, "pred_boxes"):
+        if _gives_boxes(processor):
             find_boxes = processor.post_process_object_detection  # type: ignore[attr-defined]  # those of detectors have it
-            results = find_boxes(outputs, threshold=self.threshold, target_sizes=sizes)
+            results = find_boxes(model(**inputs), threshold=self.threshold, target_sizes=sizes)
             return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
-        probabilities = 1 - outputs.logits.float().softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
+        at_once = _IN_CACHE if model.device.type == "cpu" else len(frames)
+        parts = [range(len(frames))[start : start + at_once] for start in range(0, len(frames), at_once)]
+        logits = [
+            model(**{name: value[part.start : part.stop] for name, value in inputs.items()}).logits for part in parts
+        ]
+        probabilities = 1 - torch.cat(logits).float().softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
         return [_parts(each, size, self.threshold) for each, size in zip(probabilities, sizes, strict=True)]
 
     def _pooled(self, found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
         boxes, scores = torch.cat([box for box, _ in found]), torch.cat([score for _, score in found])
         return boxes[nms(boxes, scores, self.overlap)].numpy()
+
+
+def _gives_boxes(processor: BaseImageProcessor) -> bool:
+    """Return whether a processor belongs to an object detector."""
+    return hasattr(processor, "post_process_object_detection")
 
 
 def _parts(probability: np.ndarray, size: tuple[int, int], threshold: float) -> tuple[torch.Tensor, torch.Tensor]:

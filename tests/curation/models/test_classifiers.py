@@ -203,7 +203,11 @@ def test_a_segmentation_model_finds_regions_in_pixels_of_the_frame(tmp_path):
             type(
                 "Model",
                 (),
-                {"__call__": lambda _, **inputs: answer(**inputs), "device": "cpu", "dtype": torch.float32},
+                {
+                    "__call__": lambda _, **inputs: answer(**inputs),
+                    "device": torch.device("cpu"),
+                    "dtype": torch.float32,
+                },
             )(),
             find.members[0][1],
         ),

@@ -84,10 +84,12 @@ def gray_thumbnail(frame: np.ndarray, side: int, cut: float = 0.0) -> np.ndarray
         >>> gray_thumbnail(np.full((48, 64, 3), 7, np.uint8), 2).tolist()
         [[7, 7], [7, 7]]
     """
-    gray = Image.fromarray(frame).convert("L")
-    left, top = cut * gray.width, cut * gray.height
-    box = (left, top, gray.width - left, gray.height - top)
-    return np.asarray(gray.resize((side, side), Image.Resampling.BOX, box=box))
+    height, width = frame.shape[:2]
+    left, top = cut * width, cut * height
+    x, y = math.floor(left), math.floor(top)
+    gray = Image.new("L", (width, height))
+    gray.paste(Image.fromarray(frame[y : height - y, x : width - x]).convert("L"), (x, y))  # the rest is not looked at
+    return np.asarray(gray.resize((side, side), Image.Resampling.BOX, box=(left, top, width - left, height - top)))
 
 
 class SubprocessVideo:
@@ -150,7 +152,7 @@ class SubprocessVideo:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         package = Path(__file__).resolve().parents[2]
         wanted = {
-            "reading": {"deinterlace": deinterlace, "damaged": damaged},
+            "reading": {"deinterlace": deinterlace, "damaged": damaged, "one_thread": True},
             "frames": {"interval": interval_seconds, "start": start, "stop": stop, "spread": spread, "clips": clips},
             "thumbnails": None if thumbnails is None else asdict(thumbnails),
         }

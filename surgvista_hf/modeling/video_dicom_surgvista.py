@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -22,14 +23,22 @@ import numpy as np
 from .errors_surgvista import VideoReadError
 from .video_frames_surgvista import Named, is_damaged_jpeg, resized, shown_size
 
-pydicom: ModuleType
-try:
-    import pydicom
-    import pydicom.encaps
-    import pydicom.filereader
-    import pydicom.pixels
-except ImportError:  # the extra `dicom` of the package
-    pydicom = None  # type: ignore[assignment]
+
+@cache
+def _pydicom() -> ModuleType:
+    """Import pydicom, which takes longer than opening a video, so only where a DICOM file was met.
+
+    Raises:
+        ImportError: it is not installed (the extra `dicom` of the package).
+    """
+    try:  # transformers asks for what files beside a checkpoint import elsewhere
+        import pydicom
+        import pydicom.encaps
+        import pydicom.filereader
+        import pydicom.pixels
+    except ImportError:
+        raise
+    return pydicom
 
 
 class _DataSet(Protocol):
@@ -121,8 +130,12 @@ def open_dicom(file: BinaryIO, name: str, max_pixels: int) -> "EncapsulatedVideo
     Raises:
         VideoReadError: pydicom is not installed, or the file is damaged, holds no frames, or none that can be decoded.
     """
-    if pydicom is None:
-        raise VideoReadError(f"{name} is a DICOM file; reading it needs pydicom: pip install 'surgvista-hf[dicom]'")
+    try:
+        _pydicom()
+    except ImportError as error:
+        raise VideoReadError(
+            f"{name} is a DICOM file; reading it needs pydicom: pip install 'surgvista-hf[dicom]'"
+        ) from error
     with _errors_explained(name):
         header, syntax = _read_header(file, name)
         start, length = _pixel_data(file, name, syntax)
@@ -154,7 +167,7 @@ class DicomFrames:
         self, file: BinaryIO, name: str, header: _DataSet, syntax: str, data: tuple[int, int], max_pixels: int
     ) -> None:
         self.name, self._file, self._header, self._syntax = name, file, header, syntax
-        uid = pydicom.uid.UID(syntax)
+        uid = _pydicom().uid.UID(syntax)
         self.codec = uid.keyword.lower() or "unknown"
         self._decoder = _decoder(uid, name)
         columns, rows = int(header.Columns), int(header.Rows)
@@ -193,8 +206,8 @@ class DicomFrames:
     def _decoded(self, content: bytes) -> np.ndarray:
         """Return (rows, columns) or (rows, columns, 3) values as stored, colors as RGB."""
         header = self._header
-        if pydicom.uid.UID(self._syntax).is_encapsulated:
-            content = pydicom.encaps.encapsulate([content])
+        if _pydicom().uid.UID(self._syntax).is_encapsulated:
+            content = _pydicom().encaps.encapsulate([content])
         options = {
             "rows": int(header.Rows),
             "columns": int(header.Columns),
@@ -215,7 +228,7 @@ class DicomFrames:
     def _find_frames(self, start: int, length: int) -> list[list[tuple[int, int]]]:
         """Return where the pieces of each frame lie: offsets in the file and lengths."""
         header = self._header
-        if not pydicom.uid.UID(self._syntax).is_encapsulated:
+        if not _pydicom().uid.UID(self._syntax).is_encapsulated:
             samples = 2 if "422" in str(header.PhotometricInterpretation) else int(header.SamplesPerPixel)
             size = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated) // 8
             available = min(self._file.seek(0, io.SEEK_END) - start, length) // size
@@ -251,14 +264,14 @@ class DicomFrames:
 def _read_header(file: BinaryIO, name: str) -> tuple[Any, str]:
     """Return what `_TAGS` name of the data set, and the transfer syntax; the file then stands at the pixels."""
     file.seek(HEAD_BYTES)
-    meta = pydicom.filereader.read_dataset(
+    meta = _pydicom().filereader.read_dataset(
         file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _, __: tag >> 16 != 2
     )
     syntax = str(meta.get("TransferSyntaxUID") or _IMPLICIT)
     if syntax == _DEFLATED:  # unpacking it has no limit
         raise VideoReadError(f"{name} is a deflated DICOM file, which is not read; store it without deflation")
     file.seek(0)
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+    header = _pydicom().dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
     for element in list(header):
         _ = element.value  # a value that cannot be read is known now
     return header, syntax
@@ -297,7 +310,7 @@ def _read_at(file: BinaryIO, position: int, length: int) -> bytes:
 
 def _decoder(uid: Named, name: str) -> Any:
     try:
-        decoder = pydicom.pixels.get_decoder(uid)
+        decoder = _pydicom().pixels.get_decoder(uid)
     except NotImplementedError:
         decoder = None
     if decoder is None or not decoder.is_available:
@@ -337,7 +350,7 @@ def _color(values: np.ndarray, header: _DataSet) -> np.ndarray:
     if values.ndim == 3:
         return values.astype(np.uint8) if bits <= 8 else (values >> (bits - 8)).astype(np.uint8)
     if str(header.PhotometricInterpretation) == "PALETTE COLOR":
-        colors = np.asarray(pydicom.pixels.apply_color_lut(values, header))
+        colors = np.asarray(_pydicom().pixels.apply_color_lut(values, header))
         return colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8)
     gray = _gray(values, header, bits)
     if str(header.PhotometricInterpretation) == "MONOCHROME1":
@@ -356,7 +369,7 @@ def _gray(values: np.ndarray, header: _DataSet, bits: int) -> np.ndarray:
         return values.astype(np.uint8)
     shown = values * slope + intercept
     if windowed:
-        shown = pydicom.pixels.apply_windowing(shown, header)
+        shown = _pydicom().pixels.apply_windowing(shown, header)
     low, high = sorted((low * slope + intercept, high * slope + intercept))
     return np.clip((shown - low) / max(high - low, 1e-9) * 255 + 0.5, 0, 255).astype(np.uint8)
 

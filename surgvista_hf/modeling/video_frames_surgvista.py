@@ -146,7 +146,7 @@ class FrameShaper:
         most = 2 * WIDEST_PIXEL * _ASPECT_UNITS
         steps = (
             ("crop", f"w={min(frame.width, 16)}:h={min(frame.height, 16)}:x=0:y=0"),
-            ("scale", f"w=clip(round(sar*{_ASPECT_UNITS})\\,16\\,{most:.0f}):h=16:eval=frame:flags=neighbor"),
+            ("scale", f"w=clip(round(sar*{_ASPECT_UNITS})\\,16\\,{most:.0f}):h=2:eval=frame:flags=neighbor"),
         )
         key = ("aspect", frame.width, frame.height, frame.format.name)
         if key not in self._graphs:

@@ -173,6 +173,7 @@ class VideoReader:
         deinterlace: `"auto"`, or `"off"`: leave interlaced frames as they are.
         damaged: action where a frame is damaged or missing: `"refuse"` raises an error; `"skip"` leaves it out and goes on, if
             at least half of the video is sound; `"any"` however little is.
+        one_thread: decode in one thread, which takes a tenth less of the processor's time, but longer where cores are idle.
 
     Raises:
         VideoReadError: there is no such file, it is not a video, has no frames, or frames that are too large.
@@ -192,6 +193,7 @@ class VideoReader:
         max_pixels: int = 8192 * 8192,
         deinterlace: Deinterlace = "auto",
         damaged: Damaged = "refuse",
+        one_thread: bool = False,
     ) -> None:
         if damaged not in ("refuse", "skip", "any") or deinterlace not in ("auto", "off"):
             raise InputError(
@@ -201,6 +203,7 @@ class VideoReader:
         self.name, self._file, self._owned = _open(source)
         self._opened_file = self._file
         self.max_pixels, self.damaged, self.deinterlace = max_pixels, damaged, deinterlace
+        self._one_thread = one_thread
         self._still: np.ndarray | None = None
         self._dicom: DicomFrames | None = None
         self._encapsulated: EncapsulatedVideo | None = None
@@ -558,6 +561,8 @@ class VideoReader:
                 strict = {"err_detect": "explode"} if self._strict else {}
                 stream.codec_context.options = {"max_pixels": str(self.max_pixels), **strict}
                 stream.thread_type = "SLICE" if stream.codec_context.name in _NOT_FRAME_THREADED else "AUTO"
+                if self._one_thread:
+                    stream.codec_context.thread_count = 1
                 yield container, stream
         except _errors() as error:
             raise VideoReadError(f"{self.name} cannot be decoded: {_reason(error)}") from error

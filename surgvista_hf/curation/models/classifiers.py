@@ -10,7 +10,7 @@ decision that a classifier makes by less than this change is made again in float
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,7 @@ from ...modeling.precision import resolve_dtype
 from ...util.errors import InputError
 from ...util.files import file_hash
 from ...util.messages import first_line
-from .segformer import fold_head
+from .folding import fold_head, fold_norms
 
 _FILES = ("*.json", "*.safetensors")  # nothing else in a folder is read, least of all a pickle
 _FILLED = 0.75  # fraction of its box that one region fills
@@ -43,7 +43,7 @@ _Corners = tuple[int, int, int, int]  # top, left, bottom, right
 _Device = str | torch.device | None
 # Two classes whose probabilities are closer than this may change their order in bfloat16, which moved each by 0.007.
 _CLOSE = 0.2
-_IN_CACHE = 4  # images at once whose activations a CPU finds in its caches; a segmentation model is slower with more
+_IN_CACHE = 2  # images at once, for each thread, whose activations a CPU finds in its caches
 Precision = Literal["auto", "float32", "bfloat16"]
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
 ModelClass = (
@@ -257,12 +257,7 @@ class RegionDetector:
             find_boxes = processor.post_process_object_detection  # type: ignore[attr-defined]  # those of detectors have it
             results = find_boxes(model(**inputs), threshold=self.threshold, target_sizes=sizes)
             return [(result["boxes"].float().cpu(), result["scores"].float().cpu()) for result in results]
-        at_once = _IN_CACHE if model.device.type == "cpu" else len(frames)
-        parts = [range(len(frames))[start : start + at_once] for start in range(0, len(frames), at_once)]
-        logits = [
-            model(**{name: value[part.start : part.stop] for name, value in inputs.items()}).logits for part in parts
-        ]
-        probabilities = 1 - torch.cat(logits).float().softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
+        probabilities = 1 - _logits(model, inputs).softmax(1)[:, 0].cpu().numpy()  # (frames, rows, columns)
         return [_parts(each, size, self.threshold) for each, size in zip(probabilities, sizes, strict=True)]
 
     def _pooled(self, found: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
@@ -431,6 +426,7 @@ def _in_bfloat16(members: Sequence[Member]) -> list[Member]:
     """Return copies of members in bfloat16, with the pixels of a channel apart as convolutions in hardware want it."""
     copies = [(copy.deepcopy(model), processor) for model, processor in members]
     for model, _ in copies:
+        fold_norms(model)
         module: torch.nn.Module = model
         module.to(torch.bfloat16).to(memory_format=torch.channels_last)  # in place
     return copies
@@ -438,10 +434,18 @@ def _in_bfloat16(members: Sequence[Member]) -> list[Member]:
 
 def _probabilities(members: Sequence[Member], frames: Sequence[np.ndarray]) -> np.ndarray:
     """Return the probabilities, (frames, classes) float32, by the mean of the members' logits."""
-    logits = [
-        model(**inputs).logits.float() for (model, _), inputs in zip(members, _prepared(members, frames), strict=True)
-    ]
+    logits = [_logits(model, inputs) for (model, _), inputs in zip(members, _prepared(members, frames), strict=True)]
     return torch.stack(logits).mean(0).softmax(-1).cpu().numpy()
+
+
+def _logits(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the logits of images in float32; a CPU computes few at a time, since more are slower."""
+    count = len(next(iter(inputs.values())))
+    at_once = _IN_CACHE * torch.get_num_threads() if model.device.type == "cpu" else count
+    parts = (
+        {name: value[start : start + at_once] for name, value in inputs.items()} for start in range(0, count, at_once)
+    )
+    return torch.cat([model(**part).logits for part in parts]).float()
 
 
 def _prepared(members: Sequence[Member], frames: Sequence[np.ndarray]) -> Iterator[dict[str, torch.Tensor]]:

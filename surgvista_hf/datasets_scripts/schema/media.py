@@ -117,7 +117,10 @@ class VideoFile(Media):
 
     def frames(self, options: PreparationOptions) -> Iterator[EncodedFrame]:
         """Yield the frames that the options select; afterwards, `seconds` and `remarks` say what was found."""
-        with VideoReader(self.path, deinterlace=options.deinterlace, damaged=options.damaged) as video:
+        # In one thread: with several videos at a time every core has work, and what a thread more costs is lost.
+        with VideoReader(
+            self.path, deinterlace=options.deinterlace, damaged=options.damaged, one_thread=True
+        ) as video:
             standstill = StandstillDetector()
             if options.frames_per_second is None or options.every:
                 frames = self._recorded_frames(video, options, standstill)

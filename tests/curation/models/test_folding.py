@@ -1,4 +1,4 @@
-"""The cheaper form of SegFormer's head answers as the published one."""
+"""The cheaper forms of models answer as the published ones."""
 
 import copy
 
@@ -6,9 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from torch import nn
+from transformers import (
+    RegNetConfig,
+    RegNetForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+)
 
-from surgvista_hf.curation.models.segformer import FoldedHead, fold_head
+from surgvista_hf.curation.models.folding import FoldedHead, fold_head, fold_norms
 
 SMALL = {"hidden_sizes": [8, 16, 16, 24], "depths": [1] * 4, "num_attention_heads": [1] * 4, "decoder_hidden_size": 32}
 
@@ -71,3 +79,32 @@ def test_only_heads_that_it_knows_are_replaced(changes):
     head = model.decode_head
     fold_head(model if changes else model.segformer)
     assert model.decode_head is head
+
+
+SIZES = {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 2, 1, 1], "embedding_size": 16, "num_labels": 3}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        (ResNetForImageClassification, ResNetConfig(layer_type="basic", **SIZES)),
+        (ResNetForImageClassification, ResNetConfig(layer_type="bottleneck", **SIZES)),
+        (RegNetForImageClassification, RegNetConfig(groups_width=8, **SIZES)),
+    ],
+)
+def test_convolutions_with_their_normalization_answer_the_same(model_class, config):
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.bias.normal_()
+    other = copy.deepcopy(model)
+    fold_norms(other)
+    assert norms
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in other.modules())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(other(images).logits, model(images).logits, atol=1e-4, rtol=1e-4)

@@ -42,8 +42,10 @@ from surgvista_hf.curation.stages.export import export_frame_set
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
+from .tables import markdown_table, read_results
 from .timing import processor_seconds, ratio, save
 
+FILE = "curation_speed_cpu.json"
 HEIGHT, WIDTH, RATE = 720, 1280, 25.0
 
 
@@ -135,6 +137,36 @@ def decisions(corpus: Path, video_ids: list[str]) -> list[Any]:
         trimmed, repeats = (read_result(Collection(corpus), stage, name) for stage in ("trim", "deduplicate"))
         found.append((trimmed and trimmed.content, repeats and (repeats.kept, repeats.detail)))
     return found
+
+
+def table() -> str:
+    """Return the throughput of each stage and of one pass, as a table for the documentation."""
+    results = read_results(FILE)
+    rates, totals = results["video_hours_per_core_hour"], results["all_stages_together"]
+    models = results["models"]
+    used = {"classify-videos": models["videos"], "classify-frames": models["frames"], "mask": models["regions"]}
+    rows = [
+        [stage, f"{rates['stage_by_stage'][stage]:g}", used.get(stage, "")]
+        for stage in ("classify-videos", "classify-frames", "hash", "mask", "export")
+    ]
+    ways = {
+        "stage_by_stage": "**all, one stage after the other**, each with its own decode",
+        "one_pass": "**all in one pass**",
+    }
+    rows += [
+        [title, f"**{totals[name]:.1f}**", f"classifiers in {results['number_format'][name]}"]
+        for name, title in ways.items()
+    ]
+    return markdown_table(["Stage", "video-hours per core-hour", "with"], rows)
+
+
+def comparison() -> str:
+    """Return how one pass compares with stages and with what was measured before, for a sentence of the documentation."""
+    results = read_results(FILE)
+    over = results["time_of_one_pass_over_stage_by_stage"]
+    spread = f"{over['median']:.2f} of the time of one stage after the other (quartiles {over['lower_quartile']:.2f}–"
+    decisions = "the same decisions" if results["same_decisions"] else "**other decisions**"
+    return f"{spread}{over['upper_quartile']:.2f}, {results['rounds']} rounds), with {decisions}"
 
 
 def earlier(output: Path, key: str) -> dict[str, Any]:

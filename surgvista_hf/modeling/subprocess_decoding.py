@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,7 @@ from .video_reading_surgvista import Damaged, VideoReader
 
 _HEADER = struct.Struct("<dIII")  # second (NaN: the end), height, width, channels (3, or 1: a thumbnail)
 _GIB = 1 << 30
+_PIPE_BYTES = 1 << 20  # the most that Linux gives to everybody
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class SubprocessVideo:
             env={**known, "PYTHONPATH": os.pathsep.join([str(package), *sys.path]), "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
+        _enlarge(self._process.stdout)
         try:
             self.info: dict[str, Any] = json.loads(self._line())
         except BaseException:
@@ -210,22 +213,22 @@ class SubprocessVideo:
             content += self._exactly(1)
         return content
 
-    def _exactly(self, size: int) -> bytes:
+    def _exactly(self, size: int) -> bytearray:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        pieces, missing = [], size
+        content = bytearray(size)
+        missing = memoryview(content)
         deadline = time.monotonic() + self.limits.silent_seconds
         while missing:
             ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
             if not ready:
                 self._process.kill()
                 raise VideoReadError(f"decoding took longer than {self.limits.silent_seconds:g} s for one frame")
-            piece = os.read(descriptor, min(missing, 1 << 20))
-            if not piece:
+            count = os.readv(descriptor, [missing])
+            if not count:
                 raise VideoReadError(self._reason())
-            pieces.append(piece)
-            missing -= len(piece)
-        return b"".join(pieces)
+            missing = missing[count:]
+        return content
 
     def _reason(self) -> str:
         try:
@@ -240,6 +243,15 @@ class SubprocessVideo:
         if lines and "MemoryError" in lines[-1]:
             return f"decoding needs more than {self.limits.memory_gib:g} GiB of memory"
         return "the file cannot be decoded within the limits on memory and time"
+
+
+def _enlarge(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a frame or so, if the system allows it, since both ends wait for each other less often then."""
+    import fcntl  # not on Windows
+
+    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def main() -> None:

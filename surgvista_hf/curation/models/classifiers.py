@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -44,6 +45,9 @@ _Device = str | torch.device | None
 # Two classes whose probabilities are closer than this may change their order in bfloat16, which moved each by 0.007.
 _CLOSE = 0.2
 _IN_CACHE = 2  # images at once, for each thread, whose activations a CPU finds in its caches
+_SETTINGS: WeakKeyDictionary[BaseImageProcessor, str] = (
+    WeakKeyDictionary()
+)  # of image processors, which are slow to tell
 Precision = Literal["auto", "float32", "bfloat16"]
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
 ModelClass = (
@@ -453,7 +457,7 @@ def _prepared(members: Sequence[Member], frames: Sequence[np.ndarray]) -> Iterat
     writable = [np.require(frame, requirements="W") for frame in frames]  # torch warns of others
     known: dict[str, BatchFeature] = {}
     for model, processor in members:
-        settings = processor.to_json_string()
+        settings = _SETTINGS.get(processor) or _SETTINGS.setdefault(processor, processor.to_json_string())
         if settings not in known:
             known[settings] = processor(images=writable, input_data_format="channels_last", return_tensors="pt")
         yield {

@@ -71,7 +71,10 @@ def decodes(monkeypatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("entries", [[], OVERRIDES], ids=["no overrides", "overrides"])
+@pytest.mark.parametrize(
+    "entries",
+    [pytest.param([], id="no overrides", marks=pytest.mark.slow), pytest.param(OVERRIDES, id="overrides")],
+)
 def test_one_pass_writes_the_bytes_of_one_stage_after_the_other(collected, small_batches, tmp_path, decodes, entries):
     one, other = copies(collected, tmp_path)
     for folder in (one, other):
@@ -126,6 +129,7 @@ run_pipeline(sys.argv[2], options)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [1, 3])
 def test_after_a_kill_the_same_command_goes_on_and_ends_with_the_same_bytes(
     collected, color_models, small_batches, tmp_path, written
@@ -154,6 +158,7 @@ def test_regions_that_were_found_before_a_kill_are_taken_by_the_stage_alone(
     assert files_of(early) == {}
 
 
+@pytest.mark.slow
 def test_a_video_in_which_too_many_frames_would_wait_is_left_to_its_stage(collected, color_options, tmp_path, decodes):
     options = replace(color_options, batch_size=1, run=8)  # eight frames wait where two may
     one, other = copies(collected, tmp_path)
@@ -162,6 +167,7 @@ def test_a_video_in_which_too_many_frames_would_wait_is_left_to_its_stage(collec
     assert files_of(one) == files_of(stage_by_stage(other, options))
 
 
+@pytest.mark.slow
 def test_damage_that_only_hashes_meet_leaves_the_classification_as_it_is(
     collected, color_options, tmp_path, monkeypatch
 ):
@@ -203,6 +209,7 @@ def test_frames_wait_only_until_it_is_certain_that_they_belong_to_the_operation(
 # --------------------------------------------------------------------------------------------- number formats
 
 
+@pytest.mark.slow
 def test_results_of_the_other_number_format_count_if_none_was_chosen(collected, color_options, tmp_path, monkeypatch):
     folder = shutil.copytree(collected, tmp_path / "corpus")
     run_pipeline(folder, replace(color_options, dtype="float32"))

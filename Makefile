@@ -6,7 +6,7 @@ PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3 python; do \
 UV ?= $(shell command -v uv)
 # Further options of `surgvista demo`, such as --operations 6 --epochs 1 for a look at it in a minute.
 DEMO_ARGS ?=
-PYTEST_ARGS ?= -n auto --maxprocesses=4
+PYTEST_ARGS ?= -n auto --maxprocesses=4 --dist worksteal
 
 .NOTPARALLEL:
 .PHONY: help demo test test-all test-lowest lint types docs constraints clean

@@ -254,6 +254,7 @@ def test_what_lies_in_the_place_of_a_result_is_never_removed(hospitals, model_fo
     assert (a / "op1.mp4").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_runs_over_one_folder_end_without_a_traceback_and_with_whole_results(
     hospitals,
     model_folder,

@@ -307,6 +307,7 @@ class Unsure(Numbers):
         return np.full((len(clips), 2), 0.5), clips[:, -1:].float().numpy() + features
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(monkeypatch):
     """Of ten hours, no more than the candidates of one video are remembered, each with one mean."""
 

@@ -205,6 +205,7 @@ def test_stopped_and_resumed_it_is_the_same_run_bit_for_bit(whole, frame_set, tm
     assert second.evaluate() == whole[2]
 
 
+@pytest.mark.slow
 def test_fewer_clips_than_a_batch_make_one_update_an_epoch_unless_incomplete_batches_are_left_out(frame_set, tmp_path):
     few = {"per_device_train_batch_size": 100, "num_train_epochs": 3, "save_steps": 1}
     tiny.assert_resumes_bit_for_bit(

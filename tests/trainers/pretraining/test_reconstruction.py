@@ -39,6 +39,7 @@ def test_tensorboard_gets_losses_speed_and_images(frame_set, tmp_path, monkeypat
     assert [event.step for event in events.Images("reconstruction")] == [10, 20]
 
 
+@pytest.mark.slow
 def test_trackio_gets_the_losses(processes, frame_set, tmp_path):
     """Run in a process of its own: trackio decides when it is imported where it writes."""
     pytest.importorskip("trackio")

@@ -114,7 +114,10 @@ def _stored_shapes(model_class: type[PreTrainedModel], config: VideoMAEConfig) -
     have the names of the memory, where the keys have a bias too. No original file has it, since a softmax does not see what
     all keys have in common.
     """
-    shapes = parameter_shapes(model_class, config)
+    # Of a clip of one patch: no shape depends on the number of patches, and transformers computes the table of their
+    # positions in a loop that takes seconds.
+    one_patch = {"image_size": config.patch_size, "num_frames": config.tubelet_size}
+    shapes = parameter_shapes(model_class, VideoMAEConfig(**{**config.to_dict(), **one_patch}))
     if get_checkpoint_conversion_mapping(VideoMAEConfig.model_type) is None:
         return shapes
     return {

@@ -4,11 +4,12 @@ A row of the table is a command as people type it, from its start to its end: se
 processor (in all threads and child processes), and the largest memory of a process. Files are in the page cache: a round that
 is not counted comes first. "Python itself" is an interpreter that does nothing; every other row has it in it.
 
-The tests of the project are measured by whoever runs them, e.g. with `/usr/bin/time -v make test`, and handed in.
+The tests of the project are measured by whoever runs them, e.g. with `/usr/bin/time -v make test`, and handed in; then nothing
+else is measured.
 
     python -m benchmarks.waiting --output benchmarks/results/waiting_cpu.json
     python -m benchmarks.waiting --output … --only "import surgvista_hf" --rounds 9   # anew, the others stay
-    python -m benchmarks.waiting --output … --tests-seconds 610 --tests-processor-seconds 1150 --tests-megabytes 2100   # only these
+    python -m benchmarks.waiting --output … --tests-seconds 610 --tests-processor-seconds 1150 --tests-megabytes 2100
 """
 
 import argparse

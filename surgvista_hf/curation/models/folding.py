@@ -11,13 +11,39 @@ one 1×1 convolution of its own channels at its own resolution, and the upsample
 Source: Xie et al., SegFormer (arXiv 2105.15203), section 3.2, of which this is a rearrangement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedModel, SegformerForSemanticSegmentation
+
+
+class _Projection(Protocol):
+    """Describes what projects the features of a stage."""
+
+    proj: nn.Linear
+
+
+class _Norm(Protocol):
+    """Describes batch normalization with statistics."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    eps: float
+
+
+class _PublishedHead(Protocol):
+    """Describes the head of a `SegformerForSemanticSegmentation`, as far as it is used here."""
+
+    linear_projections: Iterable[_Projection]
+    linear_fuse: nn.Conv2d
+    batch_norm: _Norm
+    classifier: nn.Conv2d
 
 
 class FoldedHead(nn.Module):
@@ -35,7 +61,7 @@ class FoldedHead(nn.Module):
         True
     """
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: _PublishedHead) -> None:
         super().__init__()
         norm, projections = head.batch_norm, [each.proj for each in head.linear_projections]
         scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()  # (D,)
@@ -65,6 +91,7 @@ class FoldedHead(nn.Module):
             larger = torch.bmm(down.expand(len(small), -1, -1), small)  # (batch * D, rows, fewer columns)
             planes.baddbmm_(larger, across.T.expand(len(small), -1, -1))
         decide = self.classifier.weight[:, :, 0, 0].expand(batch, -1, -1)
+        assert self.classifier.bias is not None  # the published head has it
         logits = torch.baddbmm(self.classifier.bias[:, None], decide, fused.relu_())
         return logits.view(batch, -1, *shape)
 
@@ -82,7 +109,7 @@ def fold_head(model: PreTrainedModel) -> None:
     Other models are left as they are.
     """
     if isinstance(model, SegformerForSemanticSegmentation) and model.config.reshape_last_stage:
-        model.decode_head = FoldedHead(model.decode_head)
+        model.decode_head = FoldedHead(cast(_PublishedHead, model.decode_head))  # type: ignore[assignment]
 
 
 def fold_norms(model: PreTrainedModel) -> None:

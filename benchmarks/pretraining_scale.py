@@ -19,8 +19,10 @@ from surgvista_hf.util.files import atomic_file
 
 from .pretraining_control import BATCH, CORPUS, OBJECTIVES, ProbeData, run, train_teacher
 from .repeatable import Runs, parse_experiment, run_experiment
+from .tables import markdown_table, read_results
 from .timing import save
 
+FILE = "pretraining_scale_cpu.json"
 SCALES = (64, 384, 1536, 6000)  # clips without labels; 64 are a batch
 COMPARED = ("SurgVISTA without teacher", "SurgVISTA with teacher")
 
@@ -30,6 +32,7 @@ def cell(objective: str, clips: int) -> str:
     return f"{objective}, {clips} clips"
 
 
+KEYS = ("motion_linear", "digits_linear")  # accuracy and mean average precision of linear probes, in percent
 CELLS = {cell(objective, clips): (objective, clips) for clips in SCALES for objective in COMPARED}
 
 
@@ -84,6 +87,26 @@ def summary(results: Runs) -> dict[str, Any]:
         "table": table,
         "runs": {name: runs for name, runs in results.items() if runs},
     }
+
+
+def table() -> str:
+    """Return what the linear probes read at each scale, means and extremes of the seeds, as a table for the documentation."""
+    runs = read_results(FILE)["runs"]
+    header = [
+        "clips without labels",
+        *(f"{what}, {how}" for what in ("motion", "digits") for how in ("without", "with teacher")),
+    ]
+    untrained = [found["untrained"] for of_cell in runs.values() for found in of_cell.values()]
+    rows = [["none", *(_spread([each[key] for each in untrained]) for key in KEYS for _ in COMPARED)]]
+    for clips in SCALES:
+        found = [runs.get(cell(objective, clips), {}).values() for objective in COMPARED]
+        cells = [_spread([each["trained"][key] for each in of_cell]) for key in KEYS for of_cell in found]
+        rows.append([f"{clips:,}", *cells])
+    return markdown_table(header, rows)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.1f} ({min(values):.1f}–{max(values):.1f})" if values else ""
 
 
 def draw(results: Runs, path: Path) -> None:

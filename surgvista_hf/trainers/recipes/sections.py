@@ -116,10 +116,10 @@ def _is_readable(hint: Any) -> bool:
     if isinstance(hint, str) or any(is_dataclass(member) for member in (hint, *get_args(hint))):
         return False
     try:
-        TypeAdapter(hint)
+        # A name that is not defined here, such as "torch.dtype" in older versions of transformers, leaves it incomplete.
+        return TypeAdapter(hint).pydantic_complete
     except PydanticUserError:
         return False
-    return True
 
 
 def _check_size(where: str, name: str, value: object) -> None:

@@ -42,7 +42,7 @@ from surgvista_hf.curation.stages.export import export_frame_set
 from surgvista_hf.curation.stages.pipeline import CurationOptions, run_pipeline, run_stage
 from surgvista_hf.datasets_scripts.synthetic.web_videos import SyntheticWebVideo, write_web_video
 
-from .tables import markdown_table, read_results
+from .tables import markdown_table, read_results, recorded_quartiles
 from .timing import processor_seconds, ratio, save
 
 FILE = "curation_speed_cpu.json"
@@ -161,12 +161,11 @@ def table() -> str:
 
 
 def comparison() -> str:
-    """Return how one pass compares with stages and with what was measured before, for a sentence of the documentation."""
+    """Return how one pass compares with one stage after the other, for a sentence of the documentation."""
     results = read_results(FILE)
-    over = results["time_of_one_pass_over_stage_by_stage"]
-    spread = f"{over['median']:.2f} of the time of one stage after the other (quartiles {over['lower_quartile']:.2f}–"
+    over = recorded_quartiles(results["time_of_one_pass_over_stage_by_stage"])
     decisions = "the same decisions" if results["same_decisions"] else "**other decisions**"
-    return f"{spread}{over['upper_quartile']:.2f}, {results['rounds']} rounds), with {decisions}"
+    return f"{over} of the time of one stage after the other, in {results['rounds']} rounds, with {decisions}"
 
 
 def earlier(output: Path, key: str) -> dict[str, Any]:

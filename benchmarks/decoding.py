@@ -29,7 +29,7 @@ from surgvista_hf.modeling import video_skipping_surgvista as skipping
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
 from .data_speed import repeat_video
-from .tables import markdown_table, quartiles, read_results
+from .tables import markdown_table, quartiles, read_results, recorded_quartiles
 from .timing import both_clocks, ratio, save
 
 FILE = "decoding_cpu.json"
@@ -112,10 +112,7 @@ def table() -> str:
 def ratios() -> str:
     """Return the ratios of preparing, for a sentence of the documentation."""
     over = read_results(FILE)["preparing"]["prepare_over"]
-    texts = {
-        name: f"{each['median']:.2f} ({each['lower_quartile']:.2f}–{each['upper_quartile']:.2f})"
-        for name, each in over.items()
-    }
+    texts = {name: recorded_quartiles(each) for name, each in over.items()}
     return f"{texts['ffmpeg']} of the processor time of `ffmpeg`, and {texts['full decode']} of that of a full decode"
 
 

@@ -56,7 +56,7 @@ from surgvista_hf.inference.models.onnx_export import export_model
 from surgvista_hf.modeling.video_processing_surgvista import online_clip_seconds
 from surgvista_hf.modeling.video_reading_surgvista import VideoReader
 
-from .tables import machine_of, markdown_table, quartiles, read_results, significant
+from .tables import machine_of, markdown_table, quartiles, read_results, recorded_quartiles
 from .timing import both_clocks, ratio, save, side_by_side
 
 CLASSES, SHORTEST, SHORT, LONG, ASKED = 7, 4, 16, 80, (61, 66, 71, 76)
@@ -272,10 +272,7 @@ def default_table() -> str:
     rows = [["plain loop", quartiles(plain), "1", "1"]]
     for name, title in names.items():
         ratios = [part[clock]["plain_loop_over"][name] for clock in ("processor", "wall")]
-        cells = [
-            f"{significant(each['median'])} ({significant(each['lower_quartile'])}–{significant(each['upper_quartile'])})"
-            for each in ratios
-        ]
+        cells = [recorded_quartiles(each) for each in ratios]
         rows.append([title, quartiles(part["processor"]["seconds_per_predicted_second"][name]), *cells])
     header = ["", "processor seconds", "plain loop over it, processor seconds", "the same, wall clock"]
     return markdown_table(header, rows)

@@ -32,7 +32,10 @@ def cell(objective: str, clips: int) -> str:
     return f"{objective}, {clips} clips"
 
 
-KEYS = ("motion_linear", "digits_linear")  # accuracy and mean average precision of linear probes, in percent
+PANELS = {
+    "motion_linear": "motion: accuracy, %",
+    "digits_linear": "digits: mean average precision, %",
+}  # linear probes
 CELLS = {cell(objective, clips): (objective, clips) for clips in SCALES for objective in COMPARED}
 
 
@@ -97,10 +100,10 @@ def table() -> str:
         *(f"{what}, {how}" for what in ("motion", "digits") for how in ("without", "with teacher")),
     ]
     untrained = [found["untrained"] for of_cell in runs.values() for found in of_cell.values()]
-    rows = [["none", *(_spread([each[key] for each in untrained]) for key in KEYS for _ in COMPARED)]]
+    rows = [["none", *(_spread([each[key] for each in untrained]) for key in PANELS for _ in COMPARED)]]
     for clips in SCALES:
         found = [runs.get(cell(objective, clips), {}).values() for objective in COMPARED]
-        cells = [_spread([each["trained"][key] for each in of_cell]) for key in KEYS for of_cell in found]
+        cells = [_spread([each["trained"][key] for each in of_cell]) for key in PANELS for of_cell in found]
         rows.append([f"{clips:,}", *cells])
     return markdown_table(header, rows)
 
@@ -113,8 +116,7 @@ def draw(results: Runs, path: Path) -> None:
     """Draw what the linear probes read over the number of clips, a mark for each seed and a line through the means."""
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = {"motion_linear": "motion: accuracy, %", "digits_linear": "digits: mean average precision, %"}
-    for axes, (key, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    for axes, (key, title) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         for objective, color, marker in zip(COMPARED, ("#0072b2", "#d55e00"), "so", strict=True):
             means = []
             for clips in SCALES:

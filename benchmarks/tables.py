@@ -21,7 +21,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,17 @@ def quartiles(values: Sequence[float], unit: str = "", digits: int = 2) -> str:
     lower, middle, upper = statistics.quantiles(values, n=4)
     low, high = significant(lower, digits), significant(upper, digits)
     return f"{significant(middle, digits)}{unit} ({low}–{high})"
+
+
+def recorded_quartiles(found: Mapping[str, float]) -> str:
+    """Return a median with its quartiles as `timing.ratio` recorded them, in the form of `quartiles`.
+
+    Example:
+        >>> recorded_quartiles({"median": 0.6961, "lower_quartile": 0.6874, "upper_quartile": 0.7022})
+        '0.70 (0.69–0.70)'
+    """
+    lower, middle, upper = (significant(found[name]) for name in ("lower_quartile", "median", "upper_quartile"))
+    return f"{middle} ({lower}–{upper})"
 
 
 def significant(value: float, digits: int = 2) -> str:

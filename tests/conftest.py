@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test waits for a network
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch: parallel workers of several threads each starve each other
+# Before torch is imported: parallel workers of several threads each starve each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -5,6 +5,7 @@ not at all, …) are decoded here. Of the data set only what is needed to show t
 an identifier: what was not read stands in no result and in no message. Messages of pydicom, which quote values, are kept out.
 """
 
+import importlib
 import io
 import itertools
 import logging
@@ -31,14 +32,10 @@ def _pydicom() -> ModuleType:
     Raises:
         ImportError: it is not installed (the extra `dicom` of the package).
     """
-    try:  # transformers asks for what files beside a checkpoint import elsewhere
-        import pydicom
-        import pydicom.encaps
-        import pydicom.filereader
-        import pydicom.pixels
-    except ImportError:
-        raise
-    return pydicom
+    # Not by a statement: transformers requires what files beside a checkpoint import outside of `try`.
+    for part in ("encaps", "filereader", "pixels"):
+        importlib.import_module(f"pydicom.{part}")
+    return importlib.import_module("pydicom")
 
 
 class _DataSet(Protocol):

@@ -45,9 +45,8 @@ _Device = str | torch.device | None
 # Two classes whose probabilities are closer than this may change their order in bfloat16, which moved each by 0.007.
 _CLOSE = 0.2
 _IN_CACHE = 2  # images at once, for each thread, whose activations a CPU finds in its caches
-_SETTINGS: WeakKeyDictionary[BaseImageProcessor, str] = (
-    WeakKeyDictionary()
-)  # of image processors, which are slow to tell
+# Settings of image processors as text, which are slow to write for every batch.
+_SETTINGS: WeakKeyDictionary[BaseImageProcessor, str] = WeakKeyDictionary()
 Precision = Literal["auto", "float32", "bfloat16"]
 Member = tuple[PreTrainedModel, BaseImageProcessor]  # a model with its image processor
 ModelClass = (
